@@ -1,0 +1,4 @@
+//! Keymark issues, verifies and revokes the API keys of tenants' client applications.
+
+pub mod graphql;
+pub mod http;

@@ -1,0 +1,1 @@
+//! Everything that Keymark guarantees, tested from outside.
