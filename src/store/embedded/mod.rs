@@ -1,0 +1,1 @@
+//! An embedded store: one redb file, one process.
