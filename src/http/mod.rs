@@ -1,5 +1,6 @@
 //! HTTP: every route of both listeners.
 
+pub mod console;
 pub mod gate;
 pub mod graphql;
 mod operation;
