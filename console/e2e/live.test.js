@@ -57,12 +57,29 @@ describe("a list that is open", () => {
     await page.getByText("There is no such system. It may have been deleted.").waitFor();
   });
 
-  test("says that the connection is lost, and catches up when it is back", async () => {
+  test("asks to sign in again as soon as the session is ended elsewhere", async () => {
+    const { page, signIn, assertClean } = await on.window();
+    await signIn("/systems?search=a");
+    const other = await page.context().newPage();
+    await other.goto("/");
+    await other.getByRole("button", { name: "Sign out" }).click();
+    await page.getByText("Your session has ended. Sign in again to go on.").waitFor();
+    await signIn(page.url());
+    assert.equal(new URL(page.url()).pathname, "/systems");
+    assertClean();
+  });
+
+  test("says that the connection is lost, keeps what it shows, and catches up", async () => {
     const api = await signedIn(on.keymark);
+    await api.createSystem("Shown before");
     const { page, signIn, row } = await on.window();
     await signIn();
+    await row("Shown before").waitFor();
     await on.keymark.restart(async () => {
       await page.getByText("Connection lost. Reconnecting…").waitFor();
+      await page.getByRole("link", { name: "Create API key" }).click();
+      await page.getByRole("link", { name: "API Key Management" }).click();
+      await row("Shown before").waitFor();
     });
     await api.createSystem("Made meanwhile");
     await page.getByText("Live", { exact: true }).waitFor();

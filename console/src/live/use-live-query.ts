@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { useSession } from "../session/session-context";
 import { useObserved } from "./observed";
 
-/** A query whose answer is read again when the socket is back. */
+/** A query whose answer is read again when the socket is back, and stays shown while the server cannot be reached. */
 export function useLiveQuery<Data, Variables extends AnyVariables>(
   query: TypedDocumentNode<Data, Variables>,
   variables: Variables,
@@ -15,11 +15,17 @@ export function useLiveQuery<Data, Variables extends AnyVariables>(
     variables,
     requestPolicy: "cache-and-network",
   });
-  const seen = useRef(reconnections);
+  const read = useRef(reconnections);
   useEffect(() => {
-    if (reconnections === seen.current) return;
-    seen.current = reconnections;
+    if (reconnections === read.current) return;
+    read.current = reconnections;
     execute({ requestPolicy: "network-only" });
   }, [reconnections, execute]);
-  return [state, execute];
+
+  const answered = useRef<UseQueryState<Data, Variables> | undefined>(undefined);
+  if (state.data) answered.current = state;
+  const last = answered.current;
+  const unreachable = state.error?.networkError !== undefined;
+  const same = last?.operation?.key === state.operation?.key;
+  return [last && unreachable && same ? last : state, execute];
 }
