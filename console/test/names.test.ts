@@ -19,6 +19,7 @@ test.each([
   ["Straße", "STRASSE"],
   ["Straße", "ss"],
   ["ΣΊΣΥΦΟΣ", "σίσυφος"],
+  ["Σίσυφος", "ΣΊΣ"],
   ["anything", ""],
   ["a.*b", ".*"],
 ])("%s is found by %s", (name, search) => {

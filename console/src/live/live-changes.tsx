@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Loading } from "../components/loading";
 import { LatestChangeDocument, SystemChangedDocument } from "../gql/graphql";
+import { useSession } from "../session/session-context";
 import { drain, keepOpen } from "./keep-open";
 
 /**
@@ -11,24 +12,38 @@ import { drain, keepOpen } from "./keep-open";
  */
 export function LiveChanges({ children }: { children: ComponentChildren }) {
   const client = useClient();
+  const { liveness } = useSession();
   const [ready, setReady] = useState(false);
   useEffect(() => {
     const following = new AbortController();
-    void followChanges(client, following.signal, () => setReady(true));
+    let positions = 0;
+    const onPosition = () => {
+      setReady(true);
+      positions += 1;
+      // What was missed before a later position can only be read again.
+      if (positions > 1)
+        liveness.update((last) => ({ ...last, reconnections: last.reconnections + 1 }));
+    };
+    void followChanges(client, following.signal, onPosition);
     return () => following.abort();
-  }, [client]);
+  }, [client, liveness]);
   return ready ? children : <Loading />;
 }
 
-async function followChanges(client: Client, signal: AbortSignal, onReady: () => void) {
+async function followChanges(client: Client, signal: AbortSignal, onPosition: () => void) {
   let after: string | undefined;
   await keepOpen(signal, async () => {
-    after ??= await latestChange(client);
-    onReady();
-    if (after === undefined || signal.aborted) return;
+    if (after === undefined) {
+      after = await latestChange(client);
+      if (signal.aborted) return;
+      onPosition();
+    }
+    if (after === undefined) return;
     const changes = client.subscription(SystemChangedDocument, { after });
-    await drain(changes, signal, ({ data }) => {
+    await drain(changes, signal, ({ data, error }) => {
       if (data) after = data.systemChanged.cursor;
+      // The server may refuse to resume there: the next try starts from its newest change.
+      else if (error && error.graphQLErrors.length > 0) after = undefined;
     });
   });
 }

@@ -1,7 +1,7 @@
 // The server folds names by NFKC and Unicode's full case folding; upper case and back comes to the same for all but a
 // few letters. A name that is misplaced by one of them is right again with the next page from the server.
 export const fold = (name: string): string =>
-  name.normalize("NFKC").toUpperCase().toLowerCase().normalize("NFKC");
+  name.normalize("NFKC").toUpperCase().toLowerCase().replaceAll("ς", "σ").normalize("NFKC");
 
 /** Names in the server's order: by code point once folded. */
 export function compareNames(one: string, other: string): number {
