@@ -1,1 +1,3 @@
 //! Everything that Keymark guarantees, tested from outside.
+
+mod transport;
