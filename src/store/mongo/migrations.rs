@@ -82,7 +82,7 @@ fn collections() -> Vec<Layout> {
         Layout {
             name: OPERATORS,
             members: doc! {
-                "tenant": text(), "username": text(), "passwordHash": text(), "revision": number(),
+                "tenant": text(), "username": text(), "passwordHash": text(), "passwordVersion": number(), "revision": number(),
                 "permissions": { "bsonType": "array", "items": text() },
                 "createdAt": time(), "updatedAt": time(),
             },
@@ -94,7 +94,8 @@ fn collections() -> Vec<Layout> {
         Layout {
             name: SESSIONS,
             members: doc! {
-                "tenant": text(), "operator": text(), "revision": number(), "createdAt": time(), "expiresAt": time(),
+                "tenant": text(), "operator": text(), "passwordVersion": number(), "revision": number(),
+                "createdAt": time(), "expiresAt": time(),
             },
             indexes: vec![
                 index(SESSIONS_OPERATOR, doc! { "operator": 1 }),

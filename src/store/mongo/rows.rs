@@ -178,6 +178,7 @@ mod tests {
             id: SessionSecret::generate(&mut rng).id(),
             tenant,
             operator: operator.id,
+            password_version: operator.password_version,
             created_at: NOW,
             expires_at: NOW,
         };
