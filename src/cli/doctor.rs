@@ -40,8 +40,9 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             match App::open(&mut config).await {
                 Ok(app) => {
                     report("store", Ok("opened, and it belongs to this root secret".to_owned()));
-                    let verified = admin::run(&app.service, admin::Command::VerifyAudit { tenant: None }, &mut Stdout);
-                    report("audit log", verified.await.map(|()| "whole".to_owned()));
+                    let verify = admin::Command::VerifyAudit { tenant: None };
+                    let verified = admin::run(&app.service, verify, &mut Stdout).await;
+                    report("audit log", verified.map(|()| "whole".to_owned()));
                 }
                 Err(error) => report("store", Err(error.to_string())),
             }

@@ -52,12 +52,7 @@ impl Parameters {
             Some(Json::String(name)) => Some(name),
             Some(_) => return Err("`operationName` must be a string.".to_owned()),
         };
-        Ok(Self {
-            query,
-            operation_name,
-            variables,
-            extensions,
-        })
+        Ok(Self { query, operation_name, variables, extensions })
     }
 }
 
@@ -71,17 +66,11 @@ impl Operation {
     /// # Errors
     ///
     /// A [request error](https://spec.graphql.org/October2021/#sec-Errors.Request-errors): nothing was executed.
-    pub(super) fn prepare(
-        documents: &Documents,
-        parameters: Parameters,
-    ) -> Result<Self, DocumentError> {
+    pub(super) fn prepare(documents: &Documents, parameters: Parameters) -> Result<Self, DocumentError> {
         let document = documents.parse(&parameters.query)?;
         let operation = document.operation(parameters.operation_name.as_deref())?;
         let operation = &operation.node;
-        let variables = coerce(
-            operation,
-            Variables::from_json(Json::Object(parameters.variables)),
-        )?;
+        let variables = coerce(operation, Variables::from_json(Json::Object(parameters.variables)))?;
         documents.check_cost(&document, operation, &variables)?;
 
         let mut request = Request::new(parameters.query).variables(variables);
@@ -92,19 +81,13 @@ impl Operation {
             .filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?)))
             .collect();
         request.set_parsed_query(document.parsed().clone());
-        Ok(Self {
-            kind: operation.ty,
-            request,
-        })
+        Ok(Self { kind: operation.ty, request })
     }
 }
 
 /// The part of [CoerceVariableValues()](https://spec.graphql.org/October2021/#CoerceVariableValues()) that
 /// async-graphql leaves to the resolvers: values that are missing. The validator looks at those that are there.
-fn coerce(
-    operation: &OperationDefinition,
-    mut variables: Variables,
-) -> Result<Variables, DocumentError> {
+fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<Variables, DocumentError> {
     for definition in &operation.variable_definitions {
         let (name, ty) = (&definition.node.name.node, &definition.node.var_type.node);
         let complaint = match variables.get(name) {
@@ -170,10 +153,7 @@ fn settle(error: &mut ServerError, signed_in: bool) {
     if !signed_in && let Some(at) = error.message.find(" Did you mean ") {
         error.message.truncate(at);
     }
-    let has_code = error
-        .extensions
-        .as_ref()
-        .is_some_and(|extensions| extensions.get("code").is_some());
+    let has_code = error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some());
     if has_code {
         return;
     }
@@ -190,10 +170,7 @@ fn settle(error: &mut ServerError, signed_in: bool) {
 }
 
 pub(super) fn set_code(error: &mut ServerError, code: &str) {
-    error
-        .extensions
-        .get_or_insert_default()
-        .set("code", code.to_owned());
+    error.extensions.get_or_insert_default().set("code", code.to_owned());
 }
 
 /// async-graphql's own limits say so in their messages alone.
@@ -204,22 +181,14 @@ fn code_of_request_error(message: &str) -> &'static str {
         "The recursion depth of the query",
         "The number of directives on the field",
     ];
-    if limits.iter().any(|limit| message.starts_with(limit)) {
-        "QUERY_TOO_COMPLEX"
-    } else {
-        "BAD_USER_INPUT"
-    }
+    if limits.iter().any(|limit| message.starts_with(limit)) { "QUERY_TOO_COMPLEX" } else { "BAD_USER_INPUT" }
 }
 
 /// Arguments that only a resolver parses, such as a scalar of ours, are refused by async-graphql in these words.
 fn is_input_error(message: &str) -> bool {
-    [
-        "Expected input type \"",
-        "Failed to parse \"",
-        "Invalid value for argument",
-    ]
-    .iter()
-    .any(|start| message.starts_with(start))
+    ["Expected input type \"", "Failed to parse \"", "Invalid value for argument"]
+        .iter()
+        .any(|start| message.starts_with(start))
 }
 
 /// Executes a query or a mutation. `None` when it panicked.

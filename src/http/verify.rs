@@ -1,5 +1,6 @@
 //! The verification listener: is this key good?
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -88,8 +89,9 @@ async fn admit(State(shared): State<Arc<Shared>>, request: HttpRequest, next: Ne
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Question {
-    api_key: Zeroizing<String>,
+struct Question<'a> {
+    #[serde(borrow)]
+    api_key: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -127,7 +129,7 @@ async fn verify(State(shared): State<Arc<Shared>>, source: Source, body: Result<
             return json(rejection.status(), &refused);
         }
     };
-    let Ok(question) = serde_json::from_slice::<Question>(&body) else {
+    let Ok(question) = serde_json::from_slice::<Question<'_>>(&body) else {
         let refused = Answer::refused("BAD_REQUEST", r#"Send JSON: {"apiKey": "…"}."#);
         return json(StatusCode::BAD_REQUEST, &refused);
     };

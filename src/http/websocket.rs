@@ -7,9 +7,7 @@
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use async_graphql::{
-    Executor, Response as GraphqlResponse, ServerError, parser::types::OperationType,
-};
+use async_graphql::{Executor, Response as GraphqlResponse, ServerError, parser::types::OperationType};
 use axum::{
     extract::{
         FromRequestParts,
@@ -80,10 +78,7 @@ const BUFFER_BYTES: usize = 4 * 1024;
 /// ([RFC 6455, section 5.5](https://www.rfc-editor.org/rfc/rfc6455#section-5.5)).
 const MAX_REASON_BYTES: usize = 123;
 
-pub(super) async fn upgrade<E: Executor, G: Gate>(
-    transport: Arc<Transport<E, G>>,
-    mut parts: Parts,
-) -> Response {
+pub(super) async fn upgrade<E: Executor, G: Gate>(transport: Arc<Transport<E, G>>, mut parts: Parts) -> Response {
     if let Err(refusal) = transport.gate.admit_upgrade(&parts).await {
         return refusal.into_response_as("application/json; charset=utf-8");
     }
@@ -103,11 +98,7 @@ pub(super) async fn upgrade<E: Executor, G: Gate>(
         .on_upgrade(move |socket| serve(transport, parts, socket))
 }
 
-async fn serve<E: Executor, G: Gate>(
-    transport: Arc<Transport<E, G>>,
-    parts: Parts,
-    mut socket: WebSocket,
-) {
+async fn serve<E: Executor, G: Gate>(transport: Arc<Transport<E, G>>, parts: Parts, mut socket: WebSocket) {
     // Held to the end: the server waits for its sockets when it shuts down.
     let in_flight = parts.extensions.get::<InFlight>().cloned();
     let close_timeout = transport.limits.connection.close_timeout;
@@ -156,10 +147,7 @@ impl Ending {
     fn close(code: u16, reason: impl Into<String>) -> Self {
         let mut reason = reason.into();
         reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
-        Self::Close(CloseFrame {
-            code,
-            reason: reason.into(),
-        })
+        Self::Close(CloseFrame { code, reason: reason.into() })
     }
 
     fn shutdown() -> Self {
@@ -171,8 +159,7 @@ impl Ending {
     }
 
     fn refused(refusal: &Refusal) -> Self {
-        let try_again = refusal.status.is_server_error()
-            || refusal.status == http::StatusCode::TOO_MANY_REQUESTS;
+        let try_again = refusal.status.is_server_error() || refusal.status == http::StatusCode::TOO_MANY_REQUESTS;
         let code = if try_again { close_code::AGAIN } else { 4403 };
         Self::close(code, refusal.message.as_str())
     }
@@ -215,10 +202,7 @@ struct Session {
 
 /// What an operation gives.
 enum Event {
-    Result {
-        first: bool,
-        response: Box<GraphqlResponse>,
-    },
+    Result { first: bool, response: Box<GraphqlResponse> },
     Panicked,
     Done,
 }
@@ -279,20 +263,9 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             .map_err(|reason| Ending::close(4400, reason))?;
         match message {
             ClientMessage::ConnectionInit(payload) => self.init(socket, payload).await,
-            ClientMessage::Ping(payload) => {
-                self.send_json(
-                    socket,
-                    &Plain {
-                        r#type: "pong",
-                        payload,
-                    },
-                )
-                .await
-            }
+            ClientMessage::Ping(payload) => self.send_json(socket, &Plain { r#type: "pong", payload }).await,
             ClientMessage::Pong => Ok(()),
-            ClientMessage::Subscribe { id, parameters } => {
-                self.subscribe(socket, id, parameters).await
-            }
+            ClientMessage::Subscribe { id, parameters } => self.subscribe(socket, id, parameters).await,
             ClientMessage::Complete { id } => {
                 // Ids that are gone are ignored: the client may not have heard of it yet.
                 if let Some(operation) = self.live.remove(id.as_str()) {
@@ -303,11 +276,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         }
     }
 
-    async fn init(
-        &mut self,
-        socket: &mut WebSocket,
-        payload: Map<String, Json>,
-    ) -> Result<(), Ending> {
+    async fn init(&mut self, socket: &mut WebSocket, payload: Map<String, Json>) -> Result<(), Ending> {
         let Some(upgrade) = self.upgrade.take() else {
             return Err(Ending::close(4429, "Too many initialisation requests"));
         };
@@ -324,32 +293,16 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             .map_err(|_| Ending::close(close_code::AGAIN, "Try again later"))?
             .map_err(|refusal| Ending::refused(&refusal))?;
         self.session = Some(Session { admission, ended });
-        self.send_json(
-            socket,
-            &Plain {
-                r#type: "connection_ack",
-                payload: None,
-            },
-        )
-        .await
+        self.send_json(socket, &Plain { r#type: "connection_ack", payload: None }).await
     }
 
-    async fn subscribe(
-        &mut self,
-        socket: &mut WebSocket,
-        id: String,
-        parameters: Parameters,
-    ) -> Result<(), Ending> {
+    async fn subscribe(&mut self, socket: &mut WebSocket, id: String, parameters: Parameters) -> Result<(), Ending> {
         let Some(session) = &self.session else {
             return Err(Ending::close(4401, "Unauthorized"));
         };
         if self.live.contains_key(id.as_str()) {
             let reason = format!("Subscriber for {id} already exists");
-            let reason = if reason.len() > MAX_REASON_BYTES {
-                "Subscriber already exists".to_owned()
-            } else {
-                reason
-            };
+            let reason = if reason.len() > MAX_REASON_BYTES { "Subscriber already exists".to_owned() } else { reason };
             return Err(Ending::close(4409, reason));
         }
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
@@ -375,11 +328,8 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         let id: Arc<str> = id.into();
         let (abort, registration) = AbortHandle::new_pair();
         let name = Arc::clone(&id);
-        let events = self
-            .run(operation, slot)
-            .map(move |event| (Arc::clone(&name), event));
-        self.operations
-            .push(Abortable::new(events, registration).boxed());
+        let events = self.run(operation, slot).map(move |event| (Arc::clone(&name), event));
+        self.operations.push(Abortable::new(events, registration).boxed());
         self.live.insert(id, abort);
         Ok(())
     }
@@ -392,10 +342,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                 .catch_unwind()
                 .enumerate()
                 .map(|(index, result)| match result {
-                    Ok(response) => Event::Result {
-                        first: index == 0,
-                        response: Box::new(response),
-                    },
+                    Ok(response) => Event::Result { first: index == 0, response: Box::new(response) },
                     Err(_) => {
                         tracing::error!("a subscription panicked");
                         Event::Panicked
@@ -410,29 +357,16 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         } else {
             let result = async move {
                 match operation::execute(executor, operation, held).await {
-                    Some(response) => Event::Result {
-                        first: true,
-                        response: Box::new(response),
-                    },
+                    Some(response) => Event::Result { first: true, response: Box::new(response) },
                     None => Event::Panicked,
                 }
             };
-            stream::once(result)
-                .chain(stream::once(async { Event::Done }))
-                .boxed()
+            stream::once(result).chain(stream::once(async { Event::Done })).boxed()
         }
     }
 
-    async fn forward(
-        &mut self,
-        socket: &mut WebSocket,
-        id: Arc<str>,
-        event: Event,
-    ) -> Result<(), Ending> {
-        let signed_in = self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.admission.signed_in());
+    async fn forward(&mut self, socket: &mut WebSocket, id: Arc<str>, event: Event) -> Result<(), Ending> {
+        let signed_in = self.session.as_ref().is_some_and(|session| session.admission.signed_in());
         match event {
             Event::Result { first, response } => match Outcome::of(*response, signed_in) {
                 Outcome::Refused(errors) if first => {
@@ -454,11 +388,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             }
             Event::Done => {
                 self.live.remove(&id);
-                let complete = Identified {
-                    id: &id,
-                    r#type: "complete",
-                    payload: None::<()>,
-                };
+                let complete = Identified { id: &id, r#type: "complete", payload: None::<()> };
                 self.send_json(socket, &complete).await
             }
         }
@@ -471,39 +401,17 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         }
     }
 
-    async fn send_next(
-        &mut self,
-        socket: &mut WebSocket,
-        id: &str,
-        response: &GraphqlResponse,
-    ) -> Result<(), Ending> {
-        let next = Identified {
-            id,
-            r#type: "next",
-            payload: Some(response),
-        };
+    async fn send_next(&mut self, socket: &mut WebSocket, id: &str, response: &GraphqlResponse) -> Result<(), Ending> {
+        let next = Identified { id, r#type: "next", payload: Some(response) };
         self.send_json(socket, &next).await
     }
 
-    async fn send_errors(
-        &mut self,
-        socket: &mut WebSocket,
-        id: &str,
-        errors: &[ServerError],
-    ) -> Result<(), Ending> {
-        let error = Identified {
-            id,
-            r#type: "error",
-            payload: Some(errors),
-        };
+    async fn send_errors(&mut self, socket: &mut WebSocket, id: &str, errors: &[ServerError]) -> Result<(), Ending> {
+        let error = Identified { id, r#type: "error", payload: Some(errors) };
         self.send_json(socket, &error).await
     }
 
-    async fn send_json(
-        &mut self,
-        socket: &mut WebSocket,
-        message: &impl Serialize,
-    ) -> Result<(), Ending> {
+    async fn send_json(&mut self, socket: &mut WebSocket, message: &impl Serialize) -> Result<(), Ending> {
         let text = serde_json::to_string(message).map_err(|error| {
             tracing::error!(%error, "a message cannot be serialized");
             Ending::close(4500, "Internal server error")
@@ -559,8 +467,7 @@ impl ClientMessage {
     ///
     /// Says what makes the message invalid. JSON nested more than 128 deep is not parsed.
     fn parse(text: &str, id_bytes: usize) -> Result<Self, String> {
-        let Json::Object(mut members) =
-            serde_json::from_str(text).map_err(|error| format!("Invalid JSON: {error}"))?
+        let Json::Object(mut members) = serde_json::from_str(text).map_err(|error| format!("Invalid JSON: {error}"))?
         else {
             return Err("The message must be an object".to_owned());
         };
@@ -568,9 +475,7 @@ impl ClientMessage {
             return Err("`type` must be a string".to_owned());
         };
         match kind.as_str() {
-            "connection_init" => payload(&mut members)
-                .map(Option::unwrap_or_default)
-                .map(Self::ConnectionInit),
+            "connection_init" => payload(&mut members).map(Option::unwrap_or_default).map(Self::ConnectionInit),
             "ping" => payload(&mut members).map(Self::Ping),
             "pong" => payload(&mut members).map(|_| Self::Pong),
             "subscribe" => {

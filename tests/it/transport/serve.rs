@@ -16,9 +16,7 @@ async fn start_with(limits: ServeLimits) -> Server {
 
 impl Server {
     async fn dial(&self) -> TcpStream {
-        within(TcpStream::connect(self.address))
-            .await
-            .expect("connected")
+        within(TcpStream::connect(self.address)).await.expect("connected")
     }
 }
 
@@ -31,9 +29,7 @@ fn post(query: &str) -> String {
 }
 
 async fn send(stream: &mut TcpStream, text: &str) {
-    within(stream.write_all(text.as_bytes()))
-        .await
-        .expect("sent");
+    within(stream.write_all(text.as_bytes())).await.expect("sent");
 }
 
 /// Reads up to this text.
@@ -50,19 +46,13 @@ async fn read_until(stream: &mut TcpStream, end: &str) -> String {
 
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut text = String::new();
-    within(stream.read_to_string(&mut text))
-        .await
-        .expect("readable");
+    within(stream.read_to_string(&mut text)).await.expect("readable");
     text
 }
 
 #[tokio::test]
 async fn head_that_does_not_arrive_in_time_is_given_up_and_an_idle_connection_is_not() {
-    let server = start_with(ServeLimits {
-        head_timeout: Duration::from_millis(50),
-        ..ServeLimits::default()
-    })
-    .await;
+    let server = start_with(ServeLimits { head_timeout: Duration::from_millis(50), ..ServeLimits::default() }).await;
     let mut idle = server.dial().await;
     send(&mut idle, &post("{ hello }")).await;
     read_until(&mut idle, "world").await;
@@ -78,20 +68,12 @@ async fn head_that_does_not_arrive_in_time_is_given_up_and_an_idle_connection_is
 
 #[tokio::test]
 async fn idle_connection_is_closed_in_the_end() {
-    let server = start_with(ServeLimits {
-        idle_timeout: Duration::from_millis(250),
-        ..ServeLimits::default()
-    })
-    .await;
+    let server = start_with(ServeLimits { idle_timeout: Duration::from_millis(250), ..ServeLimits::default() }).await;
     let mut idle = server.dial().await;
     read_to_end(&mut idle).await;
     let mut used = server.dial().await;
     send(&mut used, &post("{ hello }")).await;
-    assert!(
-        read_to_end(&mut used)
-            .await
-            .ends_with("{\"data\":{\"hello\":\"world\"}}")
-    );
+    assert!(read_to_end(&mut used).await.ends_with("{\"data\":{\"hello\":\"world\"}}"));
 }
 
 #[tokio::test]
@@ -146,19 +128,12 @@ async fn shutdown_waits_for_a_change_whose_client_hung_up() {
     assert!(!server.serving.is_finished());
     server.world.go_on.notify_waiters();
     within(&mut server.serving).await.expect("served");
-    assert_eq!(
-        server.world.value.load(std::sync::atomic::Ordering::SeqCst),
-        7
-    );
+    assert_eq!(server.world.value.load(std::sync::atomic::Ordering::SeqCst), 7);
 }
 
 #[tokio::test]
 async fn shutdown_ends_whatever_clients_do() {
-    let mut server = start_with(ServeLimits {
-        drain: Duration::from_millis(100),
-        ..ServeLimits::default()
-    })
-    .await;
+    let mut server = start_with(ServeLimits { drain: Duration::from_millis(100), ..ServeLimits::default() }).await;
     let mut half_a_head = server.dial().await;
     send(&mut half_a_head, "POST /graphql").await;
     let mut half_a_body = server.dial().await;
