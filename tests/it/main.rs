@@ -1,1 +1,4 @@
 //! Everything that Keymark guarantees, tested from outside.
+
+mod backends;
+mod contract;
