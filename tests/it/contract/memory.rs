@@ -209,6 +209,11 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
+    /// The conditions for which the batch would be refused now; a store may name any of them.
+    pub fn broken_conditions(&self, batch: &Batch) -> Vec<Conflict> {
+        self.model().broken_conditions(batch)
+    }
+
     fn model(&self) -> MutexGuard<'_, Model> {
         self.0.model.lock().expect("nothing panics while it holds the model")
     }

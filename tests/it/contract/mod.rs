@@ -8,6 +8,7 @@ pub mod feed;
 pub mod fixtures;
 pub mod keys;
 pub mod memory;
+pub mod model;
 pub mod operators;
 pub mod pages;
 pub mod reopening;
@@ -140,6 +141,7 @@ macro_rules! contract_suite {
                 the_log_and_its_conditions_go_on,
                 an_old_position_resumes,
             ]);
+            $crate::contract::contract_suite!(@area model, $factory, [the_store_does_what_the_plain_model_does]);
         }
     };
     (@area $area:ident, $factory:expr, [$($case:ident),* $(,)?]) => {
