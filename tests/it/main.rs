@@ -4,5 +4,6 @@ mod backends;
 mod console_files;
 mod contract;
 mod mongo_store;
+mod readme;
 mod support;
 mod transport;
