@@ -1,3 +1,4 @@
 //! The GraphQL API.
 
+pub mod completion;
 pub mod limits;

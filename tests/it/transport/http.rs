@@ -445,6 +445,69 @@ async fn field_errors_have_status_200_and_data() {
     }
 }
 
+/// <https://spec.graphql.org/October2021/#sec-Handling-Field-Errors>
+#[tokio::test]
+async fn failed_field_is_null_or_the_nearest_field_around_it_that_can_be() {
+    let client = Client::new();
+    for (query, data) in [
+        (
+            "{ hello forbidden }",
+            json!({ "hello": "world", "forbidden": null }),
+        ),
+        (
+            "{ forbidden a: forbidden }",
+            json!({ "forbidden": null, "a": null }),
+        ),
+        ("{ hello forbiddenAndNotNull }", Json::Null),
+        (
+            "{ hello nested { maybeBroken } }",
+            json!({ "hello": "world", "nested": { "maybeBroken": null } }),
+        ),
+        (
+            "{ nested { b: maybeBroken name } }",
+            json!({ "nested": { "b": null, "name": "nested" } }),
+        ),
+        ("{ nested { name broken } }", Json::Null),
+        (
+            "{ nested { name maybe { name broken } } }",
+            json!({ "nested": { "name": "nested", "maybe": null } }),
+        ),
+        (
+            "{ nested { maybe { nested { broken maybeBroken } } } }",
+            json!({ "nested": { "maybe": null } }),
+        ),
+        (
+            "{ nested { maybe { maybeNoObject { name } } } }",
+            json!({ "nested": { "maybe": { "maybeNoObject": null } } }),
+        ),
+        (
+            "{ nested { maybe { list { name broken } } } }",
+            json!({ "nested": { "maybe": null } }),
+        ),
+        (
+            "{ nested { list { maybeBroken } } }",
+            json!({ "nested": { "list": [{ "maybeBroken": null }, { "maybeBroken": null }] } }),
+        ),
+        (
+            "{ nested { sparse { name broken } } }",
+            json!({ "nested": { "sparse": [null, null, null] } }),
+        ),
+        (
+            "{ nested { ...n } } fragment n on Nested { ... { maybe { broken } } }",
+            json!({ "nested": { "maybe": null } }),
+        ),
+        (
+            "{ nested { warned } }",
+            json!({ "nested": { "warned": 7 } }),
+        ),
+    ] {
+        let answer = client.query(query).await;
+        assert_eq!(answer.status, StatusCode::OK, "{query}");
+        assert_eq!(answer.body.get("data"), Some(&data), "{query}");
+        assert_ne!(answer.code(), "no code", "{query}");
+    }
+}
+
 #[tokio::test]
 async fn syntax_errors_say_where() {
     let answer = Client::new().query("{\n  hello(\n}").await;
