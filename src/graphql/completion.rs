@@ -1,9 +1,12 @@
-//! Nulls where fields failed.
+//! What async-graphql leaves undone of a response: nulls where fields failed, and the order of fields.
 //!
 //! By [the specification](https://spec.graphql.org/October2021/#sec-Handling-Field-Errors) a field that failed is
 //! null in the response, or, where its type does not allow that, the nearest field around it whose type does.
 //! async-graphql 7.2 leaves the field out instead, whatever its type, and gives null for an object of which nothing
 //! is left. Clients that are generated from the schema rely on the specification.
+//!
+//! Fields are [in the order](https://spec.graphql.org/October2021/#sec-Serialized-Map-Ordering) in which they are
+//! selected; async-graphql gives them in the order in which their resolvers finish.
 
 use std::collections::{HashMap, HashSet};
 
@@ -192,6 +195,79 @@ fn named(base: &BaseType) -> &Name {
     match base {
         BaseType::Named(name) => name,
         BaseType::List(item) => named(&item.base),
+    }
+}
+
+/// The response keys of a selection set in the order in which they are selected, fragments followed.
+#[derive(Debug, Default)]
+pub struct ResponseOrder {
+    keys: Vec<(Name, Self)>,
+    positions: HashMap<Name, usize>,
+}
+
+impl ResponseOrder {
+    /// That of an operation. Its fragments must not form a cycle.
+    #[must_use]
+    pub fn of(document: &ExecutableDocument, operation: &OperationDefinition) -> Self {
+        let mut order = Self::default();
+        order.add(document, &operation.selection_set.node);
+        order
+    }
+
+    fn add(&mut self, document: &ExecutableDocument, set: &SelectionSet) {
+        for selection in &set.items {
+            match &selection.node {
+                Selection::Field(field) => {
+                    let key = &field.node.response_key().node;
+                    let position = *self.positions.entry(key.clone()).or_insert_with(|| {
+                        self.keys.push((key.clone(), Self::default()));
+                        self.keys.len() - 1
+                    });
+                    let inner = &mut self.keys[position].1;
+                    inner.add(document, &field.node.selection_set.node);
+                }
+                Selection::InlineFragment(fragment) => {
+                    self.add(document, &fragment.node.selection_set.node);
+                }
+                Selection::FragmentSpread(spread) => {
+                    let name = &spread.node.fragment_name.node;
+                    if let Some(fragment) = document.fragments.get(name) {
+                        self.add(document, &fragment.node.selection_set.node);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the fields of all objects in order.
+    pub fn arrange(&self, data: &mut Value) {
+        match data {
+            Value::List(items) => items.iter_mut().for_each(|item| self.arrange(item)),
+            Value::Object(fields) => {
+                let (mut next, mut in_order) = (0, true);
+                for (key, value) in fields.iter_mut() {
+                    // Most objects are complete and in order already.
+                    let is_next = self.keys.get(next).is_some_and(|(known, _)| known == key);
+                    let position = if is_next {
+                        next
+                    } else if let Some(position) = self.positions.get(key) {
+                        *position
+                    } else {
+                        continue;
+                    };
+                    in_order &= position >= next;
+                    next = position + 1;
+                    let inner = &self.keys[position].1;
+                    if !inner.keys.is_empty() {
+                        inner.arrange(value);
+                    }
+                }
+                if !in_order {
+                    fields.sort_by_cached_key(|key, _| self.positions.get(key).copied());
+                }
+            }
+            _ => {}
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use async_graphql::{
@@ -21,6 +21,8 @@ use async_graphql::{
     },
 };
 use async_graphql_value::{ConstValue, Value};
+
+use super::completion::ResponseOrder;
 
 /// What a document may hold. The defaults pass the introspection query of graphql-js (15 fields deep) and
 /// documents several times the size of any that a person writes.
@@ -145,6 +147,8 @@ pub struct Document {
     introspects: bool,
     /// What its text and its tree take in memory, roughly.
     weight_bytes: usize,
+    /// Of its operations, once one was executed.
+    orders: OnceLock<HashMap<Option<Name>, ResponseOrder>>,
 }
 
 impl Document {
@@ -152,6 +156,23 @@ impl Document {
     #[must_use]
     pub fn parsed(&self) -> &ExecutableDocument {
         &self.parsed
+    }
+
+    /// The order of fields in a response to the operation that a request with this `operationName` runs.
+    pub fn response_order(&self, name: Option<&str>) -> Option<&ResponseOrder> {
+        let orders = self.orders.get_or_init(|| {
+            let operations = self.parsed.operations.iter();
+            operations
+                .map(|(name, operation)| {
+                    let order = ResponseOrder::of(&self.parsed, &operation.node);
+                    (name.cloned(), order)
+                })
+                .collect()
+        });
+        match name {
+            Some(name) => orders.get(&Some(Name::new(name))),
+            None => orders.values().next().filter(|_| orders.len() == 1),
+        }
     }
 
     /// The operation that a request with this `operationName` runs, by
@@ -323,6 +344,7 @@ fn parse_within(limits: &Limits, text: &str) -> Result<Document, DocumentError> 
         introspects,
         // A token becomes about one node of the tree, and a node takes up to some 200 bytes.
         weight_bytes: text.len() + 200 * tokens,
+        orders: OnceLock::new(),
         parsed,
     })
 }

@@ -180,6 +180,9 @@ impl Outcome {
             {
                 types.complete(document.parsed(), &operation.node, &mut response);
             }
+            if let Some(order) = document.response_order(operation_name.as_deref()) {
+                order.arrange(&mut response.data);
+            }
             for error in &mut response.errors {
                 settle(error, signed_in);
             }

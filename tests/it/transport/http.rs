@@ -508,6 +508,26 @@ async fn failed_field_is_null_or_the_nearest_field_around_it_that_can_be() {
     }
 }
 
+/// <https://spec.graphql.org/October2021/#sec-Serialized-Map-Ordering>
+#[tokio::test]
+async fn fields_are_in_the_order_in_which_they_are_selected() {
+    let client = Client::new();
+    let query = "{ a: later nested { c: forbiddenLater ...n d: later name } hello e: forbidden ...q }
+        fragment n on Nested { list { f: later name } name } fragment q on Query { hello a: later g: later }";
+    let request = post(GRAPHQL, json!({ "query": query }));
+    let response = within(client.router.clone().oneshot(request))
+        .await
+        .expect("infallible");
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .expect("body")
+        .to_bytes();
+    let body = String::from_utf8_lossy(&body);
+    assert_snapshot!(body.split(",\"errors\"").next().expect("data"), @r#"{"data":{"a":true,"nested":{"c":null,"list":[{"f":true,"name":"nested"},{"f":true,"name":"nested"}],"name":"nested","d":true},"hello":"world","e":null,"g":true}"#);
+}
+
 #[tokio::test]
 async fn syntax_errors_say_where() {
     let answer = Client::new().query("{\n  hello(\n}").await;

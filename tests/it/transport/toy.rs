@@ -101,6 +101,17 @@ impl Nested {
         "nested"
     }
 
+    /// Done after those that need not wait.
+    async fn later(&self) -> bool {
+        tokio::task::yield_now().await;
+        true
+    }
+
+    async fn forbidden_later(&self) -> async_graphql::Result<Option<i32>> {
+        tokio::task::yield_now().await;
+        Err(coded("No.", "FORBIDDEN"))
+    }
+
     async fn maybe(&self) -> Option<Self> {
         Some(Self)
     }
@@ -172,6 +183,11 @@ impl Query {
 
     async fn even(&self, number: EvenNumber) -> i32 {
         number.0.0
+    }
+
+    async fn later(&self) -> bool {
+        tokio::task::yield_now().await;
+        true
     }
 
     async fn forbidden(&self) -> async_graphql::Result<Option<i32>> {
