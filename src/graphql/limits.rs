@@ -384,7 +384,13 @@ fn scan(limits: &Limits, text: &str) -> Result<usize, DocumentError> {
                 at = run(at, |byte| byte != b'\n' && byte != b'\r');
                 continue;
             }
-            b'"' => at = end_of_string(bytes, at),
+            // The parser would go on to read the rest of the text otherwise than it was counted here.
+            b'"' => {
+                at = end_of_string(bytes, at).ok_or_else(|| DocumentError::Invalid {
+                    message: "Syntax error: a string is not closed.".to_owned(),
+                    locations: vec![position(&text[..at])],
+                })?;
+            }
             b'.' => at = run(at, |byte| byte == b'.'),
             b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
                 at = run(at, |byte| byte == b'_' || byte.is_ascii_alphanumeric());
@@ -413,21 +419,29 @@ fn scan(limits: &Limits, text: &str) -> Result<usize, DocumentError> {
     Ok(tokens)
 }
 
-/// The index behind the string that starts at `start`. One that is not closed ends with its line, or with the text.
-fn end_of_string(bytes: &[u8], start: usize) -> usize {
+/// The index behind the string that starts at `start`; none when it is not closed.
+fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     let block = bytes[start..].starts_with(b"\"\"\"");
     let mut at = start + if block { 3 } else { 1 };
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
+    loop {
+        match *bytes.get(at)? {
             b'\\' if !block => at += 2,
             b'\\' if bytes[at..].starts_with(b"\\\"\"\"") => at += 4,
-            b'"' if !block => return at + 1,
-            b'"' if bytes[at..].starts_with(b"\"\"\"") => return at + 3,
-            b'\n' | b'\r' if !block => return at,
+            b'"' if !block => return Some(at + 1),
+            b'"' if bytes[at..].starts_with(b"\"\"\"") => return Some(at + 3),
+            b'\n' | b'\r' if !block => return None,
             _ => at += 1,
         }
     }
-    bytes.len()
+}
+
+/// Of what follows this text.
+fn position(before: &str) -> Pos {
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Pos {
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+    }
 }
 
 /// What a selection set amounts to, its fragments followed.

@@ -31,7 +31,7 @@ use crate::graphql::{
 
 use super::{
     gate::{Gate, Refusal, answer},
-    operation::{self, Operation, Outcome, Parameters, RequestErrors},
+    operation::{self, JsonError, Operation, Outcome, Parameters, RequestErrors},
     serve::InFlight,
     websocket::{self, ConnectionLimits},
 };
@@ -419,15 +419,23 @@ async fn read_body(body: Body, limits: &TransportLimits) -> Result<Parameters, R
             ));
         }
     };
-    match serde_json::from_slice(&body) {
-        Ok(Json::Object(members)) => Parameters::from_json(members).map_err(Refusal::bad_request),
-        Ok(Json::Array(_)) => Err(Refusal::bad_request(
+    match operation::parse_json(&body).map_err(|error| malformed("The body", &error))? {
+        Json::Object(members) => Parameters::from_json(members).map_err(Refusal::bad_request),
+        Json::Array(_) => Err(Refusal::bad_request(
             "Several operations in one request are not supported.",
         )),
-        Ok(_) => Err(Refusal::bad_request("The body must be a JSON object.")),
-        Err(error) => Err(Refusal::bad_request(format!(
-            "The body is not JSON: {error}."
-        ))),
+        _ => Err(Refusal::bad_request("The body must be a JSON object.")),
+    }
+}
+
+fn malformed(what: &str, error: &JsonError) -> Refusal {
+    match error {
+        JsonError::TooManyValues => Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "QUERY_TOO_COMPLEX",
+            format!("{what} has {error}."),
+        ),
+        JsonError::Malformed(_) => Refusal::bad_request(format!("{what} is not JSON: {error}.")),
     }
 }
 
@@ -442,8 +450,8 @@ fn read_query_string(uri: &Uri) -> Result<Parameters, Refusal> {
             "query" => Json::String(value),
             "operationName" | "variables" | "extensions" if value.is_empty() => continue,
             "operationName" => Json::String(value),
-            "variables" | "extensions" => serde_json::from_str(&value)
-                .map_err(|error| Refusal::bad_request(format!("`{name}` is not JSON: {error}.")))?,
+            "variables" | "extensions" => operation::parse_json(value.as_bytes())
+                .map_err(|error| malformed(&format!("`{name}`"), &error))?,
             _ => continue,
         };
         if members.insert(name, value).is_some() {

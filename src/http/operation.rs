@@ -1,7 +1,7 @@
 //! What both transports do with one GraphQL operation: read its parameters, bring it to execution, and put the
 //! answer into shape.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{
     Executor, Request, Response, ServerError, Value, Variables,
@@ -62,6 +62,44 @@ impl Parameters {
             extensions,
         })
     }
+}
+
+/// Values in one JSON text from a client, roughly: about what the largest documents' variables may hold, and what
+/// takes a millisecond to parse.
+const MAX_JSON_VALUES: usize = 10_000;
+
+/// Why a JSON text is refused.
+pub(super) enum JsonError {
+    /// It has more values than any request needs; they take many times the memory of their text.
+    TooManyValues,
+    Malformed(serde_json::Error),
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyValues => write!(f, "more than {MAX_JSON_VALUES} values"),
+            Self::Malformed(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Parses JSON from a client; nested at most 128 deep.
+pub(super) fn parse_json(text: &[u8]) -> Result<Json, JsonError> {
+    let (mut values, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    if values > MAX_JSON_VALUES {
+        return Err(JsonError::TooManyValues);
+    }
+    serde_json::from_slice(text).map_err(JsonError::Malformed)
 }
 
 /// An operation within the limits, ready to be executed.

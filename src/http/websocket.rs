@@ -573,10 +573,10 @@ enum ClientMessage {
 impl ClientMessage {
     /// # Errors
     ///
-    /// Says what makes the message invalid. JSON nested more than 128 deep is not parsed.
+    /// Says what makes the message invalid.
     fn parse(text: &str, id_bytes: usize) -> Result<Self, String> {
-        let Json::Object(mut members) =
-            serde_json::from_str(text).map_err(|error| format!("Invalid JSON: {error}"))?
+        let Json::Object(mut members) = operation::parse_json(text.as_bytes())
+            .map_err(|error| format!("Invalid JSON: {error}"))?
         else {
             return Err("The message must be an object".to_owned());
         };

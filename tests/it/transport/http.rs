@@ -312,6 +312,23 @@ async fn malformed_requests_get_400_that_says_why() {
 }
 
 #[tokio::test]
+async fn json_of_very_many_values_is_refused_before_it_is_parsed() {
+    let client = Client::new();
+    for part in ["variables", "extensions"] {
+        let answer = client
+            .post(json!({ "query": "{ hello }", part: { "x": vec![1; 12_000] } }))
+            .await;
+        answer.assert_refused(StatusCode::BAD_REQUEST);
+        assert_eq!(answer.code(), "QUERY_TOO_COMPLEX");
+    }
+    let commas = ",".repeat(20_000);
+    let answer = client
+        .post(json!({ "query": "query ($t: String!) { echo(text: $t) }", "variables": { "t": commas } }))
+        .await;
+    assert_eq!(answer.body, json!({ "data": { "echo": commas } }));
+}
+
+#[tokio::test]
 async fn unknown_members_and_nulls_of_a_request_are_ignored() {
     let client = Client::new();
     let answer = client
