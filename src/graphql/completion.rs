@@ -15,8 +15,8 @@ use async_graphql::{
     parser::{
         self,
         types::{
-            BaseType, ExecutableDocument, OperationDefinition, OperationType, Selection,
-            SelectionSet, Type, TypeKind, TypeSystemDefinition,
+            BaseType, ExecutableDocument, OperationDefinition, OperationType, Selection, SelectionSet, Type, TypeKind,
+            TypeSystemDefinition,
         },
     },
 };
@@ -37,12 +37,7 @@ impl OutputTypes {
     ///
     /// When it does not parse.
     pub fn from_sdl(sdl: &str) -> Result<Self, parser::Error> {
-        let mut types = Self {
-            fields: HashMap::new(),
-            query: Name::new("Query"),
-            mutation: None,
-            subscription: None,
-        };
+        let mut types = Self { fields: HashMap::new(), query: Name::new("Query"), mutation: None, subscription: None };
         for definition in parser::parse_schema(sdl)?.definitions {
             match definition {
                 TypeSystemDefinition::Schema(schema) => {
@@ -57,10 +52,7 @@ impl OutputTypes {
                         TypeKind::Interface(interface) => interface.fields,
                         _ => continue,
                     };
-                    let fields = fields
-                        .into_iter()
-                        .map(|field| (field.node.name.node, field.node.ty.node))
-                        .collect();
+                    let fields = fields.into_iter().map(|field| (field.node.name.node, field.node.ty.node)).collect();
                     types.fields.insert(definition.node.name.node, fields);
                 }
                 TypeSystemDefinition::Directive(_) => {}
@@ -70,12 +62,7 @@ impl OutputTypes {
     }
 
     /// Puts the nulls that the errors of a response call for into its data.
-    pub fn complete(
-        &self,
-        document: &ExecutableDocument,
-        operation: &OperationDefinition,
-        response: &mut Response,
-    ) {
+    pub fn complete(&self, document: &ExecutableDocument, operation: &OperationDefinition, response: &mut Response) {
         let root = match operation.ty {
             OperationType::Query => Some(&self.query),
             OperationType::Mutation => self.mutation.as_ref(),
@@ -95,22 +82,14 @@ impl OutputTypes {
             if is_below_null || has_value(&response.data, path) {
                 continue;
             }
-            let top = Selected {
-                of_type: root,
-                sets: vec![&operation.selection_set.node],
-            };
+            let top = Selected { of_type: root, sets: vec![&operation.selection_set.node] };
             let nullable = self.nullable(document, top, path);
             nulled.insert(nullify(&mut response.data, path, &nullable));
         }
     }
 
     /// For each place on the path whether its type allows null.
-    fn nullable<'a>(
-        &'a self,
-        document: &'a ExecutableDocument,
-        mut at: Selected<'a>,
-        path: &[Segment],
-    ) -> Vec<bool> {
+    fn nullable<'a>(&'a self, document: &'a ExecutableDocument, mut at: Selected<'a>, path: &[Segment]) -> Vec<bool> {
         let mut nullable = Vec::with_capacity(path.len());
         let mut list: Option<&Type> = None;
         for segment in path {
@@ -123,10 +102,7 @@ impl OutputTypes {
                     let Some(ty) = found.ty else { return nullable };
                     nullable.push(ty.nullable);
                     list = Some(ty);
-                    at = Selected {
-                        of_type: named(&ty.base),
-                        sets: found.sets,
-                    };
+                    at = Selected { of_type: named(&ty.base), sets: found.sets };
                 }
                 Segment::Index(_) => {
                     let Some(BaseType::List(item)) = list.map(|ty| &ty.base) else {
@@ -288,23 +264,17 @@ impl<'a> Segment<'a> {
 }
 
 fn has_value(data: &Value, path: &[Segment]) -> bool {
-    let value = path
-        .iter()
-        .try_fold(data, |value, segment| match (value, segment) {
-            (Value::Object(fields), Segment::Field(key)) => fields.get(*key),
-            (Value::List(items), Segment::Index(index)) => items.get(*index),
-            _ => None,
-        });
+    let value = path.iter().try_fold(data, |value, segment| match (value, segment) {
+        (Value::Object(fields), Segment::Field(key)) => fields.get(*key),
+        (Value::List(items), Segment::Index(index)) => items.get(*index),
+        _ => None,
+    });
     value.is_some_and(|value| *value != Value::Null)
 }
 
 /// Puts null at the path, or at the nearest place above it that allows null and is there to take it; gives the path
 /// of the null.
-fn nullify<'p, 'k>(
-    data: &mut Value,
-    path: &'p [Segment<'k>],
-    nullable: &[bool],
-) -> &'p [Segment<'k>] {
+fn nullify<'p, 'k>(data: &mut Value, path: &'p [Segment<'k>], nullable: &[bool]) -> &'p [Segment<'k>] {
     let allows = |length: usize| {
         // The data as a whole may always be null.
         length == 0 || nullable.get(length - 1).copied().unwrap_or(false)

@@ -15,8 +15,8 @@ use async_graphql::{
     parser::{
         self,
         types::{
-            Directive, DocumentOperations, ExecutableDocument, Field, FragmentDefinition,
-            OperationDefinition, OperationType, Selection, SelectionSet,
+            Directive, DocumentOperations, ExecutableDocument, Field, FragmentDefinition, OperationDefinition,
+            OperationType, Selection, SelectionSet,
         },
     },
 };
@@ -108,16 +108,11 @@ pub enum DocumentError {
 
 impl DocumentError {
     fn too_many(what: &str, limit: impl std::fmt::Display) -> Self {
-        Self::TooComplex(format!(
-            "The document has too many {what}: at most {limit}."
-        ))
+        Self::TooComplex(format!("The document has too many {what}: at most {limit}."))
     }
 
     fn invalid(message: impl Into<String>, at: Option<Pos>) -> Self {
-        Self::Invalid {
-            message: message.into(),
-            locations: at.into_iter().collect(),
-        }
+        Self::Invalid { message: message.into(), locations: at.into_iter().collect() }
     }
 }
 
@@ -129,10 +124,7 @@ impl From<DocumentError> for ServerError {
         };
         let mut error = ServerError::new(message, None);
         error.locations = locations;
-        error
-            .extensions
-            .get_or_insert_default()
-            .set("code", code.to_owned());
+        error.extensions.get_or_insert_default().set("code", code.to_owned());
         error
     }
 }
@@ -181,29 +173,21 @@ impl Document {
     /// # Errors
     ///
     /// When there is none of that name, or several and no name.
-    pub fn operation(
-        &self,
-        name: Option<&str>,
-    ) -> Result<&Positioned<OperationDefinition>, DocumentError> {
+    pub fn operation(&self, name: Option<&str>) -> Result<&Positioned<OperationDefinition>, DocumentError> {
         match (&self.parsed.operations, name) {
             (DocumentOperations::Single(operation), None) => Ok(operation),
-            (DocumentOperations::Multiple(operations), None) if operations.len() == 1 => {
-                { operations.values().next() }
-                    .ok_or_else(|| DocumentError::invalid("The document has no operation.", None))
-            }
+            (DocumentOperations::Multiple(operations), None) if operations.len() == 1 => { operations.values().next() }
+                .ok_or_else(|| DocumentError::invalid("The document has no operation.", None)),
             (DocumentOperations::Multiple(_), None) => Err(DocumentError::invalid(
                 "The document has several operations: `operationName` must say which to run.",
                 None,
             )),
-            (DocumentOperations::Multiple(operations), Some(name))
-                if operations.contains_key(name) =>
-            {
+            (DocumentOperations::Multiple(operations), Some(name)) if operations.contains_key(name) => {
                 Ok(&operations[name])
             }
-            (_, Some(name)) => Err(DocumentError::invalid(
-                format!("The document has no operation named \"{name}\"."),
-                None,
-            )),
+            (_, Some(name)) => {
+                Err(DocumentError::invalid(format!("The document has no operation named \"{name}\"."), None))
+            }
         }
     }
 }
@@ -219,10 +203,7 @@ impl Documents {
     /// Nothing is remembered yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            recent: Mutex::default(),
-        }
+        Self { limits, recent: Mutex::default() }
     }
 
     /// The document of this text.
@@ -257,19 +238,12 @@ impl Documents {
         operation: &OperationDefinition,
         variables: &Variables,
     ) -> Result<(), DocumentError> {
-        let values = variables
-            .values()
-            .fold(0_u64, |sum, value| sum.saturating_add(size_of_value(value)));
+        let values = variables.values().fold(0_u64, |sum, value| sum.saturating_add(size_of_value(value)));
         if values > self.limits.variable_values {
-            return Err(DocumentError::too_many(
-                "values in its variables",
-                self.limits.variable_values,
-            ));
+            return Err(DocumentError::too_many("values in its variables", self.limits.variable_values));
         }
         if values.saturating_mul(document.variable_uses) > self.limits.variable_copies {
-            return Err(DocumentError::TooComplex(
-                "The document uses large variables in too many places.".to_owned(),
-            ));
+            return Err(DocumentError::TooComplex("The document uses large variables in too many places.".to_owned()));
         }
         let mut costs = Costs {
             fragments: &document.parsed.fragments,
@@ -324,9 +298,7 @@ impl Recent {
     }
 
     fn insert(&mut self, text: Box<str>, document: Arc<Document>) {
-        if self.young.len() >= Self::MAX_DOCUMENTS
-            || self.young_bytes + document.weight_bytes > Self::MAX_BYTES
-        {
+        if self.young.len() >= Self::MAX_DOCUMENTS || self.young_bytes + document.weight_bytes > Self::MAX_BYTES {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
         }
@@ -356,10 +328,7 @@ fn syntax_error(error: &parser::Error) -> DocumentError {
         Some((_, expected)) => format!("Syntax error: {expected}."),
         None => format!("Syntax error: {}.", text.trim_end_matches('.')),
     };
-    DocumentError::Invalid {
-        message,
-        locations: error.positions().collect(),
-    }
+    DocumentError::Invalid { message, locations: error.positions().collect() }
 }
 
 /// Counts tokens and nested brackets without parsing. Tokens are those of
@@ -368,10 +337,7 @@ fn syntax_error(error: &parser::Error) -> DocumentError {
 fn scan(limits: &Limits, text: &str) -> Result<usize, DocumentError> {
     let bytes = text.as_bytes();
     let run = |from: usize, of: fn(u8) -> bool| {
-        bytes[from..]
-            .iter()
-            .position(|&byte| !of(byte))
-            .map_or(bytes.len(), |length| from + length)
+        bytes[from..].iter().position(|&byte| !of(byte)).map_or(bytes.len(), |length| from + length)
     };
     let (mut at, mut tokens, mut nesting) = (0, 0_usize, 0_usize);
     while let Some(&byte) = bytes.get(at) {
@@ -438,10 +404,7 @@ fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
 /// Of what follows this text.
 fn position(before: &str) -> Pos {
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    Pos {
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-    }
+    Pos { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
 }
 
 /// What a selection set amounts to, its fragments followed.
@@ -468,10 +431,7 @@ impl Weight {
     }
 }
 
-fn measure(
-    limits: &Limits,
-    document: &ExecutableDocument,
-) -> Result<(Weight, bool), DocumentError> {
+fn measure(limits: &Limits, document: &ExecutableDocument) -> Result<(Weight, bool), DocumentError> {
     if document.operations.iter().len() > limits.operations {
         return Err(DocumentError::too_many("operations", limits.operations));
     }
@@ -496,10 +456,7 @@ fn measure(
         total.add(measure.directives(&operation.directives)?);
         let weight = measure.set(&operation.selection_set.node, 0)?;
         if weight.fields > limits.root_fields {
-            return Err(DocumentError::too_many(
-                "root fields in an operation",
-                limits.root_fields,
-            ));
+            return Err(DocumentError::too_many("root fields in an operation", limits.root_fields));
         }
         // https://spec.graphql.org/October2021/#sec-Single-root-field
         if operation.ty == OperationType::Subscription && weight.fields > 1 {
@@ -572,11 +529,7 @@ impl<'a> Measure<'a> {
                 Selection::Field(field) => self.field(&field.node, level)?,
                 Selection::InlineFragment(fragment) => {
                     let inner = self.set(&fragment.node.selection_set.node, level + 1)?;
-                    Weight {
-                        selections: inner.selections.saturating_add(1),
-                        levels: inner.levels + 1,
-                        ..inner
-                    }
+                    Weight { selections: inner.selections.saturating_add(1), levels: inner.levels + 1, ..inner }
                 }
                 Selection::FragmentSpread(spread) => {
                     let name = &spread.node.fragment_name.node;
@@ -585,11 +538,7 @@ impl<'a> Measure<'a> {
                         Some((name, fragment)) => self.fragment(name, fragment, level + 1)?,
                         None => Weight::default(),
                     };
-                    Weight {
-                        selections: inner.selections.saturating_add(1),
-                        levels: inner.levels + 1,
-                        ..inner
-                    }
+                    Weight { selections: inner.selections.saturating_add(1), levels: inner.levels + 1, ..inner }
                 }
             });
         }
@@ -626,30 +575,19 @@ impl<'a> Measure<'a> {
             Weight::default()
         } else {
             let inner = self.set(&field.selection_set.node, level + 1)?;
-            Weight {
-                levels: inner.levels + 1,
-                ..inner
-            }
+            Weight { levels: inner.levels + 1, ..inner }
         };
         if matches!(name, "__schema" | "__type") {
             self.introspects = true;
             if inner.introspection_lists >= self.limits.introspection_lists {
-                return Err(DocumentError::TooComplex(
-                    "The introspection is nested too deep.".to_owned(),
-                ));
+                return Err(DocumentError::TooComplex("The introspection is nested too deep.".to_owned()));
             }
         }
         let arguments = self.arguments(&field.arguments)?;
-        let is_list = matches!(
-            name,
-            "fields" | "inputFields" | "interfaces" | "possibleTypes"
-        );
+        let is_list = matches!(name, "fields" | "inputFields" | "interfaces" | "possibleTypes");
         Ok(Weight {
             fields: 1,
-            selections: inner
-                .selections
-                .saturating_add(arguments.selections)
-                .saturating_add(1),
+            selections: inner.selections.saturating_add(arguments.selections).saturating_add(1),
             variable_uses: inner.variable_uses.saturating_add(arguments.variable_uses),
             depth: inner.depth + 1,
             levels: inner.levels,
@@ -659,37 +597,22 @@ impl<'a> Measure<'a> {
 
     fn directives(&self, directives: &[Positioned<Directive>]) -> Result<Weight, DocumentError> {
         if directives.len() > self.limits.directives {
-            return Err(DocumentError::too_many(
-                "directives at one place",
-                self.limits.directives,
-            ));
+            return Err(DocumentError::too_many("directives at one place", self.limits.directives));
         }
-        let mut weight = Weight {
-            selections: directives.len() as u64,
-            ..Weight::default()
-        };
+        let mut weight = Weight { selections: directives.len() as u64, ..Weight::default() };
         for directive in directives {
             weight.add(self.arguments(&directive.node.arguments)?);
         }
         Ok(weight)
     }
 
-    fn arguments(
-        &self,
-        arguments: &[(Positioned<Name>, Positioned<Value>)],
-    ) -> Result<Weight, DocumentError> {
+    fn arguments(&self, arguments: &[(Positioned<Name>, Positioned<Value>)]) -> Result<Weight, DocumentError> {
         if arguments.len() > self.limits.arguments {
-            return Err(DocumentError::too_many(
-                "arguments at one place",
-                self.limits.arguments,
-            ));
+            return Err(DocumentError::too_many("arguments at one place", self.limits.arguments));
         }
         Ok(Weight {
             selections: arguments.len() as u64,
-            variable_uses: arguments
-                .iter()
-                .map(|(_, value)| variables_in(&value.node))
-                .sum(),
+            variable_uses: arguments.iter().map(|(_, value)| variables_in(&value.node)).sum(),
             ..Weight::default()
         })
     }
@@ -746,9 +669,7 @@ impl<'a> Costs<'a> {
             let inner = match &selection.node {
                 Selection::Field(field) => self.of_field(&field.node),
                 Selection::InlineFragment(fragment) => self.of(&fragment.node.selection_set.node),
-                Selection::FragmentSpread(spread) => {
-                    self.of_fragment(&spread.node.fragment_name.node)
-                }
+                Selection::FragmentSpread(spread) => self.of_fragment(&spread.node.fragment_name.node),
             };
             cost.fields = cost.fields.saturating_add(inner.fields);
             cost.rows |= inner.rows;
@@ -778,10 +699,7 @@ impl<'a> Costs<'a> {
         } else {
             1
         };
-        Cost {
-            fields: inner.fields.saturating_mul(times).saturating_add(1),
-            rows: matches!(name, "edges" | "nodes"),
-        }
+        Cost { fields: inner.fields.saturating_mul(times).saturating_add(1), rows: matches!(name, "edges" | "nodes") }
     }
 
     /// The rows that a connection's arguments ask for.

@@ -42,14 +42,8 @@ pub struct Admission {
 
 impl Admission {
     /// `attach` gives each operation its data, such as the caller; on a WebSocket it runs for every operation.
-    pub fn new(
-        signed_in: bool,
-        attach: impl Fn(Request) -> Request + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            attach: Arc::new(attach),
-            signed_in,
-        }
+    pub fn new(signed_in: bool, attach: impl Fn(Request) -> Request + Send + Sync + 'static) -> Self {
+        Self { attach: Arc::new(attach), signed_in }
     }
 
     /// Whether the caller is known; errors suggest names of the schema to these alone.
@@ -111,11 +105,7 @@ impl Refusal {
     }
 
     pub(super) fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "INTERNAL",
-            "Something went wrong on the server.",
-        )
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "Something went wrong on the server.")
     }
 
     pub(super) fn into_response_as(self, content_type: &'static str) -> Response {
@@ -143,11 +133,7 @@ impl IntoResponse for Refusal {
 }
 
 /// A response with the headers that every answer of the API has.
-pub(super) fn answer(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Body>,
-) -> Response {
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -15,9 +15,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Uri,
-    header::{
-        ACCEPT, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE, VARY,
-    },
+    header::{ACCEPT, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE, VARY},
     request::Parts,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -97,25 +95,18 @@ where
         limits,
         shutdown,
     });
-    Router::new()
-        .route("/graphql", any(handle::<Schema<Q, M, S>, G>))
-        .with_state(transport)
+    Router::new().route("/graphql", any(handle::<Schema<Q, M, S>, G>)).with_state(transport)
 }
 
-async fn handle<E: Executor, G: Gate>(
-    State(transport): State<Arc<Transport<E, G>>>,
-    request: Request,
-) -> Response {
+async fn handle<E: Executor, G: Gate>(State(transport): State<Arc<Transport<E, G>>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if parts.method == Method::GET && asks_for_websocket(&parts.headers) {
         return websocket::upgrade(transport, parts).await;
     }
     let media_type = negotiate(&parts.headers);
     let content_type = media_type.unwrap_or(MediaType::Json).content_type();
-    let response = AssertUnwindSafe(respond(&transport, parts, body, media_type))
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| {
+    let response =
+        AssertUnwindSafe(respond(&transport, parts, body, media_type)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!("a request panicked");
             Err(Refusal::internal().into())
         });
@@ -140,19 +131,13 @@ struct No {
 
 impl No {
     fn method(allow: &'static str, message: &str) -> Self {
-        Self {
-            refusal: Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", message),
-            allow: Some(allow),
-        }
+        Self { refusal: Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", message), allow: Some(allow) }
     }
 }
 
 impl From<Refusal> for No {
     fn from(refusal: Refusal) -> Self {
-        Self {
-            refusal,
-            allow: None,
-        }
+        Self { refusal, allow: None }
     }
 }
 
@@ -167,10 +152,7 @@ async fn respond<E: Executor, G: Gate>(
         Method::GET | Method::HEAD => true,
         Method::POST => false,
         _ => {
-            return Err(No::method(
-                "GET, HEAD, POST",
-                "GraphQL is served by POST, queries by GET too.",
-            ));
+            return Err(No::method("GET, HEAD, POST", "GraphQL is served by POST, queries by GET too."));
         }
     };
     let media_type = media_type.ok_or_else(|| {
@@ -184,11 +166,7 @@ async fn respond<E: Executor, G: Gate>(
         check_content(&parts.headers, transport.limits.body_bytes)?;
     }
     let admission = transport.gate.admit(&parts).await?;
-    let parameters = if by_get {
-        read_query_string(&parts.uri)?
-    } else {
-        read_body(body, &transport.limits).await?
-    };
+    let parameters = if by_get { read_query_string(&parts.uri)? } else { read_body(body, &transport.limits).await? };
 
     let operation = match Operation::prepare(&transport.documents, parameters) {
         Ok(operation) => operation,
@@ -206,19 +184,10 @@ async fn respond<E: Executor, G: Gate>(
         return Ok(answer_errors(media_type, &[error]));
     }
     let held = parts.extensions.get::<InFlight>().cloned();
-    let Operation {
-        kind,
-        request,
-        selected,
-    } = operation;
-    let mut response = operation::execute(
-        transport.executor.clone(),
-        kind,
-        admission.attach(request),
-        held,
-    )
-    .await
-    .ok_or_else(Refusal::internal)?;
+    let Operation { kind, request, selected } = operation;
+    let mut response = operation::execute(transport.executor.clone(), kind, admission.attach(request), held)
+        .await
+        .ok_or_else(Refusal::internal)?;
     let headers = std::mem::take(&mut response.http_headers);
     let outcome = Outcome::of(response, &selected, &transport.types, admission.signed_in());
     let mut answered = match outcome {
@@ -251,11 +220,7 @@ fn answer_errors(media_type: MediaType, errors: &[async_graphql::ServerError]) -
     answer_json(status, media_type, &RequestErrors { errors })
 }
 
-fn answer_json(
-    status: StatusCode,
-    media_type: MediaType,
-    body: &impl serde::Serialize,
-) -> Response {
+fn answer_json(status: StatusCode, media_type: MediaType, body: &impl serde::Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => answer(status, media_type.content_type(), body),
         Err(error) => {
@@ -315,10 +280,7 @@ fn negotiate(headers: &HeaderMap) -> Option<MediaType> {
     if ranges == 0 {
         return Some(MediaType::Json);
     }
-    let by_weight = |fit: Fit| {
-        fit.map(|(fit, weight)| (weight, fit))
-            .filter(|(weight, _)| *weight > 0)
-    };
+    let by_weight = |fit: Fit| fit.map(|(fit, weight)| (weight, fit)).filter(|(weight, _)| *weight > 0);
     match (by_weight(graphql), by_weight(json)) {
         (None, None) => None,
         (graphql @ Some((_, 2)), json) if graphql >= json => Some(MediaType::GraphqlResponse),
@@ -355,13 +317,7 @@ fn is_utf8(charset: &str) -> bool {
 /// Only a body of JSON in UTF-8, of bounded size. A JSON content type also makes a browser ask before it sends such
 /// a request for a foreign page.
 fn check_content(headers: &HeaderMap, limit: usize) -> Result<(), Refusal> {
-    let unsupported = |message: &str| {
-        Refusal::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "BAD_USER_INPUT",
-            message,
-        )
-    };
+    let unsupported = |message: &str| Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message);
     let mut content_types = headers.get_all(CONTENT_TYPE).iter();
     let content_type = content_types
         .next()
@@ -379,16 +335,12 @@ fn check_content(headers: &HeaderMap, limit: usize) -> Result<(), Refusal> {
             return Err(unsupported("The body must be in UTF-8."));
         }
     }
-    let encoded = headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let encoded =
+        headers.get_all(CONTENT_ENCODING).iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
     if encoded {
         return Err(unsupported("The body must not be compressed."));
     }
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
@@ -421,20 +373,16 @@ async fn read_body(body: Body, limits: &TransportLimits) -> Result<Parameters, R
     };
     match operation::parse_json(&body).map_err(|error| malformed("The body", &error))? {
         Json::Object(members) => Parameters::from_json(members).map_err(Refusal::bad_request),
-        Json::Array(_) => Err(Refusal::bad_request(
-            "Several operations in one request are not supported.",
-        )),
+        Json::Array(_) => Err(Refusal::bad_request("Several operations in one request are not supported.")),
         _ => Err(Refusal::bad_request("The body must be a JSON object.")),
     }
 }
 
 fn malformed(what: &str, error: &JsonError) -> Refusal {
     match error {
-        JsonError::TooManyValues => Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "QUERY_TOO_COMPLEX",
-            format!("{what} has {error}."),
-        ),
+        JsonError::TooManyValues => {
+            Refusal::new(StatusCode::BAD_REQUEST, "QUERY_TOO_COMPLEX", format!("{what} has {error}."))
+        }
         JsonError::Malformed(_) => Refusal::bad_request(format!("{what} is not JSON: {error}.")),
     }
 }
@@ -450,8 +398,9 @@ fn read_query_string(uri: &Uri) -> Result<Parameters, Refusal> {
             "query" => Json::String(value),
             "operationName" | "variables" | "extensions" if value.is_empty() => continue,
             "operationName" => Json::String(value),
-            "variables" | "extensions" => operation::parse_json(value.as_bytes())
-                .map_err(|error| malformed(&format!("`{name}`"), &error))?,
+            "variables" | "extensions" => {
+                operation::parse_json(value.as_bytes()).map_err(|error| malformed(&format!("`{name}`"), &error))?
+            }
             _ => continue,
         };
         if members.insert(name, value).is_some() {

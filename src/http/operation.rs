@@ -55,12 +55,7 @@ impl Parameters {
             Some(Json::String(name)) => Some(name),
             Some(_) => return Err("`operationName` must be a string.".to_owned()),
         };
-        Ok(Self {
-            query,
-            operation_name,
-            variables,
-            extensions,
-        })
+        Ok(Self { query, operation_name, variables, extensions })
     }
 }
 
@@ -120,47 +115,29 @@ impl Operation {
     /// # Errors
     ///
     /// A [request error](https://spec.graphql.org/October2021/#sec-Errors.Request-errors): nothing was executed.
-    pub(super) fn prepare(
-        documents: &Documents,
-        parameters: Parameters,
-    ) -> Result<Self, DocumentError> {
+    pub(super) fn prepare(documents: &Documents, parameters: Parameters) -> Result<Self, DocumentError> {
         let document = documents.parse(&parameters.query)?;
         let operation = document.operation(parameters.operation_name.as_deref())?;
         let operation = &operation.node;
         let kind = operation.ty;
-        let variables = coerce(
-            operation,
-            Variables::from_json(Json::Object(parameters.variables)),
-        )?;
+        let variables = coerce(operation, Variables::from_json(Json::Object(parameters.variables)))?;
         documents.check_cost(&document, operation, &variables)?;
 
         let mut request = Request::new(parameters.query).variables(variables);
-        request
-            .operation_name
-            .clone_from(&parameters.operation_name);
+        request.operation_name.clone_from(&parameters.operation_name);
         request.extensions.0 = parameters
             .extensions
             .into_iter()
             .filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?)))
             .collect();
         request.set_parsed_query(document.parsed().clone());
-        Ok(Self {
-            kind,
-            request,
-            selected: Selected {
-                document,
-                operation_name: parameters.operation_name,
-            },
-        })
+        Ok(Self { kind, request, selected: Selected { document, operation_name: parameters.operation_name } })
     }
 }
 
 /// The part of [CoerceVariableValues()](https://spec.graphql.org/October2021/#CoerceVariableValues()) that
 /// async-graphql leaves to the resolvers: values that are missing. The validator looks at those that are there.
-fn coerce(
-    operation: &OperationDefinition,
-    mut variables: Variables,
-) -> Result<Variables, DocumentError> {
+fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<Variables, DocumentError> {
     for definition in &operation.variable_definitions {
         let (name, ty) = (&definition.node.name.node, &definition.node.var_type.node);
         let complaint = match variables.get(name) {
@@ -199,20 +176,12 @@ pub(super) struct RequestErrors<'a> {
 impl Outcome {
     /// Every error gets a code, and none tells a client what it must not know: internal causes go to the log, and
     /// names of the schema are suggested to callers who are signed in alone.
-    pub(super) fn of(
-        mut response: Response,
-        selected: &Selected,
-        types: &OutputTypes,
-        signed_in: bool,
-    ) -> Self {
+    pub(super) fn of(mut response: Response, selected: &Selected, types: &OutputTypes, signed_in: bool) -> Self {
         let refused = response.data == Value::Null
             && !response.errors.is_empty()
             && response.errors.iter().all(|error| error.path.is_empty());
         if !refused {
-            let Selected {
-                document,
-                operation_name,
-            } = selected;
+            let Selected { document, operation_name } = selected;
             if !response.errors.is_empty()
                 && let Ok(operation) = document.operation(operation_name.as_deref())
             {
@@ -243,10 +212,7 @@ fn settle(error: &mut ServerError, signed_in: bool) {
     if !signed_in && let Some(at) = error.message.find(" Did you mean ") {
         error.message.truncate(at);
     }
-    let has_code = error
-        .extensions
-        .as_ref()
-        .is_some_and(|extensions| extensions.get("code").is_some());
+    let has_code = error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some());
     if has_code {
         return;
     }
@@ -263,10 +229,7 @@ fn settle(error: &mut ServerError, signed_in: bool) {
 }
 
 pub(super) fn set_code(error: &mut ServerError, code: &str) {
-    error
-        .extensions
-        .get_or_insert_default()
-        .set("code", code.to_owned());
+    error.extensions.get_or_insert_default().set("code", code.to_owned());
 }
 
 /// async-graphql's own limits say so in their messages alone.
@@ -277,22 +240,14 @@ fn code_of_request_error(message: &str) -> &'static str {
         "The recursion depth of the query",
         "The number of directives on the field",
     ];
-    if limits.iter().any(|limit| message.starts_with(limit)) {
-        "QUERY_TOO_COMPLEX"
-    } else {
-        "BAD_USER_INPUT"
-    }
+    if limits.iter().any(|limit| message.starts_with(limit)) { "QUERY_TOO_COMPLEX" } else { "BAD_USER_INPUT" }
 }
 
 /// Arguments that only a resolver parses, such as a scalar of ours, are refused by async-graphql in these words.
 fn is_input_error(message: &str) -> bool {
-    [
-        "Expected input type \"",
-        "Failed to parse \"",
-        "Invalid value for argument",
-    ]
-    .iter()
-    .any(|start| message.starts_with(start))
+    ["Expected input type \"", "Failed to parse \"", "Invalid value for argument"]
+        .iter()
+        .any(|start| message.starts_with(start))
 }
 
 /// Executes the request of a query or a mutation. `None` when it panicked.

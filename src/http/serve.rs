@@ -60,12 +60,7 @@ pub struct InFlight(#[expect(dead_code, reason = "counted while it lives")] Task
 /// Serves until `shutdown` is cancelled; then accepts nothing more, lets what is under way finish, and returns
 /// within [`ServeLimits::drain`]. Connections that wait for a request are closed at once. Each request has the
 /// peer's address as `ConnectInfo<SocketAddr>`, and [`InFlight`].
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    limits: ServeLimits,
-    shutdown: CancellationToken,
-) {
+pub async fn serve(listener: TcpListener, router: Router, limits: ServeLimits, shutdown: CancellationToken) {
     let tracker = TaskTracker::new();
     // Cancelled when the time to finish is up, too, should this future be dropped.
     let cut = CancellationToken::new();
@@ -95,9 +90,7 @@ pub async fn serve(
             // No file descriptors left, for instance: it would fail again at once.
             Err(error) => {
                 tracing::error!(%error, "connections cannot be accepted");
-                shutdown
-                    .run_until_cancelled(sleep(Duration::from_millis(100)))
-                    .await;
+                shutdown.run_until_cancelled(sleep(Duration::from_millis(100))).await;
             }
         }
     }
@@ -111,9 +104,7 @@ pub async fn serve(
 fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
 }
 
@@ -151,9 +142,8 @@ impl Connection {
             progress.fetch_add(1, Ordering::Relaxed);
             async move {
                 let response = router.oneshot(request).await;
-                let upgraded = response
-                    .as_ref()
-                    .is_ok_and(|response| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+                let upgraded =
+                    response.as_ref().is_ok_and(|response| response.status() == StatusCode::SWITCHING_PROTOCOLS);
                 if !upgraded {
                     progress.fetch_add(1, Ordering::Relaxed);
                 }
@@ -201,18 +191,11 @@ struct Stream {
 
 impl Stream {
     fn inner(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        self.inner
-            .as_mut()
-            .map(Pin::new)
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// What came of a write, or that it has waited for too long.
-    fn written(
-        &mut self,
-        context: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+    fn written(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -262,11 +245,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = self.inner()?.poll_write(context, bytes);
         self.written(context, written)
     }
@@ -281,9 +260,7 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner
-            .as_ref()
-            .is_some_and(AsyncWrite::is_write_vectored)
+        self.inner.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -7,9 +7,7 @@
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use async_graphql::{
-    Executor, Request, Response as GraphqlResponse, ServerError, parser::types::OperationType,
-};
+use async_graphql::{Executor, Request, Response as GraphqlResponse, ServerError, parser::types::OperationType};
 use axum::{
     extract::{
         FromRequestParts,
@@ -80,10 +78,7 @@ const BUFFER_BYTES: usize = 4 * 1024;
 /// ([RFC 6455, section 5.5](https://www.rfc-editor.org/rfc/rfc6455#section-5.5)).
 const MAX_REASON_BYTES: usize = 123;
 
-pub(super) async fn upgrade<E: Executor, G: Gate>(
-    transport: Arc<Transport<E, G>>,
-    mut parts: Parts,
-) -> Response {
+pub(super) async fn upgrade<E: Executor, G: Gate>(transport: Arc<Transport<E, G>>, mut parts: Parts) -> Response {
     if let Err(refusal) = transport.gate.admit_upgrade(&parts).await {
         return refusal.into_response_as("application/json; charset=utf-8");
     }
@@ -103,11 +98,7 @@ pub(super) async fn upgrade<E: Executor, G: Gate>(
         .on_upgrade(move |socket| serve(transport, parts, socket))
 }
 
-async fn serve<E: Executor, G: Gate>(
-    transport: Arc<Transport<E, G>>,
-    parts: Parts,
-    mut socket: WebSocket,
-) {
+async fn serve<E: Executor, G: Gate>(transport: Arc<Transport<E, G>>, parts: Parts, mut socket: WebSocket) {
     // Held to the end: the server waits for its sockets when it shuts down.
     let in_flight = parts.extensions.get::<InFlight>().cloned();
     let close_timeout = transport.limits.connection.close_timeout;
@@ -156,10 +147,7 @@ impl Ending {
     fn close(code: u16, reason: impl Into<String>) -> Self {
         let mut reason = reason.into();
         reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
-        Self::Close(CloseFrame {
-            code,
-            reason: reason.into(),
-        })
+        Self::Close(CloseFrame { code, reason: reason.into() })
     }
 
     fn shutdown() -> Self {
@@ -171,8 +159,7 @@ impl Ending {
     }
 
     fn refused(refusal: &Refusal) -> Self {
-        let try_again = refusal.status.is_server_error()
-            || refusal.status == http::StatusCode::TOO_MANY_REQUESTS;
+        let try_again = refusal.status.is_server_error() || refusal.status == http::StatusCode::TOO_MANY_REQUESTS;
         let code = if try_again { close_code::AGAIN } else { 4403 };
         Self::close(code, refusal.message.as_str())
     }
@@ -221,10 +208,7 @@ struct Source {
 
 /// What an operation gives.
 enum Event {
-    Result {
-        first: bool,
-        response: Box<GraphqlResponse>,
-    },
+    Result { first: bool, response: Box<GraphqlResponse> },
     Panicked,
     Done,
 }
@@ -285,20 +269,9 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             .map_err(|reason| Ending::close(4400, reason))?;
         match message {
             ClientMessage::ConnectionInit(payload) => self.init(socket, payload).await,
-            ClientMessage::Ping(payload) => {
-                self.send_json(
-                    socket,
-                    &Plain {
-                        r#type: "pong",
-                        payload,
-                    },
-                )
-                .await
-            }
+            ClientMessage::Ping(payload) => self.send_json(socket, &Plain { r#type: "pong", payload }).await,
             ClientMessage::Pong => Ok(()),
-            ClientMessage::Subscribe { id, parameters } => {
-                self.subscribe(socket, id, parameters).await
-            }
+            ClientMessage::Subscribe { id, parameters } => self.subscribe(socket, id, parameters).await,
             ClientMessage::Complete { id } => {
                 // Ids that are gone are ignored: the client may not have heard of it yet.
                 if let Some(operation) = self.live.remove(id.as_str()) {
@@ -309,11 +282,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         }
     }
 
-    async fn init(
-        &mut self,
-        socket: &mut WebSocket,
-        payload: Map<String, Json>,
-    ) -> Result<(), Ending> {
+    async fn init(&mut self, socket: &mut WebSocket, payload: Map<String, Json>) -> Result<(), Ending> {
         let Some(upgrade) = self.upgrade.take() else {
             return Err(Ending::close(4429, "Too many initialisation requests"));
         };
@@ -330,32 +299,16 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             .map_err(|_| Ending::close(close_code::AGAIN, "Try again later"))?
             .map_err(|refusal| Ending::refused(&refusal))?;
         self.session = Some(Session { admission, ended });
-        self.send_json(
-            socket,
-            &Plain {
-                r#type: "connection_ack",
-                payload: None,
-            },
-        )
-        .await
+        self.send_json(socket, &Plain { r#type: "connection_ack", payload: None }).await
     }
 
-    async fn subscribe(
-        &mut self,
-        socket: &mut WebSocket,
-        id: String,
-        parameters: Parameters,
-    ) -> Result<(), Ending> {
+    async fn subscribe(&mut self, socket: &mut WebSocket, id: String, parameters: Parameters) -> Result<(), Ending> {
         let Some(session) = &self.session else {
             return Err(Ending::close(4401, "Unauthorized"));
         };
         if self.live.contains_key(id.as_str()) {
             let reason = format!("Subscriber for {id} already exists");
-            let reason = if reason.len() > MAX_REASON_BYTES {
-                "Subscriber already exists".to_owned()
-            } else {
-                reason
-            };
+            let reason = if reason.len() > MAX_REASON_BYTES { "Subscriber already exists".to_owned() } else { reason };
             return Err(Ending::close(4409, reason));
         }
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
@@ -372,64 +325,42 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             }
             return self.send_errors(socket, &id, &[error]).await;
         };
-        let Operation {
-            kind,
-            request,
-            selected,
-        } = match Operation::prepare(&self.transport.documents, parameters) {
+        let Operation { kind, request, selected } = match Operation::prepare(&self.transport.documents, parameters) {
             Ok(operation) => operation,
             Err(error) => return self.send_errors(socket, &id, &[error.into()]).await,
         };
         let request = session.admission.attach(request);
         let id: Arc<str> = id.into();
-        let source = Arc::new(Source {
-            id: Arc::clone(&id),
-            selected,
-        });
+        let source = Arc::new(Source { id: Arc::clone(&id), selected });
         let (abort, registration) = AbortHandle::new_pair();
-        let events = self
-            .run(kind, request, slot)
-            .map(move |event| (Arc::clone(&source), event));
-        self.operations
-            .push(Abortable::new(events, registration).boxed());
+        let events = self.run(kind, request, slot).map(move |event| (Arc::clone(&source), event));
+        self.operations.push(Abortable::new(events, registration).boxed());
         self.live.insert(id, abort);
         Ok(())
     }
 
-    fn run(
-        &self,
-        kind: OperationType,
-        request: Request,
-        slot: OwnedSemaphorePermit,
-    ) -> BoxStream<'static, Event> {
+    fn run(&self, kind: OperationType, request: Request, slot: OwnedSemaphorePermit) -> BoxStream<'static, Event> {
         let executor = self.transport.executor.clone();
         let held = (slot, self.in_flight.clone());
         if kind != OperationType::Subscription {
             let result = async move {
                 match operation::execute(executor, kind, request, held).await {
-                    Some(response) => Event::Result {
-                        first: true,
-                        response: Box::new(response),
-                    },
+                    Some(response) => Event::Result { first: true, response: Box::new(response) },
                     None => Event::Panicked,
                 }
             };
             let done = async { Event::Done };
             return stream::once(result).chain(stream::once(done)).boxed();
         }
-        let results = AssertUnwindSafe(executor.execute_stream(request, None))
-            .catch_unwind()
-            .enumerate()
-            .map(|(index, result)| match result {
-                Ok(response) => Event::Result {
-                    first: index == 0,
-                    response: Box::new(response),
-                },
+        let results = AssertUnwindSafe(executor.execute_stream(request, None)).catch_unwind().enumerate().map(
+            |(index, result)| match result {
+                Ok(response) => Event::Result { first: index == 0, response: Box::new(response) },
                 Err(_) => {
                     tracing::error!("a subscription panicked");
                     Event::Panicked
                 }
-            });
+            },
+        );
         let done = async move {
             drop(held);
             Event::Done
@@ -437,17 +368,9 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         results.chain(stream::once(done)).boxed()
     }
 
-    async fn forward(
-        &mut self,
-        socket: &mut WebSocket,
-        source: &Source,
-        event: Event,
-    ) -> Result<(), Ending> {
+    async fn forward(&mut self, socket: &mut WebSocket, source: &Source, event: Event) -> Result<(), Ending> {
         let Source { id, selected } = source;
-        let signed_in = self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.admission.signed_in());
+        let signed_in = self.session.as_ref().is_some_and(|session| session.admission.signed_in());
         match event {
             Event::Result { first, response } => {
                 match Outcome::of(*response, selected, &self.transport.types, signed_in) {
@@ -470,11 +393,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             }
             Event::Done => {
                 self.live.remove(id);
-                let complete = Identified {
-                    id,
-                    r#type: "complete",
-                    payload: None::<()>,
-                };
+                let complete = Identified { id, r#type: "complete", payload: None::<()> };
                 self.send_json(socket, &complete).await
             }
         }
@@ -487,39 +406,17 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         }
     }
 
-    async fn send_next(
-        &mut self,
-        socket: &mut WebSocket,
-        id: &str,
-        response: &GraphqlResponse,
-    ) -> Result<(), Ending> {
-        let next = Identified {
-            id,
-            r#type: "next",
-            payload: Some(response),
-        };
+    async fn send_next(&mut self, socket: &mut WebSocket, id: &str, response: &GraphqlResponse) -> Result<(), Ending> {
+        let next = Identified { id, r#type: "next", payload: Some(response) };
         self.send_json(socket, &next).await
     }
 
-    async fn send_errors(
-        &mut self,
-        socket: &mut WebSocket,
-        id: &str,
-        errors: &[ServerError],
-    ) -> Result<(), Ending> {
-        let error = Identified {
-            id,
-            r#type: "error",
-            payload: Some(errors),
-        };
+    async fn send_errors(&mut self, socket: &mut WebSocket, id: &str, errors: &[ServerError]) -> Result<(), Ending> {
+        let error = Identified { id, r#type: "error", payload: Some(errors) };
         self.send_json(socket, &error).await
     }
 
-    async fn send_json(
-        &mut self,
-        socket: &mut WebSocket,
-        message: &impl Serialize,
-    ) -> Result<(), Ending> {
+    async fn send_json(&mut self, socket: &mut WebSocket, message: &impl Serialize) -> Result<(), Ending> {
         let text = serde_json::to_string(message).map_err(|error| {
             tracing::error!(%error, "a message cannot be serialized");
             Ending::close(4500, "Internal server error")
@@ -575,8 +472,8 @@ impl ClientMessage {
     ///
     /// Says what makes the message invalid.
     fn parse(text: &str, id_bytes: usize) -> Result<Self, String> {
-        let Json::Object(mut members) = operation::parse_json(text.as_bytes())
-            .map_err(|error| format!("Invalid JSON: {error}"))?
+        let Json::Object(mut members) =
+            operation::parse_json(text.as_bytes()).map_err(|error| format!("Invalid JSON: {error}"))?
         else {
             return Err("The message must be an object".to_owned());
         };
@@ -584,9 +481,7 @@ impl ClientMessage {
             return Err("`type` must be a string".to_owned());
         };
         match kind.as_str() {
-            "connection_init" => payload(&mut members)
-                .map(Option::unwrap_or_default)
-                .map(Self::ConnectionInit),
+            "connection_init" => payload(&mut members).map(Option::unwrap_or_default).map(Self::ConnectionInit),
             "ping" => payload(&mut members).map(Self::Ping),
             "pong" => payload(&mut members).map(|_| Self::Pong),
             "subscribe" => {

@@ -29,32 +29,21 @@ fn admit(text: &str, variables: serde_json::Value) -> Result<(), DocumentError> 
 }
 
 /// Within the time that a hostile document may take. Builds for tests are slower than what is delivered.
-const DEADLINE: Duration = if cfg!(debug_assertions) {
-    Duration::from_millis(200)
-} else {
-    Duration::from_millis(10)
-};
+const DEADLINE: Duration = if cfg!(debug_assertions) { Duration::from_millis(200) } else { Duration::from_millis(10) };
 
 #[track_caller]
 fn assert_too_complex(what: &str, text: &str) {
     let start = Instant::now();
     let result = admit(text, json!({}));
     let elapsed = start.elapsed();
-    assert!(
-        matches!(result, Err(DocumentError::TooComplex(_))),
-        "{what}: {result:?}"
-    );
+    assert!(matches!(result, Err(DocumentError::TooComplex(_))), "{what}: {result:?}");
     assert!(elapsed < DEADLINE, "{what}: {elapsed:?}");
     println!("{what}: {elapsed:?}");
 }
 
 /// `{ nested { nested { … name } } }`
 fn nested(depth: usize) -> String {
-    format!(
-        "{}name{}",
-        "{ nested ".repeat(depth) + "{ ",
-        " }".repeat(depth + 1)
-    )
+    format!("{}name{}", "{ nested ".repeat(depth) + "{ ", " }".repeat(depth + 1))
 }
 
 /// Fragments that each spread the next several times.
@@ -70,11 +59,7 @@ fn fan_out(fragments: usize, spreads: usize) -> String {
 
 #[test]
 fn hostile_documents_are_refused_at_once() {
-    let aliases = |count: usize| {
-        (0..count)
-            .map(|n| format!("a{n}:hello "))
-            .collect::<String>()
-    };
+    let aliases = |count: usize| (0..count).map(|n| format!("a{n}:hello ")).collect::<String>();
     let lists = "[".repeat(10_000) + &"]".repeat(10_000);
     for (what, text) in [
         ("ten fragments, each spread eight times", fan_out(10, 8)),
@@ -122,9 +107,7 @@ fn large_variables_are_refused_at_once() {
     let one = "query ($v: [String]) { items(filter: $v) { totalCount } }";
     let many = format!(
         "query ($v: [String]) {{ nested {{ {} }} }}",
-        (0..300)
-            .map(|n| format!("a{n}: items(filter: $v) "))
-            .collect::<String>()
+        (0..300).map(|n| format!("a{n}: items(filter: $v) ")).collect::<String>()
     );
     assert_eq!(admit(one, ids(2_000)), Ok(()));
     assert_eq!(admit(&many, ids(100)), Ok(()));
@@ -136,10 +119,7 @@ fn large_variables_are_refused_at_once() {
         let start = Instant::now();
         let result = admit(text, variables);
         let elapsed = start.elapsed();
-        assert!(
-            matches!(result, Err(DocumentError::TooComplex(_))),
-            "{what}: {result:?}"
-        );
+        assert!(matches!(result, Err(DocumentError::TooComplex(_))), "{what}: {result:?}");
         assert!(elapsed < DEADLINE, "{what}: {elapsed:?}");
     }
 }
@@ -149,10 +129,7 @@ fn page_sizes_in_variables_count() {
     let text = "query ($n: Int) { items(first: $n) { nodes { id } } }";
     assert_eq!(admit(text, json!({ "n": 200 })), Ok(()));
     let result = admit(text, json!({ "n": 2_000_000 }));
-    assert!(
-        matches!(result, Err(DocumentError::TooComplex(_))),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(DocumentError::TooComplex(_))), "{result:?}");
 }
 
 #[test]
@@ -163,10 +140,7 @@ fn fragments_in_a_circle_are_invalid() {
         "{ hello } fragment a on Query { nested { ...b } } fragment b on Nested { nested { ...a } }",
     ] {
         let result = parse(text);
-        assert!(
-            matches!(result, Err(DocumentError::Invalid { .. })),
-            "{text}: {result:?}"
-        );
+        assert!(matches!(result, Err(DocumentError::Invalid { .. })), "{text}: {result:?}");
     }
 }
 
@@ -199,10 +173,7 @@ fn nothing_hides_behind_a_string_that_is_not_closed() {
 #[test]
 fn subscription_has_one_root_field() {
     let result = parse("subscription { ...a } fragment a on Updates { count(to: 1) caller }");
-    assert!(
-        matches!(result, Err(DocumentError::Invalid { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(DocumentError::Invalid { .. })), "{result:?}");
 }
 
 /// The query that graphql-js 16 sends with every option on: 15 fields deep.
@@ -263,9 +234,7 @@ fn documents_of_real_clients_pass() {
         INTROSPECTION,
         &dashboard,
         &twenty("hello"),
-        &twenty(&format!(
-            "systems(first: 200) {{ edges {{ cursor node {{ {fields} }} }} totalCount }}"
-        )),
+        &twenty(&format!("systems(first: 200) {{ edges {{ cursor node {{ {fields} }} }} totalCount }}")),
         &nested(18),
         &fan_out(2, 4),
     ] {
@@ -289,48 +258,18 @@ async fn documents_within_the_limits_are_validated_at_once() {
     for (what, text) in [
         (
             "unknown fields with long names",
-            format!(
-                "{{ nested {{ {} }} }}",
-                wide(60, &|n| format!("n{n}{} ", "x".repeat(500)))
-            ),
+            format!("{{ nested {{ {} }} }}", wide(60, &|n| format!("n{n}{} ", "x".repeat(500)))),
         ),
         (
             "unknown arguments with long names",
-            format!(
-                "{{ nested {{ {} }} }}",
-                wide(60, &|n| format!(
-                    "nested(n{n}{}: 1) {{ name }} ",
-                    "x".repeat(500)
-                ))
-            ),
+            format!("{{ nested {{ {} }} }}", wide(60, &|n| format!("nested(n{n}{}: 1) {{ name }} ", "x".repeat(500)))),
         ),
-        (
-            "unknown fields",
-            format!(
-                "{{ nested {{ {} }} }}",
-                wide(1_900, &|n| format!("n{n:x} "))
-            ),
-        ),
-        (
-            "one unknown field often",
-            format!("{{ nested {{ {} }} }}", "x ".repeat(1_900)),
-        ),
-        (
-            "conflicting fields",
-            format!(
-                "{{ nested {{ {} }} }}",
-                wide(600, &|n| format!("a:n{n:x} "))
-            ),
-        ),
+        ("unknown fields", format!("{{ nested {{ {} }} }}", wide(1_900, &|n| format!("n{n:x} ")))),
+        ("one unknown field often", format!("{{ nested {{ {} }} }}", "x ".repeat(1_900))),
+        ("conflicting fields", format!("{{ nested {{ {} }} }}", wide(600, &|n| format!("a:n{n:x} ")))),
         (
             "conflicting arguments",
-            format!(
-                "{{ nested {{ {} }} }}",
-                wide(45, &|n| format!(
-                    "name({}) ",
-                    wide(20, &|m| format!("a{m}:{n} "))
-                ))
-            ),
+            format!("{{ nested {{ {} }} }}", wide(45, &|n| format!("name({}) ", wide(20, &|m| format!("a{m}:{n} "))))),
         ),
         (
             "conflicts in a fragment spread often",
@@ -359,9 +298,7 @@ async fn documents_within_the_limits_are_validated_at_once() {
         (
             "operations that share fragments",
             wide(30, &|n| format!("query q{n} {{ ...f0 }} "))
-                + &wide(15, &|n| {
-                    format!("fragment f{n} on Query {{ hello ...f{} }} ", n + 1)
-                })
+                + &wide(15, &|n| format!("fragment f{n} on Query {{ hello ...f{} }} ", n + 1))
                 + "fragment f15 on Query { hello }",
         ),
         (
@@ -372,58 +309,25 @@ async fn documents_within_the_limits_are_validated_at_once() {
                 wide(450, &|n| format!("echo(text: $v{}) ", n % 100))
             ),
         ),
-        (
-            "unused variables",
-            format!(
-                "query ({}) {{ hello }}",
-                wide(100, &|n| format!("$v{n}: String "))
-            ),
-        ),
-        (
-            "directives",
-            format!(
-                "{{ nested {{ {} }} }}",
-                wide(60, &|_| format!("name {} ", "@x(a: 1) ".repeat(9)))
-            ),
-        ),
-        (
-            "a literal",
-            format!(
-                "{{ items(filter: {{ colours: [{}] }}) {{ totalCount }} }}",
-                "RED ".repeat(3_900)
-            ),
-        ),
-        (
-            "a wrong literal",
-            format!(
-                "{{ items(filter: {{ colours: [{}] }}) {{ totalCount }} }}",
-                "1 ".repeat(3_900)
-            ),
-        ),
+        ("unused variables", format!("query ({}) {{ hello }}", wide(100, &|n| format!("$v{n}: String ")))),
+        ("directives", format!("{{ nested {{ {} }} }}", wide(60, &|_| format!("name {} ", "@x(a: 1) ".repeat(9))))),
+        ("a literal", format!("{{ items(filter: {{ colours: [{}] }}) {{ totalCount }} }}", "RED ".repeat(3_900))),
+        ("a wrong literal", format!("{{ items(filter: {{ colours: [{}] }}) {{ totalCount }} }}", "1 ".repeat(3_900))),
         (
             "an object of many members",
-            format!(
-                "{{ items(filter: {{ {} }}) {{ totalCount }} }}",
-                wide(1_300, &|n| format!("m{n}:1 "))
-            ),
+            format!("{{ items(filter: {{ {} }}) {{ totalCount }} }}", wide(1_300, &|n| format!("m{n}:1 "))),
         ),
     ] {
         let documents = documents();
         let start = Instant::now();
-        let document = documents
-            .parse(&text)
-            .unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        let document = documents.parse(&text).unwrap_or_else(|error| panic!("{what}: {error:?}"));
         let parsed = start.elapsed();
         let mut request = Request::new(text);
-        request.operation_name =
-            (what == "operations that share fragments").then(|| "q0".to_owned());
+        request.operation_name = (what == "operations that share fragments").then(|| "q0".to_owned());
         request.set_parsed_query(document.parsed().clone());
         let response = schema.execute(request).await;
         let elapsed = start.elapsed();
-        println!(
-            "{what}: parsed in {parsed:?}, answered in {elapsed:?}, {} errors",
-            response.errors.len()
-        );
+        println!("{what}: parsed in {parsed:?}, answered in {elapsed:?}, {} errors", response.errors.len());
         assert!(elapsed < DEADLINE, "{what}: {elapsed:?}");
     }
 }
@@ -441,14 +345,9 @@ fn document_in_use_outlives_any_number_of_others() {
     let documents = documents();
     let kept = documents.parse("{ hello }").expect("passes");
     for number in 0..2_000 {
-        documents
-            .parse(&format!("{{ a{number}: hello }}"))
-            .expect("passes");
+        documents.parse(&format!("{{ a{number}: hello }}")).expect("passes");
         if number % 100 == 0 {
-            assert!(Arc::ptr_eq(
-                &kept,
-                &documents.parse("{ hello }").expect("passes")
-            ));
+            assert!(Arc::ptr_eq(&kept, &documents.parse("{ hello }").expect("passes")));
         }
     }
 }

@@ -44,9 +44,8 @@ impl Client {
     }
 
     async fn get(&self, query_string: &str) -> Answer {
-        let request = Request::get(format!("/graphql?{query_string}"))
-            .header(header::ACCEPT, GRAPHQL)
-            .body(Body::empty());
+        let request =
+            Request::get(format!("/graphql?{query_string}")).header(header::ACCEPT, GRAPHQL).body(Body::empty());
         self.send(request.expect("request")).await
     }
 }
@@ -69,23 +68,15 @@ impl Answer {
     async fn of(response: Response) -> Self {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("body").to_bytes();
-        Self {
-            status: parts.status,
-            headers: parts.headers,
-            body: serde_json::from_slice(&body).expect("JSON"),
-        }
+        Self { status: parts.status, headers: parts.headers, body: serde_json::from_slice(&body).expect("JSON") }
     }
 
     fn header(&self, name: header::HeaderName) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().expect("text"))
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
 
     fn code(&self) -> &str {
-        self.body["errors"][0]["extensions"]["code"]
-            .as_str()
-            .unwrap_or("no code")
+        self.body["errors"][0]["extensions"]["code"].as_str().unwrap_or("no code")
     }
 
     #[track_caller]
@@ -112,37 +103,16 @@ async fn answer_has_the_media_type_that_the_client_prefers() {
         (Some("Application/JSON; Charset=UTF-8"), json),
         (Some("application/json, */*"), json),
         (Some("application/graphql-response+json"), graphql),
-        (
-            Some("application/graphql-response+json; charset=utf-8"),
-            graphql,
-        ),
-        (
-            Some("application/graphql-response+json, application/json;q=0.9"),
-            graphql,
-        ),
-        (
-            Some("application/json;q=0.9, application/graphql-response+json"),
-            graphql,
-        ),
-        (
-            Some("application/json, application/graphql-response+json"),
-            graphql,
-        ),
-        (
-            Some("application/graphql-response+json;q=0.5, application/json"),
-            json,
-        ),
+        (Some("application/graphql-response+json; charset=utf-8"), graphql),
+        (Some("application/graphql-response+json, application/json;q=0.9"), graphql),
+        (Some("application/json;q=0.9, application/graphql-response+json"), graphql),
+        (Some("application/json, application/graphql-response+json"), graphql),
+        (Some("application/graphql-response+json;q=0.5, application/json"), json),
         (Some("application/graphql-response+json;q=0, */*"), json),
         (Some("application/json;q=0, */*"), graphql),
         (Some("application/json;q=0.1, application/*;q=0.5"), graphql),
-        (
-            Some("application/json;q=0.2, application/graphql-response+json;q=0.1, */*"),
-            json,
-        ),
-        (
-            Some("text/plain, application/graphql-response+json;q=0.001"),
-            graphql,
-        ),
+        (Some("application/json;q=0.2, application/graphql-response+json;q=0.1, */*"), json),
+        (Some("text/plain, application/graphql-response+json;q=0.001"), graphql),
     ] {
         let mut request = post("", json!({ "query": "{ hello }" }));
         request.headers_mut().remove(header::ACCEPT);
@@ -168,14 +138,9 @@ async fn client_that_takes_no_json_gets_406() {
         "application/json; charset=utf-16",
         "application/json;q=2",
     ] {
-        let answer = client
-            .send(post(accept, json!({ "query": "{ hello }" })))
-            .await;
+        let answer = client.send(post(accept, json!({ "query": "{ hello }" }))).await;
         answer.assert_refused(StatusCode::NOT_ACCEPTABLE);
-        assert_eq!(
-            answer.header(header::CONTENT_TYPE),
-            "application/json; charset=utf-8"
-        );
+        assert_eq!(answer.header(header::CONTENT_TYPE), "application/json; charset=utf-8");
     }
 }
 
@@ -186,24 +151,12 @@ async fn only_json_in_utf_8_is_taken() {
         ("application/json", StatusCode::OK),
         ("application/json;charset=utf-8", StatusCode::OK),
         ("application/json; charset=\"UTF-8\"", StatusCode::OK),
-        (
-            "application/json; charset=utf-16",
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ),
-        (
-            "application/json; charset=iso-8859-1",
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ),
+        ("application/json; charset=utf-16", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("application/json; charset=iso-8859-1", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ("text/plain", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ("application/graphql", StatusCode::UNSUPPORTED_MEDIA_TYPE),
-        (
-            "application/x-www-form-urlencoded",
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ),
-        (
-            "multipart/form-data; boundary=x",
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ),
+        ("application/x-www-form-urlencoded", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("multipart/form-data; boundary=x", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ("application/jsonp", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ("", StatusCode::UNSUPPORTED_MEDIA_TYPE),
     ] {
@@ -215,18 +168,10 @@ async fn only_json_in_utf_8_is_taken() {
     }
     let mut request = post(GRAPHQL, json!({ "query": "{ hello }" }));
     request.headers_mut().remove(header::CONTENT_TYPE);
-    client
-        .send(request)
-        .await
-        .assert_refused(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    client.send(request).await.assert_refused(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let mut request = post(GRAPHQL, json!({ "query": "{ hello }" }));
-    request
-        .headers_mut()
-        .insert(header::CONTENT_ENCODING, "gzip".parse().expect("header"));
-    client
-        .send(request)
-        .await
-        .assert_refused(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    request.headers_mut().insert(header::CONTENT_ENCODING, "gzip".parse().expect("header"));
+    client.send(request).await.assert_refused(StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
 
 #[tokio::test]
@@ -236,18 +181,12 @@ async fn body_beyond_the_limit_is_refused_by_its_stated_length_and_by_its_bytes(
     *request.body_mut() = Body::from_stream(stream::pending::<Result<String, std::io::Error>>());
     let length = "262145".parse().expect("header");
     request.headers_mut().insert(header::CONTENT_LENGTH, length);
-    client
-        .send(request)
-        .await
-        .assert_refused(StatusCode::PAYLOAD_TOO_LARGE);
+    client.send(request).await.assert_refused(StatusCode::PAYLOAD_TOO_LARGE);
 
     let mut request = post(GRAPHQL, json!({}));
     let chunks = stream::repeat_with(|| Ok::<_, std::io::Error>(" ".repeat(1024)));
     *request.body_mut() = Body::from_stream(chunks);
-    client
-        .send(request)
-        .await
-        .assert_refused(StatusCode::PAYLOAD_TOO_LARGE);
+    client.send(request).await.assert_refused(StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,11 +224,7 @@ async fn malformed_requests_get_400_that_says_why() {
             answer.assert_refused(StatusCode::BAD_REQUEST);
             assert_eq!(answer.code(), "BAD_USER_INPUT");
             if accept == GRAPHQL {
-                messages.push(
-                    answer.body["errors"][0]["message"]
-                        .as_str()
-                        .map(str::to_owned),
-                );
+                messages.push(answer.body["errors"][0]["message"].as_str().map(str::to_owned));
             }
         }
     }
@@ -315,16 +250,13 @@ async fn malformed_requests_get_400_that_says_why() {
 async fn json_of_very_many_values_is_refused_before_it_is_parsed() {
     let client = Client::new();
     for part in ["variables", "extensions"] {
-        let answer = client
-            .post(json!({ "query": "{ hello }", part: { "x": vec![1; 12_000] } }))
-            .await;
+        let answer = client.post(json!({ "query": "{ hello }", part: { "x": vec![1; 12_000] } })).await;
         answer.assert_refused(StatusCode::BAD_REQUEST);
         assert_eq!(answer.code(), "QUERY_TOO_COMPLEX");
     }
     let commas = ",".repeat(20_000);
-    let answer = client
-        .post(json!({ "query": "query ($t: String!) { echo(text: $t) }", "variables": { "t": commas } }))
-        .await;
+    let answer =
+        client.post(json!({ "query": "query ($t: String!) { echo(text: $t) }", "variables": { "t": commas } })).await;
     assert_eq!(answer.body, json!({ "data": { "echo": commas } }));
 }
 
@@ -381,10 +313,7 @@ async fn get_runs_nothing_but_queries_by_the_selected_operation() {
         answer.assert_refused(StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(answer.header(header::ALLOW), "POST");
     }
-    client
-        .get(both)
-        .await
-        .assert_refused(StatusCode::BAD_REQUEST);
+    client.get(both).await.assert_refused(StatusCode::BAD_REQUEST);
     assert_eq!(client.world.value.load(Ordering::SeqCst), 0);
 }
 
@@ -444,10 +373,7 @@ async fn field_errors_have_status_200_and_data() {
         let query = json!({ "query": "{ hello forbidden }" });
         let answer = client.send(post(accept, query)).await;
         assert_eq!(answer.status, StatusCode::OK);
-        assert_eq!(
-            answer.body["data"],
-            json!({ "hello": "world", "forbidden": null })
-        );
+        assert_eq!(answer.body["data"], json!({ "hello": "world", "forbidden": null }));
         assert_eq!(answer.code(), "FORBIDDEN");
 
         let query = json!({ "query": "{ hello forbiddenAndNotNull }" });
@@ -455,10 +381,7 @@ async fn field_errors_have_status_200_and_data() {
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(answer.body["data"], Json::Null);
         assert!(answer.body.get("data").is_some());
-        assert_eq!(
-            answer.body["errors"][0]["path"],
-            json!(["forbiddenAndNotNull"])
-        );
+        assert_eq!(answer.body["errors"][0]["path"], json!(["forbiddenAndNotNull"]));
     }
 }
 
@@ -467,56 +390,29 @@ async fn field_errors_have_status_200_and_data() {
 async fn failed_field_is_null_or_the_nearest_field_around_it_that_can_be() {
     let client = Client::new();
     for (query, data) in [
-        (
-            "{ hello forbidden }",
-            json!({ "hello": "world", "forbidden": null }),
-        ),
-        (
-            "{ forbidden a: forbidden }",
-            json!({ "forbidden": null, "a": null }),
-        ),
+        ("{ hello forbidden }", json!({ "hello": "world", "forbidden": null })),
+        ("{ forbidden a: forbidden }", json!({ "forbidden": null, "a": null })),
         ("{ hello forbiddenAndNotNull }", Json::Null),
-        (
-            "{ hello nested { maybeBroken } }",
-            json!({ "hello": "world", "nested": { "maybeBroken": null } }),
-        ),
-        (
-            "{ nested { b: maybeBroken name } }",
-            json!({ "nested": { "b": null, "name": "nested" } }),
-        ),
+        ("{ hello nested { maybeBroken } }", json!({ "hello": "world", "nested": { "maybeBroken": null } })),
+        ("{ nested { b: maybeBroken name } }", json!({ "nested": { "b": null, "name": "nested" } })),
         ("{ nested { name broken } }", Json::Null),
-        (
-            "{ nested { name maybe { name broken } } }",
-            json!({ "nested": { "name": "nested", "maybe": null } }),
-        ),
-        (
-            "{ nested { maybe { nested { broken maybeBroken } } } }",
-            json!({ "nested": { "maybe": null } }),
-        ),
+        ("{ nested { name maybe { name broken } } }", json!({ "nested": { "name": "nested", "maybe": null } })),
+        ("{ nested { maybe { nested { broken maybeBroken } } } }", json!({ "nested": { "maybe": null } })),
         (
             "{ nested { maybe { maybeNoObject { name } } } }",
             json!({ "nested": { "maybe": { "maybeNoObject": null } } }),
         ),
-        (
-            "{ nested { maybe { list { name broken } } } }",
-            json!({ "nested": { "maybe": null } }),
-        ),
+        ("{ nested { maybe { list { name broken } } } }", json!({ "nested": { "maybe": null } })),
         (
             "{ nested { list { maybeBroken } } }",
             json!({ "nested": { "list": [{ "maybeBroken": null }, { "maybeBroken": null }] } }),
         ),
-        (
-            "{ nested { sparse { name broken } } }",
-            json!({ "nested": { "sparse": [null, null, null] } }),
-        ),
+        ("{ nested { sparse { name broken } } }", json!({ "nested": { "sparse": [null, null, null] } })),
         (
             "{ nested { ...n } } fragment n on Nested { ... { maybe { broken } } }",
             json!({ "nested": { "maybe": null } }),
         ),
-        (
-            "{ nested { warned } }",
-            json!({ "nested": { "warned": 7 } }),
-        ),
+        ("{ nested { warned } }", json!({ "nested": { "warned": 7 } })),
     ] {
         let answer = client.query(query).await;
         assert_eq!(answer.status, StatusCode::OK, "{query}");
@@ -532,15 +428,8 @@ async fn fields_are_in_the_order_in_which_they_are_selected() {
     let query = "{ a: later nested { c: forbiddenLater ...n d: later name } hello e: forbidden ...q }
         fragment n on Nested { list { f: later name } name } fragment q on Query { hello a: later g: later }";
     let request = post(GRAPHQL, json!({ "query": query }));
-    let response = within(client.router.clone().oneshot(request))
-        .await
-        .expect("infallible");
-    let body = response
-        .into_body()
-        .collect()
-        .await
-        .expect("body")
-        .to_bytes();
+    let response = within(client.router.clone().oneshot(request)).await.expect("infallible");
+    let body = response.into_body().collect().await.expect("body").to_bytes();
     let body = String::from_utf8_lossy(&body);
     assert_snapshot!(body.split(",\"errors\"").next().expect("data"), @r#"{"data":{"a":true,"nested":{"c":null,"list":[{"f":true,"name":"nested"},{"f":true,"name":"nested"}],"name":"nested","d":true},"hello":"world","e":null,"g":true}"#);
 }
@@ -571,9 +460,7 @@ async fn syntax_errors_say_where() {
 #[tokio::test]
 async fn default_values_count_in_conditions() {
     let client = Client::new();
-    let answer = client
-        .query("query ($yes: Boolean = true) { hello @include(if: $yes) }")
-        .await;
+    let answer = client.query("query ($yes: Boolean = true) { hello @include(if: $yes) }").await;
     assert_eq!(answer.body, json!({ "data": { "hello": "world" } }));
 }
 
@@ -582,11 +469,7 @@ async fn names_are_suggested_to_callers_who_are_signed_in_alone() {
     let client = Client::new();
     let query = json!({ "query": "{ helo nested { nam } echo(txt: \"a\") }" });
     let anonymous = client.post(query.clone()).await;
-    assert!(
-        !anonymous.body.to_string().contains("Did you mean"),
-        "{}",
-        anonymous.body
-    );
+    assert!(!anonymous.body.to_string().contains("Did you mean"), "{}", anonymous.body);
     let mut request = post(GRAPHQL, query);
     let token = "Bearer good".parse().expect("header");
     request.headers_mut().insert(header::AUTHORIZATION, token);
@@ -673,14 +556,8 @@ async fn operations_get_the_data_of_their_caller() {
     let mut request = post(GRAPHQL, json!({ "query": "{ caller }" }));
     let token = "Bearer good".parse().expect("header");
     request.headers_mut().insert(header::AUTHORIZATION, token);
-    assert_eq!(
-        client.send(request).await.body,
-        json!({ "data": { "caller": "alice" } })
-    );
-    assert_eq!(
-        client.query("{ caller }").await.body,
-        json!({ "data": { "caller": "nobody" } })
-    );
+    assert_eq!(client.send(request).await.body, json!({ "data": { "caller": "alice" } }));
+    assert_eq!(client.query("{ caller }").await.body, json!({ "data": { "caller": "nobody" } }));
 }
 
 #[tokio::test]
@@ -688,8 +565,7 @@ async fn refusals_of_the_gate_are_answered_before_the_body_is_read() {
     let client = Client::new();
     let with_token = |token: &str| {
         let mut request = post(GRAPHQL, json!({}));
-        *request.body_mut() =
-            Body::from_stream(stream::pending::<Result<String, std::io::Error>>());
+        *request.body_mut() = Body::from_stream(stream::pending::<Result<String, std::io::Error>>());
         let token = token.parse().expect("header");
         request.headers_mut().insert(header::AUTHORIZATION, token);
         request
@@ -720,10 +596,7 @@ async fn refusals_of_the_gate_are_answered_before_the_body_is_read() {
 #[tokio::test]
 async fn mutation_goes_on_when_its_client_hangs_up() {
     let client = Client::new();
-    let request = post(
-        GRAPHQL,
-        json!({ "query": "mutation { setLater(value: 7) }" }),
-    );
+    let request = post(GRAPHQL, json!({ "query": "mutation { setLater(value: 7) }" }));
     let call = tokio::spawn(client.router.clone().oneshot(request));
     within(client.world.started.notified()).await;
     call.abort();

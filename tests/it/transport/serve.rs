@@ -17,9 +17,7 @@ async fn start_with(limits: ServeLimits) -> Server {
 
 impl Server {
     async fn dial(&self) -> TcpStream {
-        within(TcpStream::connect(self.address))
-            .await
-            .expect("connected")
+        within(TcpStream::connect(self.address)).await.expect("connected")
     }
 }
 
@@ -36,9 +34,7 @@ fn post_json(body: &Json) -> String {
 }
 
 async fn send(stream: &mut TcpStream, text: &str) {
-    within(stream.write_all(text.as_bytes()))
-        .await
-        .expect("sent");
+    within(stream.write_all(text.as_bytes())).await.expect("sent");
 }
 
 /// Reads up to this text.
@@ -55,19 +51,13 @@ async fn read_until(stream: &mut TcpStream, end: &str) -> String {
 
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut text = String::new();
-    within(stream.read_to_string(&mut text))
-        .await
-        .expect("readable");
+    within(stream.read_to_string(&mut text)).await.expect("readable");
     text
 }
 
 #[tokio::test]
 async fn head_that_does_not_arrive_in_time_is_given_up_and_an_idle_connection_is_not() {
-    let server = start_with(ServeLimits {
-        head_timeout: Duration::from_millis(50),
-        ..ServeLimits::default()
-    })
-    .await;
+    let server = start_with(ServeLimits { head_timeout: Duration::from_millis(50), ..ServeLimits::default() }).await;
     let mut idle = server.dial().await;
     send(&mut idle, &post("{ hello }")).await;
     read_until(&mut idle, "world").await;
@@ -83,29 +73,17 @@ async fn head_that_does_not_arrive_in_time_is_given_up_and_an_idle_connection_is
 
 #[tokio::test]
 async fn idle_connection_is_closed_in_the_end() {
-    let server = start_with(ServeLimits {
-        idle_timeout: Duration::from_millis(250),
-        ..ServeLimits::default()
-    })
-    .await;
+    let server = start_with(ServeLimits { idle_timeout: Duration::from_millis(250), ..ServeLimits::default() }).await;
     let mut idle = server.dial().await;
     read_to_end(&mut idle).await;
     let mut used = server.dial().await;
     send(&mut used, &post("{ hello }")).await;
-    assert!(
-        read_to_end(&mut used)
-            .await
-            .ends_with("{\"data\":{\"hello\":\"world\"}}")
-    );
+    assert!(read_to_end(&mut used).await.ends_with("{\"data\":{\"hello\":\"world\"}}"));
 }
 
 #[tokio::test]
 async fn client_that_leaves_its_answers_unread_is_cut_off() {
-    let server = start_with(ServeLimits {
-        write_timeout: Duration::from_millis(250),
-        ..ServeLimits::default()
-    })
-    .await;
+    let server = start_with(ServeLimits { write_timeout: Duration::from_millis(250), ..ServeLimits::default() }).await;
     let mut stream = server.dial().await;
     let echoes: String = (0..20).map(|n| format!("a{n}: echo(text: $t) ")).collect();
     let request = post_json(&json!({
@@ -168,19 +146,12 @@ async fn shutdown_waits_for_a_change_whose_client_hung_up() {
     assert!(!server.serving.is_finished());
     server.world.go_on.notify_waiters();
     within(&mut server.serving).await.expect("served");
-    assert_eq!(
-        server.world.value.load(std::sync::atomic::Ordering::SeqCst),
-        7
-    );
+    assert_eq!(server.world.value.load(std::sync::atomic::Ordering::SeqCst), 7);
 }
 
 #[tokio::test]
 async fn shutdown_ends_whatever_clients_do() {
-    let mut server = start_with(ServeLimits {
-        drain: Duration::from_millis(100),
-        ..ServeLimits::default()
-    })
-    .await;
+    let mut server = start_with(ServeLimits { drain: Duration::from_millis(100), ..ServeLimits::default() }).await;
     let mut half_a_head = server.dial().await;
     send(&mut half_a_head, "POST /graphql").await;
     let mut half_a_body = server.dial().await;

@@ -11,8 +11,7 @@ use std::{
 };
 
 use async_graphql::{
-    Context, Enum, Error, ErrorExtensions, InputObject, Object, Schema, SimpleObject, Subscription,
-    scalar,
+    Context, Enum, Error, ErrorExtensions, InputObject, Object, Schema, SimpleObject, Subscription, scalar,
 };
 use axum::Router;
 use futures::{FutureExt, Stream, StreamExt, stream};
@@ -29,9 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Bounds every wait: a test that hangs fails.
 pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect("not within the time limit")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("not within the time limit")
 }
 
 /// What resolvers and tests share.
@@ -77,10 +74,7 @@ struct Items(i32);
 #[Object]
 impl Items {
     async fn nodes(&self) -> Vec<Item> {
-        let item = |id| Item {
-            id,
-            name: format!("item {id}"),
-        };
+        let item = |id| Item { id, name: format!("item {id}") };
         (0..self.0).map(item).collect()
     }
 
@@ -224,11 +218,7 @@ struct EvenNumber(Even);
 impl async_graphql::ScalarType for EvenNumber {
     fn parse(value: async_graphql::Value) -> async_graphql::InputValueResult<Self> {
         let number: i32 = async_graphql::from_value(value)?;
-        if number % 2 == 0 {
-            Ok(Self(Even(number)))
-        } else {
-            Err("not an even number".into())
-        }
+        if number % 2 == 0 { Ok(Self(Even(number))) } else { Err("not an even number".into()) }
     }
 
     fn to_value(&self) -> async_graphql::Value {
@@ -319,9 +309,7 @@ pub struct ToyGate(Arc<World>);
 impl ToyGate {
     fn admission(&self, caller: &'static str) -> Admission {
         let world = self.0.clone();
-        Admission::new(caller != "nobody", move |request| {
-            request.data(Caller(caller)).data(world.clone())
-        })
+        Admission::new(caller != "nobody", move |request| request.data(Caller(caller)).data(world.clone()))
     }
 }
 
@@ -331,50 +319,29 @@ impl Gate for ToyGate {
             None => Ok(self.admission("nobody")),
             Some(token) if token == "Bearer good" => Ok(self.admission("alice")),
             Some(token) if token == "Bearer later" => {
-                Err(
-                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.")
-                        .retry_after(7),
-                )
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.").retry_after(7))
             }
-            Some(_) => Err(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "UNAUTHENTICATED",
-                "The token is not valid.",
-            )),
+            Some(_) => Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "The token is not valid.")),
         }
     }
 
     async fn admit_upgrade(&self, parts: &Parts) -> Result<(), Refusal> {
         match parts.headers.get(header::ORIGIN) {
-            Some(origin) if origin != "https://own.example" => Err(Refusal::new(
-                StatusCode::FORBIDDEN,
-                "FORBIDDEN",
-                "Foreign origin.",
-            )),
+            Some(origin) if origin != "https://own.example" => {
+                Err(Refusal::new(StatusCode::FORBIDDEN, "FORBIDDEN", "Foreign origin."))
+            }
             _ => Ok(()),
         }
     }
 
-    async fn admit_socket(
-        &self,
-        _parts: &Parts,
-        payload: &Map<String, Json>,
-    ) -> Result<SocketAdmission, Refusal> {
+    async fn admit_socket(&self, _parts: &Parts, payload: &Map<String, Json>) -> Result<SocketAdmission, Refusal> {
         match payload.get("authorization").and_then(Json::as_str) {
             Some("Bearer good") => Ok(SocketAdmission {
                 admission: self.admission("alice"),
                 ended: self.0.session_over.clone().cancelled_owned().boxed(),
             }),
-            Some("Bearer later") => Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "UNAVAILABLE",
-                "Not now.",
-            )),
-            _ => Err(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "UNAUTHENTICATED",
-                "Sign in first.",
-            )),
+            Some("Bearer later") => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.")),
+            _ => Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "Sign in first.")),
         }
     }
 }
@@ -400,12 +367,7 @@ impl Server {
         let address = listener.local_addr().expect("address");
         let router = router(&world, limits, shutdown.clone());
         let serving = tokio::spawn(serve(listener, router, serve_limits, shutdown.clone()));
-        Self {
-            world,
-            address,
-            shutdown,
-            serving,
-        }
+        Self { world, address, shutdown, serving }
     }
 }
 

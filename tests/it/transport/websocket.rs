@@ -20,10 +20,7 @@ async fn start() -> Server {
 }
 
 async fn start_with(connection: ConnectionLimits) -> Server {
-    let limits = TransportLimits {
-        connection,
-        ..TransportLimits::default()
-    };
+    let limits = TransportLimits { connection, ..TransportLimits::default() };
     Server::start(limits, ServeLimits::default()).await
 }
 
@@ -50,19 +47,13 @@ impl Server {
 
     /// A socket on which nothing was said yet.
     async fn open(&self) -> Socket {
-        self.connect(Some("graphql-transport-ws"), None)
-            .await
-            .expect("upgraded")
+        self.connect(Some("graphql-transport-ws"), None).await.expect("upgraded")
     }
 
     /// A socket of a caller who is signed in.
     async fn acknowledged(&self) -> Socket {
         let mut socket = self.open().await;
-        socket
-            .send(
-                json!({ "type": "connection_init", "payload": { "authorization": "Bearer good" } }),
-            )
-            .await;
+        socket.send(json!({ "type": "connection_init", "payload": { "authorization": "Bearer good" } })).await;
         assert_eq!(socket.receive().await, json!({ "type": "connection_ack" }));
         socket
     }
@@ -78,8 +69,7 @@ impl Socket {
     }
 
     async fn subscribe(&mut self, id: &str, query: &str) {
-        self.send(json!({ "type": "subscribe", "id": id, "payload": { "query": query } }))
-            .await;
+        self.send(json!({ "type": "subscribe", "id": id, "payload": { "query": query } })).await;
     }
 
     async fn complete(&mut self, id: &str) {
@@ -88,11 +78,7 @@ impl Socket {
 
     async fn receive(&mut self) -> Json {
         loop {
-            match within(self.0.next())
-                .await
-                .expect("open")
-                .expect("readable")
-            {
+            match within(self.0.next()).await.expect("open").expect("readable") {
                 Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
                 Message::Ping(_) => {}
                 other => panic!("expected a message, not {other:?}"),
@@ -115,8 +101,7 @@ impl Socket {
 
     /// Nothing but an answered ping comes from the server: what went before is over.
     async fn assert_quiet(&mut self) {
-        self.send(json!({ "type": "ping", "payload": { "mark": "quiet" } }))
-            .await;
+        self.send(json!({ "type": "ping", "payload": { "mark": "quiet" } })).await;
         let pong = json!({ "type": "pong", "payload": { "mark": "quiet" } });
         assert_eq!(self.receive().await, pong);
     }
@@ -125,17 +110,10 @@ impl Socket {
 #[tokio::test]
 async fn only_the_living_subprotocol_is_spoken() {
     let server = start().await;
-    let both = server
-        .connect(Some("graphql-ws, graphql-transport-ws"), None)
-        .await;
-    within(both.expect("upgraded").0.close(None))
-        .await
-        .expect("closed");
+    let both = server.connect(Some("graphql-ws, graphql-transport-ws"), None).await;
+    within(both.expect("upgraded").0.close(None)).await.expect("closed");
     let mut none = server.connect(None, None).await.expect("upgraded");
-    assert_eq!(
-        none.closed().await,
-        (4406, "Subprotocol not acceptable".to_owned())
-    );
+    assert_eq!(none.closed().await, (4406, "Subprotocol not acceptable".to_owned()));
     // The client refuses a handshake that selects none of its subprotocols.
     let dead = server.connect(Some("graphql-ws"), None).await;
     assert!(matches!(dead, Err(tungstenite::Error::Protocol(_))));
@@ -144,15 +122,12 @@ async fn only_the_living_subprotocol_is_spoken() {
 #[tokio::test]
 async fn foreign_origin_is_refused_before_the_upgrade() {
     let server = start().await;
-    let foreign = server
-        .connect(Some("graphql-transport-ws"), Some("https://evil.example"))
-        .await;
+    let foreign = server.connect(Some("graphql-transport-ws"), Some("https://evil.example")).await;
     let Err(tungstenite::Error::Http(response)) = foreign else {
         panic!("upgraded");
     };
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
-    let body: Json =
-        serde_json::from_slice(response.body().as_deref().unwrap_or_default()).expect("JSON");
+    let body: Json = serde_json::from_slice(response.body().as_deref().unwrap_or_default()).expect("JSON");
     assert_json_snapshot!(body, @r#"
     {
       "errors": [
@@ -165,9 +140,7 @@ async fn foreign_origin_is_refused_before_the_upgrade() {
       ]
     }
     "#);
-    let own = server
-        .connect(Some("graphql-transport-ws"), Some("https://own.example"))
-        .await;
+    let own = server.connect(Some("graphql-transport-ws"), Some("https://own.example")).await;
     assert!(own.is_ok());
 }
 
@@ -175,40 +148,26 @@ async fn foreign_origin_is_refused_before_the_upgrade() {
 async fn connection_is_acknowledged_for_those_who_may() {
     let server = start().await;
     server.acknowledged().await;
-    for payload in [
-        json!({}),
-        Json::Null,
-        json!({ "authorization": "Bearer bad" }),
-    ] {
+    for payload in [json!({}), Json::Null, json!({ "authorization": "Bearer bad" })] {
         let mut socket = server.open().await;
-        socket
-            .send(json!({ "type": "connection_init", "payload": payload }))
-            .await;
+        socket.send(json!({ "type": "connection_init", "payload": payload })).await;
         assert_eq!(socket.closed().await, (4403, "Sign in first.".to_owned()));
     }
     let mut socket = server.open().await;
     let payload = json!({ "authorization": "Bearer later" });
-    socket
-        .send(json!({ "type": "connection_init", "payload": payload }))
-        .await;
+    socket.send(json!({ "type": "connection_init", "payload": payload })).await;
     assert_eq!(socket.closed().await, (1013, "Not now.".to_owned()));
 }
 
 #[tokio::test]
 async fn missing_connection_init_closes_with_4408() {
-    let server = start_with(ConnectionLimits {
-        init_timeout: Duration::from_millis(250),
-        ..ConnectionLimits::default()
-    })
-    .await;
+    let server =
+        start_with(ConnectionLimits { init_timeout: Duration::from_millis(250), ..ConnectionLimits::default() }).await;
     let mut socket = server.open().await;
     socket.send(json!({ "type": "ping" })).await;
     assert_eq!(socket.receive().await, json!({ "type": "pong" }));
     let (code, reason) = socket.closed().await;
-    assert_eq!(
-        (code, reason.as_str()),
-        (4408, "Connection initialisation timeout")
-    );
+    assert_eq!((code, reason.as_str()), (4408, "Connection initialisation timeout"));
 }
 
 #[tokio::test]
@@ -217,10 +176,7 @@ async fn second_connection_init_closes_with_4429() {
     let mut socket = server.acknowledged().await;
     socket.send(json!({ "type": "connection_init" })).await;
     let (code, reason) = socket.closed().await;
-    assert_eq!(
-        (code, reason.as_str()),
-        (4429, "Too many initialisation requests")
-    );
+    assert_eq!((code, reason.as_str()), (4429, "Too many initialisation requests"));
 }
 
 #[tokio::test]
@@ -312,17 +268,11 @@ async fn queries_and_mutations_give_one_result() {
     let complete = json!({ "id": "1", "type": "complete" });
 
     socket.subscribe("1", "{ caller }").await;
-    assert_eq!(
-        socket.receive().await,
-        next(json!({ "data": { "caller": "alice" } }))
-    );
+    assert_eq!(socket.receive().await, next(json!({ "data": { "caller": "alice" } })));
     assert_eq!(socket.receive().await, complete);
 
     socket.subscribe("1", "mutation { set(value: 7) }").await;
-    assert_eq!(
-        socket.receive().await,
-        next(json!({ "data": { "set": 7 } }))
-    );
+    assert_eq!(socket.receive().await, next(json!({ "data": { "set": 7 } })));
     assert_eq!(socket.receive().await, complete);
     assert_eq!(server.world.value.load(Ordering::SeqCst), 7);
 
@@ -332,10 +282,7 @@ async fn queries_and_mutations_give_one_result() {
             "operationName": "b", "variables": { "t": "x" }, "extensions": null,
         }}))
         .await;
-    assert_eq!(
-        socket.receive().await,
-        next(json!({ "data": { "echo": "x" } }))
-    );
+    assert_eq!(socket.receive().await, next(json!({ "data": { "echo": "x" } })));
     assert_eq!(socket.receive().await, complete);
 }
 
@@ -345,14 +292,10 @@ async fn subscription_gives_its_events_and_completes() {
     let mut socket = server.acknowledged().await;
     socket.subscribe("1", "subscription { count(to: 2) }").await;
     for number in 1..=2 {
-        let event =
-            json!({ "id": "1", "type": "next", "payload": { "data": { "count": number } } });
+        let event = json!({ "id": "1", "type": "next", "payload": { "data": { "count": number } } });
         assert_eq!(socket.receive().await, event);
     }
-    assert_eq!(
-        socket.receive().await,
-        json!({ "id": "1", "type": "complete" })
-    );
+    assert_eq!(socket.receive().await, json!({ "id": "1", "type": "complete" }));
     socket.assert_quiet().await;
 }
 
@@ -387,10 +330,7 @@ async fn request_errors_are_an_error_message_that_frees_the_id() {
         assert_eq!(message["type"], "error", "{message}");
         assert_eq!(message["id"], "1");
         assert!(message["payload"][0]["message"].is_string());
-        assert!(
-            message["payload"][0]["extensions"]["code"].is_string(),
-            "{message}"
-        );
+        assert!(message["payload"][0]["extensions"]["code"].is_string(), "{message}");
     }
     socket.assert_quiet().await;
     assert_eq!(server.world.value.load(Ordering::SeqCst), 0);
@@ -400,20 +340,12 @@ async fn request_errors_are_an_error_message_that_frees_the_id() {
 async fn field_errors_are_results() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
-    socket
-        .subscribe("1", "subscription { losesPermission }")
-        .await;
-    assert_eq!(
-        socket.receive().await["payload"],
-        json!({ "data": { "losesPermission": 1 } })
-    );
+    socket.subscribe("1", "subscription { losesPermission }").await;
+    assert_eq!(socket.receive().await["payload"], json!({ "data": { "losesPermission": 1 } }));
     let message = socket.receive().await;
     assert_eq!(message["type"], "next");
     assert_eq!(message["payload"]["data"], Json::Null);
-    assert_eq!(
-        message["payload"]["errors"][0]["extensions"]["code"],
-        "FORBIDDEN"
-    );
+    assert_eq!(message["payload"]["errors"][0]["extensions"]["code"], "FORBIDDEN");
     assert_eq!(socket.receive().await["type"], "complete");
 }
 
@@ -421,11 +353,7 @@ async fn field_errors_are_results() {
 async fn panics_are_internal_errors_and_the_socket_stays() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
-    for query in [
-        "{ panics }",
-        "mutation { panics }",
-        "subscription { panics }",
-    ] {
+    for query in ["{ panics }", "mutation { panics }", "subscription { panics }"] {
         socket.subscribe("1", query).await;
         let mut message = socket.receive().await;
         if message["type"] == "next" {
@@ -444,10 +372,7 @@ async fn id_in_use_closes_with_4409() {
     socket.subscribe("mine", "subscription { forever }").await;
     socket.subscribe("mine", "{ hello }").await;
     let (code, reason) = socket.closed().await;
-    assert_eq!(
-        (code, reason.as_str()),
-        (4409, "Subscriber for mine already exists")
-    );
+    assert_eq!((code, reason.as_str()), (4409, "Subscriber for mine already exists"));
     // Nothing is left running.
     within(server.world.dropped.notified()).await;
 }
@@ -465,10 +390,7 @@ async fn completed_operation_is_dropped_and_its_id_is_free() {
     socket.complete("never was").await;
     socket.assert_quiet().await;
     socket.subscribe("1", "{ hello }").await;
-    assert_eq!(
-        socket.receive().await["payload"],
-        json!({ "data": { "hello": "world" } })
-    );
+    assert_eq!(socket.receive().await["payload"], json!({ "data": { "hello": "world" } }));
 }
 
 #[tokio::test]
@@ -487,9 +409,7 @@ async fn result_of_a_completed_query_is_not_sent() {
 async fn mutation_goes_on_when_its_socket_is_gone() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
-    socket
-        .subscribe("1", "mutation { setLater(value: 7) }")
-        .await;
+    socket.subscribe("1", "mutation { setLater(value: 7) }").await;
     within(server.world.started.notified()).await;
     drop(socket);
     server.world.go_on.notify_waiters();
@@ -499,11 +419,7 @@ async fn mutation_goes_on_when_its_socket_is_gone() {
 
 #[tokio::test]
 async fn operations_beyond_the_limit_are_refused_one_by_one() {
-    let server = start_with(ConnectionLimits {
-        operations: 2,
-        ..ConnectionLimits::default()
-    })
-    .await;
+    let server = start_with(ConnectionLimits { operations: 2, ..ConnectionLimits::default() }).await;
     let mut socket = server.acknowledged().await;
     for id in ["1", "2"] {
         socket.subscribe(id, "subscription { forever }").await;
@@ -544,18 +460,12 @@ async fn end_of_the_session_closes_with_4403_at_once() {
 
 #[tokio::test]
 async fn silent_peer_is_pinged_and_then_closed() {
-    let server = start_with(ConnectionLimits {
-        keep_alive: Duration::from_millis(200),
-        ..ConnectionLimits::default()
-    })
-    .await;
+    let server =
+        start_with(ConnectionLimits { keep_alive: Duration::from_millis(200), ..ConnectionLimits::default() }).await;
     // One that reads answers pings by itself and is kept past any number of intervals.
     let mut lively = server.acknowledged().await;
     for _ in 0..4 {
-        let message = within(lively.0.next())
-            .await
-            .expect("open")
-            .expect("readable");
+        let message = within(lively.0.next()).await.expect("open").expect("readable");
         assert!(matches!(message, Message::Ping(_)), "{message:?}");
     }
     // One that never answers is not. Its frames are read from the bare stream, so that nothing answers for it.
@@ -566,16 +476,8 @@ async fn silent_peer_is_pinged_and_then_closed() {
     let mut frames = Vec::new();
     let read = tokio::io::AsyncReadExt::read_to_end(stream, &mut frames);
     within(read).await.expect("closed");
-    assert!(
-        frames.starts_with(&[0x89, 0x00]),
-        "a ping first: {frames:x?}"
-    );
-    let close = [
-        &[0x88, 0x11],
-        1001_u16.to_be_bytes().as_slice(),
-        b"No sign of life",
-    ]
-    .concat();
+    assert!(frames.starts_with(&[0x89, 0x00]), "a ping first: {frames:x?}");
+    let close = [&[0x88, 0x11], 1001_u16.to_be_bytes().as_slice(), b"No sign of life"].concat();
     assert!(frames.ends_with(&close), "a close frame last: {frames:x?}");
 }
 
