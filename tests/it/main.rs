@@ -1,3 +1,8 @@
 //! Everything that Keymark guarantees, tested from outside.
 
+mod backends;
+mod console_files;
+mod contract;
+mod mongo_store;
+mod support;
 mod transport;

@@ -1,0 +1,467 @@
+//! The audit log: who did what to what, when, from where, with what outcome; one hash chain a tenant.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
+use super::keys::{Mark, from_hex, hex};
+use super::operators::Operator;
+use super::permissions::Permissions;
+use super::refusal::ErrorCode;
+use super::systems::System;
+use super::time::Timestamp;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum AuditAction {
+    SystemCreated,
+    SystemRenamed,
+    SystemDeleted,
+    KeyGenerated,
+    KeyRevoked,
+    OperatorAdded,
+    OperatorRemoved,
+    PermissionsChanged,
+    PasswordChanged,
+    SignedIn,
+    SignedOut,
+    SignInRefused,
+    PermissionRefused,
+    RevokedKeyPresented,
+    AuditExported,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum AuditOutcome {
+    Done,
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum AuditActorKind {
+    Operator,
+    CommandLine,
+    System,
+    Anonymous,
+}
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditActor {
+    pub kind: AuditActorKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<OperatorId>,
+    pub name: String,
+}
+
+impl AuditActor {
+    pub fn operator(operator: &Operator) -> Self {
+        Self { kind: AuditActorKind::Operator, id: Some(operator.id), name: operator.username.to_string() }
+    }
+
+    /// Whoever may run `keymark operator …` on the server's machine.
+    pub fn command_line() -> Self {
+        Self { kind: AuditActorKind::CommandLine, id: None, name: "command line".to_owned() }
+    }
+
+    /// Keymark itself.
+    pub fn system() -> Self {
+        Self { kind: AuditActorKind::System, id: None, name: "keymark".to_owned() }
+    }
+
+    pub fn anonymous() -> Self {
+        Self { kind: AuditActorKind::Anonymous, id: None, name: "anonymous".to_owned() }
+    }
+}
+
+/// A system as it was right after a change: what subscribers are sent. Holds no digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SystemImage {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_mark: Option<Mark>,
+    pub revision: u64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl SystemImage {
+    pub fn of(system: &System) -> Self {
+        Self {
+            name: system.name.to_string(),
+            key_mark: system.key.map(|key| key.mark),
+            revision: system.revision,
+            created_at: system.created_at,
+            updated_at: system.updated_at,
+        }
+    }
+}
+
+/// What happened, before the log has given it a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEvent {
+    pub id: AuditEntryId,
+    pub occurred_at: Timestamp,
+    pub actor: AuditActor,
+    pub action: AuditAction,
+    pub outcome: AuditOutcome,
+    /// How many like attempts this entry stands for.
+    pub count: u64,
+    pub request_id: RequestId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemId>,
+    /// The system's name at that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_mark: Option<Mark>,
+    /// For a rename: the name before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_name: Option<String>,
+    /// The system right after the change; none once it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<SystemImage>,
+    /// The operator concerned, where one was added, removed or changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_name: Option<String>,
+    /// The codes that the operator concerned holds from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<Permissions>,
+    /// For a refused attempt: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<ErrorCode>,
+}
+
+/// From where and in which request something is done, and by whom.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub actor: AuditActor,
+    pub source_address: Option<IpAddr>,
+    pub request_id: RequestId,
+}
+
+impl AuditEvent {
+    /// An event that concerns nothing in particular yet; the `about_…` methods say what.
+    pub fn new(id: AuditEntryId, now: Timestamp, origin: &Origin, action: AuditAction) -> Self {
+        Self {
+            id,
+            occurred_at: now,
+            actor: origin.actor.clone(),
+            action,
+            outcome: AuditOutcome::Done,
+            count: 1,
+            request_id: origin.request_id,
+            source_address: origin.source_address,
+            system: None,
+            system_name: None,
+            key_mark: None,
+            previous_name: None,
+            image: None,
+            operator: None,
+            operator_name: None,
+            permissions: None,
+            error_code: None,
+        }
+    }
+
+    /// Concerns `system`, which is there still and looks like this now.
+    pub fn about_system(mut self, system: &System) -> Self {
+        self.image = Some(SystemImage::of(system));
+        self.about_deleted_system(system)
+    }
+
+    /// Concerns `system`, which is there no more.
+    pub fn about_deleted_system(mut self, system: &System) -> Self {
+        self.system = Some(system.id);
+        self.system_name = Some(system.name.to_string());
+        self
+    }
+
+    pub fn about_key(mut self, mark: Mark) -> Self {
+        self.key_mark = Some(mark);
+        self
+    }
+
+    pub fn renamed_from(mut self, previous_name: &str) -> Self {
+        self.previous_name = Some(previous_name.to_owned());
+        self
+    }
+
+    pub fn about_operator(mut self, operator: &Operator) -> Self {
+        self.operator = Some(operator.id);
+        self.operator_name = Some(operator.username.to_string());
+        self
+    }
+
+    pub fn with_permissions(mut self, permissions: Permissions) -> Self {
+        self.permissions = Some(permissions);
+        self
+    }
+
+    /// An attempt that was refused with `code`, `count` times.
+    pub fn refused(mut self, code: ErrorCode, count: u64) -> Self {
+        self.outcome = AuditOutcome::Refused;
+        self.error_code = Some(code);
+        self.count = count;
+        self
+    }
+}
+
+/// The hash of an entry, written as 64 hex digits.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct EntryHash([u8; 32]);
+
+impl fmt::Display for EntryHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for EntryHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<EntryHash> for String {
+    fn from(hash: EntryHash) -> String {
+        hex(&hash.0)
+    }
+}
+
+impl TryFrom<String> for EntryHash {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        from_hex(&text).map(Self).ok_or("not a hash of 64 hex digits")
+    }
+}
+
+/// Where a tenant's log ends: the number and hash of its last entry. An empty log ends at number 0 with a hash of
+/// zeros, which the first entry's hash covers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    pub number: u64,
+    pub hash: EntryHash,
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    pub tenant: TenantId,
+    /// Gapless within the tenant, from 1.
+    pub number: u64,
+    pub event: AuditEvent,
+    /// SHA-256 of the previous entry's hash and this entry's canonical form.
+    pub hash: EntryHash,
+}
+
+impl AuditEntry {
+    /// The entry that `event` becomes after `head`.
+    pub fn after(head: &AuditHead, tenant: TenantId, event: AuditEvent) -> Self {
+        let number = head.number + 1;
+        let hash = chain_hash(&head.hash, &tenant, number, &event);
+        Self { tenant, number, event, hash }
+    }
+
+    /// Where the log ends after this entry.
+    pub fn head(&self) -> AuditHead {
+        AuditHead { number: self.number, hash: self.hash }
+    }
+
+    /// Whether this entry is the untouched successor of `head`.
+    pub fn check(&self, head: &AuditHead) -> Result<(), ChainBreak> {
+        if self.number != head.number + 1 {
+            return Err(ChainBreak::Number { expected: head.number + 1, found: self.number });
+        }
+        if self.hash != chain_hash(&head.hash, &self.tenant, self.number, &self.event) {
+            return Err(ChainBreak::Hash { number: self.number });
+        }
+        Ok(())
+    }
+}
+
+/// The first place where a log is not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainBreak {
+    /// An entry is missing, doubled or out of order.
+    Number { expected: u64, found: u64 },
+    /// An entry, or the one before it, was changed.
+    Hash { number: u64 },
+}
+
+impl fmt::Display for ChainBreak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number { expected, found } => write!(f, "entry {expected} is missing: {found} stands in its place"),
+            Self::Hash { number } => write!(f, "entry {number}, or the one before it, was changed"),
+        }
+    }
+}
+
+fn chain_hash(previous: &EntryHash, tenant: &TenantId, number: u64, event: &AuditEvent) -> EntryHash {
+    let mut hasher = Sha256::new();
+    hasher.update(previous.0);
+    hasher.update(canonical_form(tenant, number, event));
+    EntryHash(hasher.finalize().into())
+}
+
+/// The entry without its hash as canonical JSON (RFC 8785): members sorted, no white space, absent ones left out, so
+/// that a member added later leaves the hashes of older entries alone.
+fn canonical_form(tenant: &TenantId, number: u64, event: &AuditEvent) -> String {
+    let event = serde_json::to_value(event).expect("an audit event has string keys and plain values alone");
+    let mut text = String::with_capacity(512);
+    write_canonical(&serde_json::json!({ "event": event, "number": number, "tenant": tenant }), &mut text);
+    text
+}
+
+fn write_canonical(value: &serde_json::Value, out: &mut String) {
+    let mut separator = "";
+    match value {
+        serde_json::Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            out.push('{');
+            for (name, member) in members {
+                out.push_str(std::mem::replace(&mut separator, ","));
+                out.push_str(&serde_json::Value::from(name.as_str()).to_string());
+                out.push(':');
+                write_canonical(member, out);
+            }
+            out.push('}');
+        }
+        serde_json::Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                out.push_str(std::mem::replace(&mut separator, ","));
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        plain => out.push_str(&plain.to_string()),
+    }
+}
+
+/// Which entries a reader asks for; what is `None` does not narrow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    pub system: Option<SystemId>,
+    pub actor: Option<OperatorId>,
+    /// Any of these; `Some` of an empty list matches nothing.
+    pub actions: Option<Vec<AuditAction>>,
+    pub outcome: Option<AuditOutcome>,
+    /// At this moment or later.
+    pub from: Option<Timestamp>,
+    /// Before this moment.
+    pub to: Option<Timestamp>,
+}
+
+impl AuditFilter {
+    pub fn matches(&self, event: &AuditEvent) -> bool {
+        self.system.is_none_or(|system| event.system == Some(system))
+            && self.actor.is_none_or(|actor| event.actor.id == Some(actor))
+            && self.actions.as_ref().is_none_or(|actions| actions.contains(&event.action))
+            && self.outcome.is_none_or(|outcome| event.outcome == outcome)
+            && self.from.is_none_or(|from| event.occurred_at >= from)
+            && self.to.is_none_or(|to| event.occurred_at < to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::super::names::SystemName;
+    use super::*;
+
+    fn log(length: u64) -> Vec<AuditEntry> {
+        let mut rng = StdRng::seed_from_u64(1);
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let tenant: TenantId = "acme".parse().unwrap();
+        let mut head = AuditHead::default();
+        (0..length)
+            .map(|i| {
+                let name = SystemName::parse(&format!("System {i} \"é\"")).unwrap();
+                let system = System::new(SystemId::new(now, &mut rng), tenant.clone(), name, now);
+                let origin = Origin {
+                    actor: AuditActor::command_line(),
+                    source_address: Some([127, 0, 0, 1].into()),
+                    request_id: RequestId::new(now, &mut rng),
+                };
+                let event = AuditEvent::new(AuditEntryId::new(now, &mut rng), now, &origin, AuditAction::SystemCreated);
+                let entry = AuditEntry::after(&head, tenant.clone(), event.about_system(&system));
+                head = entry.head();
+                entry
+            })
+            .collect()
+    }
+
+    fn check(entries: &[AuditEntry]) -> Result<(), ChainBreak> {
+        entries.iter().try_fold(AuditHead::default(), |head, e| e.check(&head).map(|()| e.head())).map(drop)
+    }
+
+    #[test]
+    fn an_untouched_chain_is_whole() {
+        assert_eq!(check(&log(5)), Ok(()));
+    }
+
+    #[test]
+    fn the_first_bad_place_is_named() {
+        let mut removed = log(5);
+        removed.remove(2);
+        assert_eq!(check(&removed), Err(ChainBreak::Number { expected: 3, found: 4 }));
+        let mut swapped = log(5);
+        swapped.swap(1, 2);
+        assert_eq!(check(&swapped), Err(ChainBreak::Number { expected: 2, found: 3 }));
+        let mut renumbered = log(5);
+        renumbered.remove(2);
+        renumbered[2].number = 3;
+        assert_eq!(check(&renumbered), Err(ChainBreak::Hash { number: 3 }));
+    }
+
+    #[test]
+    fn a_change_of_any_member_is_noticed() {
+        let entry = log(1).remove(0);
+        let whole = serde_json::to_value(&entry.event).unwrap();
+        for member in whole.as_object().unwrap().keys() {
+            let mut changed = whole.clone();
+            let value = &mut changed[member];
+            *value = match (member.as_str(), &*value) {
+                ("id" | "requestId" | "system", serde_json::Value::String(id)) => {
+                    let last = if id.ends_with('0') { "1" } else { "0" };
+                    serde_json::Value::from(format!("{}{last}", &id[..id.len() - 1]))
+                }
+                ("sourceAddress", _) => "127.0.0.2".into(),
+                ("action", _) => "SYSTEM_DELETED".into(),
+                ("outcome", _) => "REFUSED".into(),
+                ("actor", _) => serde_json::json!({ "kind": "SYSTEM", "name": "keymark" }),
+                ("image", _) => serde_json::Value::Null,
+                (_, serde_json::Value::Number(n)) => (n.as_i64().unwrap() + 1).into(),
+                _ => "other".into(),
+            };
+            let event = serde_json::from_value(changed).unwrap_or_else(|e| panic!("{member}: {e}"));
+            let forged = AuditEntry { event, ..entry.clone() };
+            assert_eq!(check(&[forged]), Err(ChainBreak::Hash { number: 1 }), "{member}");
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_is_fixed() {
+        let entry = log(1).remove(0);
+        insta::assert_snapshot!(canonical_form(&entry.tenant, entry.number, &entry.event), @r#"{"event":{"action":"SYSTEM_CREATED","actor":{"kind":"COMMAND_LINE","name":"command line"},"count":1,"id":"aud_01hf7yat002mxm2ajdwb2ktx2m","image":{"createdAt":1700000000000,"name":"System 0 \"é\"","revision":1,"updatedAt":1700000000000},"occurredAt":1700000000000,"outcome":"DONE","requestId":"req_01hf7yat004q9pv3y1b8s4hjet","sourceAddress":"127.0.0.1","system":"sys_01hf7yat00d55fjt0tck9k0631","systemName":"System 0 \"é\""},"number":1,"tenant":"acme"}"#);
+        insta::assert_snapshot!(entry.hash, @"c740dad33b40901b98afe1bd2e498d1e1e822b84b95b08c26f6f52f69ce799d1");
+    }
+}

@@ -1,0 +1,211 @@
+//! Identifiers: a printable prefix that says what is named, then a ULID, so that ids sort by time of creation.
+//!
+//! A ULID is 48 bits of milliseconds and 80 random bits in Crockford's base 32 (<https://github.com/ulid/spec>);
+//! it is written in lower case here.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::{CryptoRng, RngExt};
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use super::time::Timestamp;
+
+/// The text is not an id of the kind that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAnId;
+
+macro_rules! prefixed_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name(Ulid);
+
+        impl $name {
+            /// What every id of this kind begins with.
+            pub const PREFIX: &str = $prefix;
+
+            /// A fresh id that sorts by `now`.
+            pub fn new(now: Timestamp, rng: &mut dyn CryptoRng) -> Self {
+                Self(new_ulid(now, rng))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(Self::PREFIX)?;
+                write_ulid(self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAnId;
+
+            fn from_str(text: &str) -> Result<Self, NotAnId> {
+                text.strip_prefix(Self::PREFIX).ok_or(NotAnId).and_then(parse_ulid).map(Self)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NotAnId;
+
+            fn try_from(text: String) -> Result<Self, NotAnId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.to_string()
+            }
+        }
+    };
+}
+
+prefixed_id!(
+    /// Names a system.
+    SystemId,
+    "sys_"
+);
+prefixed_id!(
+    /// Names an operator.
+    OperatorId,
+    "op_"
+);
+prefixed_id!(
+    /// Names an audit entry. Chosen before the commit, so that an unknown outcome can be settled by looking for it.
+    AuditEntryId,
+    "aud_"
+);
+prefixed_id!(
+    /// Names one request in logs, errors and audit entries.
+    RequestId,
+    "req_"
+);
+
+impl fmt::Display for NotAnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an id of this kind")
+    }
+}
+
+fn new_ulid(now: Timestamp, rng: &mut dyn CryptoRng) -> Ulid {
+    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+    Ulid::from_parts(millis, rng.random())
+}
+
+fn write_ulid(ulid: Ulid, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut buffer = [0; ulid::ULID_LEN];
+    ulid.array_to_str(&mut buffer);
+    buffer.make_ascii_lowercase();
+    f.write_str(std::str::from_utf8(&buffer).map_err(|_| fmt::Error)?)
+}
+
+/// Takes only the one spelling that is written, so that an id has no second name.
+fn parse_ulid(text: &str) -> Result<Ulid, NotAnId> {
+    let canonical = text.len() == ulid::ULID_LEN
+        && text.as_bytes()[0] <= b'7'
+        && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'z') && !matches!(b, b'i' | b'l' | b'o' | b'u'));
+    if !canonical {
+        return Err(NotAnId);
+    }
+    Ulid::from_string(&text.to_ascii_uppercase()).map_err(|_| NotAnId)
+}
+
+/// Names a tenant: 1 to 63 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or a digit.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct TenantId(std::sync::Arc<str>);
+
+impl TenantId {
+    /// The tenant of the operator that the very first start creates.
+    pub const DEFAULT: &str = "default";
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TenantId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let well_formed = (1..=63).contains(&text.len())
+            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+            && text.as_bytes()[0].is_ascii_alphanumeric();
+        if well_formed { Ok(Self(text.into())) } else { Err(NotAnId) }
+    }
+}
+
+impl TryFrom<String> for TenantId {
+    type Error = NotAnId;
+
+    fn try_from(text: String) -> Result<Self, NotAnId> {
+        text.parse()
+    }
+}
+
+impl From<TenantId> for String {
+    fn from(id: TenantId) -> String {
+        id.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time_and_survive_a_round_trip() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let early = SystemId::new(Timestamp::from_millis(1_000), &mut rng);
+        let late = SystemId::new(Timestamp::from_millis(2_000), &mut rng);
+        assert!(early < late && early.to_string() < late.to_string());
+        assert_eq!(early.to_string().parse(), Ok(early));
+        assert_eq!(early.to_string().len(), "sys_".len() + 26);
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = SystemId::new(Timestamp::from_millis(1_000), &mut StdRng::seed_from_u64(1)).to_string();
+        for other in
+            [id.to_uppercase(), id.replace("sys_", "aud_"), format!("{id}0"), id[..29].to_owned(), String::new()]
+        {
+            assert_eq!(other.parse::<SystemId>(), Err(NotAnId), "{other}");
+        }
+        assert_eq!("sys_zzzzzzzzzzzzzzzzzzzzzzzzzz".parse::<SystemId>(), Err(NotAnId));
+    }
+
+    #[test]
+    fn tenants_are_plain_words() {
+        for good in ["default", "acme-2", "0", &"a".repeat(63)] {
+            assert!(good.parse::<TenantId>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "Acme", "a b", "a.b", "a$", &"a".repeat(64)] {
+            assert!(bad.parse::<TenantId>().is_err(), "{bad}");
+        }
+    }
+}

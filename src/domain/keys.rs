@@ -1,0 +1,317 @@
+//! API keys: how one is made, read, digested and marked.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::distr::Alphanumeric;
+use rand::{CryptoRng, RngExt};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::ids::{SystemId, TenantId};
+use super::secrets::DerivedKey;
+use super::time::Timestamp;
+
+/// Random base-62 characters of a key: 43 · log2(62) = 256 bits.
+const SECRET_CHARACTERS: usize = 43;
+/// Base-62 characters of the checksum: 62⁶ exceeds 2³².
+const CHECKSUM_CHARACTERS: usize = 6;
+const BODY_CHARACTERS: usize = SECRET_CHARACTERS + CHECKSUM_CHARACTERS;
+const PREFIX_CHARACTERS: std::ops::RangeInclusive<usize> = 1..=32;
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// What stands before the underscore of a key, so that people and secret scanners know whose it is: 1 to 32 ASCII
+/// letters, digits and underscores, beginning with a letter and not ending in an underscore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+/// The text is no key prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAPrefix;
+
+impl Default for KeyPrefix {
+    fn default() -> Self {
+        Self("km".to_owned())
+    }
+}
+
+impl FromStr for KeyPrefix {
+    type Err = NotAPrefix;
+
+    fn from_str(text: &str) -> Result<Self, NotAPrefix> {
+        if is_prefix(text) { Ok(Self(text.to_owned())) } else { Err(NotAPrefix) }
+    }
+}
+
+impl fmt::Display for KeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for NotAPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key prefix is 1 to 32 letters, digits and underscores, from a letter to a letter or digit")
+    }
+}
+
+fn is_prefix(text: &str) -> bool {
+    PREFIX_CHARACTERS.contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && text.as_bytes()[0].is_ascii_alphabetic()
+        && !text.ends_with('_')
+}
+
+/// A whole API key: `<prefix>_<43 random characters><6 characters of checksum>`, all of them base 62.
+///
+/// Prints nothing and is wiped when dropped; [`expose`](Self::expose) is its one exit.
+pub struct ApiKey(Zeroizing<String>);
+
+/// The text has not the shape of a key, or its checksum is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl ApiKey {
+    /// A fresh key of 256 bits from `rng`.
+    pub fn generate(prefix: &KeyPrefix, rng: &mut dyn CryptoRng) -> Self {
+        // All that it will hold, at once: growing would leave copies behind that nobody wipes.
+        let mut key = Zeroizing::new(String::with_capacity(prefix.0.len() + 1 + BODY_CHARACTERS));
+        key.push_str(&prefix.0);
+        key.push('_');
+        for _ in 0..SECRET_CHARACTERS {
+            key.push(char::from(rng.sample(Alphanumeric)));
+        }
+        let checksum = checksum(key.as_bytes());
+        key.extend(checksum.iter().map(|b| char::from(*b)));
+        Self(key)
+    }
+
+    /// Reads a presented key of any well-formed prefix. Needs no look-up.
+    pub fn parse(presented: &str) -> Result<Self, Malformed> {
+        let (prefix, body) = presented.rsplit_once('_').ok_or(Malformed)?;
+        let well_formed =
+            is_prefix(prefix) && body.len() == BODY_CHARACTERS && body.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !well_formed {
+            return Err(Malformed);
+        }
+        let (covered, check) = presented.as_bytes().split_at(presented.len() - CHECKSUM_CHARACTERS);
+        if checksum(covered) != check {
+            return Err(Malformed);
+        }
+        Ok(Self(Zeroizing::new(presented.to_owned())))
+    }
+
+    /// What the store knows the key by: HMAC-SHA-256 of the whole key under the pepper.
+    pub fn digest(&self, pepper: &DerivedKey) -> KeyDigest {
+        KeyDigest(pepper.mac(&[self.0.as_bytes()]))
+    }
+
+    pub fn mark(&self) -> Mark {
+        let bytes = self.0.as_bytes();
+        let mut mark = [0; 4];
+        mark.copy_from_slice(&bytes[bytes.len() - 4..]);
+        Mark(mark)
+    }
+
+    /// The key in full: for the one answer that shows it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+/// CRC-32/ISO-HDLC of `covered` in base 62, the most significant digit first, padded with zeros.
+fn checksum(covered: &[u8]) -> [u8; CHECKSUM_CHARACTERS] {
+    let mut rest = crc32fast::hash(covered) as usize;
+    let mut digits = [b'0'; CHECKSUM_CHARACTERS];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[rest % 62];
+        rest /= 62;
+    }
+    digits
+}
+
+/// The keyed digest of a key: its look-up key. Written as 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyDigest(…)")
+    }
+}
+
+impl From<KeyDigest> for String {
+    fn from(digest: KeyDigest) -> String {
+        hex(&digest.0)
+    }
+}
+
+impl TryFrom<String> for KeyDigest {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        from_hex(&text).map(Self).ok_or("not a digest of 64 hex digits")
+    }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// Reads `2 * N` hex digits.
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |b: u8| char::from(b).to_digit(16);
+        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
+    }
+    Some(bytes)
+}
+
+/// The last 4 characters of a key: what it is known by afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Mark([u8; 4]);
+
+impl Mark {
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a mark is ASCII by construction")
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<Mark> for String {
+    fn from(mark: Mark) -> String {
+        mark.as_str().to_owned()
+    }
+}
+
+impl TryFrom<String> for Mark {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match <[u8; 4]>::try_from(text.as_bytes()) {
+            Ok(bytes) if bytes.is_ascii() => Ok(Self(bytes)),
+            _ => Err("not a mark of 4 ASCII characters"),
+        }
+    }
+}
+
+/// What the store keeps of a key, under its digest: all that a verdict needs, so that one look-up suffices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Key {
+    pub digest: KeyDigest,
+    pub tenant: TenantId,
+    pub system: SystemId,
+    /// The system's name now, or when the key was revoked.
+    pub system_name: super::names::SystemName,
+    pub mark: Mark,
+    /// Moves by one with each change; the first is 1.
+    pub revision: u64,
+    /// When it was revoked, or its system deleted. A key is revoked once and stays so.
+    pub revoked_at: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::super::secrets::{DerivedKeys, RootSecret};
+    use super::*;
+
+    fn key() -> ApiKey {
+        ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(7))
+    }
+
+    #[test]
+    fn a_key_has_the_promised_shape() {
+        let key = key();
+        let text = key.expose();
+        assert_eq!(text.len(), "km_".len() + 43 + 6);
+        assert!(text.starts_with("km_") && ApiKey::parse(text).is_ok());
+        assert_eq!(key.mark().as_str(), &text[text.len() - 4..]);
+        assert_eq!(format!("{key:?}"), "ApiKey(…)");
+    }
+
+    #[test]
+    fn the_checksum_is_crc_32_in_base_62() {
+        // CRC-32/ISO-HDLC of "123456789" is 0xCBF43926 (the check value of the CRC catalogue) = 3421780262.
+        assert_eq!(&checksum(b"123456789"), b"3jZRME");
+        let (value, _) = b"3jZRME".iter().fold((0u64, ()), |(sum, ()), digit| {
+            (sum * 62 + BASE62.iter().position(|b| b == digit).unwrap() as u64, ())
+        });
+        assert_eq!(value, 0xCBF4_3926);
+    }
+
+    #[test]
+    fn any_well_formed_prefix_is_read() {
+        for prefix in ["km", "a", "acme_live", "Acme2", &"p".repeat(32)] {
+            let key = ApiKey::generate(&prefix.parse().unwrap(), &mut StdRng::seed_from_u64(1));
+            assert!(ApiKey::parse(key.expose()).is_ok(), "{prefix}");
+        }
+        for prefix in ["", "_a", "a_", "1a", "a-b", "é", &"p".repeat(33)] {
+            assert_eq!(prefix.parse::<KeyPrefix>(), Err(NotAPrefix), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn digests_differ_by_pepper_and_read_back_from_hex() {
+        let digest_under = |byte| key().digest(&DerivedKeys::of(&RootSecret::new(vec![byte; 32]).unwrap()).pepper);
+        assert_ne!(digest_under(1), digest_under(2));
+        assert_eq!(KeyDigest::try_from(String::from(digest_under(1))), Ok(digest_under(1)));
+        for bad in ["", "zz", &"g".repeat(64), &"é".repeat(32)] {
+            assert!(KeyDigest::try_from(bad.to_owned()).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_wrong_character_is_noticed(at in 0usize..52, to in "[0-9A-Za-z_é -]") {
+            let text = key().expose().to_owned();
+            let mut typo: Vec<char> = text.chars().collect();
+            typo[at] = to.chars().next().unwrap();
+            let typo: String = typo.into_iter().collect();
+            prop_assert_eq!(ApiKey::parse(&typo).is_ok(), typo == text);
+        }
+
+        #[test]
+        fn nothing_presented_makes_parsing_panic(text in "\\PC{0,80}") {
+            let _ = ApiKey::parse(&text);
+        }
+    }
+}

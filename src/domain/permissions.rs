@@ -1,0 +1,131 @@
+//! Permission codes: what an operator may do. No code implies another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// One permission code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Permission {
+    View,
+    Create,
+    Edit,
+    Delete,
+}
+
+/// See systems, the marks of their keys, and the audit log.
+pub const VIEW: &str = "api_key_management:view";
+/// Create systems and generate keys.
+pub const CREATE: &str = "api_key_management:create";
+/// Rename systems and revoke keys.
+pub const EDIT: &str = "api_key_management:edit";
+/// Delete systems.
+pub const DELETE: &str = "api_key_management:delete";
+
+impl Permission {
+    pub const ALL: [Self; 4] = [Self::View, Self::Create, Self::Edit, Self::Delete];
+
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::View => VIEW,
+            Self::Create => CREATE,
+            Self::Edit => EDIT,
+            Self::Delete => DELETE,
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// The text is no permission code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAPermission;
+
+impl FromStr for Permission {
+    type Err = NotAPermission;
+
+    fn from_str(code: &str) -> Result<Self, NotAPermission> {
+        Self::ALL.into_iter().find(|p| p.code() == code).ok_or(NotAPermission)
+    }
+}
+
+/// A set of permission codes, stored and listed as the codes themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Vec<String>", try_from = "Vec<String>")]
+pub struct Permissions(u8);
+
+impl Permissions {
+    pub const NONE: Self = Self(0);
+
+    pub fn all() -> Self {
+        Permission::ALL.into_iter().collect()
+    }
+
+    pub fn contains(self, permission: Permission) -> bool {
+        self.0 & (1 << permission as u8) != 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Permission> {
+        Permission::ALL.into_iter().filter(move |p| self.contains(*p))
+    }
+
+    /// The codes, in the order of [`Permission::ALL`].
+    pub fn codes(self) -> Vec<String> {
+        self.iter().map(|p| p.code().to_owned()).collect()
+    }
+}
+
+impl FromIterator<Permission> for Permissions {
+    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
+        Self(permissions.into_iter().fold(0, |bits, p| bits | 1 << p as u8))
+    }
+}
+
+impl From<Permissions> for Vec<String> {
+    fn from(permissions: Permissions) -> Self {
+        permissions.codes()
+    }
+}
+
+impl TryFrom<Vec<String>> for Permissions {
+    type Error = NotAPermission;
+
+    fn try_from(codes: Vec<String>) -> Result<Self, NotAPermission> {
+        codes.iter().map(|code| code.parse::<Permission>()).collect()
+    }
+}
+
+impl fmt::Display for NotAPermission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a permission code")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_code_implies_another() {
+        for one in Permission::ALL {
+            let only: Permissions = [one].into_iter().collect();
+            for other in Permission::ALL {
+                assert_eq!(only.contains(other), one == other);
+            }
+        }
+    }
+
+    #[test]
+    fn codes_are_read_as_they_are_written() {
+        for bits in 0..16 {
+            let set = Permissions(bits);
+            assert_eq!(Permissions::try_from(set.codes()), Ok(set));
+        }
+        assert_eq!("api_key_management:admin".parse::<Permission>(), Err(NotAPermission));
+    }
+}

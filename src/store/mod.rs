@@ -1,0 +1,237 @@
+//! The store: what Keymark needs of a database, and nothing of what any one database is.
+//!
+//! A backend is done when it passes the contract suite in `tests/it/contract`. Domain rules live in [`crate::domain`];
+//! a backend keeps conditions, numbers audit entries and links their hashes.
+
+pub mod embedded;
+pub mod mongo;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
+use crate::domain::changes::{Batch, Change, Position};
+use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
+use crate::domain::keys::{Key, KeyDigest};
+use crate::domain::names::Search;
+use crate::domain::operators::{Operator, Username};
+use crate::domain::sessions::{Session, SessionId};
+use crate::domain::systems::{System, SystemKey, SystemOrder};
+use crate::domain::time::Timestamp;
+
+/// What can go wrong in a store.
+#[derive(Debug)]
+pub enum StoreError {
+    /// A condition of the batch does not hold: nothing was written. Reading again and deciding again helps, except
+    /// for names.
+    Conflict(Conflict),
+    /// The store cannot be reached or refuses to work now: nothing is known to be written. Trying later helps.
+    Unavailable(Cause),
+    /// The store did not say whether the batch was committed, and could not be asked. It may take effect yet.
+    OutcomeUnknown(Cause),
+    /// The position is older than what the feed remembers: the follower must load everything anew.
+    PositionTooOld,
+    /// What is stored cannot be read, or the store broke its own rules. Trying again does not help.
+    Corrupt(Cause),
+}
+
+/// Which condition did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// A row that is written or required has another revision, is missing, or is there already.
+    Row,
+    /// Another system of the tenant has the same folded name.
+    NameTaken,
+    /// Another operator, of whatever tenant, has the username.
+    UsernameTaken,
+    /// The marker is there already.
+    Marker,
+}
+
+/// What a backend said, for the log and never for a client.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict(conflict) => write!(f, "a condition of the change does not hold: {conflict:?}"),
+            Self::Unavailable(cause) => write!(f, "the store is unavailable: {cause}"),
+            Self::OutcomeUnknown(cause) => write!(f, "it is unknown whether the change was committed: {cause}"),
+            Self::PositionTooOld => f.write_str("the feed does not reach back to this position"),
+            Self::Corrupt(cause) => write!(f, "the store holds something unreadable: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// A stretch of an ordered list, by keyset: it stays right while rows come and go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest<K> {
+    /// Only what stands after this place, which need not exist any more.
+    pub after: Option<K>,
+    /// Only what stands before this place.
+    pub before: Option<K>,
+    /// Most items, at least 1.
+    pub limit: usize,
+    /// Which end of the stretch the items are taken from.
+    pub from: PageEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageEnd {
+    First,
+    Last,
+}
+
+/// The items, always in the order of the list, whichever end they were taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Whether the stretch holds more: after the items when taken from its first end, before them from its last.
+    pub has_more: bool,
+}
+
+/// The feed: changes in commit order, until an error ends it.
+pub type Feed = BoxStream<'static, Result<Change>>;
+
+/// How many may pass: `burst` at once, then one every `every` (the generic cell rate algorithm, ITU-T I.371).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    pub burst: u32,
+    pub every: Duration,
+}
+
+/// What [`Store::purge`] removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    pub keys: u64,
+    pub sessions: u64,
+}
+
+/// A database for Keymark.
+///
+/// Every call answers within a bounded time: an unreachable database gives [`StoreError::Unavailable`]. An id of
+/// another tenant is found as little as one that never existed. What a call has answered as committed is seen by
+/// every later call, on every instance.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Whether the store answers at all.
+    async fn ping(&self) -> Result<()>;
+
+    async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
+
+    /// The tenant's systems whose folded names match, in the order asked for; ids break ties, in the same direction.
+    async fn list_systems(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        order: SystemOrder,
+        page: &PageRequest<SystemKey>,
+    ) -> Result<Page<System>>;
+
+    async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
+
+    /// The key with one of these digests: by one look-up that sees every change answered before it began, whatever
+    /// happens to the database meanwhile (a linearizable read).
+    async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>>;
+
+    async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>>;
+
+    async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>>;
+
+    /// The operators of one tenant, or of all, by username.
+    async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>>;
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>>;
+
+    /// The operator's sessions, ended ones that were not purged yet included.
+    async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>>;
+
+    /// Every tenant that ever had an audit entry, by id.
+    async fn list_tenants(&self) -> Result<Vec<TenantId>>;
+
+    /// Where the tenant's log ends; number 0 when it is empty.
+    async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead>;
+
+    async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>>;
+
+    /// The tenant's entries that match, newest first; a place is an entry's number, so *after* 7 are 6, 5, ….
+    async fn list_audit(
+        &self,
+        tenant: &TenantId,
+        filter: &AuditFilter,
+        page: &PageRequest<u64>,
+    ) -> Result<Page<AuditEntry>>;
+
+    async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64>;
+
+    /// The tenant's entries with numbers above `number`, oldest first, `limit` at most.
+    async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>>;
+
+    /// Commits the batch whole, durably, and gives its audit entry; or changes nothing.
+    ///
+    /// When it has answered, every instance's later reads see it. Batches of one tenant take effect one after the
+    /// other; the entry's number and hash continue the tenant's log.
+    async fn commit(&self, batch: Batch) -> Result<AuditEntry>;
+
+    /// Follows what is committed: all of it after `position`, or, without one, all that is committed once this call
+    /// has answered. Positions of one feed serve another one of the same store, also after a restart.
+    ///
+    /// The feed ends with the first error. [`StoreError::PositionTooOld`] (of the call, or as the feed's first item)
+    /// means that changes were missed for good.
+    async fn watch(&self, after: Option<&Position>) -> Result<Feed>;
+
+    /// Takes one of the bucket's quota; `Err` of the inner result says how long until one is free, and takes none.
+    /// One bucket is shared by all instances, and callers at the same time never get more than the quota.
+    async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>>;
+
+    /// Gives back one that [`take_token`](Self::take_token) took.
+    async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()>;
+
+    /// A setting of the store itself, such as its secret's fingerprint.
+    async fn find_setting(&self, name: &str) -> Result<Option<String>>;
+
+    /// Sets it if it is `expected` still (`None`: unset), and says whether it was.
+    async fn replace_setting(&self, name: &str, expected: Option<&str>, value: &str) -> Result<bool>;
+
+    /// Whether a batch with this marker was committed.
+    async fn has_marker(&self, marker: &str) -> Result<bool>;
+
+    /// Removes keys revoked before `revoked_before`, sessions that ended before `now`, and buckets that are full
+    /// again. Safe to run anywhere, any time. Removals appear in the feed without an entry.
+    async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged>;
+}
+
+/// The generic cell rate algorithm on a bucket's theoretical arrival time: decided in one place for every backend.
+///
+/// Gives the new arrival time when one may pass now, else how long until one may.
+pub fn take(arrival: Timestamp, quota: Quota, now: Timestamp) -> Result<Timestamp, Duration> {
+    let arrival = arrival.max(now);
+    let ahead = arrival.since(now);
+    let allowed = quota.every.saturating_mul(quota.burst.saturating_sub(1));
+    if ahead > allowed { Err(ahead - allowed) } else { Ok(arrival.plus(quota.every)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_one_an_interval() {
+        let quota = Quota { burst: 3, every: Duration::from_secs(10) };
+        let now = Timestamp::from_millis(1_000_000);
+        let mut arrival = Timestamp::default();
+        for _ in 0..3 {
+            arrival = take(arrival, quota, now).unwrap();
+        }
+        assert_eq!(take(arrival, quota, now), Err(Duration::from_secs(10)));
+        assert_eq!(take(arrival, quota, now.plus(Duration::from_secs(4))), Err(Duration::from_secs(6)));
+        assert!(take(arrival, quota, now.plus(Duration::from_secs(10))).is_ok());
+    }
+}
