@@ -1,6 +1,7 @@
 //! The GraphQL API: what the service does, in the schema's words.
 
 pub mod asker;
+pub mod completion;
 pub mod error;
 pub mod limits;
 mod mutation;
