@@ -40,7 +40,11 @@ async function launch(dataDir, listen, verifyListen) {
     BINARY,
     ["--data-dir", dataDir, "--listen", listen, "--verify-listen", verifyListen],
     {
-      env: { PATH: globalThis.process.env.PATH, KEYMARK_INITIAL_ADMIN_PASSWORD: PASSWORD },
+      env: {
+        PATH: globalThis.process.env.PATH,
+        KEYMARK_INITIAL_ADMIN_PASSWORD: PASSWORD,
+        KEYMARK_LOG: "warn",
+      },
       stdio: ["ignore", "pipe", "inherit"],
     },
   );
@@ -57,7 +61,7 @@ async function launch(dataDir, listen, verifyListen) {
 }
 
 async function terminate(process) {
-  if (process.exitCode !== null) return;
+  if (process.exitCode !== null || process.signalCode !== null) return;
   const exited = once(process, "exit");
   process.kill("SIGTERM");
   await exited;

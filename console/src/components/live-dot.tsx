@@ -13,7 +13,7 @@ const WORDS: Record<Liveness["state"], string> = {
 export function LiveDot() {
   const { state } = useObserved(useSession().liveness);
   return (
-    <span class="live" role="status">
+    <span class="liveness" role="status">
       <span class={`dot ${state}`} aria-hidden="true" />
       {WORDS[state]}
     </span>

@@ -12,7 +12,7 @@ export async function keepOpen(signal: AbortSignal, open: () => Promise<void>): 
     const openedAt = performance.now();
     await open();
     if (performance.now() - openedAt >= STEADY_MS) failures = 0;
-    await aborted(signal, backOff(failures));
+    await delay(backOff(failures), signal);
     failures += 1;
   }
 }
@@ -41,9 +41,9 @@ export function drain<Data, Variables extends AnyVariables>(
   });
 }
 
-function aborted(signal: AbortSignal, timeoutMs: number): Promise<void> {
+function delay(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(done, timeoutMs);
+    const timer = setTimeout(done, ms);
     signal.addEventListener("abort", done);
     function done() {
       clearTimeout(timer);
