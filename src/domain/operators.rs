@@ -123,6 +123,8 @@ pub struct Operator {
     pub username: Username,
     pub password_hash: PasswordHash,
     pub permissions: Permissions,
+    /// Moves by one with each new password: sessions opened before count no more.
+    pub password_version: u64,
     /// Moves by one with each change; the first is 1.
     pub revision: u64,
     pub created_at: Timestamp,
@@ -138,7 +140,17 @@ impl Operator {
         permissions: Permissions,
         now: Timestamp,
     ) -> Self {
-        Self { id, tenant, username, password_hash, permissions, revision: 1, created_at: now, updated_at: now }
+        Self {
+            id,
+            tenant,
+            username,
+            password_hash,
+            permissions,
+            password_version: 1,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+        }
     }
 
     /// The operator with other permission codes; `None` when they are the same.
@@ -147,6 +159,11 @@ impl Operator {
     }
 
     pub fn with_password(&self, password_hash: PasswordHash, now: Timestamp) -> Self {
+        Self { password_hash, password_version: self.password_version + 1, ..self.changed(now) }
+    }
+
+    /// The operator with the same password, hashed anew.
+    pub fn with_rehashed_password(&self, password_hash: PasswordHash, now: Timestamp) -> Self {
         Self { password_hash, ..self.changed(now) }
     }
 

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::ids::{OperatorId, TenantId};
 use super::keys::{from_hex, hex};
+use super::operators::Operator;
 use super::time::Timestamp;
 
 /// The 256 random bits that a token carries. Prints nothing; the store keeps only the [`SessionId`] made of it, so
@@ -69,15 +70,24 @@ impl TryFrom<String> for SessionId {
     }
 }
 
-/// A session: it ends at `expires_at`, or when it is deleted.
+/// A session: it ends at `expires_at`, when it is deleted, and when its operator is removed or gets a new password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     pub id: SessionId,
     pub tenant: TenantId,
     pub operator: OperatorId,
+    /// The operator's `password_version` when it was opened.
+    pub password_version: u64,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
+}
+
+impl Session {
+    /// Whether the session of `operator`, as it is now, still stands.
+    pub fn stands(&self, operator: &Operator, now: Timestamp) -> bool {
+        self.operator == operator.id && self.password_version == operator.password_version && now < self.expires_at
+    }
 }
 
 #[cfg(test)]

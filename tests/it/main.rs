@@ -1,4 +1,9 @@
 //! Everything that Keymark guarantees, tested from outside.
 
 mod backends;
+mod console_files;
 mod contract;
+mod embedded_store;
+mod mongo_store;
+mod support;
+mod transport;

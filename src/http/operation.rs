@@ -1,0 +1,216 @@
+//! What both transports do with one GraphQL operation: read its parameters, bring it to execution, and put the
+//! answer into shape.
+
+use std::panic::AssertUnwindSafe;
+
+use async_graphql::{
+    Executor, Request, Response, ServerError, Value, Variables,
+    parser::types::{OperationDefinition, OperationType},
+};
+use futures::FutureExt;
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+use tracing::Instrument;
+
+use crate::graphql::limits::{DocumentError, Documents};
+
+use super::gate::Refusal;
+
+/// Request errors that one answer lists; the rest is counted.
+const MAX_ERRORS: usize = 50;
+
+/// The parameters of a
+/// [GraphQL-over-HTTP request](https://graphql.github.io/graphql-over-http/draft/#sec-Request-Parameters).
+#[derive(Debug, Default)]
+pub(super) struct Parameters {
+    pub(super) query: String,
+    pub(super) operation_name: Option<String>,
+    pub(super) variables: Map<String, Json>,
+    pub(super) extensions: Map<String, Json>,
+}
+
+impl Parameters {
+    /// Members of other names are ignored, as the specification demands.
+    ///
+    /// # Errors
+    ///
+    /// Says which parameter is missing or of the wrong type.
+    pub(super) fn from_json(mut members: Map<String, Json>) -> Result<Self, String> {
+        let mut map = |name: &str| match members.remove(name) {
+            None | Some(Json::Null) => Ok(Map::new()),
+            Some(Json::Object(map)) => Ok(map),
+            Some(_) => Err(format!("`{name}` must be an object.")),
+        };
+        let (variables, extensions) = (map("variables")?, map("extensions")?);
+        let query = match members.remove("query") {
+            Some(Json::String(query)) => query,
+            None | Some(Json::Null) => return Err("`query` is missing.".to_owned()),
+            Some(_) => return Err("`query` must be a string.".to_owned()),
+        };
+        let operation_name = match members.remove("operationName") {
+            None | Some(Json::Null) => None,
+            Some(Json::String(name)) => Some(name),
+            Some(_) => return Err("`operationName` must be a string.".to_owned()),
+        };
+        Ok(Self { query, operation_name, variables, extensions })
+    }
+}
+
+/// An operation within the limits, ready to be executed.
+pub(super) struct Operation {
+    pub(super) kind: OperationType,
+    pub(super) request: Request,
+}
+
+impl Operation {
+    /// # Errors
+    ///
+    /// A [request error](https://spec.graphql.org/October2021/#sec-Errors.Request-errors): nothing was executed.
+    pub(super) fn prepare(documents: &Documents, parameters: Parameters) -> Result<Self, DocumentError> {
+        let document = documents.parse(&parameters.query)?;
+        let operation = document.operation(parameters.operation_name.as_deref())?;
+        let operation = &operation.node;
+        let variables = coerce(operation, Variables::from_json(Json::Object(parameters.variables)))?;
+        documents.check_cost(&document, operation, &variables)?;
+
+        let mut request = Request::new(parameters.query).variables(variables);
+        request.operation_name = parameters.operation_name;
+        request.extensions.0 = parameters
+            .extensions
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?)))
+            .collect();
+        request.set_parsed_query(document.parsed().clone());
+        Ok(Self { kind: operation.ty, request })
+    }
+}
+
+/// The part of [CoerceVariableValues()](https://spec.graphql.org/October2021/#CoerceVariableValues()) that
+/// async-graphql leaves to the resolvers: values that are missing. The validator looks at those that are there.
+fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<Variables, DocumentError> {
+    for definition in &operation.variable_definitions {
+        let (name, ty) = (&definition.node.name.node, &definition.node.var_type.node);
+        let complaint = match variables.get(name) {
+            None if definition.node.default_value.is_some() => {
+                if let Some(default) = &definition.node.default_value {
+                    variables.insert(name.clone(), default.node.clone());
+                }
+                continue;
+            }
+            None if !ty.nullable => "was not provided",
+            Some(Value::Null) if !ty.nullable => "must not be null",
+            _ => continue,
+        };
+        return Err(DocumentError::Invalid {
+            message: format!("Variable \"${name}\" of required type \"{ty}\" {complaint}."),
+            locations: vec![definition.pos],
+        });
+    }
+    Ok(variables)
+}
+
+/// What came of an operation.
+pub(super) enum Outcome {
+    /// A request error: there is no `data`.
+    Refused(Vec<ServerError>),
+    /// It ran. `data` may be null all the same, where a field that must not be null failed.
+    Executed(Response),
+}
+
+/// The body of an answer to an operation that was not executed.
+#[derive(Serialize)]
+pub(super) struct RequestErrors<'a> {
+    pub(super) errors: &'a [ServerError],
+}
+
+impl Outcome {
+    /// Every error gets a code, and none tells a client what it must not know: internal causes go to the log, and
+    /// names of the schema are suggested to callers who are signed in alone.
+    pub(super) fn of(mut response: Response, signed_in: bool) -> Self {
+        let refused = response.data == Value::Null
+            && !response.errors.is_empty()
+            && response.errors.iter().all(|error| error.path.is_empty());
+        if !refused {
+            for error in &mut response.errors {
+                settle(error, signed_in);
+            }
+            return Self::Executed(response);
+        }
+        let excess = response.errors.len().saturating_sub(MAX_ERRORS);
+        response.errors.truncate(MAX_ERRORS);
+        if excess > 0 {
+            let message = format!("{excess} more errors are not listed.");
+            response.errors.push(ServerError::new(message, None));
+        }
+        for error in &mut response.errors {
+            settle(error, signed_in);
+        }
+        Self::Refused(response.errors)
+    }
+}
+
+fn settle(error: &mut ServerError, signed_in: bool) {
+    if !signed_in && let Some(at) = error.message.find(" Did you mean ") {
+        error.message.truncate(at);
+    }
+    let has_code = error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some());
+    if has_code {
+        return;
+    }
+    if error.path.is_empty() && error.source.is_none() {
+        set_code(error, code_of_request_error(&error.message));
+    } else if error.source.is_none() && is_input_error(&error.message) {
+        set_code(error, "BAD_USER_INPUT");
+    } else {
+        tracing::error!(message = %error.message, path = ?error.path, "an error without a code");
+        error.message = Refusal::internal().message;
+        error.extensions = None;
+        set_code(error, "INTERNAL");
+    }
+}
+
+pub(super) fn set_code(error: &mut ServerError, code: &str) {
+    error.extensions.get_or_insert_default().set("code", code.to_owned());
+}
+
+/// async-graphql's own limits say so in their messages alone.
+fn code_of_request_error(message: &str) -> &'static str {
+    let limits = [
+        "Query is too complex",
+        "Query is nested too deep",
+        "The recursion depth of the query",
+        "The number of directives on the field",
+    ];
+    if limits.iter().any(|limit| message.starts_with(limit)) { "QUERY_TOO_COMPLEX" } else { "BAD_USER_INPUT" }
+}
+
+/// Arguments that only a resolver parses, such as a scalar of ours, are refused by async-graphql in these words.
+fn is_input_error(message: &str) -> bool {
+    ["Expected input type \"", "Failed to parse \"", "Invalid value for argument"]
+        .iter()
+        .any(|start| message.starts_with(start))
+}
+
+/// Executes a query or a mutation. `None` when it panicked.
+///
+/// A mutation runs in a task of its own: a client that hangs up does not cut it in half. `held` is dropped when
+/// the operation is over, whether or not anybody waits for it.
+pub(super) async fn execute<E: Executor>(
+    executor: E,
+    operation: Operation,
+    held: impl Send + 'static,
+) -> Option<Response> {
+    let run = async move {
+        let _held = held;
+        executor.execute(operation.request).await
+    };
+    let ran = if operation.kind == OperationType::Mutation {
+        tokio::spawn(run.in_current_span()).await.map_err(drop)
+    } else {
+        AssertUnwindSafe(run).catch_unwind().await.map_err(drop)
+    };
+    if ran.is_err() {
+        tracing::error!("an operation panicked");
+    }
+    ran.ok()
+}

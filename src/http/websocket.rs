@@ -1,0 +1,510 @@
+//! GraphQL over WebSocket, by the subprotocol
+//! [`graphql-transport-ws`](https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md).
+//!
+//! One task serves a socket: it reads messages, polls the operations, and writes what they give, one message at a
+//! time. Nothing queues: while a client does not read, its operations are not polled, and a client that does not
+//! read for too long is dropped.
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use async_graphql::{Executor, Response as GraphqlResponse, ServerError, parser::types::OperationType};
+use axum::{
+    extract::{
+        FromRequestParts,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+    },
+    response::Response,
+};
+use bytes::Bytes;
+use futures::{
+    SinkExt, StreamExt,
+    future::{AbortHandle, Abortable, BoxFuture},
+    stream::{self, BoxStream, SelectAll},
+};
+use http::request::Parts;
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+};
+
+use super::{
+    gate::{Admission, Gate, Refusal, SocketAdmission},
+    graphql::Transport,
+    operation::{self, Operation, Outcome, Parameters, set_code},
+    serve::InFlight,
+};
+
+/// Bounds on one socket.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    /// From the upgrade to `connection_init`; then once more for the gate's answer to it.
+    pub init_timeout: Duration,
+    /// A socket is pinged this often, and closed when nothing came from it for twice as long.
+    pub keep_alive: Duration,
+    /// How long one message may take to be written.
+    pub send_timeout: Duration,
+    /// How long the peer may take to answer a close frame.
+    pub close_timeout: Duration,
+    /// Bytes of a message from the client.
+    pub message_bytes: usize,
+    /// Bytes of an operation's id.
+    pub id_bytes: usize,
+    /// Operations under way at once.
+    pub operations: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            init_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(25),
+            send_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(2),
+            message_bytes: 256 * 1024,
+            id_bytes: 1024,
+            operations: 100,
+        }
+    }
+}
+
+const SUBPROTOCOL: &str = "graphql-transport-ws";
+
+/// Of the WebSocket's read and write buffers: what a subscriber who waits costs. The default is 128 KiB each.
+const BUFFER_BYTES: usize = 4 * 1024;
+
+/// A close frame holds 125 bytes, of which its code takes two
+/// ([RFC 6455, section 5.5](https://www.rfc-editor.org/rfc/rfc6455#section-5.5)).
+const MAX_REASON_BYTES: usize = 123;
+
+pub(super) async fn upgrade<E: Executor, G: Gate>(transport: Arc<Transport<E, G>>, mut parts: Parts) -> Response {
+    if let Err(refusal) = transport.gate.admit_upgrade(&parts).await {
+        return refusal.into_response_as("application/json; charset=utf-8");
+    }
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            return Refusal::new(rejection.status(), "BAD_USER_INPUT", rejection.body_text())
+                .into_response_as("application/json; charset=utf-8");
+        }
+    };
+    upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_message_size(transport.limits.connection.message_bytes)
+        .max_frame_size(transport.limits.connection.message_bytes)
+        .on_upgrade(move |socket| serve(transport, parts, socket))
+}
+
+async fn serve<E: Executor, G: Gate>(transport: Arc<Transport<E, G>>, parts: Parts, mut socket: WebSocket) {
+    // Held to the end: the server waits for its sockets when it shuts down.
+    let in_flight = parts.extensions.get::<InFlight>().cloned();
+    let close_timeout = transport.limits.connection.close_timeout;
+    let ending = if socket.protocol().is_none() {
+        Ending::close(4406, "Subprotocol not acceptable")
+    } else {
+        let mut connection = Connection {
+            slots: Arc::new(Semaphore::new(transport.limits.connection.operations)),
+            transport,
+            in_flight: in_flight.clone(),
+            upgrade: Some(parts),
+            session: None,
+            live: HashMap::new(),
+            operations: SelectAll::new(),
+        };
+        match connection.converse(&mut socket).await {
+            Ok(never) => match never {},
+            Err(ending) => ending,
+        }
+    };
+    // A peer that does not take part in the closing handshake is not waited for.
+    drop(timeout(close_timeout, hang_up(&mut socket, ending)).await);
+    drop(in_flight);
+}
+
+async fn hang_up(socket: &mut WebSocket, ending: Ending) {
+    match ending {
+        Ending::Gone => drop(socket.close().await),
+        Ending::Close(frame) => {
+            if socket.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = socket.recv().await {}
+            }
+        }
+    }
+}
+
+/// Why a conversation is over.
+enum Ending {
+    /// The peer closed the socket, or it broke.
+    Gone,
+    /// We close it.
+    Close(CloseFrame),
+}
+
+impl Ending {
+    fn close(code: u16, reason: impl Into<String>) -> Self {
+        let mut reason = reason.into();
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        Self::Close(CloseFrame { code, reason: reason.into() })
+    }
+
+    fn shutdown() -> Self {
+        Self::close(close_code::AWAY, "Going away")
+    }
+
+    fn session_over() -> Self {
+        Self::close(4403, "Forbidden")
+    }
+
+    fn refused(refusal: &Refusal) -> Self {
+        let try_again = refusal.status.is_server_error() || refusal.status == http::StatusCode::TOO_MANY_REQUESTS;
+        let code = if try_again { close_code::AGAIN } else { 4403 };
+        Self::close(code, refusal.message.as_str())
+    }
+
+    /// Of what cannot be read as WebSocket messages.
+    fn unreadable(error: &axum::Error) -> Self {
+        let error = error.to_string();
+        if error.starts_with("Space limit exceeded") {
+            Self::close(close_code::SIZE, "Message too large")
+        } else if error.starts_with("UTF-8 encoding error") {
+            Self::close(close_code::INVALID, "Text is not UTF-8")
+        } else if error.starts_with("WebSocket protocol error") {
+            Self::close(close_code::PROTOCOL, "Protocol error")
+        } else {
+            Self::Gone
+        }
+    }
+}
+
+/// Never made: a conversation ends by an [`Ending`] alone.
+enum Never {}
+
+struct Connection<E, G> {
+    transport: Arc<Transport<E, G>>,
+    in_flight: Option<InFlight>,
+    /// The request that opened the socket, until `connection_init` is answered.
+    upgrade: Option<Parts>,
+    session: Option<Session>,
+    /// The operations whose ids are taken.
+    live: HashMap<Arc<str>, AbortHandle>,
+    operations: SelectAll<BoxStream<'static, (Arc<str>, Event)>>,
+    /// One for each operation under way, those included that only the server still waits for.
+    slots: Arc<Semaphore>,
+}
+
+struct Session {
+    admission: Admission,
+    ended: BoxFuture<'static, ()>,
+}
+
+/// What an operation gives.
+enum Event {
+    Result { first: bool, response: Box<GraphqlResponse> },
+    Panicked,
+    Done,
+}
+
+/// Waits for the end of a session; without one, for ever.
+async fn ended(session: &mut Option<Session>) {
+    match session {
+        Some(session) => session.ended.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl<E: Executor, G: Gate> Connection<E, G> {
+    async fn converse(&mut self, socket: &mut WebSocket) -> Result<Never, Ending> {
+        let limits = self.transport.limits.connection.clone();
+        let shutdown = self.transport.shutdown.clone();
+        let mut init_deadline = std::pin::pin!(sleep(limits.init_timeout));
+        let mut heartbeat = interval_at(Instant::now() + limits.keep_alive, limits.keep_alive);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_heard = Instant::now();
+        loop {
+            // In this order: nothing goes out any more once the session is over, and a client that sends without
+            // end keeps nobody waiting but itself.
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Err(Ending::shutdown()),
+                () = ended(&mut self.session) => return Err(Ending::session_over()),
+                () = init_deadline.as_mut(), if self.session.is_none() => {
+                    return Err(Ending::close(4408, "Connection initialisation timeout"));
+                }
+                _ = heartbeat.tick() => {
+                    if last_heard.elapsed() >= 2 * limits.keep_alive {
+                        return Err(Ending::close(close_code::AWAY, "No sign of life"));
+                    }
+                    self.send(socket, Message::Ping(Bytes::new())).await?;
+                }
+                message = socket.recv() => {
+                    last_heard = Instant::now();
+                    match message {
+                        Some(Ok(Message::Text(text))) => self.receive(socket, text.as_str()).await?,
+                        Some(Ok(Message::Binary(_))) => {
+                            return Err(Ending::close(4400, "Messages must be text"));
+                        }
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                        Some(Ok(Message::Close(_))) | None => return Err(Ending::Gone),
+                        Some(Err(error)) => return Err(Ending::unreadable(&error)),
+                    }
+                }
+                Some((id, event)) = self.operations.next(), if !self.operations.is_empty() => {
+                    self.forward(socket, id, event).await?;
+                }
+            }
+        }
+    }
+
+    async fn receive(&mut self, socket: &mut WebSocket, text: &str) -> Result<(), Ending> {
+        let message = ClientMessage::parse(text, self.transport.limits.connection.id_bytes)
+            .map_err(|reason| Ending::close(4400, reason))?;
+        match message {
+            ClientMessage::ConnectionInit(payload) => self.init(socket, payload).await,
+            ClientMessage::Ping(payload) => self.send_json(socket, &Plain { r#type: "pong", payload }).await,
+            ClientMessage::Pong => Ok(()),
+            ClientMessage::Subscribe { id, parameters } => self.subscribe(socket, id, parameters).await,
+            ClientMessage::Complete { id } => {
+                // Ids that are gone are ignored: the client may not have heard of it yet.
+                if let Some(operation) = self.live.remove(id.as_str()) {
+                    operation.abort();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn init(&mut self, socket: &mut WebSocket, payload: Map<String, Json>) -> Result<(), Ending> {
+        let Some(upgrade) = self.upgrade.take() else {
+            return Err(Ending::close(4429, "Too many initialisation requests"));
+        };
+        let transport = Arc::clone(&self.transport);
+        let admitted = tokio::select! {
+            biased;
+            () = transport.shutdown.cancelled() => return Err(Ending::shutdown()),
+            admitted = timeout(
+                transport.limits.connection.init_timeout,
+                transport.gate.admit_socket(&upgrade, &payload),
+            ) => admitted,
+        };
+        let SocketAdmission { admission, ended } = admitted
+            .map_err(|_| Ending::close(close_code::AGAIN, "Try again later"))?
+            .map_err(|refusal| Ending::refused(&refusal))?;
+        self.session = Some(Session { admission, ended });
+        self.send_json(socket, &Plain { r#type: "connection_ack", payload: None }).await
+    }
+
+    async fn subscribe(&mut self, socket: &mut WebSocket, id: String, parameters: Parameters) -> Result<(), Ending> {
+        let Some(session) = &self.session else {
+            return Err(Ending::close(4401, "Unauthorized"));
+        };
+        if self.live.contains_key(id.as_str()) {
+            let reason = format!("Subscriber for {id} already exists");
+            let reason = if reason.len() > MAX_REASON_BYTES { "Subscriber already exists".to_owned() } else { reason };
+            return Err(Ending::close(4409, reason));
+        }
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            let mut error = ServerError::new(
+                format!(
+                    "Too many operations on one connection: at most {} at once.",
+                    self.transport.limits.connection.operations
+                ),
+                None,
+            );
+            set_code(&mut error, "RATE_LIMITED");
+            if let Some(extensions) = &mut error.extensions {
+                extensions.set("retryAfterSeconds", 1);
+            }
+            return self.send_errors(socket, &id, &[error]).await;
+        };
+        let mut operation = match Operation::prepare(&self.transport.documents, parameters) {
+            Ok(operation) => operation,
+            Err(error) => return self.send_errors(socket, &id, &[error.into()]).await,
+        };
+        operation.request = session.admission.attach(operation.request);
+
+        let id: Arc<str> = id.into();
+        let (abort, registration) = AbortHandle::new_pair();
+        let name = Arc::clone(&id);
+        let events = self.run(operation, slot).map(move |event| (Arc::clone(&name), event));
+        self.operations.push(Abortable::new(events, registration).boxed());
+        self.live.insert(id, abort);
+        Ok(())
+    }
+
+    fn run(&self, operation: Operation, slot: OwnedSemaphorePermit) -> BoxStream<'static, Event> {
+        let executor = self.transport.executor.clone();
+        let held = (slot, self.in_flight.clone());
+        if operation.kind == OperationType::Subscription {
+            let results = AssertUnwindSafe(executor.execute_stream(operation.request, None))
+                .catch_unwind()
+                .enumerate()
+                .map(|(index, result)| match result {
+                    Ok(response) => Event::Result { first: index == 0, response: Box::new(response) },
+                    Err(_) => {
+                        tracing::error!("a subscription panicked");
+                        Event::Panicked
+                    }
+                });
+            results
+                .chain(stream::once(async move {
+                    drop(held);
+                    Event::Done
+                }))
+                .boxed()
+        } else {
+            let result = async move {
+                match operation::execute(executor, operation, held).await {
+                    Some(response) => Event::Result { first: true, response: Box::new(response) },
+                    None => Event::Panicked,
+                }
+            };
+            stream::once(result).chain(stream::once(async { Event::Done })).boxed()
+        }
+    }
+
+    async fn forward(&mut self, socket: &mut WebSocket, id: Arc<str>, event: Event) -> Result<(), Ending> {
+        let signed_in = self.session.as_ref().is_some_and(|session| session.admission.signed_in());
+        match event {
+            Event::Result { first, response } => match Outcome::of(*response, signed_in) {
+                Outcome::Refused(errors) if first => {
+                    self.forget(&id);
+                    self.send_errors(socket, &id, &errors).await
+                }
+                Outcome::Refused(errors) => {
+                    let mut response = GraphqlResponse::default();
+                    response.errors = errors;
+                    self.send_next(socket, &id, &response).await
+                }
+                Outcome::Executed(response) => self.send_next(socket, &id, &response).await,
+            },
+            Event::Panicked => {
+                self.forget(&id);
+                let mut error = ServerError::new(Refusal::internal().message, None);
+                set_code(&mut error, "INTERNAL");
+                self.send_errors(socket, &id, &[error]).await
+            }
+            Event::Done => {
+                self.live.remove(&id);
+                let complete = Identified { id: &id, r#type: "complete", payload: None::<()> };
+                self.send_json(socket, &complete).await
+            }
+        }
+    }
+
+    /// Frees an id and drops what is left of its operation.
+    fn forget(&mut self, id: &str) {
+        if let Some(operation) = self.live.remove(id) {
+            operation.abort();
+        }
+    }
+
+    async fn send_next(&mut self, socket: &mut WebSocket, id: &str, response: &GraphqlResponse) -> Result<(), Ending> {
+        let next = Identified { id, r#type: "next", payload: Some(response) };
+        self.send_json(socket, &next).await
+    }
+
+    async fn send_errors(&mut self, socket: &mut WebSocket, id: &str, errors: &[ServerError]) -> Result<(), Ending> {
+        let error = Identified { id, r#type: "error", payload: Some(errors) };
+        self.send_json(socket, &error).await
+    }
+
+    async fn send_json(&mut self, socket: &mut WebSocket, message: &impl Serialize) -> Result<(), Ending> {
+        let text = serde_json::to_string(message).map_err(|error| {
+            tracing::error!(%error, "a message cannot be serialized");
+            Ending::close(4500, "Internal server error")
+        })?;
+        self.send(socket, Message::Text(text.into())).await
+    }
+
+    /// Writes a message. The session may end and the server may shut down meanwhile.
+    async fn send(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), Ending> {
+        let transport = &self.transport;
+        tokio::select! {
+            biased;
+            sent = timeout(transport.limits.connection.send_timeout, socket.send(message)) => {
+                match sent {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(_)) => Err(Ending::Gone),
+                    Err(_) => Err(Ending::close(close_code::AGAIN, "Too slow to read")),
+                }
+            }
+            () = transport.shutdown.cancelled() => Err(Ending::shutdown()),
+            () = ended(&mut self.session) => Err(Ending::session_over()),
+        }
+    }
+}
+
+/// A message without an id.
+#[derive(Serialize)]
+struct Plain {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Map<String, Json>>,
+}
+
+/// A message about an operation.
+#[derive(Serialize)]
+struct Identified<'a, P> {
+    id: &'a str,
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<P>,
+}
+
+enum ClientMessage {
+    ConnectionInit(Map<String, Json>),
+    Ping(Option<Map<String, Json>>),
+    Pong,
+    Subscribe { id: String, parameters: Parameters },
+    Complete { id: String },
+}
+
+impl ClientMessage {
+    /// # Errors
+    ///
+    /// Says what makes the message invalid. JSON nested more than 128 deep is not parsed.
+    fn parse(text: &str, id_bytes: usize) -> Result<Self, String> {
+        let Json::Object(mut members) = serde_json::from_str(text).map_err(|error| format!("Invalid JSON: {error}"))?
+        else {
+            return Err("The message must be an object".to_owned());
+        };
+        let Some(Json::String(kind)) = members.remove("type") else {
+            return Err("`type` must be a string".to_owned());
+        };
+        match kind.as_str() {
+            "connection_init" => payload(&mut members).map(Option::unwrap_or_default).map(Self::ConnectionInit),
+            "ping" => payload(&mut members).map(Self::Ping),
+            "pong" => payload(&mut members).map(|_| Self::Pong),
+            "subscribe" => {
+                let id = id(&mut members, id_bytes)?;
+                let payload = payload(&mut members)?.ok_or("`payload` is missing")?;
+                let parameters = Parameters::from_json(payload)?;
+                Ok(Self::Subscribe { id, parameters })
+            }
+            "complete" => id(&mut members, id_bytes).map(|id| Self::Complete { id }),
+            _ => Err(format!("Unexpected message type `{kind}`")),
+        }
+    }
+}
+
+fn payload(members: &mut Map<String, Json>) -> Result<Option<Map<String, Json>>, String> {
+    match members.remove("payload") {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::Object(payload)) => Ok(Some(payload)),
+        Some(_) => Err("`payload` must be an object".to_owned()),
+    }
+}
+
+fn id(members: &mut Map<String, Json>, max_bytes: usize) -> Result<String, String> {
+    match members.remove("id") {
+        Some(Json::String(id)) if id.is_empty() => Err("`id` must not be empty".to_owned()),
+        Some(Json::String(id)) if id.len() > max_bytes => {
+            Err(format!("`id` must not have more than {max_bytes} bytes"))
+        }
+        Some(Json::String(id)) => Ok(id),
+        _ => Err("`id` must be a string".to_owned()),
+    }
+}

@@ -1,0 +1,262 @@
+//! Changes as they happen: one follower of the store's feed, and the streams that subscribers are given of it.
+//!
+//! A stream of entries is put together from the audit log and the feed by the entries' numbers: what the feed has
+//! not brought is read from the log. So nothing is lost and nothing comes twice, whatever happens to the feed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use super::error::Error;
+use super::{Caller, Service};
+use crate::domain::audit::AuditEntry;
+use crate::domain::changes::{Change, Row, RowId, Write};
+use crate::domain::ids::TenantId;
+use crate::domain::permissions::Permission;
+use crate::domain::refusal::Refusal;
+
+/// Changes that a slow subscriber may be behind before it has to read the log.
+const CHANGES_KEPT: usize = 1024;
+/// How long to wait before a broken feed is followed again, at first and at most.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+const RETRY_AT_MOST: Duration = Duration::from_secs(2);
+
+/// What subscribers are told.
+#[derive(Clone)]
+enum News {
+    Change(Arc<Change>),
+    /// The feed was broken and is whole again: look for what was missed.
+    Resumed,
+}
+
+/// Hands the feed to all subscribers.
+pub struct Changes(broadcast::Sender<News>);
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(CHANGES_KEPT))
+    }
+}
+
+impl Service {
+    /// Follows the store's feed until it is told to stop.
+    pub async fn follow_feed(&self, stop: CancellationToken) {
+        let mut retry_after = RETRY_AFTER;
+        while !stop.is_cancelled() {
+            match self.store.watch(None).await {
+                Ok(mut feed) => {
+                    retry_after = RETRY_AFTER;
+                    // Nobody listening is fine.
+                    let _ = self.changes.0.send(News::Resumed);
+                    while let Some(Some(next)) = stop.run_until_cancelled(feed.next()).await {
+                        match next {
+                            Ok(change) => drop(self.changes.0.send(News::Change(Arc::new(change)))),
+                            Err(error) => {
+                                tracing::warn!(%error, "the feed broke");
+                                break;
+                            }
+                        }
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the feed cannot be followed"),
+            }
+            let _ = stop.run_until_cancelled(tokio::time::sleep(retry_after)).await;
+            retry_after = (retry_after * 2).min(RETRY_AT_MOST);
+        }
+    }
+
+    /// The tenant's entries as they are written: those after number `after` first, or, without one, those written
+    /// from now on. Ends with an error as soon as the caller's session ends or lacks `permission`.
+    pub fn entries(
+        self: &Arc<Self>,
+        caller: &Caller,
+        permission: Permission,
+        after: Option<u64>,
+    ) -> impl Stream<Item = Result<AuditEntry, Error>> + Send + use<> {
+        let watch = Watch::new(self, caller, Some(permission));
+        let start = Entries { watch, last: after, ready: VecDeque::new(), behind: after.is_some() };
+        stream::unfold(Some(start), |entries| async {
+            let mut entries = entries?;
+            match entries.next().await {
+                Ok(entry) => Some((Ok(entry), Some(entries))),
+                Err(Ended::Failed(error)) => Some((Err(error), None)),
+                Err(Ended::Closed) => None,
+            }
+        })
+    }
+
+    /// The caller, and again after each change of their permission codes.
+    pub fn caller_changes(
+        self: &Arc<Self>,
+        caller: &Caller,
+    ) -> impl Stream<Item = Result<Caller, Error>> + Send + use<> {
+        let watch = Watch::new(self, caller, None);
+        stream::unfold((true, Some(watch)), |(first, watch)| async move {
+            let mut watch = watch?;
+            if first {
+                return Some((Ok(watch.caller.clone()), (false, Some(watch))));
+            }
+            loop {
+                let before = watch.caller.operator.permissions;
+                match watch.next().await {
+                    Ok(_) if watch.caller.operator.permissions == before => {}
+                    Ok(_) => return Some((Ok(watch.caller.clone()), (false, Some(watch)))),
+                    Err(Ended::Failed(error)) => return Some((Err(error), (false, None))),
+                    Err(Ended::Closed) => return None,
+                }
+            }
+        })
+    }
+
+    /// Waits until the caller's session is over: signed out, its operator removed or given another password, or
+    /// past its end.
+    pub async fn session_ended(self: Arc<Self>, caller: Caller) {
+        let left = caller.session.expires_at.since(self.environment.now());
+        let mut watch = Watch::new(&self, &caller, None);
+        let ended = async {
+            // A store that cannot be reached does not end a session.
+            while !matches!(watch.next().await, Err(Ended::Closed | Ended::Failed(Error::Refused(_)))) {}
+        };
+        let _ = tokio::time::timeout(left, ended).await;
+    }
+}
+
+/// Why a watch ends.
+enum Ended {
+    Failed(Error),
+    /// Keymark is going away.
+    Closed,
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// One subscriber's view of the feed, which keeps what is known of the caller right.
+struct Watch {
+    service: Arc<Service>,
+    news: broadcast::Receiver<News>,
+    caller: Caller,
+    permission: Option<Permission>,
+}
+
+/// What a watch gives.
+enum Step {
+    Change(Arc<Change>),
+    /// Changes were missed.
+    Gap,
+}
+
+impl Watch {
+    fn new(service: &Arc<Service>, caller: &Caller, permission: Option<Permission>) -> Self {
+        let news = service.changes.0.subscribe();
+        Self { service: Arc::clone(service), news, caller: caller.clone(), permission }
+    }
+
+    async fn next(&mut self) -> Result<Step, Ended> {
+        let step = match self.news.recv().await {
+            Ok(News::Change(change)) => Step::Change(change),
+            Ok(News::Resumed) | Err(RecvError::Lagged(_)) => Step::Gap,
+            Err(RecvError::Closed) => return Err(Ended::Closed),
+        };
+        match &step {
+            Step::Change(change) => {
+                for write in &change.writes {
+                    self.apply(write)?;
+                }
+            }
+            Step::Gap => self.reload().await?,
+        }
+        self.check()?;
+        Ok(step)
+    }
+
+    fn apply(&mut self, write: &Write) -> Result<(), Error> {
+        match write {
+            Write::Put(Row::Operator(operator)) if operator.id == self.caller.operator.id => {
+                self.caller.operator = operator.clone();
+                Ok(())
+            }
+            Write::Delete(RowId::Operator(id)) if *id == self.caller.operator.id => {
+                Err(Refusal::Unauthenticated.into())
+            }
+            Write::Delete(RowId::Session(id)) if *id == self.caller.session.id => Err(Refusal::Unauthenticated.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads anew what the feed would have told.
+    async fn reload(&mut self) -> Result<(), Error> {
+        let session = self.service.store.find_session(self.caller.session.id).await?;
+        let operator = self.service.store.find_operator(self.caller.operator.id).await?;
+        match (session, operator) {
+            (Some(_), Some(operator)) => {
+                self.caller.operator = operator;
+                Ok(())
+            }
+            _ => Err(Refusal::Unauthenticated.into()),
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let Caller { operator, session } = &self.caller;
+        if !session.stands(operator, self.service.environment.now()) {
+            return Err(Refusal::Unauthenticated.into());
+        }
+        match self.permission {
+            Some(permission) if !operator.permissions.contains(permission) => {
+                Err(Refusal::Forbidden(permission).into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A stream of entries: the number of the last one given, those read and not given yet, and whether the log may
+/// hold more.
+struct Entries {
+    watch: Watch,
+    last: Option<u64>,
+    ready: VecDeque<AuditEntry>,
+    behind: bool,
+}
+
+impl Entries {
+    async fn next(&mut self) -> Result<AuditEntry, Ended> {
+        let last = match self.last {
+            Some(number) => number,
+            None => self.watch.service.store.audit_head(self.tenant()).await.map_err(Error::from)?.number,
+        };
+        self.last = Some(last);
+        loop {
+            if self.ready.is_empty() && self.behind {
+                self.ready = self.watch.service.list_audit_after(self.tenant(), last).await?.into();
+                self.behind = !self.ready.is_empty();
+            }
+            if let Some(entry) = self.ready.pop_front() {
+                self.last = Some(entry.number);
+                return Ok(entry);
+            }
+            match self.watch.next().await? {
+                Step::Gap => self.behind = true,
+                Step::Change(change) => match &change.entry {
+                    Some(entry) if entry.tenant != *self.tenant() => {}
+                    Some(entry) if entry.number == last + 1 => self.ready.push_back(entry.clone()),
+                    Some(entry) => self.behind = entry.number > last,
+                    None => {}
+                },
+            }
+        }
+    }
+
+    fn tenant(&self) -> &TenantId {
+        &self.watch.caller.operator.tenant
+    }
+}

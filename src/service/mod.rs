@@ -1,0 +1,171 @@
+//! What Keymark does: each operation reads, decides by the domain's rules, and commits one batch.
+
+pub mod audit;
+pub mod changes;
+pub mod error;
+pub mod keys;
+pub mod operators;
+pub mod sessions;
+pub mod systems;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use self::audit::Refusals;
+use self::changes::Changes;
+use self::error::Error;
+use crate::auth::passwords::{Cost, Passwords};
+use crate::auth::tokens::Tokens;
+use crate::clock::Environment;
+use crate::domain::audit::{AuditAction, AuditActor, AuditEntry, AuditEvent, Origin};
+use crate::domain::changes::Batch;
+use crate::domain::ids::{AuditEntryId, RequestId};
+use crate::domain::keys::KeyPrefix;
+use crate::domain::operators::Operator;
+use crate::domain::refusal::Refusal;
+use crate::domain::secrets::Keyring;
+use crate::domain::sessions::Session;
+use crate::store::{Conflict, Store, StoreError};
+
+/// How often a change is decided anew because others came first: more than can be at work on one tenant.
+const MOST_TRIES: u32 = 200;
+
+/// What an operator of the server decides about Keymark's behaviour.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub key_prefix: KeyPrefix,
+    pub session_lifetime: Duration,
+    /// How long a revoked key is told from an unknown one.
+    pub revoked_retention: Duration,
+    pub password_cost: Cost,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            key_prefix: KeyPrefix::default(),
+            session_lifetime: Duration::from_secs(12 * 60 * 60),
+            revoked_retention: Duration::from_secs(90 * 24 * 60 * 60),
+            password_cost: Cost::default(),
+        }
+    }
+}
+
+/// One request: its id in the log, in errors and in the audit log, and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    pub id: RequestId,
+    pub source_address: Option<IpAddr>,
+}
+
+/// A signed-in operator, as the store knew them when the request began.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub operator: Operator,
+    pub session: Session,
+}
+
+impl Caller {
+    fn origin(&self, request: Request) -> Origin {
+        origin(AuditActor::operator(&self.operator), request)
+    }
+}
+
+fn origin(actor: AuditActor, request: Request) -> Origin {
+    Origin { actor, source_address: request.source_address, request_id: request.id }
+}
+
+/// The operations, over whatever store there is.
+pub struct Service {
+    store: Arc<dyn Store>,
+    environment: Environment,
+    keys: Keyring,
+    settings: Settings,
+    tokens: Tokens,
+    passwords: Passwords,
+    refusals: Refusals,
+    changes: Changes,
+    tasks: TaskTracker,
+}
+
+impl Service {
+    pub fn new(store: Arc<dyn Store>, environment: Environment, keys: Keyring, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            tokens: Tokens::new(&keys),
+            passwords: Passwords::new(settings.password_cost, environment.clone()),
+            refusals: Refusals::default(),
+            changes: Changes::default(),
+            tasks: TaskTracker::new(),
+            store,
+            environment,
+            keys,
+            settings,
+        })
+    }
+
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether the store answers.
+    pub async fn is_ready(&self) -> bool {
+        self.store.ping().await.is_ok()
+    }
+
+    /// Names a request that begins now.
+    pub fn request(&self, source_address: Option<IpAddr>) -> Request {
+        let id = RequestId::new(self.environment.now(), &mut **self.environment.rng());
+        Request { id, source_address }
+    }
+
+    /// Runs `work` behind the answer: nobody waits for it but [`finish`](Self::finish).
+    fn behind(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
+    /// Waits for what still runs detached. Nothing new is expected then.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn event(&self, origin: &Origin, action: AuditAction) -> AuditEvent {
+        let now = self.environment.now();
+        let id = AuditEntryId::new(now, &mut **self.environment.rng());
+        AuditEvent::new(id, now, origin, action)
+    }
+
+    /// Commits, or gives `None` when the batch was decided on something that has changed meanwhile: decide again.
+    async fn try_commit(&self, batch: Batch, tries: &mut u32) -> Result<Option<AuditEntry>, Error> {
+        *tries += 1;
+        match self.store.commit(batch).await {
+            Ok(entry) => {
+                tracing::info!(
+                    tenant = %entry.tenant, number = entry.number, action = ?entry.event.action,
+                    outcome = ?entry.event.outcome, request = %entry.event.request_id, "audit entry written"
+                );
+                Ok(Some(entry))
+            }
+            Err(StoreError::Conflict(Conflict::Row)) if *tries < MOST_TRIES => Ok(None),
+            Err(StoreError::Conflict(Conflict::Row)) => Err(Refusal::Conflict.into()),
+            Err(StoreError::Conflict(Conflict::NameTaken)) => Err(Refusal::NameTaken.into()),
+            Err(StoreError::Conflict(Conflict::UsernameTaken)) => Err(Refusal::UsernameTaken.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

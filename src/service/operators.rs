@@ -1,0 +1,177 @@
+//! Operators: added, given and taken codes and passwords, removed; and the first one.
+
+use rand::RngExt;
+use rand::distr::Alphanumeric;
+
+use super::error::Error;
+use super::{Request, Service, origin};
+use crate::domain::audit::{AuditAction, AuditActor, Origin};
+use crate::domain::changes::{Batch, Row, RowId};
+use crate::domain::ids::{OperatorId, TenantId};
+use crate::domain::operators::{Operator, Password, PasswordHash, Username};
+use crate::domain::permissions::Permissions;
+use crate::domain::refusal::Refusal;
+use crate::store::{Conflict, StoreError};
+
+/// The username of the operator that the very first start creates.
+pub const FIRST_USERNAME: &str = "admin";
+/// Set by the batch that creates the first operator.
+const INITIALISED: &str = "initialised";
+/// Characters of a generated password: 20 of base 62 are 119 bits.
+const GENERATED_CHARACTERS: usize = 20;
+
+impl Service {
+    pub async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>, Error> {
+        Ok(self.store.find_operator(id).await?)
+    }
+
+    pub async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>, Error> {
+        Ok(self.store.list_operators(tenant).await?)
+    }
+
+    /// A password that nobody chose.
+    pub fn generate_password(&self) -> Password {
+        let mut rng = self.environment.rng();
+        let characters = (0..GENERATED_CHARACTERS).map(|_| char::from(rng.sample(Alphanumeric)));
+        Password::presented(characters.collect())
+    }
+
+    pub async fn add_operator(
+        &self,
+        request: Request,
+        tenant: TenantId,
+        username: Username,
+        password: Password,
+        permissions: Permissions,
+    ) -> Result<Operator, Error> {
+        let hash = self.passwords.hash(password).await?;
+        let origin = origin(AuditActor::command_line(), request);
+        let mut tries = 0;
+        loop {
+            let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), permissions);
+            let mut batch = self.addition(&operator, &origin);
+            // An operator added before the first start makes that start one of a store in use.
+            if !self.store.has_marker(INITIALISED).await? {
+                batch = batch.once(INITIALISED);
+            }
+            match self.try_commit(batch, &mut tries).await {
+                Ok(Some(_)) => return Ok(operator),
+                Ok(None) | Err(Error::Internal(StoreError::Conflict(Conflict::Marker))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives an operator these codes instead of those held before. The same ones change nothing.
+    pub async fn set_permissions(
+        &self,
+        request: Request,
+        username: &Username,
+        permissions: Permissions,
+    ) -> Result<Operator, Error> {
+        let mut tries = 0;
+        loop {
+            let operator = self.load_operator(username).await?;
+            let Some(changed) = operator.with_permissions(permissions, self.environment.now()) else {
+                return Ok(operator);
+            };
+            let event = self
+                .event(&origin(AuditActor::command_line(), request), AuditAction::PermissionsChanged)
+                .about_operator(&changed)
+                .with_permissions(permissions);
+            let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
+            if self.try_commit(batch, &mut tries).await?.is_some() {
+                return Ok(changed);
+            }
+        }
+    }
+
+    /// Gives an operator another password, which ends every session of theirs.
+    pub async fn set_password(
+        &self,
+        request: Request,
+        username: &Username,
+        password: Password,
+    ) -> Result<Operator, Error> {
+        let hash = self.passwords.hash(password).await?;
+        let mut tries = 0;
+        loop {
+            let operator = self.load_operator(username).await?;
+            let changed = operator.with_password(hash.clone(), self.environment.now());
+            let event = self
+                .event(&origin(AuditActor::command_line(), request), AuditAction::PasswordChanged)
+                .about_operator(&changed);
+            let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
+            let batch = self.end_sessions(batch, changed.id).await?;
+            if self.try_commit(batch, &mut tries).await?.is_some() {
+                return Ok(changed);
+            }
+        }
+    }
+
+    /// Removes an operator, which ends every session of theirs.
+    pub async fn remove_operator(&self, request: Request, username: &Username) -> Result<Operator, Error> {
+        let mut tries = 0;
+        loop {
+            let operator = self.load_operator(username).await?;
+            let event = self
+                .event(&origin(AuditActor::command_line(), request), AuditAction::OperatorRemoved)
+                .about_operator(&operator);
+            let batch = Batch::new(operator.tenant.clone(), event).delete(&Row::Operator(operator.clone()));
+            let batch = self.end_sessions(batch, operator.id).await?;
+            if self.try_commit(batch, &mut tries).await?.is_some() {
+                return Ok(operator);
+            }
+        }
+    }
+
+    /// Whether the very first start has been.
+    pub async fn is_initialised(&self) -> Result<bool, Error> {
+        Ok(self.store.has_marker(INITIALISED).await?)
+    }
+
+    /// Creates the first operator, with every code, unless one was ever created; says whether it did. Of several
+    /// instances starting at once one does it.
+    pub async fn create_first_operator(&self, password: Password) -> Result<bool, Error> {
+        let hash = self.passwords.hash(password).await?;
+        let tenant = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
+        let username = FIRST_USERNAME.parse().expect("the first operator's name is well-formed");
+        let operator = self.new_operator(tenant, username, hash, Permissions::all());
+        let origin = origin(AuditActor::system(), self.request(None));
+        let batch = self.addition(&operator, &origin).once(INITIALISED);
+        match self.store.commit(batch).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(Conflict::Marker)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn new_operator(
+        &self,
+        tenant: TenantId,
+        username: Username,
+        hash: PasswordHash,
+        permissions: Permissions,
+    ) -> Operator {
+        let now = self.environment.now();
+        let id = OperatorId::new(now, &mut **self.environment.rng());
+        Operator::new(id, tenant, username, hash, permissions, now)
+    }
+
+    fn addition(&self, operator: &Operator, origin: &Origin) -> Batch {
+        let event = self
+            .event(origin, AuditAction::OperatorAdded)
+            .about_operator(operator)
+            .with_permissions(operator.permissions);
+        Batch::new(operator.tenant.clone(), event).insert(Row::Operator(operator.clone()))
+    }
+
+    pub(super) async fn end_sessions(&self, batch: Batch, operator: OperatorId) -> Result<Batch, Error> {
+        let sessions = self.store.list_sessions(operator).await?;
+        Ok(sessions.into_iter().fold(batch, |batch, session| batch.forget(RowId::Session(session.id))))
+    }
+
+    async fn load_operator(&self, username: &Username) -> Result<Operator, Error> {
+        self.store.find_operator_by_username(username).await?.ok_or_else(|| Refusal::NotFound.into())
+    }
+}

@@ -1,0 +1,184 @@
+//! Sessions: signing in and out, and who a token stands for.
+
+use std::sync::Arc;
+
+use super::error::Error;
+use super::{Caller, Request, Service, origin};
+use crate::auth::passwords::{Busy, Comparison};
+use crate::auth::throttle;
+use crate::auth::tokens::Named;
+use crate::domain::audit::{AuditAction, AuditActor};
+use crate::domain::changes::{Batch, Row, RowId};
+use crate::domain::operators::{Operator, Password, PasswordHash, Username};
+use crate::domain::refusal::{ErrorCode, Refusal};
+use crate::domain::sessions::{Session, SessionSecret};
+
+/// A session that was just opened, with the token that names it.
+pub struct OpenedSession {
+    pub caller: Caller,
+    /// Prints what it grants: for the answer and the cookie alone.
+    pub token: String,
+}
+
+impl From<Busy> for Error {
+    fn from(_: Busy) -> Self {
+        Refusal::RateLimited { retry_after_seconds: 1 }.into()
+    }
+}
+
+impl Service {
+    /// Whom a token stands for now: nobody when the session has ended or its operator is gone.
+    pub async fn find_caller(&self, named: Named) -> Result<Option<Caller>, Error> {
+        let (session, operator) =
+            tokio::try_join!(self.store.find_session(named.session), self.store.find_operator(named.operator))?;
+        let (Some(session), Some(operator)) = (session, operator) else { return Ok(None) };
+        let stands = session.stands(&operator, self.environment.now());
+        Ok(stands.then_some(Caller { operator, session }))
+    }
+
+    /// Opens a session for whoever knows the password. An unknown username and a wrong password take the same time
+    /// and say the same.
+    pub async fn sign_in(
+        self: &Arc<Self>,
+        request: Request,
+        username: &str,
+        password: Password,
+    ) -> Result<OpenedSession, Error> {
+        let attempt = self.begin_attempt(request, username).await?;
+        let operator = match username.parse::<Username>() {
+            Ok(username) => self.store.find_operator_by_username(&username).await?,
+            Err(_) => None,
+        };
+        let compared = self.compare(password, operator.as_ref()).await?;
+        let (operator, rehashed) = match (operator, compared) {
+            (Some(operator), Comparison::Right) => (operator, None),
+            (Some(operator), Comparison::RightButWeak(hash)) => (operator, Some(hash)),
+            (known, _) => {
+                if let Some(operator) = known {
+                    self.note_refused_sign_in(request, &operator);
+                }
+                return Err(Refusal::InvalidCredentials.into());
+            }
+        };
+        self.forgive_attempt(attempt).await?;
+        self.open_session(request, operator, rehashed).await
+    }
+
+    /// Ends the caller's session, everywhere.
+    pub async fn sign_out(&self, caller: &Caller, request: Request) -> Result<(), Error> {
+        let event = self.event(&caller.origin(request), AuditAction::SignedOut);
+        let batch = Batch::new(caller.operator.tenant.clone(), event).forget(RowId::Session(caller.session.id));
+        self.try_commit(batch, &mut 0).await.map(drop)
+    }
+
+    /// Changes the caller's own password: every session of theirs ends, and a new one begins.
+    pub async fn change_password(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: Request,
+        current: Password,
+        new: Password,
+    ) -> Result<OpenedSession, Error> {
+        let operator = &caller.operator;
+        let attempt = self.begin_attempt(request, operator.username.as_str()).await?;
+        if self.compare(current, Some(operator)).await? == Comparison::Wrong {
+            self.note_refused_sign_in(request, operator);
+            return Err(Refusal::InvalidCredentials.into());
+        }
+        self.forgive_attempt(attempt).await?;
+        let hash = self.passwords.hash(new).await?;
+        let mut tries = 0;
+        loop {
+            // What the current password was compared with must still be the stored one.
+            let unchanged = self.store.find_operator(operator.id).await?;
+            let stored = unchanged.filter(|stored| stored.password_hash == operator.password_hash);
+            let stored = stored.ok_or(Refusal::Conflict)?;
+            let changed = stored.with_password(hash.clone(), self.environment.now());
+            let (session, secret) = self.new_session(&changed);
+            let event = self.event(&caller.origin(request), AuditAction::PasswordChanged).about_operator(&changed);
+            let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
+            let batch = self.end_sessions(batch, changed.id).await?.insert(Row::Session(session.clone()));
+            if self.try_commit(batch, &mut tries).await?.is_some() {
+                let token = self.tokens.issue(&session, &secret);
+                return Ok(OpenedSession { caller: Caller { operator: changed, session }, token });
+            }
+        }
+    }
+
+    async fn open_session(
+        &self,
+        request: Request,
+        operator: Operator,
+        rehashed: Option<PasswordHash>,
+    ) -> Result<OpenedSession, Error> {
+        let (session, secret) = self.new_session(&operator);
+        let event = self.event(&origin(AuditActor::operator(&operator), request), AuditAction::SignedIn);
+        let batch = Batch::new(operator.tenant.clone(), event).insert(Row::Session(session.clone()));
+        let batch = match rehashed {
+            None => batch.requires(&Row::Operator(operator.clone())),
+            Some(hash) => batch.replace(Row::Operator(operator.with_rehashed_password(hash, session.created_at))),
+        };
+        if self.try_commit(batch, &mut 0).await?.is_none() {
+            // Removed, or given another password or other codes, while the password was compared.
+            return Err(Refusal::Conflict.into());
+        }
+        let token = self.tokens.issue(&session, &secret);
+        Ok(OpenedSession { caller: Caller { operator, session }, token })
+    }
+
+    fn new_session(&self, operator: &Operator) -> (Session, SessionSecret) {
+        let now = self.environment.now();
+        let secret = SessionSecret::generate(&mut **self.environment.rng());
+        let session = Session {
+            id: secret.id(),
+            tenant: operator.tenant.clone(),
+            operator: operator.id,
+            password_version: operator.password_version,
+            created_at: now,
+            expires_at: now.plus(self.settings.session_lifetime),
+        };
+        (session, secret)
+    }
+
+    async fn compare(&self, password: Password, operator: Option<&Operator>) -> Result<Comparison, Error> {
+        let stored = operator.map(|operator| operator.password_hash.clone());
+        let password = if password.is_possible() { password } else { Password::presented(String::new()) };
+        Ok(self.passwords.compare(password, stored).await?)
+    }
+
+    /// Counts an attempt, or says how long to wait.
+    async fn begin_attempt(&self, request: Request, username: &str) -> Result<Attempt, Error> {
+        let buckets = throttle::buckets(username, request.source_address);
+        let now = self.environment.now();
+        let taking = buckets.iter().map(|(bucket, quota)| self.store.take_token(bucket, *quota, now));
+        let taken = futures::future::try_join_all(taking).await?;
+        let wait = taken.iter().filter_map(|taken| taken.err()).max();
+        let counted = buckets.into_iter().zip(&taken).filter(|(_, taken)| taken.is_ok()).map(|(bucket, _)| bucket);
+        let attempt = Attempt(counted.collect());
+        match wait {
+            None => Ok(attempt),
+            Some(wait) => {
+                self.forgive_attempt(attempt).await?;
+                let retry_after_seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                Err(Refusal::RateLimited { retry_after_seconds }.into())
+            }
+        }
+    }
+
+    async fn forgive_attempt(&self, attempt: Attempt) -> Result<(), Error> {
+        let returning = attempt.0.iter().map(|(bucket, quota)| self.store.return_token(bucket, *quota));
+        futures::future::try_join_all(returning).await?;
+        Ok(())
+    }
+
+    /// Behind the answer, so that an operator that exists takes no longer to refuse than one that does not.
+    fn note_refused_sign_in(self: &Arc<Self>, request: Request, operator: &Operator) {
+        let event = self
+            .event(&origin(AuditActor::operator(operator), request), AuditAction::SignInRefused)
+            .refused(ErrorCode::InvalidCredentials, 1);
+        self.note_refusal_behind(operator.tenant.clone(), event);
+    }
+}
+
+/// The tokens that an attempt has taken.
+struct Attempt(Vec<(String, crate::store::Quota)>);

@@ -1,0 +1,107 @@
+//! Systems: listed, created, renamed, deleted.
+
+use super::error::Error;
+use super::keys::Enforcement;
+use super::{Caller, Request, Service};
+use crate::domain::audit::AuditAction;
+use crate::domain::changes::{Batch, Row};
+use crate::domain::ids::{SystemId, TenantId};
+use crate::domain::names::{Search, SystemName};
+use crate::domain::refusal::Refusal;
+use crate::domain::systems::{System, SystemKey, SystemOrder};
+use crate::store::{Page, PageRequest};
+
+impl Service {
+    pub async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>, Error> {
+        Ok(self.store.find_system(tenant, id).await?)
+    }
+
+    pub async fn list_systems(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        order: SystemOrder,
+        page: &PageRequest<SystemKey>,
+    ) -> Result<Page<System>, Error> {
+        Ok(self.store.list_systems(tenant, search, order, page).await?)
+    }
+
+    pub async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64, Error> {
+        Ok(self.store.count_systems(tenant, search).await?)
+    }
+
+    /// Registers a system under a name that is free in the tenant.
+    pub async fn create_system(&self, caller: &Caller, request: Request, name: &str) -> Result<System, Error> {
+        let name = SystemName::parse(name).map_err(Refusal::InvalidName)?;
+        let tenant = &caller.operator.tenant;
+        let mut tries = 0;
+        loop {
+            let now = self.environment.now();
+            let id = SystemId::new(now, &mut **self.environment.rng());
+            let system = System::new(id, tenant.clone(), name.clone(), now);
+            let event = self.event(&caller.origin(request), AuditAction::SystemCreated).about_system(&system);
+            let batch = Batch::new(tenant.clone(), event).insert(Row::System(system.clone()));
+            if self.try_commit(batch, &mut tries).await?.is_some() {
+                return Ok(system);
+            }
+        }
+    }
+
+    /// Gives a system another name; the very same one changes nothing.
+    pub async fn rename_system(
+        &self,
+        caller: &Caller,
+        request: Request,
+        id: SystemId,
+        name: &str,
+        expected_revision: Option<u64>,
+    ) -> Result<System, Error> {
+        let name = SystemName::parse(name).map_err(Refusal::InvalidName)?;
+        let tenant = &caller.operator.tenant;
+        let mut tries = 0;
+        loop {
+            let system = self.load_system(tenant, id).await?;
+            let Some(renamed) = system.rename(name.clone(), expected_revision, self.environment.now())? else {
+                return Ok(system);
+            };
+            let event = self
+                .event(&caller.origin(request), AuditAction::SystemRenamed)
+                .about_system(&renamed)
+                .renamed_from(system.name.as_str());
+            let mut batch = Batch::new(tenant.clone(), event).replace(Row::System(renamed.clone()));
+            if let Some(current) = system.key {
+                let Some(key) = self.load_current_key(&current).await? else { continue };
+                batch = batch.replace(Row::Key(key.renamed(name.clone())));
+            }
+            if self.try_commit(batch, &mut tries).await?.is_some() {
+                return Ok(renamed);
+            }
+        }
+    }
+
+    /// Removes a system for good; its key, if it has one, is refused from then on.
+    pub async fn delete_system(&self, caller: &Caller, request: Request, id: SystemId) -> Result<Enforcement, Error> {
+        let tenant = &caller.operator.tenant;
+        let mut tries = 0;
+        loop {
+            let system = self.load_system(tenant, id).await?;
+            let mut event =
+                self.event(&caller.origin(request), AuditAction::SystemDeleted).about_deleted_system(&system);
+            if let Some(current) = system.key {
+                event = event.about_key(current.mark);
+            }
+            let mut batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
+            if let Some(current) = system.key {
+                let Some(key) = self.load_current_key(&current).await? else { continue };
+                batch = batch.replace(Row::Key(key.revoked(self.environment.now())));
+            }
+            if self.try_commit(batch, &mut tries).await?.is_some() {
+                return Ok(self.enforce().await);
+            }
+        }
+    }
+
+    pub(super) async fn load_system(&self, tenant: &TenantId, id: SystemId) -> Result<System, Error> {
+        self.find_system(tenant, id).await?.ok_or_else(|| Refusal::NotFound.into())
+    }
+}

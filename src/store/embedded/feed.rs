@@ -1,0 +1,140 @@
+//! The feed of the embedded store: committed changes by a sequence, the last of them kept in the file.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use futures::stream;
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::tables::{AUDIT, FEED, decode, encode};
+use super::writer::Handle;
+use super::{storage, tables};
+use crate::domain::audit::AuditEntry;
+use crate::domain::changes::{Change, Position, Write};
+use crate::store::{Feed, Result, StoreError};
+
+/// Most changes read from the file at once.
+const CHANGES_A_READ: usize = 128;
+
+/// A change as the file keeps it: the entry is in the log already, so only its place is.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    writes: Vec<Write>,
+    entry: Option<(String, u64)>,
+}
+
+/// Appends a change, and drops the one that is `kept` older.
+pub fn append(
+    txn: &WriteTransaction,
+    writes: &[Write],
+    entry: Option<&AuditEntry>,
+    kept: u64,
+) -> Result<(), redb::Error> {
+    let sequence = last_written(txn)? + 1;
+    let change = Kept { writes: writes.to_vec(), entry: entry.map(|e| (e.tenant.to_string(), e.number)) };
+    let mut feed = txn.open_table(FEED)?;
+    feed.insert(sequence, encode(&change).as_slice())?;
+    if let Some(old) = sequence.checked_sub(kept) {
+        feed.remove(old)?;
+    }
+    Ok(())
+}
+
+/// The sequence of the last change in this transaction, 0 when there is none.
+pub fn last_written(txn: &WriteTransaction) -> Result<u64, redb::Error> {
+    Ok(txn.open_table(FEED)?.last()?.map_or(0, |(sequence, _)| sequence.value()))
+}
+
+pub fn last_sequence(database: &Database) -> Result<u64, redb::Error> {
+    let feed = database.begin_read()?.open_table(FEED)?;
+    Ok(feed.last()?.map_or(0, |(sequence, _)| sequence.value()))
+}
+
+/// Follows the changes after `position`, or those after the last one.
+pub fn follow(handle: &Arc<Handle>, position: Option<&Position>) -> Result<Feed> {
+    let mut last = handle.follow();
+    let after = match position {
+        None => *last.borrow_and_update(),
+        Some(position) => sequence_of(position)?,
+    };
+    let handle = Arc::clone(handle);
+    check(&handle, after)?;
+    let start = Following { handle, last, after, ready: Vec::new().into_iter() };
+    Ok(Box::pin(stream::unfold(Some(start), |following| async {
+        let mut following = following?;
+        match following.next().await {
+            Ok(change) => Some((Ok(change), Some(following))),
+            Err(Some(error)) => Some((Err(error), None)),
+            Err(None) => None,
+        }
+    })))
+}
+
+struct Following {
+    handle: Arc<Handle>,
+    last: tokio::sync::watch::Receiver<u64>,
+    after: u64,
+    ready: std::vec::IntoIter<Change>,
+}
+
+impl Following {
+    /// `Err(None)`: the store was closed.
+    async fn next(&mut self) -> Result<Change, Option<StoreError>> {
+        loop {
+            if let Some(change) = self.ready.next() {
+                return Ok(change);
+            }
+            let changes = read(&self.handle, self.after)?;
+            match changes.last() {
+                Some(newest) => {
+                    self.after = sequence_of(&newest.position)?;
+                    self.ready = changes.into_iter();
+                }
+                None => self.last.changed().await.map_err(|_| None)?,
+            }
+        }
+    }
+}
+
+fn read(handle: &Handle, after: u64) -> Result<Vec<Change>> {
+    check(handle, after)?;
+    let txn = handle.read()?.begin_read().map_err(storage)?;
+    let feed = txn.open_table(FEED).map_err(storage)?;
+    let audit = txn.open_table(AUDIT).map_err(storage)?;
+    let rows = feed.range((Bound::Excluded(after), Bound::Unbounded)).map_err(storage)?;
+    rows.take(CHANGES_A_READ)
+        .map(|row| {
+            let (sequence, bytes) = row.map_err(storage)?;
+            let kept: Kept = tables::decode(bytes.value())?;
+            let entry = match kept.entry {
+                None => None,
+                Some((tenant, number)) => {
+                    let bytes = audit.get((tenant.as_str(), number)).map_err(storage)?;
+                    let bytes = bytes.ok_or_else(|| StoreError::Corrupt("the feed names a missing entry".into()))?;
+                    Some(decode(bytes.value())?)
+                }
+            };
+            Ok(Change { position: position_of(sequence.value()), writes: kept.writes, entry })
+        })
+        .collect()
+}
+
+/// Whether the feed goes back to `after`, and has come as far.
+fn check(handle: &Handle, after: u64) -> Result<()> {
+    let txn = handle.read()?.begin_read().map_err(storage)?;
+    let feed = txn.open_table(FEED).map_err(storage)?;
+    let oldest = feed.first().map_err(storage)?.map_or(1, |(sequence, _)| sequence.value());
+    let newest = feed.last().map_err(storage)?.map_or(0, |(sequence, _)| sequence.value());
+    if after + 1 < oldest || after > newest { Err(StoreError::PositionTooOld) } else { Ok(()) }
+}
+
+fn position_of(sequence: u64) -> Position {
+    Position::from_bytes(sequence.to_be_bytes().to_vec())
+}
+
+fn sequence_of(position: &Position) -> Result<u64> {
+    let bytes = position.as_bytes().try_into().map_err(|_| StoreError::PositionTooOld)?;
+    // The largest number leaves no room for a change after it.
+    Ok(u64::from_be_bytes(bytes)).map(|sequence| sequence.min(u64::MAX - 1))
+}

@@ -1,0 +1,153 @@
+//! The feed: one change stream over the collections that followers care for, put together to whole changes.
+//!
+//! A change stream gives a replica set's majority-committed writes in the one order of its oplog
+//! (<https://www.mongodb.com/docs/v6.0/changeStreams/>). The events of a transaction come one after the other and
+//! name it; the audit entry, its last statement, comes last.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_raw_document_buf};
+use mongodb::change_stream::ChangeStream;
+use mongodb::change_stream::event::ResumeToken;
+use mongodb::error::ErrorKind;
+use serde::Deserialize;
+
+use super::rows::{corrupt, entry_from_document, id_from_bson, row_from_document};
+use super::{AUDIT, KEYS, MongoStore, OPERATORS, SESSIONS, SYSTEMS, TimedOut, store_error};
+use crate::domain::changes::{Change, Position, Write};
+use crate::store::{Feed, Result, StoreError};
+
+/// How long the server may hold a request for more while nothing happens.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Codes of a stream that cannot go on from where it was: InvalidResumeToken, ChangeStreamFatalError and
+/// ChangeStreamHistoryLost (MongoDB 6.0, `src/mongo/base/error_codes.yml`).
+const LOST: [i32; 3] = [260, 280, 286];
+
+/// As much of an event as is needed (<https://www.mongodb.com/docs/v6.0/reference/change-events/>). The driver's own
+/// type demands members that no other event than an update has.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    #[serde(rename = "_id")]
+    id: ResumeToken,
+    operation_type: String,
+    ns: Option<Namespace>,
+    /// With [`txn_number`](Self::txn_number): the transaction. Absent outside of one.
+    lsid: Option<Document>,
+    txn_number: Option<i64>,
+    document_key: Option<DocumentKey>,
+    full_document: Option<Document>,
+}
+
+#[derive(Deserialize)]
+struct Namespace {
+    coll: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DocumentKey {
+    #[serde(rename = "_id")]
+    id: Bson,
+}
+
+type Transaction = (Document, i64);
+
+/// A stream, and the writes of the transaction that has begun and not ended yet.
+struct Follower {
+    stream: ChangeStream<Event>,
+    limit: Duration,
+    begun: Option<(Transaction, Vec<Write>)>,
+}
+
+impl MongoStore {
+    pub(super) async fn follow(&self, after: Option<&Position>) -> Result<Feed> {
+        let token = after.map(token_of).transpose()?;
+        let resumes = token.is_some();
+        let watched = [SYSTEMS, KEYS, OPERATORS, SESSIONS, AUDIT].map(Bson::from).to_vec();
+        let ends = ["dropDatabase", "invalidate"].map(Bson::from).to_vec();
+        let pipeline = doc! { "$match": { "$or": [
+            { "ns.coll": { "$in": watched } },
+            { "operationType": { "$in": ends } },
+        ] } };
+        let watch = self.database.watch().pipeline([pipeline]).max_await_time(IDLE).resume_after(token);
+        let opened = tokio::time::timeout(self.limits.call, watch).await.map_err(|_| TimedOut::new("watch"))?;
+        let stream = opened.map_err(|error| feed_error(error, resumes))?.with_type();
+        let follower = Follower { stream, limit: IDLE + self.limits.call, begun: None };
+        Ok(futures::stream::try_unfold(
+            follower,
+            |mut follower| async move { Ok(Some((follower.next().await?, follower))) },
+        )
+        .boxed())
+    }
+}
+
+impl Follower {
+    async fn next(&mut self) -> Result<Change> {
+        loop {
+            let event = tokio::time::timeout(self.limit, self.stream.next_if_any());
+            match event.await.map_err(|_| TimedOut::new("watch"))?.map_err(|error| feed_error(error, true))? {
+                Some(event) => {
+                    if let Some(change) = self.take(event)? {
+                        return Ok(change);
+                    }
+                }
+                None if self.stream.is_alive() => {}
+                None => return Err(corrupt("the change stream ended")),
+            }
+        }
+    }
+
+    /// Gives the change that this event ends, if it ends one.
+    fn take(&mut self, event: Event) -> Result<Option<Change>> {
+        let collection = event.ns.and_then(|ns| ns.coll).unwrap_or_default();
+        let transaction = event.lsid.zip(event.txn_number);
+        let (write, entry) = match (event.operation_type.as_str(), event.full_document, event.document_key) {
+            ("insert", Some(document), _) if collection == AUDIT => (None, Some(entry_from_document(document)?)),
+            ("insert" | "replace", Some(document), _) if collection != AUDIT => {
+                (Some(Write::Put(row_from_document(&collection, document)?)), None)
+            }
+            ("delete", _, Some(key)) => (id_from_bson(&collection, key.id)?.map(Write::Delete), None),
+            // Keymark never patches a document, nor changes its log: somebody else did, and what became of the
+            // document is not told. Followers have to look for themselves.
+            ("update" | "insert" | "replace", ..) => return Err(StoreError::PositionTooOld),
+            (other, ..) => return Err(corrupt(format!("`{other}` of `{collection}` ended the change stream"))),
+        };
+        let (begun, mut writes) = match self.begun.take() {
+            Some((begun, writes)) if transaction.as_ref() == Some(&begun) => (transaction, writes),
+            Some((_, writes)) if !writes.is_empty() => {
+                return Err(corrupt(format!("a transaction of {} writes without an audit entry", writes.len())));
+            }
+            _ => (transaction, Vec::new()),
+        };
+        writes.extend(write);
+        if let (Some(transaction), None) = (begun, &entry) {
+            self.begun = Some((transaction, writes));
+            return Ok(None);
+        }
+        Ok(Some(Change { position: position_of(&event.id)?, writes, entry }))
+    }
+}
+
+fn position_of(token: &ResumeToken) -> Result<Position> {
+    let token = serialize_to_raw_document_buf(token).map_err(corrupt)?;
+    Ok(Position::from_bytes(token.into_bytes()))
+}
+
+/// Reads what [`position_of`] wrote. Bytes of any other kind are no place of this feed, and never will be.
+fn token_of(position: &Position) -> Result<ResumeToken> {
+    let well_formed =
+        RawDocumentBuf::from_bytes(position.as_bytes().to_vec()).is_ok_and(|token| token.get_str("_data").is_ok());
+    if !well_formed {
+        return Err(StoreError::PositionTooOld);
+    }
+    deserialize_from_slice(position.as_bytes()).map_err(|_| StoreError::PositionTooOld)
+}
+
+fn feed_error(error: mongodb::error::Error, resumes: bool) -> StoreError {
+    match *error.kind {
+        ErrorKind::Command(ref refused) if resumes && LOST.contains(&refused.code) => StoreError::PositionTooOld,
+        _ => store_error(error),
+    }
+}

@@ -1,0 +1,246 @@
+//! Collections, their indexes and their validators: made, and brought up to date, at the start of every instance.
+//!
+//! Each step can be taken again and next to another instance that takes it too; the version is raised when all are
+//! done, so that a start that was cut short is made up for by the next one.
+
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::Error;
+use mongodb::options::{IndexOptions, ReturnDocument};
+use mongodb::{Database, IndexModel};
+use tokio::time::Instant;
+
+use super::{
+    AUDIT, BUCKETS, ConnectError, KEYS, Limits, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TimedOut, code_of,
+    is_refusal, number_of,
+};
+
+/// Counts up with every change to [`collections`].
+const VERSION: i64 = 1;
+
+/// How long building indexes may take in all.
+const BUILD_LIMIT: Duration = Duration::from_secs(600);
+/// How long to wait before a step that somebody else is in the middle of is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// NamespaceExists: another instance made the collection.
+const NAMESPACE_EXISTS: i32 = 48;
+/// What goes away by itself while several instances start: ConflictingOperationInProgress, WriteConflict,
+/// IndexBuildAborted, IndexBuildAlreadyInProgress and BackgroundOperationInProgressForNamespace
+/// (MongoDB 6.0, `src/mongo/base/error_codes.yml`).
+const BUSY: [i32; 5] = [117, 112, 276, 285, 12587];
+
+pub(super) const SYSTEMS_NAME: &str = "tenant_folded";
+pub(super) const SYSTEMS_UPDATED: &str = "tenant_updatedAt_id";
+pub(super) const SYSTEMS_CREATED: &str = "tenant_createdAt_id";
+pub(super) const KEYS_REVOKED: &str = "revokedAt";
+pub(super) const OPERATORS_USERNAME: &str = "username";
+pub(super) const OPERATORS_TENANT: &str = "tenant_username";
+pub(super) const SESSIONS_OPERATOR: &str = "operator";
+pub(super) const SESSIONS_EXPIRY: &str = "expiresAt";
+pub(super) const AUDIT_NUMBER: &str = "tenant_number";
+pub(super) const AUDIT_TIME: &str = "tenant_number_occurredAt";
+pub(super) const AUDIT_SYSTEM: &str = "tenant_system_number";
+pub(super) const AUDIT_ACTOR: &str = "tenant_actor_number";
+pub(super) const AUDIT_ACTION: &str = "tenant_action_number";
+pub(super) const AUDIT_OUTCOME: &str = "tenant_outcome_number";
+pub(super) const BUCKETS_ARRIVAL: &str = "arrival";
+
+struct Layout {
+    name: &'static str,
+    /// Members beside `_id` that every document has, with their BSON types.
+    members: Document,
+    indexes: Vec<IndexModel>,
+}
+
+fn collections() -> Vec<Layout> {
+    let text = || doc! { "bsonType": "string" };
+    let number = || doc! { "bsonType": "long", "minimum": 1_i64 };
+    let time = || doc! { "bsonType": "long" };
+    vec![
+        Layout {
+            name: SYSTEMS,
+            members: doc! {
+                "tenant": text(), "name": text(), "folded": text(), "revision": number(),
+                "createdAt": time(), "updatedAt": time(), "key": { "bsonType": ["object", "null"] },
+            },
+            indexes: vec![
+                unique(SYSTEMS_NAME, doc! { "tenant": 1, "folded": 1 }),
+                index(SYSTEMS_UPDATED, doc! { "tenant": 1, "updatedAt": 1, "_id": 1 }),
+                index(SYSTEMS_CREATED, doc! { "tenant": 1, "createdAt": 1, "_id": 1 }),
+            ],
+        },
+        Layout {
+            name: KEYS,
+            members: doc! {
+                "tenant": text(), "system": text(), "systemName": text(), "mark": text(), "revision": number(),
+                "revokedAt": { "bsonType": ["long", "null"] },
+            },
+            indexes: vec![index(KEYS_REVOKED, doc! { "revokedAt": 1 })],
+        },
+        Layout {
+            name: OPERATORS,
+            members: doc! {
+                "tenant": text(), "username": text(), "passwordHash": text(), "passwordVersion": number(), "revision": number(),
+                "permissions": { "bsonType": "array", "items": text() },
+                "createdAt": time(), "updatedAt": time(),
+            },
+            indexes: vec![
+                unique(OPERATORS_USERNAME, doc! { "username": 1 }),
+                index(OPERATORS_TENANT, doc! { "tenant": 1, "username": 1 }),
+            ],
+        },
+        Layout {
+            name: SESSIONS,
+            members: doc! {
+                "tenant": text(), "operator": text(), "passwordVersion": number(), "revision": number(),
+                "createdAt": time(), "expiresAt": time(),
+            },
+            indexes: vec![
+                index(SESSIONS_OPERATOR, doc! { "operator": 1 }),
+                index(SESSIONS_EXPIRY, doc! { "expiresAt": 1 }),
+            ],
+        },
+        Layout {
+            name: AUDIT,
+            members: doc! {
+                "tenant": text(), "number": number(), "hash": text(),
+                "event": {
+                    "bsonType": "object",
+                    "required": ["id", "occurredAt", "actor", "action", "outcome", "count", "requestId"],
+                },
+            },
+            // The time stands at the end of each, so that what is out of the asked time is passed over in the index.
+            indexes: vec![
+                unique(AUDIT_NUMBER, doc! { "tenant": 1, "number": 1 }),
+                index(AUDIT_TIME, doc! { "tenant": 1, "number": 1, "event.occurredAt": 1 }),
+                index(AUDIT_SYSTEM, doc! { "tenant": 1, "event.system": 1, "number": 1, "event.occurredAt": 1 }),
+                index(AUDIT_ACTOR, doc! { "tenant": 1, "event.actor.id": 1, "number": 1, "event.occurredAt": 1 }),
+                index(AUDIT_ACTION, doc! { "tenant": 1, "event.action": 1, "number": 1, "event.occurredAt": 1 }),
+                index(AUDIT_OUTCOME, doc! { "tenant": 1, "event.outcome": 1, "number": 1, "event.occurredAt": 1 }),
+            ],
+        },
+        Layout {
+            name: TENANTS,
+            members: doc! { "number": { "bsonType": "long", "minimum": 0_i64 }, "hash": text() },
+            indexes: Vec::new(),
+        },
+        Layout {
+            name: BUCKETS,
+            members: doc! { "arrival": time() },
+            indexes: vec![index(BUCKETS_ARRIVAL, doc! { "arrival": 1 })],
+        },
+        Layout { name: META, members: Document::new(), indexes: Vec::new() },
+    ]
+}
+
+fn index(name: &str, keys: Document) -> IndexModel {
+    IndexModel::builder().keys(keys).options(IndexOptions::builder().name(name.to_owned()).build()).build()
+}
+
+fn unique(name: &str, keys: Document) -> IndexModel {
+    let options = IndexOptions::builder().name(name.to_owned()).unique(true).build();
+    IndexModel::builder().keys(keys).options(options).build()
+}
+
+impl Layout {
+    fn validator(&self) -> Document {
+        let required: Vec<_> = std::iter::once("_id").chain(self.members.keys().map(String::as_str)).collect();
+        doc! { "$jsonSchema": { "bsonType": "object", "required": required, "properties": self.members.clone() } }
+    }
+}
+
+/// Brings the database to [`VERSION`].
+pub(super) async fn run(database: &Database, limits: Limits) -> Result<(), ConnectError> {
+    let found = version(database, limits).await?;
+    if found > VERSION {
+        return Err(ConnectError::Newer { found, known: VERSION });
+    }
+    if found == VERSION {
+        return Ok(());
+    }
+    let deadline = Instant::now() + BUILD_LIMIT;
+    for layout in collections() {
+        patiently(deadline, || create(database, &layout)).await?;
+        if !layout.indexes.is_empty() {
+            patiently(deadline, || async {
+                database.collection::<Document>(layout.name).create_indexes(layout.indexes.clone()).await.map(drop)
+            })
+            .await?;
+        }
+    }
+    raise_version(database, limits).await
+}
+
+/// Makes the collection, or gives the one that is there the validator of now.
+async fn create(database: &Database, layout: &Layout) -> mongodb::error::Result<()> {
+    match database.create_collection(layout.name).validator(layout.validator()).await {
+        Err(error) if code_of(&error) == Some(NAMESPACE_EXISTS) => {
+            let change = doc! { "collMod": layout.name, "validator": layout.validator(), "validationLevel": "strict" };
+            database.run_command(change).await.map(drop)
+        }
+        made => made,
+    }
+}
+
+/// Takes the step, again and again while another instance is in the middle of it.
+async fn patiently<F, S>(deadline: Instant, step: F) -> Result<(), ConnectError>
+where
+    F: Fn() -> S,
+    S: Future<Output = mongodb::error::Result<()>>,
+{
+    loop {
+        match tokio::time::timeout_at(deadline, step()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) if code_of(&error).is_some_and(|code| BUSY.contains(&code)) => {
+                if Instant::now() + PAUSE > deadline {
+                    return Err(failed(error));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok(Err(error)) => return Err(failed(error)),
+            Err(_) => return Err(ConnectError::Preparation(TimedOut::new("building indexes").into())),
+        }
+    }
+}
+
+async fn version(database: &Database, limits: Limits) -> Result<i64, ConnectError> {
+    let meta = database.collection::<Document>(META);
+    let found = in_time(limits, meta.find_one(doc! { "_id": "version" })).await?;
+    Ok(found.and_then(|found| found.get("number").and_then(number_of)).unwrap_or(0))
+}
+
+/// Never lowers it: a newer release may have started meanwhile.
+async fn raise_version(database: &Database, limits: Limits) -> Result<(), ConnectError> {
+    let meta = database.collection::<Document>(META);
+    let raise = || {
+        meta.find_one_and_update(doc! { "_id": "version" }, doc! { "$max": { "number": VERSION } })
+            .upsert(true)
+            .return_document(ReturnDocument::After)
+    };
+    // Of several that make the document at once all but one may fail, and then find it there.
+    let raised = match in_time(limits, raise()).await {
+        Ok(raised) => raised,
+        Err(ConnectError::Preparation(_)) => in_time(limits, raise()).await?,
+        Err(error) => return Err(error),
+    };
+    match raised.and_then(|raised| raised.get("number").and_then(number_of)) {
+        Some(found) if found > VERSION => Err(ConnectError::Newer { found, known: VERSION }),
+        _ => Ok(()),
+    }
+}
+
+async fn in_time<T>(
+    limits: Limits,
+    call: impl IntoFuture<Output = mongodb::error::Result<T>>,
+) -> Result<T, ConnectError> {
+    match tokio::time::timeout(limits.call, call.into_future()).await {
+        Ok(answer) => answer.map_err(failed),
+        Err(_) => Err(ConnectError::Unreachable(TimedOut::new("preparing the database").into())),
+    }
+}
+
+fn failed(error: Error) -> ConnectError {
+    if is_refusal(&error) { ConnectError::Refused(Box::new(error)) } else { ConnectError::Preparation(Box::new(error)) }
+}

@@ -1,0 +1,52 @@
+//! Removing what is past its retention.
+
+use mongodb::Collection;
+use mongodb::bson::{Document, doc};
+use mongodb::options::Hint;
+
+use super::{MongoStore, migrations};
+use crate::domain::time::Timestamp;
+use crate::store::{Purged, Result};
+
+/// Most documents that one command removes, so that none takes long.
+const AT_ONCE: u32 = 500;
+
+impl MongoStore {
+    pub(super) async fn purge_expired(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged> {
+        let revoked = doc! { "revokedAt": { "$lt": revoked_before.as_millis() } };
+        let ended = doc! { "expiresAt": { "$lte": now.as_millis() } };
+        let full = doc! { "arrival": { "$lte": now.as_millis() } };
+        let purged = Purged {
+            keys: self.remove_all(&self.keys, &revoked, migrations::KEYS_REVOKED).await?,
+            sessions: self.remove_all(&self.sessions, &ended, migrations::SESSIONS_EXPIRY).await?,
+        };
+        self.remove_all(&self.buckets, &full, migrations::BUCKETS_ARRIVAL).await?;
+        Ok(purged)
+    }
+
+    /// Removes what matches, a bounded number at a time. What comes to match meanwhile may stay for the next purge.
+    async fn remove_all(&self, collection: &Collection<Document>, filter: &Document, index: &str) -> Result<u64> {
+        let mut removed = 0;
+        loop {
+            let find = collection
+                .find(filter.clone())
+                .projection(doc! { "_id": 1 })
+                .hint(Hint::Name(index.to_owned()))
+                .limit(i64::from(AT_ONCE))
+                .batch_size(AT_ONCE + 1)
+                .max_time(self.limits.call);
+            let ids: Vec<_> =
+                self.collect("purge", find).await?.into_iter().filter_map(|mut d| d.remove("_id")).collect();
+            let last = ids.len() < AT_ONCE as usize;
+            if !ids.is_empty() {
+                let mut these = doc! { "_id": { "$in": ids } };
+                these.extend(filter.clone());
+                let delete = collection.delete_many(these).hint(Hint::Name("_id_".to_owned()));
+                removed += self.bounded("purge", delete).await?.deleted_count;
+            }
+            if last {
+                return Ok(removed);
+            }
+        }
+    }
+}

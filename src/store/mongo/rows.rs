@@ -1,0 +1,221 @@
+//! Documents to rows and back.
+//!
+//! A row's document has the members of its domain type, as serde names them, with the id as `_id`. Beside them stand
+//! `folded` (systems: the folded name) and `revision` (sessions: always 1), which indexes and conditions need.
+
+use mongodb::bson::{Bson, Document, deserialize_from_document, doc, serialize_to_bson, serialize_to_document};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{AUDIT, KEYS, OPERATORS, SESSIONS, SYSTEMS};
+use crate::domain::audit::AuditEntry;
+use crate::domain::changes::{Row, RowId};
+use crate::domain::keys::Key;
+use crate::domain::operators::Operator;
+use crate::domain::sessions::Session;
+use crate::domain::systems::System;
+use crate::store::{Result, StoreError};
+
+/// What one collection holds.
+pub(super) trait Stored: Serialize + DeserializeOwned {
+    /// The member that is stored as `_id`.
+    const ID: &'static str;
+}
+
+impl Stored for System {
+    const ID: &'static str = "id";
+}
+
+impl Stored for Key {
+    const ID: &'static str = "digest";
+}
+
+impl Stored for Operator {
+    const ID: &'static str = "id";
+}
+
+impl Stored for Session {
+    const ID: &'static str = "id";
+}
+
+/// The row as its collection keeps it.
+pub(super) fn to_document(row: &Row) -> Result<Document> {
+    match row {
+        Row::System(system) => {
+            let mut document = with_id(system)?;
+            document.insert("folded", system.name.folded());
+            Ok(document)
+        }
+        Row::Key(key) => with_id(key),
+        Row::Operator(operator) => with_id(operator),
+        Row::Session(session) => {
+            let mut document = with_id(session)?;
+            document.insert("revision", 1_i64);
+            Ok(document)
+        }
+    }
+}
+
+fn with_id<T: Stored>(value: &T) -> Result<Document> {
+    let mut members = serialize_to_document(value).map_err(corrupt)?;
+    let id = members.remove(T::ID).ok_or_else(|| corrupt("a row without its id"))?;
+    let mut document = doc! { "_id": id };
+    document.extend(members);
+    Ok(document)
+}
+
+/// Reads what [`to_document`] wrote.
+pub(super) fn from_document<T: Stored>(mut document: Document) -> Result<T> {
+    let id = document.remove("_id").ok_or_else(|| corrupt("a document without `_id`"))?;
+    document.insert(T::ID, id);
+    deserialize_from_document(document).map_err(corrupt)
+}
+
+/// The entry as the log keeps it: under its own id, so that one event is never logged twice.
+pub(super) fn entry_to_document(entry: &AuditEntry) -> Result<Document> {
+    let mut document = doc! { "_id": to_bson(&entry.event.id)? };
+    document.extend(serialize_to_document(entry).map_err(corrupt)?);
+    Ok(document)
+}
+
+/// Reads what [`entry_to_document`] wrote.
+pub(super) fn entry_from_document(document: Document) -> Result<AuditEntry> {
+    deserialize_from_document(document).map_err(corrupt)
+}
+
+/// The collection that holds the rows of this kind.
+pub(super) fn collection_of(id: &RowId) -> &'static str {
+    match id {
+        RowId::System(_) => SYSTEMS,
+        RowId::Key(_) => KEYS,
+        RowId::Operator(_) => OPERATORS,
+        RowId::Session(_) => SESSIONS,
+    }
+}
+
+/// What is stored as `_id`.
+pub(super) fn id_to_bson(id: &RowId) -> Result<Bson> {
+    match id {
+        RowId::System(id) => to_bson(id),
+        RowId::Key(digest) => to_bson(digest),
+        RowId::Operator(id) => to_bson(id),
+        RowId::Session(id) => to_bson(id),
+    }
+}
+
+/// The row of a document of this collection.
+pub(super) fn row_from_document(collection: &str, document: Document) -> Result<Row> {
+    match collection {
+        SYSTEMS => from_document(document).map(Row::System),
+        KEYS => from_document(document).map(Row::Key),
+        OPERATORS => from_document(document).map(Row::Operator),
+        SESSIONS => from_document(document).map(Row::Session),
+        other => Err(corrupt(format!("a document of `{other}` where a row was expected"))),
+    }
+}
+
+/// The id of a row of this collection; `None` for the log, whose entries are no rows.
+pub(super) fn id_from_bson(collection: &str, id: Bson) -> Result<Option<RowId>> {
+    fn read<T: DeserializeOwned>(id: Bson) -> Result<T> {
+        mongodb::bson::deserialize_from_bson(id).map_err(corrupt)
+    }
+    match collection {
+        SYSTEMS => read(id).map(RowId::System).map(Some),
+        KEYS => read(id).map(RowId::Key).map(Some),
+        OPERATORS => read(id).map(RowId::Operator).map(Some),
+        SESSIONS => read(id).map(RowId::Session).map(Some),
+        AUDIT => Ok(None),
+        other => Err(corrupt(format!("a document of `{other}` where a row was expected"))),
+    }
+}
+
+pub(super) fn to_bson<T: Serialize>(value: &T) -> Result<Bson> {
+    serialize_to_bson(value).map_err(corrupt)
+}
+
+/// Numbers of entries and revisions: BSON has signed ones alone. What does not fit is beyond every stored one.
+pub(super) fn number_to_bson(number: u64) -> Bson {
+    Bson::Int64(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+pub(super) fn corrupt(cause: impl Into<crate::store::Cause>) -> StoreError {
+    StoreError::Corrupt(cause.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, AuditHead, Origin};
+    use crate::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
+    use crate::domain::keys::{KeyDigest, Mark};
+    use crate::domain::names::SystemName;
+    use crate::domain::operators::PasswordHash;
+    use crate::domain::permissions::Permissions;
+    use crate::domain::sessions::SessionSecret;
+    use crate::domain::time::Timestamp;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn rows() -> Vec<Row> {
+        let mut rng = StdRng::seed_from_u64(1);
+        let tenant: TenantId = "acme".parse().unwrap();
+        let name = SystemName::parse("Straße").unwrap();
+        let system = System::new(SystemId::new(NOW, &mut rng), tenant.clone(), name, NOW);
+        let mark = Mark::try_from("abcd".to_owned()).unwrap();
+        let (system, key) = system.generate_key(KeyDigest::from_bytes([7; 32]), mark, NOW).unwrap();
+        let operator = Operator::new(
+            OperatorId::new(NOW, &mut rng),
+            tenant.clone(),
+            "admin".parse().unwrap(),
+            PasswordHash::from_phc("$argon2id$".to_owned()),
+            Permissions::all(),
+            NOW,
+        );
+        let session = Session {
+            id: SessionSecret::generate(&mut rng).id(),
+            tenant,
+            operator: operator.id,
+            password_version: operator.password_version,
+            created_at: NOW,
+            expires_at: NOW,
+        };
+        let revoked = key.revoked(NOW);
+        vec![Row::System(system), Row::Key(key), Row::Key(revoked), Row::Operator(operator), Row::Session(session)]
+    }
+
+    #[test]
+    fn rows_are_read_as_they_were_written() {
+        for row in rows() {
+            let collection = collection_of(&row.id());
+            let document = to_document(&row).unwrap();
+            assert_eq!(document.get("_id"), Some(&id_to_bson(&row.id()).unwrap()));
+            assert_eq!(document.get_i64("revision").unwrap(), i64::try_from(row.revision()).unwrap());
+            let id = id_from_bson(collection, document.get("_id").unwrap().clone()).unwrap();
+            assert_eq!(id, Some(row.id()));
+            assert_eq!(row_from_document(collection, document).unwrap(), row);
+        }
+    }
+
+    #[test]
+    fn entries_are_read_as_they_were_written_and_keep_their_hash() {
+        let mut rng = StdRng::seed_from_u64(2);
+        for address in ["127.0.0.1", "2001:db8::1"] {
+            let origin = Origin {
+                actor: AuditActor::command_line(),
+                source_address: Some(address.parse().unwrap()),
+                request_id: RequestId::new(NOW, &mut rng),
+            };
+            let event = AuditEvent::new(AuditEntryId::new(NOW, &mut rng), NOW, &origin, AuditAction::SignedIn)
+                .with_permissions(Permissions::all());
+            let entry = AuditEntry::after(&AuditHead::default(), "acme".parse().unwrap(), event);
+            let document = entry_to_document(&entry).unwrap();
+            assert_eq!(document.get_document("event").unwrap().get_str("sourceAddress").unwrap(), address);
+            let read = entry_from_document(document).unwrap();
+            assert_eq!(read, entry);
+            assert_eq!(read.check(&AuditHead::default()), Ok(()));
+        }
+    }
+}

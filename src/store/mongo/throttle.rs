@@ -1,0 +1,68 @@
+//! Buckets of quota, shared by all instances: one document each, changed by one command.
+
+use std::time::Duration;
+
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::ReturnDocument;
+
+use super::{MongoStore, is_duplicate_key};
+use crate::domain::time::Timestamp;
+use crate::store::{Quota, Result, take};
+
+/// Most attempts at making a bucket that others make at the same time. The second one finds it there.
+const ATTEMPTS: usize = 3;
+
+impl MongoStore {
+    pub(super) async fn take_from_bucket(
+        &self,
+        bucket: &str,
+        quota: Quota,
+        now: Timestamp,
+    ) -> Result<Result<(), Duration>> {
+        let allowed = millis(quota.every.saturating_mul(quota.burst.saturating_sub(1)));
+        let now_millis = now.as_millis();
+        // The same decision as `store::take`, made where nobody comes between; its answer is told from what was
+        // there before.
+        let arrival = doc! { "$max": ["$arrival", now_millis] };
+        let change = doc! { "$set": { "arrival": { "$cond": [
+            { "$gt": [{ "$subtract": [arrival.clone(), now_millis] }, allowed] },
+            "$arrival",
+            { "$add": [arrival, millis(quota.every)] },
+        ] } } };
+        for _ in 1..ATTEMPTS {
+            match self.change_bucket(bucket, change.clone()).await {
+                Err(error) if is_duplicate_key(&error) => {}
+                before => return Ok(take(arrival_of(before?), quota, now).map(drop)),
+            }
+        }
+        Ok(take(arrival_of(self.change_bucket(bucket, change).await?), quota, now).map(drop))
+    }
+
+    /// Gives the bucket as it was before.
+    async fn change_bucket(&self, bucket: &str, change: Document) -> Result<Option<Document>> {
+        let change = self
+            .buckets
+            .find_one_and_update(doc! { "_id": bucket }, vec![change])
+            .upsert(true)
+            .return_document(ReturnDocument::Before)
+            .max_time(self.limits.call);
+        self.bounded("take_token", change).await
+    }
+
+    pub(super) async fn return_to_bucket(&self, bucket: &str, quota: Quota) -> Result<()> {
+        let change = doc! { "$inc": { "arrival": -millis(quota.every) } };
+        self.bounded("return_token", self.buckets.update_one(doc! { "_id": bucket }, change)).await.map(drop)
+    }
+}
+
+fn arrival_of(bucket: Option<Document>) -> Timestamp {
+    match bucket.as_ref().and_then(|bucket| bucket.get("arrival")) {
+        Some(Bson::Int64(millis)) => Timestamp::from_millis(*millis),
+        _ => Timestamp::default(),
+    }
+}
+
+/// Whole milliseconds, as [`Timestamp`] counts them; few enough that sums with a point in time do not overflow.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).min(i64::MAX / 4)
+}

@@ -1,0 +1,242 @@
+//! A real mongod: one replica set of one member for all tests of the process, and private ones to be ill-treated.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use keymark::domain::changes::Position;
+use keymark::store::mongo::MongoOptions;
+use mongodb::Client;
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::options::ClientOptions;
+use rand::RngExt;
+use tokio::sync::OnceCell;
+
+/// How long a server may take to start, to lead its set, and to answer.
+const STARTING: Duration = Duration::from_secs(60);
+/// How often it is asked whether it has.
+const ASKING: Duration = Duration::from_millis(10);
+
+/// Takes orders, one a line, and answers each with a line, for as long as somebody holds the other end of its input;
+/// then ends the server and removes its directory. However the process that tests ends, it lets go of that end.
+const WATCHDOG: &str = r#"
+trap '' INT TERM HUP
+directory=$1
+shift
+pid=
+while read -r order; do
+    case $order in
+        start) "$@" </dev/null >/dev/null 2>&1 & pid=$! ;;
+        kill) kill -KILL "$pid"; wait "$pid" ;;
+        *) kill -"$order" "$pid" ;;
+    esac 2>/dev/null
+    echo "$?"
+done
+kill -KILL "$pid"
+wait "$pid"
+rm -rf "$directory"
+"#;
+
+/// A mongod of its own. It ends with this value, or with the process.
+pub struct Mongod {
+    port: u16,
+    replica_set: bool,
+    watchdog: Mutex<Watchdog>,
+}
+
+struct Watchdog {
+    child: Child,
+    /// `None` once the watchdog was let go.
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Mongod {
+    /// A replica set of one member, which leads it.
+    pub async fn replica_set() -> Self {
+        let mongod = Self::start(true);
+        let set = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": mongod.address() }] };
+        mongod.admin(doc! { "replSetInitiate": set }).await;
+        mongod.leads().await;
+        mongod
+    }
+
+    /// A replica set that nobody has initiated.
+    pub async fn not_initiated() -> Self {
+        let mongod = Self::start(true);
+        mongod.admin(doc! { "ping": 1 }).await;
+        mongod
+    }
+
+    /// A server outside of any replica set.
+    pub async fn standalone() -> Self {
+        let mongod = Self::start(false);
+        mongod.admin(doc! { "ping": 1 }).await;
+        mongod
+    }
+
+    fn start(replica_set: bool) -> Self {
+        let (port, directory) = (free_port(), std::env::temp_dir());
+        let directory = directory.join(format!("keymark-mongod-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory for mongod");
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCHDOG, "watchdog"]).arg(&directory).arg(installed());
+        command.arg("--dbpath").arg(&directory).arg("--logpath").arg(directory.join("mongod.log"));
+        command.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--nounixsocket"]);
+        command.args(["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]);
+        command.args(["--setParameter", "enableTestCommands=1"]);
+        command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+        if replica_set {
+            command.args(["--replSet", "rs0"]);
+        }
+        // In a group of its own, so that an interrupt from the terminal leaves it time to clean up.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("sh");
+        let orders = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().expect("piped"));
+        let mongod = Self { port, replica_set, watchdog: Mutex::new(Watchdog { child, orders, answers }) };
+        mongod.order("start");
+        mongod
+    }
+
+    fn order(&self, order: &str) {
+        let mut watchdog = self.watchdog.lock().unwrap();
+        writeln!(watchdog.orders.as_mut().expect("not let go"), "{order}").expect("a watchdog");
+        let mut answer = String::new();
+        watchdog.answers.read_line(&mut answer).expect("a watchdog");
+    }
+
+    /// Stops it where it is: connections stay open, and nothing is answered.
+    pub fn freeze(&self) {
+        self.order("STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.order("CONT");
+    }
+
+    /// Ends it without a word, as a crash does.
+    pub fn kill(&self) {
+        self.order("kill");
+    }
+
+    /// Starts it again over the same files, and waits until it leads its set.
+    pub async fn restart(&self) {
+        self.order("start");
+        self.leads().await;
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The connection string that an operator would use.
+    pub fn uri(&self) -> String {
+        let address = self.address();
+        if self.replica_set { format!("mongodb://{address}/?replicaSet=rs0") } else { format!("mongodb://{address}/") }
+    }
+
+    /// A database that nobody else uses.
+    pub fn fresh_database(&self) -> MongoOptions {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        MongoOptions::new(self.uri(), format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A client of the driver, for what the store would not do.
+    pub async fn client(&self) -> Client {
+        let mut options = ClientOptions::parse(format!("mongodb://{}/", self.address())).await.expect("a URI");
+        options.direct_connection = Some(true);
+        options.server_selection_timeout = Some(STARTING);
+        Client::with_options(options).expect("a client")
+    }
+
+    /// Runs a command of the administrator, once the server can.
+    pub async fn admin(&self, command: Document) -> Document {
+        let admin = self.client().await.database("admin");
+        within(STARTING, async {
+            loop {
+                match admin.run_command(command.clone()).await {
+                    Ok(answer) => return answer,
+                    Err(error) if error.server_response().is_some() => panic!("{command}: {error}"),
+                    Err(_) => tokio::time::sleep(ASKING).await,
+                }
+            }
+        })
+        .await
+    }
+
+    async fn leads(&self) {
+        within(STARTING, async {
+            while !self.admin(doc! { "hello": 1 }).await.get_bool("isWritablePrimary").unwrap_or(false) {
+                tokio::time::sleep(ASKING).await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Mongod {
+    fn drop(&mut self) {
+        let watchdog = self.watchdog.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        watchdog.orders = None;
+        // It may be gone already; then there is nothing to wait for.
+        let _ = watchdog.child.wait();
+    }
+}
+
+/// Waits, but not for ever.
+pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("it took longer than {limit:?}"))
+}
+
+/// The one that all tests of the process share. Its databases are told apart by name.
+pub async fn shared() -> &'static Mongod {
+    static SHARED: OnceCell<Mongod> = OnceCell::const_new();
+    SHARED.get_or_init(Mongod::replica_set).await
+}
+
+/// The connection string of the shared server.
+pub async fn mongo_uri() -> String {
+    shared().await.uri()
+}
+
+/// A database of the shared server that no other test uses.
+pub async fn fresh_database() -> MongoOptions {
+    shared().await.fresh_database()
+}
+
+/// A position of long before `position`, which the feed gave: no feed reaches back to it.
+///
+/// A resume token begins with a type byte and the 8 hex digits of the event's second (MongoDB 6.0,
+/// `src/mongo/db/pipeline/resume_token.h`).
+pub fn long_before(position: &Position) -> Position {
+    let token = RawDocumentBuf::from_bytes(position.as_bytes().to_vec()).expect("a token");
+    let data = token.get_str("_data").expect("a token");
+    let long_before = format!("{}{:08x}{}", &data[..2], 1_000_000_000, &data[10..]).to_uppercase();
+    let token = RawDocumentBuf::try_from(&doc! { "_data": long_before }).expect("a token");
+    Position::from_bytes(token.into_bytes())
+}
+
+/// mongod, installed if it is not there yet.
+fn installed() -> PathBuf {
+    static INSTALLED: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut installed = INSTALLED.lock().unwrap();
+    let path = installed.get_or_insert_with(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/mongod.sh");
+        let run = Command::new(script).stderr(Stdio::inherit()).output().expect("scripts/mongod.sh");
+        assert!(run.status.success(), "scripts/mongod.sh installs mongod: it says above why it could not");
+        PathBuf::from(String::from_utf8(run.stdout).expect("a path").trim_end())
+    });
+    path.clone()
+}
+
+/// Below the ports that the kernel gives to outgoing connections, so that none of them takes it before mongod does.
+fn free_port() -> u16 {
+    let mut ports = std::iter::repeat_with(|| rand::rng().random_range(20_000..32_000));
+    ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).expect("endless")
+}

@@ -1,0 +1,8 @@
+//! The GraphQL transport: HTTP, WebSocket, and the bounds on hostile documents; against a schema and a gate of
+//! its own.
+
+mod hostile;
+mod http;
+mod serve;
+mod toy;
+mod websocket;

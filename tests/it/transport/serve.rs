@@ -1,0 +1,148 @@
+//! Serving a listener: slow clients, and the end.
+
+use std::time::Duration;
+
+use keymark::http::{graphql::TransportLimits, serve::ServeLimits};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::toy::{Server, within};
+
+async fn start_with(limits: ServeLimits) -> Server {
+    Server::start(TransportLimits::default(), limits).await
+}
+
+impl Server {
+    async fn dial(&self) -> TcpStream {
+        within(TcpStream::connect(self.address)).await.expect("connected")
+    }
+}
+
+fn post(query: &str) -> String {
+    let body = serde_json::json!({ "query": query }).to_string();
+    format!(
+        "POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+async fn send(stream: &mut TcpStream, text: &str) {
+    within(stream.write_all(text.as_bytes())).await.expect("sent");
+}
+
+/// Reads up to this text.
+async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(end) {
+        let mut buffer = [0; 4096];
+        let read = within(stream.read(&mut buffer)).await.expect("readable");
+        assert_ne!(read, 0, "closed after {text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    text
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    within(stream.read_to_string(&mut text)).await.expect("readable");
+    text
+}
+
+#[tokio::test]
+async fn head_that_does_not_arrive_in_time_is_given_up_and_an_idle_connection_is_not() {
+    let server = start_with(ServeLimits { head_timeout: Duration::from_millis(50), ..ServeLimits::default() }).await;
+    let mut idle = server.dial().await;
+    send(&mut idle, &post("{ hello }")).await;
+    read_until(&mut idle, "world").await;
+
+    let mut slow = server.dial().await;
+    send(&mut slow, "POST /graphql HTTP/1.1\r\nhost:").await;
+    read_to_end(&mut slow).await;
+
+    // By now its time for a head would have passed as well.
+    send(&mut idle, &post("{ hello }")).await;
+    read_until(&mut idle, "world").await;
+}
+
+#[tokio::test]
+async fn idle_connection_is_closed_in_the_end() {
+    let server = start_with(ServeLimits { idle_timeout: Duration::from_millis(250), ..ServeLimits::default() }).await;
+    let mut idle = server.dial().await;
+    read_to_end(&mut idle).await;
+    let mut used = server.dial().await;
+    send(&mut used, &post("{ hello }")).await;
+    assert!(read_to_end(&mut used).await.ends_with("{\"data\":{\"hello\":\"world\"}}"));
+}
+
+#[tokio::test]
+async fn refusal_of_a_large_body_arrives_though_the_body_is_not_read() {
+    let server = start_with(ServeLimits::default()).await;
+    let mut stream = server.dial().await;
+    let head = "POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        content-length: 4000000\r\n\r\n";
+    send(&mut stream, head).await;
+    let (mut reading, mut writing) = stream.split();
+    let write = async {
+        // The server may close before all of it is sent.
+        drop(writing.write_all(&[b' '; 4_000_000]).await);
+    };
+    let mut answer = vec![0; 17];
+    let read = reading.read_exact(&mut answer);
+    let (_, read) = within(async { tokio::join!(write, read) }).await;
+    read.expect("readable");
+    assert_eq!(answer, b"HTTP/1.1 413 Payl");
+}
+
+#[tokio::test]
+async fn shutdown_waits_for_requests_and_closes_idle_connections() {
+    let mut server = start_with(ServeLimits::default()).await;
+    let mut idle = server.dial().await;
+    send(&mut idle, &post("{ hello }")).await;
+    read_until(&mut idle, "world").await;
+    let mut busy = server.dial().await;
+    send(&mut busy, &post("{ waits }")).await;
+    within(server.world.started.notified()).await;
+
+    server.shutdown.cancel();
+    assert_eq!(read_to_end(&mut idle).await, "");
+    assert!(!server.serving.is_finished());
+    server.world.go_on.notify_waiters();
+    let answer = read_to_end(&mut busy).await;
+    assert!(answer.ends_with("{\"data\":{\"waits\":true}}"), "{answer}");
+    drop((idle, busy));
+    within(&mut server.serving).await.expect("served");
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn shutdown_waits_for_a_change_whose_client_hung_up() {
+    let mut server = start_with(ServeLimits::default()).await;
+    let mut gone = server.dial().await;
+    send(&mut gone, &post("mutation { setLater(value: 7) }")).await;
+    within(server.world.started.notified()).await;
+    drop(gone);
+    server.shutdown.cancel();
+    tokio::task::yield_now().await;
+    assert!(!server.serving.is_finished());
+    server.world.go_on.notify_waiters();
+    within(&mut server.serving).await.expect("served");
+    assert_eq!(server.world.value.load(std::sync::atomic::Ordering::SeqCst), 7);
+}
+
+#[tokio::test]
+async fn shutdown_ends_whatever_clients_do() {
+    let mut server = start_with(ServeLimits { drain: Duration::from_millis(100), ..ServeLimits::default() }).await;
+    let mut half_a_head = server.dial().await;
+    send(&mut half_a_head, "POST /graphql").await;
+    let mut half_a_body = server.dial().await;
+    let head = "POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        content-length: 100\r\n\r\n{";
+    send(&mut half_a_body, head).await;
+    let mut never_done = server.dial().await;
+    send(&mut never_done, &post("{ waits }")).await;
+    within(server.world.started.notified()).await;
+    server.shutdown.cancel();
+    within(&mut server.serving).await.expect("served");
+}

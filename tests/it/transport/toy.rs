@@ -1,0 +1,331 @@
+//! A schema with a field for every way that an operation can go, and a gate that knows two bearer tokens.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::Duration,
+};
+
+use async_graphql::{
+    Context, Enum, Error, ErrorExtensions, InputObject, Object, Schema, SimpleObject, Subscription, scalar,
+};
+use axum::Router;
+use futures::{FutureExt, Stream, StreamExt, stream};
+use http::{StatusCode, header, request::Parts};
+use keymark::http::{
+    gate::{Admission, Gate, Refusal, SocketAdmission},
+    graphql::{TransportLimits, routes},
+    serve::{ServeLimits, serve},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// Bounds every wait: a test that hangs fails.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("not within the time limit")
+}
+
+/// What resolvers and tests share.
+#[derive(Default)]
+pub struct World {
+    pub value: AtomicI32,
+    /// Raised by resolvers that started, and by streams that were dropped.
+    pub started: Notify,
+    pub dropped: Notify,
+    /// Lets the resolvers go on that wait.
+    pub go_on: Notify,
+    pub session_over: CancellationToken,
+}
+
+/// Who a request comes from, as the gate attached it.
+#[derive(Clone, Copy)]
+struct Caller(&'static str);
+
+#[derive(Serialize, Deserialize)]
+struct Even(i32);
+scalar!(Even);
+
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    Red,
+    Green,
+}
+
+#[derive(InputObject)]
+struct Filter {
+    colours: Option<Vec<Colour>>,
+    name: Option<String>,
+}
+
+#[derive(SimpleObject)]
+struct Item {
+    id: i32,
+    name: String,
+}
+
+struct Items(i32);
+
+#[Object]
+impl Items {
+    async fn nodes(&self) -> Vec<Item> {
+        let item = |id| Item { id, name: format!("item {id}") };
+        (0..self.0).map(item).collect()
+    }
+
+    async fn total_count(&self) -> i32 {
+        self.0
+    }
+}
+
+struct Nested;
+
+#[Object]
+impl Nested {
+    async fn nested(&self) -> Self {
+        Self
+    }
+
+    async fn name(&self) -> &str {
+        "nested"
+    }
+}
+
+fn coded(message: &str, code: &'static str) -> Error {
+    Error::new(message).extend_with(|_, extensions| extensions.set("code", code))
+}
+
+fn panic_on_purpose() -> i32 {
+    panic!("on purpose")
+}
+
+pub struct Query;
+
+#[Object]
+impl Query {
+    async fn hello(&self) -> &str {
+        "world"
+    }
+
+    async fn echo(&self, text: String) -> String {
+        text
+    }
+
+    async fn optional_echo(&self, text: Option<String>) -> Option<String> {
+        text
+    }
+
+    async fn caller(&self, ctx: &Context<'_>) -> &str {
+        ctx.data_unchecked::<Caller>().0
+    }
+
+    async fn nested(&self) -> Nested {
+        Nested
+    }
+
+    async fn items(&self, first: Option<i32>, filter: Option<Filter>) -> Items {
+        let _ = filter.map(|filter| (filter.colours, filter.name));
+        Items(first.unwrap_or(50))
+    }
+
+    async fn even(&self, number: EvenNumber) -> i32 {
+        number.0.0
+    }
+
+    async fn forbidden(&self) -> async_graphql::Result<Option<i32>> {
+        Err(coded("No.", "FORBIDDEN"))
+    }
+
+    async fn forbidden_and_not_null(&self) -> async_graphql::Result<i32> {
+        Err(coded("No.", "FORBIDDEN"))
+    }
+
+    async fn leak(&self) -> async_graphql::Result<Option<i32>> {
+        Err(std::io::Error::other("mongodb://admin:hunter2@db refused").into())
+    }
+
+    async fn panics(&self) -> i32 {
+        panic_on_purpose()
+    }
+
+    async fn cookie(&self, ctx: &Context<'_>) -> bool {
+        ctx.insert_http_header(header::SET_COOKIE, "a=1");
+        ctx.append_http_header(header::SET_COOKIE, "b=2");
+        true
+    }
+
+    async fn waits(&self, ctx: &Context<'_>) -> bool {
+        wait(ctx).await
+    }
+}
+
+/// Parsed by its resolver alone.
+struct EvenNumber(Even);
+
+#[async_graphql::Scalar]
+impl async_graphql::ScalarType for EvenNumber {
+    fn parse(value: async_graphql::Value) -> async_graphql::InputValueResult<Self> {
+        let number: i32 = async_graphql::from_value(value)?;
+        if number % 2 == 0 { Ok(Self(Even(number))) } else { Err("not an even number".into()) }
+    }
+
+    fn to_value(&self) -> async_graphql::Value {
+        self.0.0.into()
+    }
+}
+
+async fn wait(ctx: &Context<'_>) -> bool {
+    let world = ctx.data_unchecked::<Arc<World>>();
+    let go_on = world.go_on.notified();
+    world.started.notify_one();
+    go_on.await;
+    true
+}
+
+pub struct Mutation;
+
+#[Object]
+impl Mutation {
+    async fn set(&self, ctx: &Context<'_>, value: i32) -> i32 {
+        let world = ctx.data_unchecked::<Arc<World>>();
+        world.value.store(value, Ordering::SeqCst);
+        value
+    }
+
+    async fn set_later(&self, ctx: &Context<'_>, value: i32) -> i32 {
+        wait(ctx).await;
+        let world = ctx.data_unchecked::<Arc<World>>();
+        world.value.store(value, Ordering::SeqCst);
+        world.dropped.notify_one();
+        value
+    }
+
+    async fn panics(&self) -> i32 {
+        panic_on_purpose()
+    }
+}
+
+pub struct Updates;
+
+/// Tells the world when the stream that owns it is dropped.
+struct Dropped(Arc<World>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.dropped.notify_one();
+    }
+}
+
+#[Subscription]
+impl Updates {
+    async fn count(&self, to: i32) -> impl Stream<Item = i32> {
+        stream::iter(1..=to)
+    }
+
+    async fn caller(&self, ctx: &Context<'_>) -> impl Stream<Item = &'static str> {
+        stream::iter([ctx.data_unchecked::<Caller>().0])
+    }
+
+    /// One event, then none.
+    async fn forever(&self, ctx: &Context<'_>) -> impl Stream<Item = i32> {
+        let dropped = Dropped(ctx.data_unchecked::<Arc<World>>().clone());
+        stream::iter([0]).chain(stream::pending().inspect(move |_: &i32| {
+            let _ = &dropped;
+        }))
+    }
+
+    /// Events of 64 KiB, without end.
+    async fn flood(&self) -> impl Stream<Item = String> {
+        stream::repeat_with(|| "x".repeat(64 * 1024))
+    }
+
+    async fn loses_permission(&self) -> impl Stream<Item = async_graphql::Result<i32>> {
+        stream::iter([Ok(1), Err(coded("No.", "FORBIDDEN"))])
+    }
+
+    async fn panics(&self) -> impl Stream<Item = i32> {
+        stream::iter([1, 2]).map(|number| {
+            assert!(number < 2, "on purpose");
+            number
+        })
+    }
+}
+
+#[derive(Clone)]
+pub struct ToyGate(Arc<World>);
+
+impl ToyGate {
+    fn admission(&self, caller: &'static str) -> Admission {
+        let world = self.0.clone();
+        Admission::new(caller != "nobody", move |request| request.data(Caller(caller)).data(world.clone()))
+    }
+}
+
+impl Gate for ToyGate {
+    async fn admit(&self, parts: &Parts) -> Result<Admission, Refusal> {
+        match parts.headers.get(header::AUTHORIZATION) {
+            None => Ok(self.admission("nobody")),
+            Some(token) if token == "Bearer good" => Ok(self.admission("alice")),
+            Some(token) if token == "Bearer later" => {
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.").retry_after(7))
+            }
+            Some(_) => Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "The token is not valid.")),
+        }
+    }
+
+    async fn admit_upgrade(&self, parts: &Parts) -> Result<(), Refusal> {
+        match parts.headers.get(header::ORIGIN) {
+            Some(origin) if origin != "https://own.example" => {
+                Err(Refusal::new(StatusCode::FORBIDDEN, "FORBIDDEN", "Foreign origin."))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn admit_socket(&self, _parts: &Parts, payload: &Map<String, Json>) -> Result<SocketAdmission, Refusal> {
+        match payload.get("authorization").and_then(Json::as_str) {
+            Some("Bearer good") => Ok(SocketAdmission {
+                admission: self.admission("alice"),
+                ended: self.0.session_over.clone().cancelled_owned().boxed(),
+            }),
+            Some("Bearer later") => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.")),
+            _ => Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "Sign in first.")),
+        }
+    }
+}
+
+pub fn router(world: &Arc<World>, limits: TransportLimits, shutdown: CancellationToken) -> Router {
+    let schema = Schema::build(Query, Mutation, Updates).finish();
+    routes(schema, ToyGate(world.clone()), limits, shutdown)
+}
+
+/// A server on a port of its own.
+pub struct Server {
+    pub world: Arc<World>,
+    pub address: SocketAddr,
+    pub shutdown: CancellationToken,
+    pub serving: JoinHandle<()>,
+}
+
+impl Server {
+    pub async fn start(limits: TransportLimits, serve_limits: ServeLimits) -> Self {
+        let world = Arc::new(World::default());
+        let shutdown = CancellationToken::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let router = router(&world, limits, shutdown.clone());
+        let serving = tokio::spawn(serve(listener, router, serve_limits, shutdown.clone()));
+        Self { world, address, shutdown, serving }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
