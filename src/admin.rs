@@ -210,11 +210,12 @@ async fn answer(service: &Arc<Service>, stream: UnixStream) -> io::Result<()> {
         Ok(command) => run(service, command, &mut lines).await,
         Err(_) => Err("the server does not know this command: is it of another version?".to_owned()),
     };
-    lines.send(&match ended {
-        Ok(()) => Line::Done,
-        Err(message) => Line::Failed(message),
-    })
-    .await
+    lines
+        .send(&match ended {
+            Ok(()) => Line::Done,
+            Err(message) => Line::Failed(message),
+        })
+        .await
 }
 
 struct Lines(tokio::net::unix::OwnedWriteHalf);
@@ -234,11 +235,7 @@ impl Output for Lines {
 }
 
 /// Gives the command to the server that holds the data directory; `None` when none does.
-pub async fn run_remotely(
-    directory: &Path,
-    command: &Command,
-    out: &mut impl Output,
-) -> Option<Result<(), String>> {
+pub async fn run_remotely(directory: &Path, command: &Command, out: &mut impl Output) -> Option<Result<(), String>> {
     let stream = UnixStream::connect(directory.join(SOCKET_NAME)).await.ok()?;
     let exchanged = exchange(stream, command, out).await;
     Some(exchanged.unwrap_or_else(|error| Err(format!("the server broke off: {error}"))))

@@ -29,8 +29,24 @@ impl Format {
 }
 
 const COLUMNS: [&str; 18] = [
-    "number", "occurredAt", "actorKind", "actorId", "actorName", "action", "outcome", "systemId", "systemName",
-    "previousName", "keyMark", "operatorName", "permissions", "errorCode", "count", "sourceAddress", "requestId", "hash",
+    "number",
+    "occurredAt",
+    "actorKind",
+    "actorId",
+    "actorName",
+    "action",
+    "outcome",
+    "systemId",
+    "systemName",
+    "previousName",
+    "keyMark",
+    "operatorName",
+    "permissions",
+    "errorCode",
+    "count",
+    "sourceAddress",
+    "requestId",
+    "hash",
 ];
 
 /// What stands before the first entry.

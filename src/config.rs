@@ -220,8 +220,9 @@ where
 
 fn duration(setting: &str, value: Option<String>, default: &str) -> Result<Duration, ConfigError> {
     let value = value.as_deref().unwrap_or(default);
-    let duration = humantime::parse_duration(value)
-        .map_err(|error| ConfigError::new(setting, format!("`{value}` is no duration such as 90s, 12h or 30d: {error}")))?;
+    let duration = humantime::parse_duration(value).map_err(|error| {
+        ConfigError::new(setting, format!("`{value}` is no duration such as 90s, 12h or 30d: {error}"))
+    })?;
     if duration < Duration::from_secs(1) {
         return Err(ConfigError::new(setting, format!("`{value}` is less than a second")));
     }
@@ -247,8 +248,7 @@ fn networks(setting: &str, value: Option<&str>) -> Result<Vec<IpNet>, ConfigErro
     };
     list(value)
         .map(|text| {
-            network(text)
-                .ok_or_else(|| ConfigError::new(setting, format!("`{text}` is no network such as 10.0.0.0/8")))
+            network(text).ok_or_else(|| ConfigError::new(setting, format!("`{text}` is no network such as 10.0.0.0/8")))
         })
         .collect()
 }
@@ -273,7 +273,8 @@ fn origin(setting: &str, text: &str) -> Result<String, ConfigError> {
 
 /// MongoDB's own limits for a database's name.
 fn database_name(name: &str) -> Result<String, ConfigError> {
-    let usable = (1..=38).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    let usable =
+        (1..=38).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
     if usable {
         Ok(name.to_owned())
     } else {
@@ -354,7 +355,11 @@ mod tests {
             (Flags { public_origin: text("keys.example.com"), ..flags() }, None, "--public-origin: `keys.example.com`"),
             (Flags { key_prefix: text("k-m"), ..flags() }, None, "--key-prefix: `k-m`: a key prefix is"),
             (Flags { verify_listen: text("0.0.0.0:1"), ..flags() }, None, "--verify-listen: 0.0.0.0:1 is not loopback"),
-            (Flags { mongodb_uri: text("x"), mongodb_database: text("a.b"), ..flags() }, None, "--mongodb-database: `a.b`"),
+            (
+                Flags { mongodb_uri: text("x"), mongodb_database: text("a.b"), ..flags() },
+                None,
+                "--mongodb-database: `a.b`",
+            ),
             (flags(), Some(("KEYMARK_SECRET", "short")), "KEYMARK_SECRET: a root secret has at least 32 bytes"),
             (flags(), Some(("KEYMARK_SECRET_FILE", "/nowhere/at/all")), "KEYMARK_SECRET_FILE: No such file"),
             (flags(), Some(("KEYMARK_INITIAL_ADMIN_PASSWORD", "short")), "KEYMARK_INITIAL_ADMIN_PASSWORD: A password"),
@@ -368,7 +373,11 @@ mod tests {
 
     #[test]
     fn no_complaint_repeats_a_secret() {
-        for (name, value) in [("KEYMARK_SECRET", "hunter2"), ("KEYMARK_PREVIOUS_SECRETS", "hunter2"), ("KEYMARK_VERIFIER_TOKEN", "hunter2")] {
+        for (name, value) in [
+            ("KEYMARK_SECRET", "hunter2"),
+            ("KEYMARK_PREVIOUS_SECRETS", "hunter2"),
+            ("KEYMARK_VERIFIER_TOKEN", "hunter2"),
+        ] {
             assert!(!complaint(Flags::default(), &[(name, value)]).contains("hunter2"));
         }
     }

@@ -150,8 +150,12 @@ mod tests {
         for foreign in ["https://keymark.test:8080", "http://keymark.test", "http://evil.test", "null", ""] {
             assert_eq!(origin(&plain, "127.0.0.1", &[host, ("origin", foreign)]), RequestOrigin::Foreign, "{foreign}");
         }
-        let forwarded =
-            [host, ("x-forwarded-proto", "https"), ("x-forwarded-host", "key.example"), ("origin", "https://key.example")];
+        let forwarded = [
+            host,
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "key.example"),
+            ("origin", "https://key.example"),
+        ];
         assert_eq!(origin(&behind_proxy(), "10.0.0.1", &forwarded), RequestOrigin::Own);
         assert_eq!(origin(&plain, "10.0.0.1", &forwarded), RequestOrigin::Foreign);
         let public = Front { public_origin: Some("https://key.example".to_owned()), ..Front::default() };

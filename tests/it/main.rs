@@ -3,6 +3,7 @@
 mod backends;
 mod console_files;
 mod contract;
+mod embedded_store;
 mod mongo_store;
 mod readme;
 mod support;

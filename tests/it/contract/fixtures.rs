@@ -75,6 +75,7 @@ impl Tenant {
             id: SessionSecret::generate(&mut self.rng).id(),
             tenant: self.id.clone(),
             operator: operator.id,
+            password_version: operator.password_version,
             created_at: self.now,
             expires_at: self.now.plus(60 * SECOND),
         }
@@ -158,6 +159,13 @@ impl Tenant {
     pub fn permit(&mut self, operator: &Operator, permissions: Permissions) -> (Operator, Batch) {
         let changed = operator.with_permissions(permissions, self.now).expect("the permissions are others");
         let event = self.event(AuditAction::PermissionsChanged).about_operator(&changed).with_permissions(permissions);
+        let batch = self.batch(event).replace(Row::Operator(changed.clone()));
+        (changed, batch)
+    }
+
+    pub fn set_password(&mut self, operator: &Operator, phc: &str) -> (Operator, Batch) {
+        let changed = operator.with_password(PasswordHash::from_phc(phc.to_owned()), self.now);
+        let event = self.event(AuditAction::PasswordChanged).about_operator(&changed);
         let batch = self.batch(event).replace(Row::Operator(changed.clone()));
         (changed, batch)
     }
