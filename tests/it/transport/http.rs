@@ -421,6 +421,12 @@ async fn failed_field_is_null_or_the_nearest_field_around_it_that_can_be() {
     }
 }
 
+#[test]
+fn types_of_the_api_are_known_from_its_schema() {
+    let types = keymark::graphql::completion::OutputTypes::from_sdl(&keymark::graphql::sdl());
+    assert!(types.is_ok(), "{types:?}");
+}
+
 /// <https://spec.graphql.org/October2021/#sec-Serialized-Map-Ordering>
 #[tokio::test]
 async fn fields_are_in_the_order_in_which_they_are_selected() {
