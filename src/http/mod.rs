@@ -18,7 +18,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -69,11 +69,11 @@ fn cors(front: &Front) -> CorsLayer {
         .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE, X_REQUEST_ID])
 }
 
-fn schema_text(shown: bool) -> Result<([(HeaderName, &'static str); 2], String), StatusCode> {
+fn schema_text(shown: bool) -> Response {
     if !shown {
-        return Err(StatusCode::NOT_FOUND);
+        return StatusCode::NOT_FOUND.into_response();
     }
-    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-cache")], sdl()))
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-cache")], sdl()).into_response()
 }
 
 #[derive(Clone)]
