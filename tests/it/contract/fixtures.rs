@@ -1,0 +1,364 @@
+//! What the cases are told with: tenants that prepare rows and batches from a fixed clock and fixed randomness, and
+//! the few verbs that commit, refuse and follow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use keymark::domain::audit::{AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, Origin};
+use keymark::domain::changes::{Batch, Change, Position, Row, RowId, Write};
+use keymark::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
+use keymark::domain::keys::{ApiKey, Key, KeyDigest, KeyPrefix};
+use keymark::domain::names::{Search, SystemName};
+use keymark::domain::operators::{Operator, PasswordHash, Username};
+use keymark::domain::permissions::Permissions;
+use keymark::domain::sessions::{Session, SessionSecret};
+use keymark::domain::systems::{System, SystemOrder};
+use keymark::domain::time::Timestamp;
+use keymark::store::{Conflict, Feed, PageEnd, PageRequest, Result, Store, StoreError};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::Barrier;
+
+use super::Factory;
+
+/// When every tenant's clock starts.
+pub const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// A tenant at work. It prepares; [`commit`] and [`refused`] carry out.
+pub struct Tenant {
+    pub id: TenantId,
+    /// What its clock shows; only a case moves it.
+    pub now: Timestamp,
+    rng: StdRng,
+}
+
+/// The same name gives the same ids and digests in every run, and no others than its own.
+pub fn tenant(name: &str) -> Tenant {
+    let mut seed = [0; 32];
+    for (place, byte) in name.bytes().enumerate() {
+        seed[place % 32] ^= byte;
+    }
+    Tenant { id: tenant_id(name), now: START, rng: StdRng::from_seed(seed) }
+}
+
+pub fn tenant_id(name: &str) -> TenantId {
+    name.parse().expect("the case names a tenant rightly")
+}
+
+pub fn system_name(name: &str) -> SystemName {
+    SystemName::parse(name).expect("the case names a system rightly")
+}
+
+impl Tenant {
+    pub fn system(&mut self, name: &str) -> System {
+        System::new(SystemId::new(self.now, &mut self.rng), self.id.clone(), system_name(name), self.now)
+    }
+
+    pub fn operator(&mut self, username: &str) -> Operator {
+        Operator::new(
+            OperatorId::new(self.now, &mut self.rng),
+            self.id.clone(),
+            username_of(username),
+            PasswordHash::from_phc(format!("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ${username}")),
+            Permissions::all(),
+            self.now,
+        )
+    }
+
+    /// A session of the operator that lasts a minute.
+    pub fn session(&mut self, operator: &Operator) -> Session {
+        Session {
+            id: SessionSecret::generate(&mut self.rng).id(),
+            tenant: self.id.clone(),
+            operator: operator.id,
+            password_version: operator.password_version,
+            created_at: self.now,
+            expires_at: self.now.plus(60 * SECOND),
+        }
+    }
+
+    pub fn digest(&mut self) -> KeyDigest {
+        KeyDigest::from_bytes(self.rng.random())
+    }
+
+    /// An event by the command line that concerns nothing yet.
+    pub fn event(&mut self, action: AuditAction) -> AuditEvent {
+        let origin = Origin {
+            actor: AuditActor::command_line(),
+            source_address: None,
+            request_id: RequestId::new(self.now, &mut self.rng),
+        };
+        AuditEvent::new(AuditEntryId::new(self.now, &mut self.rng), self.now, &origin, action)
+    }
+
+    /// A batch that writes its entry alone.
+    pub fn note(&mut self, action: AuditAction) -> Batch {
+        let event = self.event(action);
+        self.batch(event)
+    }
+
+    pub fn create(&mut self, system: &System) -> Batch {
+        let event = self.event(AuditAction::SystemCreated).about_system(system);
+        self.batch(event).insert(Row::System(system.clone()))
+    }
+
+    /// The system under its new name, and the batch that renames it.
+    pub fn rename(&mut self, system: &System, name: &str) -> (System, Batch) {
+        let renamed = system.rename(system_name(name), None, self.now).expect("no revision is asked for");
+        let renamed = renamed.expect("the name is another one");
+        let event = self.event(AuditAction::SystemRenamed).about_system(&renamed).renamed_from(system.name.as_str());
+        let batch = self.batch(event).replace(Row::System(renamed.clone()));
+        (renamed, batch)
+    }
+
+    /// As [`rename`](Self::rename), for a system with this key.
+    pub fn rename_with_key(&mut self, system: &System, key: &Key, name: &str) -> (System, Key, Batch) {
+        let (renamed, batch) = self.rename(system, name);
+        let key = key.renamed(renamed.name.clone());
+        let batch = batch.replace(Row::Key(key.clone()));
+        (renamed, key, batch)
+    }
+
+    pub fn generate(&mut self, system: &System) -> (System, Key, Batch) {
+        let mark = ApiKey::generate(&KeyPrefix::default(), &mut self.rng).mark();
+        let (system, key) = system.generate_key(self.digest(), mark, self.now).expect("the system has no key");
+        let event = self.event(AuditAction::KeyGenerated).about_system(&system).about_key(mark);
+        let batch = self.batch(event).replace(Row::System(system.clone())).insert(Row::Key(key.clone()));
+        (system, key, batch)
+    }
+
+    pub fn revoke(&mut self, system: &System, key: &Key) -> (System, Key, Batch) {
+        let (system, current) = system.revoke_key(self.now).expect("the system has a key");
+        let key = key.revoked(self.now);
+        let event = self.event(AuditAction::KeyRevoked).about_system(&system).about_key(current.mark);
+        let batch = self.batch(event).replace(Row::System(system.clone())).replace(Row::Key(key.clone()));
+        (system, key, batch)
+    }
+
+    pub fn delete(&mut self, system: &System) -> Batch {
+        let event = self.event(AuditAction::SystemDeleted).about_deleted_system(system);
+        self.batch(event).delete(&Row::System(system.clone()))
+    }
+
+    /// As [`delete`](Self::delete), for a system with this key, which is remembered as revoked.
+    pub fn delete_with_key(&mut self, system: &System, key: &Key) -> (Key, Batch) {
+        let key = key.revoked(self.now);
+        let batch = self.delete(system).replace(Row::Key(key.clone()));
+        (key, batch)
+    }
+
+    pub fn add(&mut self, operator: &Operator) -> Batch {
+        let event = self.event(AuditAction::OperatorAdded).about_operator(operator);
+        self.batch(event.with_permissions(operator.permissions)).insert(Row::Operator(operator.clone()))
+    }
+
+    pub fn permit(&mut self, operator: &Operator, permissions: Permissions) -> (Operator, Batch) {
+        let changed = operator.with_permissions(permissions, self.now).expect("the permissions are others");
+        let event = self.event(AuditAction::PermissionsChanged).about_operator(&changed).with_permissions(permissions);
+        let batch = self.batch(event).replace(Row::Operator(changed.clone()));
+        (changed, batch)
+    }
+
+    /// Removes the operator with these sessions.
+    pub fn remove(&mut self, operator: &Operator, sessions: &[Session]) -> Batch {
+        let event = self.event(AuditAction::OperatorRemoved).about_operator(operator);
+        let batch = self.batch(event).delete(&Row::Operator(operator.clone()));
+        sessions.iter().fold(batch, |batch, session| batch.forget(RowId::Session(session.id)))
+    }
+
+    pub fn sign_in(&mut self, session: &Session) -> Batch {
+        self.note(AuditAction::SignedIn).insert(Row::Session(session.clone()))
+    }
+
+    pub fn sign_out(&mut self, session: &Session) -> Batch {
+        self.note(AuditAction::SignedOut).forget(RowId::Session(session.id))
+    }
+
+    fn batch(&self, event: AuditEvent) -> Batch {
+        Batch::new(self.id.clone(), event)
+    }
+}
+
+pub fn username_of(username: &str) -> Username {
+    username.parse().expect("the case names an operator rightly")
+}
+
+/// A case, or a step of it, that must come to its end.
+pub async fn within_a_minute<T>(step: impl Future<Output = T>) -> T {
+    tokio::time::timeout(60 * SECOND, step).await.expect("it ends within a minute")
+}
+
+/// Commits what must be accepted.
+pub async fn commit(store: &dyn Store, batch: Batch) -> AuditEntry {
+    store.commit(batch).await.expect("the batch is accepted")
+}
+
+/// Commits what must be refused, says with which conflict, and sees to it that nothing is left of it.
+pub async fn refused(store: &dyn Store, batch: Batch) -> Conflict {
+    let before = Surroundings::of(store, &batch).await;
+    let conflict = conflict(store.commit(batch.clone()).await);
+    assert_eq!(Surroundings::of(store, &batch).await, before, "a refused batch changes nothing");
+    conflict
+}
+
+pub fn conflict(result: Result<AuditEntry>) -> Conflict {
+    match result {
+        Err(StoreError::Conflict(conflict)) => conflict,
+        other => panic!("a conflict is expected, not {other:?}"),
+    }
+}
+
+/// All that a batch could have changed.
+#[derive(Debug, PartialEq)]
+struct Surroundings {
+    rows: Vec<Option<Row>>,
+    systems: Vec<System>,
+    operators: Vec<Operator>,
+    tenants: Vec<TenantId>,
+    head: AuditHead,
+    entry: Option<AuditEntry>,
+    marked: bool,
+}
+
+impl Surroundings {
+    async fn of(store: &dyn Store, batch: &Batch) -> Self {
+        let mut rows = Vec::new();
+        for (_, write) in &batch.writes {
+            rows.push(find_row(store, &batch.tenant, id_of(write)).await);
+        }
+        Self {
+            rows,
+            systems: systems(store, &batch.tenant).await,
+            operators: store.list_operators(None).await.unwrap(),
+            tenants: store.list_tenants().await.unwrap(),
+            head: store.audit_head(&batch.tenant).await.unwrap(),
+            entry: store.find_audit_entry(&batch.tenant, batch.event.id).await.unwrap(),
+            marked: store.has_marker(batch.marker.unwrap_or("none")).await.unwrap(),
+        }
+    }
+}
+
+pub async fn find_row(store: &dyn Store, tenant: &TenantId, id: RowId) -> Option<Row> {
+    match id {
+        RowId::System(id) => store.find_system(tenant, id).await.unwrap().map(Row::System),
+        RowId::Key(digest) => store.find_key(&[digest]).await.unwrap().map(Row::Key),
+        RowId::Operator(id) => store.find_operator(id).await.unwrap().map(Row::Operator),
+        RowId::Session(id) => store.find_session(id).await.unwrap().map(Row::Session),
+    }
+}
+
+pub fn id_of(write: &Write) -> RowId {
+    match write {
+        Write::Put(row) => row.id(),
+        Write::Delete(id) => *id,
+    }
+}
+
+/// The whole of a list in one page.
+pub fn whole<K>() -> PageRequest<K> {
+    PageRequest { after: None, before: None, limit: 10_000, from: PageEnd::First }
+}
+
+/// The tenant's systems by name.
+pub async fn systems(store: &dyn Store, tenant: &TenantId) -> Vec<System> {
+    let page = store.list_systems(tenant, &Search::All, SystemOrder::default(), &whole()).await.unwrap();
+    assert!(!page.has_more);
+    page.items
+}
+
+/// The tenant's log, oldest first.
+pub async fn log(store: &dyn Store, tenant: &TenantId) -> Vec<AuditEntry> {
+    let page = store.list_audit(tenant, &AuditFilter::default(), &whole()).await.unwrap();
+    assert!(!page.has_more);
+    page.items.into_iter().rev().collect()
+}
+
+/// As many instances of a fresh store as the backend has at a time: two or one.
+pub async fn instances(factory: &dyn Factory) -> Vec<Arc<dyn Store>> {
+    let mut instances = vec![factory.open().await];
+    instances.extend(factory.beside().await);
+    instances
+}
+
+/// Calls all of them at once, each on the next instance in turn; the answers are in the order of the calls.
+pub async fn at_once<C, T, F>(
+    instances: &[Arc<dyn Store>],
+    calls: Vec<C>,
+    call: impl Fn(Arc<dyn Store>, C) -> F,
+) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let start = Arc::new(Barrier::new(calls.len()));
+    let running = calls.into_iter().zip(instances.iter().cycle()).map(|(argument, instance)| {
+        let start = start.clone();
+        let answer = call(instance.clone(), argument);
+        tokio::spawn(async move {
+            start.wait().await;
+            answer.await
+        })
+    });
+    join_all(running.collect::<Vec<_>>()).await.into_iter().map(|joined| joined.expect("the call returns")).collect()
+}
+
+/// Commits all of them at once; the results are in the order of the batches.
+pub async fn commit_at_once(instances: &[Arc<dyn Store>], batches: Vec<Batch>) -> Vec<Result<AuditEntry>> {
+    at_once(instances, batches, |store, batch| async move { store.commit(batch).await }).await
+}
+
+/// Of batches of which one alone can be accepted: which one was, and the conflicts of the others.
+pub async fn one_of(instances: &[Arc<dyn Store>], batches: Vec<Batch>) -> (usize, Vec<Conflict>) {
+    let mut accepted = Vec::new();
+    let mut conflicts = Vec::new();
+    for (which, result) in commit_at_once(instances, batches).await.into_iter().enumerate() {
+        match result {
+            Ok(_) => accepted.push(which),
+            refused => conflicts.push(conflict(refused)),
+        }
+    }
+    assert_eq!(accepted.len(), 1, "one is accepted, not {accepted:?}");
+    (accepted[0], conflicts)
+}
+
+/// Somebody who reads a feed.
+pub struct Follower(Feed);
+
+pub async fn follow(store: &dyn Store, after: Option<&Position>) -> Follower {
+    Follower(store.watch(after).await.expect("the feed opens"))
+}
+
+impl Follower {
+    /// The next change, which must come.
+    pub async fn next(&mut self) -> Change {
+        within_a_minute(self.0.next()).await.expect("the feed goes on").expect("the feed does not break")
+    }
+
+    pub async fn next_entry(&mut self) -> AuditEntry {
+        self.next().await.entry.expect("the change is a batch")
+    }
+
+    pub async fn take(&mut self, count: usize) -> Vec<Change> {
+        let mut changes = Vec::new();
+        while changes.len() < count {
+            changes.push(self.next().await);
+        }
+        changes
+    }
+}
+
+/// The writes in an order that does not depend on the store: a batch writes each row once, so none is meant.
+pub fn sorted(writes: &[Write]) -> Vec<Write> {
+    let mut writes = writes.to_vec();
+    writes.sort_by_cached_key(|write| serde_json::to_string(&id_of(write)).expect("a row's id is plain text"));
+    writes
+}
+
+/// The batch's writes, as the feed tells them.
+pub fn writes_of(batch: &Batch) -> Vec<Write> {
+    sorted(&batch.writes.iter().map(|(_, write)| write.clone()).collect::<Vec<_>>())
+}

@@ -1,0 +1,433 @@
+//! The plain model: what a store does, with a mutex and no regard for speed or disks.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use keymark::domain::audit::{AuditEntry, AuditFilter, AuditHead};
+use keymark::domain::changes::{Batch, Change, Expected, Position, Row, RowId, Write};
+use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
+use keymark::domain::keys::{Key, KeyDigest};
+use keymark::domain::names::Search;
+use keymark::domain::operators::{Operator, Username};
+use keymark::domain::sessions::{Session, SessionId};
+use keymark::domain::systems::{Direction, System, SystemKey, SystemOrder};
+use keymark::domain::time::Timestamp;
+use keymark::store::{self, Conflict, Feed, Page, PageEnd, PageRequest, Purged, Quota, Result, Store, StoreError};
+use tokio::sync::watch;
+
+use super::Factory;
+
+/// All that the store knows.
+#[derive(Default)]
+struct Model {
+    rows: HashMap<RowId, Row>,
+    logs: BTreeMap<TenantId, Vec<AuditEntry>>,
+    /// A position is the number of changes up to it.
+    feed: Vec<Change>,
+    /// Positions below are too old.
+    oldest_position: usize,
+    markers: HashSet<&'static str>,
+    settings: HashMap<String, String>,
+    /// Each bucket's theoretical arrival time.
+    buckets: HashMap<String, Timestamp>,
+}
+
+impl Model {
+    /// The batch's conditions that do not hold.
+    fn broken_conditions(&self, batch: &Batch) -> Vec<Conflict> {
+        let written = batch.writes.iter().map(|(expected, write)| (id_of(write), *expected));
+        let required = batch.requires.iter().map(|requirement| (requirement.row, requirement.expected));
+        let mut broken = Vec::new();
+        if !written.chain(required).all(|(row, expected)| self.holds(&batch.tenant, row, expected)) {
+            broken.push(Conflict::Row);
+        }
+        if batch.marker.is_some_and(|marker| self.markers.contains(marker)) {
+            broken.push(Conflict::Marker);
+        }
+        let mut after = self.rows.clone();
+        for (_, write) in &batch.writes {
+            apply(&mut after, &batch.tenant, write);
+        }
+        for (_, write) in &batch.writes {
+            match write {
+                Write::Put(Row::System(written)) if after.values().any(|row| has_name_of(row, written)) => {
+                    broken.push(Conflict::NameTaken);
+                }
+                Write::Put(Row::Operator(written)) if after.values().any(|row| has_username_of(row, written)) => {
+                    broken.push(Conflict::UsernameTaken);
+                }
+                _ => {}
+            }
+        }
+        broken
+    }
+
+    fn holds(&self, tenant: &TenantId, row: RowId, expected: Expected) -> bool {
+        match (expected, self.rows.get(&row)) {
+            (Expected::Absent, None) | (Expected::Anything, _) => true,
+            (Expected::Revision(revision), Some(row)) => tenant_of(row) == tenant && row.revision() == revision,
+            (Expected::Absent, Some(_)) | (Expected::Revision(_), None) => false,
+        }
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<AuditEntry> {
+        if let Some(conflict) = self.broken_conditions(&batch).first() {
+            return Err(StoreError::Conflict(*conflict));
+        }
+        let entry = AuditEntry::after(&self.head(&batch.tenant), batch.tenant.clone(), batch.event);
+        let mut made = Vec::new();
+        for (_, write) in batch.writes {
+            if apply(&mut self.rows, &batch.tenant, &write) {
+                made.push(write);
+            }
+        }
+        self.markers.extend(batch.marker);
+        self.logs.entry(batch.tenant).or_default().push(entry.clone());
+        self.tell(made, Some(entry.clone()));
+        Ok(entry)
+    }
+
+    fn tell(&mut self, writes: Vec<Write>, entry: Option<AuditEntry>) {
+        let position = position(self.feed.len() + 1);
+        self.feed.push(Change { position, writes, entry });
+    }
+
+    fn log(&self, tenant: &TenantId) -> &[AuditEntry] {
+        self.logs.get(tenant).map_or(&[], Vec::as_slice)
+    }
+
+    fn head(&self, tenant: &TenantId) -> AuditHead {
+        self.log(tenant).last().map(AuditEntry::head).unwrap_or_default()
+    }
+
+    fn purge(&mut self, now: Timestamp, revoked_before: Timestamp) -> Purged {
+        let mut purged = Purged::default();
+        let mut removed = Vec::new();
+        self.rows.retain(|id, row| {
+            let past = match row {
+                Row::Key(key) => key.revoked_at.is_some_and(|at| at < revoked_before),
+                Row::Session(session) => session.expires_at < now,
+                Row::System(_) | Row::Operator(_) => false,
+            };
+            if past {
+                removed.push(Write::Delete(*id));
+                purged.keys += u64::from(matches!(row, Row::Key(_)));
+                purged.sessions += u64::from(matches!(row, Row::Session(_)));
+            }
+            !past
+        });
+        self.buckets.retain(|_, arrival| *arrival > now);
+        if !removed.is_empty() {
+            self.tell(removed, None);
+        }
+        purged
+    }
+}
+
+fn id_of(write: &Write) -> RowId {
+    match write {
+        Write::Put(row) => row.id(),
+        Write::Delete(row) => *row,
+    }
+}
+
+fn tenant_of(row: &Row) -> &TenantId {
+    match row {
+        Row::System(system) => &system.tenant,
+        Row::Key(key) => &key.tenant,
+        Row::Operator(operator) => &operator.tenant,
+        Row::Session(session) => &session.tenant,
+    }
+}
+
+fn has_name_of(row: &Row, written: &System) -> bool {
+    matches!(row, Row::System(other) if other.id != written.id
+        && other.tenant == written.tenant
+        && other.name.folded() == written.name.folded())
+}
+
+fn has_username_of(row: &Row, written: &Operator) -> bool {
+    matches!(row, Row::Operator(other) if other.id != written.id && other.username == written.username)
+}
+
+/// Makes the write, and says whether there was anything to do.
+fn apply(rows: &mut HashMap<RowId, Row>, tenant: &TenantId, write: &Write) -> bool {
+    match write {
+        Write::Put(row) => {
+            rows.insert(row.id(), row.clone());
+            true
+        }
+        Write::Delete(id) => rows.get(id).is_some_and(|row| tenant_of(row) == tenant) && rows.remove(id).is_some(),
+    }
+}
+
+/// Cuts the page out of the whole list.
+fn page<T, K>(
+    list: impl Iterator<Item = T>,
+    place: impl Fn(&T) -> K,
+    precedes: impl Fn(&K, &K) -> bool,
+    request: &PageRequest<K>,
+) -> Page<T> {
+    let mut items: Vec<T> = list
+        .filter(|item| request.after.as_ref().is_none_or(|after| precedes(after, &place(item))))
+        .filter(|item| request.before.as_ref().is_none_or(|before| precedes(&place(item), before)))
+        .collect();
+    let more = items.len().saturating_sub(request.limit);
+    match request.from {
+        PageEnd::First => items.truncate(request.limit),
+        PageEnd::Last => drop(items.drain(..more)),
+    }
+    Page { items, has_more: more > 0 }
+}
+
+fn position(changes: usize) -> Position {
+    Position::from_bytes((changes as u64).to_be_bytes().to_vec())
+}
+
+fn changes_up_to(position: &Position) -> usize {
+    let bytes = position.as_bytes().try_into().expect("a position of this store has 8 bytes");
+    usize::try_from(u64::from_be_bytes(bytes)).expect("a position of this store counts what is in memory")
+}
+
+struct Shared {
+    model: Mutex<Model>,
+    /// How many changes the feed has.
+    committed: watch::Sender<usize>,
+}
+
+/// A store in memory; clones are instances of the same one.
+#[derive(Clone)]
+pub struct MemoryStore(Arc<Shared>);
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self(Arc::new(Shared { model: Mutex::default(), committed: watch::Sender::new(0) }))
+    }
+}
+
+impl MemoryStore {
+    /// The conditions for which the batch would be refused now; a store may name any of them.
+    pub fn broken_conditions(&self, batch: &Batch) -> Vec<Conflict> {
+        self.model().broken_conditions(batch)
+    }
+
+    fn model(&self) -> MutexGuard<'_, Model> {
+        self.0.model.lock().expect("nothing panics while it holds the model")
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Model) -> T) -> T {
+        let mut model = self.model();
+        let result = change(&mut model);
+        self.0.committed.send_replace(model.feed.len());
+        result
+    }
+
+    fn rows<T>(&self, pick: impl Fn(&Row) -> Option<T>) -> Vec<T> {
+        self.model().rows.values().filter_map(pick).collect()
+    }
+
+    fn systems(&self, tenant: &TenantId, search: &Search) -> Vec<System> {
+        self.rows(|row| match row {
+            Row::System(system) if system.tenant == *tenant && search.matches(&system.name.folded()) => {
+                Some(system.clone())
+            }
+            _ => None,
+        })
+    }
+
+    fn operators(&self, which: impl Fn(&Operator) -> bool) -> Vec<Operator> {
+        self.rows(|row| match row {
+            Row::Operator(operator) if which(operator) => Some(operator.clone()),
+            _ => None,
+        })
+    }
+
+    /// The tenant's entries that match, newest first.
+    fn entries(&self, tenant: &TenantId, filter: &AuditFilter) -> Vec<AuditEntry> {
+        self.model().log(tenant).iter().rev().filter(|entry| filter.matches(&entry.event)).cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>> {
+        Ok(self.systems(tenant, &Search::All).into_iter().find(|system| system.id == id))
+    }
+
+    async fn list_systems(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        order: SystemOrder,
+        request: &PageRequest<SystemKey>,
+    ) -> Result<Page<System>> {
+        let place = |system: &System| order.field.key_of(system);
+        let precedes = |one: &SystemKey, other: &SystemKey| match order.direction {
+            Direction::Ascending => one < other,
+            Direction::Descending => one > other,
+        };
+        let mut systems = self.systems(tenant, search);
+        systems.sort_by_key(place);
+        if order.direction == Direction::Descending {
+            systems.reverse();
+        }
+        Ok(page(systems.into_iter(), place, precedes, request))
+    }
+
+    async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
+        Ok(self.systems(tenant, search).len() as u64)
+    }
+
+    async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>> {
+        let found = self.rows(|row| match row {
+            Row::Key(key) if digests.contains(&key.digest) => Some(key.clone()),
+            _ => None,
+        });
+        Ok(found.into_iter().next())
+    }
+
+    async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>> {
+        Ok(self.operators(|operator| operator.id == id).pop())
+    }
+
+    async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {
+        Ok(self.operators(|operator| operator.username == *username).pop())
+    }
+
+    async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>> {
+        let mut operators = self.operators(|operator| tenant.is_none_or(|tenant| operator.tenant == *tenant));
+        operators.sort_by(|one, other| one.username.as_str().cmp(other.username.as_str()));
+        Ok(operators)
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>> {
+        match self.model().rows.get(&RowId::Session(id)) {
+            Some(Row::Session(session)) => Ok(Some(session.clone())),
+            _ => Ok(None),
+        }
+    }
+
+    async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
+        Ok(self.rows(|row| match row {
+            Row::Session(session) if session.operator == operator => Some(session.clone()),
+            _ => None,
+        }))
+    }
+
+    async fn list_tenants(&self) -> Result<Vec<TenantId>> {
+        Ok(self.model().logs.keys().cloned().collect())
+    }
+
+    async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
+        Ok(self.model().head(tenant))
+    }
+
+    async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
+        Ok(self.model().log(tenant).iter().find(|entry| entry.event.id == id).cloned())
+    }
+
+    async fn list_audit(
+        &self,
+        tenant: &TenantId,
+        filter: &AuditFilter,
+        request: &PageRequest<u64>,
+    ) -> Result<Page<AuditEntry>> {
+        Ok(page(self.entries(tenant, filter).into_iter(), |entry| entry.number, |one, other| one > other, request))
+    }
+
+    async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
+        Ok(self.entries(tenant, filter).len() as u64)
+    }
+
+    async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+        Ok(self.model().log(tenant).iter().filter(|entry| entry.number > number).take(limit).cloned().collect())
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<AuditEntry> {
+        self.change(|model| model.commit(batch))
+    }
+
+    async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
+        let next = {
+            let model = self.model();
+            let next = after.map_or(model.feed.len(), changes_up_to);
+            if next < model.oldest_position {
+                return Err(StoreError::PositionTooOld);
+            }
+            next
+        };
+        let committed = self.0.committed.subscribe();
+        let feed = stream::unfold((self.clone(), committed, next), |(store, mut committed, next)| async move {
+            committed.wait_for(|changes| *changes > next).await.ok()?;
+            let change = store.model().feed[next].clone();
+            Some((Ok(change), (store, committed, next + 1)))
+        });
+        Ok(feed.boxed())
+    }
+
+    async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>> {
+        let mut model = self.model();
+        let arrival = model.buckets.entry(bucket.to_owned()).or_default();
+        Ok(store::take(*arrival, quota, now).map(|later| *arrival = later))
+    }
+
+    async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()> {
+        if let Some(arrival) = self.model().buckets.get_mut(bucket) {
+            *arrival = arrival.minus(quota.every);
+        }
+        Ok(())
+    }
+
+    async fn find_setting(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.model().settings.get(name).cloned())
+    }
+
+    async fn replace_setting(&self, name: &str, expected: Option<&str>, value: &str) -> Result<bool> {
+        let mut model = self.model();
+        let as_expected = model.settings.get(name).map(String::as_str) == expected;
+        if as_expected {
+            model.settings.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(as_expected)
+    }
+
+    async fn has_marker(&self, marker: &str) -> Result<bool> {
+        Ok(self.model().markers.contains(marker))
+    }
+
+    async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged> {
+        Ok(self.change(|model| model.purge(now, revoked_before)))
+    }
+}
+
+/// Its instances share the one model.
+#[derive(Default)]
+pub struct MemoryFactory(MemoryStore);
+
+#[async_trait]
+impl Factory for MemoryFactory {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(self.0.clone())
+    }
+
+    async fn beside(&self) -> Option<Arc<dyn Store>> {
+        Some(Arc::new(self.0.clone()))
+    }
+
+    async fn reopen(&self, _store: Arc<dyn Store>) -> Arc<dyn Store> {
+        Arc::new(self.0.clone())
+    }
+
+    async fn position_too_old(&self, _store: &dyn Store) -> Position {
+        let mut model = self.0.model();
+        model.oldest_position = model.feed.len().max(1);
+        position(0)
+    }
+}

@@ -1,0 +1,290 @@
+//! Systems: rows are written whole, under their conditions, and names differ within a tenant.
+
+use keymark::domain::audit::AuditAction;
+use keymark::domain::changes::{Batch, Expected, Requirement, Row, RowId};
+use keymark::domain::names::Search;
+use keymark::domain::systems::System;
+use keymark::store::{Conflict, Store};
+
+use super::Factory;
+use super::fixtures::*;
+
+pub async fn a_created_system_is_found(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let billing = acme.system("Billing");
+    let batch = acme.create(&billing);
+
+    let entry = commit(&*store, batch.clone()).await;
+
+    assert_eq!((&entry.tenant, entry.number, &entry.event), (&acme.id, 1, &batch.event));
+    assert_eq!(store.find_system(&acme.id, billing.id).await.unwrap(), Some(billing.clone()));
+    assert_eq!(systems(&*store, &acme.id).await, [billing]);
+    assert_eq!(store.count_systems(&acme.id, &Search::All).await.unwrap(), 1);
+}
+
+pub async fn a_change_replaces_the_whole_row(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let billing = created(&*store, &mut acme, "Billing").await;
+    acme.now = acme.now.plus(SECOND);
+
+    let (payments, batch) = acme.rename(&billing, "Payments 日本語 🇫🇷");
+    let entry = commit(&*store, batch).await;
+
+    assert_eq!(entry.number, 2);
+    assert_eq!((payments.revision, payments.created_at, payments.updated_at), (2, START, START.plus(SECOND)));
+    assert_eq!(store.find_system(&acme.id, billing.id).await.unwrap(), Some(payments.clone()));
+    assert_eq!(systems(&*store, &acme.id).await, [payments]);
+}
+
+pub async fn a_stale_revision_is_refused(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let billing = created(&*store, &mut acme, "Billing").await;
+    let (_, batch) = acme.rename(&billing, "Payments");
+    commit(&*store, batch).await;
+
+    let (_, late) = acme.rename(&billing, "Invoices");
+    assert_eq!(refused(&*store, late).await, Conflict::Row);
+    let (_, _, late) = acme.generate(&billing);
+    assert_eq!(refused(&*store, late).await, Conflict::Row);
+    let late = acme.delete(&billing);
+    assert_eq!(refused(&*store, late).await, Conflict::Row);
+}
+
+pub async fn a_row_that_is_there_is_not_inserted_again(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let billing = created(&*store, &mut acme, "Billing").await;
+
+    let (same_id, _) = acme.rename(&billing, "Payments");
+    let again = acme.create(&same_id);
+
+    assert_eq!(refused(&*store, again).await, Conflict::Row);
+}
+
+pub async fn a_missing_row_is_neither_replaced_nor_deleted(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let billing = acme.system("Billing");
+
+    let (_, rename) = acme.rename(&billing, "Payments");
+    assert_eq!(refused(&*store, rename).await, Conflict::Row);
+    let delete = acme.delete(&billing);
+    assert_eq!(refused(&*store, delete).await, Conflict::Row);
+}
+
+pub async fn a_deleted_system_is_gone_and_its_log_stays(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let billing = created(&*store, &mut acme, "Billing").await;
+
+    let delete = acme.delete(&billing);
+    commit(&*store, delete).await;
+
+    assert_eq!(store.find_system(&acme.id, billing.id).await.unwrap(), None);
+    assert_eq!(systems(&*store, &acme.id).await, []);
+    assert_eq!(store.count_systems(&acme.id, &Search::All).await.unwrap(), 0);
+    let names = log(&*store, &acme.id).await.into_iter().map(|entry| entry.event.system_name.unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["Billing", "Billing"]);
+}
+
+pub async fn names_that_fold_alike_are_taken(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let other = created(&*store, &mut acme, "Something else").await;
+    for (taken, alike) in [
+        ("Payments", "pAYMENTS"),
+        ("Same name", "Same name"),
+        ("ＡＢＣ app", "abc APP"),
+        ("ﬁle store", "FILE STORE"),
+        ("ſhop one", "Shop One"),
+        ("Straße", "STRASSE"),
+        ("Café", "CAFE\u{301}"),
+        ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+        ("５G core", "5g CORE"),
+        ("a.b$c", "A.B$C"),
+    ] {
+        created(&*store, &mut acme, taken).await;
+
+        let twin = acme.system(alike);
+        let create = acme.create(&twin);
+        assert_eq!(refused(&*store, create).await, Conflict::NameTaken, "{alike}");
+        let (_, rename) = acme.rename(&other, alike);
+        assert_eq!(refused(&*store, rename).await, Conflict::NameTaken, "{alike}");
+    }
+}
+
+pub async fn a_system_may_change_the_case_of_its_name(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let billing = created(&*store, &mut acme, "Billing").await;
+
+    let (louder, batch) = acme.rename(&billing, "BILLING");
+    commit(&*store, batch).await;
+
+    assert_eq!(systems(&*store, &acme.id).await, [louder]);
+    let twin = acme.system("billing");
+    let create = acme.create(&twin);
+    assert_eq!(refused(&*store, create).await, Conflict::NameTaken);
+}
+
+pub async fn a_freed_name_can_be_taken_at_once(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let first = created(&*store, &mut acme, "Billing").await;
+
+    let delete = acme.delete(&first);
+    commit(&*store, delete).await;
+    let second = created(&*store, &mut acme, "BILLING").await;
+    let (second, batch) = acme.rename(&second, "Payments");
+    commit(&*store, batch).await;
+    let third = created(&*store, &mut acme, "billing").await;
+
+    assert_eq!(systems(&*store, &acme.id).await, [third, second]);
+}
+
+pub async fn another_tenant_may_have_the_name(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
+
+    let ours = created(&*store, &mut acme, "Billing").await;
+    let theirs = created(&*store, &mut bolt, "Billing").await;
+
+    assert_eq!(systems(&*store, &acme.id).await, [ours]);
+    assert_eq!(systems(&*store, &bolt.id).await, [theirs]);
+}
+
+pub async fn a_batch_whose_last_write_conflicts_changes_nothing(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let stale = created(&*store, &mut acme, "Billing").await;
+    let (_, batch) = acme.rename(&stale, "Payments");
+    commit(&*store, batch).await;
+    let bystander = created(&*store, &mut acme, "Bystander").await;
+    let admin = acme.operator("admin");
+    let add = acme.add(&admin);
+    commit(&*store, add).await;
+
+    let (namesake, second_admin) = (acme.system("PAYMENTS"), acme.operator("admin"));
+    for (last, conflict) in [
+        (Row::System(namesake), Conflict::NameTaken),
+        (Row::Operator(second_admin), Conflict::UsernameTaken),
+        (Row::System(stale.clone()), Conflict::Row),
+    ] {
+        let batch = full_of_writes(&mut acme, &bystander).insert(last);
+        assert_eq!(refused(&*store, batch).await, conflict);
+    }
+    let (too_late, _) = acme.rename(&stale, "Invoices");
+    let batch = full_of_writes(&mut acme, &bystander).replace(Row::System(too_late));
+    assert_eq!(refused(&*store, batch).await, Conflict::Row);
+    let gone = acme.system("Never was");
+    let batch = full_of_writes(&mut acme, &bystander).delete(&Row::System(gone));
+    assert_eq!(refused(&*store, batch).await, Conflict::Row);
+}
+
+/// A batch with writes of every kind, all of them right, which deletes the bystander as well.
+fn full_of_writes(acme: &mut Tenant, bystander: &System) -> Batch {
+    let one = acme.system("One more");
+    let (with_key, key, _) = acme.generate(&one);
+    let operator = acme.operator("somebody");
+    let session = acme.session(&operator);
+    acme.note(AuditAction::SystemCreated)
+        .insert(Row::System(with_key))
+        .insert(Row::Key(key))
+        .insert(Row::Operator(operator))
+        .insert(Row::Session(session))
+        .delete(&Row::System(bystander.clone()))
+        .once("a marker")
+}
+
+pub async fn one_batch_does_not_take_a_name_twice(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let (one, twin) = (acme.system("Billing"), acme.system("BILLING"));
+    let both = acme.create(&one).insert(Row::System(twin));
+    assert_eq!(refused(&*store, both).await, Conflict::NameTaken);
+
+    let (ada, namesake) = (acme.operator("ada"), acme.operator("ada"));
+    let both = acme.add(&ada).insert(Row::Operator(namesake));
+    assert_eq!(refused(&*store, both).await, Conflict::UsernameTaken);
+}
+
+pub async fn a_requirement_holds_or_the_batch_is_refused(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let billing = created(&*store, &mut acme, "Billing").await;
+    let one = acme.system("One");
+    let absent = Requirement { row: RowId::System(one.id), expected: Expected::Absent };
+
+    let mut holds = acme.create(&one).requires(&Row::System(billing.clone()));
+    holds.requires.push(absent);
+    commit(&*store, holds).await;
+
+    let two = acme.system("Two");
+    let mut there_already = acme.create(&two);
+    there_already.requires.push(absent);
+    assert_eq!(refused(&*store, there_already).await, Conflict::Row);
+
+    let (payments, batch) = acme.rename(&billing, "Payments");
+    commit(&*store, batch).await;
+    let changed = acme.create(&two).requires(&Row::System(billing));
+    assert_eq!(refused(&*store, changed).await, Conflict::Row);
+
+    let delete = acme.delete(&payments);
+    commit(&*store, delete).await;
+    let gone = acme.create(&two).requires(&Row::System(payments));
+    assert_eq!(refused(&*store, gone).await, Conflict::Row);
+}
+
+pub async fn of_50_creates_of_one_name_at_once_one_succeeds(factory: &dyn Factory) {
+    let instances = instances(factory).await;
+    let mut acme = tenant("acme");
+    let twins: Vec<_> = (0..50).map(|i| acme.system(if i % 2 == 0 { "Billing" } else { "ｂｉｌｌｉｎｇ" })).collect();
+
+    let batches = twins.iter().map(|twin| acme.create(twin)).collect();
+    let (winner, conflicts) = one_of(&instances, batches).await;
+
+    assert_eq!(conflicts, [Conflict::NameTaken; 49]);
+    for store in &instances {
+        assert_eq!(systems(&**store, &acme.id).await, [twins[winner].clone()]);
+        assert_eq!(store.audit_head(&acme.id).await.unwrap().number, 1);
+    }
+}
+
+pub async fn of_20_renames_to_one_name_at_once_one_succeeds(factory: &dyn Factory) {
+    let instances = instances(factory).await;
+    let mut acme = tenant("acme");
+    let mut renames = Vec::new();
+    for i in 0..20 {
+        let system = created(&*instances[0], &mut acme, &format!("System {i}")).await;
+        renames.push(acme.rename(&system, "Billing"));
+    }
+
+    let (renamed, batches): (Vec<_>, Vec<_>) = renames.into_iter().unzip();
+    let (winner, conflicts) = one_of(&instances, batches).await;
+
+    assert_eq!(conflicts, [Conflict::NameTaken; 19]);
+    assert_eq!(systems(&*instances[0], &acme.id).await[0], renamed[winner]);
+}
+
+pub async fn of_20_renames_of_one_revision_at_once_one_succeeds(factory: &dyn Factory) {
+    let instances = instances(factory).await;
+    let mut acme = tenant("acme");
+    let billing = created(&*instances[0], &mut acme, "Billing").await;
+
+    let (renamed, batches): (Vec<_>, Vec<_>) = (0..20).map(|i| acme.rename(&billing, &format!("Name {i}"))).unzip();
+    let (winner, conflicts) = one_of(&instances, batches).await;
+
+    assert_eq!(conflicts, [Conflict::Row; 19]);
+    assert_eq!(systems(&*instances[0], &acme.id).await, [renamed[winner].clone()]);
+}
+
+/// A system of this name that was just created.
+pub async fn created(store: &dyn Store, tenant: &mut Tenant, name: &str) -> System {
+    let system = tenant.system(name);
+    let create = tenant.create(&system);
+    commit(store, create).await;
+    system
+}
