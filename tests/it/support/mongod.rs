@@ -34,6 +34,11 @@ while read -r order; do
     case $order in
         start) "$@" </dev/null >/dev/null 2>&1 & pid=$! ;;
         kill) kill -KILL "$pid"; wait "$pid" ;;
+        STOP)
+            kill -STOP "$pid"
+            # Each thread stops when it is told, which is a little later.
+            while grep -Ls '^State:[[:space:]]*[Tt]' /proc/"$pid"/task/*/status | grep -q .; do :; done
+            ;;
         *) kill -"$order" "$pid" ;;
     esac 2>/dev/null
     echo "$?"
@@ -199,11 +204,6 @@ pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> T {
 pub async fn shared() -> &'static Mongod {
     static SHARED: OnceCell<Mongod> = OnceCell::const_new();
     SHARED.get_or_init(Mongod::replica_set).await
-}
-
-/// The connection string of the shared server.
-pub async fn mongo_uri() -> String {
-    shared().await.uri()
 }
 
 /// A database of the shared server that no other test uses.
