@@ -1,10 +1,63 @@
 //! Keymark issues, verifies and revokes the API keys of tenants' client applications.
+//!
+//! # Map
+//!
+//! ```text
+//! domain  <-  store (trait)  <-  service, verify  <-  graphql, http, cli  <-  app  <-  main
+//!                  ^
+//!         store::mongo, store::embedded   (named in app and in tests alone)
+//! ```
+//!
+//! The same concept has the same file name in every layer: `systems.rs`, `keys.rs`, `operators.rs`, `audit.rs`.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`domain`] | values and decisions |
+//! | [`store`] | the trait of a database, and its backends |
+//! | [`auth`] | tokens, passwords, throttling |
+//! | [`service`] | the operations: read, decide, commit one batch; and the feed, handed to subscribers |
+//! | [`verify`] | the verdict on a presented key |
+//! | [`graphql`] | the schema over the service, and the bounds on documents |
+//! | [`http`] | both listeners: every route is in [`http::public_routes`] and [`http::verify::routes`] |
+//! | [`admin`], [`cli`] | the command line, on a store or through a running server's socket |
+//! | [`config`], [`app`] | settings, and how everything is put together from them |
+//!
+//! # What is never so
+//!
+//! - `domain` waits for nothing, reads and writes nothing, and names no framework.
+//! - `graphql` and `http` name no backend of the store, and decide no rule of the domain.
+//! - Nothing but [`clock`] asks the machine for the time of day or for randomness.
+//! - No change is committed without its audit entry, and none is patched in place: a batch writes whole rows.
+//! - A whole API key is in no row, no log, no event and no error; its one exit is [`domain::keys::ApiKey::expose`].
+//! - No permission code is compared twice: a root field's directive is what its guard reads.
+//!
+//! # Two walks
+//!
+//! **A key is revoked.** `POST /graphql` enters at `http::graphql::handle`: the gate
+//! (`http::admission::SessionGate::admit`) finds the caller, `http::operation::Operation::prepare` parses and bounds the
+//! document, and `graphql::mutation::Mutation::revoke_key` runs in a task of its own, after the guard
+//! `graphql::permissions::Permitted` has read the field's directive. `service::Service::revoke_key` loads the system,
+//! asks `domain::systems::System::revoke_key` for the decision, and commits one `domain::changes::Batch` with its audit
+//! entry (`store::Store::commit`). The store's feed brings the change to `service::Service::follow_feed`, which hands
+//! it to the streams that `service::Service::entries` gave to subscribers.
+//!
+//! **A key is verified.** `POST /v1/verify` enters at `http::verify::verify`, `/v1/forward-auth` at
+//! `http::verify::forward_auth`. `verify::Verifier::verify` parses the key (a malformed one is refused there), digests
+//! it under the pepper, looks the digest up (`store::Store::find_key`, which sees every change answered before), and
+//! gives a `domain::verdict::Verdict`.
 
+pub mod admin;
+pub mod app;
+pub mod audit_text;
 pub mod auth;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod graphql;
 pub mod http;
+pub mod metrics;
 pub mod service;
 pub mod store;
+pub mod telemetry;
 pub mod verify;

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use async_graphql::{
@@ -21,6 +21,8 @@ use async_graphql::{
     },
 };
 use async_graphql_value::{ConstValue, Value};
+
+use super::completion::ResponseOrder;
 
 /// What a document may hold. The defaults pass the introspection query of graphql-js (15 fields deep) and
 /// documents several times the size of any that a person writes.
@@ -137,6 +139,8 @@ pub struct Document {
     introspects: bool,
     /// What its text and its tree take in memory, roughly.
     weight_bytes: usize,
+    /// Of its operations, once one was executed.
+    orders: OnceLock<HashMap<Option<Name>, ResponseOrder>>,
 }
 
 impl Document {
@@ -144,6 +148,23 @@ impl Document {
     #[must_use]
     pub fn parsed(&self) -> &ExecutableDocument {
         &self.parsed
+    }
+
+    /// The order of fields in a response to the operation that a request with this `operationName` runs.
+    pub fn response_order(&self, name: Option<&str>) -> Option<&ResponseOrder> {
+        let orders = self.orders.get_or_init(|| {
+            let operations = self.parsed.operations.iter();
+            operations
+                .map(|(name, operation)| {
+                    let order = ResponseOrder::of(&self.parsed, &operation.node);
+                    (name.cloned(), order)
+                })
+                .collect()
+        });
+        match name {
+            Some(name) => orders.get(&Some(Name::new(name))),
+            None => orders.values().next().filter(|_| orders.len() == 1),
+        }
     }
 
     /// The operation that a request with this `operationName` runs, by
@@ -295,6 +316,7 @@ fn parse_within(limits: &Limits, text: &str) -> Result<Document, DocumentError> 
         introspects,
         // A token becomes about one node of the tree, and a node takes up to some 200 bytes.
         weight_bytes: text.len() + 200 * tokens,
+        orders: OnceLock::new(),
         parsed,
     })
 }
@@ -328,7 +350,13 @@ fn scan(limits: &Limits, text: &str) -> Result<usize, DocumentError> {
                 at = run(at, |byte| byte != b'\n' && byte != b'\r');
                 continue;
             }
-            b'"' => at = end_of_string(bytes, at),
+            // The parser would go on to read the rest of the text otherwise than it was counted here.
+            b'"' => {
+                at = end_of_string(bytes, at).ok_or_else(|| DocumentError::Invalid {
+                    message: "Syntax error: a string is not closed.".to_owned(),
+                    locations: vec![position(&text[..at])],
+                })?;
+            }
             b'.' => at = run(at, |byte| byte == b'.'),
             b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
                 at = run(at, |byte| byte == b'_' || byte.is_ascii_alphanumeric());
@@ -357,21 +385,26 @@ fn scan(limits: &Limits, text: &str) -> Result<usize, DocumentError> {
     Ok(tokens)
 }
 
-/// The index behind the string that starts at `start`. One that is not closed ends with its line, or with the text.
-fn end_of_string(bytes: &[u8], start: usize) -> usize {
+/// The index behind the string that starts at `start`; none when it is not closed.
+fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     let block = bytes[start..].starts_with(b"\"\"\"");
     let mut at = start + if block { 3 } else { 1 };
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
+    loop {
+        match *bytes.get(at)? {
             b'\\' if !block => at += 2,
             b'\\' if bytes[at..].starts_with(b"\\\"\"\"") => at += 4,
-            b'"' if !block => return at + 1,
-            b'"' if bytes[at..].starts_with(b"\"\"\"") => return at + 3,
-            b'\n' | b'\r' if !block => return at,
+            b'"' if !block => return Some(at + 1),
+            b'"' if bytes[at..].starts_with(b"\"\"\"") => return Some(at + 3),
+            b'\n' | b'\r' if !block => return None,
             _ => at += 1,
         }
     }
-    bytes.len()
+}
+
+/// Of what follows this text.
+fn position(before: &str) -> Pos {
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Pos { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
 }
 
 /// What a selection set amounts to, its fragments followed.

@@ -3,7 +3,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use async_graphql::{Executor, Response as GraphqlResponse, parser::types::OperationType};
+use async_graphql::{Executor, ObjectType, Schema, SubscriptionType, parser::types::OperationType};
 use axum::{
     Router,
     body::Body,
@@ -22,11 +22,14 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value as Json};
 use tokio_util::sync::CancellationToken;
 
-use crate::graphql::limits::{Documents, Limits};
+use crate::graphql::{
+    completion::OutputTypes,
+    limits::{Documents, Limits},
+};
 
 use super::{
-    gate::{Admission, Gate, Refusal, answer},
-    operation::{self, Operation, Outcome, Parameters, RequestErrors},
+    gate::{Gate, Refusal, answer},
+    operation::{self, JsonError, Operation, Outcome, Parameters, RequestErrors},
     serve::InFlight,
     websocket::{self, ConnectionLimits},
 };
@@ -60,21 +63,39 @@ pub(super) struct Transport<E, G> {
     pub(super) executor: E,
     pub(super) gate: G,
     pub(super) documents: Documents,
+    pub(super) types: OutputTypes,
     pub(super) limits: TransportLimits,
     pub(super) shutdown: CancellationToken,
 }
 
 /// `/graphql`: GET, POST and WebSocket. When `shutdown` is cancelled the sockets close with 1001; requests in
 /// flight are [`serve`](super::serve::serve)'s to wait for.
-pub fn routes<E: Executor, G: Gate>(
-    executor: E,
+///
+/// # Panics
+///
+/// When async-graphql cannot read the schema that it writes.
+pub fn routes<Q, M, S, G>(
+    schema: Schema<Q, M, S>,
     gate: G,
     limits: TransportLimits,
     shutdown: CancellationToken,
-) -> Router {
-    let transport =
-        Arc::new(Transport { executor, gate, documents: Documents::new(limits.documents.clone()), limits, shutdown });
-    Router::new().route("/graphql", any(handle::<E, G>)).with_state(transport)
+) -> Router
+where
+    Q: ObjectType + 'static,
+    M: ObjectType + 'static,
+    S: SubscriptionType + 'static,
+    G: Gate,
+{
+    let types = OutputTypes::from_sdl(&schema.sdl()).expect("the SDL of a schema parses");
+    let transport = Arc::new(Transport {
+        executor: schema,
+        gate,
+        types,
+        documents: Documents::new(limits.documents.clone()),
+        limits,
+        shutdown,
+    });
+    Router::new().route("/graphql", any(handle::<Schema<Q, M, S>, G>)).with_state(transport)
 }
 
 async fn handle<E: Executor, G: Gate>(State(transport): State<Arc<Transport<E, G>>>, request: Request) -> Response {
@@ -147,7 +168,7 @@ async fn respond<E: Executor, G: Gate>(
     let admission = transport.gate.admit(&parts).await?;
     let parameters = if by_get { read_query_string(&parts.uri)? } else { read_body(body, &transport.limits).await? };
 
-    let mut operation = match Operation::prepare(&transport.documents, parameters) {
+    let operation = match Operation::prepare(&transport.documents, parameters) {
         Ok(operation) => operation,
         Err(error) => return Ok(answer_errors(media_type, &[error.into()])),
     };
@@ -162,29 +183,31 @@ async fn respond<E: Executor, G: Gate>(
         operation::set_code(&mut error, "BAD_USER_INPUT");
         return Ok(answer_errors(media_type, &[error]));
     }
-    operation.request = admission.attach(operation.request);
     let held = parts.extensions.get::<InFlight>().cloned();
-    let response =
-        operation::execute(transport.executor.clone(), operation, held).await.ok_or_else(Refusal::internal)?;
-    Ok(answer_operation(media_type, response, &admission))
-}
-
-fn answer_operation(media_type: MediaType, mut response: GraphqlResponse, admission: &Admission) -> Response {
+    let Operation { kind, request, selected } = operation;
+    let mut response = operation::execute(transport.executor.clone(), kind, admission.attach(request), held)
+        .await
+        .ok_or_else(Refusal::internal)?;
     let headers = std::mem::take(&mut response.http_headers);
-    let mut answered = match Outcome::of(response, admission.signed_in()) {
+    let outcome = Outcome::of(response, &selected, &transport.types, admission.signed_in());
+    let mut answered = match outcome {
         Outcome::Refused(errors) => answer_errors(media_type, &errors),
         Outcome::Executed(response) => answer_json(StatusCode::OK, media_type, &response),
     };
+    append_headers(answered.headers_mut(), headers);
+    Ok(answered)
+}
+
+/// Those that resolvers set, such as cookies.
+fn append_headers(to: &mut HeaderMap, from: HeaderMap) {
     let mut last = None;
-    for (name, value) in headers {
-        if name.is_some() {
-            last = name;
-        }
+    for (name, value) in from {
+        // A name is given with the first of its values alone.
+        last = name.or(last);
         if let Some(name) = &last {
-            answered.headers_mut().append(name.clone(), value);
+            to.append(name.clone(), value);
         }
     }
-    answered
 }
 
 /// A request error has status 400, and 200 for clients that know `application/json` alone: these take any other
@@ -348,11 +371,19 @@ async fn read_body(body: Body, limits: &TransportLimits) -> Result<Parameters, R
             ));
         }
     };
-    match serde_json::from_slice(&body) {
-        Ok(Json::Object(members)) => Parameters::from_json(members).map_err(Refusal::bad_request),
-        Ok(Json::Array(_)) => Err(Refusal::bad_request("Several operations in one request are not supported.")),
-        Ok(_) => Err(Refusal::bad_request("The body must be a JSON object.")),
-        Err(error) => Err(Refusal::bad_request(format!("The body is not JSON: {error}."))),
+    match operation::parse_json(&body).map_err(|error| malformed("The body", &error))? {
+        Json::Object(members) => Parameters::from_json(members).map_err(Refusal::bad_request),
+        Json::Array(_) => Err(Refusal::bad_request("Several operations in one request are not supported.")),
+        _ => Err(Refusal::bad_request("The body must be a JSON object.")),
+    }
+}
+
+fn malformed(what: &str, error: &JsonError) -> Refusal {
+    match error {
+        JsonError::TooManyValues => {
+            Refusal::new(StatusCode::BAD_REQUEST, "QUERY_TOO_COMPLEX", format!("{what} has {error}."))
+        }
+        JsonError::Malformed(_) => Refusal::bad_request(format!("{what} is not JSON: {error}.")),
     }
 }
 
@@ -367,8 +398,9 @@ fn read_query_string(uri: &Uri) -> Result<Parameters, Refusal> {
             "query" => Json::String(value),
             "operationName" | "variables" | "extensions" if value.is_empty() => continue,
             "operationName" => Json::String(value),
-            "variables" | "extensions" => serde_json::from_str(&value)
-                .map_err(|error| Refusal::bad_request(format!("`{name}` is not JSON: {error}.")))?,
+            "variables" | "extensions" => {
+                operation::parse_json(value.as_bytes()).map_err(|error| malformed(&format!("`{name}`"), &error))?
+            }
             _ => continue,
         };
         if members.insert(name, value).is_some() {

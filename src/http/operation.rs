@@ -1,7 +1,7 @@
 //! What both transports do with one GraphQL operation: read its parameters, bring it to execution, and put the
 //! answer into shape.
 
-use std::panic::AssertUnwindSafe;
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{
     Executor, Request, Response, ServerError, Value, Variables,
@@ -12,7 +12,10 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tracing::Instrument;
 
-use crate::graphql::limits::{DocumentError, Documents};
+use crate::graphql::{
+    completion::OutputTypes,
+    limits::{Document, DocumentError, Documents},
+};
 
 use super::gate::Refusal;
 
@@ -56,10 +59,56 @@ impl Parameters {
     }
 }
 
+/// Values in one JSON text from a client, roughly: about what the largest documents' variables may hold, and what
+/// takes a millisecond to parse.
+const MAX_JSON_VALUES: usize = 10_000;
+
+/// Why a JSON text is refused.
+pub(super) enum JsonError {
+    /// It has more values than any request needs; they take many times the memory of their text.
+    TooManyValues,
+    Malformed(serde_json::Error),
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyValues => write!(f, "more than {MAX_JSON_VALUES} values"),
+            Self::Malformed(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Parses JSON from a client; nested at most 128 deep.
+pub(super) fn parse_json(text: &[u8]) -> Result<Json, JsonError> {
+    let (mut values, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    if values > MAX_JSON_VALUES {
+        return Err(JsonError::TooManyValues);
+    }
+    serde_json::from_slice(text).map_err(JsonError::Malformed)
+}
+
 /// An operation within the limits, ready to be executed.
 pub(super) struct Operation {
     pub(super) kind: OperationType,
     pub(super) request: Request,
+    pub(super) selected: Selected,
+}
+
+/// The operation of a document that is run.
+#[derive(Clone)]
+pub(super) struct Selected {
+    document: Arc<Document>,
+    operation_name: Option<String>,
 }
 
 impl Operation {
@@ -70,18 +119,19 @@ impl Operation {
         let document = documents.parse(&parameters.query)?;
         let operation = document.operation(parameters.operation_name.as_deref())?;
         let operation = &operation.node;
+        let kind = operation.ty;
         let variables = coerce(operation, Variables::from_json(Json::Object(parameters.variables)))?;
         documents.check_cost(&document, operation, &variables)?;
 
         let mut request = Request::new(parameters.query).variables(variables);
-        request.operation_name = parameters.operation_name;
+        request.operation_name.clone_from(&parameters.operation_name);
         request.extensions.0 = parameters
             .extensions
             .into_iter()
             .filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?)))
             .collect();
         request.set_parsed_query(document.parsed().clone());
-        Ok(Self { kind: operation.ty, request })
+        Ok(Self { kind, request, selected: Selected { document, operation_name: parameters.operation_name } })
     }
 }
 
@@ -126,11 +176,20 @@ pub(super) struct RequestErrors<'a> {
 impl Outcome {
     /// Every error gets a code, and none tells a client what it must not know: internal causes go to the log, and
     /// names of the schema are suggested to callers who are signed in alone.
-    pub(super) fn of(mut response: Response, signed_in: bool) -> Self {
+    pub(super) fn of(mut response: Response, selected: &Selected, types: &OutputTypes, signed_in: bool) -> Self {
         let refused = response.data == Value::Null
             && !response.errors.is_empty()
             && response.errors.iter().all(|error| error.path.is_empty());
         if !refused {
+            let Selected { document, operation_name } = selected;
+            if !response.errors.is_empty()
+                && let Ok(operation) = document.operation(operation_name.as_deref())
+            {
+                types.complete(document.parsed(), &operation.node, &mut response);
+            }
+            if let Some(order) = document.response_order(operation_name.as_deref()) {
+                order.arrange(&mut response.data);
+            }
             for error in &mut response.errors {
                 settle(error, signed_in);
             }
@@ -191,20 +250,21 @@ fn is_input_error(message: &str) -> bool {
         .any(|start| message.starts_with(start))
 }
 
-/// Executes a query or a mutation. `None` when it panicked.
+/// Executes the request of a query or a mutation. `None` when it panicked.
 ///
 /// A mutation runs in a task of its own: a client that hangs up does not cut it in half. `held` is dropped when
 /// the operation is over, whether or not anybody waits for it.
 pub(super) async fn execute<E: Executor>(
     executor: E,
-    operation: Operation,
+    kind: OperationType,
+    request: Request,
     held: impl Send + 'static,
 ) -> Option<Response> {
     let run = async move {
         let _held = held;
-        executor.execute(operation.request).await
+        executor.execute(request).await
     };
-    let ran = if operation.kind == OperationType::Mutation {
+    let ran = if kind == OperationType::Mutation {
         tokio::spawn(run.in_current_span()).await.map_err(drop)
     } else {
         AssertUnwindSafe(run).catch_unwind().await.map_err(drop)

@@ -35,6 +35,8 @@ pub struct ServeLimits {
     /// How long a connection may stay open between two requests. Longer than the usual 60 s of proxies, so that it
     /// is the proxy who closes: one that closes under a request makes it fail.
     pub idle_timeout: Duration,
+    /// How long a client may leave an answer unread.
+    pub write_timeout: Duration,
     /// From the shutdown to the end of what is still under way then.
     pub drain: Duration,
 }
@@ -44,6 +46,7 @@ impl Default for ServeLimits {
         Self {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(8),
         }
     }
@@ -124,6 +127,8 @@ impl Connection {
             tracker: self.tracker.clone(),
             head_timeout: self.limits.head_timeout,
             head: None,
+            write_timeout: self.limits.write_timeout,
+            stalled: None,
             progress: Arc::clone(&progress),
             ended: false,
         };
@@ -164,7 +169,8 @@ impl Connection {
     }
 }
 
-/// A TCP stream that gives up on a request whose head does not arrive in time, and that lingers when it is closed.
+/// A TCP stream that gives up on a request whose head does not arrive in time and on a peer that does not read, and
+/// that lingers when it is closed.
 ///
 /// hyper has one time-out for both the wait for a request and the rest of its head. A proxy's idle connection may
 /// wait far longer than a client may take to send a head.
@@ -174,6 +180,9 @@ struct Stream {
     head_timeout: Duration,
     /// The deadline of a head that has begun, and the progress at which it did.
     head: Option<(u64, Pin<Box<Sleep>>)>,
+    write_timeout: Duration,
+    /// The deadline of a write that waits for the peer to read.
+    stalled: Option<Pin<Box<Sleep>>>,
     /// Even while the connection waits for a request; raised when one is dispatched and when it is answered.
     progress: Arc<AtomicU64>,
     /// Whether the peer closed its side, or the connection broke.
@@ -183,6 +192,18 @@ struct Stream {
 impl Stream {
     fn inner(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// What came of a write, or that it has waited for too long.
+    fn written(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -225,7 +246,8 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.inner()?.poll_write(context, bytes)
+        let written = self.inner()?.poll_write(context, bytes);
+        self.written(context, written)
     }
 
     fn poll_write_vectored(
@@ -233,7 +255,8 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.inner()?.poll_write_vectored(context, slices)
+        let written = self.inner()?.poll_write_vectored(context, slices);
+        self.written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

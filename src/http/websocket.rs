@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use async_graphql::{Executor, Response as GraphqlResponse, ServerError, parser::types::OperationType};
+use async_graphql::{Executor, Request, Response as GraphqlResponse, ServerError, parser::types::OperationType};
 use axum::{
     extract::{
         FromRequestParts,
@@ -32,7 +32,7 @@ use tokio::{
 use super::{
     gate::{Admission, Gate, Refusal, SocketAdmission},
     graphql::Transport,
-    operation::{self, Operation, Outcome, Parameters, set_code},
+    operation::{self, Operation, Outcome, Parameters, Selected, set_code},
     serve::InFlight,
 };
 
@@ -190,7 +190,7 @@ struct Connection<E, G> {
     session: Option<Session>,
     /// The operations whose ids are taken.
     live: HashMap<Arc<str>, AbortHandle>,
-    operations: SelectAll<BoxStream<'static, (Arc<str>, Event)>>,
+    operations: SelectAll<BoxStream<'static, (Arc<Source>, Event)>>,
     /// One for each operation under way, those included that only the server still waits for.
     slots: Arc<Semaphore>,
 }
@@ -198,6 +198,12 @@ struct Connection<E, G> {
 struct Session {
     admission: Admission,
     ended: BoxFuture<'static, ()>,
+}
+
+/// Where an event comes from.
+struct Source {
+    id: Arc<str>,
+    selected: Selected,
 }
 
 /// What an operation gives.
@@ -251,8 +257,8 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                         Some(Err(error)) => return Err(Ending::unreadable(&error)),
                     }
                 }
-                Some((id, event)) = self.operations.next(), if !self.operations.is_empty() => {
-                    self.forward(socket, id, event).await?;
+                Some((source, event)) = self.operations.next(), if !self.operations.is_empty() => {
+                    self.forward(socket, &source, event).await?;
                 }
             }
         }
@@ -319,76 +325,75 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             }
             return self.send_errors(socket, &id, &[error]).await;
         };
-        let mut operation = match Operation::prepare(&self.transport.documents, parameters) {
+        let Operation { kind, request, selected } = match Operation::prepare(&self.transport.documents, parameters) {
             Ok(operation) => operation,
             Err(error) => return self.send_errors(socket, &id, &[error.into()]).await,
         };
-        operation.request = session.admission.attach(operation.request);
-
+        let request = session.admission.attach(request);
         let id: Arc<str> = id.into();
+        let source = Arc::new(Source { id: Arc::clone(&id), selected });
         let (abort, registration) = AbortHandle::new_pair();
-        let name = Arc::clone(&id);
-        let events = self.run(operation, slot).map(move |event| (Arc::clone(&name), event));
+        let events = self.run(kind, request, slot).map(move |event| (Arc::clone(&source), event));
         self.operations.push(Abortable::new(events, registration).boxed());
         self.live.insert(id, abort);
         Ok(())
     }
 
-    fn run(&self, operation: Operation, slot: OwnedSemaphorePermit) -> BoxStream<'static, Event> {
+    fn run(&self, kind: OperationType, request: Request, slot: OwnedSemaphorePermit) -> BoxStream<'static, Event> {
         let executor = self.transport.executor.clone();
         let held = (slot, self.in_flight.clone());
-        if operation.kind == OperationType::Subscription {
-            let results = AssertUnwindSafe(executor.execute_stream(operation.request, None))
-                .catch_unwind()
-                .enumerate()
-                .map(|(index, result)| match result {
-                    Ok(response) => Event::Result { first: index == 0, response: Box::new(response) },
-                    Err(_) => {
-                        tracing::error!("a subscription panicked");
-                        Event::Panicked
-                    }
-                });
-            results
-                .chain(stream::once(async move {
-                    drop(held);
-                    Event::Done
-                }))
-                .boxed()
-        } else {
+        if kind != OperationType::Subscription {
             let result = async move {
-                match operation::execute(executor, operation, held).await {
+                match operation::execute(executor, kind, request, held).await {
                     Some(response) => Event::Result { first: true, response: Box::new(response) },
                     None => Event::Panicked,
                 }
             };
-            stream::once(result).chain(stream::once(async { Event::Done })).boxed()
+            let done = async { Event::Done };
+            return stream::once(result).chain(stream::once(done)).boxed();
         }
+        let results = AssertUnwindSafe(executor.execute_stream(request, None)).catch_unwind().enumerate().map(
+            |(index, result)| match result {
+                Ok(response) => Event::Result { first: index == 0, response: Box::new(response) },
+                Err(_) => {
+                    tracing::error!("a subscription panicked");
+                    Event::Panicked
+                }
+            },
+        );
+        let done = async move {
+            drop(held);
+            Event::Done
+        };
+        results.chain(stream::once(done)).boxed()
     }
 
-    async fn forward(&mut self, socket: &mut WebSocket, id: Arc<str>, event: Event) -> Result<(), Ending> {
+    async fn forward(&mut self, socket: &mut WebSocket, source: &Source, event: Event) -> Result<(), Ending> {
+        let Source { id, selected } = source;
         let signed_in = self.session.as_ref().is_some_and(|session| session.admission.signed_in());
         match event {
-            Event::Result { first, response } => match Outcome::of(*response, signed_in) {
-                Outcome::Refused(errors) if first => {
-                    self.forget(&id);
-                    self.send_errors(socket, &id, &errors).await
+            Event::Result { first, response } => {
+                match Outcome::of(*response, selected, &self.transport.types, signed_in) {
+                    Outcome::Refused(errors) if first => {
+                        self.forget(id);
+                        self.send_errors(socket, id, &errors).await
+                    }
+                    Outcome::Refused(errors) => {
+                        let response = GraphqlResponse::from_errors(errors);
+                        self.send_next(socket, id, &response).await
+                    }
+                    Outcome::Executed(response) => self.send_next(socket, id, &response).await,
                 }
-                Outcome::Refused(errors) => {
-                    let mut response = GraphqlResponse::default();
-                    response.errors = errors;
-                    self.send_next(socket, &id, &response).await
-                }
-                Outcome::Executed(response) => self.send_next(socket, &id, &response).await,
-            },
+            }
             Event::Panicked => {
-                self.forget(&id);
+                self.forget(id);
                 let mut error = ServerError::new(Refusal::internal().message, None);
                 set_code(&mut error, "INTERNAL");
-                self.send_errors(socket, &id, &[error]).await
+                self.send_errors(socket, id, &[error]).await
             }
             Event::Done => {
-                self.live.remove(&id);
-                let complete = Identified { id: &id, r#type: "complete", payload: None::<()> };
+                self.live.remove(id);
+                let complete = Identified { id, r#type: "complete", payload: None::<()> };
                 self.send_json(socket, &complete).await
             }
         }
@@ -465,9 +470,10 @@ enum ClientMessage {
 impl ClientMessage {
     /// # Errors
     ///
-    /// Says what makes the message invalid. JSON nested more than 128 deep is not parsed.
+    /// Says what makes the message invalid.
     fn parse(text: &str, id_bytes: usize) -> Result<Self, String> {
-        let Json::Object(mut members) = serde_json::from_str(text).map_err(|error| format!("Invalid JSON: {error}"))?
+        let Json::Object(mut members) =
+            operation::parse_json(text.as_bytes()).map_err(|error| format!("Invalid JSON: {error}"))?
         else {
             return Err("The message must be an object".to_owned());
         };

@@ -133,18 +133,6 @@ impl Service {
         Request { id, source_address }
     }
 
-    /// Runs `work` in a task of its own: whoever waits for it may hang up without cutting it in half.
-    pub async fn detached<T, W>(&self, work: W) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        W: Future<Output = Result<T, Error>> + Send + 'static,
-    {
-        match self.tasks.spawn(work).await {
-            Ok(done) => done,
-            Err(panicked) => Err(Error::Internal(StoreError::Corrupt(panicked.into()))),
-        }
-    }
-
     /// Runs `work` behind the answer: nobody waits for it but [`finish`](Self::finish).
     fn behind(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(work);

@@ -23,15 +23,16 @@ impl Verifier {
         &self.service
     }
 
-    /// Judges a presented key. An error means that it cannot be decided, and never that the key is good.
-    pub async fn verify(&self, request: Request, presented: &str) -> Result<Verdict, StoreError> {
+    /// Judges a presented key. An error means that it cannot be decided, and never that the key is good. `request`
+    /// names the request, where something about it is worth a note.
+    pub async fn verify(&self, request: impl FnOnce() -> Request, presented: &str) -> Result<Verdict, StoreError> {
         let Ok(key) = ApiKey::parse(presented) else { return Ok(Verdict::Malformed) };
         let digests: Vec<KeyDigest> = self.service.keys().iter().map(|keys| key.digest(&keys.pepper)).collect();
         let found = self.store.find_key(&digests).await?;
         let now = self.service.environment().now();
         let verdict = Verdict::on(found, now, self.service.settings().revoked_retention);
         if let Verdict::Revoked(key) = &verdict {
-            self.service.note_revoked_key(request, key);
+            self.service.note_revoked_key(request(), key);
         }
         Ok(verdict)
     }

@@ -163,6 +163,13 @@ impl Tenant {
         (changed, batch)
     }
 
+    pub fn set_password(&mut self, operator: &Operator, phc: &str) -> (Operator, Batch) {
+        let changed = operator.with_password(PasswordHash::from_phc(phc.to_owned()), self.now);
+        let event = self.event(AuditAction::PasswordChanged).about_operator(&changed);
+        let batch = self.batch(event).replace(Row::Operator(changed.clone()));
+        (changed, batch)
+    }
+
     /// Removes the operator with these sessions.
     pub fn remove(&mut self, operator: &Operator, sessions: &[Session]) -> Batch {
         let event = self.event(AuditAction::OperatorRemoved).about_operator(operator);

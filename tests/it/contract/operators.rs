@@ -83,7 +83,12 @@ pub async fn a_changed_operator_is_replaced_whole(factory: &dyn Factory) {
 
     assert_eq!((changed.revision, changed.permissions, changed.updated_at), (2, viewer, START.plus(SECOND)));
     assert_eq!(store.find_operator(ada.id).await.unwrap(), Some(changed.clone()));
-    assert_eq!(store.find_operator_by_username(&ada.username).await.unwrap(), Some(changed));
+    assert_eq!(store.find_operator_by_username(&ada.username).await.unwrap(), Some(changed.clone()));
+    let (changed, batch) = acme.set_password(&changed, "$argon2id$v=19$m=19456,t=2,p=1$b3RoZXJzYWx0$b3RoZXI");
+    commit(&*store, batch).await;
+    assert_eq!((changed.revision, changed.password_version), (3, 2));
+    assert_eq!(store.find_operator(ada.id).await.unwrap().as_ref(), Some(&changed));
+    assert_eq!(store.list_operators(Some(&acme.id)).await.unwrap(), [changed]);
     let (_, stale) = acme.permit(&ada, Permissions::NONE);
     assert_eq!(refused(&*store, stale).await, Conflict::Row);
     let stale = acme.remove(&ada, &[]);

@@ -144,6 +144,32 @@ fn fragments_in_a_circle_are_invalid() {
     }
 }
 
+/// A parser that gives up on a block string reads its quotes as an empty string, and the rest as it likes.
+#[test]
+fn nothing_hides_behind_a_string_that_is_not_closed() {
+    let lists = "[".repeat(10_000);
+    for text in [
+        format!("{{\n  echo(text: [\"\"\"[\" {lists}"),
+        format!("{{\n  echo(text: \"\n {lists}"),
+        "{\n  echo(text: \"".to_owned(),
+    ] {
+        let result = parse(&text);
+        let Err(DocumentError::Invalid { locations, .. }) = &result else {
+            panic!("{result:?}");
+        };
+        assert_eq!(locations[0].line, 2);
+    }
+    for text in [
+        r#"{ echo(text: "") }"#,
+        r#"{ echo(text: "\\") }"#,
+        r#"{ echo(text: "\"") }"#,
+        r#"{ echo(text: """""") }"#,
+        r#"{ echo(text: """ "a" \""" """) }"#,
+    ] {
+        assert!(parse(text).is_ok(), "{text}");
+    }
+}
+
 #[test]
 fn subscription_has_one_root_field() {
     let result = parse("subscription { ...a } fragment a on Updates { count(to: 1) caller }");

@@ -247,6 +247,20 @@ async fn malformed_requests_get_400_that_says_why() {
 }
 
 #[tokio::test]
+async fn json_of_very_many_values_is_refused_before_it_is_parsed() {
+    let client = Client::new();
+    for part in ["variables", "extensions"] {
+        let answer = client.post(json!({ "query": "{ hello }", part: { "x": vec![1; 12_000] } })).await;
+        answer.assert_refused(StatusCode::BAD_REQUEST);
+        assert_eq!(answer.code(), "QUERY_TOO_COMPLEX");
+    }
+    let commas = ",".repeat(20_000);
+    let answer =
+        client.post(json!({ "query": "query ($t: String!) { echo(text: $t) }", "variables": { "t": commas } })).await;
+    assert_eq!(answer.body, json!({ "data": { "echo": commas } }));
+}
+
+#[tokio::test]
 async fn unknown_members_and_nulls_of_a_request_are_ignored() {
     let client = Client::new();
     let answer = client
@@ -369,6 +383,55 @@ async fn field_errors_have_status_200_and_data() {
         assert!(answer.body.get("data").is_some());
         assert_eq!(answer.body["errors"][0]["path"], json!(["forbiddenAndNotNull"]));
     }
+}
+
+/// <https://spec.graphql.org/October2021/#sec-Handling-Field-Errors>
+#[tokio::test]
+async fn failed_field_is_null_or_the_nearest_field_around_it_that_can_be() {
+    let client = Client::new();
+    for (query, data) in [
+        ("{ hello forbidden }", json!({ "hello": "world", "forbidden": null })),
+        ("{ forbidden a: forbidden }", json!({ "forbidden": null, "a": null })),
+        ("{ hello forbiddenAndNotNull }", Json::Null),
+        ("{ hello nested { maybeBroken } }", json!({ "hello": "world", "nested": { "maybeBroken": null } })),
+        ("{ nested { b: maybeBroken name } }", json!({ "nested": { "b": null, "name": "nested" } })),
+        ("{ nested { name broken } }", Json::Null),
+        ("{ nested { name maybe { name broken } } }", json!({ "nested": { "name": "nested", "maybe": null } })),
+        ("{ nested { maybe { nested { broken maybeBroken } } } }", json!({ "nested": { "maybe": null } })),
+        (
+            "{ nested { maybe { maybeNoObject { name } } } }",
+            json!({ "nested": { "maybe": { "maybeNoObject": null } } }),
+        ),
+        ("{ nested { maybe { list { name broken } } } }", json!({ "nested": { "maybe": null } })),
+        (
+            "{ nested { list { maybeBroken } } }",
+            json!({ "nested": { "list": [{ "maybeBroken": null }, { "maybeBroken": null }] } }),
+        ),
+        ("{ nested { sparse { name broken } } }", json!({ "nested": { "sparse": [null, null, null] } })),
+        (
+            "{ nested { ...n } } fragment n on Nested { ... { maybe { broken } } }",
+            json!({ "nested": { "maybe": null } }),
+        ),
+        ("{ nested { warned } }", json!({ "nested": { "warned": 7 } })),
+    ] {
+        let answer = client.query(query).await;
+        assert_eq!(answer.status, StatusCode::OK, "{query}");
+        assert_eq!(answer.body.get("data"), Some(&data), "{query}");
+        assert_ne!(answer.code(), "no code", "{query}");
+    }
+}
+
+/// <https://spec.graphql.org/October2021/#sec-Serialized-Map-Ordering>
+#[tokio::test]
+async fn fields_are_in_the_order_in_which_they_are_selected() {
+    let client = Client::new();
+    let query = "{ a: later nested { c: forbiddenLater ...n d: later name } hello e: forbidden ...q }
+        fragment n on Nested { list { f: later name } name } fragment q on Query { hello a: later g: later }";
+    let request = post(GRAPHQL, json!({ "query": query }));
+    let response = within(client.router.clone().oneshot(request)).await.expect("infallible");
+    let body = response.into_body().collect().await.expect("body").to_bytes();
+    let body = String::from_utf8_lossy(&body);
+    assert_snapshot!(body.split(",\"errors\"").next().expect("data"), @r#"{"data":{"a":true,"nested":{"c":null,"list":[{"f":true,"name":"nested"},{"f":true,"name":"nested"}],"name":"nested","d":true},"hello":"world","e":null,"g":true}"#);
 }
 
 #[tokio::test]

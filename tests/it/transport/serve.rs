@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use keymark::http::{graphql::TransportLimits, serve::ServeLimits};
+use serde_json::{Value as Json, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,7 +22,11 @@ impl Server {
 }
 
 fn post(query: &str) -> String {
-    let body = serde_json::json!({ "query": query }).to_string();
+    post_json(&json!({ "query": query }))
+}
+
+fn post_json(body: &Json) -> String {
+    let body = body.to_string();
     format!(
         "POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
@@ -74,6 +79,19 @@ async fn idle_connection_is_closed_in_the_end() {
     let mut used = server.dial().await;
     send(&mut used, &post("{ hello }")).await;
     assert!(read_to_end(&mut used).await.ends_with("{\"data\":{\"hello\":\"world\"}}"));
+}
+
+#[tokio::test]
+async fn client_that_leaves_its_answers_unread_is_cut_off() {
+    let server = start_with(ServeLimits { write_timeout: Duration::from_millis(250), ..ServeLimits::default() }).await;
+    let mut stream = server.dial().await;
+    let echoes: String = (0..20).map(|n| format!("a{n}: echo(text: $t) ")).collect();
+    let request = post_json(&json!({
+        "query": format!("query ($t: String!) {{ {echoes} }}"), "variables": { "t": "x".repeat(60_000) },
+    }));
+    // It ends when the server has closed: until then the server takes requests as long as it can answer them.
+    let flood = async { while stream.write_all(request.as_bytes()).await.is_ok() {} };
+    within(flood).await;
 }
 
 #[tokio::test]

@@ -94,6 +94,48 @@ impl Nested {
     async fn name(&self) -> &str {
         "nested"
     }
+
+    /// Done after those that need not wait.
+    async fn later(&self) -> bool {
+        tokio::task::yield_now().await;
+        true
+    }
+
+    async fn forbidden_later(&self) -> async_graphql::Result<Option<i32>> {
+        tokio::task::yield_now().await;
+        Err(coded("No.", "FORBIDDEN"))
+    }
+
+    async fn maybe(&self) -> Option<Self> {
+        Some(Self)
+    }
+
+    async fn list(&self) -> Vec<Self> {
+        vec![Self, Self]
+    }
+
+    async fn sparse(&self) -> Vec<Option<Self>> {
+        vec![Some(Self), None, Some(Self)]
+    }
+
+    async fn broken(&self) -> async_graphql::Result<i32> {
+        Err(coded("Broken.", "INTERNAL"))
+    }
+
+    async fn maybe_broken(&self) -> async_graphql::Result<Option<i32>> {
+        Err(coded("Broken.", "INTERNAL"))
+    }
+
+    async fn maybe_no_object(&self) -> async_graphql::Result<Option<Self>> {
+        Err(coded("Broken.", "INTERNAL"))
+    }
+
+    /// A value, and an error beside it.
+    async fn warned(&self, ctx: &Context<'_>) -> i32 {
+        let error = coded("Mind the gap.", "CONFLICT").into_server_error(ctx.item.pos);
+        ctx.add_error(ctx.set_error_path(error));
+        7
+    }
 }
 
 fn coded(message: &str, code: &'static str) -> Error {
@@ -135,6 +177,11 @@ impl Query {
 
     async fn even(&self, number: EvenNumber) -> i32 {
         number.0.0
+    }
+
+    async fn later(&self) -> bool {
+        tokio::task::yield_now().await;
+        true
     }
 
     async fn forbidden(&self) -> async_graphql::Result<Option<i32>> {

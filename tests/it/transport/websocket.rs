@@ -210,6 +210,7 @@ async fn invalid_messages_close_with_4400_and_say_why() {
         r#"{ "type": "subscribe", "id": "1", "payload": { "query": 7 } }"#,
         r#"{ "type": "subscribe", "id": "1", "payload": { "query": "{ hello }", "variables": [] } }"#,
         r#"{ "type": "subscribe", "id": "1", "payload": { "query": "{ hello }", "operationName": 1 } }"#,
+        &"[".repeat(200),
         &"[".repeat(100_000),
         &format!(r#"{{ "type": "{}é" }}"#, "x".repeat(97)),
     ] {
@@ -243,6 +244,7 @@ async fn invalid_messages_close_with_4400_and_say_why() {
       "`variables` must be an object.",
       "`operationName` must be a string.",
       "Invalid JSON: recursion limit exceeded at line 1 column 128",
+      "Invalid JSON: more than 10000 values",
       "Unexpected message type `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
     ]
     "#);

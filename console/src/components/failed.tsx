@@ -1,0 +1,20 @@
+import type { CombinedError } from "@urql/core";
+import { failureOf } from "../text/failures";
+
+interface FailedProps {
+  error: CombinedError;
+  onRetry?: () => void;
+}
+
+export function Failed({ error, onRetry }: FailedProps) {
+  return (
+    <div class="failed" role="alert">
+      <p>{failureOf(error).words}</p>
+      {onRetry && (
+        <button type="button" onClick={onRetry}>
+          Try again
+        </button>
+      )}
+    </div>
+  );
+}

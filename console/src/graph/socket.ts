@@ -1,0 +1,82 @@
+import { type Client, CloseCode, createClient, type Sink, type SubscribePayload } from "graphql-ws";
+import { backOff } from "../live/back-off";
+import type { Observed } from "../live/observed";
+import { graphqlWebSocketUrl } from "./urls";
+
+/** `ended` when the server says that nobody is signed in; `reconnections` counts the times that `live` came back. */
+export interface Liveness {
+  state: "connecting" | "live" | "interrupted" | "ended";
+  reconnections: number;
+}
+
+const PING_EVERY_MS = 10_000;
+const PONG_WITHIN_MS = 5_000;
+
+/** The one WebSocket behind all subscriptions. The cookie of the page signs it in. */
+export function openSocket(liveness: Observed<Liveness>): Client {
+  let connectedBefore = false;
+  let overdue: ReturnType<typeof setTimeout> | undefined;
+  const client = createClient({
+    url: graphqlWebSocketUrl(),
+    retryAttempts: Number.POSITIVE_INFINITY,
+    retryWait: (retries) => new Promise((resolve) => setTimeout(resolve, backOff(retries))),
+    shouldRetry: (reason) => closeCode(reason) !== CloseCode.Forbidden,
+    keepAlive: PING_EVERY_MS,
+    on: {
+      connected: () => {
+        liveness.update(({ reconnections }) => ({
+          state: "live",
+          reconnections: reconnections + (connectedBefore ? 1 : 0),
+        }));
+        connectedBefore = true;
+      },
+      closed: (event) => {
+        clearTimeout(overdue);
+        const state = closeCode(event) === CloseCode.Forbidden ? "ended" : "interrupted";
+        liveness.update((last) => ({ ...last, state }));
+      },
+      // A link that died in silence gives no close event: a missing pong does.
+      ping: (received) => {
+        if (!received) overdue = setTimeout(() => client.terminate(), PONG_WITHIN_MS);
+      },
+      pong: (received) => {
+        if (received) clearTimeout(overdue);
+      },
+    },
+  });
+  return client;
+}
+
+function closeCode(event: unknown): unknown {
+  return typeof event === "object" && event !== null && "code" in event ? event.code : undefined;
+}
+
+/**
+ * Subscribes so that a socket that reconnects resumes: graphql-ws sends the payload again as it is by then, and the
+ * payload's `after` has moved on with each result that carries a cursor.
+ */
+export function subscribeResuming(
+  client: Pick<Client, "subscribe">,
+  request: SubscribePayload,
+  sink: Sink,
+): () => void {
+  const variables: Record<string, unknown> = { ...request.variables };
+  return client.subscribe(
+    { ...request, variables },
+    {
+      next(result) {
+        const cursor = cursorIn(result.data);
+        if (cursor !== undefined) variables.after = cursor;
+        sink.next(result);
+      },
+      error: (reason) => sink.error(reason),
+      complete: () => sink.complete(),
+    },
+  );
+}
+
+function cursorIn(data: Record<string, unknown> | null | undefined): string | undefined {
+  const [change] = Object.values(data ?? {});
+  if (typeof change !== "object" || change === null || !("cursor" in change)) return undefined;
+  return typeof change.cursor === "string" ? change.cursor : undefined;
+}

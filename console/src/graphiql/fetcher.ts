@@ -1,0 +1,40 @@
+import type { Fetcher, FetcherOpts, FetcherParams } from "@graphiql/toolkit";
+import { type DocumentNode, type ExecutionResult, getOperationAST } from "graphql";
+import { createClient } from "graphql-ws";
+import { graphqlUrl, graphqlWebSocketUrl } from "../graph/urls";
+import { authorizationOf } from "./authorization";
+
+/** Queries and mutations over HTTP, subscriptions over a WebSocket; the cookie goes with both. */
+export const fetcher: Fetcher = (params, options) =>
+  isSubscription(options?.documentAST, params.operationName)
+    ? subscribe(params, options)
+    : post(params, options);
+
+function isSubscription(document: DocumentNode | undefined, name: string | null | undefined) {
+  return document !== undefined && getOperationAST(document, name)?.operation === "subscription";
+}
+
+async function post(params: FetcherParams, options?: FetcherOpts): Promise<ExecutionResult> {
+  const response = await fetch(graphqlUrl(), {
+    method: "POST",
+    credentials: "same-origin",
+    headers: {
+      accept: "application/graphql-response+json, application/json",
+      "content-type": "application/json",
+      ...options?.headers,
+    },
+    body: JSON.stringify(params),
+  });
+  return response.json();
+}
+
+// A client for each subscription, since its headers may differ; it closes its socket when the subscription ends.
+function subscribe(params: FetcherParams, options?: FetcherOpts) {
+  const authorization = authorizationOf(options?.headers);
+  const client = createClient({
+    url: graphqlWebSocketUrl(),
+    ...(authorization === undefined ? {} : { connectionParams: { authorization } }),
+    retryAttempts: 0,
+  });
+  return client.iterate(params) as AsyncIterable<ExecutionResult>;
+}

@@ -1,0 +1,27 @@
+import "./workers";
+import { GraphiQL } from "graphiql";
+import { createElement } from "react";
+import { createRoot } from "react-dom/client";
+import { fetcher } from "./fetcher";
+// graphiql/style.css would repeat Monaco's styles, which its modules bring along.
+import "@graphiql/react/style.css";
+import "@graphiql/plugin-doc-explorer/style.css";
+import "@graphiql/plugin-history/style.css";
+import "graphiql/graphiql.css";
+import "./graphiql.css";
+
+const DEFAULT_QUERY = `# Sign in to the console first, or set {"authorization": "Bearer …"} under Headers.
+query Systems {
+  systems(first: 10) {
+    nodes {
+      name
+      keyMark
+      updatedAt
+    }
+  }
+}
+`;
+
+const root = document.getElementById("graphiql");
+if (root === null) throw new Error("graphiql.html has no #graphiql");
+createRoot(root).render(createElement(GraphiQL, { fetcher, defaultQuery: DEFAULT_QUERY }));

@@ -1,0 +1,22 @@
+import type { Route } from "../routes";
+import { CreateSystemPage } from "./create-system-page";
+import { ManageKeyPage } from "./manage-key-page";
+import { NotFoundPage } from "./not-found-page";
+import { SystemPage } from "./system-page";
+import { SystemsPage } from "./systems-page";
+
+export function Page({ route }: { route: Route }) {
+  switch (route.page) {
+    case "systems":
+      return <SystemsPage />;
+    case "create-system":
+      return <CreateSystemPage />;
+    case "system":
+      return <SystemPage key={route.id} id={route.id} />;
+    case "manage-key":
+      return <ManageKeyPage key={route.id} id={route.id} />;
+    case "sign-in":
+    case "not-found":
+      return <NotFoundPage />;
+  }
+}

@@ -1,0 +1,64 @@
+import { useClient } from "@urql/preact";
+import type { TargetedSubmitEvent } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { Field } from "../components/field";
+import { SignInDocument } from "../gql/graphql";
+import { navigate, usePlace } from "../router";
+import { addressAfterSignIn } from "../routes";
+import { useSession } from "../session/session-context";
+import { failureOf } from "../text/failures";
+
+export function SignInPage({ sessionEnded }: { sessionEnded: boolean }) {
+  const client = useClient();
+  const { restart } = useSession();
+  const { search } = usePlace();
+  const [username, setUsername] = useState("");
+  const [password, setPassword] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [failed, setFailed] = useState<string>();
+  useEffect(() => {
+    document.title = "Sign in – Keymark";
+  }, []);
+  const submit = async (event: TargetedSubmitEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    setBusy(true);
+    setFailed(undefined);
+    const { error } = await client.mutation(SignInDocument, { username, password });
+    setBusy(false);
+    if (error !== undefined) {
+      setPassword("");
+      setFailed(failureOf(error).words);
+      return;
+    }
+    navigate(addressAfterSignIn(search), { replace: true });
+    restart();
+  };
+  return (
+    <main class="sign-in">
+      <h1>Sign in to Keymark</h1>
+      {sessionEnded && <p role="status">Your session has ended. Sign in again to go on.</p>}
+      <form onSubmit={submit}>
+        <Field
+          label="Username"
+          value={username}
+          onInput={setUsername}
+          autoComplete="username"
+          autoFocus
+        />
+        <Field
+          label="Password"
+          type="password"
+          value={password}
+          onInput={setPassword}
+          autoComplete="current-password"
+          error={failed}
+        />
+        <div class="actions">
+          <button type="submit" class="primary" disabled={busy}>
+            Sign in
+          </button>
+        </div>
+      </form>
+    </main>
+  );
+}

@@ -1,0 +1,50 @@
+export type Route =
+  | { page: "systems" }
+  | { page: "create-system" }
+  | { page: "system"; id: string }
+  | { page: "manage-key"; id: string }
+  | { page: "sign-in" }
+  | { page: "not-found" };
+
+export function routeOf(path: string): Route {
+  const [first, second, third, ...rest] = path.split("/").filter((part) => part !== "");
+  if (rest.length > 0) return { page: "not-found" };
+  if (first === undefined) return { page: "systems" };
+  if (first === "sign-in" && second === undefined) return { page: "sign-in" };
+  if (first !== "systems") return { page: "not-found" };
+  if (second === undefined) return { page: "systems" };
+  const id = decode(second);
+  if (id === undefined) return { page: "not-found" };
+  if (third === "key") return { page: "manage-key", id };
+  if (third !== undefined) return { page: "not-found" };
+  return id === "new" ? { page: "create-system" } : { page: "system", id };
+}
+
+function decode(part: string): string | undefined {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return undefined;
+  }
+}
+
+export const SYSTEMS = "/systems";
+export const NEW_SYSTEM = "/systems/new";
+export const SIGN_IN = "/sign-in";
+export const systemAddress = (id: string) => `/systems/${encodeURIComponent(id)}`;
+export const keyAddress = (id: string) => `${systemAddress(id)}/key`;
+
+export const listAddress = (search: string) =>
+  search === "" ? SYSTEMS : `${SYSTEMS}?${new URLSearchParams({ search })}`;
+
+/** Where to sign in so that the page at `address` follows. */
+export const signInAddress = (address: string) =>
+  address === "/" || address === SYSTEMS
+    ? SIGN_IN
+    : `${SIGN_IN}?${new URLSearchParams({ next: address })}`;
+
+/** What follows after signing in: an address of this console, whoever made the link. */
+export function addressAfterSignIn(search: URLSearchParams): string {
+  const next = search.get("next") ?? "";
+  return next === SYSTEMS || /^\/systems[/?]/.test(next) ? next : SYSTEMS;
+}

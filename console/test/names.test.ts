@@ -1,0 +1,31 @@
+import { expect, test } from "vitest";
+import { compareNames, matchesSearch } from "../src/text/names";
+
+test("names are ordered by code point, whatever their case", () => {
+  const names = ["zeta", "Beta", "alpha", "😀 app", "ﬁle", "beta 2", "ｚ wide", "Éclair"];
+  expect(names.toSorted(compareNames)).toEqual([
+    "alpha",
+    "Beta",
+    "beta 2",
+    "ﬁle",
+    "ｚ wide",
+    "zeta",
+    "Éclair",
+    "😀 app",
+  ]);
+});
+
+test.each([
+  ["Straße", "STRASSE"],
+  ["Straße", "ss"],
+  ["ΣΊΣΥΦΟΣ", "σίσυφος"],
+  ["Σίσυφος", "ΣΊΣ"],
+  ["anything", ""],
+  ["a.*b", ".*"],
+])("%s is found by %s", (name, search) => {
+  expect(matchesSearch(name, search)).toBe(true);
+});
+
+test("a search is no pattern", () => {
+  expect(matchesSearch("billing", "b.*g")).toBe(false);
+});

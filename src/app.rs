@@ -1,0 +1,327 @@
+//! The composition root: a configuration becomes a running Keymark. Here alone the backends of the store are named.
+
+use std::fmt;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand::RngExt;
+use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Socket;
+use crate::clock::Environment;
+use crate::config::{Config, ConfigError, StoreConfig, root_secret};
+use crate::domain::operators::Password;
+use crate::domain::secrets::{Keyring, RootSecret};
+use crate::http::serve::{ServeLimits, serve};
+use crate::http::{self, Shown};
+use crate::metrics::Metrics;
+use crate::service::operators::FIRST_USERNAME;
+use crate::service::{Service, Settings, error};
+use crate::store::embedded::{EmbeddedStore, OpenError};
+use crate::store::mongo::{MongoOptions, MongoStore};
+use crate::store::{Store, StoreError};
+use crate::verify::Verifier;
+
+/// The root secret, in the data directory.
+const SECRET_NAME: &str = "secret";
+/// The setting of the store that says which root secret it belongs to.
+const FINGERPRINT: &str = "secret-fingerprint";
+/// How often what is past its retention is removed, and how often refused attempts are looked after.
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why Keymark does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration cannot be used: exit code 2.
+    Config(ConfigError),
+    /// Something outside cannot be used: exit code 1.
+    Failed(String),
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<error::Error> for StartError {
+    fn from(error: error::Error) -> Self {
+        Self::Failed(error.cause().map_or_else(|| error.to_string(), ToString::to_string))
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// The store and the service over it, before anything listens.
+pub struct App {
+    pub service: Arc<Service>,
+    pub store: Arc<dyn Store>,
+    /// The data directory, with the embedded store.
+    pub directory: Option<PathBuf>,
+}
+
+impl App {
+    /// Opens the store, and refuses one that belongs to another root secret.
+    pub async fn open(config: &mut Config) -> Result<Self, StartError> {
+        let environment = Environment::system();
+        let directory = match &config.store {
+            StoreConfig::Embedded { directory } => Some(directory.clone()),
+            StoreConfig::Mongo { .. } => None,
+        };
+        let given = config.secret.take();
+        let secret = match (given, &directory) {
+            (Some(secret), _) => secret,
+            (None, None) => {
+                let reason = "is needed with MongoDB: 32 random bytes or more, the same for every instance";
+                return Err(ConfigError::new("KEYMARK_SECRET", reason).into());
+            }
+            (None, Some(directory)) => {
+                make_directory(directory)?;
+                load_secret(directory, &environment)?
+            }
+        };
+        let store: Arc<dyn Store> = match &config.store {
+            StoreConfig::Embedded { directory } => {
+                make_directory(directory)?;
+                Arc::new(EmbeddedStore::open(directory).map_err(|error| in_directory(directory, &error))?)
+            }
+            StoreConfig::Mongo { uri, database } => {
+                let options = MongoOptions::new(uri.as_str(), database.as_str());
+                let connected = MongoStore::connect(&options).await;
+                Arc::new(connected.map_err(|error| StartError::Failed(format!("MongoDB: {error}")))?)
+            }
+        };
+        let keys = Keyring::new(&secret, &config.previous_secrets);
+        check_fingerprint(store.as_ref(), &keys).await?;
+        let settings = Settings {
+            key_prefix: config.key_prefix.clone(),
+            session_lifetime: config.session_lifetime,
+            revoked_retention: config.revoked_retention,
+            ..Settings::default()
+        };
+        let service = Service::new(Arc::clone(&store), environment, keys, settings);
+        Ok(Self { service, store, directory })
+    }
+
+    /// Creates the first operator on the very first start. A password that was generated is given back, to be shown
+    /// once.
+    async fn create_first_operator(&self, given: Option<Password>) -> Result<Option<String>, StartError> {
+        if self.service.is_initialised().await? {
+            return Ok(None);
+        }
+        let (password, shown) = match given {
+            Some(password) => (password, None),
+            None if self.directory.is_some() => {
+                let password = self.service.generate_password();
+                let shown = password.expose().to_owned();
+                (password, Some(shown))
+            }
+            None => {
+                let reason = "is needed for the very first start with MongoDB, where standard output is a log";
+                return Err(ConfigError::new("KEYMARK_INITIAL_ADMIN_PASSWORD", reason).into());
+            }
+        };
+        let created = self.service.create_first_operator(password).await?;
+        Ok(shown.filter(|_| created))
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then finishes what is under way.
+pub async fn run(mut config: Config) -> Result<(), StartError> {
+    let app = App::open(&mut config).await?;
+    let first_start = !app.service.is_initialised().await?;
+    let password = app.create_first_operator(config.initial_admin_password.take()).await?;
+    let stop = CancellationToken::new();
+    let signals = wait_for_signal(stop.clone())?;
+
+    let public = bind("--listen", config.listen).await?;
+    let verification = bind("--verify-listen", config.verify_listen).await?;
+    announce(&public, &verification, first_start, password.as_deref())?;
+
+    let service = &app.service;
+    let front = Arc::new(config.front.clone());
+    let shown = Shown { introspection: config.introspection, graphiql: config.graphiql };
+    let public_routes = http::public_routes(Arc::clone(service), config.front, shown, stop.clone());
+    let verifier = Verifier::new(Arc::clone(&app.store), Arc::clone(service));
+    let verify_routes = http::verify::routes(verifier, config.access, front, Arc::new(Metrics::default()));
+    let socket = match &app.directory {
+        Some(directory) => Some(Socket::bind(directory).map_err(|error| in_directory(directory, &error))?),
+        None => None,
+    };
+    let commands = async {
+        if let Some(socket) = socket {
+            socket.serve(Arc::clone(service), stop.clone()).await;
+        }
+    };
+    // The feed is followed until the last request is answered.
+    let drained = CancellationToken::new();
+    let serving = async {
+        tokio::join!(
+            serve(public, public_routes, ServeLimits::default(), stop.clone()),
+            serve(verification, verify_routes, ServeLimits::default(), stop.clone()),
+            commands,
+        );
+        service.finish().await;
+        service.write_overdue_refusals().await;
+        drained.cancel();
+    };
+    tokio::join!(
+        serving,
+        service.follow_feed(drained.clone()),
+        keep_house(&app, config.revoked_retention, stop.clone()),
+        signals,
+    );
+    Ok(())
+}
+
+async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Failed(format!("{setting}: {address}: {error}")))
+}
+
+/// Says where everything is, for the person who started it.
+fn announce(
+    public: &TcpListener,
+    verification: &TcpListener,
+    first_start: bool,
+    password: Option<&str>,
+) -> Result<(), StartError> {
+    let address = |listener: &TcpListener| listener.local_addr().map_err(|error| StartError::Failed(error.to_string()));
+    let mut text = format!(
+        "Console       http://{}/\nVerification  http://{}/v1/verify\n",
+        address(public)?,
+        address(verification)?
+    );
+    if first_start {
+        text.push_str(&format!("Operator      {FIRST_USERNAME}\n"));
+    }
+    if let Some(password) = password {
+        text.push_str(&format!("Password      {password}\n"));
+    }
+    // A closed standard output is no reason not to serve.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+/// Cancels `stop` at the first SIGTERM or SIGINT.
+fn wait_for_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>, StartError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|error| StartError::Failed(error.to_string()));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: requests under way are finished");
+        stop.cancel();
+    })
+}
+
+/// Removes what is past its retention, and writes refused attempts that nothing followed, until it is told to stop.
+async fn keep_house(app: &App, revoked_retention: Duration, stop: CancellationToken) {
+    let every = |period| {
+        let mut interval = tokio::time::interval(period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    };
+    let (mut purges, mut refusals) = (every(PURGE_INTERVAL), every(REFUSALS_INTERVAL));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = refusals.tick() => app.service.write_overdue_refusals().await,
+            _ = purges.tick() => {
+                let now = app.service.environment().now();
+                match app.store.purge(now, now.minus(revoked_retention)).await {
+                    Ok(purged) => tracing::debug!(?purged, "what was past its retention is gone"),
+                    Err(error) => tracing::warn!(%error, "what is past its retention could not be removed"),
+                }
+            }
+        }
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), StartError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| in_directory(directory, &error))
+}
+
+fn in_directory(directory: &Path, error: &dyn fmt::Display) -> StartError {
+    StartError::Failed(format!("--data-dir: {}: {error}", directory.display()))
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Reads the secret of the data directory, or makes it: whole or not at all, and for this user alone.
+fn load_secret(directory: &Path, environment: &Environment) -> Result<RootSecret, StartError> {
+    let path = directory.join(SECRET_NAME);
+    match std::fs::read(&path) {
+        Ok(bytes) => return Ok(root_secret(&path.display().to_string(), bytes)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(in_directory(directory, &error)),
+    }
+    let secret: [u8; 48] = environment.rng().random();
+    let secret = URL_SAFE_NO_PAD.encode(secret);
+    let draft = directory.join(format!("{SECRET_NAME}.{}", std::process::id()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(secret.as_bytes())?;
+        file.sync_all()?;
+        // Another process that starts at the same time may have been first: its secret stands.
+        let linked = std::fs::hard_link(&draft, &path);
+        std::fs::remove_file(&draft)?;
+        match linked {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => std::fs::File::open(directory)?.sync_all().and_then(|()| std::fs::read(&path)),
+        }
+    };
+    let bytes = write().map_err(|error| in_directory(directory, &error))?;
+    Ok(root_secret(&path.display().to_string(), bytes)?)
+}
+
+/// A store keeps the fingerprint of the secret that its keys were digested under: with another one they would all be
+/// unknown.
+async fn check_fingerprint(store: &dyn Store, keys: &Keyring) -> Result<(), StartError> {
+    let current = keys.current().fingerprint.as_str();
+    loop {
+        let found = store.find_setting(FINGERPRINT).await?;
+        match found.as_deref() {
+            Some(found) if found == current => return Ok(()),
+            Some(found) if !keys.iter().any(|keys| keys.fingerprint.as_str() == found) => {
+                let reason = "the store belongs to another root secret; if this one replaces it, put the old one \
+                              into KEYMARK_PREVIOUS_SECRETS";
+                return Err(ConfigError::new("KEYMARK_SECRET", reason).into());
+            }
+            expected => {
+                if store.replace_setting(FINGERPRINT, expected, current).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The audit log as text, for people and programs outside: JSON Lines, from which the chain can be checked, and CSV.
+
+use serde::Deserialize;
+
+use crate::domain::audit::AuditEntry;
+
+/// How an export is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Csv,
+    Jsonl,
+}
+
+impl Format {
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Jsonl => "application/jsonl; charset=utf-8",
+        }
+    }
+
+    pub fn disposition(self) -> &'static str {
+        match self {
+            Self::Csv => r#"attachment; filename="keymark-audit.csv""#,
+            Self::Jsonl => r#"attachment; filename="keymark-audit.jsonl""#,
+        }
+    }
+}
+
+const COLUMNS: [&str; 18] = [
+    "number",
+    "occurredAt",
+    "actorKind",
+    "actorId",
+    "actorName",
+    "action",
+    "outcome",
+    "systemId",
+    "systemName",
+    "previousName",
+    "keyMark",
+    "operatorName",
+    "permissions",
+    "errorCode",
+    "count",
+    "sourceAddress",
+    "requestId",
+    "hash",
+];
+
+/// What stands before the first entry.
+pub fn head(format: Format) -> String {
+    match format {
+        Format::Csv => csv_line(COLUMNS.map(str::to_owned)),
+        Format::Jsonl => String::new(),
+    }
+}
+
+/// One entry, with its line end.
+pub fn line(entry: &AuditEntry, format: Format) -> String {
+    match format {
+        Format::Jsonl => {
+            let mut line = serde_json::to_string(entry).expect("an entry has string keys and plain values alone");
+            line.push('\n');
+            line
+        }
+        Format::Csv => {
+            let event = &entry.event;
+            let text = |value: Option<String>| value.unwrap_or_default();
+            csv_line([
+                entry.number.to_string(),
+                event.occurred_at.to_string(),
+                name_of(&event.actor.kind),
+                text(event.actor.id.map(|id| id.to_string())),
+                event.actor.name.clone(),
+                name_of(&event.action),
+                name_of(&event.outcome),
+                text(event.system.map(|id| id.to_string())),
+                text(event.system_name.clone()),
+                text(event.previous_name.clone()),
+                text(event.key_mark.map(|mark| mark.to_string())),
+                text(event.operator_name.clone()),
+                text(event.permissions.map(|permissions| permissions.codes().join(" "))),
+                text(event.error_code.map(|code| code.as_str().to_owned())),
+                event.count.to_string(),
+                text(event.source_address.map(|address| address.to_string())),
+                event.request_id.to_string(),
+                entry.hash.to_string(),
+            ])
+        }
+    }
+}
+
+/// The name that a unit of an enumeration has in JSON.
+fn name_of(unit: &impl serde::Serialize) -> String {
+    match serde_json::to_value(unit) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+/// A line by RFC 4180, its cells defused.
+fn csv_line(cells: [String; 18]) -> String {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    writer.write_record(cells.map(defuse)).expect("memory takes whatever is written");
+    let line = writer.into_inner().expect("memory takes whatever is written");
+    String::from_utf8(line).expect("text stays text")
+}
+
+/// What a spreadsheet would run as a formula gets an apostrophe before it, which makes it text (OWASP, CSV
+/// Injection).
+fn defuse(cell: String) -> String {
+    let starts_formula = |c: char| matches!(c, '=' | '+' | '-' | '@' | '\t' | '\r' | '＝' | '＋' | '－' | '＠');
+    if cell.starts_with(starts_formula) { format!("'{cell}") } else { cell }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formulas_are_defused_and_cells_quoted() {
+        let mut cells = COLUMNS.map(|_| String::new());
+        cells[0] = "=HYPERLINK(\"http://x\")".to_owned();
+        cells[1] = "a,b".to_owned();
+        cells[2] = "-1".to_owned();
+        assert!(csv_line(cells).starts_with("\"'=HYPERLINK(\"\"http://x\"\")\",\"a,b\",'-1,"));
+    }
+}

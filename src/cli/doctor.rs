@@ -1,0 +1,68 @@
+//! `keymark doctor`: whether this configuration can be used.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tokio::net::TcpListener;
+
+use crate::admin::{self, Stdout};
+use crate::app::{App, StartError};
+use crate::config::{Config, StoreConfig};
+
+/// Prints a line a check. Fails when one does.
+pub async fn run(mut config: Config) -> Result<(), StartError> {
+    let mut failed = 0;
+    let mut report = |what: &str, outcome: Result<String, String>| match outcome {
+        Ok(found) => println!("ok    {what}: {found}"),
+        Err(reason) => {
+            failed += 1;
+            println!("FAIL  {what}: {reason}");
+        }
+    };
+    report("configuration", Ok("read, and every setting can be used".to_owned()));
+    let served = match &config.store {
+        StoreConfig::Embedded { directory } => {
+            report("data directory", closed_to_others(directory));
+            let list = admin::Command::VerifyAudit { tenant: None };
+            admin::run_remotely(directory, &list, &mut Stdout).await
+        }
+        StoreConfig::Mongo { .. } => None,
+    };
+    match served {
+        Some(answered) => {
+            report("store", answered.map(|()| "a running server holds it; the audit log is whole".to_owned()));
+        }
+        None => {
+            for (setting, address) in [("--listen", config.listen), ("--verify-listen", config.verify_listen)] {
+                report(setting, can_listen(address).await);
+            }
+            match App::open(&mut config).await {
+                Ok(app) => {
+                    report("store", Ok("opened, and it belongs to this root secret".to_owned()));
+                    let verify = admin::Command::VerifyAudit { tenant: None };
+                    let verified = admin::run(&app.service, verify, &mut Stdout).await;
+                    report("audit log", verified.map(|()| "whole".to_owned()));
+                }
+                Err(error) => report("store", Err(error.to_string())),
+            }
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err(StartError::Failed(format!("{failed} of the checks failed"))) }
+}
+
+fn closed_to_others(directory: &Path) -> Result<String, String> {
+    match std::fs::metadata(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok("will be created".to_owned()),
+        Err(error) => Err(error.to_string()),
+        Ok(found) if found.permissions().mode() & 0o077 == 0 => Ok("for this user alone".to_owned()),
+        Ok(_) => Err(format!("{} is open to other users: chmod 700", directory.display())),
+    }
+}
+
+async fn can_listen(address: SocketAddr) -> Result<String, String> {
+    match TcpListener::bind(address).await {
+        Ok(_) => Ok(format!("{address} is free")),
+        Err(error) => Err(format!("{address}: {error}")),
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line.
+
+mod audit;
+mod doctor;
+mod operator;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::admin::{self, Command, Stdout};
+use crate::app::{self, App, StartError};
+use crate::config::{Config, Flags, StoreConfig};
+use crate::{graphql, telemetry};
+
+/// Issues, verifies and revokes the API keys of tenants' client applications.
+#[derive(Parser)]
+#[command(name = "keymark", version, about)]
+pub struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    /// The configuration file.
+    ///
+    /// [default: keymark.toml in the working directory, if there is one]
+    #[arg(long, env = "KEYMARK_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Serve the console, the API and the verification endpoints (the default).
+    Serve,
+    /// Manage the people who sign in.
+    #[command(subcommand)]
+    Operator(operator::Operator),
+    /// Print the GraphQL schema.
+    Schema,
+    /// Export the audit log, or check that nobody changed it.
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Check that this configuration can be used, without serving.
+    Doctor,
+}
+
+/// Runs the command line: exit code 0 when it is done, 1 when it failed, 2 when the configuration or the command
+/// cannot be used.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let command = cli.command.unwrap_or(Subcommands::Serve);
+    if matches!(command, Subcommands::Schema) {
+        print!("{}", graphql::sdl());
+        return ExitCode::SUCCESS;
+    }
+    let outcome = Config::load(cli.flags, cli.config.as_deref(), |name| std::env::var(name).ok())
+        .map_err(StartError::from)
+        .and_then(|config| {
+            telemetry::start(&config.log, config.log_format);
+            let runtime = tokio::runtime::Runtime::new().map_err(|error| StartError::Failed(error.to_string()))?;
+            let outcome = runtime.block_on(run(command, config));
+            // A thread that still blocks, say in a look-up of names, is no reason to stay.
+            runtime.shutdown_background();
+            outcome
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("keymark: {error}");
+            ExitCode::from(if matches!(error, StartError::Config(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+async fn run(command: Subcommands, config: Config) -> Result<(), StartError> {
+    match command {
+        Subcommands::Serve => app::run(config).await,
+        Subcommands::Schema => Ok(()),
+        Subcommands::Doctor => doctor::run(config).await,
+        Subcommands::Operator(operator) => administer(config, operator.command().await?).await,
+        Subcommands::Audit(audit) => administer(config, audit.command()).await,
+    }
+}
+
+/// Runs a command on the store: by the server that holds the embedded file, if one does.
+async fn administer(mut config: Config, command: Command) -> Result<(), StartError> {
+    if let StoreConfig::Embedded { directory } = &config.store
+        && let Some(ended) = admin::run_remotely(directory, &command, &mut Stdout).await
+    {
+        return ended.map_err(StartError::Failed);
+    }
+    let app = App::open(&mut config).await?;
+    let ended = admin::run(&app.service, command, &mut Stdout).await;
+    app.service.finish().await;
+    ended.map_err(StartError::Failed)
+}

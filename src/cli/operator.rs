@@ -1,0 +1,120 @@
+//! `keymark operator …`.
+
+use clap::{Args, Subcommand};
+use tokio::io::AsyncReadExt;
+
+use crate::admin::Command;
+use crate::app::StartError;
+use crate::domain::ids::TenantId;
+use crate::domain::operators::Username;
+use crate::domain::permissions::{Permission, Permissions};
+
+#[derive(Subcommand)]
+pub enum Operator {
+    /// Add an operator. Without --password-stdin a password is generated and printed once.
+    Add {
+        /// What the operator signs in with.
+        #[arg(value_parser = username)]
+        username: Username,
+        /// The tenant that the operator belongs to.
+        #[arg(long, default_value = TenantId::DEFAULT, value_parser = tenant)]
+        tenant: TenantId,
+        /// The codes that the operator gets, separated by commas: view, create, edit, delete (or in full,
+        /// api_key_management:view …); all; none.
+        #[arg(long, default_value = "none", value_parser = permissions)]
+        permissions: Permissions,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// List operators: username, tenant, id, permission codes.
+    List {
+        /// Only those of this tenant.
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
+    },
+    /// Give an operator these permission codes instead of those held before. It counts at once.
+    SetPermissions {
+        /// The operator's username.
+        #[arg(value_parser = username)]
+        username: Username,
+        /// view, create, edit, delete, separated by commas (or in full, api_key_management:view …); all; none.
+        #[arg(value_parser = permissions)]
+        permissions: Permissions,
+    },
+    /// Give an operator another password, which ends their sessions. Without --password-stdin one is generated and
+    /// printed once.
+    SetPassword {
+        /// The operator's username.
+        #[arg(value_parser = username)]
+        username: Username,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Remove an operator, which ends their sessions.
+    Remove {
+        /// The operator's username.
+        #[arg(value_parser = username)]
+        username: Username,
+    },
+}
+
+#[derive(Args)]
+pub struct PasswordSource {
+    /// Read the password from standard input, up to the end of its first line.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+impl PasswordSource {
+    async fn read(&self) -> Result<Option<String>, StartError> {
+        if !self.password_stdin {
+            return Ok(None);
+        }
+        let mut text = String::new();
+        let read = tokio::io::stdin().take(4096).read_to_string(&mut text).await;
+        read.map_err(|error| StartError::Failed(format!("--password-stdin: {error}")))?;
+        Ok(Some(text.lines().next().unwrap_or_default().to_owned()))
+    }
+}
+
+impl Operator {
+    pub async fn command(self) -> Result<Command, StartError> {
+        Ok(match self {
+            Self::Add { username, tenant, permissions, password } => {
+                Command::AddOperator { tenant, username, password: password.read().await?, permissions }
+            }
+            Self::List { tenant } => Command::ListOperators { tenant },
+            Self::SetPermissions { username, permissions } => Command::SetPermissions { username, permissions },
+            Self::SetPassword { username, password } => {
+                Command::SetPassword { username, password: password.read().await? }
+            }
+            Self::Remove { username } => Command::RemoveOperator { username },
+        })
+    }
+}
+
+pub fn tenant(text: &str) -> Result<TenantId, String> {
+    text.parse().map_err(|_| "a tenant is named by 1 to 63 of a-z, 0-9, - and _, from a letter or digit".to_owned())
+}
+
+fn username(text: &str) -> Result<Username, String> {
+    text.parse().map_err(|error: crate::domain::operators::NotAUsername| error.to_string())
+}
+
+fn permissions(text: &str) -> Result<Permissions, String> {
+    match text {
+        "all" => return Ok(Permissions::all()),
+        "none" | "" => return Ok(Permissions::NONE),
+        _ => {}
+    }
+    let named = |word: &str| {
+        let word = word.trim();
+        let of_this_name = |permission: &Permission| {
+            let code = permission.code();
+            code == word || code.rsplit(':').next() == Some(word)
+        };
+        let known = Permission::ALL.into_iter().find(of_this_name);
+        known.ok_or_else(|| format!("`{word}` is not view, create, edit, delete, all or none"))
+    };
+    text.split(',').map(named).collect()
+}

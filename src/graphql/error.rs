@@ -1,0 +1,36 @@
+//! Errors as clients see them: a message for a person, and a stable code.
+
+use async_graphql::{Error, ErrorExtensions};
+
+use crate::domain::refusal::{ErrorCode, Refusal};
+use crate::service::Request;
+use crate::service::error::Error as ServiceError;
+
+/// Puts a failure into GraphQL's shape. Its cause goes to the log, with the request's id, and no further.
+pub fn from_service(error: ServiceError, request: Request) -> Error {
+    if let Some(cause) = error.cause() {
+        tracing::error!(request = %request.id, code = error.code().as_str(), %cause, "a request failed");
+    }
+    Error::new(error.to_string()).extend_with(|_, extensions| {
+        extensions.set("code", error.code().as_str());
+        match &error {
+            ServiceError::Refused(Refusal::Forbidden(permission)) => extensions.set("permission", permission.code()),
+            ServiceError::Refused(Refusal::RateLimited { retry_after_seconds }) => {
+                extensions.set("retryAfterSeconds", *retry_after_seconds);
+            }
+            ServiceError::Refused(_) => {}
+            ServiceError::Unavailable(_) | ServiceError::OutcomeUnknown(_) | ServiceError::Internal(_) => {
+                extensions.set("requestId", request.id.to_string());
+            }
+        }
+    })
+}
+
+/// A refusal that the API layer decides itself.
+pub fn refuse(refusal: &Refusal) -> Error {
+    with_code(refusal.to_string(), refusal.code())
+}
+
+pub fn with_code(message: impl Into<String>, code: ErrorCode) -> Error {
+    Error::new(message).extend_with(|_, extensions| extensions.set("code", code.as_str()))
+}

@@ -1,0 +1,68 @@
+//! Pages by the Relay cursor connections specification (<https://relay.dev/graphql/connections.htm>).
+
+use async_graphql::{Error, SimpleObject};
+
+use crate::domain::refusal::{ErrorCode, Refusal};
+use crate::graphql::error::{refuse, with_code};
+use crate::store::{Page, PageEnd, PageRequest};
+
+/// Items of a page that nobody asked a size for.
+const DEFAULT_SIZE: i32 = 50;
+/// Most items of a page.
+const LARGEST_SIZE: i32 = 200;
+
+/// What a connection's field was asked for.
+pub struct Paging {
+    pub first: Option<i32>,
+    pub after: Option<String>,
+    pub last: Option<i32>,
+    pub before: Option<String>,
+}
+
+impl Paging {
+    /// The request for a page, its cursors read by `decode`.
+    pub fn request<K>(&self, decode: impl Fn(&str) -> Result<K, Refusal>) -> Result<PageRequest<K>, Error> {
+        let (size, from) = match (self.first, self.last) {
+            (Some(_), Some(_)) => {
+                return Err(with_code("Give `first` or `last`, not both.", ErrorCode::BadUserInput));
+            }
+            (None, Some(last)) => (last, PageEnd::Last),
+            (first, None) => (first.unwrap_or(DEFAULT_SIZE), PageEnd::First),
+        };
+        let limit = usize::try_from(size).ok().filter(|_| (1..=LARGEST_SIZE).contains(&size)).ok_or_else(|| {
+            with_code(format!("`first` and `last` are 1 to {LARGEST_SIZE}."), ErrorCode::BadUserInput)
+        })?;
+        let read = |cursor: &Option<String>| cursor.as_deref().map(&decode).transpose().map_err(|e| refuse(&e));
+        Ok(PageRequest { after: read(&self.after)?, before: read(&self.before)?, limit, from })
+    }
+}
+
+/// Where a page stands in its list.
+#[derive(SimpleObject)]
+pub struct PageInfo {
+    /// Whether there are items after this page.
+    has_next_page: bool,
+    /// Whether there are items before this page.
+    has_previous_page: bool,
+    /// The cursor of the page's first item; null when the page is empty.
+    start_cursor: Option<String>,
+    /// The cursor of the page's last item; null when the page is empty.
+    end_cursor: Option<String>,
+}
+
+impl PageInfo {
+    /// Beyond the end that the page was taken from nothing is known but what the client said itself: that it has
+    /// been there.
+    pub fn of<T, K>(page: &Page<T>, request: &PageRequest<K>, cursor: impl Fn(&T) -> String) -> Self {
+        let (has_next_page, has_previous_page) = match request.from {
+            PageEnd::First => (page.has_more, request.after.is_some()),
+            PageEnd::Last => (request.before.is_some(), page.has_more),
+        };
+        Self {
+            has_next_page,
+            has_previous_page,
+            start_cursor: page.items.first().map(&cursor),
+            end_cursor: page.items.last().map(&cursor),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Systems, their lists, and their changes.
+
+use std::sync::Arc;
+
+use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Result, SimpleObject};
+
+use super::connection::PageInfo;
+use super::{AuditEntry, DateTime};
+use crate::domain::audit::{AuditAction, SystemImage};
+use crate::domain::ids::{SystemId, TenantId};
+use crate::domain::names::Search;
+use crate::domain::{audit, cursors, systems};
+use crate::graphql::asker::Call;
+use crate::service::Service;
+use crate::store::{Page, PageRequest};
+
+/// A registered client application of the tenant, with at most one current API key.
+#[derive(SimpleObject)]
+pub struct System {
+    /// Names the system.
+    pub id: ID,
+    /// The name as it was typed; unique in the tenant whatever its case and width.
+    name: String,
+    /// Whether the system has a key.
+    key_state: KeyState,
+    /// The last 4 characters of the key; null when none is generated.
+    key_mark: Option<String>,
+    /// Moves by one with each change of the system or its key.
+    revision: i32,
+    /// When the system was created.
+    created_at: DateTime,
+    /// When the system or its key last changed; use of the key does not count.
+    updated_at: DateTime,
+}
+
+/// Whether a system has a key.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+pub enum KeyState {
+    /// The system has no key: one can be generated.
+    NotGenerated,
+    /// The system has a key, and it is good.
+    Active,
+}
+
+impl System {
+    fn from_image(id: SystemId, image: &SystemImage) -> Self {
+        Self {
+            id: id.to_string().into(),
+            name: image.name.clone(),
+            key_state: if image.key_mark.is_some() { KeyState::Active } else { KeyState::NotGenerated },
+            key_mark: image.key_mark.map(|mark| mark.to_string()),
+            revision: int(image.revision),
+            created_at: DateTime(image.created_at),
+            updated_at: DateTime(image.updated_at),
+        }
+    }
+}
+
+impl From<systems::System> for System {
+    fn from(system: systems::System) -> Self {
+        Self::from_image(system.id, &SystemImage::of(&system))
+    }
+}
+
+/// A count as GraphQL's 32-bit `Int`; what exceeds that stays at its largest.
+pub(super) fn int(count: u64) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// By what systems are sorted.
+#[derive(Clone, Copy, InputObject)]
+pub struct SystemOrder {
+    /// What is compared; the id breaks ties.
+    field: SystemOrderField,
+    /// Which comes first.
+    direction: OrderDirection,
+}
+
+/// What systems are sorted by.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "systems::SystemOrderField")]
+pub enum SystemOrderField {
+    /// The name without regard to case and width, by code point.
+    Name,
+    /// The last change of the system or its key.
+    UpdatedAt,
+    /// The system's creation.
+    CreatedAt,
+}
+
+/// Which comes first in an order.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "systems::Direction")]
+pub enum OrderDirection {
+    /// The least, or earliest.
+    #[graphql(name = "ASC")]
+    Ascending,
+    /// The greatest, or latest.
+    #[graphql(name = "DESC")]
+    Descending,
+}
+
+impl From<SystemOrder> for systems::SystemOrder {
+    fn from(order: SystemOrder) -> Self {
+        Self { field: order.field.into(), direction: order.direction.into() }
+    }
+}
+
+/// A page of systems.
+#[derive(SimpleObject)]
+#[graphql(complex)]
+pub struct SystemConnection {
+    /// The systems of the page, each with its cursor.
+    edges: Vec<SystemEdge>,
+    /// Where the page stands in the list.
+    page_info: PageInfo,
+    #[graphql(skip)]
+    tenant: TenantId,
+    #[graphql(skip)]
+    search: Search,
+}
+
+/// A system's place in a list.
+#[derive(SimpleObject)]
+pub struct SystemEdge {
+    /// Names the place: pass it as `after` or `before`, with the same order.
+    cursor: String,
+    /// The system there.
+    node: Arc<System>,
+}
+
+#[ComplexObject]
+impl SystemConnection {
+    /// The systems of the page.
+    async fn nodes(&self) -> Vec<Arc<System>> {
+        self.edges.iter().map(|edge| Arc::clone(&edge.node)).collect()
+    }
+
+    /// How many systems the whole list has. Counted only when it is asked for.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
+        let call = Call::of(ctx).await?;
+        Ok(int(call.shown(call.service.count_systems(&self.tenant, &self.search).await)?))
+    }
+}
+
+impl SystemConnection {
+    pub fn new(
+        service: &Service,
+        tenant: &TenantId,
+        search: Search,
+        order: systems::SystemOrder,
+        request: &PageRequest<systems::SystemKey>,
+        page: Page<systems::System>,
+    ) -> Self {
+        let cursor =
+            |system: &systems::System| cursors::of_system(service.keys(), tenant, order, order.field.key_of(system));
+        let page_info = PageInfo::of(&page, request, cursor);
+        let edges = page.items.into_iter();
+        let edges = edges.map(|system| SystemEdge { cursor: cursor(&system), node: Arc::new(system.into()) }).collect();
+        Self { edges, page_info, tenant: tenant.clone(), search }
+    }
+}
+
+/// A change of a system or its key.
+#[derive(SimpleObject)]
+pub struct SystemChange {
+    /// Resumes after this change: pass it as `after`.
+    cursor: String,
+    /// What was done.
+    kind: SystemChangeKind,
+    /// The system concerned.
+    system_id: ID,
+    /// The system as it was right after this change; null when deleted.
+    system: Option<System>,
+    /// When it was done.
+    occurred_at: DateTime,
+    /// The audit entry of this change.
+    entry: AuditEntry,
+}
+
+/// What was done to a system.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+pub enum SystemChangeKind {
+    /// It was created.
+    Created,
+    /// It was given another name.
+    Renamed,
+    /// Its key was generated.
+    KeyGenerated,
+    /// Its key was revoked.
+    KeyRevoked,
+    /// It was deleted, and its key with it.
+    Deleted,
+}
+
+impl SystemChange {
+    /// The change that an entry tells of; `None` when it tells of something else.
+    pub fn of(service: &Service, entry: audit::AuditEntry) -> Option<Self> {
+        let kind = match entry.event.action {
+            AuditAction::SystemCreated => SystemChangeKind::Created,
+            AuditAction::SystemRenamed => SystemChangeKind::Renamed,
+            AuditAction::KeyGenerated => SystemChangeKind::KeyGenerated,
+            AuditAction::KeyRevoked => SystemChangeKind::KeyRevoked,
+            AuditAction::SystemDeleted => SystemChangeKind::Deleted,
+            _ => return None,
+        };
+        let id = entry.event.system?;
+        Some(Self {
+            cursor: cursors::of_audit(service.keys(), &entry.tenant, entry.number),
+            kind,
+            system_id: id.to_string().into(),
+            system: entry.event.image.as_ref().map(|image| System::from_image(id, image)),
+            occurred_at: DateTime(entry.event.occurred_at),
+            entry: AuditEntry::new(service, entry),
+        })
+    }
+
+    pub fn concerns_key(&self) -> bool {
+        !matches!(self.kind, SystemChangeKind::Created | SystemChangeKind::Renamed)
+    }
+}

@@ -1,0 +1,201 @@
+//! The console's and GraphiQL's files, out of the binary.
+
+use std::borrow::Cow;
+
+use axum::{Router, body::Body, extract::Request, response::Response};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{
+        ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+        ETAG, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    },
+};
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+/// What `make console` built. Beside a file lie its `.br` and `.gz` where they are smaller.
+#[derive(RustEmbed)]
+#[folder = "$CARGO_MANIFEST_DIR/console/dist"]
+#[allow_missing = true]
+struct Files;
+
+const CONSOLE: &str = "index.html";
+const GRAPHIQL: &str = "graphiql.html";
+
+const CONSOLE_POLICY: &str = "default-src 'self'; frame-ancestors 'none'; object-src 'none'; base-uri 'none'; \
+     form-action 'self'; require-trusted-types-for 'script'";
+/// GraphiQL's editor writes its styles inline and starts its workers by address, which trusted types would refuse.
+const GRAPHIQL_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     frame-ancestors 'none'; object-src 'none'; base-uri 'none'; form-action 'self'";
+
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+];
+
+/// Content codings in the order of preference, each with what its files' names end in.
+const CODINGS: [(&str, &str); 3] = [("br", ".br"), ("gzip", ".gz"), ("identity", "")];
+
+/// Vite names what is under `assets/` by its content.
+const HASHED: &str = "assets/";
+const FOR_A_YEAR: &str = "public, max-age=31536000, immutable";
+
+const NOT_BUILT: &str = "<!doctype html><html lang=\"en\"><title>Keymark</title><h1>The console is not part of this \
+     build</h1><p>Run <code>make console</code>, then build Keymark again. The API works without it.</p></html>";
+const NOT_FOUND: &str = "<!doctype html><html lang=\"en\"><title>Not found – Keymark</title>\
+     <link rel=\"icon\" href=\"/favicon.svg\"><h1>Not found</h1><p>There is nothing at this address. \
+     <a href=\"/systems\">Go to the console</a></p></html>";
+const NOT_ALLOWED: &str = "<!doctype html><html lang=\"en\"><title>Method not allowed – Keymark</title>\
+     <h1>Method not allowed</h1><p>This address can only be read.</p></html>";
+
+/// Answers whatever no other route of the listener does: the console's page at its addresses, GraphiQL at `/graphiql`
+/// unless it is switched off, the files of both, and 404 for anything else. It is the router's fallback: merge it into
+/// one that has none.
+pub fn routes(graphiql: bool) -> Router {
+    Router::new().fallback(async move |request: Request| {
+        let file = file_at(request.uri().path(), graphiql);
+        let mut response = answer(file, &request);
+        secure(&mut response, if file == Some(GRAPHIQL) { GRAPHIQL_POLICY } else { CONSOLE_POLICY });
+        if request.method() == Method::HEAD {
+            *response.body_mut() = Body::empty();
+        }
+        response
+    })
+}
+
+/// The paths of the embedded files under `console/dist`; none when the console was not built.
+pub fn embedded_files() -> impl Iterator<Item = Cow<'static, str>> {
+    Files::iter()
+}
+
+/// The file for an address. The pages have addresses of their own, and encodings are negotiated, not named.
+fn file_at(path: &str, graphiql: bool) -> Option<&str> {
+    match path {
+        "/" | "/systems" | "/audit" | "/sign-in" => Some(CONSOLE),
+        _ if path.starts_with("/systems/") => Some(CONSOLE),
+        "/graphiql" => graphiql.then_some(GRAPHIQL),
+        _ => path.strip_prefix('/').filter(|file| ![".html", ".br", ".gz"].iter().any(|end| file.ends_with(end))),
+    }
+}
+
+fn answer(file: Option<&str>, request: &Request) -> Response {
+    let Some(file) = file else { return page(StatusCode::NOT_FOUND, NOT_FOUND) };
+    let Some(plain) = Files::get(file) else {
+        return match file {
+            CONSOLE | GRAPHIQL => page(StatusCode::SERVICE_UNAVAILABLE, NOT_BUILT),
+            _ => page(StatusCode::NOT_FOUND, NOT_FOUND),
+        };
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, NOT_ALLOWED);
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    let (coding, encoded) = negotiate(file, request.headers()).unwrap_or(("identity", plain));
+    let tag = entity_tag(&encoded);
+    let mut response = if is_known(&tag, request.headers()) {
+        let mut unchanged = Response::new(Body::empty());
+        *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+        unchanged
+    } else {
+        let mut found = with_body(StatusCode::OK, content_type(file), bytes_of(encoded));
+        if coding != "identity" {
+            found.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        found
+    };
+    let caching = if file.starts_with(HASHED) { FOR_A_YEAR } else { "no-cache" };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    response.headers_mut().insert(ETAG, tag);
+    response
+}
+
+/// The encoding that the client likes best, ours deciding between equals (RFC 9110, section 12.5.3); none when it names
+/// none that there is: it gets the file as it is.
+fn negotiate(file: &str, headers: &HeaderMap) -> Option<(&'static str, EmbeddedFile)> {
+    let mut best: Option<(f32, &'static str, EmbeddedFile)> = None;
+    for (coding, extension) in CODINGS {
+        let quality = quality(coding, headers).unwrap_or(0.0);
+        if quality > best.as_ref().map_or(0.0, |(best, ..)| *best)
+            && let Some(encoded) = Files::get(&format!("{file}{extension}"))
+        {
+            best = Some((quality, coding, encoded));
+        }
+    }
+    best.map(|(_, coding, encoded)| (coding, encoded))
+}
+
+/// How much the client wants a coding, between 0 and 1; none when it does not say.
+fn quality(coding: &str, headers: &HeaderMap) -> Option<f32> {
+    let listed = |wanted: &str| {
+        let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).find_map(|item| {
+            let (name, weight) = item.split_once(';').unwrap_or((item, "q=1"));
+            let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.strip_prefix('='));
+            let quality = weight.and_then(|weight| weight.parse().ok()).unwrap_or(0.0);
+            name.trim().eq_ignore_ascii_case(wanted).then_some(quality)
+        })
+    };
+    listed(coding).or_else(|| listed("*"))
+}
+
+/// A strong tag: each encoding of a file has its own, since it is taken from the bytes that are sent.
+fn entity_tag(encoded: &EmbeddedFile) -> HeaderValue {
+    let hash = encoded.metadata.sha256_hash();
+    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    HeaderValue::try_from(format!("\"{hex}\"")).expect("hexadecimal digits are a header's")
+}
+
+fn is_known(tag: &HeaderValue, headers: &HeaderMap) -> bool {
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag.as_bytes())
+}
+
+fn content_type(file: &str) -> &'static str {
+    match file.rsplit_once('.').map_or("", |(_, extension)| extension) {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "ttf" => "font/ttf",
+        _ => "application/octet-stream",
+    }
+}
+
+fn bytes_of(file: EmbeddedFile) -> Bytes {
+    match file.data {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    }
+}
+
+fn page(status: StatusCode, html: &'static str) -> Response {
+    let mut response = with_body(status, content_type(CONSOLE), Bytes::from_static(html.as_bytes()));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn with_body(status: StatusCode, content_type: &'static str, bytes: Bytes) -> Response {
+    let length = HeaderValue::from(bytes.len());
+    let mut response = Response::new(Body::from(bytes));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    response
+}
+
+fn secure(response: &mut Response, policy: &'static str) {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}

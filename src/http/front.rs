@@ -1,0 +1,166 @@
+//! What stands in front of the listener: whose address a request has, and which origin is our own.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::ConnectInfo;
+use http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use http::request::Parts;
+use ipnet::IpNet;
+
+use crate::graphql::asker::SessionCookie;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// What the configuration says of it. Without trusted proxies forwarded headers are ignored.
+#[derive(Clone, Debug, Default)]
+pub struct Front {
+    /// `scheme://host[:port]` as browsers see it, when it is not what the request itself says.
+    pub public_origin: Option<String>,
+    /// The peers whose forwarded headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Foreign origins whose pages may use the API with bearer tokens.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Where a request came from, as its `Origin` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestOrigin {
+    /// No `Origin`: not a browser, or a browser that only reads.
+    Unsaid,
+    Own,
+    /// Foreign, and listed as allowed.
+    Allowed,
+    Foreign,
+}
+
+impl Front {
+    /// The client's address: the peer's, or, behind trusted proxies, the last one in `X-Forwarded-For` that is not
+    /// such a proxy's.
+    pub fn client_address(&self, parts: &Parts) -> Option<IpAddr> {
+        let peer = peer(parts)?;
+        if !self.trusts(peer) {
+            return Some(peer);
+        }
+        let forwarded = parts.headers.get_all(X_FORWARDED_FOR);
+        let hops: Vec<&str> = forwarded.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
+        let mut client = peer;
+        for hop in hops.iter().rev() {
+            // What cannot be read says nothing about what stands before it either.
+            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+            if !self.trusts(client) {
+                break;
+            }
+        }
+        Some(client)
+    }
+
+    /// Our own origin, as the browser that sent this request sees it.
+    fn own_origin(&self, parts: &Parts) -> Option<String> {
+        if let Some(origin) = &self.public_origin {
+            return Some(origin.clone());
+        }
+        let trusted = peer(parts).is_some_and(|peer| self.trusts(peer));
+        let forwarded = |name| if trusted { single(&parts.headers, name) } else { None };
+        let host = forwarded(X_FORWARDED_HOST).or_else(|| single(&parts.headers, HOST))?;
+        let scheme = forwarded(X_FORWARDED_PROTO).unwrap_or("http");
+        Some(format!("{scheme}://{host}").to_ascii_lowercase())
+    }
+
+    pub fn origin_of(&self, parts: &Parts) -> RequestOrigin {
+        if !parts.headers.contains_key(ORIGIN) {
+            return RequestOrigin::Unsaid;
+        }
+        let Some(origin) = single(&parts.headers, ORIGIN) else { return RequestOrigin::Foreign };
+        if self.own_origin(parts).is_some_and(|own| own == origin.to_ascii_lowercase()) {
+            RequestOrigin::Own
+        } else if self.allowed_origins.iter().any(|allowed| allowed == origin) {
+            RequestOrigin::Allowed
+        } else {
+            RequestOrigin::Foreign
+        }
+    }
+
+    /// The session's cookie, as it is called over the scheme that browsers use.
+    pub fn cookie(&self, parts: &Parts) -> SessionCookie {
+        let secure = self.own_origin(parts).is_some_and(|origin| origin.starts_with("https://"));
+        SessionCookie { secure }
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// The address of whoever opened the connection.
+pub fn peer(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical())
+}
+
+/// The value of a header that stands there once.
+pub fn single(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return None;
+    }
+    value.to_str().ok().map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(peer: &str, headers: &[(&'static str, &str)]) -> Parts {
+        let mut request = http::Request::builder().uri("/graphql");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        parts.extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
+        parts
+    }
+
+    fn behind_proxy() -> Front {
+        Front { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Front::default() }
+    }
+
+    #[test]
+    fn forwarded_addresses_are_believed_of_trusted_proxies_alone() {
+        let address = |front: &Front, peer, forwarded| {
+            front.client_address(&parts(peer, &[("x-forwarded-for", forwarded)])).unwrap().to_string()
+        };
+        assert_eq!(address(&Front::default(), "192.0.2.1", "198.51.100.7"), "192.0.2.1");
+        assert_eq!(address(&behind_proxy(), "192.0.2.1", "198.51.100.7"), "192.0.2.1");
+        assert_eq!(address(&behind_proxy(), "10.0.0.1", "198.51.100.7"), "198.51.100.7");
+        assert_eq!(address(&behind_proxy(), "10.0.0.1", "203.0.113.9, 198.51.100.7, 10.0.0.2"), "198.51.100.7");
+        assert_eq!(address(&behind_proxy(), "10.0.0.1", "198.51.100.7, nonsense"), "10.0.0.1");
+        assert_eq!(address(&behind_proxy(), "::ffff:10.0.0.1", "2001:db8::7"), "2001:db8::7");
+    }
+
+    #[test]
+    fn our_own_origin_is_what_the_browser_sees() {
+        let origin = |front: &Front, peer, headers: &[(&'static str, &str)]| front.origin_of(&parts(peer, headers));
+        let plain = Front::default();
+        let host = ("host", "keymark.test:8080");
+        assert_eq!(origin(&plain, "127.0.0.1", &[host]), RequestOrigin::Unsaid);
+        assert_eq!(origin(&plain, "127.0.0.1", &[host, ("origin", "http://keymark.test:8080")]), RequestOrigin::Own);
+        for foreign in ["https://keymark.test:8080", "http://keymark.test", "http://evil.test", "null", ""] {
+            assert_eq!(origin(&plain, "127.0.0.1", &[host, ("origin", foreign)]), RequestOrigin::Foreign, "{foreign}");
+        }
+        let forwarded = [
+            host,
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "key.example"),
+            ("origin", "https://key.example"),
+        ];
+        assert_eq!(origin(&behind_proxy(), "10.0.0.1", &forwarded), RequestOrigin::Own);
+        assert_eq!(origin(&plain, "10.0.0.1", &forwarded), RequestOrigin::Foreign);
+        let public = Front { public_origin: Some("https://key.example".to_owned()), ..Front::default() };
+        assert_eq!(origin(&public, "127.0.0.1", &[host, ("origin", "https://key.example")]), RequestOrigin::Own);
+        assert!(public.cookie(&parts("127.0.0.1", &[host])).secure);
+        assert!(!plain.cookie(&parts("127.0.0.1", &[host])).secure);
+    }
+}

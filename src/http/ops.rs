@@ -1,0 +1,23 @@
+//! Whether the process lives, and whether it can serve.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use http::StatusCode;
+
+use crate::service::Service;
+
+/// `/healthz`: the process answers. `/readyz`: the store answers too; 503 while it does not.
+pub fn routes(service: Arc<Service>) -> Router {
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).with_state(service)
+}
+
+async fn ready(State(service): State<Arc<Service>>) -> (StatusCode, &'static str) {
+    if service.is_ready().await {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be reached\n")
+    }
+}
