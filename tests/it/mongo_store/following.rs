@@ -1,0 +1,106 @@
+//! The change stream: what ends it, and what does not.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use keymark::domain::audit::AuditAction;
+use keymark::domain::changes::Position;
+use keymark::store::{Feed, Store, StoreError};
+use mongodb::bson::{Document, doc};
+
+use super::{PROMPTLY, acme, connect};
+use crate::contract::fixtures::{commit, follow};
+use crate::support::mongod::{Mongod, fresh_database, shared, within};
+
+async fn end_of(mut feed: Feed) -> StoreError {
+    let error = within(PROMPTLY, feed.next()).await.expect("it says why it ends").expect_err("it ends");
+    assert!(within(PROMPTLY, feed.next()).await.is_none(), "nothing comes after the end");
+    error
+}
+
+#[tokio::test]
+async fn a_position_that_is_none_is_too_old() {
+    let store = connect(&fresh_database().await).await;
+    for bytes in [&b""[..], b"nonsense", &[5, 0, 0, 0, 0]] {
+        let refused = store.watch(Some(&Position::from_bytes(bytes.to_vec()))).await;
+        assert!(matches!(refused, Err(StoreError::PositionTooOld)));
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_feed_stays_open() {
+    let store = &connect(&fresh_database().await).await;
+    let mut feed = store.watch(None).await.unwrap();
+    // Longer than the server holds a request for more.
+    let quiet = tokio::time::timeout(Duration::from_secs(3), feed.next()).await;
+    assert!(quiet.is_err(), "nothing happened: {quiet:?}");
+    let (_, note) = acme();
+    let entry = commit(store, note).await;
+    let change = within(PROMPTLY, feed.next()).await.expect("it goes on").unwrap();
+    assert_eq!(change.entry, Some(entry));
+}
+
+#[tokio::test]
+async fn a_change_by_somebody_else_makes_followers_start_anew() {
+    let options = fresh_database().await;
+    let store = &connect(&options).await;
+    let (mut acme, _) = acme();
+    let system = acme.system("Billing");
+    let create = acme.create(&system);
+    commit(store, create).await;
+    let database = shared().await.client().await.database(&options.database);
+    let systems = database.collection::<Document>("systems");
+
+    let feed = store.watch(None).await.unwrap();
+    systems.update_one(doc! {}, doc! { "$set": { "name": "Patched" } }).await.unwrap();
+    assert!(matches!(end_of(feed).await, StoreError::PositionTooOld));
+
+    let feed = store.watch(None).await.unwrap();
+    systems.drop().await.unwrap();
+    assert!(matches!(end_of(feed).await, StoreError::Corrupt(_)));
+
+    let feed = store.watch(None).await.unwrap();
+    database.drop().await.unwrap();
+    assert!(matches!(end_of(feed).await, StoreError::Corrupt(_)));
+}
+
+#[tokio::test]
+async fn a_feed_that_outlived_its_history_ends_as_too_old() {
+    let mongod = Mongod::replica_set().await;
+    let store = &connect(&mongod.fresh_database()).await;
+    let (mut acme, note) = acme();
+    let mut follower = follow(store, None).await;
+    commit(store, note).await;
+    let position = follower.next().await.position;
+
+    let lost = doc! { "failCommands": ["getMore", "aggregate"], "errorCode": 286 };
+    let mode = |mode: &str| doc! { "configureFailPoint": "failCommand", "mode": mode, "data": lost.clone() };
+    let feed = store.watch(None).await.unwrap();
+    mongod.admin(mode("alwaysOn")).await;
+    assert!(matches!(end_of(feed).await, StoreError::PositionTooOld));
+    let resumed = store.watch(Some(&position)).await;
+    assert!(matches!(resumed, Err(StoreError::PositionTooOld)));
+
+    mongod.admin(mode("off")).await;
+    let mut follower = follow(store, Some(&position)).await;
+    let note = acme.note(AuditAction::SignedOut);
+    let entry = commit(store, note).await;
+    assert_eq!(follower.next_entry().await, entry);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_survives_a_crash_of_the_database() {
+    let mongod = Mongod::replica_set().await;
+    let store = &connect(&mongod.fresh_database()).await;
+    let (mut acme, note) = acme();
+    let mut follower = follow(store, None).await;
+    commit(store, note).await;
+    let position = follower.next().await.position;
+    let missed = acme.note(AuditAction::SignedOut);
+    let missed = commit(store, missed).await;
+
+    mongod.kill();
+    mongod.restart().await;
+    let mut follower = follow(store, Some(&position)).await;
+    assert_eq!(follower.next_entry().await, missed);
+}

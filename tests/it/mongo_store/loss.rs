@@ -1,0 +1,121 @@
+//! Losing the database, and having it back.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use keymark::domain::audit::AuditAction;
+use keymark::domain::keys::KeyDigest;
+use keymark::domain::names::Search;
+use keymark::domain::systems::SystemOrder;
+use keymark::domain::time::Timestamp;
+use keymark::store::{Quota, Store};
+
+use super::{EVENTUALLY, PROMPTLY, acme, connect, is_loss};
+use crate::contract::fixtures::{commit, follow, log, whole};
+use crate::support::mongod::{Mongod, within};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_database_is_lost_and_found() {
+    let mongod = Mongod::replica_set().await;
+    let store = &connect(&mongod.fresh_database()).await;
+    let (mut acme, note) = acme();
+    commit(store, note).await;
+    let mut feed = store.watch(None).await.unwrap();
+
+    mongod.freeze();
+    let quota = Quota { burst: 1, every: Duration::from_secs(1) };
+    let (batch, tenant) = (acme.note(AuditAction::SignedIn), acme.id.clone());
+    let queued: Vec<_> = (0..5).map(|_| acme.note(AuditAction::SignedOut)).collect();
+    within(PROMPTLY, async {
+        let (page, digests) = (whole(), [KeyDigest::from_bytes([7; 32])]);
+        let (ping, count, list, key, token, opened, followed, committed, queued) = tokio::join!(
+            store.ping(),
+            store.count_systems(&tenant, &Search::All),
+            store.list_systems(&tenant, &Search::All, SystemOrder::default(), &page),
+            store.find_key(&digests),
+            store.take_token("door", quota, Timestamp::default()),
+            store.watch(None),
+            feed.next(),
+            store.commit(batch.clone()),
+            join_all(queued.into_iter().map(|batch| store.commit(batch))),
+        );
+        assert!(is_loss(&ping) && is_loss(&token), "{ping:?} {token:?}");
+        assert!(is_loss(&count) && is_loss(&list) && is_loss(&key), "{count:?} {list:?} {key:?}");
+        assert!(is_loss(&opened.map(drop)) && is_loss(&followed.expect("the feed says that it ends")));
+        assert!(is_loss(&committed), "{committed:?}");
+        assert!(queued.iter().all(is_loss), "{queued:?}");
+    })
+    .await;
+
+    mongod.thaw();
+    within(PROMPTLY, async {
+        store.ping().await.unwrap();
+        // The transaction that was cut off does not keep the tenant's others waiting.
+        let entry = commit(store, batch).await;
+        assert_eq!(entry.number, 2);
+        follow(store, None).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_database_is_lost_and_found() {
+    let mongod = Mongod::replica_set().await;
+    let store = &connect(&mongod.fresh_database()).await;
+    let (mut acme, note) = acme();
+    let first = commit(store, note).await;
+    let mut follower = store.watch(None).await.unwrap();
+
+    mongod.kill();
+    let batch = acme.note(AuditAction::SignedIn);
+    within(PROMPTLY, async {
+        let (ping, committed, followed) = tokio::join!(store.ping(), store.commit(batch.clone()), follower.next());
+        assert!(is_loss(&ping) && is_loss(&committed), "{committed:?}");
+        assert!(is_loss(&followed.expect("the feed says that it ends")));
+    })
+    .await;
+
+    mongod.restart().await;
+    within(PROMPTLY, async {
+        let second = commit(store, batch).await;
+        assert_eq!(log(store, &acme.id).await, [first, second]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_freezes_amid_commits_leaves_no_doubt_behind() {
+    let mongod = Mongod::replica_set().await;
+    let store = &connect(&mongod.fresh_database()).await;
+    let (mut acme, note) = acme();
+    commit(store, note).await;
+
+    let batches: Vec<_> = (0..20).map(|_| acme.note(AuditAction::SignedIn)).collect();
+    let mut committing = join_all(batches.iter().cloned().map(|batch| store.commit(batch)));
+    // Some are through when the server stops, one is on its way, the rest wait.
+    let mut follower = follow(store, None).await;
+    let answers = tokio::select! {
+        answers = &mut committing => answers,
+        () = async { drop(follower.take(3).await) } => {
+            mongod.freeze();
+            within(EVENTUALLY, &mut committing).await
+        }
+    };
+    assert!(answers.iter().any(Result::is_ok) && answers.iter().any(is_loss), "{answers:?}");
+
+    mongod.thaw();
+    within(EVENTUALLY, async {
+        for (batch, answer) in batches.into_iter().zip(answers) {
+            let id = batch.event.id;
+            let entry = match answer {
+                Ok(entry) => entry,
+                // Whether it was committed or not, asking again commits it once.
+                Err(_) => commit(store, batch).await,
+            };
+            assert_eq!(store.find_audit_entry(&acme.id, id).await.unwrap(), Some(entry));
+        }
+        assert_eq!(log(store, &acme.id).await.len(), 21);
+    })
+    .await;
+}
