@@ -5,5 +5,6 @@ mod console_files;
 mod contract;
 mod embedded_store;
 mod mongo_store;
+mod readme;
 mod support;
 mod transport;

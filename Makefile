@@ -1,0 +1,48 @@
+# make run      the console, then the server, on the embedded store
+# make console  the console's files, which the binary embeds
+# make test     everything: installs what the tests need, then runs them all
+# make check    formatting, lints and documentation; warnings are errors
+# make bench    ratios against the alternatives, measured side by side
+# make release  the binary alone, with the console in it
+
+CARGO ?= cargo
+CONSOLE_BUILT := console/dist/index.html
+CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type f) \
+	$(wildcard console/*.html console/*.json console/*.ts) schema.graphql
+
+.PHONY: run console release test check bench tools-build tools-test
+
+run: release
+	target/release/keymark serve
+
+release: console tools-build
+	$(CARGO) build --release
+
+console: $(CONSOLE_BUILT)
+
+$(CONSOLE_BUILT): $(CONSOLE_SOURCES)
+	@scripts/need.sh node npm
+	cd console && npm ci --no-audit --no-fund && npm run build
+	@touch $@
+
+tools-build:
+	@scripts/need.sh cargo
+
+tools-test:
+	@scripts/need.sh cargo node npm python3 pip chromium
+	@scripts/mongod.sh
+
+test: tools-test console
+	$(CARGO) test --locked
+	cd console && npm test
+	cd console && npm run e2e
+
+check: tools-build console
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	cd console && npm run check
+
+bench: console tools-build
+	@scripts/mongod.sh
+	$(CARGO) bench --locked
