@@ -14,7 +14,7 @@ const AT_ONCE: u32 = 500;
 impl MongoStore {
     pub(super) async fn purge_expired(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged> {
         let revoked = doc! { "revokedAt": { "$lt": revoked_before.as_millis() } };
-        let ended = doc! { "expiresAt": { "$lte": now.as_millis() } };
+        let ended = doc! { "expiresAt": { "$lt": now.as_millis() } };
         let full = doc! { "arrival": { "$lte": now.as_millis() } };
         let purged = Purged {
             keys: self.remove_all(&self.keys, &revoked, migrations::KEYS_REVOKED).await?,

@@ -9,10 +9,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use keymark::domain::changes::Position;
 use keymark::store::mongo::MongoOptions;
 use mongodb::Client;
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{Document, doc, serialize_to_document, serialize_to_vec};
 use mongodb::options::ClientOptions;
 use rand::RngExt;
 use tokio::sync::OnceCell;
@@ -210,16 +211,19 @@ pub async fn fresh_database() -> MongoOptions {
     shared().await.fresh_database()
 }
 
-/// A position of long before `position`, which the feed gave: no feed reaches back to it.
-///
-/// A resume token begins with a type byte and the 8 hex digits of the event's second (MongoDB 6.0,
-/// `src/mongo/db/pipeline/resume_token.h`).
-pub fn long_before(position: &Position) -> Position {
-    let token = RawDocumentBuf::from_bytes(position.as_bytes().to_vec()).expect("a token");
+/// A position of long ago: no feed of the shared server reaches back to it.
+pub async fn position_too_old() -> Position {
+    let client = shared().await.client().await;
+    let scratch = client.database("scratch").collection::<Document>("scratch");
+    let mut stream = scratch.watch().await.expect("a change stream");
+    scratch.insert_one(doc! {}).await.expect("a write");
+    let event = within(STARTING, stream.next()).await.expect("an event").expect("an event");
+    let token = serialize_to_document(&event.id).expect("a token");
+    // A resume token begins with a type byte and the 8 hex digits of the event's second (MongoDB 6.0,
+    // `src/mongo/db/pipeline/resume_token.h`).
     let data = token.get_str("_data").expect("a token");
-    let long_before = format!("{}{:08x}{}", &data[..2], 1_000_000_000, &data[10..]).to_uppercase();
-    let token = RawDocumentBuf::try_from(&doc! { "_data": long_before }).expect("a token");
-    Position::from_bytes(token.into_bytes())
+    let long_ago = format!("{}{:08X}{}", &data[..2], 1_000_000_000, &data[10..]);
+    Position::from_bytes(serialize_to_vec(&doc! { "_data": long_ago }).expect("a token"))
 }
 
 /// mongod, installed if it is not there yet.
