@@ -59,7 +59,7 @@ describe("the console", () => {
 
     for (const [name, words] of [
       ["warehouse", "Another system already has this name."],
-      ["ab", "3 to 64 characters"],
+      ["ab", "at least 3 characters"],
     ]) {
       await page.getByLabel("System Name").fill(name);
       await page.getByRole("button", { name: "Submit" }).click();

@@ -57,6 +57,26 @@ describe("a list that is open", () => {
     await page.getByText("There is no such system. It may have been deleted.").waitFor();
   });
 
+  test("shows what the operator's permission codes allow, and follows a change of them", async () => {
+    const api = await signedIn(on.keymark);
+    await api.createSystem("Watched");
+    await on.keymark.manageOperator("add", "watcher", "--permissions=view", "--password-stdin");
+    const { page, signIn, row, assertClean } = await on.window();
+    await signIn("/", "watcher");
+    const create = page.getByRole("link", { name: "Create API key" });
+    await row("Watched").waitFor();
+    assert.equal(await create.count(), 0);
+
+    await on.keymark.manageOperator("set-permissions", "watcher", "view,create");
+    await create.waitFor();
+    await on.keymark.manageOperator("set-permissions", "watcher", "create");
+    await page.getByText("You need the permission code api_key_management:view.").waitFor();
+    assert.equal(await row("Watched").count(), 0);
+    await on.keymark.manageOperator("set-permissions", "watcher", "view");
+    await row("Watched").waitFor();
+    assertClean();
+  });
+
   test("asks to sign in again as soon as the session is ended elsewhere", async () => {
     const { page, signIn, assertClean } = await on.window();
     await signIn("/systems?search=a");

@@ -45,9 +45,9 @@ export async function openWindow(browser, keymark) {
     /** Violations of the Content-Security-Policy are among the console's errors. */
     assertClean: () => assert.deepEqual(complaints, []),
 
-    async signIn(address = "/") {
+    async signIn(address = "/", username = operator.username) {
       await page.goto(address);
-      await page.getByLabel("Username").fill(operator.username);
+      await page.getByLabel("Username").fill(username);
       await page.getByLabel("Password").fill(operator.password);
       await page.getByRole("button", { name: "Sign in" }).click();
       await page.getByText("Live", { exact: true }).waitFor();

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -21,27 +22,38 @@ export async function startKeymark() {
     graphql: new URL("/graphql", console).href,
     webSocket: new URL("/graphql", console).href.replace("http:", "ws:"),
 
+    /** Runs `keymark operator …` beside the server; the password of a new operator is the same for all. */
+    async manageOperator(...arguments_) {
+      const command = spawn(BINARY, ["operator", ...arguments_], {
+        env: { PATH: process.env.PATH, KEYMARK_DATA_DIR: dataDir },
+        stdio: ["pipe", "ignore", "inherit"],
+      });
+      command.stdin.end(`${PASSWORD}\n`);
+      const [code] = await once(command, "exit");
+      assert.equal(code, 0);
+    },
+
     /** Stops it, does something meanwhile, and starts it again at the same addresses. */
     async restart(meanwhile = async () => {}) {
-      await terminate(running.process);
+      await terminate(running.server);
       await meanwhile();
       running = await launch(dataDir, new URL(console).host, new URL(verification).host);
     },
 
     async stop() {
-      await terminate(running.process);
+      await terminate(running.server);
       await rm(dataDir, { recursive: true });
     },
   };
 }
 
 async function launch(dataDir, listen, verifyListen) {
-  const process = spawn(
+  const server = spawn(
     BINARY,
     ["--data-dir", dataDir, "--listen", listen, "--verify-listen", verifyListen],
     {
       env: {
-        PATH: globalThis.process.env.PATH,
+        PATH: process.env.PATH,
         KEYMARK_INITIAL_ADMIN_PASSWORD: PASSWORD,
         KEYMARK_LOG: "warn",
       },
@@ -49,20 +61,20 @@ async function launch(dataDir, listen, verifyListen) {
     },
   );
   const addresses = {};
-  for await (const line of createInterface({ input: process.stdout })) {
+  for await (const line of createInterface({ input: server.stdout })) {
     const [, name, address] = /^(Console|Verification)\s+(http\S+)$/.exec(line) ?? [];
     if (name !== undefined) addresses[name.toLowerCase()] = address;
     if (addresses.console && addresses.verification) {
-      process.stdout.resume();
-      return { process, ...addresses };
+      server.stdout.resume();
+      return { server, ...addresses };
     }
   }
   throw new Error(`${BINARY} stopped before it said its addresses`);
 }
 
-async function terminate(process) {
-  if (process.exitCode !== null || process.signalCode !== null) return;
-  const exited = once(process, "exit");
-  process.kill("SIGTERM");
+async function terminate(server) {
+  if (server.exitCode !== null || server.signalCode !== null) return;
+  const exited = once(server, "exit");
+  server.kill("SIGTERM");
   await exited;
 }
