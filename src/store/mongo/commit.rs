@@ -425,8 +425,11 @@ async fn end_abandoned(mut session: ClientSession, database: Database, limits: L
     }
 }
 
+/// What must be found, and what is then written.
+type Plan = (Vec<(RowId, Expected)>, Vec<Statement>);
+
 /// The batch as conditions and commands.
-fn plan(batch: &Batch) -> Result<(Vec<(RowId, Expected)>, Vec<Statement>)> {
+fn plan(batch: &Batch) -> Result<Plan> {
     let mut requires: Vec<_> = batch.requires.iter().map(|required| (required.row, required.expected)).collect();
     let mut statements: Vec<Statement> = Vec::new();
     for (expected, write) in &batch.writes {
