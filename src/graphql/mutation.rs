@@ -19,9 +19,9 @@ use crate::domain::refusal::Refusal;
 use crate::service::Service;
 use crate::service::sessions::OpenedSession;
 
-/// What can be done.
 pub struct Mutation;
 
+/// What can be done.
 #[Object(guard = "Permitted")]
 impl Mutation {
     /// Opens a session. Answers a token for `Authorization: Bearer`, and sets it as a cookie.

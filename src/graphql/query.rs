@@ -15,9 +15,9 @@ use crate::domain::permissions::VIEW;
 use crate::domain::{audit, cursors, systems};
 use crate::service::Service;
 
-/// What can be asked.
 pub struct Query;
 
+/// What can be asked.
 #[Object(guard = "Permitted")]
 impl Query {
     /// The signed-in operator; null when nobody is.

@@ -15,9 +15,9 @@ use crate::domain::refusal::Refusal;
 use crate::domain::{audit, cursors};
 use crate::service::Service;
 
-/// What can be followed.
 pub struct Subscription;
 
+/// What can be followed.
 #[GraphqlSubscription(guard = "Permitted")]
 impl Subscription {
     /// The signed-in operator: at once, and again whenever a permission code is given or taken.
