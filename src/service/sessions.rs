@@ -148,7 +148,7 @@ impl Service {
 
     /// Counts an attempt, or says how long to wait.
     async fn begin_attempt(&self, request: Request, username: &str) -> Result<Attempt, Error> {
-        let buckets = throttle::buckets(username, request.source_address);
+        let buckets = throttle::buckets(&self.keys.current().attempts, username, request.source_address);
         let now = self.environment.now();
         let taking = buckets.iter().map(|(bucket, quota)| self.store.take_token(bucket, *quota, now));
         let taken = futures::future::try_join_all(taking).await?;
