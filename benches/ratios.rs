@@ -154,7 +154,8 @@ async fn systems_mongodb() {
 
 /// Measures both sides in turns and prints the median of the ratios.
 async fn compare(name: &str, mut ours: impl AsyncFnMut() -> f64, mut theirs: impl AsyncFnMut() -> f64) {
-    (ours().await, theirs().await);
+    ours().await;
+    theirs().await;
     let mut rounds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         let (ours, theirs) = (ours().await, theirs().await);

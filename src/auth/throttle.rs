@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::domain::keys::hex;
 use crate::domain::operators::Username;
+use crate::domain::quota::Quota;
 use crate::domain::secrets::DerivedKey;
-use crate::store::Quota;
 
 /// One address, one account.
 const ACCOUNT_FROM_ADDRESS: Quota = Quota { burst: 10, every: Duration::from_secs(30) };

@@ -10,6 +10,7 @@ use crate::auth::tokens::Named;
 use crate::domain::audit::{AuditAction, AuditActor};
 use crate::domain::changes::{Batch, Row, RowId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
+use crate::domain::quota::Quota;
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::sessions::{Session, SessionSecret};
 
@@ -181,4 +182,4 @@ impl Service {
 }
 
 /// The tokens that an attempt has taken.
-struct Attempt(Vec<(String, crate::store::Quota)>);
+struct Attempt(Vec<(String, Quota)>);

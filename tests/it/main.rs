@@ -9,6 +9,7 @@ mod contract;
 mod embedded_store;
 mod hygiene;
 mod keys;
+mod layers;
 mod mongo_store;
 mod pages;
 mod processes;

@@ -8,10 +8,10 @@ use super::DateTime;
 use super::connection::PageInfo;
 use super::systems::int;
 use crate::domain::ids::TenantId;
+use crate::domain::pages::{Page, PageRequest};
 use crate::domain::{audit, cursors, refusal};
 use crate::graphql::asker::Call;
 use crate::service::Service;
-use crate::store::{Page, PageRequest};
 
 /// Who did what to what, when, from where, with what outcome. Entries are never changed or removed.
 #[derive(SimpleObject)]

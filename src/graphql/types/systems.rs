@@ -9,10 +9,10 @@ use super::{AuditEntry, DateTime};
 use crate::domain::audit::{AuditAction, SystemImage};
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::names::Search;
+use crate::domain::pages::{Page, PageRequest};
 use crate::domain::{audit, cursors, systems};
 use crate::graphql::asker::Call;
 use crate::service::Service;
-use crate::store::{Page, PageRequest};
 
 /// A registered client application of the tenant, with at most one current API key.
 #[derive(SimpleObject)]
