@@ -79,18 +79,19 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
     }
     let (mut names, mut usernames) = (HashSet::new(), HashSet::new());
     for (_, write) in &batch.writes {
-        match write {
+        let taken = match write {
             Write::Put(Row::System(system)) => {
-                if name_is_taken(txn, system)? || !names.insert(system.name.folded()) {
-                    return Ok(Err(Conflict::NameTaken));
-                }
+                let taken = name_is_taken(txn, system)? || !names.insert(system.name.folded());
+                taken.then_some(Conflict::NameTaken)
             }
             Write::Put(Row::Operator(operator)) => {
-                if username_is_taken(txn, operator)? || !usernames.insert(&operator.username) {
-                    return Ok(Err(Conflict::UsernameTaken));
-                }
+                let taken = username_is_taken(txn, operator)? || !usernames.insert(&operator.username);
+                taken.then_some(Conflict::UsernameTaken)
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(conflict) = taken {
+            return Ok(Err(conflict));
         }
     }
     Ok(Ok(()))
