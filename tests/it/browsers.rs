@@ -90,11 +90,11 @@ async fn a_stale_cookie_is_nobody() {
     let operator = app.operator(&["view"]).await;
     operator.sign_out().await;
     for token in [operator.token.as_str(), "x.y.z", ""] {
-        let browser = app.anonymous().with_cookie(token).from_own_page();
+        let browser = app.anonymous().with_cookie(token).on_own_page();
         let answer = browser.query("{ viewer { username } }", json!({})).await;
         assert_eq!((answer.status.as_u16(), answer.data("viewer")), (200, &json!(null)), "and may sign in again");
     }
-    let browser = app.anonymous().with_cookie(&operator.token).from_own_page();
+    let browser = app.anonymous().with_cookie(&operator.token).on_own_page();
     browser.sign_in(&operator.username, PASSWORD).await.data("signIn.token");
 }
 
@@ -102,11 +102,11 @@ async fn a_stale_cookie_is_nobody() {
 async fn the_cookie_is_kept_from_scripts_and_other_sites() {
     let app = app().await;
     app.add_operator("acme", "ada", &[]).await;
-    let answer = app.anonymous().from_own_page().sign_in("ada", PASSWORD).await;
+    let answer = app.anonymous().on_own_page().sign_in("ada", PASSWORD).await;
     let token = answer.data("signIn.token").as_str().unwrap();
     let cookie = answer.header("set-cookie").expect("a cookie").replace(token, "[token]");
     insta::assert_snapshot!(cookie, @"keymark-session=[token]; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict");
-    let browser = app.anonymous().with_cookie(token).from_own_page();
+    let browser = app.anonymous().with_cookie(token).on_own_page();
     let signed_out = browser.query("mutation { signOut { signedOut } }", json!({})).await;
     insta::assert_snapshot!(
         signed_out.header("set-cookie").expect("a cookie"),

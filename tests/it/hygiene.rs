@@ -81,8 +81,8 @@ async fn exercise(server: &Server) -> Traffic {
     let change =
         "mutation ($c: String!, $n: String!) { changePassword(currentPassword: $c, newPassword: $n) { token } }";
     let changed = ask(Some(&old_token), change, json!({ "c": PASSWORD, "n": NEW_PASSWORD })).await;
-    let token = text(&changed, "/data/changePassword/token");
-    let token = Some(token.as_str());
+    let new_token = text(&changed, "/data/changePassword/token");
+    let token = Some(new_token.as_str());
 
     let create = "mutation ($n: String!) { createSystem(name: $n) { system { id } } }";
     let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
@@ -130,7 +130,7 @@ async fn exercise(server: &Server) -> Traffic {
             get(format!("{}/{presented}", server.public)),
             get(format!("{}/graphql?query={presented}", server.public)).bearer_auth(presented),
             get(format!("{}/audit/export?format={presented}", server.public)).bearer_auth(&old_token),
-            get(format!("{}/audit/export?format=csv", server.public)).bearer_auth(token.unwrap()),
+            get(format!("{}/audit/export?format=csv", server.public)).bearer_auth(&new_token),
         ] {
             let request = request.header("x-keymark-verifier-token", VERIFIER_TOKEN);
             let response = request.send().await.expect("an answer");
@@ -141,7 +141,7 @@ async fn exercise(server: &Server) -> Traffic {
     let metrics = get(format!("{}/metrics", server.verification)).header("x-keymark-verifier-token", VERIFIER_TOKEN);
     let metrics = metrics.send().await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("keymark_verifications_total"), "{metrics}");
-    let mut tokens = vec![old_token, token.unwrap().to_owned()];
+    let mut tokens = vec![old_token, new_token.clone()];
     tokens.extend(tokens.clone().iter().map(|token| session_secret(token)));
     let traffic = Traffic { key, second_key, tokens, answers };
     assert_absent(&traffic.secrets(), "the metrics", metrics.as_bytes());

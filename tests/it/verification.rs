@@ -128,7 +128,7 @@ async fn while_the_store_is_down_nothing_is_called_valid_and_no_internals_are_to
     for answer in [
         operator.try_create_system("Payroll").await,
         app.anonymous().sign_in("ada", "whatever it is").await,
-        app.anonymous().with_cookie(&operator.token).from_own_page().get("/audit/export?format=csv").await,
+        app.anonymous().with_cookie(&operator.token).on_own_page().get("/audit/export?format=csv").await,
     ] {
         assert_eq!(answer.code(), Some("UNAVAILABLE"), "{}", answer.text);
         assert!(!answer.text.contains(CAUSE) && !answer.text.contains("10.1.2.3"), "{}", answer.text);

@@ -241,7 +241,6 @@ impl From<AuditFilter> for audit::AuditFilter {
     }
 }
 
-/// A page of audit entries, newest first.
 pub struct AuditEntryConnection(Arc<AuditPage>);
 
 /// What a page was asked for, and what it holds. Cursors are made of it only where they are selected.
@@ -259,12 +258,12 @@ impl AuditPage {
     }
 }
 
-/// An entry's place in the list.
 pub struct AuditEntryEdge {
     page: Arc<AuditPage>,
     index: usize,
 }
 
+/// An entry's place in the list.
 #[Object]
 impl AuditEntryEdge {
     /// Names the place: pass it as `after` or `before`.
@@ -278,6 +277,7 @@ impl AuditEntryEdge {
     }
 }
 
+/// A page of audit entries, newest first.
 #[Object]
 impl AuditEntryConnection {
     /// The entries of the page, each with its cursor.

@@ -106,7 +106,6 @@ impl From<SystemOrder> for systems::SystemOrder {
     }
 }
 
-/// A page of systems.
 pub struct SystemConnection(Arc<SystemPage>);
 
 /// What a page was asked for, and what it holds. Cursors are made of it only where they are selected.
@@ -125,12 +124,12 @@ impl SystemPage {
     }
 }
 
-/// A system's place in a list.
 pub struct SystemEdge {
     page: Arc<SystemPage>,
     index: usize,
 }
 
+/// A system's place in a list.
 #[Object]
 impl SystemEdge {
     /// Names the place: pass it as `after` or `before`, with the same order.
@@ -144,6 +143,7 @@ impl SystemEdge {
     }
 }
 
+/// A page of systems.
 #[Object]
 impl SystemConnection {
     /// The systems of the page, each with its cursor.

@@ -313,7 +313,7 @@ impl<'a> Caller<'a> {
     }
 
     /// A page of the console itself.
-    pub fn from_own_page(self) -> Self {
+    pub fn on_own_page(self) -> Self {
         self.with("origin", OWN_ORIGIN)
     }
 
