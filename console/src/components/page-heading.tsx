@@ -15,6 +15,9 @@ interface PageHeadingProps {
   focus?: boolean;
 }
 
+/** For when what had the focus cannot have it any more. */
+export const focusHeading = () => document.querySelector("h1")?.focus({ preventScroll: true });
+
 /** Where this page is and what it is called; it takes the focus when the console has come here. */
 export function PageHeading({ title, trail, focus = true }: PageHeadingProps) {
   const heading = useRef<HTMLHeadingElement>(null);

@@ -7,6 +7,7 @@ import {
   SystemDocument,
   type SystemPartsFragment,
 } from "../gql/graphql";
+import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { useFollowing } from "./use-following";
 import { useLiveQuery } from "./use-live-query";
@@ -37,6 +38,7 @@ interface LiveSystem {
  * sees what the answers to their own changes have brought.
  */
 export function useLiveSystem(id: string): LiveSystem {
+  const { created } = useSession();
   const mayView = useMay("view");
   const [entries, setEntries] = useState<readonly AuditEntryPartsFragment[]>([]);
   const ready = useFollowing({
@@ -58,6 +60,7 @@ export function useLiveSystem(id: string): LiveSystem {
 
   let system = data?.system;
   const asking = fetching || stale || !ready;
-  if (system === null && lastSeen.current === undefined && (asking || !mayView)) system = undefined;
+  if (system === null && lastSeen.current === undefined && asking) system = undefined;
+  if (!mayView && !created.has(id)) system = undefined;
   return { system, lastSeen: lastSeen.current, entries, error, ready, readAgain };
 }

@@ -8,6 +8,7 @@ import { PageHeading } from "../components/page-heading";
 import { CreateSystemDocument } from "../gql/graphql";
 import { Link, navigate } from "../router";
 import { SYSTEMS, systemAddress } from "../routes";
+import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { failureOf } from "../text/failures";
 import { NAMING_ADVICE } from "../text/naming-advice";
@@ -24,6 +25,7 @@ export function CreateSystemPage() {
 
 function CreateSystemForm() {
   const client = useClient();
+  const { created } = useSession();
   const [name, setName] = useState("");
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState<string>();
@@ -35,6 +37,7 @@ function CreateSystemForm() {
     setBusy(false);
     if (data) {
       const { system } = data.createSystem;
+      created.add(system.id);
       const said = (
         <>
           <Name>{system.name}</Name> was created.

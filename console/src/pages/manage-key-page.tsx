@@ -1,8 +1,9 @@
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { KeyActions } from "../components/key-actions";
 import { MissingPermission } from "../components/missing-permission";
 import { NewKeyDialog } from "../components/new-key-dialog";
 import { Notice } from "../components/notice";
+import { focusHeading } from "../components/page-heading";
 import { SystemFacts } from "../components/system-facts";
 import { SystemFrame } from "../components/system-frame";
 import type { NewKey } from "../graph/generate-key";
@@ -13,6 +14,10 @@ export function ManageKeyPage({ id }: { id: string }) {
   const [said, setSaid] = useState<string>();
   const mayGenerate = useMay("create");
   const mayRevoke = useMay("edit");
+  // The button that was pressed cannot be pressed again, and so could not take the focus back.
+  useEffect(() => {
+    if (said !== undefined) focusHeading();
+  }, [said]);
   return (
     <>
       <SystemFrame id={id} title="Manage API Key" below notice={<Notice>{said}</Notice>}>

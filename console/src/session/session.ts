@@ -15,6 +15,8 @@ export interface Session {
   liveness: Observed<Liveness>;
   /** Up to where the cached lists of systems are right. */
   systemsPosition: Position;
+  /** Systems that this operator has created here: they may be seen without the code to see all. */
+  created: Set<string>;
   /** The pages of lists that were scrolled to, by the cursor before them: they are there when one comes back. */
   openedPages: Set<string>;
   /** How often everything had to be read again. */
@@ -57,6 +59,7 @@ export function openSession(): Session {
     client,
     liveness,
     systemsPosition: {},
+    created: new Set(),
     openedPages: new Set(),
     readings,
     readAgain: () => readings.update((count) => count + 1),
