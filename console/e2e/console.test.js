@@ -37,7 +37,9 @@ describe("the console", () => {
     assert.equal(await generate.isDisabled(), true);
     await page.getByRole("button", { name: "Revoke API Key" }).click();
     await page.getByRole("button", { name: "Confirm" }).click();
-    await page.getByText("The API key was revoked.").waitFor();
+    await page
+      .getByText(/The API key was revoked. Refused everywhere after .*on \d+ instance/)
+      .waitFor();
     await page.getByText("Not generated").waitFor();
     assert.equal(await verdictOn(on.keymark, apiKey), "REVOKED");
 
@@ -94,8 +96,7 @@ describe("the console", () => {
     const { page, signIn, row } = await on.window();
     await signIn("/systems?search=Many");
     await row("Many 149").waitFor();
-    assert.equal(await row("Many 150").count(), 0);
-    await page.getByRole("button", { name: "More systems" }).click();
+    await row("Many 149").scrollIntoViewIfNeeded();
     await row("Many 154").waitFor();
 
     await api.createSystem("Many 149b");
@@ -106,7 +107,7 @@ describe("the console", () => {
   });
 
   test("asks to sign in first, refuses a wrong password, and ends the session with Sign out", async () => {
-    const { page, signIn, assertClean } = await on.window();
+    const { page, signIn, choose, assertClean } = await on.window();
     await page.goto("/systems?search=x");
     await page.getByRole("heading", { name: "Sign in to Keymark" }).waitFor();
     await page.getByLabel("Username").fill("admin");
@@ -117,7 +118,7 @@ describe("the console", () => {
     await signIn("/systems?search=x");
     assert.equal(new URL(page.url()).search, "?search=x");
     assert.equal(await page.evaluate(() => document.cookie), "");
-    await page.getByRole("button", { name: "Sign out" }).click();
+    await choose("Sign out");
     await page.getByRole("heading", { name: "Sign in to Keymark" }).waitFor();
     await page.goto("/systems");
     await page.getByRole("heading", { name: "Sign in to Keymark" }).waitFor();

@@ -54,7 +54,7 @@ describe("a list that is open", () => {
     await signIn(`/systems/${id}`);
     await page.getByText("Short-lived").waitFor();
     await api.deleteSystem(id);
-    await page.getByText("There is no such system. It may have been deleted.").waitFor();
+    await page.getByText("Short-lived was deleted by somebody else.").waitFor();
   });
 
   test("shows what the operator's permission codes allow, and follows a change of them", async () => {
@@ -82,6 +82,7 @@ describe("a list that is open", () => {
     await signIn("/systems?search=a");
     const other = await page.context().newPage();
     await other.goto("/");
+    await other.getByRole("button", { name: "Signed in as" }).click();
     await other.getByRole("button", { name: "Sign out" }).click();
     await page.getByText("Your session has ended. Sign in again to go on.").waitFor();
     await signIn(page.url());

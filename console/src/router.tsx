@@ -5,51 +5,111 @@ import { useEffect, useState } from "preact/hooks";
 export interface Place {
   path: string;
   search: URLSearchParams;
-  notice: string | undefined;
+  notice: ComponentChildren;
 }
 
 interface Options {
   /** In place of the current entry of the history. */
   replace?: boolean;
-  notice?: string;
+  /** Said once, by the page that is gone to; a reload does not repeat it. */
+  notice?: ComponentChildren;
 }
 
 const MOVED = "keymark-moved";
 
+/** Asked before a page is left; false keeps it. */
+type Guard = () => boolean;
+
+let guard: Guard | undefined;
+let notice: ComponentChildren;
+let navigations = 0;
+let returning = false;
+let index = indexOf(history.state);
+const scrolledTo = new Map<number, number>();
+
+history.scrollRestoration = "manual";
+
+function indexOf(state: unknown): number {
+  if (typeof state !== "object" || state === null || !("index" in state)) return 0;
+  return typeof state.index === "number" ? state.index : 0;
+}
+
 const place = (): Place => ({
   path: location.pathname,
   search: new URLSearchParams(location.search),
-  notice: typeof history.state?.notice === "string" ? history.state.notice : undefined,
+  notice,
 });
 
-export function navigate(address: string, { replace = false, notice }: Options = {}): void {
-  const state = notice === undefined ? null : { notice };
-  if (replace) history.replaceState(state, "", address);
+/** Whether the console has moved since it was loaded: the focus then follows to the page's heading. */
+export const hasNavigated = (): boolean => navigations > 0;
+
+export function navigate(address: string, options: Options = {}): void {
+  const { replace = false } = options;
+  const elsewhere = new URL(address, location.href).pathname !== location.pathname;
+  if (elsewhere && guard?.() === false) return;
+  if (elsewhere) {
+    notice = options.notice;
+    navigations += 1;
+  }
+  if (replace) history.replaceState({ index }, "", address);
   else {
-    history.pushState(state, "", address);
-    scrollTo(0, 0);
+    scrolledTo.set(index, scrollY);
+    index += 1;
+    history.pushState({ index }, "", address);
   }
   dispatchEvent(new Event(MOVED));
+  if (elsewhere) scrollTo(0, 0);
 }
+
+addEventListener("popstate", ({ state }) => {
+  const to = indexOf(state);
+  if (returning) {
+    returning = false;
+    return;
+  }
+  if (guard?.() === false) {
+    returning = true;
+    history.go(index - to);
+    return;
+  }
+  scrolledTo.set(index, scrollY);
+  index = to;
+  notice = undefined;
+  navigations += 1;
+  dispatchEvent(new Event(MOVED));
+  // By then the page is rendered out of the cache, as tall as it was.
+  requestAnimationFrame(() => requestAnimationFrame(() => scrollTo(0, scrolledTo.get(to) ?? 0)));
+});
 
 export function usePlace(): Place {
   const [current, setCurrent] = useState(place);
   useEffect(() => {
     const follow = () => setCurrent(place());
     follow();
-    addEventListener("popstate", follow);
     addEventListener(MOVED, follow);
-    return () => {
-      removeEventListener("popstate", follow);
-      removeEventListener(MOVED, follow);
-    };
+    return () => removeEventListener(MOVED, follow);
   }, []);
   return current;
+}
+
+/** While the component is there, leaving the page in any way asks first. */
+export function useLeaveGuard(question: string): void {
+  useEffect(() => {
+    const mayLeave = () => confirm(question);
+    const beforeUnload = (event: BeforeUnloadEvent) => event.preventDefault();
+    guard = mayLeave;
+    addEventListener("beforeunload", beforeUnload);
+    return () => {
+      if (guard === mayLeave) guard = undefined;
+      removeEventListener("beforeunload", beforeUnload);
+    };
+  }, [question]);
 }
 
 interface LinkProps {
   to: string;
   class?: string;
+  "aria-current"?: "page" | undefined;
   children: ComponentChildren;
 }
 

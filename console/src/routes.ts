@@ -1,8 +1,12 @@
+import { type AuditChoice, auditParameters } from "./text/audit-filter";
+
 export type Route =
   | { page: "systems" }
   | { page: "create-system" }
   | { page: "system"; id: string }
+  | { page: "edit-system"; id: string }
   | { page: "manage-key"; id: string }
+  | { page: "audit" }
   | { page: "sign-in" }
   | { page: "not-found" };
 
@@ -11,10 +15,12 @@ export function routeOf(path: string): Route {
   if (rest.length > 0) return { page: "not-found" };
   if (first === undefined) return { page: "systems" };
   if (first === "sign-in" && second === undefined) return { page: "sign-in" };
+  if (first === "audit" && second === undefined) return { page: "audit" };
   if (first !== "systems") return { page: "not-found" };
   if (second === undefined) return { page: "systems" };
   const id = decode(second);
   if (id === undefined) return { page: "not-found" };
+  if (third === "edit") return { page: "edit-system", id };
   if (third === "key") return { page: "manage-key", id };
   if (third !== undefined) return { page: "not-found" };
   return id === "new" ? { page: "create-system" } : { page: "system", id };
@@ -30,12 +36,19 @@ function decode(part: string): string | undefined {
 
 export const SYSTEMS = "/systems";
 export const NEW_SYSTEM = "/systems/new";
+export const AUDIT = "/audit";
 export const SIGN_IN = "/sign-in";
 export const systemAddress = (id: string) => `/systems/${encodeURIComponent(id)}`;
+export const editAddress = (id: string) => `${systemAddress(id)}/edit`;
 export const keyAddress = (id: string) => `${systemAddress(id)}/key`;
 
 export const listAddress = (search: string) =>
   search === "" ? SYSTEMS : `${SYSTEMS}?${new URLSearchParams({ search })}`;
+
+export function auditAddress(choice: AuditChoice): string {
+  const parameters = auditParameters(choice);
+  return parameters.size === 0 ? AUDIT : `${AUDIT}?${parameters}`;
+}
 
 /** Where to sign in so that the page at `address` follows. */
 export const signInAddress = (address: string) =>
@@ -46,5 +59,5 @@ export const signInAddress = (address: string) =>
 /** What follows after signing in: an address of this console, whoever made the link. */
 export function addressAfterSignIn(search: URLSearchParams): string {
   const next = search.get("next") ?? "";
-  return next === SYSTEMS || /^\/systems[/?]/.test(next) ? next : SYSTEMS;
+  return /^\/(systems|audit)($|[/?])/.test(next) ? next : SYSTEMS;
 }

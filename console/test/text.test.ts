@@ -52,11 +52,28 @@ test("waiting doubles up to half a minute and never goes without a part by chanc
   expect(backOff(2, () => 0)).toBe(1000);
 });
 
+const enforced = {
+  state: "ENFORCED",
+  elapsedMs: 17.4,
+  instances: 3,
+  enforcedNoLaterThan: null,
+} as const;
+
+test("a revocation says how soon it was enforced, and on how many instances", () => {
+  expect(enforcementText("Refused", enforced, "en")).toBe(
+    "Refused everywhere after 17 ms, on 3 instances.",
+  );
+  expect(enforcementText("Refused", { ...enforced, elapsedMs: 0.42, instances: 1 }, "en")).toBe(
+    "Refused everywhere after less than 1 ms, on 1 instance.",
+  );
+});
+
 test("a pending revocation says until when", () => {
-  const pending = { state: "PENDING", enforcedNoLaterThan: "2026-03-01T12:00:00.000Z" } as const;
-  expect(enforcementText(pending, "en")).toMatch(/until \d+:00:00/);
-  expect(enforcementText({ state: "ENFORCED", enforcedNoLaterThan: null })).toBe(
-    "No instance accepts the key any more.",
+  const pending = { ...enforced, state: "PENDING" } as const;
+  const until = { ...pending, enforcedNoLaterThan: "2026-03-01T12:00:00.000Z" };
+  expect(enforcementText("Refused", until, "en")).toMatch(/still accept the key until \d+:00:00/);
+  expect(enforcementText("Accepted", pending, "en")).toBe(
+    "Some instances may not yet accept the key for a while.",
   );
 });
 

@@ -49,8 +49,14 @@ export async function openWindow(browser, keymark) {
       await page.goto(address);
       await page.getByLabel("Username").fill(username);
       await page.getByLabel("Password").fill(operator.password);
-      await page.getByRole("button", { name: "Sign in" }).click();
+      await page.getByRole("button", { name: "Sign in", exact: true }).click();
       await page.getByText("Live", { exact: true }).waitFor();
+    },
+
+    /** What the menu of the signed-in operator offers. */
+    async choose(name) {
+      await page.getByRole("button", { name: "Signed in as" }).click();
+      await page.getByRole("button", { name, exact: true }).click();
     },
 
     row: (name) => page.getByRole("row").filter({ has: page.getByRole("rowheader", { name }) }),

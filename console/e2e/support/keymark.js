@@ -5,16 +5,48 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { startMongod } from "./mongod.js";
 
 const BINARY = resolve(process.env.KEYMARK_BIN ?? "../target/debug/keymark");
 const PASSWORD = "correct horse battery staple";
+const ANY_PORT = "127.0.0.1:0";
 
 export const operator = { username: "admin", password: PASSWORD };
 
-/** A server of its own for a test: fresh data, free ports, gone afterwards. */
+/** A server of its own for a test, on the embedded store: fresh data, free ports, gone afterwards. */
 export async function startKeymark() {
   const dataDir = await mkdtemp(join(tmpdir(), "keymark-e2e-"));
-  let running = await launch(dataDir, "127.0.0.1:0", "127.0.0.1:0");
+  const instance = await startInstance({ KEYMARK_DATA_DIR: dataDir });
+  return {
+    ...instance,
+    async stop() {
+      await instance.stop();
+      await rm(dataDir, { recursive: true });
+    },
+  };
+}
+
+/** Two instances on one MongoDB: the first, which has the second as its `other`. */
+export async function startCluster() {
+  const mongod = await startMongod();
+  const settings = {
+    KEYMARK_MONGODB_URI: mongod.uri,
+    KEYMARK_SECRET: "a secret of the browser tests alone, of 32 bytes and more",
+  };
+  const instance = await startInstance(settings);
+  const other = await startInstance(settings);
+  return {
+    ...instance,
+    other,
+    async stop() {
+      await Promise.all([instance.stop(), other.stop()]);
+      await mongod.stop();
+    },
+  };
+}
+
+async function startInstance(settings) {
+  let running = await launch(settings, ANY_PORT, ANY_PORT);
   const { console, verification } = running;
   return {
     console,
@@ -25,7 +57,7 @@ export async function startKeymark() {
     /** Runs `keymark operator …` beside the server; the password of a new operator is the same for all. */
     async manageOperator(...arguments_) {
       const command = spawn(BINARY, ["operator", ...arguments_], {
-        env: { PATH: process.env.PATH, KEYMARK_DATA_DIR: dataDir },
+        env: { PATH: process.env.PATH, ...settings },
         stdio: ["pipe", "ignore", "inherit"],
       });
       command.stdin.end(`${PASSWORD}\n`);
@@ -37,29 +69,23 @@ export async function startKeymark() {
     async restart(meanwhile = async () => {}) {
       await terminate(running.server);
       await meanwhile();
-      running = await launch(dataDir, new URL(console).host, new URL(verification).host);
+      running = await launch(settings, new URL(console).host, new URL(verification).host);
     },
 
-    async stop() {
-      await terminate(running.server);
-      await rm(dataDir, { recursive: true });
-    },
+    stop: () => terminate(running.server),
   };
 }
 
-async function launch(dataDir, listen, verifyListen) {
-  const server = spawn(
-    BINARY,
-    ["--data-dir", dataDir, "--listen", listen, "--verify-listen", verifyListen],
-    {
-      env: {
-        PATH: process.env.PATH,
-        KEYMARK_INITIAL_ADMIN_PASSWORD: PASSWORD,
-        KEYMARK_LOG: "warn",
-      },
-      stdio: ["ignore", "pipe", "inherit"],
+async function launch(settings, listen, verifyListen) {
+  const server = spawn(BINARY, ["--listen", listen, "--verify-listen", verifyListen], {
+    env: {
+      PATH: process.env.PATH,
+      KEYMARK_INITIAL_ADMIN_PASSWORD: PASSWORD,
+      KEYMARK_LOG: "warn",
+      ...settings,
     },
-  );
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const addresses = {};
   for await (const line of createInterface({ input: server.stdout })) {
     const [, name, address] = /^(Console|Verification)\s+(http\S+)$/.exec(line) ?? [];

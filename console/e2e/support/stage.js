@@ -3,11 +3,11 @@ import { openBrowser, openWindow } from "./browser.js";
 import { startKeymark } from "./keymark.js";
 
 /** A server and a browser for the tests of a file; windows close with the test that opened them. */
-export function stage() {
+export function stage(start = startKeymark) {
   const set = {};
   const windows = [];
   before(async () => {
-    set.keymark = await startKeymark();
+    set.keymark = await start();
     set.browser = await openBrowser();
   });
   after(async () => {
@@ -21,8 +21,9 @@ export function stage() {
     get keymark() {
       return set.keymark;
     },
-    async window() {
-      const window = await openWindow(set.browser, set.keymark);
+    /** A window at the server, or at another instance of it. */
+    async window(at = set.keymark) {
+      const window = await openWindow(set.browser, at);
       windows.push(window);
       return window;
     },

@@ -6,22 +6,24 @@ import { Dialog } from "./dialog";
 
 interface ConfirmDialogProps {
   title: string;
+  /** How the button looks: like any other, or like one that destroys. */
+  tone?: "primary" | "danger";
   children: ComponentChildren;
   /** Does it; what it settles with is said in the dialog. */
   onConfirm: () => Promise<CombinedError | undefined>;
   onCancel: () => void;
 }
 
-export function ConfirmDialog({ title, children, onConfirm, onCancel }: ConfirmDialogProps) {
+export function ConfirmDialog(props: ConfirmDialogProps) {
+  const { title, tone = "danger", children, onConfirm, onCancel } = props;
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState<string>();
   const confirm = async () => {
     setBusy(true);
     setFailed(undefined);
     const error = await onConfirm();
-    if (error === undefined) return;
     setBusy(false);
-    setFailed(failureOf(error).words);
+    if (error !== undefined) setFailed(failureOf(error).words);
   };
   return (
     <Dialog title={title} onEscape={busy ? undefined : onCancel}>
@@ -35,7 +37,7 @@ export function ConfirmDialog({ title, children, onConfirm, onCancel }: ConfirmD
         <button type="button" onClick={onCancel} disabled={busy}>
           Cancel
         </button>
-        <button type="button" class="danger" onClick={confirm} disabled={busy}>
+        <button type="button" class={tone} onClick={confirm} disabled={busy} aria-busy={busy}>
           Confirm
         </button>
       </div>

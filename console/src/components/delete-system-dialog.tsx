@@ -5,6 +5,7 @@ import {
   type SystemPartsFragment,
 } from "../gql/graphql";
 import { ConfirmDialog } from "./confirm-dialog";
+import { Name } from "./name";
 
 interface DeleteSystemDialogProps {
   system: SystemPartsFragment;
@@ -22,8 +23,10 @@ export function DeleteSystemDialog({ system, onDeleted, onCancel }: DeleteSystem
   return (
     <ConfirmDialog title="Delete System" onConfirm={confirm} onCancel={onCancel}>
       <p>
-        <strong>{system.name}</strong> and its API key will be removed. This cannot be undone. Make
-        sure that nothing uses the key.
+        <strong>
+          <Name>{system.name}</Name>
+        </strong>{" "}
+        and its API key will be removed. This cannot be undone. Make sure that nothing uses the key.
       </p>
     </ConfirmDialog>
   );

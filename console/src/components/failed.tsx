@@ -3,18 +3,17 @@ import { failureOf } from "../text/failures";
 
 interface FailedProps {
   error: CombinedError;
-  onRetry?: () => void;
+  onRetry: () => void;
 }
 
+/** Why it is not there, and a way on. */
 export function Failed({ error, onRetry }: FailedProps) {
   return (
     <div class="failed" role="alert">
       <p>{failureOf(error).words}</p>
-      {onRetry && (
-        <button type="button" onClick={onRetry}>
-          Try again
-        </button>
-      )}
+      <button type="button" onClick={onRetry}>
+        Try again
+      </button>
     </div>
   );
 }

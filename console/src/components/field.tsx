@@ -1,33 +1,44 @@
 import type { TargetedInputEvent } from "preact";
-import { useId } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 
 interface FieldProps {
   label: string;
   value: string;
   onInput: (value: string) => void;
-  type?: "password";
+  type?: "text" | "password";
   autoComplete: string;
   hint?: string;
   error?: string | undefined;
+  /** Takes the focus when it appears, and again when it is wrong. */
   autoFocus?: boolean;
 }
 
 /** A labelled input that says at itself what is wrong with it. */
-export function Field({ label, type, onInput, hint, error, ...rest }: FieldProps) {
+export function Field(props: FieldProps) {
+  const { label, type = "text", value, onInput, autoComplete, hint, error, autoFocus } = props;
   const id = useId();
+  const input = useRef<HTMLInputElement>(null);
   const about = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
-  const input = {
+  useEffect(() => {
+    if (autoFocus) input.current?.focus();
+  }, [autoFocus]);
+  useEffect(() => {
+    if (error !== undefined) input.current?.focus();
+  }, [error]);
+  const given = {
+    ref: input,
     id,
+    value,
+    onInput: (event: TargetedInputEvent<HTMLInputElement>) => onInput(event.currentTarget.value),
+    required: true,
+    autoComplete,
     "aria-invalid": error !== undefined,
     "aria-describedby": about === "" ? undefined : about,
-    required: true,
-    onInput: (event: TargetedInputEvent<HTMLInputElement>) => onInput(event.currentTarget.value),
-    ...rest,
   };
   return (
     <div class="field">
       <label for={id}>{label}</label>
-      {type === "password" ? <input type="password" {...input} /> : <input {...input} />}
+      {type === "password" ? <input type="password" {...given} /> : <input dir="auto" {...given} />}
       {error && (
         <p id={`${id}-error`} class="error" role="alert">
           {error}

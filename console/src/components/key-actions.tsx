@@ -1,16 +1,16 @@
 import { useClient } from "@urql/preact";
 import { useId, useState } from "preact/hooks";
-import { GenerateKeyDocument, type SystemPartsFragment } from "../gql/graphql";
+import type { SystemPartsFragment } from "../gql/graphql";
+import { generateKey, type NewKey } from "../graph/generate-key";
 import { useMay } from "../session/viewer-context";
 import { enforcementText } from "../text/enforcement";
 import { failureOf } from "../text/failures";
-import type { NewKey } from "./new-key-dialog";
 import { RevokeKeyDialog } from "./revoke-key-dialog";
 
 interface KeyActionsProps {
   system: SystemPartsFragment;
   onGenerated: (newKey: NewKey) => void;
-  onRevoked: (notice: string) => void;
+  onRevoked: (words: string) => void;
 }
 
 /** Generating and revoking, each with the reason why it cannot be done now. */
@@ -27,18 +27,16 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
   const generate = async () => {
     setBusy(true);
     setFailed(undefined);
-    const { data, error } = await client.mutation(GenerateKeyDocument, { systemId: system.id });
+    const generated = await generateKey(client, system.id);
     setBusy(false);
-    if (data) {
-      const { apiKey, system: generated } = data.generateKey;
-      onGenerated({ apiKey, mark: generated.keyMark });
-    } else if (error !== undefined) setFailed(failureOf(error).words);
+    if ("newKey" in generated) onGenerated(generated.newKey);
+    else setFailed(failureOf(generated.error).words);
   };
 
   return (
     <>
       {failed && (
-        <p class="error" role="alert">
+        <p class="failed" role="alert">
           {failed}
         </p>
       )}
@@ -78,13 +76,13 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
           </p>
         </div>
       )}
-      {revoking && (
+      {mayRevoke && revoking && (
         <RevokeKeyDialog
           system={revoking}
           onCancel={() => setRevoking(undefined)}
           onRevoked={(enforcement) => {
             setRevoking(undefined);
-            onRevoked(`The API key was revoked. ${enforcementText(enforcement)}`);
+            onRevoked(`The API key was revoked. ${enforcementText("Refused", enforcement)}`);
           }}
         />
       )}

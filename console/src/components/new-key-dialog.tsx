@@ -1,28 +1,28 @@
 import { useId, useRef, useState } from "preact/hooks";
+import type { NewKey } from "../graph/generate-key";
+import { useLeaveGuard } from "../router";
+import { enforcementText } from "../text/enforcement";
 import { Dialog } from "./dialog";
 import { KeyMark } from "./key-mark";
-
-export interface NewKey {
-  apiKey: string;
-  mark: string | null;
-}
 
 interface NewKeyDialogProps {
   newKey: NewKey;
   onClose: () => void;
 }
 
-/** Shows a key in full, once. Only Close ends it until the key was copied. */
+/** Shows a key in full, once. Only Close ends it until the key was copied, and leaving the page asks first. */
 export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
   const id = useId();
   const field = useRef<HTMLTextAreaElement>(null);
   const [copied, setCopied] = useState<"no" | "yes" | "by hand">("no");
+  useLeaveGuard("The API key is shown only this once. Leave without it?");
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(newKey.apiKey);
       setCopied("yes");
     } catch {
       // No clipboard outside of a secure context, or without the browser's consent.
+      field.current?.focus();
       field.current?.select();
       setCopied("by hand");
     }
@@ -41,22 +41,26 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
         readOnly
         spellcheck={false}
         autoComplete="off"
+        dir="ltr"
         value={newKey.apiKey}
+        onCopy={() => setCopied("yes")}
       />
       <p>
         API Key Mark: <KeyMark mark={newKey.mark} />
+        <br />
+        <span class="quiet">{enforcementText("Accepted", newKey.enforcement)}</span>
       </p>
-      <p role="status" class="quiet">
+      <p role="status" class="copied">
         {copied === "yes" && "The key was copied."}
         {copied === "by hand" &&
-          "The browser does not allow copying. The key is selected: press Ctrl+C."}
+          "The browser does not allow copying. The key is selected: press Ctrl+C, or ⌘C."}
       </p>
       <div class="actions">
-        <button type="button" class="primary" onClick={copy}>
-          {copied === "yes" ? "Copied" : "Copy"}
-        </button>
         <button type="button" onClick={onClose}>
           Close
+        </button>
+        <button type="button" class="primary" onClick={copy}>
+          {copied === "yes" ? "Copied" : "Copy"}
         </button>
       </div>
     </Dialog>

@@ -1,8 +1,10 @@
+import type { ComponentChildren } from "preact";
+
 /** What has just been done. */
-export function Notice({ text }: { text: string | undefined }) {
+export function Notice({ children }: { children: ComponentChildren }) {
   return (
-    <div role="status" class={text === undefined ? undefined : "notice"}>
-      {text}
+    <div role="status" class={children ? "notice" : undefined}>
+      {children}
     </div>
   );
 }

@@ -1,5 +1,5 @@
-import { useEffect } from "preact/hooks";
-import { Link } from "../router";
+import { useEffect, useRef } from "preact/hooks";
+import { hasNavigated, Link } from "../router";
 import { SYSTEMS } from "../routes";
 
 interface Crumb {
@@ -9,21 +9,31 @@ interface Crumb {
 
 interface PageHeadingProps {
   title: string;
-  /** The pages between API Key Management and this one. */
+  /** The pages between API Key Management and this one; absent on API Key Management itself. */
   trail?: readonly Crumb[];
+  /** False where a field takes the focus instead. */
+  focus?: boolean;
 }
 
-export function PageHeading({ title, trail }: PageHeadingProps) {
+/** For when what had the focus cannot have it any more. */
+export const focusHeading = () => document.querySelector("h1")?.focus({ preventScroll: true });
+
+/** Where this page is and what it is called; it takes the focus when the console has come here. */
+export function PageHeading({ title, trail, focus = true }: PageHeadingProps) {
+  const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
     document.title = `${title} – Keymark`;
   }, [title]);
+  useEffect(() => {
+    if (focus && hasNavigated()) heading.current?.focus({ preventScroll: true });
+  }, [focus]);
   return (
-    <>
+    <div class="page-heading">
       <nav aria-label="Breadcrumb">
         <ol class="breadcrumb">
           <li>Administration</li>
           {trail === undefined ? (
-            <li aria-current="page">API Key Management</li>
+            <li aria-current="page">{title}</li>
           ) : (
             <>
               <li>
@@ -39,7 +49,9 @@ export function PageHeading({ title, trail }: PageHeadingProps) {
           )}
         </ol>
       </nav>
-      <h1>{title}</h1>
-    </>
+      <h1 ref={heading} tabIndex={-1}>
+        {title}
+      </h1>
+    </div>
   );
 }

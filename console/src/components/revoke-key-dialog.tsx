@@ -6,6 +6,7 @@ import {
 } from "../gql/graphql";
 import { ConfirmDialog } from "./confirm-dialog";
 import { KeyMark } from "./key-mark";
+import { Name } from "./name";
 
 interface RevokeKeyDialogProps {
   system: SystemPartsFragment;
@@ -23,8 +24,11 @@ export function RevokeKeyDialog({ system, onRevoked, onCancel }: RevokeKeyDialog
   return (
     <ConfirmDialog title="Revoke API Key" onConfirm={confirm} onCancel={onCancel}>
       <p>
-        The current key <KeyMark mark={system.keyMark} /> of <strong>{system.name}</strong> will no
-        longer be usable.
+        The current key <KeyMark mark={system.keyMark} /> of{" "}
+        <strong>
+          <Name>{system.name}</Name>
+        </strong>{" "}
+        will no longer be usable.
       </p>
     </ConfirmDialog>
   );

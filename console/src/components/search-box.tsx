@@ -1,20 +1,45 @@
+import { useEffect, useRef } from "preact/hooks";
+
 interface SearchBoxProps {
   value: string;
   onInput: (value: string) => void;
 }
 
+/** Filters while typing. The key / leads to it from anywhere on the page. */
 export function SearchBox({ value, onInput }: SearchBoxProps) {
+  const input = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    const onKeyDown = (event: KeyboardEvent) => {
+      const withModifier = event.ctrlKey || event.metaKey || event.altKey;
+      if (event.key !== "/" || withModifier || isBusy(event.target)) return;
+      event.preventDefault();
+      input.current?.focus();
+      input.current?.select();
+    };
+    addEventListener("keydown", onKeyDown);
+    return () => removeEventListener("keydown", onKeyDown);
+  }, []);
   return (
-    <search>
+    <search class="search-box">
       <input
+        ref={input}
         type="search"
         aria-label="Search systems"
+        aria-keyshortcuts="/"
         placeholder="Search systems"
         value={value}
         onInput={(event) => onInput(event.currentTarget.value)}
         autoComplete="off"
         spellcheck={false}
+        dir="auto"
       />
+      <span class="key" aria-hidden="true">
+        /
+      </span>
     </search>
   );
 }
+
+/** Whether keys are meant for a field or a dialog. */
+const isBusy = (target: EventTarget | null): boolean =>
+  target instanceof Element && target.closest("input, textarea, select, dialog") !== null;

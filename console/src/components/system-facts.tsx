@@ -1,20 +1,31 @@
 import type { SystemPartsFragment } from "../gql/graphql";
 import { KeyMark } from "./key-mark";
+import { Name } from "./name";
 import { TimeAgo } from "./time-ago";
+import { useFlash } from "./use-flash";
 
 export function SystemFacts({ system }: { system: SystemPartsFragment }) {
+  const changed = useFlash(system.revision);
   return (
-    <dl class="facts">
-      <dt>System Name</dt>
-      <dd>{system.name}</dd>
-      <dt>API Key Mark</dt>
-      <dd>
-        <KeyMark mark={system.keyMark} />
-      </dd>
-      <dt>Last Updated</dt>
-      <dd>
-        <TimeAgo time={system.updatedAt} />
-      </dd>
+    <dl class={changed ? "facts changed" : "facts"}>
+      <div>
+        <dt>System Name</dt>
+        <dd>
+          <Name>{system.name}</Name>
+        </dd>
+      </div>
+      <div>
+        <dt>API Key Mark</dt>
+        <dd>
+          <KeyMark mark={system.keyMark} />
+        </dd>
+      </div>
+      <div>
+        <dt>Last Updated</dt>
+        <dd>
+          <TimeAgo time={system.updatedAt} />
+        </dd>
+      </div>
     </dl>
   );
 }

@@ -2,12 +2,26 @@ import type { SystemPartsFragment } from "../gql/graphql";
 import { Link } from "../router";
 import { systemAddress } from "../routes";
 import { KeyMark } from "./key-mark";
+import { memo } from "./memo";
+import { Name } from "./name";
 import { TimeAgo } from "./time-ago";
+import { useFlash } from "./use-flash";
 
-export function SystemRow({ system }: { system: SystemPartsFragment }) {
+interface SystemRowProps {
+  system: SystemPartsFragment;
+  /** It has come while the list was looked at. */
+  fresh: boolean;
+  /** It is deleted, and stays only until nobody points at the list. */
+  deleted: boolean;
+}
+
+export const SystemRow = memo(({ system, fresh, deleted }: SystemRowProps) => {
+  const changed = useFlash(system.revision, fresh);
   return (
-    <tr>
-      <th scope="row">{system.name}</th>
+    <tr class={deleted ? "deleted" : changed ? "changed" : undefined}>
+      <th scope="row">
+        <Name>{system.name}</Name>
+      </th>
       <td>
         <KeyMark mark={system.keyMark} />
       </td>
@@ -15,10 +29,14 @@ export function SystemRow({ system }: { system: SystemPartsFragment }) {
         <TimeAgo time={system.updatedAt} />
       </td>
       <td>
-        <Link to={systemAddress(system.id)}>
-          View<span class="for-readers"> {system.name}</span>
-        </Link>
+        {deleted ? (
+          <span class="quiet">Deleted</span>
+        ) : (
+          <Link to={systemAddress(system.id)} class="view">
+            View<span class="for-readers"> {system.name}</span>
+          </Link>
+        )}
       </td>
     </tr>
   );
-}
+});

@@ -1,49 +1,29 @@
-import { useClient } from "@urql/preact";
-import { useState } from "preact/hooks";
-import { SignOutDocument } from "../gql/graphql";
-import { Link, navigate } from "../router";
-import { SIGN_IN, SYSTEMS } from "../routes";
-import { useSession } from "../session/session-context";
-import { useViewer } from "../session/viewer-context";
-import { failureOf } from "../text/failures";
+import { Link } from "../router";
+import { AUDIT, routeOf, SYSTEMS } from "../routes";
+import { useMay } from "../session/viewer-context";
 import { LiveDot } from "./live-dot";
+import { OperatorMenu } from "./operator-menu";
 
-export function TopBar() {
-  const { username, tenantId } = useViewer();
+export function TopBar({ path }: { path: string }) {
+  const atAudit = routeOf(path).page === "audit";
+  const mayView = useMay("view");
   return (
     <header class="top-bar">
       <Link to={SYSTEMS} class="brand">
         Keymark
       </Link>
+      <nav aria-label="Main">
+        <Link to={SYSTEMS} aria-current={atAudit ? undefined : "page"}>
+          API Keys
+        </Link>
+        {mayView && (
+          <Link to={AUDIT} aria-current={atAudit ? "page" : undefined}>
+            Audit Log
+          </Link>
+        )}
+      </nav>
       <LiveDot />
-      <span class="operator">
-        <span class="quiet">Signed in as</span> {username} <span class="quiet">of</span> {tenantId}
-      </span>
-      <SignOut />
+      <OperatorMenu />
     </header>
-  );
-}
-
-function SignOut() {
-  const client = useClient();
-  const { restart } = useSession();
-  const [failed, setFailed] = useState<string>();
-  const signOut = async () => {
-    const { error } = await client.mutation(SignOutDocument, {});
-    const failure = error && failureOf(error);
-    if (failure !== undefined && failure.code !== "UNAUTHENTICATED") {
-      setFailed(failure.words);
-      return;
-    }
-    navigate(SIGN_IN, { replace: true });
-    restart();
-  };
-  return (
-    <>
-      {failed && <span role="alert">{failed}</span>}
-      <button type="button" class="plain" onClick={signOut}>
-        Sign out
-      </button>
-    </>
   );
 }

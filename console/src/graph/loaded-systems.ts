@@ -30,8 +30,11 @@ type Rearrange = (
 function rearrange(cache: Cache, change: Rearrange): void {
   for (const search of loadedSearches(cache)) {
     const loaded = loadedPages(cache, search);
-    const changed = change(loaded.map(toPage), search.search ?? "");
+    const pages = loaded.map(toPage);
+    const changed = change(pages, search.search ?? "");
     for (const [at, { variables }] of loaded.entries()) {
+      // What is written again is shown again: most pages stay as they are.
+      if (changed[at] === pages[at]) continue;
       cache.updateQuery<SystemsQuery, SystemsQueryVariables>(
         { query: SystemsDocument, variables },
         (data) => data && withNodes(data, changed[at]?.rows ?? data.systems.nodes),

@@ -29,4 +29,8 @@ export const withoutRow = <Row extends Named>(
   pages: readonly Page<Row>[],
   id: string,
 ): Page<Row>[] =>
-  pages.map((page) => ({ ...page, rows: page.rows.filter((row) => row.id !== id) }));
+  pages.map((page) =>
+    page.rows.some((row) => row.id === id)
+      ? { ...page, rows: page.rows.filter((row) => row.id !== id) }
+      : page,
+  );

@@ -1,6 +1,7 @@
 import { type Client, CloseCode, createClient, type Sink, type SubscribePayload } from "graphql-ws";
 import { backOff } from "../live/back-off";
 import type { Observed } from "../live/observed";
+import { onWake, pause } from "../live/wake";
 import { graphqlWebSocketUrl } from "./urls";
 
 /** `ended` when the server says that nobody is signed in; `reconnections` counts the times that `live` came back. */
@@ -9,20 +10,29 @@ export interface Liveness {
   reconnections: number;
 }
 
+export interface OpenSocket {
+  client: Client;
+  close(): void;
+}
+
 const PING_EVERY_MS = 10_000;
 const PONG_WITHIN_MS = 5_000;
 
 /** The one WebSocket behind all subscriptions. The cookie of the page signs it in. */
-export function openSocket(liveness: Observed<Liveness>): Client {
+export function openSocket(liveness: Observed<Liveness>): OpenSocket {
   let connectedBefore = false;
+  let heardAt = Date.now();
   let overdue: ReturnType<typeof setTimeout> | undefined;
   const client = createClient({
     url: graphqlWebSocketUrl(),
     retryAttempts: Number.POSITIVE_INFINITY,
-    retryWait: (retries) => new Promise((resolve) => setTimeout(resolve, backOff(retries))),
+    retryWait: (retries) => pause(backOff(retries)),
     shouldRetry: (reason) => closeCode(reason) !== CloseCode.Forbidden,
     keepAlive: PING_EVERY_MS,
     on: {
+      message: () => {
+        heardAt = Date.now();
+      },
       connected: () => {
         liveness.update(({ reconnections }) => ({
           state: "live",
@@ -44,7 +54,16 @@ export function openSocket(liveness: Observed<Liveness>): Client {
       },
     },
   });
-  return client;
+  const stopWaking = onWake(() => {
+    // After a sleep the link may be dead without knowing; pings would take their time to find out.
+    const silent = Date.now() - heardAt > PING_EVERY_MS + PONG_WITHIN_MS;
+    if (liveness.value.state === "live" && (silent || !navigator.onLine)) client.terminate();
+  });
+  const close = () => {
+    stopWaking();
+    void client.dispose();
+  };
+  return { client, close };
 }
 
 function closeCode(event: unknown): unknown {
@@ -75,7 +94,7 @@ export function subscribeResuming(
   );
 }
 
-function cursorIn(data: Record<string, unknown> | null | undefined): string | undefined {
+export function cursorIn(data: object | null | undefined): string | undefined {
   const [change] = Object.values(data ?? {});
   if (typeof change !== "object" || change === null || !("cursor" in change)) return undefined;
   return typeof change.cursor === "string" ? change.cursor : undefined;

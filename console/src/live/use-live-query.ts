@@ -1,31 +1,35 @@
-import type { AnyVariables, TypedDocumentNode } from "@urql/core";
+import type { AnyVariables, RequestPolicy, TypedDocumentNode } from "@urql/core";
 import { type UseQueryExecute, type UseQueryState, useQuery } from "@urql/preact";
 import { useEffect, useRef } from "preact/hooks";
 import { useSession } from "../session/session-context";
 import { useObserved } from "./observed";
 
-/** A query whose answer is read again when the socket is back, and stays shown while the server cannot be reached. */
+/**
+ * A query whose answer is kept right by a subscription. It is read again when changes were missed, and after a failure
+ * once the socket is back; while the server cannot be reached, the last answer stays shown.
+ */
 export function useLiveQuery<Data, Variables extends AnyVariables>(
   query: TypedDocumentNode<Data, Variables>,
   variables: Variables,
+  requestPolicy: RequestPolicy = "cache-and-network",
 ): [UseQueryState<Data, Variables>, UseQueryExecute] {
-  const { reconnections } = useObserved(useSession().liveness);
-  const [state, execute] = useQuery<Data, Variables>({
-    query,
-    variables,
-    requestPolicy: "cache-and-network",
-  });
-  const read = useRef(reconnections);
+  const { liveness, readings } = useSession();
+  const { reconnections } = useObserved(liveness);
+  const reading = useObserved(readings);
+  const [state, execute] = useQuery<Data, Variables>({ query, variables, requestPolicy });
+  const failed = state.error !== undefined;
+  const last = useRef({ reconnections, reading });
   useEffect(() => {
-    if (reconnections === read.current) return;
-    read.current = reconnections;
-    execute({ requestPolicy: "network-only" });
-  }, [reconnections, execute]);
+    const missed = reading !== last.current.reading;
+    const back = reconnections !== last.current.reconnections;
+    last.current = { reconnections, reading };
+    if (missed || (back && failed)) execute({ requestPolicy: "network-only" });
+  }, [reconnections, reading, failed, execute]);
 
   const answered = useRef<UseQueryState<Data, Variables> | undefined>(undefined);
   if (state.data) answered.current = state;
-  const last = answered.current;
+  const before = answered.current;
   const unreachable = state.error?.networkError !== undefined;
-  const same = last?.operation?.key === state.operation?.key;
-  return [last && unreachable && same ? last : state, execute];
+  const same = before?.operation?.key === state.operation?.key;
+  return [before && unreachable && same ? before : state, execute];
 }

@@ -3,27 +3,29 @@ import type { TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
 import { Field } from "../components/field";
 import { MissingPermission } from "../components/missing-permission";
+import { Name } from "../components/name";
 import { PageHeading } from "../components/page-heading";
 import { CreateSystemDocument } from "../gql/graphql";
 import { Link, navigate } from "../router";
 import { SYSTEMS, systemAddress } from "../routes";
+import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { failureOf } from "../text/failures";
-
-const ADVICE =
-  "3 to 64 characters. Name the application and where it runs, such as “Billing (staging)”, rather than “app1”, “api” or “system”.";
+import { NAMING_ADVICE } from "../text/naming-advice";
 
 export function CreateSystemPage() {
+  const mayCreate = useMay("create");
   return (
     <>
-      <PageHeading title="Create System" trail={[]} />
-      {useMay("create") ? <CreateSystemForm /> : <MissingPermission action="create" />}
+      <PageHeading title="Create System" trail={[]} focus={!mayCreate} />
+      {mayCreate ? <CreateSystemForm /> : <MissingPermission action="create" />}
     </>
   );
 }
 
 function CreateSystemForm() {
   const client = useClient();
+  const { created } = useSession();
   const [name, setName] = useState("");
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState<string>();
@@ -33,17 +35,25 @@ function CreateSystemForm() {
     setFailed(undefined);
     const { data, error } = await client.mutation(CreateSystemDocument, { name });
     setBusy(false);
-    if (data) navigate(systemAddress(data.createSystem.system.id), { replace: true });
-    else if (error !== undefined) setFailed(failureOf(error).words);
+    if (data) {
+      const { system } = data.createSystem;
+      created.add(system.id);
+      const said = (
+        <>
+          <Name>{system.name}</Name> was created.
+        </>
+      );
+      navigate(systemAddress(system.id), { replace: true, notice: said });
+    } else if (error !== undefined) setFailed(failureOf(error).words);
   };
   return (
-    <form onSubmit={submit}>
+    <form onSubmit={submit} noValidate>
       <Field
         label="System Name"
         value={name}
         onInput={setName}
         autoComplete="off"
-        hint={ADVICE}
+        hint={NAMING_ADVICE}
         error={failed}
         autoFocus
       />

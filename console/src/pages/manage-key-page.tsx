@@ -1,45 +1,50 @@
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { KeyActions } from "../components/key-actions";
 import { MissingPermission } from "../components/missing-permission";
-import { type NewKey, NewKeyDialog } from "../components/new-key-dialog";
+import { NewKeyDialog } from "../components/new-key-dialog";
 import { Notice } from "../components/notice";
-import { PageHeading } from "../components/page-heading";
+import { focusHeading } from "../components/page-heading";
 import { SystemFacts } from "../components/system-facts";
-import { SystemOr } from "../components/system-or";
-import { systemAddress } from "../routes";
+import { SystemFrame } from "../components/system-frame";
+import type { NewKey } from "../graph/generate-key";
 import { useMay } from "../session/viewer-context";
 
 export function ManageKeyPage({ id }: { id: string }) {
-  const mayView = useMay("view");
   const [newKey, setNewKey] = useState<NewKey>();
-  const [notice, setNotice] = useState<string>();
+  const [said, setSaid] = useState<string>();
+  const mayGenerate = useMay("create");
+  const mayRevoke = useMay("edit");
+  // The button that was pressed cannot be pressed again, and so could not take the focus back.
+  useEffect(() => {
+    if (said !== undefined) focusHeading();
+  }, [said]);
   return (
     <>
-      <PageHeading
-        title="Manage API Key"
-        trail={[{ name: "System Detail", address: systemAddress(id) }]}
-      />
-      <Notice text={notice} />
-      {mayView ? (
-        <SystemOr id={id}>
-          {(system) => (
-            <>
-              <SystemFacts system={system} />
-              <KeyActions
-                system={system}
-                onGenerated={(generated) => {
-                  setNotice(undefined);
-                  setNewKey(generated);
-                }}
-                onRevoked={setNotice}
-              />
-            </>
-          )}
-        </SystemOr>
-      ) : (
-        <MissingPermission action="view" />
+      <SystemFrame id={id} title="Manage API Key" below notice={<Notice>{said}</Notice>}>
+        {({ system }) => (
+          <>
+            <SystemFacts system={system} />
+            <KeyActions
+              system={system}
+              onGenerated={(generated) => {
+                setSaid(undefined);
+                setNewKey(generated);
+              }}
+              onRevoked={setSaid}
+            />
+            {!mayGenerate && !mayRevoke && <MissingPermission action="create" />}
+          </>
+        )}
+      </SystemFrame>
+      {newKey && (
+        <NewKeyDialog
+          newKey={newKey}
+          onClose={() => {
+            setNewKey(undefined);
+            setSaid("The API key was generated.");
+          }}
+        />
       )}
-      {newKey && <NewKeyDialog newKey={newKey} onClose={() => setNewKey(undefined)} />}
     </>
   );
 }

@@ -5,10 +5,13 @@ import { SYSTEMS } from "../routes";
 export function NotFoundPage() {
   return (
     <>
-      <PageHeading title="Page not found" />
-      <p>
-        There is nothing at this address. <Link to={SYSTEMS}>Go to API Key Management</Link>
-      </p>
+      <PageHeading title="Page not found" trail={[]} />
+      <section class="empty">
+        <h2>There is nothing at this address.</h2>
+        <p>
+          <Link to={SYSTEMS}>Go to API Key Management</Link>
+        </p>
+      </section>
     </>
   );
 }

@@ -1,5 +1,7 @@
 import type { Route } from "../routes";
+import { AuditPage } from "./audit-page";
 import { CreateSystemPage } from "./create-system-page";
+import { EditSystemPage } from "./edit-system-page";
 import { ManageKeyPage } from "./manage-key-page";
 import { NotFoundPage } from "./not-found-page";
 import { SystemPage } from "./system-page";
@@ -13,8 +15,12 @@ export function Page({ route }: { route: Route }) {
       return <CreateSystemPage />;
     case "system":
       return <SystemPage key={route.id} id={route.id} />;
+    case "edit-system":
+      return <EditSystemPage key={route.id} id={route.id} />;
     case "manage-key":
       return <ManageKeyPage key={route.id} id={route.id} />;
+    case "audit":
+      return <AuditPage />;
     case "sign-in":
     case "not-found":
       return <NotFoundPage />;

@@ -1,6 +1,6 @@
 import { useClient } from "@urql/preact";
 import type { TargetedSubmitEvent } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { Field } from "../components/field";
 import { SignInDocument } from "../gql/graphql";
 import { navigate, usePlace } from "../router";
@@ -8,7 +8,13 @@ import { addressAfterSignIn } from "../routes";
 import { useSession } from "../session/session-context";
 import { failureOf } from "../text/failures";
 
-export function SignInPage({ sessionEnded }: { sessionEnded: boolean }) {
+interface SignInPageProps {
+  sessionEnded: boolean;
+  /** The cookie may have come by another tab: looks again. */
+  onSignedInElsewhere: () => void;
+}
+
+export function SignInPage({ sessionEnded, onSignedInElsewhere }: SignInPageProps) {
   const client = useClient();
   const { restart } = useSession();
   const { search } = usePlace();
@@ -18,6 +24,15 @@ export function SignInPage({ sessionEnded }: { sessionEnded: boolean }) {
   const [failed, setFailed] = useState<string>();
   useEffect(() => {
     document.title = "Sign in – Keymark";
+  }, []);
+  const lookAgain = useRef(onSignedInElsewhere);
+  lookAgain.current = onSignedInElsewhere;
+  useEffect(() => {
+    const look = () => {
+      if (document.visibilityState === "visible") lookAgain.current();
+    };
+    document.addEventListener("visibilitychange", look);
+    return () => document.removeEventListener("visibilitychange", look);
   }, []);
   const submit = async (event: TargetedSubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
@@ -35,6 +50,7 @@ export function SignInPage({ sessionEnded }: { sessionEnded: boolean }) {
   };
   return (
     <main class="sign-in">
+      <p class="brand">Keymark</p>
       <h1>Sign in to Keymark</h1>
       {sessionEnded && <p role="status">Your session has ended. Sign in again to go on.</p>}
       <form onSubmit={submit}>

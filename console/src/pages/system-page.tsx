@@ -1,59 +1,91 @@
 import { useState } from "preact/hooks";
 import { DeleteSystemDialog } from "../components/delete-system-dialog";
-import { MissingPermission } from "../components/missing-permission";
-import { PageHeading } from "../components/page-heading";
+import { Name } from "../components/name";
+import { Notice } from "../components/notice";
 import { SystemFacts } from "../components/system-facts";
-import { SystemOr } from "../components/system-or";
-import type { SystemPartsFragment } from "../gql/graphql";
-import { Link, navigate } from "../router";
-import { keyAddress, SYSTEMS } from "../routes";
+import { SystemFrame } from "../components/system-frame";
+import { SystemTrail } from "../components/system-trail";
+import type { EnforcementPartsFragment, SystemPartsFragment } from "../gql/graphql";
+import { Link, navigate, usePlace } from "../router";
+import { editAddress, keyAddress, SYSTEMS } from "../routes";
 import { useMay } from "../session/viewer-context";
 import { enforcementText } from "../text/enforcement";
 
 export function SystemPage({ id }: { id: string }) {
+  const { notice } = usePlace();
   const [deleting, setDeleting] = useState<SystemPartsFragment>();
   const mayView = useMay("view");
-  const mayGenerate = useMay("create");
-  const mayRevoke = useMay("edit");
   const mayDelete = useMay("delete");
   return (
     <>
-      <PageHeading title="System Detail" trail={[]} />
-      {mayView ? (
-        <SystemOr id={id} leaving={deleting}>
-          {(system) => (
-            <>
-              <SystemFacts system={system} />
-              <div class="actions">
-                {(mayGenerate || mayRevoke) && (
-                  <Link to={keyAddress(id)} class="button primary">
-                    Manage API Key
-                  </Link>
-                )}
-                {mayDelete && (
-                  <button type="button" class="danger" onClick={() => setDeleting(system)}>
-                    Delete System
-                  </button>
-                )}
-              </div>
-            </>
-          )}
-        </SystemOr>
-      ) : (
-        <MissingPermission action="view" />
-      )}
-      {deleting && (
+      <SystemFrame
+        id={id}
+        title="System Detail"
+        leaving={deleting}
+        notice={<Notice>{notice}</Notice>}
+      >
+        {({ system, entries }) => (
+          <>
+            <SystemFacts system={system} />
+            <SystemActions system={system} onDelete={() => setDeleting(system)} />
+            {mayView && entries && <SystemTrail systemId={id} appended={entries} />}
+          </>
+        )}
+      </SystemFrame>
+      {mayDelete && deleting && (
         <DeleteSystemDialog
           system={deleting}
           onCancel={() => setDeleting(undefined)}
-          onDeleted={(enforcement) =>
-            navigate(SYSTEMS, {
-              replace: true,
-              notice: `${deleting.name} was deleted. ${enforcementText(enforcement)}`,
-            })
-          }
+          onDeleted={(enforcement) => {
+            const said = <Deleted name={deleting.name} enforcement={enforcement} />;
+            navigate(SYSTEMS, { replace: true, notice: said });
+          }}
         />
       )}
+    </>
+  );
+}
+
+interface SystemActionsProps {
+  system: SystemPartsFragment;
+  onDelete: () => void;
+}
+
+/** What may be done to a system. */
+function SystemActions({ system, onDelete }: SystemActionsProps) {
+  const mayGenerate = useMay("create");
+  const mayEdit = useMay("edit");
+  const mayDelete = useMay("delete");
+  return (
+    <div class="actions">
+      {(mayGenerate || mayEdit) && (
+        <Link to={keyAddress(system.id)} class="button primary">
+          Manage API Key
+        </Link>
+      )}
+      {mayEdit && (
+        <Link to={editAddress(system.id)} class="button">
+          Edit
+        </Link>
+      )}
+      {mayDelete && (
+        <button type="button" class="danger" onClick={onDelete}>
+          Delete System
+        </button>
+      )}
+    </div>
+  );
+}
+
+interface DeletedProps {
+  name: string;
+  enforcement: EnforcementPartsFragment;
+}
+
+function Deleted({ name, enforcement }: DeletedProps) {
+  return (
+    <>
+      <Name>{name}</Name> was deleted. {enforcementText("Refused", enforcement)}
     </>
   );
 }

@@ -1,11 +1,17 @@
+import { useMemo } from "preact/hooks";
 import { MissingPermission } from "../components/missing-permission";
 import { Notice } from "../components/notice";
 import { PageHeading } from "../components/page-heading";
 import { SearchBox } from "../components/search-box";
+import { Skeleton } from "../components/skeleton";
 import { SystemTable } from "../components/system-table";
 import { useSettled } from "../components/use-settled";
+import { SystemChangedDocument } from "../gql/graphql";
+import { useChangeNews } from "../live/use-change-news";
+import { useFollowing } from "../live/use-following";
 import { Link, navigate, usePlace } from "../router";
 import { listAddress, NEW_SYSTEM } from "../routes";
+import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 
 const SEARCH_AFTER_MS = 150;
@@ -17,10 +23,23 @@ export function SystemsPage() {
   const settledSearch = useSettled(search, SEARCH_AFTER_MS);
   const mayView = useMay("view");
   const mayCreate = useMay("create");
+  const { news, tell } = useChangeNews();
+  const { systemsPosition } = useSession();
+  const ready = useFollowing({
+    document: SystemChangedDocument,
+    variables: {},
+    position: systemsPosition,
+    enabled: mayView,
+    onData: ({ systemChanged }) => tell(systemChanged),
+  });
+  const table = useMemo(
+    () => <SystemTable search={settledSearch} typed={search} />,
+    [settledSearch, search],
+  );
   return (
     <>
       <PageHeading title="API Key Management" />
-      <Notice text={notice} />
+      <Notice>{notice}</Notice>
       <div class="toolbar">
         {mayView && (
           <SearchBox
@@ -34,7 +53,15 @@ export function SystemsPage() {
           </Link>
         )}
       </div>
-      {mayView ? <SystemTable search={settledSearch} /> : <MissingPermission action="view" />}
+      {!mayView && (
+        <MissingPermission action="view">
+          {mayCreate && <p>You can create a system all the same, and generate its key.</p>}
+        </MissingPermission>
+      )}
+      {mayView && (ready ? table : <Skeleton lines={6} />)}
+      <p class="for-readers" role="status">
+        {news}
+      </p>
     </>
   );
 }

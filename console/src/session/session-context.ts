@@ -14,3 +14,5 @@ export function useSession(): OpenSession {
   if (session === undefined) throw new Error("used outside of a session");
   return session;
 }
+
+export const useOpenedPages = (): Set<string> => useSession().openedPages;

@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { signedIn } from "./support/api.js";
+import { operator } from "./support/keymark.js";
+import { stage } from "./support/stage.js";
+
+describe("with the keyboard alone", () => {
+  const on = stage();
+
+  test("every task is done, and the focus is always somewhere of use", async () => {
+    const { page, row, assertClean } = await on.window();
+    const press = (key) => page.keyboard.press(key);
+    const type = (text) => page.keyboard.type(text);
+    const focused = (role, name) => isFocused(page, role, name);
+    /** Goes on with Tab until it is there. */
+    const tabTo = async (role, name) => {
+      const target = page.getByRole(role, { name, exact: true });
+      await target.waitFor();
+      for (let steps = 0; steps < 40; steps += 1) {
+        if (await target.evaluate((element) => element === document.activeElement)) return;
+        await press("Tab");
+      }
+      assert.fail(`${role} ${name} cannot be reached by Tab`);
+    };
+    const follow = async (role, name) => {
+      await tabTo(role, name);
+      await press("Enter");
+    };
+
+    await page.goto("/");
+    await focused("textbox", "Username");
+    await type(operator.username);
+    await press("Tab");
+    await type(operator.password);
+    await press("Enter");
+    await page.getByText("There are no systems yet.").waitFor();
+
+    // Creates.
+    await follow("link", "Create API key");
+    await focused("textbox", "System Name");
+    await type("ab");
+    await press("Enter");
+    await page.getByRole("alert").waitFor();
+    await focused("textbox", "System Name");
+    await type("c by keyboard");
+    await press("Enter");
+    await focused("heading", "System Detail");
+
+    // Renames: the dialog takes the focus, keeps it, and gives it back.
+    await follow("link", "Edit");
+    await focused("textbox", "System Name");
+    await press("End");
+    await type(" alone");
+    await press("Enter");
+    await page.getByRole("dialog", { name: "Confirm the changes" }).waitFor();
+    for (let steps = 0; steps < 8; steps += 1) {
+      await press("Tab");
+      assert.equal(
+        await page.evaluate(
+          () =>
+            document.activeElement === document.body || !!document.activeElement.closest("dialog"),
+        ),
+        true,
+      );
+    }
+    await press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    await focused("textbox", "System Name");
+    await press("Enter");
+    await follow("button", "Confirm");
+    await focused("heading", "System Detail");
+    await page.getByRole("definition").filter({ hasText: "abc by keyboard alone" }).waitFor();
+
+    // Generates, copies, closes.
+    await follow("link", "Manage API Key");
+    await focused("heading", "Manage API Key");
+    await follow("button", "Generate API Key");
+    await follow("button", "Copy");
+    await page.getByText("The key was copied.").waitFor();
+    await press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    await focused("heading", "Manage API Key");
+
+    // Revokes.
+    await follow("button", "Revoke API Key");
+    await press("Escape");
+    await focused("button", "Revoke API Key");
+    await press("Enter");
+    await follow("button", "Confirm");
+    await page.getByText("Refused everywhere").waitFor();
+    await focused("heading", "Manage API Key");
+
+    // Searches, from anywhere on the list.
+    await follow("link", "API Key Management");
+    await focused("heading", "API Key Management");
+    await press("/");
+    await focused("searchbox", "Search systems");
+    await type("keyb");
+    await row("abc by keyboard alone").waitFor();
+    await follow("link", "View abc by keyboard alone");
+    await focused("heading", "System Detail");
+
+    // Deletes.
+    await follow("button", "Delete System");
+    await follow("button", "Confirm");
+    await focused("heading", "API Key Management");
+    await page.getByText("abc by keyboard alone was deleted.").waitFor();
+
+    // Reads the audit log, filtered.
+    await follow("link", "Audit Log");
+    await focused("heading", "Audit Log");
+    await tabTo("combobox", "Action");
+    await type("System d");
+    await page.waitForURL("**/audit?actions=SYSTEM_DELETED");
+    await page.getByRole("rowheader", { name: "Deleted the system and its key" }).waitFor();
+
+    // Skips the bar on top, and signs out by the menu.
+    await page.reload();
+    await page.getByRole("row").nth(1).waitFor();
+    await press("Tab");
+    await focused("link", "Skip to content");
+    await press("Enter");
+    await press("Tab");
+    await focused("link", "API Key Management");
+    await page.reload();
+    await page.getByRole("row").nth(1).waitFor();
+    await follow("button", `Signed in as ${operator.username} of default`);
+    await follow("button", "Sign out");
+    await focused("textbox", "Username");
+    assertClean();
+  });
+
+  test("a changed password signs in, and the other sessions end", async () => {
+    await on.keymark.manageOperator("add", "changer", "--permissions=view", "--password-stdin");
+    const [window, other] = [await on.window(), await on.window()];
+    await window.signIn("/", "changer");
+    await other.signIn("/", "changer");
+    const { page } = window;
+    await window.choose("Change password");
+    await isFocused(page, "textbox", "Current password");
+    await page.keyboard.type("not it");
+    await page.keyboard.press("Tab");
+    await page.keyboard.type("another good password");
+    await page.keyboard.press("Tab");
+    await page.keyboard.type("another good passwort");
+    await page.keyboard.press("Enter");
+    await page.getByText("This is not the same as the new password.").waitFor();
+    await page.getByLabel("New password, repeated").fill("another good password");
+    await page.keyboard.press("Enter");
+    await page.getByText("This is not your password.").waitFor();
+    await page.getByLabel("Current password").fill(operator.password);
+    await page.keyboard.press("Enter");
+    await page.getByText("Your password was changed.").waitFor();
+    await other.page.getByText("Your session has ended.").waitFor();
+
+    const api = await signedIn(on.keymark);
+    await api.createSystem("Still live");
+    await window.row("Still live").waitFor();
+    await page.getByText("Live", { exact: true }).waitFor();
+  });
+});
+
+/** Waits until it has the focus. */
+async function isFocused(page, role, name) {
+  const element = await page.getByRole(role, { name, exact: true }).elementHandle();
+  await page.waitForFunction((expected) => document.activeElement === expected, element);
+}

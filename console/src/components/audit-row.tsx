@@ -1,0 +1,51 @@
+import type { AuditEntryPartsFragment } from "../gql/graphql";
+import { Link } from "../router";
+import { systemAddress } from "../routes";
+import { exactTime, shortTime } from "../text/time";
+import { AuditSentence } from "./audit-sentence";
+import { memo } from "./memo";
+import { Name } from "./name";
+import { useFlash } from "./use-flash";
+
+interface AuditRowProps {
+  entry: AuditEntryPartsFragment;
+  withSystem: boolean;
+  /** It has come while the log was looked at. */
+  fresh?: boolean;
+}
+
+export const AuditRow = memo(({ entry, withSystem, fresh = false }: AuditRowProps) => {
+  const { actor, occurredAt, systemId, systemName, outcome, sourceAddress } = entry;
+  const time = new Date(occurredAt);
+  const flashes = useFlash(0, fresh);
+  return (
+    <tr class={flashes ? "changed" : undefined}>
+      <td>
+        <time dateTime={occurredAt} title={exactTime(time)}>
+          {shortTime(time)}
+        </time>
+      </td>
+      <td>
+        <Name>{actor.name}</Name>
+      </td>
+      <th scope="row">
+        <AuditSentence entry={entry} />
+      </th>
+      {withSystem && (
+        <td>
+          {systemId !== null && systemName !== null && (
+            <Link to={systemAddress(systemId)}>
+              <Name>{systemName}</Name>
+            </Link>
+          )}
+        </td>
+      )}
+      <td>
+        <span class={outcome === "DONE" ? "quiet" : "refused"}>
+          {outcome === "DONE" ? "Done" : "Refused"}
+        </span>
+      </td>
+      <td class="address">{sourceAddress}</td>
+    </tr>
+  );
+});

@@ -1,0 +1,74 @@
+import type { AuditAction, AuditEntryPartsFragment } from "../gql/graphql";
+import { markText } from "./mark";
+
+/** A piece of a sentence: words of ours, or a name that somebody chose. */
+export type Piece = string | { name: string };
+
+type Sentence = (entry: AuditEntryPartsFragment) => Piece[];
+
+const key = ({ keyMark }: AuditEntryPartsFragment): string =>
+  keyMark === null ? "" : ` ${markText(keyMark)}`;
+
+const codes = ({ permissions }: AuditEntryPartsFragment): string =>
+  permissions === null || permissions.length === 0 ? "none" : permissions.join(", ");
+
+const operator = ({ operatorName }: AuditEntryPartsFragment): Piece => ({
+  name: operatorName ?? "an operator",
+});
+
+const SENTENCES: Record<AuditAction, Sentence> = {
+  SYSTEM_CREATED: () => ["Created the system"],
+  SYSTEM_RENAMED: ({ previousName }) => [
+    "Renamed the system, before: ",
+    { name: previousName ?? "" },
+  ],
+  SYSTEM_DELETED: () => ["Deleted the system and its key"],
+  KEY_GENERATED: (entry) => [`Generated the key${key(entry)}`],
+  KEY_REVOKED: (entry) => [`Revoked the key${key(entry)}`],
+  OPERATOR_ADDED: (entry) => [
+    "Added the operator ",
+    operator(entry),
+    `, permission codes: ${codes(entry)}`,
+  ],
+  OPERATOR_REMOVED: (entry) => ["Removed the operator ", operator(entry)],
+  PERMISSIONS_CHANGED: (entry) => [
+    "Changed the permission codes of ",
+    operator(entry),
+    ` to: ${codes(entry)}`,
+  ],
+  PASSWORD_CHANGED: (entry) => ["Changed the password of ", operator(entry)],
+  SIGNED_IN: () => ["Signed in"],
+  SIGNED_OUT: () => ["Signed out"],
+  SIGN_IN_REFUSED: () => ["Gave a wrong password"],
+  PERMISSION_REFUSED: (entry) => [`Lacked the permission code ${codes(entry)}`],
+  REVOKED_KEY_PRESENTED: (entry) => [`Presented the revoked key${key(entry)}`],
+  AUDIT_EXPORTED: () => ["Exported the audit log"],
+};
+
+/** What an entry says was done, beside the system that it concerns. */
+export function auditSentence(entry: AuditEntryPartsFragment): Piece[] {
+  const sentence = SENTENCES[entry.action](entry);
+  return entry.count > 1 ? [...sentence, ` (${entry.count} times)`] : sentence;
+}
+
+/** What the action is called where it is chosen. */
+export const ACTION_NAMES: Record<AuditAction, string> = {
+  SYSTEM_CREATED: "System created",
+  SYSTEM_RENAMED: "System renamed",
+  SYSTEM_DELETED: "System deleted",
+  KEY_GENERATED: "Key generated",
+  KEY_REVOKED: "Key revoked",
+  REVOKED_KEY_PRESENTED: "Revoked key presented",
+  OPERATOR_ADDED: "Operator added",
+  OPERATOR_REMOVED: "Operator removed",
+  PERMISSIONS_CHANGED: "Permission codes changed",
+  PASSWORD_CHANGED: "Password changed",
+  SIGNED_IN: "Signed in",
+  SIGNED_OUT: "Signed out",
+  SIGN_IN_REFUSED: "Sign-in refused",
+  PERMISSION_REFUSED: "Permission refused",
+  AUDIT_EXPORTED: "Audit log exported",
+};
+
+export const isAuditAction = (text: string): text is AuditAction =>
+  Object.hasOwn(ACTION_NAMES, text);
