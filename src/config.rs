@@ -45,9 +45,14 @@ macro_rules! settings {
         /// What was said on the command line or in the environment.
         #[derive(Args, Clone, Debug, Default)]
         pub struct Flags {
-            $($(#[doc = $help])+
-            #[doc = concat!("\n\n[default: ", $default, "]")]
-            #[arg(long = $flag, env = $variable, value_name = "VALUE", hide_env_values = true, global = true)]
+            $(#[arg(
+                long = $flag,
+                env = $variable,
+                value_name = "VALUE",
+                hide_env_values = true,
+                global = true,
+                help = concat!($($help,)+ " [default: ", $default, "]").trim_start()
+            )]
             $field: Option<String>,)+
         }
 
