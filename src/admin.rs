@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,12 +21,16 @@ use crate::domain::audit::AuditActor;
 use crate::domain::ids::TenantId;
 use crate::domain::operators::{Operator, Password, Username};
 use crate::domain::permissions::Permissions;
+use crate::domain::refusal::Refusal;
 use crate::service::Service;
+use crate::service::error::Error;
 
 /// The socket, in the data directory.
 const SOCKET_NAME: &str = "keymark.sock";
 /// Bytes of a command, as JSON.
 const COMMAND_BYTES: u64 = 64 * 1024;
+/// How long a client may take to say its command, and a command to finish once the server stops.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A command, as it goes over the socket. Its passwords are the reason why it is never logged.
 #[derive(Serialize, Deserialize)]
@@ -66,7 +71,7 @@ impl Output for Stdout {
 /// Runs a command. `Err` is what to tell the person who gave it.
 pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output) -> Result<(), String> {
     let request = service.request(None);
-    let told = |error: crate::service::error::Error| {
+    let told = |error: Error| {
         let cause = error.cause().map(|cause| format!(" ({cause})")).unwrap_or_default();
         format!("{error}{cause}")
     };
@@ -81,15 +86,18 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             operators.iter().map(described).collect()
         }
         Command::SetPermissions { username, permissions } => {
-            described(&service.set_permissions(request, &username, permissions).await.map_err(told)?)
+            let changed = service.set_permissions(request, &username, permissions).await;
+            described(&changed.map_err(|error| of_operator(&username, error, told))?)
         }
         Command::SetPassword { username, password } => {
             let (password, shown) = choose_password(service, password)?;
-            let changed = service.set_password(request, &username, password).await.map_err(told)?;
+            let changed = service.set_password(request, &username, password).await;
+            let changed = changed.map_err(|error| of_operator(&username, error, told))?;
             format!("{}{shown}", described(&changed))
         }
         Command::RemoveOperator { username } => {
-            let removed = service.remove_operator(request, &username).await.map_err(told)?;
+            let removed = service.remove_operator(request, &username).await;
+            let removed = removed.map_err(|error| of_operator(&username, error, told))?;
             format!("removed {}", described(&removed))
         }
         Command::ExportAudit { tenant, jsonl } => {
@@ -117,6 +125,13 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
     out.write(text).await.map_err(|error| error.to_string())
 }
 
+fn of_operator(username: &Username, error: Error, told: impl Fn(Error) -> String) -> String {
+    match error {
+        Error::Refused(Refusal::NotFound) => format!("there is no operator {username}"),
+        error => told(error),
+    }
+}
+
 /// The given password, or a generated one with the line that shows it.
 fn choose_password(service: &Service, given: Option<String>) -> Result<(Password, String), String> {
     match given {
@@ -136,7 +151,7 @@ fn described(operator: &Operator) -> String {
 }
 
 enum ExportError {
-    Service(crate::service::error::Error),
+    Service(Error),
     Output(io::Error),
 }
 
@@ -178,11 +193,15 @@ impl Socket {
         Ok(Self { listener, path })
     }
 
-    /// Serves commands until it is told to stop; then those under way finish.
+    /// Serves commands until it is told to stop; then those under way may finish within [`COMMAND_TIMEOUT`].
     pub async fn serve(self, service: Arc<Service>, stop: CancellationToken) {
         let commands = TaskTracker::new();
         while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
-            let Ok((stream, _)) = accepted else { continue };
+            let Ok((stream, _)) = accepted else {
+                // No file descriptors left, for instance: it would fail again at once.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
             let service = Arc::clone(&service);
             commands.spawn(async move {
                 if let Err(error) = answer(&service, stream).await {
@@ -191,7 +210,7 @@ impl Socket {
             });
         }
         commands.close();
-        commands.wait().await;
+        let _ = tokio::time::timeout(COMMAND_TIMEOUT, commands.wait()).await;
     }
 }
 
@@ -204,7 +223,8 @@ impl Drop for Socket {
 async fn answer(service: &Arc<Service>, stream: UnixStream) -> io::Result<()> {
     let (read, write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(COMMAND_BYTES)).read_line(&mut line).await?;
+    let mut reader = BufReader::new(read.take(COMMAND_BYTES));
+    tokio::time::timeout(COMMAND_TIMEOUT, reader.read_line(&mut line)).await??;
     let mut lines = Lines(write);
     let ended = match serde_json::from_str(&line) {
         Ok(command) => run(service, command, &mut lines).await,

@@ -26,8 +26,8 @@ use crate::http::{self, Shown};
 use crate::metrics::Metrics;
 use crate::service::operators::FIRST_USERNAME;
 use crate::service::{Service, Settings, error};
-use crate::store::embedded::{EmbeddedStore, OpenError};
-use crate::store::mongo::{MongoOptions, MongoStore};
+use crate::store::embedded::{self, EmbeddedStore};
+use crate::store::mongo::{ConnectError, MongoOptions, MongoStore};
 use crate::store::{Store, StoreError};
 use crate::verify::Verifier;
 
@@ -38,6 +38,8 @@ const FINGERPRINT: &str = "secret-fingerprint";
 /// How often what is past its retention is removed, and how often refused attempts are looked after.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
+/// From the signal to the end, whatever is under way.
+const SHUTDOWN: Duration = Duration::from_millis(9500);
 
 /// Why Keymark does not start.
 #[derive(Debug)]
@@ -84,7 +86,18 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store, and refuses one that belongs to another root secret.
+    /// Opens the store that is there; refuses a data directory that holds none.
+    pub async fn open_existing(config: &mut Config) -> Result<Self, StartError> {
+        if let StoreConfig::Embedded { directory } = &config.store
+            && !holds_store(directory)
+        {
+            let reason = format!("there is no store in {}", directory.display());
+            return Err(ConfigError::new("--data-dir", reason).into());
+        }
+        Self::open(config).await
+    }
+
+    /// Opens the store, or makes it in the data directory; refuses one that belongs to another root secret.
     pub async fn open(config: &mut Config) -> Result<Self, StartError> {
         let environment = Environment::system();
         let directory = match &config.store {
@@ -110,8 +123,7 @@ impl App {
             }
             StoreConfig::Mongo { uri, database } => {
                 let options = MongoOptions::new(uri.as_str(), database.as_str());
-                let connected = MongoStore::connect(&options).await;
-                Arc::new(connected.map_err(|error| StartError::Failed(format!("MongoDB: {error}")))?)
+                Arc::new(MongoStore::connect(&options).await.map_err(cannot_connect)?)
             }
         };
         let keys = Keyring::new(&secret, &config.previous_secrets);
@@ -152,13 +164,18 @@ impl App {
 /// Serves until SIGTERM or SIGINT, then finishes what is under way.
 pub async fn run(mut config: Config) -> Result<(), StartError> {
     let app = App::open(&mut config).await?;
-    let first_start = !app.service.is_initialised().await?;
-    let password = app.create_first_operator(config.initial_admin_password.take()).await?;
     let stop = CancellationToken::new();
     let signals = wait_for_signal(stop.clone())?;
-
     let public = bind("--listen", config.listen).await?;
     let verification = bind("--verify-listen", config.verify_listen).await?;
+    let socket = match &app.directory {
+        Some(directory) => Some(Socket::bind(directory).map_err(|error| in_directory(directory, &error))?),
+        None => None,
+    };
+    // Last of all that can fail: a password that is generated here is shown now or never.
+    let first_start = !app.service.is_initialised().await?;
+    let password = app.create_first_operator(config.initial_admin_password.take()).await?;
+    announce(&public, &verification, first_start, password.as_deref())?;
 
     let service = &app.service;
     let front = Arc::new(config.front.clone());
@@ -166,12 +183,6 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let public_routes = http::public_routes(Arc::clone(service), config.front, shown, stop.clone());
     let verifier = Verifier::new(Arc::clone(&app.store), Arc::clone(service));
     let verify_routes = http::verify::routes(verifier, config.access, front, Arc::new(Metrics::default()));
-    let socket = match &app.directory {
-        Some(directory) => Some(Socket::bind(directory).map_err(|error| in_directory(directory, &error))?),
-        None => None,
-    };
-    // Whoever reads this finds everything that it speaks of, and the socket for commands.
-    announce(&public, &verification, first_start, password.as_deref())?;
     let commands = async {
         if let Some(socket) = socket {
             socket.serve(Arc::clone(service), stop.clone()).await;
@@ -186,15 +197,25 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             commands,
         );
         service.finish().await;
-        service.write_overdue_refusals().await;
+        service.write_remaining_refusals().await;
         drained.cancel();
     };
-    tokio::join!(
-        serving,
-        service.follow_feed(drained.clone()),
-        keep_house(&app, config.revoked_retention, stop.clone()),
-        signals,
-    );
+    let all = async {
+        tokio::join!(
+            serving,
+            service.follow_feed(drained.clone()),
+            keep_house(&app, config.revoked_retention, stop.clone()),
+            signals,
+        );
+    };
+    let overtime = async {
+        stop.cancelled().await;
+        tokio::time::sleep(SHUTDOWN).await;
+    };
+    tokio::select! {
+        () = all => {}
+        () = overtime => tracing::warn!("what did not finish in time was cut off"),
+    }
     Ok(())
 }
 
@@ -264,6 +285,11 @@ async fn keep_house(app: &App, revoked_retention: Duration, stop: CancellationTo
     }
 }
 
+/// Whether there is an embedded store in the directory.
+pub fn holds_store(directory: &Path) -> bool {
+    directory.join(embedded::FILE_NAME).exists()
+}
+
 fn make_directory(directory: &Path) -> Result<(), StartError> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| in_directory(directory, &error))
 }
@@ -272,9 +298,18 @@ fn in_directory(directory: &Path, error: &dyn fmt::Display) -> StartError {
     StartError::Failed(format!("--data-dir: {}: {error}", directory.display()))
 }
 
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
-        Self::Failed(error.to_string())
+/// The driver's words are many: `--log debug` shows them.
+fn cannot_connect(error: ConnectError) -> StartError {
+    match error {
+        ConnectError::Uri => ConfigError::new("--mongodb-uri", error).into(),
+        ConnectError::DatabaseName(_) => ConfigError::new("--mongodb-database", error).into(),
+        ConnectError::Unreachable(ref cause)
+        | ConnectError::Refused(ref cause)
+        | ConnectError::Preparation(ref cause) => {
+            tracing::debug!(%cause, "MongoDB cannot be used");
+            StartError::Failed(format!("--mongodb-uri: {error}"))
+        }
+        _ => StartError::Failed(format!("--mongodb-uri: {error}")),
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Everything is read and checked before anything listens; what is wrong is said in one line that names the setting.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,7 +45,9 @@ impl std::error::Error for ConfigError {}
 macro_rules! settings {
     ($($(#[doc = $help:literal])+ $field:ident, $flag:literal, $variable:literal, $default:literal;)+) => {
         /// What was said on the command line or in the environment.
-        #[derive(Args, Clone, Debug, Default)]
+        ///
+        /// It may hold a password, in the URI of MongoDB, so it prints nothing.
+        #[derive(Args, Clone, Default)]
         pub struct Flags {
             $(#[arg(
                 long = $flag,
@@ -57,16 +61,16 @@ macro_rules! settings {
         }
 
         /// What `keymark.toml` says.
-        #[derive(Debug, Default, Deserialize)]
+        #[derive(Default, Deserialize)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         struct File {
-            $($field: Option<String>,)+
+            $($field: Option<Scalar>,)+
         }
 
         impl Flags {
             /// Fills in what only the file says.
             fn or(self, file: File) -> Self {
-                Self { $($field: self.$field.or(file.$field),)+ }
+                Self { $($field: self.$field.or(file.$field.map(Scalar::text)),)+ }
             }
         }
 
@@ -122,8 +126,26 @@ pub const SECRETS: &[(&str, &str)] = &[
 /// The file that is read when no other is named.
 pub const FILE_NAME: &str = "keymark.toml";
 
+/// A value in the file: text, or what people write without quotes.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected text, a number, or true or false")]
+enum Scalar {
+    Text(String),
+    Switch(bool),
+    Number(i64),
+}
+
+impl Scalar {
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Switch(on) => if on { "on" } else { "off" }.to_owned(),
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
 /// Where the data is.
-#[derive(Debug)]
 pub enum StoreConfig {
     Embedded { directory: PathBuf },
     Mongo { uri: Zeroizing<String>, database: String },
@@ -157,13 +179,17 @@ pub struct Config {
 
 impl Config {
     /// Reads the file, if there is one, and the variables that hold secrets, and checks everything.
-    pub fn load(flags: Flags, file: Option<&Path>, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn load(
+        flags: Flags,
+        file: Option<&Path>,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
         let flags = flags.or(read_file(file)?);
         let verify_listen = parsed("--verify-listen", flags.verify_listen, "127.0.0.1:8081")?;
         let store = match &flags.mongodb_uri {
             Some(uri) => StoreConfig::Mongo {
                 uri: Zeroizing::new(uri.clone()),
-                database: database_name(flags.mongodb_database.as_deref().unwrap_or("keymark"))?,
+                database: flags.mongodb_database.unwrap_or_else(|| "keymark".to_owned()),
             },
             None => StoreConfig::Embedded { directory: flags.data_dir.as_deref().unwrap_or("keymark-data").into() },
         };
@@ -207,8 +233,12 @@ fn read_file(named: Option<&Path>) -> Result<File, ConfigError> {
     match std::fs::read_to_string(path) {
         // The parser's message shows the lines it complains of: the first one says enough.
         Ok(text) => toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-            ConfigError::new(format!("{setting}, line {line}"), error.message().replace('\n', " "))
+            let at = error.span().map_or(0, |span| span.start);
+            let number = text[..at].matches('\n').count() + 1;
+            let line = text.lines().nth(number - 1).unwrap_or_default();
+            // The name alone: the value may be a URI with a password.
+            let key = line.split('=').next().unwrap_or_default().trim();
+            ConfigError::new(format!("{setting}, line {number}, {key}"), error.message().replace('\n', " "))
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(File::default()),
         Err(error) => Err(ConfigError::new(setting, error)),
@@ -276,22 +306,16 @@ fn origin(setting: &str, text: &str) -> Result<String, ConfigError> {
     Ok(format!("{scheme}://{host}{port}").to_ascii_lowercase())
 }
 
-/// MongoDB's own limits for a database's name.
-fn database_name(name: &str) -> Result<String, ConfigError> {
-    let usable =
-        (1..=38).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-    if usable {
-        Ok(name.to_owned())
-    } else {
-        let reason = format!("`{name}` is not 1 to 38 letters, digits, `_` and `-`");
-        Err(ConfigError::new("--mongodb-database", reason))
-    }
+/// A variable that holds text. One that holds anything else is not passed over: it may be what keeps strangers out.
+fn text(env: impl Fn(&str) -> Option<OsString>, name: &str) -> Result<Option<String>, ConfigError> {
+    let text = env(name).map(OsString::into_string).transpose();
+    text.map_err(|_| ConfigError::new(name, "is not UTF-8"))
 }
 
-fn secret(env: impl Fn(&str) -> Option<String>) -> Result<Option<RootSecret>, ConfigError> {
+fn secret(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<RootSecret>, ConfigError> {
     let (setting, bytes) = match (env("KEYMARK_SECRET"), env("KEYMARK_SECRET_FILE")) {
         (Some(_), Some(_)) => return Err(ConfigError::new("KEYMARK_SECRET", "KEYMARK_SECRET_FILE is set too")),
-        (Some(secret), None) => ("KEYMARK_SECRET", secret.into_bytes()),
+        (Some(secret), None) => ("KEYMARK_SECRET", secret.into_vec()),
         (None, Some(path)) => {
             let read = std::fs::read(&path);
             ("KEYMARK_SECRET_FILE", read.map_err(|error| ConfigError::new("KEYMARK_SECRET_FILE", error))?)
@@ -306,24 +330,30 @@ pub fn root_secret(setting: &str, bytes: Vec<u8>) -> Result<RootSecret, ConfigEr
     RootSecret::new(bytes).map_err(|_| ConfigError::new(setting, "a root secret has at least 32 bytes"))
 }
 
-fn previous_secrets(env: impl Fn(&str) -> Option<String>) -> Result<Vec<RootSecret>, ConfigError> {
-    let secrets = Zeroizing::new(env("KEYMARK_PREVIOUS_SECRETS").unwrap_or_default());
-    let secrets = secrets.split(',').filter(|secret| !secret.is_empty());
-    secrets.map(|secret| root_secret("KEYMARK_PREVIOUS_SECRETS", secret.as_bytes().to_vec())).collect()
+fn previous_secrets(env: impl Fn(&str) -> Option<OsString>) -> Result<Vec<RootSecret>, ConfigError> {
+    let setting = "KEYMARK_PREVIOUS_SECRETS";
+    let secrets = Zeroizing::new(env(setting).unwrap_or_default().into_vec());
+    let secrets = secrets.split(|byte| *byte == b',').filter(|secret| !secret.is_empty());
+    secrets
+        .map(|secret| match secret {
+            [b' ', ..] | [.., b' '] => Err(ConfigError::new(setting, "a secret there begins or ends with a space")),
+            secret => root_secret(setting, secret.to_vec()),
+        })
+        .collect()
 }
 
-fn initial_admin_password(env: impl Fn(&str) -> Option<String>) -> Result<Option<Password>, ConfigError> {
-    let password = env("KEYMARK_INITIAL_ADMIN_PASSWORD").map(Password::chosen).transpose();
+fn initial_admin_password(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<Password>, ConfigError> {
+    let password = text(env, "KEYMARK_INITIAL_ADMIN_PASSWORD")?.map(Password::chosen).transpose();
     password.map_err(|unfit| ConfigError::new("KEYMARK_INITIAL_ADMIN_PASSWORD", unfit))
 }
 
 /// Anything but loopback can be reached by strangers, and is not opened to them by accident.
 fn access(
     allow: Option<&str>,
-    env: impl Fn(&str) -> Option<String>,
+    env: impl Fn(&str) -> Option<OsString>,
     listen: SocketAddr,
 ) -> Result<Access, ConfigError> {
-    let token = env("KEYMARK_VERIFIER_TOKEN").map(Zeroizing::new);
+    let token = text(env, "KEYMARK_VERIFIER_TOKEN")?.map(Zeroizing::new);
     if token.as_ref().is_some_and(|token| token.len() < 16) {
         return Err(ConfigError::new("KEYMARK_VERIFIER_TOKEN", "a verifier token has at least 16 bytes"));
     }
@@ -340,7 +370,7 @@ mod tests {
     use super::*;
 
     fn load(flags: Flags, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::load(flags, None, |name| env.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned()))
+        Config::load(flags, None, |name| env.iter().find(|(known, _)| *known == name).map(|(_, v)| OsString::from(v)))
     }
 
     fn complaint(flags: Flags, env: &[(&str, &str)]) -> String {
@@ -360,11 +390,6 @@ mod tests {
             (Flags { public_origin: text("keys.example.com"), ..flags() }, None, "--public-origin: `keys.example.com`"),
             (Flags { key_prefix: text("k-m"), ..flags() }, None, "--key-prefix: `k-m`: a key prefix is"),
             (Flags { verify_listen: text("0.0.0.0:1"), ..flags() }, None, "--verify-listen: 0.0.0.0:1 is not loopback"),
-            (
-                Flags { mongodb_uri: text("x"), mongodb_database: text("a.b"), ..flags() },
-                None,
-                "--mongodb-database: `a.b`",
-            ),
             (flags(), Some(("KEYMARK_SECRET", "short")), "KEYMARK_SECRET: a root secret has at least 32 bytes"),
             (flags(), Some(("KEYMARK_SECRET_FILE", "/nowhere/at/all")), "KEYMARK_SECRET_FILE: No such file"),
             (flags(), Some(("KEYMARK_INITIAL_ADMIN_PASSWORD", "short")), "KEYMARK_INITIAL_ADMIN_PASSWORD: A password"),

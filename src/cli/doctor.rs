@@ -7,7 +7,7 @@ use std::path::Path;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Stdout};
-use crate::app::{App, StartError};
+use crate::app::{App, StartError, holds_store};
 use crate::config::{Config, StoreConfig};
 
 /// Prints a line a check. Fails when one does.
@@ -37,7 +37,12 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             for (setting, address) in [("--listen", config.listen), ("--verify-listen", config.verify_listen)] {
                 report(setting, can_listen(address).await);
             }
-            match App::open(&mut config).await {
+            let new = matches!(&config.store, StoreConfig::Embedded { directory } if !holds_store(directory));
+            if new {
+                report("store", Ok("will be created".to_owned()));
+                return conclude(failed);
+            }
+            match App::open_existing(&mut config).await {
                 Ok(app) => {
                     report("store", Ok("opened, and it belongs to this root secret".to_owned()));
                     let verify = admin::Command::VerifyAudit { tenant: None };
@@ -48,6 +53,10 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             }
         }
     }
+    conclude(failed)
+}
+
+fn conclude(failed: u32) -> Result<(), StartError> {
     if failed == 0 { Ok(()) } else { Err(StartError::Failed(format!("{failed} of the checks failed"))) }
 }
 

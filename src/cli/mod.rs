@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         print!("{}", graphql::sdl());
         return ExitCode::SUCCESS;
     }
-    let outcome = Config::load(cli.flags, cli.config.as_deref(), |name| std::env::var(name).ok())
+    let outcome = Config::load(cli.flags, cli.config.as_deref(), |name| std::env::var_os(name))
         .map_err(StartError::from)
         .and_then(|config| {
             telemetry::start(&config.log, config.log_format);
@@ -90,7 +90,10 @@ async fn administer(mut config: Config, command: Command) -> Result<(), StartErr
     {
         return ended.map_err(StartError::Failed);
     }
-    let app = App::open(&mut config).await?;
+    let app = match &command {
+        Command::AddOperator { .. } => App::open(&mut config).await?,
+        _ => App::open_existing(&mut config).await?,
+    };
     let ended = admin::run(&app.service, command, &mut Stdout).await;
     app.service.finish().await;
     ended.map_err(StartError::Failed)

@@ -92,6 +92,9 @@ impl Default for Limits {
 /// Rows of a connection's page when neither `first` nor `last` is given.
 const DEFAULT_PAGE: u64 = 50;
 
+/// Rows of the largest page: a connection's field refuses more itself, and says what is wrong with it.
+const LARGEST_PAGE: u64 = 200;
+
 /// Why a document is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DocumentError {
@@ -716,6 +719,7 @@ impl<'a> Costs<'a> {
             })
             .max()
             .unwrap_or(DEFAULT_PAGE)
+            .min(LARGEST_PAGE)
     }
 }
 

@@ -148,6 +148,12 @@ fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<V
                 continue;
             }
             None if !ty.nullable => "was not provided",
+            // Null and absent are the same to every argument here; but the validator passes over a value, with all
+            // that is wrong in it, where one of its variables is absent.
+            None => {
+                variables.insert(name.clone(), Value::Null);
+                continue;
+            }
             Some(Value::Null) if !ty.nullable => "must not be null",
             _ => continue,
         };

@@ -130,7 +130,9 @@ async fn verify(State(shared): State<Arc<Shared>>, source: Source, body: Result<
             return json(rejection.status(), &refused);
         }
     };
-    let Ok(question) = serde_json::from_slice::<Question<'_>>(&body) else {
+    // A list would be read as the members in their order.
+    let is_object = body.trim_ascii_start().first() == Some(&b'{');
+    let Some(question) = serde_json::from_slice::<Question<'_>>(&body).ok().filter(|_| is_object) else {
         let refused = Answer::refused("BAD_REQUEST", r#"Send JSON: {"apiKey": "…"}."#);
         return json(StatusCode::BAD_REQUEST, &refused);
     };
@@ -176,22 +178,21 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
         let value = values.next();
         if values.next().is_some() { Err(()) } else { Ok(value) }
     };
-    let key = match once(API_KEY) {
-        Ok(value) => value.map(|value| value.to_str().map(str::trim)),
-        Err(()) => return None,
+    let key = match once(API_KEY).ok()? {
+        None => None,
+        Some(value) => Some(value.to_str().ok()?.trim()),
     };
-    let bearer = match once(AUTHORIZATION) {
-        Ok(value) => value.and_then(|value| value.to_str().ok()).and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
-        }),
-        Err(()) => return None,
+    let bearer = match once(AUTHORIZATION).ok()? {
+        None => None,
+        Some(value) => {
+            let credentials = value.to_str().ok()?.split_once(' ');
+            let bearer = credentials.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
+            bearer.map(|(_, token)| token.trim())
+        }
     };
     match (key, bearer) {
-        (Some(Ok(key)), Some(bearer)) => (key == bearer).then_some(key),
-        (Some(Ok(key)), None) => Some(key),
-        (None, Some(bearer)) => Some(bearer),
-        (Some(Err(_)), _) | (None, None) => None,
+        (Some(key), Some(bearer)) => (key == bearer).then_some(key),
+        (key, bearer) => key.or(bearer),
     }
 }
 

@@ -26,7 +26,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -189,7 +189,7 @@ struct Connection<E, G> {
     upgrade: Option<Parts>,
     session: Option<Session>,
     /// The operations whose ids are taken.
-    live: HashMap<Arc<str>, AbortHandle>,
+    live: HashMap<Arc<str>, Live>,
     operations: SelectAll<BoxStream<'static, (Arc<Source>, Event)>>,
     /// One for each operation under way, those included that only the server still waits for.
     slots: Arc<Semaphore>,
@@ -198,6 +198,12 @@ struct Connection<E, G> {
 struct Session {
     admission: Admission,
     ended: BoxFuture<'static, ()>,
+}
+
+/// An operation whose id is taken.
+struct Live {
+    kind: OperationType,
+    abort: AbortHandle,
 }
 
 /// Where an event comes from.
@@ -235,7 +241,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Err(Ending::shutdown()),
-                () = ended(&mut self.session) => return Err(Ending::session_over()),
+                () = ended(&mut self.session) => return self.end_session(socket).await,
                 () = init_deadline.as_mut(), if self.session.is_none() => {
                     return Err(Ending::close(4408, "Connection initialisation timeout"));
                 }
@@ -275,7 +281,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             ClientMessage::Complete { id } => {
                 // Ids that are gone are ignored: the client may not have heard of it yet.
                 if let Some(operation) = self.live.remove(id.as_str()) {
-                    operation.abort();
+                    operation.abort.abort();
                 }
                 Ok(())
             }
@@ -335,7 +341,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         let (abort, registration) = AbortHandle::new_pair();
         let events = self.run(kind, request, slot).map(move |event| (Arc::clone(&source), event));
         self.operations.push(Abortable::new(events, registration).boxed());
-        self.live.insert(id, abort);
+        self.live.insert(id, Live { kind, abort });
         Ok(())
     }
 
@@ -366,6 +372,26 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             Event::Done
         };
         results.chain(stream::once(done)).boxed()
+    }
+
+    /// Nothing goes out any more once the session is over, but the answers of changes that are under way: one of
+    /// them may be what ended it.
+    async fn end_session(&mut self, socket: &mut WebSocket) -> Result<Never, Ending> {
+        self.live.retain(|_, operation| {
+            let answers = operation.kind == OperationType::Mutation;
+            if !answers {
+                operation.abort.abort();
+            }
+            answers
+        });
+        let deadline = Instant::now() + self.transport.limits.connection.send_timeout;
+        while !self.live.is_empty() {
+            let Ok(Some((source, event))) = timeout_at(deadline, self.operations.next()).await else { break };
+            if self.live.contains_key(&source.id) {
+                self.forward(socket, &source, event).await?;
+            }
+        }
+        Err(Ending::session_over())
     }
 
     async fn forward(&mut self, socket: &mut WebSocket, source: &Source, event: Event) -> Result<(), Ending> {
@@ -402,7 +428,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
     /// Frees an id and drops what is left of its operation.
     fn forget(&mut self, id: &str) {
         if let Some(operation) = self.live.remove(id) {
-            operation.abort();
+            operation.abort.abort();
         }
     }
 
@@ -424,7 +450,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         self.send(socket, Message::Text(text.into())).await
     }
 
-    /// Writes a message. The session may end and the server may shut down meanwhile.
+    /// Writes a message. The server may shut down meanwhile.
     async fn send(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), Ending> {
         let transport = &self.transport;
         tokio::select! {
@@ -437,7 +463,6 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                 }
             }
             () = transport.shutdown.cancelled() => Err(Ending::shutdown()),
-            () = ended(&mut self.session) => Err(Ending::session_over()),
         }
     }
 }

@@ -30,6 +30,8 @@ struct Window {
     began: Timestamp,
     written: u32,
     counted: HashMap<Kind, AuditEvent>,
+    /// When the first of those that are counted still was refused.
+    counted_since: Timestamp,
 }
 
 /// What makes two refused attempts alike.
@@ -56,6 +58,7 @@ impl Refusals {
             began: event.occurred_at,
             written: 0,
             counted: HashMap::new(),
+            counted_since: event.occurred_at,
         });
         if event.occurred_at.since(window.began) >= REFUSAL_WINDOW {
             window.began = event.occurred_at;
@@ -67,6 +70,9 @@ impl Refusals {
             event.count += window.counted.remove(&kind).map_or(0, |earlier| earlier.count);
             return Some(event);
         }
+        if window.counted.is_empty() {
+            window.counted_since = event.occurred_at;
+        }
         let full = window.counted.len() >= KINDS_COUNTED && !window.counted.contains_key(&kind);
         let slot = if full { window.counted.values_mut().next() } else { window.counted.get_mut(&kind) };
         match slot {
@@ -76,26 +82,30 @@ impl Refusals {
         None
     }
 
-    /// Events that were counted in windows that have ended, and whose like has not come since.
+    /// Events that have been counted for a window, and whose like has not come since: ten a tenant at most.
     fn overdue(&self, now: Timestamp) -> Vec<(TenantId, AuditEvent)> {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut overdue = Vec::new();
+        let room = usize::try_from(REFUSALS_A_WINDOW).unwrap_or(usize::MAX);
         windows.retain(|tenant, window| {
-            if now.since(window.began) < REFUSAL_WINDOW {
-                return true;
+            if now.since(window.counted_since) >= REFUSAL_WINDOW {
+                let mut counted = std::mem::take(&mut window.counted).into_iter();
+                overdue.extend(counted.by_ref().take(room).map(|(_, event)| (tenant.clone(), event)));
+                window.counted = counted.collect();
+                window.counted_since = now;
             }
-            window.began = now;
-            window.written = 0;
-            let room = usize::try_from(REFUSALS_A_WINDOW).unwrap_or(usize::MAX);
-            let mut counted = std::mem::take(&mut window.counted).into_iter();
-            for (_, event) in counted.by_ref().take(room) {
-                window.written += 1;
-                overdue.push((tenant.clone(), event));
-            }
-            window.counted = counted.collect();
-            window.written > 0
+            !window.counted.is_empty() || now.since(window.began) < REFUSAL_WINDOW
         });
         overdue
+    }
+
+    /// All that is counted still, when nothing more will come.
+    fn rest(&self) -> Vec<(TenantId, AuditEvent)> {
+        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = windows
+            .drain()
+            .flat_map(|(tenant, window)| window.counted.into_values().map(move |event| (tenant.clone(), event)));
+        rest.collect()
     }
 }
 
@@ -195,6 +205,13 @@ impl Service {
     /// Writes what was counted and would otherwise wait for its like. To be called about once a minute.
     pub async fn write_overdue_refusals(&self) {
         for (tenant, event) in self.refusals.overdue(self.environment.now()) {
+            self.write_refusal(tenant, event).await;
+        }
+    }
+
+    /// Writes all that was counted, before the process ends.
+    pub async fn write_remaining_refusals(&self) {
+        for (tenant, event) in self.refusals.rest() {
             self.write_refusal(tenant, event).await;
         }
     }

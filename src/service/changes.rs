@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
@@ -119,8 +119,14 @@ impl Service {
         let left = caller.session.expires_at.since(self.environment.now());
         let mut watch = Watch::new(&self, &caller, None);
         let ended = async {
-            // A store that cannot be reached does not end a session.
-            while !matches!(watch.next().await, Err(Ended::Closed | Ended::Failed(Error::Refused(_)))) {}
+            loop {
+                match watch.next().await {
+                    Ok(_) => {}
+                    Err(Ended::Closed | Ended::Failed(Error::Refused(_))) => return,
+                    // A store that cannot be reached does not end a session.
+                    Err(Ended::Failed(_)) => tokio::time::sleep(RETRY_AFTER).await,
+                }
+            }
         };
         let _ = tokio::time::timeout(left, ended).await;
     }
@@ -145,8 +151,9 @@ struct Watch {
     news: broadcast::Receiver<News>,
     caller: Caller,
     permission: Option<Permission>,
-    /// Whether anything is known since the feed is listened to: what `caller` says was read before.
-    fresh: bool,
+    /// Whether something may have changed that the feed has not told: as at the start, since `caller` was read before
+    /// the feed was listened to.
+    stale: bool,
 }
 
 /// What a watch gives.
@@ -159,11 +166,11 @@ enum Step {
 impl Watch {
     fn new(service: &Arc<Service>, caller: &Caller, permission: Option<Permission>) -> Self {
         let news = service.changes.0.subscribe();
-        Self { service: Arc::clone(service), news, caller: caller.clone(), permission, fresh: true }
+        Self { service: Arc::clone(service), news, caller: caller.clone(), permission, stale: true }
     }
 
     async fn next(&mut self) -> Result<Step, Ended> {
-        let step = if std::mem::take(&mut self.fresh) {
+        let step = if self.stale {
             Step::Gap
         } else {
             match self.news.recv().await {
@@ -173,15 +180,31 @@ impl Watch {
             }
         };
         match &step {
-            Step::Change(change) => {
-                for write in &change.writes {
-                    self.apply(write)?;
-                }
-            }
+            Step::Change(change) => self.apply_all(change)?,
             Step::Gap => self.reload().await?,
         }
         self.check()?;
         Ok(step)
+    }
+
+    /// Applies what the feed has brought meanwhile, without waiting for more.
+    async fn catch_up(&mut self) -> Result<(), Ended> {
+        loop {
+            match self.news.try_recv() {
+                Ok(News::Change(change)) => self.apply_all(&change)?,
+                Ok(News::Resumed) | Err(TryRecvError::Lagged(_)) => self.stale = true,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Closed) => return Err(Ended::Closed),
+            }
+        }
+        if self.stale {
+            self.reload().await?;
+        }
+        Ok(self.check()?)
+    }
+
+    fn apply_all(&mut self, change: &Change) -> Result<(), Error> {
+        change.writes.iter().try_for_each(|write| self.apply(write))
     }
 
     fn apply(&mut self, write: &Write) -> Result<(), Error> {
@@ -198,13 +221,15 @@ impl Watch {
         }
     }
 
-    /// Reads anew what the feed would have told.
+    /// Reads anew what the feed would have told. What is known stays stale until that has worked.
     async fn reload(&mut self) -> Result<(), Error> {
+        self.stale = true;
         let session = self.service.store.find_session(self.caller.session.id).await?;
         let operator = self.service.store.find_operator(self.caller.operator.id).await?;
         match (session, operator) {
             (Some(_), Some(operator)) => {
                 self.caller.operator = operator;
+                self.stale = false;
                 Ok(())
             }
             _ => Err(Refusal::Unauthenticated.into()),
@@ -242,9 +267,13 @@ impl Entries {
         };
         self.last = Some(last);
         loop {
-            if self.ready.is_empty() && self.behind {
-                self.ready = self.watch.service.list_audit_after(self.tenant(), last).await?.into();
-                self.behind = !self.ready.is_empty();
+            if self.behind {
+                // Whatever this takes from the feed is in the log, which is read afterwards.
+                self.watch.catch_up().await?;
+                if self.ready.is_empty() {
+                    self.ready = self.watch.service.list_audit_after(self.tenant(), last).await?.into();
+                    self.behind = !self.ready.is_empty();
+                }
             }
             if let Some(entry) = self.ready.pop_front() {
                 self.last = Some(entry.number);

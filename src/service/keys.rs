@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::error::Error;
-use super::{Caller, Request, Service};
+use super::{Caller, MOST_TRIES, Request, Service};
 use crate::domain::audit::AuditAction;
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::SystemId;
 use crate::domain::keys::{ApiKey, Key};
+use crate::domain::refusal::Refusal;
 use crate::domain::systems::{CurrentKey, System};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -63,7 +64,7 @@ impl Service {
         loop {
             let system = self.load_system(tenant, id).await?;
             let (without, current) = system.revoke_key(self.environment.now())?;
-            let Some(key) = self.load_current_key(&current).await? else { continue };
+            let Some(key) = self.load_current_key(&current, &mut tries).await? else { continue };
             let event = self
                 .event(&caller.origin(request), AuditAction::KeyRevoked)
                 .about_system(&without)
@@ -77,11 +78,16 @@ impl Service {
         }
     }
 
-    /// What the store has for a system's current key; `None` when it was revoked since the system was read.
-    pub(super) async fn load_current_key(&self, current: &CurrentKey) -> Result<Option<Key>, Error> {
+    /// What the store has for a system's current key; `None` when it was revoked since the system was read, which is
+    /// one of the tries.
+    pub(super) async fn load_current_key(&self, current: &CurrentKey, tries: &mut u32) -> Result<Option<Key>, Error> {
         let key = self.store.find_key(&[current.digest]).await?;
         let key = key.ok_or_else(|| StoreError::Corrupt("a system names a key that is missing".into()))?;
-        Ok(key.revoked_at.is_none().then_some(key))
+        if key.revoked_at.is_none() {
+            return Ok(Some(key));
+        }
+        *tries += 1;
+        if *tries < MOST_TRIES { Ok(None) } else { Err(Refusal::Conflict.into()) }
     }
 
     /// Waits until the change that was just committed is enforced everywhere. Every verification reads the store,

@@ -70,7 +70,7 @@ impl Service {
                 .renamed_from(system.name.as_str());
             let mut batch = Batch::new(tenant.clone(), event).replace(Row::System(renamed.clone()));
             if let Some(current) = system.key {
-                let Some(key) = self.load_current_key(&current).await? else { continue };
+                let Some(key) = self.load_current_key(&current, &mut tries).await? else { continue };
                 batch = batch.replace(Row::Key(key.renamed(name.clone())));
             }
             if self.try_commit(batch, &mut tries).await?.is_some() {
@@ -92,7 +92,7 @@ impl Service {
             }
             let mut batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
             if let Some(current) = system.key {
-                let Some(key) = self.load_current_key(&current).await? else { continue };
+                let Some(key) = self.load_current_key(&current, &mut tries).await? else { continue };
                 batch = batch.replace(Row::Key(key.revoked(self.environment.now())));
             }
             if self.try_commit(batch, &mut tries).await?.is_some() {

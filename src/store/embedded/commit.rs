@@ -26,8 +26,12 @@ type Storage<T> = Result<T, redb::Error>;
 
 /// Commits the batch inside `txn`. The inner error is a refusal, after which `txn` is as it was.
 pub fn commit(txn: &WriteTransaction, batch: Batch, feed_kept: u64) -> Storage<Result<AuditEntry>> {
-    if let Err(conflict) = check(txn, &batch)? {
-        return Ok(Err(StoreError::Conflict(conflict)));
+    match check(txn, &batch) {
+        Ok(Ok(())) => {}
+        Ok(Err(conflict)) => return Ok(Err(StoreError::Conflict(conflict))),
+        // A row that cannot be read is this batch's misfortune alone: nothing was written yet.
+        Err(redb::Error::Corrupted(reason)) => return Ok(Err(StoreError::Corrupt(reason.into()))),
+        Err(error) => return Err(error),
     }
     let mut writes = Vec::with_capacity(batch.writes.len());
     for (_, write) in batch.writes {
@@ -295,10 +299,13 @@ pub fn purge(txn: &WriteTransaction, now: Timestamp, revoked_before: Timestamp, 
         purged.keys += 1;
     }
     for row in txn.open_table(SESSIONS)?.iter()? {
-        let session: Session = decode(row?.1.value()).map_err(corrupt)?;
-        if session.expires_at < now {
-            gone.push(Row::Session(session));
-            purged.sessions += 1;
+        match decode::<Session>(row?.1.value()) {
+            Ok(session) if session.expires_at < now => {
+                gone.push(Row::Session(session));
+                purged.sessions += 1;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "a session cannot be read, and is left where it is"),
         }
     }
     for row in &gone {

@@ -9,7 +9,9 @@ mod tables;
 mod writer;
 
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +111,8 @@ impl EmbeddedStore {
 }
 
 fn open_file(path: &PathBuf) -> Result<Database, redb::Error> {
+    // Made here, so that nobody else may read it, whatever the directory allows.
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
     prepare(database)
 }
@@ -129,7 +133,8 @@ fn write_pid(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    writeln!(std::fs::File::create_new(path)?, "{}", std::process::id())
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", std::process::id())
 }
 
 /// What redb says, as the trait says it.
@@ -237,7 +242,8 @@ impl Store for EmbeddedStore {
     }
 
     async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
-        self.read(|snapshot| snapshot.list_audit_after(tenant, number, limit))
+        let tenant = tenant.clone();
+        self.scan(move |snapshot| snapshot.list_audit_after(&tenant, number, limit)).await
     }
 
     async fn commit(&self, batch: Batch) -> Result<AuditEntry> {

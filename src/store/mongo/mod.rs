@@ -6,6 +6,7 @@
 //! | documents and rows | `rows` |
 //! | batches as transactions | `commit` |
 //! | look-ups, lists, counts | `reads` |
+//! | look-ups of one thing at one time | `coalesce` |
 //! | the change stream | `feed` |
 //! | quota shared by instances | `throttle` |
 //! | what is past its retention | `purge` |
@@ -15,6 +16,7 @@
 //! linearizable (<https://www.mongodb.com/docs/v6.0/reference/read-concern-linearizable/>). The driver has no overall
 //! time-out, so every call of it is bounded here.
 
+mod coalesce;
 mod commit;
 mod feed;
 mod migrations;
@@ -36,6 +38,7 @@ use mongodb::options::{
 };
 use mongodb::{Client, Collection, Cursor, Database};
 
+use self::coalesce::Coalesced;
 use super::{Cause, Feed, Page, PageRequest, Purged, Quota, Result, Store, StoreError};
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
@@ -136,13 +139,12 @@ impl fmt::Display for ConnectError {
                 f,
                 "{name:?} is no name for a MongoDB database: use 1 to 63 letters, digits, hyphens and underscores."
             ),
-            Self::Unreachable(cause) => {
-                write!(f, "MongoDB does not answer: check that the hosts of the URI run and have a primary ({cause}).")
+            Self::Unreachable(_) => {
+                f.write_str("MongoDB does not answer: check that the hosts of the URI run and have a primary.")
             }
-            Self::Refused(cause) => write!(
-                f,
+            Self::Refused(_) => f.write_str(
                 "MongoDB refuses the user of the URI: check name, password and authSource, and grant readWrite and \
-                 dbAdmin on the database ({cause})."
+                 dbAdmin on the database.",
             ),
             Self::Standalone => f.write_str(
                 "This MongoDB is a standalone server, which has no transactions: start mongod with --replSet rs0 and \
@@ -195,6 +197,8 @@ pub struct MongoStore {
     /// The same as `keys`, but read so that nothing answered before is missed, whatever happens to the primary.
     keys_linearizable: Collection<Document>,
     lanes: commit::Lanes,
+    session_reads: Coalesced<SessionId, Option<Session>>,
+    operator_reads: Coalesced<OperatorId, Option<Operator>>,
     limits: Limits,
 }
 
@@ -231,6 +235,8 @@ impl MongoStore {
             meta: collection(META),
             keys_linearizable: database.collection_with_options(KEYS, linearizable),
             lanes: commit::Lanes::default(),
+            session_reads: Coalesced::default(),
+            operator_reads: Coalesced::default(),
             limits,
             client,
             database,
@@ -478,7 +484,7 @@ impl Store for MongoStore {
     }
 
     async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>> {
-        self.read_operator(id).await
+        self.operator_reads.get(id, async || self.read_operator(id).await).await
     }
 
     async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {
@@ -490,7 +496,7 @@ impl Store for MongoStore {
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>> {
-        self.read_session(id).await
+        self.session_reads.get(id, async || self.read_session(id).await).await
     }
 
     async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
