@@ -33,7 +33,8 @@ export function useHeldRows(
   const shown = useRef<Shown>(undefined);
   const last = shown.current?.list === list ? shown.current : undefined;
   const moved = last !== undefined && !isSameOrder(last.rows, newest);
-  const keeps = held && moved;
+  // Where there was no row, none can move.
+  const keeps = held && moved && last.rows.length > 0;
   const current: Shown = {
     list,
     rows: keeps ? last.rows : newest,
