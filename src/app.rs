@@ -159,7 +159,6 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
 
     let public = bind("--listen", config.listen).await?;
     let verification = bind("--verify-listen", config.verify_listen).await?;
-    announce(&public, &verification, first_start, password.as_deref())?;
 
     let service = &app.service;
     let front = Arc::new(config.front.clone());
@@ -171,6 +170,8 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         Some(directory) => Some(Socket::bind(directory).map_err(|error| in_directory(directory, &error))?),
         None => None,
     };
+    // Whoever reads this finds everything that it speaks of, and the socket for commands.
+    announce(&public, &verification, first_start, password.as_deref())?;
     let commands = async {
         if let Some(socket) = socket {
             socket.serve(Arc::clone(service), stop.clone()).await;

@@ -3,12 +3,16 @@
 //! An attempt takes a token of each bucket before the password is looked at, so that parallel guesses are counted
 //! too; a right password gives them back. The buckets are the store's, shared by every instance. None locks an
 //! account: the owner, from another address, waits for a tenth of a minute at most.
+//!
+//! The store is told the digest of a username alone: people type their password into the wrong field.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::domain::keys::hex;
 use crate::domain::operators::Username;
-use crate::store::Quota;
+use crate::domain::quota::Quota;
+use crate::domain::secrets::DerivedKey;
 
 /// One address, one account.
 const ACCOUNT_FROM_ADDRESS: Quota = Quota { burst: 10, every: Duration::from_secs(30) };
@@ -18,9 +22,11 @@ const ACCOUNT: Quota = Quota { burst: 100, every: Duration::from_secs(6) };
 const ADDRESS: Quota = Quota { burst: 50, every: Duration::from_secs(3) };
 
 /// The buckets that an attempt is counted in.
-pub fn buckets(username: &str, address: Option<IpAddr>) -> [(String, Quota); 3] {
+pub fn buckets(key: &DerivedKey, username: &str, address: Option<IpAddr>) -> [(String, Quota); 3] {
     // What is no username has no account; attempts with it are counted together.
-    let account = username.parse::<Username>().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    let account = username
+        .parse::<Username>()
+        .map_or_else(|_| "?".to_owned(), |name| hex(&key.mac(&[name.as_str().as_bytes()])[..16]));
     let address = address.map_or_else(|| "local".to_owned(), network);
     [
         (format!("sign-in/account/{account}/from/{address}"), ACCOUNT_FROM_ADDRESS),
@@ -44,10 +50,16 @@ fn network(address: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::secrets::{DerivedKeys, RootSecret};
+
+    fn buckets_of(username: &str, address: Option<IpAddr>) -> [String; 3] {
+        let key = DerivedKeys::of(&RootSecret::new(vec![1; 32]).unwrap()).attempts;
+        buckets(&key, username, address).map(|(bucket, _)| bucket)
+    }
 
     #[test]
     fn an_ipv6_network_is_one_party() {
-        let of = |address: &str| buckets("admin", Some(address.parse().unwrap()))[2].0.clone();
+        let of = |address: &str| buckets_of("admin", Some(address.parse().unwrap()))[2].clone();
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
@@ -55,6 +67,7 @@ mod tests {
 
     #[test]
     fn an_account_is_one_however_it_is_spelt() {
-        assert_eq!(buckets("Admin", None)[1].0, buckets("admin", None)[1].0);
+        assert_eq!(buckets_of("Admin", None)[1], buckets_of("admin", None)[1]);
+        assert_ne!(buckets_of("admin", None)[1], buckets_of("admins", None)[1]);
     }
 }

@@ -10,7 +10,7 @@ use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
     ChangePasswordPayload, CreateSystemPayload, DeleteSystemPayload, GenerateKeyPayload, RenameSystemPayload,
-    RevokeKeyPayload, SignInPayload, SignOutPayload,
+    RevokeKeyPayload, SignInPayload, SignOutPayload, System,
 };
 use crate::domain::ids::SystemId;
 use crate::domain::operators::Password;
@@ -19,9 +19,9 @@ use crate::domain::refusal::Refusal;
 use crate::service::Service;
 use crate::service::sessions::OpenedSession;
 
-/// What can be done.
 pub struct Mutation;
 
+/// What can be done.
 #[Object(guard = "Permitted")]
 impl Mutation {
     /// Opens a session. Answers a token for `Authorization: Bearer`, and sets it as a cookie.
@@ -75,7 +75,7 @@ impl Mutation {
     ) -> Result<CreateSystemPayload> {
         let call = Call::of(ctx).await?;
         let system = call.shown(call.service.create_system(call.caller, call.request, &name).await)?;
-        Ok(CreateSystemPayload { system: system.into() })
+        Ok(CreateSystemPayload { system: System::from(&system) })
     }
 
     /// Gives a system another name; the very same one changes nothing. Needs `api_key_management:edit`.
@@ -92,7 +92,7 @@ impl Mutation {
         // A negative revision is none that a system ever had.
         let expected = expected_revision.map(|revision| u64::try_from(revision).unwrap_or(0));
         let renamed = call.service.rename_system(call.caller, call.request, system_id(&id)?, &name, expected).await;
-        Ok(RenameSystemPayload { system: call.shown(renamed)?.into() })
+        Ok(RenameSystemPayload { system: System::from(&call.shown(renamed)?) })
     }
 
     /// Removes a system and its key, for good and at once. Needs `api_key_management:delete`.
@@ -120,7 +120,7 @@ impl Mutation {
         let generated = call.shown(call.service.generate_key(call.caller, call.request, id).await)?;
         Ok(GenerateKeyPayload {
             api_key: generated.api_key.expose().to_owned(),
-            system: generated.system.into(),
+            system: System::from(&generated.system),
             enforcement: generated.enforcement.into(),
         })
     }
@@ -136,7 +136,7 @@ impl Mutation {
         let call = Call::of(ctx).await?;
         let id = self::system_id(&system_id)?;
         let (system, enforcement) = call.shown(call.service.revoke_key(call.caller, call.request, id).await)?;
-        Ok(RevokeKeyPayload { system: system.into(), enforcement: enforcement.into() })
+        Ok(RevokeKeyPayload { system: System::from(&system), enforcement: enforcement.into() })
     }
 }
 

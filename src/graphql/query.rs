@@ -7,17 +7,15 @@ use async_graphql::{Context, ID, Object, Result};
 use super::asker::{Asker, Call};
 use super::error::from_service;
 use super::permissions::{Permitted, requires_permission};
-use super::types::{
-    AuditEntry, AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemOrder, Viewer,
-};
+use super::types::{AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemOrder, Viewer};
 use crate::domain::names::Search;
 use crate::domain::permissions::VIEW;
 use crate::domain::{audit, cursors, systems};
 use crate::service::Service;
 
-/// What can be asked.
 pub struct Query;
 
+/// What can be asked.
 #[Object(guard = "Permitted")]
 impl Query {
     /// The signed-in operator; null when nobody is.
@@ -50,7 +48,7 @@ impl Query {
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::to_system(call.service.keys(), tenant, order, cursor))?;
         let page = call.shown(call.service.list_systems(tenant, &search, order, &request).await)?;
-        Ok(SystemConnection::new(call.service, tenant, search, order, &request, page))
+        Ok(SystemConnection::new(call.service, tenant, search, order, request, page))
     }
 
     /// One system; null when the tenant has none of this id. Needs `api_key_management:view`.
@@ -59,7 +57,7 @@ impl Query {
         let call = Call::of(ctx).await?;
         let Ok(id) = id.parse() else { return Ok(None) };
         let system = call.shown(call.service.find_system(&call.operator().tenant, id).await)?;
-        Ok(system.map(Into::into))
+        Ok(system.as_ref().map(System::from))
     }
 
     /// The system or audit entry of this id; null when the tenant has none. Needs `api_key_management:view`.
@@ -69,11 +67,11 @@ impl Query {
         let tenant = &call.operator().tenant;
         if let Ok(id) = id.parse() {
             let system = call.shown(call.service.find_system(tenant, id).await)?;
-            return Ok(system.map(|system| Node::System(system.into())));
+            return Ok(system.map(|system| Node::System(System::from(&system))));
         }
         let Ok(id) = id.parse() else { return Ok(None) };
         let entry = call.shown(call.service.find_audit_entry(tenant, id).await)?;
-        Ok(entry.map(|entry| Node::AuditEntry(Box::new(AuditEntry::new(call.service, entry)))))
+        Ok(entry.map(|entry| Node::AuditEntry(Box::new(entry.into()))))
     }
 
     /// The tenant's audit log, newest first. Needs `api_key_management:view`.
@@ -94,6 +92,6 @@ impl Query {
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::to_audit(call.service.keys(), tenant, cursor))?;
         let page = call.shown(call.service.list_audit(tenant, &filter, &request).await)?;
-        Ok(AuditEntryConnection::new(call.service, tenant, filter, &request, page))
+        Ok(AuditEntryConnection::new(call.service, tenant, filter, request, page))
     }
 }

@@ -15,9 +15,9 @@ use crate::domain::refusal::Refusal;
 use crate::domain::{audit, cursors};
 use crate::service::Service;
 
-/// What can be followed.
 pub struct Subscription;
 
+/// What can be followed.
 #[GraphqlSubscription(guard = "Permitted")]
 impl Subscription {
     /// The signed-in operator: at once, and again whenever a permission code is given or taken.
@@ -69,11 +69,11 @@ impl Subscription {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<AuditEntry>> + use<>> {
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
-        let (service, entries) = entries(ctx, after).await?;
+        let entries = entries(ctx, after).await?;
         Ok(entries.filter_map(move |entry| {
             let wanted = match entry {
                 Ok(entry) if !filter.matches(&entry.event) => None,
-                Ok(entry) => Some(Ok(AuditEntry::new(&service, entry))),
+                Ok(entry) => Some(Ok(entry.into())),
                 Err(error) => Some(Err(error)),
             };
             async move { wanted }
@@ -88,7 +88,8 @@ async fn system_changes(
 ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
     // What is no id of a system is one of which nothing is ever heard.
     let only: Option<Option<SystemId>> = system_id.map(|id| id.parse().ok());
-    let (service, entries) = entries(ctx, after).await?;
+    let service = Arc::clone(ctx.data_unchecked::<Arc<Service>>());
+    let entries = entries(ctx, after).await?;
     Ok(entries.filter_map(move |entry| {
         let change = match entry {
             Ok(entry) if only.is_some_and(|only| only.is_none() || entry.event.system != only) => None,
@@ -103,13 +104,12 @@ async fn system_changes(
 async fn entries(
     ctx: &Context<'_>,
     after: Option<String>,
-) -> Result<(Arc<Service>, impl Stream<Item = Result<audit::AuditEntry>> + use<>)> {
+) -> Result<impl Stream<Item = Result<audit::AuditEntry>> + use<>> {
     let call = Call::of(ctx).await?;
     let tenant = &call.operator().tenant;
     let after = after.map(|cursor| cursors::to_audit(call.service.keys(), tenant, &cursor)).transpose();
     let after = after.map_err(|refusal: Refusal| refuse(&refusal))?;
     let entries = call.service.entries(call.caller, permissions::needed(ctx)?, after);
     let request = call.request;
-    let entries = entries.map(move |entry| entry.map_err(|error| from_service(error, request)));
-    Ok((Arc::clone(call.service), entries))
+    Ok(entries.map(move |entry| entry.map_err(|error| from_service(error, request))))
 }

@@ -19,11 +19,11 @@ use super::gate::Refusal;
 use crate::audit_text::{self, Format};
 use crate::domain::audit::{AuditActor, AuditFilter};
 use crate::domain::ids::TenantId;
+use crate::domain::pages::{PageEnd, PageRequest};
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::{self, ErrorCode};
 use crate::service::Service;
 use crate::service::error::Error;
-use crate::store::{PageEnd, PageRequest};
 
 /// Entries that are read at once.
 const ENTRIES_A_READ: usize = 500;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request as HttpRequest, State};
+use axum::extract::{MatchedPath, Request as HttpRequest, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -87,10 +87,12 @@ async fn name_request(State(naming): State<Naming>, request: HttpRequest, next: 
     let (mut parts, body) = request.into_parts();
     let named = naming.service.request(naming.front.client_address(&parts));
     parts.extensions.insert(named);
-    let (method, path, began) = (parts.method.clone(), parts.uri.path().to_owned(), Instant::now());
+    // The route, not the path, which may hold anything that somebody took for an address.
+    let route = parts.extensions.get::<MatchedPath>().map(|route| route.as_str().to_owned()).unwrap_or_default();
+    let (method, began) = (parts.method.clone(), Instant::now());
     let mut response = next.run(HttpRequest::from_parts(parts, body)).await;
     tracing::debug!(
-        request = %named.id, %method, path, status = response.status().as_u16(),
+        request = %named.id, %method, route, status = response.status().as_u16(),
         elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), "request answered"
     );
     let id = HeaderValue::from_str(&named.id.to_string()).expect("ids are ASCII");

@@ -71,6 +71,7 @@ pub fn routes(verifier: Verifier, access: Access, front: Arc<Front>, metrics: Ar
     Router::new()
         .route("/v1/verify", post(verify))
         .route("/v1/forward-auth", any(forward_auth))
+        .route("/v1/forward-auth/", any(forward_auth))
         .route("/v1/forward-auth/{*path}", any(forward_auth))
         .route("/metrics", get(metrics_text))
         .layer(DefaultBodyLimit::max(BODY_BYTES))

@@ -12,10 +12,10 @@ use crate::domain::audit::{
 use crate::domain::changes::Batch;
 use crate::domain::ids::{AuditEntryId, TenantId};
 use crate::domain::keys::Key;
+use crate::domain::pages::{Page, PageRequest};
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::time::Timestamp;
-use crate::store::{Page, PageRequest};
 
 /// Most entries of refused attempts in a tenant's log within [`REFUSAL_WINDOW`]; the rest is counted into the next.
 const REFUSALS_A_WINDOW: u32 = 10;

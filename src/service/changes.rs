@@ -145,6 +145,8 @@ struct Watch {
     news: broadcast::Receiver<News>,
     caller: Caller,
     permission: Option<Permission>,
+    /// Whether anything is known since the feed is listened to: what `caller` says was read before.
+    fresh: bool,
 }
 
 /// What a watch gives.
@@ -157,14 +159,18 @@ enum Step {
 impl Watch {
     fn new(service: &Arc<Service>, caller: &Caller, permission: Option<Permission>) -> Self {
         let news = service.changes.0.subscribe();
-        Self { service: Arc::clone(service), news, caller: caller.clone(), permission }
+        Self { service: Arc::clone(service), news, caller: caller.clone(), permission, fresh: true }
     }
 
     async fn next(&mut self) -> Result<Step, Ended> {
-        let step = match self.news.recv().await {
-            Ok(News::Change(change)) => Step::Change(change),
-            Ok(News::Resumed) | Err(RecvError::Lagged(_)) => Step::Gap,
-            Err(RecvError::Closed) => return Err(Ended::Closed),
+        let step = if std::mem::take(&mut self.fresh) {
+            Step::Gap
+        } else {
+            match self.news.recv().await {
+                Ok(News::Change(change)) => Step::Change(change),
+                Ok(News::Resumed) | Err(RecvError::Lagged(_)) => Step::Gap,
+                Err(RecvError::Closed) => return Err(Ended::Closed),
+            }
         };
         match &step {
             Step::Change(change) => {

@@ -10,6 +10,7 @@ use crate::auth::tokens::Named;
 use crate::domain::audit::{AuditAction, AuditActor};
 use crate::domain::changes::{Batch, Row, RowId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
+use crate::domain::quota::Quota;
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::sessions::{Session, SessionSecret};
 
@@ -49,7 +50,9 @@ impl Service {
             Ok(username) => self.store.find_operator_by_username(&username).await?,
             Err(_) => None,
         };
-        let compared = self.compare(password, operator.as_ref()).await?;
+        let Ok(compared) = self.compare(password, operator.as_ref()).await else {
+            return Err(self.forgive_busy(attempt).await);
+        };
         let (operator, rehashed) = match (operator, compared) {
             (Some(operator), Comparison::Right) => (operator, None),
             (Some(operator), Comparison::RightButWeak(hash)) => (operator, Some(hash)),
@@ -81,9 +84,13 @@ impl Service {
     ) -> Result<OpenedSession, Error> {
         let operator = &caller.operator;
         let attempt = self.begin_attempt(request, operator.username.as_str()).await?;
-        if self.compare(current, Some(operator)).await? == Comparison::Wrong {
-            self.note_refused_sign_in(request, operator);
-            return Err(Refusal::InvalidCredentials.into());
+        match self.compare(current, Some(operator)).await {
+            Ok(Comparison::Wrong) => {
+                self.note_refused_sign_in(request, operator);
+                return Err(Refusal::InvalidCredentials.into());
+            }
+            Ok(Comparison::Right | Comparison::RightButWeak(_)) => {}
+            Err(Busy) => return Err(self.forgive_busy(attempt).await),
         }
         self.forgive_attempt(attempt).await?;
         let hash = self.passwords.hash(new).await?;
@@ -140,15 +147,20 @@ impl Service {
         (session, secret)
     }
 
-    async fn compare(&self, password: Password, operator: Option<&Operator>) -> Result<Comparison, Error> {
+    async fn compare(&self, password: Password, operator: Option<&Operator>) -> Result<Comparison, Busy> {
         let stored = operator.map(|operator| operator.password_hash.clone());
         let password = if password.is_possible() { password } else { Password::presented(String::new()) };
-        Ok(self.passwords.compare(password, stored).await?)
+        self.passwords.compare(password, stored).await
+    }
+
+    /// An attempt that was turned away before the password was looked at is none.
+    async fn forgive_busy(&self, attempt: Attempt) -> Error {
+        self.forgive_attempt(attempt).await.err().unwrap_or(Busy.into())
     }
 
     /// Counts an attempt, or says how long to wait.
     async fn begin_attempt(&self, request: Request, username: &str) -> Result<Attempt, Error> {
-        let buckets = throttle::buckets(username, request.source_address);
+        let buckets = throttle::buckets(&self.keys.current().attempts, username, request.source_address);
         let now = self.environment.now();
         let taking = buckets.iter().map(|(bucket, quota)| self.store.take_token(bucket, *quota, now));
         let taken = futures::future::try_join_all(taking).await?;
@@ -181,4 +193,4 @@ impl Service {
 }
 
 /// The tokens that an attempt has taken.
-struct Attempt(Vec<(String, crate::store::Quota)>);
+struct Attempt(Vec<(String, Quota)>);

@@ -7,9 +7,9 @@ use crate::domain::audit::AuditAction;
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::names::{Search, SystemName};
+use crate::domain::pages::{Page, PageRequest};
 use crate::domain::refusal::Refusal;
 use crate::domain::systems::{System, SystemKey, SystemOrder};
-use crate::store::{Page, PageRequest};
 
 impl Service {
     pub async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>, Error> {

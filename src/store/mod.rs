@@ -18,6 +18,8 @@ use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
+pub use crate::domain::pages::{Page, PageEnd, PageRequest};
+pub use crate::domain::quota::{Quota, take};
 use crate::domain::sessions::{Session, SessionId};
 use crate::domain::systems::{System, SystemKey, SystemOrder};
 use crate::domain::time::Timestamp;
@@ -70,42 +72,8 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// A stretch of an ordered list, by keyset: it stays right while rows come and go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PageRequest<K> {
-    /// Only what stands after this place, which need not exist any more.
-    pub after: Option<K>,
-    /// Only what stands before this place.
-    pub before: Option<K>,
-    /// Most items, at least 1.
-    pub limit: usize,
-    /// Which end of the stretch the items are taken from.
-    pub from: PageEnd,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PageEnd {
-    First,
-    Last,
-}
-
-/// The items, always in the order of the list, whichever end they were taken from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T> {
-    pub items: Vec<T>,
-    /// Whether the stretch holds more: after the items when taken from its first end, before them from its last.
-    pub has_more: bool,
-}
-
 /// The feed: changes in commit order, until an error ends it.
 pub type Feed = BoxStream<'static, Result<Change>>;
-
-/// How many may pass: `burst` at once, then one every `every` (the generic cell rate algorithm, ITU-T I.371).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quota {
-    pub burst: u32,
-    pub every: Duration,
-}
 
 /// What [`Store::purge`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -206,32 +174,4 @@ pub trait Store: Send + Sync + 'static {
     /// Removes keys revoked before `revoked_before`, sessions that ended before `now`, and buckets that are full
     /// again. Safe to run anywhere, any time. Removals appear in the feed without an entry.
     async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged>;
-}
-
-/// The generic cell rate algorithm on a bucket's theoretical arrival time: decided in one place for every backend.
-///
-/// Gives the new arrival time when one may pass now, else how long until one may.
-pub fn take(arrival: Timestamp, quota: Quota, now: Timestamp) -> Result<Timestamp, Duration> {
-    let arrival = arrival.max(now);
-    let ahead = arrival.since(now);
-    let allowed = quota.every.saturating_mul(quota.burst.saturating_sub(1));
-    if ahead > allowed { Err(ahead - allowed) } else { Ok(arrival.plus(quota.every)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_gives_its_burst_and_then_one_an_interval() {
-        let quota = Quota { burst: 3, every: Duration::from_secs(10) };
-        let now = Timestamp::from_millis(1_000_000);
-        let mut arrival = Timestamp::default();
-        for _ in 0..3 {
-            arrival = take(arrival, quota, now).unwrap();
-        }
-        assert_eq!(take(arrival, quota, now), Err(Duration::from_secs(10)));
-        assert_eq!(take(arrival, quota, now.plus(Duration::from_secs(4))), Err(Duration::from_secs(6)));
-        assert!(take(arrival, quota, now.plus(Duration::from_secs(10))).is_ok());
-    }
 }

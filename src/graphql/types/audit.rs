@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 
-use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Result, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, Result, SimpleObject};
 
 use super::DateTime;
 use super::connection::PageInfo;
 use super::systems::int;
 use crate::domain::ids::TenantId;
+use crate::domain::pages::{Page, PageRequest};
 use crate::domain::{audit, cursors, refusal};
 use crate::graphql::asker::Call;
 use crate::service::Service;
-use crate::store::{Page, PageRequest};
 
 /// Who did what to what, when, from where, with what outcome. Entries are never changed or removed.
 #[derive(SimpleObject)]
+#[graphql(complex)]
 pub struct AuditEntry {
     /// Names the entry.
     pub id: ID,
-    /// The entry's place in the log: pass it as `after` or `before`, also to subscriptions.
-    cursor: String,
     /// Gapless within the tenant, from 1.
     number: i32,
     /// When it happened.
@@ -54,14 +53,25 @@ pub struct AuditEntry {
     request_id: String,
     /// Hex SHA-256 of the previous entry's hash and this entry's canonical form.
     hash: String,
+    #[graphql(skip)]
+    tenant: TenantId,
+    #[graphql(skip)]
+    place: u64,
 }
 
+#[ComplexObject]
 impl AuditEntry {
-    pub fn new(service: &Service, entry: audit::AuditEntry) -> Self {
+    /// The entry's place in the log: pass it as `after` or `before`, also to subscriptions.
+    async fn cursor(&self, ctx: &Context<'_>) -> String {
+        cursors::of_audit(ctx.data_unchecked::<Arc<Service>>().keys(), &self.tenant, self.place)
+    }
+}
+
+impl From<audit::AuditEntry> for AuditEntry {
+    fn from(entry: audit::AuditEntry) -> Self {
         let event = entry.event;
         Self {
             id: event.id.to_string().into(),
-            cursor: cursors::of_audit(service.keys(), &entry.tenant, entry.number),
             number: int(entry.number),
             occurred_at: DateTime(event.occurred_at),
             actor: AuditActor {
@@ -83,6 +93,8 @@ impl AuditEntry {
             source_address: event.source_address.map(|address| address.to_string()),
             request_id: event.request_id.to_string(),
             hash: entry.hash.to_string(),
+            tenant: entry.tenant,
+            place: entry.number,
         }
     }
 }
@@ -229,57 +241,76 @@ impl From<AuditFilter> for audit::AuditFilter {
     }
 }
 
-/// A page of audit entries, newest first.
-#[derive(SimpleObject)]
-#[graphql(complex)]
-pub struct AuditEntryConnection {
-    /// The entries of the page, each with its cursor.
-    edges: Vec<AuditEntryEdge>,
-    /// Where the page stands in the list.
-    page_info: PageInfo,
-    #[graphql(skip)]
+pub struct AuditEntryConnection(Arc<AuditPage>);
+
+/// What a page was asked for, and what it holds. Cursors are made of it only where they are selected.
+struct AuditPage {
+    service: Arc<Service>,
     tenant: TenantId,
-    #[graphql(skip)]
     filter: audit::AuditFilter,
+    request: PageRequest<u64>,
+    page: Page<audit::AuditEntry>,
+}
+
+impl AuditPage {
+    fn cursor(&self, entry: &audit::AuditEntry) -> String {
+        cursors::of_audit(self.service.keys(), &self.tenant, entry.number)
+    }
+}
+
+pub struct AuditEntryEdge {
+    page: Arc<AuditPage>,
+    index: usize,
 }
 
 /// An entry's place in the list.
-#[derive(SimpleObject)]
-pub struct AuditEntryEdge {
+#[Object]
+impl AuditEntryEdge {
     /// Names the place: pass it as `after` or `before`.
-    cursor: String,
+    async fn cursor(&self) -> String {
+        self.page.cursor(&self.page.page.items[self.index])
+    }
+
     /// The entry there.
-    node: Arc<AuditEntry>,
+    async fn node(&self) -> AuditEntry {
+        self.page.page.items[self.index].clone().into()
+    }
 }
 
-#[ComplexObject]
+/// A page of audit entries, newest first.
+#[Object]
 impl AuditEntryConnection {
+    /// The entries of the page, each with its cursor.
+    async fn edges(&self) -> Vec<AuditEntryEdge> {
+        let indices = 0..self.0.page.items.len();
+        indices.map(|index| AuditEntryEdge { page: Arc::clone(&self.0), index }).collect()
+    }
+
     /// The entries of the page.
-    async fn nodes(&self) -> Vec<Arc<AuditEntry>> {
-        self.edges.iter().map(|edge| Arc::clone(&edge.node)).collect()
+    async fn nodes(&self) -> Vec<AuditEntry> {
+        self.0.page.items.iter().cloned().map(AuditEntry::from).collect()
+    }
+
+    /// Where the page stands in the list.
+    async fn page_info(&self) -> PageInfo {
+        PageInfo::of(&self.0.page, &self.0.request, |entry| self.0.cursor(entry))
     }
 
     /// How many entries match. Counted only when it is asked for.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
         let call = Call::of(ctx).await?;
-        Ok(int(call.shown(call.service.count_audit(&self.tenant, &self.filter).await)?))
+        Ok(int(call.shown(self.0.service.count_audit(&self.0.tenant, &self.0.filter).await)?))
     }
 }
 
 impl AuditEntryConnection {
     pub fn new(
-        service: &Service,
+        service: &Arc<Service>,
         tenant: &TenantId,
         filter: audit::AuditFilter,
-        request: &PageRequest<u64>,
+        request: PageRequest<u64>,
         page: Page<audit::AuditEntry>,
     ) -> Self {
-        let cursor = |entry: &audit::AuditEntry| cursors::of_audit(service.keys(), tenant, entry.number);
-        let page_info = PageInfo::of(&page, request, cursor);
-        let edges = page.items.into_iter();
-        let edges = edges
-            .map(|entry| AuditEntryEdge { cursor: cursor(&entry), node: Arc::new(AuditEntry::new(service, entry)) })
-            .collect();
-        Self { edges, page_info, tenant: tenant.clone(), filter }
+        Self(Arc::new(AuditPage { service: Arc::clone(service), tenant: tenant.clone(), filter, request, page }))
     }
 }

@@ -2,9 +2,9 @@
 
 use async_graphql::{Error, SimpleObject};
 
+use crate::domain::pages::{Page, PageEnd, PageRequest};
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::graphql::error::{refuse, with_code};
-use crate::store::{Page, PageEnd, PageRequest};
 
 /// Items of a page that nobody asked a size for.
 const DEFAULT_SIZE: i32 = 50;

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Result, SimpleObject};
+use async_graphql::{Context, Enum, ID, InputObject, Object, Result, SimpleObject};
 
 use super::connection::PageInfo;
 use super::{AuditEntry, DateTime};
 use crate::domain::audit::{AuditAction, SystemImage};
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::names::Search;
+use crate::domain::pages::{Page, PageRequest};
 use crate::domain::{audit, cursors, systems};
 use crate::graphql::asker::Call;
 use crate::service::Service;
-use crate::store::{Page, PageRequest};
 
 /// A registered client application of the tenant, with at most one current API key.
 #[derive(SimpleObject)]
@@ -43,10 +43,10 @@ pub enum KeyState {
 }
 
 impl System {
-    fn from_image(id: SystemId, image: &SystemImage) -> Self {
+    fn from_image(id: SystemId, image: SystemImage) -> Self {
         Self {
             id: id.to_string().into(),
-            name: image.name.clone(),
+            name: image.name,
             key_state: if image.key_mark.is_some() { KeyState::Active } else { KeyState::NotGenerated },
             key_mark: image.key_mark.map(|mark| mark.to_string()),
             revision: int(image.revision),
@@ -56,9 +56,9 @@ impl System {
     }
 }
 
-impl From<systems::System> for System {
-    fn from(system: systems::System) -> Self {
-        Self::from_image(system.id, &SystemImage::of(&system))
+impl From<&systems::System> for System {
+    fn from(system: &systems::System) -> Self {
+        Self::from_image(system.id, SystemImage::of(system))
     }
 }
 
@@ -106,58 +106,80 @@ impl From<SystemOrder> for systems::SystemOrder {
     }
 }
 
-/// A page of systems.
-#[derive(SimpleObject)]
-#[graphql(complex)]
-pub struct SystemConnection {
-    /// The systems of the page, each with its cursor.
-    edges: Vec<SystemEdge>,
-    /// Where the page stands in the list.
-    page_info: PageInfo,
-    #[graphql(skip)]
+pub struct SystemConnection(Arc<SystemPage>);
+
+/// What a page was asked for, and what it holds. Cursors are made of it only where they are selected.
+struct SystemPage {
+    service: Arc<Service>,
     tenant: TenantId,
-    #[graphql(skip)]
     search: Search,
+    order: systems::SystemOrder,
+    request: PageRequest<systems::SystemKey>,
+    page: Page<systems::System>,
+}
+
+impl SystemPage {
+    fn cursor(&self, system: &systems::System) -> String {
+        cursors::of_system(self.service.keys(), &self.tenant, self.order, self.order.field.key_of(system))
+    }
+}
+
+pub struct SystemEdge {
+    page: Arc<SystemPage>,
+    index: usize,
 }
 
 /// A system's place in a list.
-#[derive(SimpleObject)]
-pub struct SystemEdge {
+#[Object]
+impl SystemEdge {
     /// Names the place: pass it as `after` or `before`, with the same order.
-    cursor: String,
+    async fn cursor(&self) -> String {
+        self.page.cursor(&self.page.page.items[self.index])
+    }
+
     /// The system there.
-    node: Arc<System>,
+    async fn node(&self) -> System {
+        System::from(&self.page.page.items[self.index])
+    }
 }
 
-#[ComplexObject]
+/// A page of systems.
+#[Object]
 impl SystemConnection {
+    /// The systems of the page, each with its cursor.
+    async fn edges(&self) -> Vec<SystemEdge> {
+        let indices = 0..self.0.page.items.len();
+        indices.map(|index| SystemEdge { page: Arc::clone(&self.0), index }).collect()
+    }
+
     /// The systems of the page.
-    async fn nodes(&self) -> Vec<Arc<System>> {
-        self.edges.iter().map(|edge| Arc::clone(&edge.node)).collect()
+    async fn nodes(&self) -> Vec<System> {
+        self.0.page.items.iter().map(System::from).collect()
+    }
+
+    /// Where the page stands in the list.
+    async fn page_info(&self) -> PageInfo {
+        PageInfo::of(&self.0.page, &self.0.request, |system| self.0.cursor(system))
     }
 
     /// How many systems the whole list has. Counted only when it is asked for.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
         let call = Call::of(ctx).await?;
-        Ok(int(call.shown(call.service.count_systems(&self.tenant, &self.search).await)?))
+        Ok(int(call.shown(self.0.service.count_systems(&self.0.tenant, &self.0.search).await)?))
     }
 }
 
 impl SystemConnection {
     pub fn new(
-        service: &Service,
+        service: &Arc<Service>,
         tenant: &TenantId,
         search: Search,
         order: systems::SystemOrder,
-        request: &PageRequest<systems::SystemKey>,
+        request: PageRequest<systems::SystemKey>,
         page: Page<systems::System>,
     ) -> Self {
-        let cursor =
-            |system: &systems::System| cursors::of_system(service.keys(), tenant, order, order.field.key_of(system));
-        let page_info = PageInfo::of(&page, request, cursor);
-        let edges = page.items.into_iter();
-        let edges = edges.map(|system| SystemEdge { cursor: cursor(&system), node: Arc::new(system.into()) }).collect();
-        Self { edges, page_info, tenant: tenant.clone(), search }
+        let (service, tenant) = (Arc::clone(service), tenant.clone());
+        Self(Arc::new(SystemPage { service, tenant, search, order, request, page }))
     }
 }
 
@@ -209,9 +231,9 @@ impl SystemChange {
             cursor: cursors::of_audit(service.keys(), &entry.tenant, entry.number),
             kind,
             system_id: id.to_string().into(),
-            system: entry.event.image.as_ref().map(|image| System::from_image(id, image)),
+            system: entry.event.image.clone().map(|image| System::from_image(id, image)),
             occurred_at: DateTime(entry.event.occurred_at),
-            entry: AuditEntry::new(service, entry),
+            entry: AuditEntry::from(entry),
         })
     }
 

@@ -1,6 +1,8 @@
 //! How a batch is committed: conditions first, so that a refused batch has written nothing; then the writes, the
 //! audit entry and the step of the feed.
 
+use std::collections::HashSet;
+
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 
@@ -27,12 +29,17 @@ pub fn commit(txn: &WriteTransaction, batch: Batch, feed_kept: u64) -> Storage<R
     if let Err(conflict) = check(txn, &batch)? {
         return Ok(Err(StoreError::Conflict(conflict)));
     }
-    let writes: Vec<Write> = batch.writes.into_iter().map(|(_, write)| write).collect();
-    for write in &writes {
-        match write {
-            Write::Put(row) => put(txn, row)?,
+    let mut writes = Vec::with_capacity(batch.writes.len());
+    for (_, write) in batch.writes {
+        let written = match &write {
+            Write::Put(row) => {
+                put(txn, row)?;
+                true
+            }
             Write::Delete(id) => delete(txn, &batch.tenant, *id)?,
-        }
+        };
+        // What was not there was not deleted, and followers are not told that it was.
+        writes.extend(written.then_some(write));
     }
     if let Some(marker) = batch.marker {
         txn.open_table(MARKERS)?.insert(marker, ())?;
@@ -58,23 +65,33 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
         Requirement { row, expected: *expected }
     });
     for Requirement { row, expected } in batch.requires.iter().copied().chain(written) {
-        let found = find(txn, &batch.tenant, row)?.map(|row| row.revision());
-        let holds = match expected {
-            Expected::Absent => found.is_none(),
-            Expected::Revision(revision) => found == Some(revision),
-            Expected::Anything => true,
+        let found = find(txn, &batch.tenant, row)?;
+        let holds = match (expected, found) {
+            (Expected::Anything, _) | (Expected::Absent, None) => true,
+            (Expected::Revision(revision), Some(row)) => {
+                row_tenant(&row) == &batch.tenant && row.revision() == revision
+            }
+            (Expected::Absent, Some(_)) | (Expected::Revision(_), None) => false,
         };
         if !holds {
             return Ok(Err(Conflict::Row));
         }
     }
+    let (mut names, mut usernames) = (HashSet::new(), HashSet::new());
     for (_, write) in &batch.writes {
-        match write {
-            Write::Put(Row::System(system)) if name_is_taken(txn, system)? => return Ok(Err(Conflict::NameTaken)),
-            Write::Put(Row::Operator(operator)) if username_is_taken(txn, operator)? => {
-                return Ok(Err(Conflict::UsernameTaken));
+        let taken = match write {
+            Write::Put(Row::System(system)) => {
+                let taken = name_is_taken(txn, system)? || !names.insert(system.name.folded());
+                taken.then_some(Conflict::NameTaken)
             }
-            _ => {}
+            Write::Put(Row::Operator(operator)) => {
+                let taken = username_is_taken(txn, operator)? || !usernames.insert(&operator.username);
+                taken.then_some(Conflict::UsernameTaken)
+            }
+            _ => None,
+        };
+        if let Some(conflict) = taken {
+            return Ok(Err(conflict));
         }
     }
     Ok(Ok(()))
@@ -100,14 +117,14 @@ fn username_is_taken(txn: &WriteTransaction, operator: &Operator) -> Storage<boo
     Ok(holder.is_some_and(|holder| holder.value() != operator.id.to_string()))
 }
 
+/// The row of this id: a system of the tenant, anything else of whatever tenant.
 fn find(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Storage<Option<Row>> {
-    let row = match id {
+    Ok(match id {
         RowId::System(id) => get(txn, SYSTEMS, (tenant.as_str(), id.to_string().as_str()))?.map(Row::System),
         RowId::Key(digest) => get(txn, KEYS, digest.as_bytes())?.map(Row::Key),
         RowId::Operator(id) => get(txn, OPERATORS, id.to_string().as_str())?.map(Row::Operator),
         RowId::Session(id) => get(txn, SESSIONS, String::from(id).as_str())?.map(Row::Session),
-    };
-    Ok(row.filter(|row| row_tenant(row) == tenant))
+    })
 }
 
 fn get<'k, K: redb::Key + 'static, T: DeserializeOwned>(
@@ -170,8 +187,12 @@ fn insert_system(txn: &WriteTransaction, system: &System) -> Storage<()> {
     add_to_count(txn, tenant, 1)
 }
 
-fn delete(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Storage<()> {
-    find(txn, tenant, id)?.map_or(Ok(()), |row| remove(txn, &row))
+/// Removes the tenant's row of this id, and says whether there was one.
+fn delete(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Storage<bool> {
+    match find(txn, tenant, id)? {
+        Some(row) if row_tenant(&row) == tenant => remove(txn, &row).map(|()| true),
+        _ => Ok(false),
+    }
 }
 
 fn remove(txn: &WriteTransaction, row: &Row) -> Storage<()> {

@@ -96,6 +96,13 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// A batch as conditions and commands.
+struct Plan {
+    /// What must be there or not, besides what the statements find out by themselves.
+    requires: Vec<(RowId, Expected)>,
+    statements: Vec<Statement>,
+}
+
 /// Writes of one kind to one collection: one command.
 struct Statement {
     collection: &'static str,
@@ -120,9 +127,7 @@ struct Commit<'a> {
     store: &'a MongoStore,
     session: ClientSession,
     batch: &'a Batch,
-    /// What must be there or not, besides what the statements find out by themselves.
-    requires: Vec<(RowId, Expected)>,
-    statements: Vec<Statement>,
+    plan: &'a Plan,
     began: Instant,
     head: Option<AuditHead>,
 }
@@ -130,7 +135,7 @@ struct Commit<'a> {
 impl MongoStore {
     pub(super) async fn commit_batch(&self, batch: Batch) -> Result<AuditEntry> {
         let began = Instant::now();
-        let (requires, statements) = plan(&batch)?;
+        let plan = plan_of(&batch)?;
         let lane = self.lanes.of(&batch.tenant);
         let mut lane = tokio::time::timeout(self.limits.contention, lane.lock_owned())
             .await
@@ -141,7 +146,7 @@ impl MongoStore {
         let options = SessionOptions::builder().default_transaction_options(self.transaction_options()).build();
         let session = self.bounded("session", self.client.start_session().with_options(options)).await?;
         let head = lane.head.take();
-        let mut commit = Commit { store: self, session, batch: &batch, requires, statements, began, head };
+        let mut commit = Commit { store: self, session, batch: &batch, plan: &plan, began, head };
         let outcome = commit.run().await;
         lane.head = commit.head;
         if outcome.as_ref().is_err_and(is_loss) {
@@ -233,14 +238,13 @@ impl Commit<'_> {
         if let Some(marker) = self.batch.marker {
             self.execute(META, Kind::Insert, &[doc! { "_id": marker_id(marker) }]).await?;
         }
-        for at in 0..self.requires.len() {
-            let (row, expected) = self.requires[at];
-            self.check(row, expected).await?;
+        let plan = self.plan;
+        for (row, expected) in &plan.requires {
+            self.check(*row, *expected).await?;
         }
-        let statements = std::mem::take(&mut self.statements);
-        let written = self.write(&statements).await;
-        self.statements = statements;
-        written?;
+        for statement in &plan.statements {
+            self.execute(statement.collection, statement.kind, &statement.items).await?;
+        }
         self.execute(AUDIT, Kind::Insert, &[entry_to_document(&entry)?]).await?;
         self.finish().await?;
         Ok(entry)
@@ -293,13 +297,6 @@ impl Commit<'_> {
         };
         let found = first_of(self.command(find, collection).await?)?.is_some();
         if found == matches!(expected, Expected::Revision(_)) { Ok(()) } else { Err(refused(Conflict::Row)) }
-    }
-
-    async fn write(&mut self, statements: &[Statement]) -> Result<(), Failure> {
-        for statement in statements {
-            self.execute(statement.collection, statement.kind, &statement.items).await?;
-        }
-        Ok(())
     }
 
     /// Writes to one collection; each item must find what it is about.
@@ -425,11 +422,7 @@ async fn end_abandoned(mut session: ClientSession, database: Database, limits: L
     }
 }
 
-/// What must be found, and what is then written.
-type Plan = (Vec<(RowId, Expected)>, Vec<Statement>);
-
-/// The batch as conditions and commands.
-fn plan(batch: &Batch) -> Result<Plan> {
+fn plan_of(batch: &Batch) -> Result<Plan> {
     let mut requires: Vec<_> = batch.requires.iter().map(|required| (required.row, required.expected)).collect();
     let mut statements: Vec<Statement> = Vec::new();
     for (expected, write) in &batch.writes {
@@ -455,7 +448,7 @@ fn plan(batch: &Batch) -> Result<Plan> {
             _ => statements.push(Statement { collection, kind, items: vec![item] }),
         }
     }
-    Ok((requires, statements))
+    Ok(Plan { requires, statements })
 }
 
 /// Finds the tenant's row, of the revision that is expected if one is.
@@ -521,5 +514,21 @@ fn duplicate(collection: &'static str, refusal: &Document) -> Failure {
         SYSTEMS if is_of("folded") => refused(Conflict::NameTaken),
         OPERATORS if is_of("username") => refused(Conflict::UsernameTaken),
         _ => refused(Conflict::Row),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_that_nobody_is_in_are_forgotten() {
+        let lanes = Lanes::default();
+        let held = lanes.of(&"held".parse().unwrap());
+        for i in 0..5 * IDLE_LANES {
+            lanes.of(&format!("tenant-{i}").parse().unwrap());
+        }
+        assert!(lanes.0.lock().unwrap().len() <= IDLE_LANES);
+        assert!(Arc::ptr_eq(&held, &lanes.of(&"held".parse().unwrap())), "who is in a lane stays in the same one");
     }
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::Batch;
+use keymark::store::StoreError;
 use keymark::store::mongo::{MongoOptions, MongoStore};
-use keymark::store::{Store, StoreError};
 
 use crate::contract::fixtures::{Tenant, tenant};
-use crate::support::mongod::{Mongod, fresh_database};
+use crate::support::mongod::fresh_database;
 
 /// A database that is lost is said to be so within this time, and one that is back serves within it: the limit of a
 /// call, and a margin for a busy machine.
@@ -46,10 +46,4 @@ fn acme() -> (Tenant, Batch) {
 /// Whether the call found that the database is lost.
 fn is_loss<T>(answer: &Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)))
-}
-
-#[tokio::test]
-async fn a_store_answers_as_soon_as_it_is_connected() {
-    let mongod: &Mongod = crate::support::mongod::shared().await;
-    connect(&mongod.fresh_database()).await.ping().await.unwrap();
 }

@@ -1,3 +1,36 @@
 //! What tests share.
 
+pub mod actors;
+pub mod faulty;
 pub mod mongod;
+pub mod process;
+pub mod sockets;
+
+use std::time::Duration;
+
+/// Bounds every wait: a test that hangs fails.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("not within the time limit")
+}
+
+/// Makes two tests of each case, one for each store that Keymark comes with. A case is a function that takes an
+/// [`App`](actors::App).
+macro_rules! on_both_stores {
+    [$($case:ident),+ $(,)?] => {$(
+        mod $case {
+            use $crate::support::actors::App;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn embedded() {
+                super::$case(App::embedded().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn mongodb() {
+                super::$case(App::mongodb().await).await;
+            }
+        }
+    )+};
+}
+
+pub(crate) use on_both_stores;

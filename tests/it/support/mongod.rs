@@ -95,6 +95,8 @@ impl Mongod {
         command.arg("--dbpath").arg(&directory).arg("--logpath").arg(directory.join("mongod.log"));
         command.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--nounixsocket"]);
         command.args(["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]);
+        // A linearizable read waits for the journal, which a set of one member writes at this interval, in ms.
+        command.args(["--journalCommitInterval", "5"]);
         command.args(["--setParameter", "enableTestCommands=1"]);
         command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
         if replica_set {

@@ -1,0 +1,40 @@
+//! How often something may be tried: the generic cell rate algorithm (ITU-T I.371).
+
+use std::time::Duration;
+
+use super::time::Timestamp;
+
+/// How many may pass: `burst` at once, then one every `every` (the generic cell rate algorithm, ITU-T I.371).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    pub burst: u32,
+    pub every: Duration,
+}
+
+/// The generic cell rate algorithm on a bucket's theoretical arrival time: decided in one place for every backend.
+///
+/// Gives the new arrival time when one may pass now, else how long until one may.
+pub fn take(arrival: Timestamp, quota: Quota, now: Timestamp) -> Result<Timestamp, Duration> {
+    let arrival = arrival.max(now);
+    let ahead = arrival.since(now);
+    let allowed = quota.every.saturating_mul(quota.burst.saturating_sub(1));
+    if ahead > allowed { Err(ahead - allowed) } else { Ok(arrival.plus(quota.every)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_one_an_interval() {
+        let quota = Quota { burst: 3, every: Duration::from_secs(10) };
+        let now = Timestamp::from_millis(1_000_000);
+        let mut arrival = Timestamp::default();
+        for _ in 0..3 {
+            arrival = take(arrival, quota, now).unwrap();
+        }
+        assert_eq!(take(arrival, quota, now), Err(Duration::from_secs(10)));
+        assert_eq!(take(arrival, quota, now.plus(Duration::from_secs(4))), Err(Duration::from_secs(6)));
+        assert!(take(arrival, quota, now.plus(Duration::from_secs(10))).is_ok());
+    }
+}

@@ -1,0 +1,210 @@
+//! What a browser may do for a page: the console's own, an allowed one's, and anybody's.
+
+use http::Method;
+use keymark::http::front::Front;
+use serde_json::json;
+
+use crate::support::actors::{App, Caller, OWN_ORIGIN, PASSWORD, Setup};
+
+const CREATE: &str = r#"{"query":"mutation { createSystem(name: \"Forged\") { system { id } } }"}"#;
+const VIEWER: &str = r#"{"query":"{ viewer { username } }"}"#;
+const ORIGINS: [Option<&str>; 6] = [
+    None,
+    Some(OWN_ORIGIN),
+    Some("https://keymark.test"),
+    Some("http://evil.test"),
+    Some("null"),
+    Some("https://app.example.com"),
+];
+const CONTENT_TYPES: [Option<&str>; 5] = [
+    Some("application/json"),
+    Some("text/plain"),
+    Some("application/x-www-form-urlencoded"),
+    Some("multipart/form-data; boundary=x"),
+    None,
+];
+const SITES: [Option<&str>; 5] = [None, Some("same-origin"), Some("none"), Some("same-site"), Some("cross-site")];
+
+async fn app() -> App {
+    let front = Front { allowed_origins: vec!["https://app.example.com".to_owned()], ..Front::default() };
+    App::embedded_with(Setup { front, ..Setup::default() }).await
+}
+
+fn with<'a>(caller: Caller<'a>, name: &str, value: Option<&str>) -> Caller<'a> {
+    match value {
+        Some(value) => caller.with(name, value),
+        None => caller,
+    }
+}
+
+#[tokio::test]
+async fn with_the_cookie_only_our_own_pages_change_anything() {
+    let app = app().await;
+    let operator = app.operator(&["view", "create", "delete"]).await;
+    let mut changed = Vec::new();
+    for origin in ORIGINS {
+        for content_type in CONTENT_TYPES {
+            for site in SITES {
+                let browser = app.anonymous().with_cookie(&operator.token);
+                let browser =
+                    with(with(with(browser, "origin", origin), "content-type", content_type), "sec-fetch-site", site);
+                browser.send(Method::POST, "/graphql", &[], CREATE.to_owned()).await;
+                browser
+                    .get("/graphql?query=mutation%20%7BcreateSystem(name:%22Forged%22)%7Bsystem%7Bid%7D%7D%7D")
+                    .await;
+                let list = operator.query("{ systems { nodes { id } } }", json!({})).await;
+                for system in list.data("systems.nodes").as_array().unwrap() {
+                    changed.push((origin, content_type));
+                    operator.delete_system(system["id"].as_str().unwrap()).await;
+                }
+            }
+        }
+    }
+    assert_eq!(changed, [(Some(OWN_ORIGIN), Some("application/json")); 5]);
+}
+
+#[tokio::test]
+async fn with_the_cookie_only_our_own_pages_and_the_address_bar_read_anything() {
+    let app = app().await;
+    let operator = app.operator(&["view"]).await;
+    for origin in ORIGINS {
+        for site in SITES {
+            let browser = app.anonymous().with_cookie(&operator.token);
+            let browser = with(with(browser, "origin", origin), "sec-fetch-site", site);
+            let json = [("content-type", "application/json")];
+            let posted = browser.send(Method::POST, "/graphql", &json, VIEWER.to_owned()).await;
+            let got = browser.get("/graphql?query=%7Bviewer%7Busername%7D%7D").await;
+            let exported = browser.get("/audit/export?format=jsonl").await;
+            let own = origin == Some(OWN_ORIGIN) || (origin.is_none() && matches!(site, Some("same-origin" | "none")));
+            for answer in [posted, got] {
+                assert_eq!(answer.text.contains(&operator.username), own, "{origin:?} {site:?}: {}", answer.text);
+            }
+            assert_eq!(exported.status == 200, own, "{origin:?} {site:?}: {}", exported.status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stale_cookie_is_nobody() {
+    let app = app().await;
+    let operator = app.operator(&["view"]).await;
+    operator.sign_out().await;
+    for token in [operator.token.as_str(), "x.y.z", ""] {
+        let browser = app.anonymous().with_cookie(token).on_own_page();
+        let answer = browser.query("{ viewer { username } }", json!({})).await;
+        assert_eq!((answer.status.as_u16(), answer.data("viewer")), (200, &json!(null)), "and may sign in again");
+    }
+    let browser = app.anonymous().with_cookie(&operator.token).on_own_page();
+    browser.sign_in(&operator.username, PASSWORD).await.data("signIn.token");
+}
+
+#[tokio::test]
+async fn the_cookie_is_kept_from_scripts_and_other_sites() {
+    let app = app().await;
+    app.add_operator("acme", "ada", &[]).await;
+    let answer = app.anonymous().on_own_page().sign_in("ada", PASSWORD).await;
+    let token = answer.data("signIn.token").as_str().unwrap();
+    let cookie = answer.header("set-cookie").expect("a cookie").replace(token, "[token]");
+    insta::assert_snapshot!(cookie, @"keymark-session=[token]; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict");
+    let browser = app.anonymous().with_cookie(token).on_own_page();
+    let signed_out = browser.query("mutation { signOut { signedOut } }", json!({})).await;
+    insta::assert_snapshot!(
+        signed_out.header("set-cookie").expect("a cookie"),
+        @"keymark-session=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"
+    );
+    assert_eq!(app.anonymous().sign_in("ada", "wrong").await.header("set-cookie"), None);
+
+    let front = Front { public_origin: Some("https://keys.example.com".to_owned()), ..Front::default() };
+    let app = App::embedded_with(Setup { front, ..Setup::default() }).await;
+    app.add_operator("acme", "ada", &[]).await;
+    let answer = app.anonymous().sign_in("ada", PASSWORD).await;
+    let token = answer.data("signIn.token").as_str().unwrap();
+    insta::assert_snapshot!(
+        answer.header("set-cookie").expect("a cookie").replace(token, "[token]"),
+        @"__Host-keymark-session=[token]; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict; Secure"
+    );
+    let named = |name: &str| {
+        app.anonymous().with("cookie", format!("{name}={token}")).with("origin", "https://keys.example.com")
+    };
+    let viewer = "{ viewer { username } }";
+    assert_eq!(named("__Host-keymark-session").query(viewer, json!({})).await.data("viewer.username"), "ada");
+    assert_eq!(named("keymark-session").query(viewer, json!({})).await.data("viewer"), &json!(null));
+}
+
+#[tokio::test]
+async fn cors_opens_to_allowed_origins_and_never_to_the_cookie() {
+    let app = app().await;
+    let operator = app.operator(&["view", "create"]).await;
+    let preflight = |origin: &'static str| {
+        let asked = app.anonymous().with("origin", origin).with("access-control-request-method", "POST");
+        let asked = asked.with("access-control-request-headers", "authorization,content-type");
+        async move { asked.send(Method::OPTIONS, "/graphql", &[], String::new()).await }
+    };
+    let allowed = preflight("https://app.example.com").await;
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("https://app.example.com"));
+    assert_eq!(allowed.header("access-control-allow-headers"), Some("accept,authorization,content-type"));
+    for answer in [&allowed, &preflight("http://evil.test").await] {
+        assert_eq!(answer.header("access-control-allow-credentials"), None);
+    }
+    for origin in ["http://evil.test", "null", "https://app.example.com.evil.test"] {
+        assert_eq!(preflight(origin).await.header("access-control-allow-origin"), None, "{origin}");
+    }
+    let page = (*operator).clone().with("origin", "https://app.example.com");
+    let json_type = [("content-type", "application/json")];
+    let created = page.send(Method::POST, "/graphql", &json_type, CREATE.to_owned()).await;
+    created.data("createSystem.system.id");
+    assert_eq!(created.header("access-control-allow-origin"), Some("https://app.example.com"));
+    let cookie = app.anonymous().with_cookie(&operator.token).with("origin", "https://app.example.com");
+    assert_eq!(cookie.send(Method::POST, "/graphql", &json_type, VIEWER.to_owned()).await.status, 403);
+}
+
+#[tokio::test]
+async fn forwarded_headers_count_from_trusted_proxies_alone() {
+    let front = Front { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Front::default() };
+    let app = App::embedded_with(Setup { front, ..Setup::default() }).await;
+    let operator = app.operator(&["view", "create"]).await;
+    let create = |name: &str| format!("mutation {{ createSystem(name: \"{name}\") {{ system {{ id }} }} }}");
+    for (peer, name) in [("10.1.2.3", "Behind the proxy"), ("192.0.2.9", "By itself")] {
+        let caller = (*operator).clone().from(peer).with("x-forwarded-for", "198.51.100.7");
+        caller.query(&create(name), json!({})).await.data("createSystem.system.id");
+    }
+    let log = app.log_of("acme").await;
+    let addresses: Vec<_> =
+        log.iter().map(|entry| entry["event"]["sourceAddress"].as_str().unwrap_or("none")).collect();
+    assert_eq!(addresses, ["none", "127.0.0.1", "198.51.100.7", "192.0.2.9"]);
+}
+
+#[tokio::test]
+async fn bad_requests_get_a_clear_answer_and_change_nothing() {
+    let app = app().await;
+    let operator = app.operator(&["view", "create"]).await;
+    let json_type = [("content-type", "application/json")];
+    for (body, status) in [
+        ("", 400),
+        ("{", 400),
+        ("[]", 400),
+        ("7", 400),
+        (r#"{"query":7}"#, 400),
+        (r#"{"query":"{"}"#, 400),
+        (r#"{"query":"{ nonsense }"}"#, 400),
+        (r#"{"query":"mutation { createSystem(name: 7) { system { id } } }"}"#, 400),
+        (r#"{"query":"mutation { createSystem { system { id } } }"}"#, 400),
+        (r#"{"query":"mutation ($n: String!) { createSystem(name: $n) { system { id } } }"}"#, 400),
+        (r#"{"query":"mutation { createSystem(name: \"Abc\", colour: 1) { system { id } } }"}"#, 400),
+        (r#"{"query":"{ systems(orderBy: { field: COLOUR, direction: ASC }) { nodes { id } } }"}"#, 400),
+        (r#"{"query":"{ auditLog(filter: { from: \"yesterday\" }) { nodes { id } } }"}"#, 400),
+        (r#"{"query":"subscription { viewerChanged { id } }"}"#, 400),
+    ] {
+        let answer = operator.send(Method::POST, "/graphql", &json_type, body.to_owned()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (status, Some("BAD_USER_INPUT")),
+            "{body}: {}",
+            answer.text
+        );
+    }
+    let large = format!(r#"{{"query":"{{ viewer {{ id }} }} #{}"}}"#, "x".repeat(300_000));
+    assert_eq!(operator.send(Method::POST, "/graphql", &json_type, large).await.status, 413);
+    let list = operator.query("{ systems { totalCount } }", json!({})).await;
+    assert_eq!(list.data("systems.totalCount"), 0);
+}

@@ -1,0 +1,447 @@
+//! The real binary: starting, stopping, being killed, and its command line.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use keymark::domain::keys::{ApiKey, KeyPrefix};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::process::{Server, keymark, run};
+use crate::support::sockets::{Event, Socket};
+use crate::support::{mongod, within};
+
+const SECRET: &str = "a root secret of 32 bytes or more, for all instances";
+const OTHER_SECRET: &str = "another root secret of 32 bytes or more, for nobody";
+const CREATE: &str = "mutation ($n: String!) { createSystem(name: $n) { system { id } } }";
+
+/// For this user alone, as the server itself makes it.
+fn directory() -> tempfile::TempDir {
+    let mode = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().expect("a directory")
+}
+
+#[tokio::test]
+async fn the_first_start_shows_the_first_operators_password_once() {
+    let directory = directory();
+    let server = Server::start(directory.path()).await;
+    assert_eq!(server.announced("Operator"), Some("admin"));
+    let password = server.announced("Password").expect("a password").to_owned();
+    assert_eq!(password.len(), 20);
+    let token = server.sign_in("admin", &password).await;
+    let viewer = server.graphql(Some(&token), "{ viewer { tenantId permissions } }", json!({})).await;
+    assert_eq!(viewer["data"]["viewer"]["permissions"].as_array().map(Vec::len), Some(4));
+    assert_eq!(viewer["data"]["viewer"]["tenantId"], "default");
+    let (status, log) = server.stop().await;
+    assert!(status.success() && !log.contains(&password), "{log}");
+
+    let again = Server::start(directory.path()).await;
+    assert_eq!((again.announced("Operator"), again.announced("Password")), (None, None));
+    assert_eq!(again.printed.len(), 2);
+    again.sign_in("admin", &password).await;
+    let viewer = again.graphql(Some(&token), "{ viewer { username } }", json!({})).await;
+    assert_eq!(viewer["data"]["viewer"]["username"], "admin", "and its session outlived the restart");
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn a_given_password_is_the_first_operators_and_is_not_shown() {
+    let directory = directory();
+    let variables = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
+    let server = Server::start_with(directory.path(), &variables, &[]).await;
+    assert_eq!((server.announced("Operator"), server.announced("Password")), (Some("admin"), None));
+    let token = server.sign_in("admin", "given and long enough").await;
+    let data = directory.path().to_str().unwrap();
+    let removed = run(&[("KEYMARK_DATA_DIR", data)], &["operator", "remove", "admin"]).await;
+    assert_eq!(removed.0, 0, "{}", removed.2);
+    let viewer = server.graphql(Some(&token), "{ viewer { username } }", json!({})).await;
+    assert_eq!(viewer["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+    server.stop().await;
+
+    let again = Server::start_with(directory.path(), &variables, &[]).await;
+    assert_eq!(again.announced("Operator"), None);
+    let listed = run(&[("KEYMARK_DATA_DIR", data)], &["operator", "list"]).await;
+    assert_eq!((listed.0, listed.1.as_str()), (0, ""), "removing the last operator never brings admin back");
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn the_secret_of_an_embedded_store_is_for_its_owner_alone() {
+    let parent = directory();
+    let directory = parent.path().join("data");
+    let server = Server::start(&directory).await;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!((mode(&directory), mode(&directory.join("secret"))), (0o700, 0o600));
+    assert_eq!(mode(&directory.join("keymark.sock")), 0o600);
+    server.stop().await;
+    assert!(!directory.join("keymark.sock").exists());
+
+    let data = directory.to_str().unwrap();
+    let (code, _, said) = run(&[("KEYMARK_DATA_DIR", data), ("KEYMARK_SECRET", OTHER_SECRET)], &["serve"]).await;
+    assert_eq!(code, 2);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let reason = said.split_inclusive(';').map(str::trim).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(reason, @r"
+    keymark: KEYMARK_SECRET: the store belongs to another root secret;
+    if this one replaces it, put the old one into KEYMARK_PREVIOUS_SECRETS
+    ");
+    let taken_over = Server::start_with(
+        &directory,
+        &[
+            ("KEYMARK_SECRET", OTHER_SECRET),
+            ("KEYMARK_PREVIOUS_SECRETS", &std::fs::read_to_string(directory.join("secret")).unwrap()),
+        ],
+        &[],
+    )
+    .await;
+    taken_over.stop().await;
+}
+
+#[tokio::test]
+async fn an_unusable_configuration_is_one_line_and_exit_code_2() {
+    let directory = directory();
+    let data = directory.path().to_str().unwrap();
+    let mut said = Vec::new();
+    for (variables, arguments) in [
+        (vec![("KEYMARK_SECRET", "short")], vec!["serve"]),
+        (vec![("KEYMARK_VERIFY_LISTEN", "0.0.0.0:0")], vec![]),
+        (vec![("KEYMARK_INITIAL_ADMIN_PASSWORD", "short")], vec![]),
+        (vec![], vec!["--session-lifetime", "soon"]),
+        (vec![], vec!["--log", "loud=very"]),
+        (vec![("KEYMARK_SECRET", SECRET), ("KEYMARK_SECRET_FILE", "x")], vec![]),
+        (vec![("KEYMARK_LISTEN", "nowhere")], vec!["doctor"]),
+        (vec![("KEYMARK_CONFIG", "/nowhere/keymark.toml")], vec![]),
+        (vec![("KEYMARK_MONGODB_URI", "mongodb://127.0.0.1:1/")], vec!["operator", "list"]),
+    ] {
+        let variables: Vec<_> = variables.into_iter().chain([("KEYMARK_DATA_DIR", data)]).collect();
+        let (code, out, err) = run(&variables, &arguments).await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{arguments:?}: {err}");
+        said.push(err.trim_end().to_owned());
+    }
+    insta::assert_snapshot!(said.join("\n"), @r#"
+    keymark: KEYMARK_SECRET: a root secret has at least 32 bytes
+    keymark: --verify-listen: 0.0.0.0:0 is not loopback: set KEYMARK_VERIFIER_TOKEN or --verify-allow, too
+    keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: A password has 8 to 1024 bytes.
+    keymark: --session-lifetime: `soon` is no duration such as 90s, 12h or 30d: expected number at 0
+    keymark: --log: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
+    keymark: KEYMARK_SECRET: KEYMARK_SECRET_FILE is set too
+    keymark: --listen: `nowhere`: invalid socket address syntax
+    keymark: /nowhere/keymark.toml: No such file or directory (os error 2)
+    keymark: KEYMARK_SECRET: is needed with MongoDB: 32 random bytes or more, the same for every instance
+    "#);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[tokio::test]
+async fn a_second_server_is_told_which_process_holds_the_file() {
+    let directory = directory();
+    let server = Server::start(directory.path()).await;
+    let mut command = keymark();
+    command.env("KEYMARK_DATA_DIR", directory.path());
+    let (status, said) = Server::run(command).await.err().expect("refused");
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains(&format!("process {} is using it", server.id())), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn commands_work_with_and_without_a_running_server() {
+    let directory = directory();
+    let data = [("KEYMARK_DATA_DIR", directory.path().to_str().unwrap())];
+    let added = run(&data, &["operator", "add", "ada", "--permissions", "all"]).await;
+    assert_eq!(added.0, 0, "{}", added.2);
+    let password = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("Password: ")).expect("a password");
+        line.trim_end_matches(" (shown once)").to_owned()
+    };
+    let first = password(&added.1);
+
+    let server = Server::start(directory.path()).await;
+    assert_eq!(server.announced("Operator"), None, "a store with an operator gets no admin");
+    server.sign_in("ada", &first).await;
+    let changed = run(&data, &["operator", "set-password", "ada"]).await;
+    server.sign_in("ada", &password(&changed.1)).await;
+    for (arguments, code, says) in [
+        (&["operator", "add", "ada"][..], 1, "Another operator has this username."),
+        (&["operator", "remove", "nobody"], 1, "There is no such thing"),
+        (&["operator", "add", "not a name"], 2, "a username is"),
+        (&["operator", "set-permissions", "ada", "fly"], 2, "`fly` is not"),
+        (&["operator", "add", "bob", "--tenant", "Not/One"], 2, "a tenant is named by"),
+        (&["nonsense"], 2, "unrecognized subcommand"),
+    ] {
+        let (status, _, said) = run(&data, arguments).await;
+        assert!(status == code && said.contains(says), "{arguments:?}: {status} {said}");
+    }
+    let mut with_password = keymark();
+    with_password.envs(data).args(["operator", "add", "bob", "--password-stdin"]);
+    let mut child =
+        with_password.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"a password by pipe\nand more").await.unwrap();
+    assert!(within(child.wait_with_output()).await.unwrap().status.success());
+    server.sign_in("bob", "a password by pipe").await;
+
+    let doctor = run(&data, &["doctor"]).await;
+    assert!(doctor.0 == 0 && doctor.1.contains("a running server holds it"), "{}{}", doctor.1, doctor.2);
+    server.stop().await;
+
+    let doctor =
+        run(&[data[0], ("KEYMARK_LISTEN", "127.0.0.1:0"), ("KEYMARK_VERIFY_LISTEN", "127.0.0.1:0")], &["doctor"]).await;
+    assert!(doctor.0 == 0 && !doctor.1.contains("FAIL") && doctor.1.contains("the chain is whole"), "{}", doctor.1);
+    let verified = run(&data, &["audit", "verify"]).await;
+    assert!(verified.0 == 0 && verified.1.starts_with("default: "), "{}{}", verified.1, verified.2);
+    let exported = run(&data, &["audit", "export", "--format", "csv"]).await;
+    assert!(exported.0 == 0 && exported.1.starts_with("number,occurredAt,"), "{}", exported.1);
+    let schema = run(&[], &["schema"]).await;
+    assert_eq!((schema.0, schema.1), (0, keymark::graphql::sdl()));
+}
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_under_way_and_closes_the_rest_in_order() {
+    for signal in ["TERM", "INT"] {
+        let directory = directory();
+        let variables = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
+        let server = Server::start_with(directory.path(), &variables, &[]).await;
+        let token = server.sign_in("admin", "given and long enough").await;
+        let payload = json!({ "authorization": format!("Bearer {token}") });
+        let mut socket = Socket::open(server.address(), &[], payload).await;
+        socket.acknowledged().await.expect("acknowledged");
+        let mut idle = TcpStream::connect(server.address()).await.unwrap();
+
+        // A request whose body is not whole yet when the signal comes.
+        let body = json!({ "query": CREATE, "variables": { "n": "Under way" } }).to_string();
+        let (first, rest) = body.split_at(10);
+        let mut request = TcpStream::connect(server.address()).await.unwrap();
+        let head = format!(
+            "POST /graphql HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+             expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        request.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 25];
+        within(request.read_exact(&mut answer)).await.expect("the server reads the body");
+        assert!(answer.starts_with(b"HTTP/1.1 100 Continue"));
+        request.write_all(first.as_bytes()).await.unwrap();
+
+        server.signal(signal).await;
+        assert_eq!(socket.event().await, Event::Closed(1001));
+        request.write_all(rest.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within(request.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.contains("200 OK") && answer.contains("createSystem"), "{answer}");
+        let mut nothing = Vec::new();
+        within(idle.read_to_end(&mut nothing)).await.unwrap();
+        assert!(nothing.is_empty(), "an idle connection is closed");
+        let address = server.address();
+        let (status, log) = server.wait().await;
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(TcpStream::connect(address).await.is_err(), "nothing listens any more");
+
+        let again = Server::start(directory.path()).await;
+        let list = again.graphql(Some(&token), "{ systems { nodes { name } } }", json!({})).await;
+        assert_eq!(list["data"]["systems"]["nodes"], json!([{ "name": "Under way" }]));
+        again.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_every_crash() {
+    let directory = directory();
+    let variables = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
+    let mut server = Server::start_with(directory.path(), &variables, &[]).await;
+    let token: Arc<str> = server.sign_in("admin", "given and long enough").await.into();
+    let mut acknowledged: Vec<String> = Vec::new();
+    for round in 0..15 {
+        let (sender, mut names) = tokio::sync::mpsc::unbounded_channel();
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let (client, address, token, sender) =
+                    (server.client.clone(), format!("{}/graphql", server.public), Arc::clone(&token), sender.clone());
+                tokio::spawn(async move {
+                    for i in 0.. {
+                        let name = format!("System {round} {writer} {i}");
+                        let body = json!({ "query": CREATE, "variables": { "n": name } }).to_string();
+                        let request =
+                            client.post(&address).bearer_auth(&token).header("content-type", "application/json");
+                        let Ok(answer) = request.body(body).send().await else { return };
+                        let Ok(answer) = answer.json::<Json>().await else { return };
+                        assert!(answer["data"]["createSystem"]["system"]["id"].is_string(), "{answer}");
+                        sender.send(name).expect("the test listens");
+                    }
+                })
+            })
+            .collect();
+        drop(sender);
+        // Let another number of writes through each round, then crash in the middle of the next ones.
+        for _ in 0..=round * 2 {
+            acknowledged.push(within(names.recv()).await.expect("a write"));
+        }
+        server.kill().await;
+        while let Some(name) = within(names.recv()).await {
+            acknowledged.push(name);
+        }
+        for writer in writers {
+            within(writer).await.expect("no write was refused");
+        }
+        server = Server::start(directory.path()).await;
+        let document = "query ($after: String) { systems(first: 200, after: $after) {
+            nodes { name } pageInfo { hasNextPage endCursor } } }";
+        let (mut found, mut after) = (std::collections::HashSet::new(), json!(null));
+        loop {
+            let page = server.graphql(Some(&token), document, json!({ "after": after })).await;
+            let page = &page["data"]["systems"];
+            found.extend(
+                page["nodes"].as_array().expect("a page").iter().map(|node| node["name"].as_str().unwrap().to_owned()),
+            );
+            if page["pageInfo"]["hasNextPage"] != true {
+                break;
+            }
+            after = page["pageInfo"]["endCursor"].clone();
+        }
+        let lost: Vec<_> = acknowledged.iter().filter(|name| !found.contains(*name)).collect();
+        assert!(lost.is_empty(), "round {round} lost {lost:?}");
+        assert!(found.len() <= acknowledged.len() + 4 * (round + 1), "no more than what was under way came besides");
+    }
+    let data = [("KEYMARK_DATA_DIR", directory.path().to_str().unwrap())];
+    let verified = run(&data, &["audit", "verify"]).await;
+    assert_eq!(verified.0, 0, "the audit log is whole: {}", verified.2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn on_mongodb_the_secret_and_the_first_password_are_demanded() {
+    let options = mongod::fresh_database().await;
+    let place =
+        [("KEYMARK_MONGODB_URI", options.uri.as_str()), ("KEYMARK_MONGODB_DATABASE", options.database.as_str())];
+    let [secret, password] = [("KEYMARK_SECRET", SECRET), ("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
+    let (code, _, without_secret) = run(&place, &["serve"]).await;
+    assert_eq!(code, 2);
+    let (code, _, without_password) = run(&[place[0], place[1], secret], &["serve"]).await;
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(format!("{without_secret}{without_password}"), @r"
+    keymark: KEYMARK_SECRET: is needed with MongoDB: 32 random bytes or more, the same for every instance
+    keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: is needed for the very first start with MongoDB, where standard output is a log
+    ");
+
+    let start = |secret: &'static str| {
+        let mut command = keymark();
+        command.envs(place).envs([("KEYMARK_SECRET", secret), password]);
+        Server::run(command)
+    };
+    let started = tokio::join!(start(SECRET), start(SECRET));
+    let (Ok(one), Ok(other)) = started else { panic!("both start") };
+    let token = one.sign_in("admin", "given and long enough").await;
+    let generated = "mutation { createSystem(name: \"Billing\") { system { id } } }";
+    let id = other.graphql(Some(&token), generated, json!({})).await;
+    let id = &id["data"]["createSystem"]["system"]["id"];
+    let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
+    let key = one.graphql(Some(&token), generate, json!({ "id": id })).await;
+    let key = key["data"]["generateKey"]["apiKey"].as_str().expect("a key").to_owned();
+    assert_eq!(other.verdict(&key).await, "VALID");
+    other
+        .graphql(
+            Some(&token),
+            "mutation ($id: ID!) { revokeKey(systemId: $id) { system { id } } }",
+            json!({ "id": id }),
+        )
+        .await;
+    assert_eq!(one.verdict(&key).await, "REVOKED");
+
+    let listed = run(&[place[0], place[1], secret], &["operator", "list"]).await;
+    assert_eq!(listed.1.lines().count(), 1, "of two first starts one made the operator: {}", listed.1);
+    let (status, said) = start(OTHER_SECRET).await.err().expect("refused");
+    assert_eq!(status.code(), Some(2));
+    assert!(said.contains("the store belongs to another root secret") && said.lines().count() == 1, "{said}");
+    for server in [one, other] {
+        let (status, log) = server.stop().await;
+        assert!(status.success(), "{log}");
+        assert!(!log.contains("given and long enough") && !log.contains(SECRET));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_said_in_one_line() {
+    let mut command = keymark();
+    command
+        .env("KEYMARK_SECRET", SECRET)
+        .env("KEYMARK_MONGODB_URI", "mongodb://user:hunter2@127.0.0.1:1/?replicaSet=rs0");
+    let (status, said) = Server::run(command).await.err().expect("refused");
+    assert_eq!((status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.starts_with("keymark: MongoDB: ") && !said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn a_server_outlives_the_loss_of_its_database() {
+    let mongod = mongod::Mongod::replica_set().await;
+    let options = mongod.fresh_database();
+    let mut command = keymark();
+    command.envs([
+        ("KEYMARK_SECRET", SECRET),
+        ("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough"),
+        ("KEYMARK_MONGODB_URI", &options.uri),
+        ("KEYMARK_MONGODB_DATABASE", &options.database),
+    ]);
+    let server = Server::run(command).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
+    let token = server.sign_in("admin", "given and long enough").await;
+    let payload = json!({ "authorization": format!("Bearer {token}") });
+    let mut socket = Socket::open(server.address(), &[], payload).await;
+    socket.acknowledged().await.expect("acknowledged");
+    mongod.kill();
+    let key = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(1));
+    let create = |name: &'static str| server.graphql(Some(&token), CREATE, json!({ "n": name }));
+    assert_eq!(create("While it is down").await["errors"][0]["extensions"]["code"], "UNAVAILABLE");
+    assert_eq!(server.verdict(key.expose()).await, "UNAVAILABLE");
+    mongod.restart().await;
+    // Until the driver has found the primary again, each answer is a refusal that took its time.
+    within(async { while create("When it is back").await["data"].is_null() {} }).await;
+    let list = server.graphql(Some(&token), "{ systems { nodes { name } } }", json!({})).await;
+    assert_eq!(list["data"]["systems"]["nodes"], json!([{ "name": "When it is back" }]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn introspection_and_graphiql_can_be_switched_off() {
+    let directory = directory();
+    let variables = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough"), ("KEYMARK_GRAPHIQL", "off")];
+    let server = Server::start_with(directory.path(), &variables, &["--introspection", "off"]).await;
+    let token = server.sign_in("admin", "given and long enough").await;
+    let answer = server.graphql(Some(&token), "{ __schema { types { name } } }", json!({})).await;
+    assert!(!answer.to_string().contains("SystemConnection"), "{answer}");
+    let typo = server.graphql(None, "{ sistems { nodes { id } } }", json!({})).await;
+    assert!(!typo.to_string().contains("Did you mean"), "{typo}");
+    for path in ["/graphiql", "/schema.graphql"] {
+        let status = server.client.get(format!("{}{path}", server.public)).send().await.unwrap().status();
+        assert_eq!(status, 404, "{path}");
+    }
+    assert_eq!(server.client.get(format!("{}/healthz", server.public)).send().await.unwrap().status(), 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_file_of_settings_counts_less_than_variables_and_flags() {
+    let directory = directory();
+    let file = directory.path().join("keymark.toml");
+    std::fs::write(&file, "key-prefix = \"file\"\nlog-format = \"json\"\nsession-lifetime = \"1h\"\n").unwrap();
+    let variables = [
+        ("KEYMARK_CONFIG", file.to_str().unwrap()),
+        ("KEYMARK_KEY_PREFIX", "variable"),
+        ("KEYMARK_SESSION_LIFETIME", "2h"),
+        ("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough"),
+    ];
+    let server = Server::start_with(directory.path(), &variables, &["--key-prefix", "flag"]).await;
+    let token = server.sign_in("admin", "given and long enough").await;
+    let created = server.graphql(Some(&token), CREATE, json!({ "n": "Billing" })).await;
+    let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
+    let id = &created["data"]["createSystem"]["system"]["id"];
+    let key = server.graphql(Some(&token), generate, json!({ "id": id })).await;
+    assert!(key["data"]["generateKey"]["apiKey"].as_str().unwrap().starts_with("flag_"));
+    let (_, log) = server.stop().await;
+    for line in log.lines() {
+        let entry: Json = serde_json::from_str(line).expect("a log line is JSON");
+        assert!(entry["timestamp"].is_string() && entry["level"].is_string(), "{line}");
+    }
+    assert!(log.contains("audit entry written") && log.contains("req_"), "{log}");
+}

@@ -1,0 +1,105 @@
+//! The schema: what `schema.graphql` says, and that all of it is described.
+
+use std::path::Path;
+
+use async_graphql::parser::parse_schema;
+use async_graphql::parser::types::{TypeDefinition, TypeKind, TypeSystemDefinition};
+
+use crate::support::actors::{App, Setup};
+use keymark::http::Shown;
+
+fn definitions() -> Vec<TypeSystemDefinition> {
+    parse_schema(keymark::graphql::sdl()).expect("the schema parses").definitions
+}
+
+fn types() -> impl Iterator<Item = TypeDefinition> {
+    definitions().into_iter().filter_map(|definition| match definition {
+        TypeSystemDefinition::Type(definition) => Some(definition.node),
+        _ => None,
+    })
+}
+
+#[test]
+fn schema_graphql_is_what_the_program_serves() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema.graphql");
+    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    let served = keymark::graphql::sdl();
+    if let Some((number, (was, is))) = (1..).zip(kept.lines().zip(served.lines())).find(|(_, (was, is))| was != is) {
+        panic!("schema.graphql, line {number}: `{was}` is now `{is}`.\nMend it: cargo run -- schema > schema.graphql");
+    }
+    assert_eq!(kept, served, "schema.graphql is out of date.\nMend it: cargo run -- schema > schema.graphql");
+}
+
+#[tokio::test]
+async fn schema_graphql_can_be_fetched_unless_the_schema_is_hidden() {
+    let app = App::embedded().await;
+    let answer = app.anonymous().get("/schema.graphql").await;
+    assert_eq!(answer.text, keymark::graphql::sdl());
+
+    let hidden = Setup { shown: Shown { introspection: false, graphiql: false }, ..Setup::default() };
+    let app = App::embedded_with(hidden).await;
+    assert_eq!(app.anonymous().get("/schema.graphql").await.status, 404);
+    let answer = app.anonymous().query("{ __schema { types { name } } }", serde_json::json!({})).await;
+    assert!(!answer.text.contains("createSystem") && !answer.text.contains("SystemConnection"), "{}", answer.text);
+}
+
+#[test]
+fn every_type_field_argument_and_value_is_described() {
+    let mut bare = Vec::new();
+    let mut check = |what: String, described: bool| {
+        if !described {
+            bare.push(what);
+        }
+    };
+    for definition in types() {
+        let of = definition.name.node.as_str();
+        check(of.to_owned(), definition.description.is_some());
+        match &definition.kind {
+            TypeKind::Object(_) | TypeKind::Interface(_) => {
+                let (TypeKind::Object(async_graphql::parser::types::ObjectType { fields, .. })
+                | TypeKind::Interface(async_graphql::parser::types::InterfaceType { fields, .. })) = &definition.kind
+                else {
+                    unreachable!("matched above")
+                };
+                for field in fields.iter().map(|field| &field.node) {
+                    let name = field.name.node.as_str();
+                    check(format!("{of}.{name}"), field.description.is_some());
+                    for argument in field.arguments.iter().map(|argument| &argument.node) {
+                        check(format!("{of}.{name}({})", argument.name.node), argument.description.is_some());
+                    }
+                }
+            }
+            TypeKind::Enum(values) => {
+                for value in values.values.iter().map(|value| &value.node) {
+                    check(format!("{of}.{}", value.value.node), value.description.is_some());
+                }
+            }
+            TypeKind::InputObject(object) => {
+                for field in object.fields.iter().map(|field| &field.node) {
+                    check(format!("{of}.{}", field.name.node), field.description.is_some());
+                }
+            }
+            TypeKind::Scalar | TypeKind::Union(_) => {}
+        }
+    }
+    assert!(bare.is_empty(), "without a description: {bare:#?}");
+}
+
+/// Introspection does not show directives, so the description says the code too.
+#[test]
+fn a_root_field_that_needs_a_code_says_so_in_its_description() {
+    let mut checked = 0;
+    for definition in types().filter(|d| ["Query", "Mutation", "Subscription"].contains(&d.name.node.as_str())) {
+        let TypeKind::Object(object) = &definition.kind else { panic!("a root type is an object") };
+        for field in object.fields.iter().map(|field| &field.node) {
+            for directive in field.directives.iter().filter(|d| d.node.name.node == "requiresPermission") {
+                let code = directive.node.get_argument("code").expect("a code").node.to_string();
+                let description = &field.description.as_ref().expect("a description").node;
+                let code = format!("`{}`", code.trim_matches('"'));
+                assert!(description.contains(&code), "{}: {description}", field.name.node);
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 0, "no field has a directive");
+}

@@ -1,0 +1,278 @@
+//! Signing in and out, sessions, passwords, and how often one may guess.
+
+use std::time::{Duration, Instant};
+
+use keymark::admin::Command;
+use keymark::auth::passwords::Cost;
+use keymark::service::Settings;
+use serde_json::json;
+
+use crate::support::actors::{App, PASSWORD, Setup};
+use crate::support::on_both_stores;
+
+on_both_stores![
+    an_operator_signs_in_and_out,
+    guesses_are_slowed_down_over_all_instances_and_the_owner_still_gets_in,
+    a_new_password_ends_every_session_but_the_one_it_opens,
+];
+
+const WRONG: &str = "not the password";
+
+async fn an_operator_signs_in_and_out(app: App) {
+    let other = app.instance(2).await;
+    let operator = app.operator(&["view"]).await;
+    assert!(operator.at(&other).is_signed_in().await);
+    assert_eq!(operator.sign_out().await.data("signOut.signedOut"), true);
+    for instance in [&app, &other] {
+        assert!(!operator.at(instance).is_signed_in().await, "the session ended everywhere");
+    }
+    assert_eq!(
+        app.anonymous().query("mutation { signOut { signedOut } }", json!({})).await.data("signOut.signedOut"),
+        false
+    );
+    let actions: Vec<_> =
+        app.log_of("acme").await.iter().map(|e| e["event"]["action"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(actions, ["OPERATOR_ADDED", "SIGNED_IN", "SIGNED_OUT"]);
+}
+
+#[tokio::test]
+async fn an_unknown_name_and_a_wrong_password_get_the_same_answer() {
+    let app = App::embedded().await;
+    app.add_operator("acme", "ada", &[]).await;
+    let wrong = app.anonymous().sign_in("ada", WRONG).await;
+    insta::assert_json_snapshot!(wrong.error(), @r#"
+    {
+      "extensions": {
+        "code": "INVALID_CREDENTIALS"
+      },
+      "message": "The username or the password is wrong."
+    }
+    "#);
+    for username in ["nobody", "", "no such name!", "ad\0a", "x".repeat(10_000).as_str()] {
+        let unknown = app.anonymous().sign_in(username, WRONG).await;
+        assert_eq!((unknown.status, &unknown.text), (wrong.status, &wrong.text), "{username:?}");
+        assert_eq!(names_of(&unknown), names_of(&wrong), "the same headers");
+    }
+    for password in ["", "x".repeat(100_000).as_str()] {
+        assert_eq!(app.anonymous().sign_in("ada", password).await.text, wrong.text);
+    }
+    assert_eq!(app.anonymous().sign_in("ADA", PASSWORD).await.data("signIn.viewer.username"), "ada");
+}
+
+fn names_of(answer: &crate::support::actors::Answer) -> Vec<&str> {
+    answer.headers.keys().map(http::HeaderName::as_str).collect()
+}
+
+async fn guesses_are_slowed_down_over_all_instances_and_the_owner_still_gets_in(app: App) {
+    let other = app.instance(2).await;
+    app.add_operator("acme", "ada", &[]).await;
+    for i in 0..10 {
+        let instance = if i % 2 == 0 { &app } else { &other };
+        let answer = instance.anonymous().from("192.0.2.7").sign_in("ada", WRONG).await;
+        assert_eq!(answer.code(), Some("INVALID_CREDENTIALS"), "guess {i}");
+    }
+    for instance in [&app, &other] {
+        let limited = instance.anonymous().from("192.0.2.7").sign_in("ada", PASSWORD).await;
+        insta::allow_duplicates! { insta::assert_json_snapshot!(limited.error(), @r#"
+        {
+          "extensions": {
+            "code": "RATE_LIMITED",
+            "retryAfterSeconds": 30
+          },
+          "message": "Too many attempts. Try again in 30 s."
+        }
+        "#); }
+    }
+    let owner = app.anonymous().from("198.51.100.1").sign_in("ada", PASSWORD).await;
+    owner.data("signIn.token");
+    app.clock.advance(Duration::from_secs(29));
+    assert_eq!(other.anonymous().from("192.0.2.7").sign_in("ada", PASSWORD).await.code(), Some("RATE_LIMITED"));
+    app.clock.advance(Duration::from_secs(1));
+    other.anonymous().from("192.0.2.7").sign_in("ada", PASSWORD).await.data("signIn.token");
+}
+
+#[tokio::test]
+async fn right_passwords_use_nothing_up() {
+    let app = App::embedded().await;
+    app.add_operator("acme", "ada", &[]).await;
+    for _ in 0..60 {
+        app.anonymous().sign_in("ada", PASSWORD).await.data("signIn.token");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_tries_many_names_is_slowed_down_too() {
+    let app = App::embedded().await;
+    let mut codes = Vec::new();
+    for i in 0..51 {
+        let answer = app.anonymous().from("2001:db8::1").sign_in(&format!("name-{i}"), WRONG).await;
+        codes.push(answer.code().unwrap().to_owned());
+    }
+    assert!(codes[..50].iter().all(|code| code == "INVALID_CREDENTIALS"), "{codes:?}");
+    assert_eq!(codes[50], "RATE_LIMITED");
+    let neighbour = app.anonymous().from("2001:db8::ffff:2").sign_in("name-x", WRONG).await;
+    assert_eq!(neighbour.code(), Some("RATE_LIMITED"), "a /64 is one party");
+    let stranger = app.anonymous().from("2001:db8:0:1::1").sign_in("name-x", WRONG).await;
+    assert_eq!(stranger.code(), Some("INVALID_CREDENTIALS"));
+}
+
+#[tokio::test]
+async fn guesses_at_once_are_counted_as_guesses_one_by_one() {
+    let app = App::embedded().await;
+    app.add_operator("acme", "ada", &[]).await;
+    let guesses =
+        futures::future::join_all((0..30).map(|_| async { app.anonymous().sign_in("ada", WRONG).await })).await;
+    let looked_at = guesses.iter().filter(|answer| answer.code() == Some("INVALID_CREDENTIALS")).count();
+    assert_eq!(looked_at, 10);
+    assert!(guesses.iter().all(|answer| matches!(answer.code(), Some("INVALID_CREDENTIALS" | "RATE_LIMITED"))));
+}
+
+#[tokio::test]
+async fn a_flood_of_sign_ins_is_turned_away_and_slows_no_verification() {
+    let password_cost = Cost { memory_kib: 4 * 1024, passes: 2, lanes: 1 };
+    let settings = Settings { password_cost, ..Setup::default().settings };
+    let app = App::embedded_with(Setup { settings, ..Setup::default() }).await;
+    let flood = (0..150).map(|i| {
+        let stranger = app.anonymous().from(&format!("10.0.{i}.1"));
+        async move { stranger.sign_in(&format!("name-{i}"), WRONG).await.error()["extensions"].clone() }
+    });
+    let flood = async { (futures::future::join_all(flood).await, Instant::now()) };
+    let verified = async {
+        for _ in 0..50 {
+            assert_eq!(app.verifier().code("nonsense").await, "MALFORMED");
+            tokio::task::yield_now().await;
+        }
+        Instant::now()
+    };
+    let ((answers, flooded), verified) = tokio::join!(flood, verified);
+    let busy = json!({ "code": "RATE_LIMITED", "retryAfterSeconds": 1 });
+    let turned_away = answers.iter().filter(|extensions| **extensions == busy).count();
+    let compared = answers.iter().filter(|extensions| extensions["code"] == "INVALID_CREDENTIALS").count();
+    assert!(turned_away > 0 && compared > 0 && turned_away + compared == 150, "{turned_away} and {compared}");
+    assert!(verified < flooded, "verifications are answered while passwords are hashed");
+}
+
+#[tokio::test]
+async fn many_guesses_in_one_document_are_many_guesses() {
+    let app = App::embedded().await;
+    app.add_operator("acme", "ada", &[]).await;
+    let guesses = |count| {
+        let fields: Vec<_> =
+            (0..count).map(|i| format!("g{i}: signIn(username: \"ada\", password: \"{WRONG}\") {{ token }}")).collect();
+        format!("mutation {{ {} }}", fields.join(" "))
+    };
+    for too_many in [21, 1000] {
+        assert_eq!(app.anonymous().query(&guesses(too_many), json!({})).await.code(), Some("QUERY_TOO_COMPLEX"));
+    }
+    let answer = app.anonymous().query(&guesses(20), json!({})).await;
+    let errors = answer.body["errors"].as_array().expect("errors").iter();
+    let codes: Vec<_> = errors.map(|error| error["extensions"]["code"].as_str().expect("a code")).collect();
+    assert_eq!(codes, [["INVALID_CREDENTIALS"; 10], ["RATE_LIMITED"; 10]].concat());
+}
+
+async fn a_new_password_ends_every_session_but_the_one_it_opens(app: App) {
+    let other = app.instance(2).await;
+    let operator = app.operator(&["view"]).await;
+    let beside = other.sign_in(&operator.username, PASSWORD).await;
+    for (current, new, code) in [
+        (WRONG, "a new password", "INVALID_CREDENTIALS"),
+        (PASSWORD, "short", "INVALID_PASSWORD"),
+        (PASSWORD, &"x".repeat(1025), "INVALID_PASSWORD"),
+    ] {
+        assert_eq!(operator.change_password(current, new).await.code(), Some(code));
+    }
+    assert!(operator.is_signed_in().await && beside.is_signed_in().await, "nothing changed so far");
+
+    let changed = operator.change_password(PASSWORD, "a new password").await;
+    let token = changed.data("changePassword.token").as_str().unwrap().to_owned();
+    for instance in [&app, &other] {
+        assert!(!operator.at(instance).is_signed_in().await && !beside.at(instance).is_signed_in().await);
+        let answer = instance.anonymous().bearing(&token).query("{ viewer { username } }", json!({})).await;
+        assert_eq!(answer.data("viewer.username"), operator.username.as_str());
+    }
+    assert_eq!(app.anonymous().sign_in(&operator.username, PASSWORD).await.code(), Some("INVALID_CREDENTIALS"));
+    app.sign_in(&operator.username, "a new password").await;
+}
+
+#[tokio::test]
+async fn a_removed_operator_is_nobody_at_once_and_a_namesake_inherits_nothing() {
+    let app = App::embedded().await;
+    let operator = app.operator(&["view"]).await;
+    operator.be_removed().await;
+    assert!(!operator.is_signed_in().await);
+    assert_eq!(app.anonymous().sign_in(&operator.username, PASSWORD).await.code(), Some("INVALID_CREDENTIALS"));
+    app.add_operator("other", &operator.username, &["view", "create"]).await;
+    assert!(!operator.is_signed_in().await, "the old token is of the old operator");
+}
+
+#[tokio::test]
+async fn a_session_lasts_as_long_as_it_says() {
+    let app = App::embedded().await;
+    app.add_operator("acme", "ada", &[]).await;
+    let answer = app.anonymous().sign_in("ada", PASSWORD).await;
+    assert_eq!(answer.data("signIn.expiresAt"), "2023-11-15T10:13:20.000Z", "12 hours");
+    let operator = app.sign_in("ada", PASSWORD).await;
+    app.clock.advance(Duration::from_secs(12 * 60 * 60 - 1));
+    assert!(operator.is_signed_in().await);
+    app.clock.advance(Duration::from_secs(1));
+    assert!(!operator.is_signed_in().await);
+
+    let settings = Settings { session_lifetime: Duration::from_secs(60), ..Setup::default().settings };
+    let app = App::embedded_with(Setup { settings, ..Setup::default() }).await;
+    app.add_operator("acme", "ada", &[]).await;
+    assert_eq!(app.anonymous().sign_in("ada", PASSWORD).await.data("signIn.expiresAt"), "2023-11-14T22:14:20.000Z");
+}
+
+#[tokio::test]
+async fn a_bad_token_is_said_to_be_bad() {
+    let app = App::embedded().await;
+    let operator = app.operator(&["view"]).await;
+    let (head, signature) = operator.token.rsplit_once('.').unwrap();
+    let tampered = format!("{head}.{}", signature.chars().rev().collect::<String>());
+    for authorization in [
+        "Bearer",
+        "Bearer ",
+        "Bearer x",
+        "Bearer a.b.c",
+        "Basic YTpi",
+        "",
+        &operator.token,
+        &format!("Bearer {tampered}"),
+    ] {
+        let answer =
+            app.anonymous().with("authorization", authorization).query("{ viewer { username } }", json!({})).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (401, Some("UNAUTHENTICATED")), "{authorization:?}");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+    let twice = (*operator).clone().bearing(&operator.token).query("{ viewer { username } }", json!({})).await;
+    assert_eq!(twice.status, 401);
+    let lower = format!("bearer {}", operator.token);
+    let answer = app.anonymous().with("authorization", lower).query("{ viewer { username } }", json!({})).await;
+    answer.data("viewer.username");
+}
+
+#[tokio::test]
+async fn an_operator_added_by_the_command_line_can_sign_in_with_what_it_printed() {
+    let app = App::embedded().await;
+    let added = app.cli(&["operator", "add", "Ada", "--permissions", "view,create", "--tenant", "acme"]).await;
+    let text = String::from_utf8(added.stdout).unwrap();
+    let password = text.lines().find_map(|line| line.strip_prefix("Password: ")).expect("a password");
+    let password = password.trim_end_matches(" (shown once)");
+    let operator = app.sign_in("ada", password).await;
+    operator.create_system("Billing").await;
+
+    let listed = app.cli(&["operator", "list"]).await;
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(
+        listed.contains("ada\tacme\top_") && listed.contains("api_key_management:view,api_key_management:create"),
+        "{listed}"
+    );
+    app.cli(&["operator", "set-permissions", "ada", "none"]).await;
+    assert_eq!(operator.try_create_system("Payroll").await.code(), Some("FORBIDDEN"));
+    app.cli(&["operator", "remove", "ada"]).await;
+    assert!(!operator.is_signed_in().await);
+    let gone = app.cli(&["operator", "remove", "ada"]).await;
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(!String::from_utf8(gone.stderr).unwrap().contains("panicked"));
+    assert!(app.command(Command::ListOperators { tenant: None }).await.unwrap().is_empty());
+}

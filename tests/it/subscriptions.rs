@@ -1,0 +1,321 @@
+//! Subscriptions: every change, in order, once; and when they end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keymark::admin::Command;
+use keymark::service::Settings;
+use serde_json::{Value as Json, json};
+
+use crate::support::actors::{App, Operator, PASSWORD, Setup, permissions};
+use crate::support::faulty::Switch;
+use crate::support::on_both_stores;
+use crate::support::sockets::{Event, Socket, Subscription};
+
+on_both_stores![
+    each_change_comes_in_order_with_the_system_as_it_was_right_after,
+    a_resumed_subscription_loses_nothing_and_repeats_nothing,
+    without_a_cursor_a_subscription_begins_now,
+    the_viewer_is_told_at_once_and_at_each_change_of_codes,
+    sockets_close_when_their_session_is_over_wherever_it_ended,
+];
+
+const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
+const CHANGES: &str = "subscription ($id: ID, $after: String) { systemChanged(systemId: $id, after: $after) {
+    cursor kind systemId occurredAt system { id name keyState keyMark revision updatedAt }
+    entry { number action systemName previousName keyMark actor { name } } } }";
+
+async fn kinds(subscription: &mut Subscription, count: usize) -> Vec<Json> {
+    let mut kinds = Vec::new();
+    for _ in 0..count {
+        kinds.push(subscription.next().await["kind"].clone());
+    }
+    kinds
+}
+
+async fn each_change_comes_in_order_with_the_system_as_it_was_right_after(app: App) {
+    let operator = app.operator(&ALL).await;
+    let after = operator.newest_cursor().await;
+    let mut live = operator.subscribe(CHANGES, json!({ "after": after })).await;
+
+    let system = operator.create_system("Billing").await;
+    let created = live.next().await;
+    assert_eq!((&created["kind"], &created["system"]["revision"]), (&json!("CREATED"), &json!(1)));
+    let key = operator.generate_key(&system.id).await;
+    operator.revoke_key(&system.id).await;
+    operator.rename_system(&system.id, "Billing EU").await;
+    operator.delete_system(&system.id).await;
+
+    let generated = live.next().await;
+    assert_eq!(generated["kind"], "KEY_GENERATED");
+    assert_eq!(generated["system"]["keyMark"], json!(key.system.key_mark), "though it is revoked by now");
+    assert_eq!((&generated["system"]["keyState"], &generated["system"]["revision"]), (&json!("ACTIVE"), &json!(2)));
+    let revoked = live.next().await;
+    assert_eq!((&revoked["kind"], &revoked["system"]["keyMark"]), (&json!("KEY_REVOKED"), &json!(null)));
+    assert_eq!(revoked["entry"]["keyMark"], json!(key.system.key_mark));
+    let renamed = live.next().await;
+    assert_eq!((&renamed["kind"], &renamed["system"]["name"]), (&json!("RENAMED"), &json!("Billing EU")));
+    assert_eq!(renamed["entry"]["previousName"], "Billing");
+    let deleted = live.next().await;
+    assert_eq!((&deleted["kind"], &deleted["system"]), (&json!("DELETED"), &json!(null)));
+    assert_eq!((&deleted["systemId"], &deleted["entry"]["systemName"]), (&json!(system.id), &json!("Billing EU")));
+    let numbers: Vec<_> = [created, generated, revoked, renamed, deleted]
+        .iter()
+        .map(|c| c["entry"]["number"].as_u64().unwrap())
+        .collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+}
+
+async fn a_resumed_subscription_loses_nothing_and_repeats_nothing(app: App) {
+    let other = app.instance(2).await;
+    let operator = app.operator(&ALL).await;
+    let beside = operator.at(&other);
+    let addresses = [app.listen().await, other.listen().await];
+    let mut after = operator.newest_cursor().await;
+
+    let changes = async {
+        for i in 0..30 {
+            let author: &Operator<'_> = if i % 2 == 0 { &operator } else { &beside };
+            let system = author.create_system(&format!("System {i}")).await;
+            author.generate_key(&system.id).await;
+        }
+    };
+    let follow = async {
+        let mut seen = Vec::new();
+        for round in 0.. {
+            // Each time at the other instance, from the last cursor that was seen.
+            let mut live = operator.subscribe_at(addresses[round % 2], CHANGES, json!({ "after": after })).await;
+            for _ in 0..=round * 3 {
+                let change = live.next().await;
+                after = change["cursor"].as_str().unwrap().to_owned();
+                seen.push(format!("{} {}", change["system"]["name"], change["kind"]));
+                if seen.len() == 60 {
+                    return seen;
+                }
+            }
+        }
+        unreachable!("there are 60 changes")
+    };
+    let (seen, ()) = tokio::join!(follow, changes);
+    let expected: Vec<_> = (0..30)
+        .flat_map(|i| [format!("\"System {i}\" \"CREATED\""), format!("\"System {i}\" \"KEY_GENERATED\"")])
+        .collect();
+    assert_eq!(seen, expected);
+}
+
+async fn without_a_cursor_a_subscription_begins_now(app: App) {
+    let operator = app.operator(&ALL).await;
+    operator.create_system("Before").await;
+    let mut live = operator.subscribe(CHANGES, json!({})).await;
+    let mut created = 0;
+    let first = loop {
+        let name = format!("System {created}");
+        tokio::select! {
+            biased;
+            first = live.next() => break first,
+            _ = operator.create_system(&name) => created += 1,
+        }
+    };
+    let first = first["system"]["name"].as_str().unwrap().to_owned();
+    let first: usize = first.strip_prefix("System ").expect("nothing from before").parse().unwrap();
+    for next in first + 1..created {
+        assert_eq!(live.next().await["system"]["name"], format!("System {next}"), "and from then on all");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_tells_what_was_asked_for_and_no_more() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let after = operator.newest_cursor().await;
+    let (one, other) = (operator.create_system("One").await, operator.create_system("Other").await);
+    for system in [&one, &other] {
+        operator.generate_key(&system.id).await;
+    }
+    operator.rename_system(&one.id, "One more").await;
+    operator.delete_system(&one.id).await;
+    app.operator_of("elsewhere", &ALL).await.create_system("One").await;
+
+    let mut of_one = operator.subscribe(CHANGES, json!({ "after": after, "id": one.id })).await;
+    assert_eq!(kinds(&mut of_one, 4).await, ["CREATED", "KEY_GENERATED", "RENAMED", "DELETED"]);
+    let keys =
+        "subscription ($id: ID, $after: String) { keyStateChanged(systemId: $id, after: $after) { kind systemId } }";
+    let mut of_keys = operator.subscribe(keys, json!({ "after": after })).await;
+    assert_eq!(kinds(&mut of_keys, 3).await, ["KEY_GENERATED", "KEY_GENERATED", "DELETED"]);
+
+    let log = "subscription ($filter: AuditFilter, $after: String) {
+        auditLogAppended(filter: $filter, after: $after) { action systemName outcome } }";
+    let filter = json!({ "systemId": other.id, "actions": ["KEY_GENERATED", "KEY_REVOKED"] });
+    let mut of_log = operator.subscribe(log, json!({ "after": after, "filter": filter })).await;
+    assert_eq!(of_log.next().await, json!({ "action": "KEY_GENERATED", "systemName": "Other", "outcome": "DONE" }));
+    operator.generate_key(&operator.create_system("Third").await.id).await;
+    operator.revoke_key(&other.id).await;
+    assert_eq!(of_log.next().await["action"], "KEY_REVOKED");
+
+    let mut of_nothing = operator.subscribe(CHANGES, json!({ "after": after, "id": "sys_of_nobody" })).await;
+    let mut of_other = operator.subscribe(CHANGES, json!({ "after": after, "id": other.id })).await;
+    assert_eq!(kinds(&mut of_other, 3).await, ["CREATED", "KEY_GENERATED", "KEY_REVOKED"]);
+    operator.be_removed().await;
+    assert_eq!(of_nothing.end().await, [Event::Closed(4403)], "nothing was ever heard of what does not exist");
+}
+
+#[tokio::test]
+async fn a_subscriber_who_falls_behind_is_told_everything_all_the_same() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let after = operator.newest_cursor().await;
+    let mut slow = operator.subscribe(CHANGES, json!({ "after": after })).await;
+    operator.create_system("System 0").await;
+    assert_eq!(slow.next().await["system"]["name"], "System 0");
+    // More changes than the feed keeps for subscribers, and more bytes than a connection holds, while it does not read.
+    let changes = 3_000;
+    let system = operator.create_system("Renamed all the time").await;
+    for i in 0..changes {
+        operator.rename_system(&system.id, &format!("Renamed {i}")).await;
+    }
+    assert_eq!(slow.next().await["kind"], "CREATED");
+    for i in 0..changes {
+        assert_eq!(slow.next().await["system"]["name"], format!("Renamed {i}"));
+    }
+}
+
+async fn the_viewer_is_told_at_once_and_at_each_change_of_codes(app: App) {
+    let other = app.instance(2).await;
+    let operator = app.operator(&["view"]).await;
+    let document = "subscription { viewerChanged { username permissions tenantId } }";
+    let mut live = operator.at(&other).subscribe(document, json!({})).await;
+    let permissions = |viewer: &Json| viewer["permissions"].clone();
+    assert_eq!(permissions(&live.next().await), json!(["api_key_management:view"]));
+    operator.may(&["view", "delete"]).await;
+    assert_eq!(permissions(&live.next().await), json!(["api_key_management:view", "api_key_management:delete"]));
+    app.sign_in(&operator.username, PASSWORD).await;
+    operator.may(&["view", "delete"]).await;
+    operator.may(&[]).await;
+    assert_eq!(permissions(&live.next().await), json!([]), "and at nothing else");
+}
+
+async fn sockets_close_when_their_session_is_over_wherever_it_ended(app: App) {
+    let other = app.instance(2).await;
+    let ways: [(&str, Way); 4] = [
+        ("sign-out", |_, operator| Box::pin(async move { drop(operator.sign_out().await) })),
+        ("own password", |_, operator| {
+            Box::pin(async move { drop(operator.change_password(PASSWORD, "another password").await) })
+        }),
+        ("removal", |_, operator| Box::pin(operator.be_removed())),
+        ("set password", |app, operator| {
+            Box::pin(async move {
+                let username = operator.username.parse().unwrap();
+                let password = Some("another password".to_owned());
+                app.command(Command::SetPassword { username, password }).await.unwrap();
+            })
+        }),
+    ];
+    let address = other.listen().await;
+    for (what, end) in ways {
+        let operator = app.operator(&["view"]).await;
+        let mut live = operator.subscribe_at(address, "subscription { viewerChanged { username } }", json!({})).await;
+        live.next().await;
+        end(&app, &operator).await;
+        assert_eq!(live.end().await.last(), Some(&Event::Closed(4403)), "{what}");
+        assert!(!operator.at(&other).is_signed_in().await, "{what}");
+    }
+}
+
+type Way = for<'a> fn(&'a App, &'a Operator<'a>) -> futures::future::BoxFuture<'a, ()>;
+
+#[tokio::test]
+async fn a_socket_closes_when_its_session_has_lasted_its_time() {
+    let setup = Setup::default();
+    let settings = Settings { session_lifetime: Duration::from_millis(400), ..setup.settings };
+    let app = App::embedded_with(Setup { settings, ..Setup::default() }).await;
+    let operator = app.operator(&["view"]).await;
+    let mut live = operator.subscribe("subscription { viewerChanged { username } }", json!({})).await;
+    live.next().await;
+    assert_eq!(live.end().await.last(), Some(&Event::Closed(4403)));
+}
+
+#[tokio::test]
+async fn a_socket_takes_the_token_or_the_cookie_and_nothing_else() {
+    let app = App::embedded().await;
+    let operator = app.operator(&["view"]).await;
+    let address = app.listen().await;
+    let (own, cookie) = (format!("http://{address}"), format!("keymark-session={}", operator.token));
+    let bearer = json!({ "authorization": format!("Bearer {}", operator.token) });
+    let none = || json!({});
+    for (headers, payload, admitted) in [
+        (vec![], bearer.clone(), true),
+        (vec![("origin", own.as_str())], bearer.clone(), true),
+        (vec![("origin", own.as_str()), ("cookie", &cookie)], none(), true),
+        (vec![("cookie", &cookie)], none(), true),
+        (vec![], none(), false),
+        (vec![], json!({ "authorization": operator.token }), false),
+        (vec![], json!({ "authorization": "Bearer x.y.z" }), false),
+        (vec![], json!({ "authorization": 7 }), false),
+        (vec![("origin", own.as_str()), ("cookie", "keymark-session=x.y.z")], none(), false),
+        (vec![("origin", own.as_str()), ("cookie", &cookie)], json!({ "authorization": "Bearer x" }), false),
+    ] {
+        let mut socket = Socket::open(address, &headers, payload.clone()).await;
+        let acknowledged = socket.acknowledged().await;
+        assert_eq!(acknowledged, if admitted { Ok(()) } else { Err(4403) }, "{headers:?} {payload}");
+    }
+    for origin in ["http://evil.test", "null", "https://127.0.0.1", "http://127.0.0.1:1"] {
+        let headers = [("origin", origin), ("cookie", cookie.as_str())];
+        assert_eq!(Socket::upgrade(address, &headers).await.err(), Some(http::StatusCode::FORBIDDEN), "{origin}");
+    }
+}
+
+/// An app, and another instance over the same store, to which things happen while the first one looks away.
+async fn distracted(switch: &Switch) -> (App, Arc<App>) {
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    let other = app.instance(2).await;
+    (app, Arc::new(other))
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_its_socket_is_admitted_closes_it() {
+    let switch = Switch::default();
+    let (app, other) = distracted(&switch).await;
+    let operator = app.operator(&["view"]).await;
+    let (token, address) = (operator.token.clone(), app.listen().await);
+    switch.after("find_operator", async move {
+        let answer = other.anonymous().bearing(&token).query("mutation { signOut { signedOut } }", json!({})).await;
+        assert_eq!(answer.data("signOut.signedOut"), true);
+    });
+    let bearer = json!({ "authorization": format!("Bearer {}", operator.token) });
+    let mut socket = Socket::open(address, &[], bearer).await;
+    let code = loop {
+        match socket.receive().await {
+            Ok(message) => assert_eq!(message["type"], "connection_ack"),
+            Err(code) => break code,
+        }
+    };
+    assert_eq!(code, 4403);
+}
+
+#[tokio::test]
+async fn a_code_that_is_lost_while_a_subscription_begins_ends_it() {
+    let switch = Switch::default();
+    let (app, other) = distracted(&switch).await;
+    let operator = app.operator(&["view"]).await;
+    let bearer = json!({ "authorization": format!("Bearer {}", operator.token) });
+    let mut socket = Socket::open(app.listen().await, &[], bearer).await;
+    socket.acknowledged().await.expect("acknowledged");
+    let username = operator.username.parse().unwrap();
+    switch.after("find_operator", async move {
+        let command = Command::SetPermissions { username, permissions: permissions(&[]) };
+        other.command(command).await.expect("changed");
+    });
+    let query = "subscription { systemChanged { cursor } }";
+    socket.send(json!({ "type": "subscribe", "id": "1", "payload": { "query": query } })).await;
+    assert_eq!(socket.event().await, Event::Error("FORBIDDEN".to_owned()));
+}
+
+#[tokio::test]
+async fn sockets_close_in_order_when_the_server_stops() {
+    let app = App::embedded().await;
+    let operator = app.operator(&["view"]).await;
+    let mut live = operator.subscribe("subscription { viewerChanged { username } }", json!({})).await;
+    live.next().await;
+    app.shut_down();
+    assert_eq!(live.end().await.last(), Some(&Event::Closed(1001)));
+}

@@ -1,0 +1,584 @@
+//! Keymark in this process, and those who use it: operators, strangers, verifiers.
+//!
+//! Requests go through the real routers; sockets ([`sockets`](super::sockets)) through a real listener.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::Output;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use keymark::admin::{self, Command, Output as Answers, Socket};
+use keymark::auth::passwords::Cost;
+use keymark::clock::{Clock, Environment};
+use keymark::domain::ids::TenantId;
+use keymark::domain::permissions::{Permission, Permissions};
+use keymark::domain::secrets::{Keyring, RootSecret};
+use keymark::domain::time::Timestamp;
+use keymark::http::front::Front;
+use keymark::http::serve::{ServeLimits, serve};
+use keymark::http::verify::Access;
+use keymark::http::{self as keymark_http, Shown};
+use keymark::metrics::Metrics;
+use keymark::service::{Service, Settings};
+use keymark::store::Store;
+use keymark::store::embedded::EmbeddedStore;
+use keymark::store::mongo::{MongoOptions, MongoStore};
+use keymark::verify::Verifier as Judge;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::ServiceExt;
+
+use super::faulty::{Faulty, Switch};
+use super::mongod;
+
+/// When every app's clock starts.
+pub const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+/// The password of every operator.
+pub const PASSWORD: &str = "correct horse battery staple";
+/// The root secret of every app.
+pub const SECRET: &str = "the root secret of every app under test, long enough";
+/// The host that browsers see.
+pub const HOST_NAME: &str = "keymark.test";
+pub const OWN_ORIGIN: &str = "http://keymark.test";
+
+/// A clock that only tests move.
+#[derive(Clone)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl ManualClock {
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_millis()).expect("a short time"), Ordering::SeqCst);
+    }
+}
+
+/// What differs from an app as it comes.
+pub struct Setup {
+    pub settings: Settings,
+    pub front: Front,
+    pub access: fn() -> Access,
+    pub shown: Shown,
+    pub secret: &'static str,
+    pub previous_secrets: &'static [&'static str],
+    /// Makes the app's store fail, where it is to.
+    pub switch: Option<Switch>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let password_cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        Self {
+            settings: Settings { password_cost, ..Settings::default() },
+            front: Front::default(),
+            access: Access::default,
+            shown: Shown { introspection: true, graphiql: true },
+            secret: SECRET,
+            previous_secrets: &[],
+            switch: None,
+        }
+    }
+}
+
+/// Where the data is, shared by all instances.
+enum Backend {
+    Embedded { directory: TempDir, store: Arc<dyn Store> },
+    Mongo(MongoOptions),
+}
+
+/// One instance of Keymark in this process.
+pub struct App {
+    pub service: Arc<Service>,
+    pub clock: ManualClock,
+    backend: Arc<Backend>,
+    public: Router,
+    verification: Router,
+    /// Serves the command line, once there is one.
+    commands: Once,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+impl App {
+    /// Over an embedded store of its own.
+    pub async fn embedded() -> Self {
+        Self::embedded_with(Setup::default()).await
+    }
+
+    pub async fn embedded_with(setup: Setup) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a fresh store"));
+        Self::start(Arc::new(Backend::Embedded { directory, store }), manual_clock(), 1, setup).await
+    }
+
+    /// Over a MongoDB database of its own.
+    pub async fn mongodb() -> Self {
+        let options = mongod::fresh_database().await;
+        Self::start(Arc::new(Backend::Mongo(options)), manual_clock(), 1, Setup::default()).await
+    }
+
+    /// Another instance over the same store, with the same clock.
+    pub async fn instance(&self, number: u64) -> Self {
+        self.instance_with(number, Setup::default()).await
+    }
+
+    pub async fn instance_with(&self, number: u64, setup: Setup) -> Self {
+        Self::start(Arc::clone(&self.backend), self.clock.clone(), number, setup).await
+    }
+
+    async fn start(backend: Arc<Backend>, clock: ManualClock, number: u64, setup: Setup) -> Self {
+        let store: Arc<dyn Store> = match backend.as_ref() {
+            Backend::Embedded { store, .. } => Arc::clone(store),
+            Backend::Mongo(options) => Arc::new(MongoStore::connect(options).await.expect("a database")),
+        };
+        let store = match &setup.switch {
+            Some(switch) => Arc::new(Faulty::new(store, switch)),
+            None => store,
+        };
+        let environment = Environment::new(Arc::new(clock.clone()), Box::new(StdRng::seed_from_u64(number)));
+        let previous: Vec<RootSecret> = setup.previous_secrets.iter().map(|secret| root_secret(secret)).collect();
+        let keys = Keyring::new(&root_secret(setup.secret), &previous);
+        let service = Service::new(Arc::clone(&store), environment, keys, setup.settings);
+        let stop = CancellationToken::new();
+        let public = keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.shown, stop.clone());
+        let judge = Judge::new(Arc::clone(&store), Arc::clone(&service));
+        let metrics = Arc::new(Metrics::default());
+        let verification = keymark_http::verify::routes(judge, (setup.access)(), Arc::new(setup.front), metrics);
+        let (follower, until) = (Arc::clone(&service), stop.clone());
+        tokio::spawn(async move { follower.follow_feed(until).await });
+        let (commands, stop_on_drop) = (Once::new(), stop.clone().drop_guard());
+        Self { service, clock, backend, public, verification, commands, stop, _stop_on_drop: stop_on_drop }
+    }
+
+    /// The database of an app over MongoDB, for whoever gets at it behind Keymark's back.
+    pub async fn database(&self) -> mongodb::Database {
+        match self.backend.as_ref() {
+            Backend::Embedded { .. } => panic!("an embedded store has no database"),
+            Backend::Mongo(options) => mongod::shared().await.client().await.database(&options.database),
+        }
+    }
+
+    /// Adds an operator of the tenant `acme` with these codes, and signs in.
+    pub async fn operator(&self, codes: &[&str]) -> Operator<'_> {
+        self.operator_of("acme", codes).await
+    }
+
+    pub async fn operator_of(&self, tenant: &str, codes: &[&str]) -> Operator<'_> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let username = format!("operator-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.add_operator(tenant, &username, codes).await;
+        self.sign_in(&username, PASSWORD).await
+    }
+
+    pub async fn add_operator(&self, tenant: &str, username: &str, codes: &[&str]) {
+        let command = Command::AddOperator {
+            tenant: tenant.parse().expect("a tenant"),
+            username: username.parse().expect("a username"),
+            password: Some(PASSWORD.to_owned()),
+            permissions: permissions(codes),
+        };
+        self.command(command).await.expect("added");
+    }
+
+    /// Signs in, with a bearer token.
+    pub async fn sign_in(&self, username: &str, password: &str) -> Operator<'_> {
+        let answer = self.anonymous().sign_in(username, password).await;
+        let token = answer.data("signIn.token").as_str().expect("a token").to_owned();
+        Operator { caller: self.anonymous().bearing(&token), username: username.to_owned(), token }
+    }
+
+    /// Somebody who is not signed in.
+    pub fn anonymous(&self) -> Caller<'_> {
+        Caller { app: self, address: IpAddr::from([127, 0, 0, 1]), headers: Vec::new() }
+    }
+
+    pub fn verifier(&self) -> Verifier<'_> {
+        Verifier(self)
+    }
+
+    /// Runs a command of the operator of the server.
+    pub async fn command(&self, command: Command) -> Result<String, String> {
+        let mut said = Said::default();
+        admin::run(&self.service, command, &mut said).await.map(|()| said.0.lock().unwrap().clone())
+    }
+
+    /// Runs the binary on this app's store.
+    pub async fn cli(&self, arguments: &[&str]) -> Output {
+        let mut command = super::process::keymark();
+        match self.backend.as_ref() {
+            Backend::Embedded { directory, .. } => {
+                self.commands.call_once(|| {
+                    let socket = Socket::bind(directory.path()).expect("a socket");
+                    tokio::spawn(socket.serve(Arc::clone(&self.service), self.stop.clone()));
+                });
+                command.env("KEYMARK_DATA_DIR", directory.path());
+            }
+            Backend::Mongo(options) => {
+                command.env("KEYMARK_MONGODB_URI", &options.uri).env("KEYMARK_MONGODB_DATABASE", &options.database);
+                command.env("KEYMARK_SECRET", SECRET);
+            }
+        }
+        super::within(command.args(arguments).output()).await.expect("the binary runs")
+    }
+
+    /// Serves the public routes on a port, for those who need a real connection.
+    pub async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(serve(listener, self.public.clone(), ServeLimits::default(), self.stop.clone()));
+        address
+    }
+
+    /// Stops the app, as SIGTERM does.
+    pub fn shut_down(&self) {
+        self.stop.cancel();
+    }
+
+    /// Every entry of a tenant's log, oldest first.
+    pub async fn log_of(&self, tenant: &str) -> Vec<Json> {
+        // What is written behind answers, such as a failed sign-in, may be under way.
+        super::within(self.service.finish()).await;
+        let tenant: TenantId = tenant.parse().expect("a tenant");
+        let entries = self.service.list_audit_after(&tenant, 0).await.expect("a log");
+        entries.iter().map(|entry| serde_json::to_value(entry).expect("an entry")).collect()
+    }
+}
+
+fn manual_clock() -> ManualClock {
+    ManualClock(Arc::new(AtomicI64::new(START.as_millis())))
+}
+
+fn root_secret(text: &str) -> RootSecret {
+    RootSecret::new(text.as_bytes().to_vec()).expect("long enough")
+}
+
+/// Reads the short names of codes: `view`, `create`, `edit`, `delete`.
+pub fn permissions(codes: &[&str]) -> Permissions {
+    let full = |code: &&str| format!("api_key_management:{code}").parse::<Permission>().expect("a code");
+    codes.iter().map(full).collect()
+}
+
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<String>>);
+
+impl Answers for Said {
+    async fn write(&mut self, text: String) -> std::io::Result<()> {
+        self.0.lock().unwrap().push_str(&text);
+        Ok(())
+    }
+}
+
+/// Whoever sends requests: with or without credentials, from some address.
+#[derive(Clone)]
+pub struct Caller<'a> {
+    pub app: &'a App,
+    address: IpAddr,
+    pub headers: Vec<(String, String)>,
+}
+
+impl<'a> Caller<'a> {
+    pub fn from(mut self, address: &str) -> Self {
+        self.address = address.parse().expect("an address");
+        self
+    }
+
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub fn bearing(self, token: &str) -> Self {
+        self.with(AUTHORIZATION.as_str(), format!("Bearer {token}"))
+    }
+
+    /// Relies on the cookie, as a browser that was sent the token does.
+    pub fn with_cookie(self, token: &str) -> Self {
+        self.with("cookie", format!("theme=dark; keymark-session={token}"))
+    }
+
+    /// A page of the console itself.
+    pub fn on_own_page(self) -> Self {
+        self.with("origin", OWN_ORIGIN)
+    }
+
+    pub async fn query(&self, document: &str, variables: Json) -> Answer {
+        let body = json!({ "query": document, "variables": variables }).to_string();
+        self.send(Method::POST, "/graphql", &[(CONTENT_TYPE.as_str(), "application/json")], body).await
+    }
+
+    pub async fn sign_in(&self, username: &str, password: &str) -> Answer {
+        let document = "mutation ($u: String!, $p: String!) {
+            signIn(username: $u, password: $p) { token expiresAt viewer { username permissions } } }";
+        self.query(document, json!({ "u": username, "p": password })).await
+    }
+
+    pub async fn get(&self, address: &str) -> Answer {
+        self.send(Method::GET, address, &[], String::new()).await
+    }
+
+    pub async fn send(&self, method: Method, address: &str, headers: &[(&str, &str)], body: String) -> Answer {
+        let public = self.app.public.clone();
+        self.send_to(public, method, address, headers, body).await
+    }
+
+    async fn send_to(
+        &self,
+        router: Router,
+        method: Method,
+        address: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(address).header(HOST, HOST_NAME);
+        request = request.header(ACCEPT, "application/graphql-response+json, */*;q=0.1");
+        for (name, value) in self.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(headers.iter().copied()) {
+            request = request.header(name, value);
+        }
+        let peer = ConnectInfo(SocketAddr::new(self.address, 40_000));
+        let request = request.extension(peer).body(Body::from(body)).expect("a request");
+        let response = super::within(router.oneshot(request)).await.expect("infallible");
+        let (parts, body) = response.into_parts();
+        let bytes = super::within(body.collect()).await.expect("a whole body").to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let body = serde_json::from_str(&text).unwrap_or(Json::Null);
+        Answer { status: parts.status, headers: parts.headers, body, text }
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// Null when it is not JSON.
+    pub body: Json,
+    pub text: String,
+}
+
+impl Answer {
+    /// What is at a path such as `createSystem.system.id`; there must be no errors.
+    pub fn data(&self, path: &str) -> &Json {
+        assert!(self.body.get("errors").is_none(), "{}", self.text);
+        let pointer = format!("/data/{}", path.replace('.', "/"));
+        self.body.pointer(&pointer).unwrap_or_else(|| panic!("{path} in {}", self.text))
+    }
+
+    /// The code of the one error; `None` when there is none.
+    pub fn code(&self) -> Option<&str> {
+        let errors = self.body.get("errors")?.as_array()?;
+        assert_eq!(errors.len(), 1, "{}", self.text);
+        errors[0].pointer("/extensions/code")?.as_str()
+    }
+
+    /// The one error's message and extensions.
+    pub fn error(&self) -> Json {
+        let error = self.body.pointer("/errors/0").unwrap_or_else(|| panic!("an error in {}", self.text));
+        json!({ "message": error["message"], "extensions": error["extensions"] })
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("an ASCII header"))
+    }
+}
+
+/// A system as clients see it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct System {
+    pub id: String,
+    pub name: String,
+    pub key_state: String,
+    pub key_mark: Option<String>,
+    pub revision: u64,
+    pub created_at: String,
+    pub updated_at: String,
+}
+
+pub const SYSTEM: &str = "id name keyState keyMark revision createdAt updatedAt";
+
+/// A key that was just generated.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Generated {
+    pub api_key: String,
+    pub system: System,
+}
+
+/// A signed-in operator.
+pub struct Operator<'a> {
+    caller: Caller<'a>,
+    pub username: String,
+    pub token: String,
+}
+
+impl<'a> std::ops::Deref for Operator<'a> {
+    type Target = Caller<'a>;
+
+    fn deref(&self) -> &Caller<'a> {
+        &self.caller
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(data: &Json) -> T {
+    serde_json::from_value(data.clone()).expect("the shape that was selected")
+}
+
+impl<'a> Operator<'a> {
+    /// The same operator, with the same token, at another instance.
+    pub fn at<'b>(&self, app: &'b App) -> Operator<'b> {
+        let (username, token) = (self.username.clone(), self.token.clone());
+        Operator { caller: app.anonymous().bearing(&token), username, token }
+    }
+
+    pub async fn try_create_system(&self, name: &str) -> Answer {
+        let document = format!("mutation ($name: String!) {{ createSystem(name: $name) {{ system {{ {SYSTEM} }} }} }}");
+        self.query(&document, json!({ "name": name })).await
+    }
+
+    pub async fn create_system(&self, name: &str) -> System {
+        read(self.try_create_system(name).await.data("createSystem.system"))
+    }
+
+    pub async fn try_rename_system(&self, id: &str, name: &str, expected_revision: Option<u64>) -> Answer {
+        let document = format!(
+            "mutation ($id: ID!, $name: String!, $revision: Int) {{
+                renameSystem(id: $id, name: $name, expectedRevision: $revision) {{ system {{ {SYSTEM} }} }} }}"
+        );
+        self.query(&document, json!({ "id": id, "name": name, "revision": expected_revision })).await
+    }
+
+    pub async fn rename_system(&self, id: &str, name: &str) -> System {
+        read(self.try_rename_system(id, name, None).await.data("renameSystem.system"))
+    }
+
+    pub async fn try_delete_system(&self, id: &str) -> Answer {
+        let document = "mutation ($id: ID!) { deleteSystem(id: $id) { deletedSystemId enforcement { state } } }";
+        self.query(document, json!({ "id": id })).await
+    }
+
+    pub async fn delete_system(&self, id: &str) {
+        assert_eq!(self.try_delete_system(id).await.data("deleteSystem.deletedSystemId"), id);
+    }
+
+    pub async fn try_generate_key(&self, id: &str) -> Answer {
+        let document = format!(
+            "mutation ($id: ID!) {{
+                generateKey(systemId: $id) {{ apiKey system {{ {SYSTEM} }} enforcement {{ state }} }} }}"
+        );
+        self.query(&document, json!({ "id": id })).await
+    }
+
+    pub async fn generate_key(&self, id: &str) -> Generated {
+        read(self.try_generate_key(id).await.data("generateKey"))
+    }
+
+    pub async fn try_revoke_key(&self, id: &str) -> Answer {
+        let document = format!(
+            "mutation ($id: ID!) {{ revokeKey(systemId: $id) {{
+                system {{ {SYSTEM} }} enforcement {{ state elapsedMs instances enforcedNoLaterThan }} }} }}"
+        );
+        self.query(&document, json!({ "id": id })).await
+    }
+
+    pub async fn revoke_key(&self, id: &str) -> System {
+        read(self.try_revoke_key(id).await.data("revokeKey.system"))
+    }
+
+    pub async fn find_system(&self, id: &str) -> Option<System> {
+        let document = format!("query ($id: ID!) {{ system(id: $id) {{ {SYSTEM} }} }}");
+        read(self.query(&document, json!({ "id": id })).await.data("system"))
+    }
+
+    pub async fn sign_out(&self) -> Answer {
+        self.query("mutation { signOut { signedOut } }", json!({})).await
+    }
+
+    pub async fn change_password(&self, current: &str, new: &str) -> Answer {
+        let document = "mutation ($current: String!, $new: String!) {
+            changePassword(currentPassword: $current, newPassword: $new) { token expiresAt viewer { username } } }";
+        self.query(document, json!({ "current": current, "new": new })).await
+    }
+
+    /// Whether the token is good still.
+    pub async fn is_signed_in(&self) -> bool {
+        let answer = self.query("{ viewer { username } }", json!({})).await;
+        match answer.status {
+            StatusCode::OK => answer.data("viewer.username") == self.username.as_str(),
+            StatusCode::UNAUTHORIZED => false,
+            other => panic!("{other}: {}", answer.text),
+        }
+    }
+
+    /// The cursor of the newest entry of the log: what comes after it is new.
+    pub async fn newest_cursor(&self) -> String {
+        let answer = self.query("{ auditLog(first: 1) { nodes { cursor } } }", json!({})).await;
+        answer.data("auditLog.nodes.0.cursor").as_str().expect("a cursor").to_owned()
+    }
+
+    /// Gives the operator these codes instead of those held before.
+    pub async fn may(&self, codes: &[&str]) {
+        let username = self.username.parse().expect("a username");
+        let command = Command::SetPermissions { username, permissions: permissions(codes) };
+        self.app.command(command).await.expect("changed");
+    }
+
+    /// Removes the operator.
+    pub async fn be_removed(&self) {
+        let username = self.username.parse().expect("a username");
+        self.app.command(Command::RemoveOperator { username }).await.expect("removed");
+    }
+}
+
+/// A gateway or a service that asks whether keys are good.
+#[derive(Clone, Copy)]
+pub struct Verifier<'a>(&'a App);
+
+impl Verifier<'_> {
+    pub async fn verify(&self, api_key: &str) -> Answer {
+        let body = json!({ "apiKey": api_key }).to_string();
+        self.send(Method::POST, "/v1/verify", &[(CONTENT_TYPE.as_str(), "application/json")], body).await
+    }
+
+    /// The code of the verdict.
+    pub async fn code(&self, api_key: &str) -> String {
+        let answer = self.verify(api_key).await;
+        assert_eq!(answer.body["valid"], answer.body["code"] == "VALID", "{}", answer.text);
+        answer.body["code"].as_str().expect("a code").to_owned()
+    }
+
+    pub async fn forward_auth(&self, headers: &[(&str, &str)]) -> Answer {
+        self.send(Method::GET, "/v1/forward-auth", headers, String::new()).await
+    }
+
+    pub async fn send(&self, method: Method, address: &str, headers: &[(&str, &str)], body: String) -> Answer {
+        self.send_from("127.0.0.1", method, address, headers, body).await
+    }
+
+    pub async fn send_from(
+        &self,
+        peer: &str,
+        method: Method,
+        address: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Answer {
+        let router = self.0.verification.clone();
+        self.0.anonymous().from(peer).send_to(router, method, address, headers, body).await
+    }
+}

@@ -1,0 +1,116 @@
+//! A store that can be made to fail, and to let something happen in between.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use keymark::domain::audit::{AuditEntry, AuditFilter, AuditHead};
+use keymark::domain::changes::{Batch, Position};
+use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
+use keymark::domain::keys::{Key, KeyDigest};
+use keymark::domain::names::Search;
+use keymark::domain::operators::{Operator, Username};
+use keymark::domain::sessions::{Session, SessionId};
+use keymark::domain::systems::{System, SystemKey, SystemOrder};
+use keymark::domain::time::Timestamp;
+use keymark::store::{Feed, Page, PageRequest, Purged, Quota, Result, Store, StoreError};
+
+/// What the store says of itself while it fails: for the log, and for nobody else.
+pub const CAUSE: &str = "connection to 10.1.2.3:27017 refused: driver-internal-detail";
+
+/// Does what its [`Switch`] says, besides what a store does.
+pub struct Faulty {
+    inner: Arc<dyn Store>,
+    switch: Switch,
+}
+
+/// Makes a [`Faulty`] store fail, and work again.
+#[derive(Clone, Default)]
+pub struct Switch(Arc<Orders>);
+
+#[derive(Default)]
+struct Orders {
+    fails: AtomicBool,
+    /// What happens once, after the next call of this name, before it answers.
+    after: Mutex<Option<(&'static str, BoxFuture<'static, ()>)>>,
+}
+
+impl Switch {
+    pub fn fail(&self) {
+        self.0.fails.store(true, Ordering::SeqCst);
+    }
+
+    pub fn work(&self) {
+        self.0.fails.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets something happen after the next call of this name has been carried out, and before it answers.
+    pub fn after(&self, call: &'static str, happening: impl Future<Output = ()> + Send + 'static) {
+        *self.0.after.lock().unwrap() = Some((call, Box::pin(happening)));
+    }
+
+    fn happening(&self, call: &str) -> Option<BoxFuture<'static, ()>> {
+        self.0.after.lock().unwrap().take_if(|(name, _)| *name == call).map(|(_, happening)| happening)
+    }
+}
+
+impl Faulty {
+    pub fn new(inner: Arc<dyn Store>, switch: &Switch) -> Self {
+        Self { inner, switch: switch.clone() }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.switch.0.fails.load(Ordering::SeqCst) { Err(StoreError::Unavailable(CAUSE.into())) } else { Ok(()) }
+    }
+}
+
+/// Passes calls on after the check.
+macro_rules! passed_on {
+    ($(async fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $answer:ty;)+) => {
+        #[async_trait]
+        impl Store for Faulty {
+            $(async fn $name(&self $(, $argument: $type)*) -> $answer {
+                self.check()?;
+                let answer = self.inner.$name($($argument),*).await;
+                if let Some(happening) = self.switch.happening(stringify!($name)) {
+                    happening.await;
+                }
+                answer
+            })+
+        }
+    };
+}
+
+passed_on! {
+    async fn ping(&self) -> Result<()>;
+    async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
+    async fn list_systems(
+        &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemKey>
+    ) -> Result<Page<System>>;
+    async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
+    async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>>;
+    async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>>;
+    async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>>;
+    async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>>;
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>>;
+    async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>>;
+    async fn list_tenants(&self) -> Result<Vec<TenantId>>;
+    async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead>;
+    async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>>;
+    async fn list_audit(
+        &self, tenant: &TenantId, filter: &AuditFilter, page: &PageRequest<u64>
+    ) -> Result<Page<AuditEntry>>;
+    async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64>;
+    async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>>;
+    async fn commit(&self, batch: Batch) -> Result<AuditEntry>;
+    async fn watch(&self, after: Option<&Position>) -> Result<Feed>;
+    async fn take_token(
+        &self, bucket: &str, quota: Quota, now: Timestamp
+    ) -> Result<Result<(), std::time::Duration>>;
+    async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()>;
+    async fn find_setting(&self, name: &str) -> Result<Option<String>>;
+    async fn replace_setting(&self, name: &str, expected: Option<&str>, value: &str) -> Result<bool>;
+    async fn has_marker(&self, marker: &str) -> Result<bool>;
+    async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged>;
+}

@@ -1,0 +1,157 @@
+//! The real binary, as a person starts it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value as Json, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
+
+use super::within;
+
+/// The binary, with nothing of this process's environment that could change what it does.
+pub fn keymark() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keymark"));
+    command.env_clear().current_dir(std::env::temp_dir()).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    pub public: String,
+    pub verification: String,
+    /// The lines that it printed when it started.
+    pub printed: Vec<String>,
+    output: BufReader<ChildStdout>,
+    log: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+    pub client: reqwest::Client,
+}
+
+impl Server {
+    /// Over the embedded store in this directory.
+    pub async fn start(directory: &Path) -> Self {
+        Self::start_with(directory, &[], &[]).await
+    }
+
+    pub async fn start_with(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let mut command = keymark();
+        command.env("KEYMARK_DATA_DIR", directory).envs(variables.iter().copied()).args(arguments);
+        Self::run(command).await.unwrap_or_else(|(status, log)| panic!("it did not start: {status}: {log}"))
+    }
+
+    /// Starts a server; its exit and what it logged when it ends instead.
+    pub async fn run(mut command: Command) -> Result<Self, (ExitStatus, String)> {
+        command.args(["--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut errors = child.stderr.take().expect("piped");
+        let log = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&log);
+        let reading = tokio::spawn(async move {
+            let mut buffer = [0; 8192];
+            while let Ok(length @ 1..) = errors.read(&mut buffer).await {
+                kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+            }
+        });
+        // The announcement is written at once, so its lines are there together.
+        let mut printed = vec![line(&mut output).await];
+        if printed[0].is_empty() {
+            let status = within(child.wait()).await.expect("ended");
+            within(reading).await.expect("read");
+            let log = log.lock().unwrap().clone();
+            return Err((status, log));
+        }
+        printed.push(line(&mut output).await);
+        let rest = output.buffer().to_vec();
+        printed.extend(String::from_utf8(rest).expect("UTF-8").lines().map(str::to_owned));
+        let origin = |line: &str| {
+            let url = line.split_whitespace().last().expect("an address");
+            url.trim_end_matches("/v1/verify").trim_end_matches('/').to_owned()
+        };
+        let (public, verification) = (origin(&printed[0]), origin(&printed[1]));
+        Ok(Self { child, public, verification, printed, output, log, reading, client: reqwest::Client::new() })
+    }
+
+    /// What it printed under this name when it started.
+    pub fn announced(&self, name: &str) -> Option<&str> {
+        self.printed.iter().find_map(|line| line.strip_prefix(name)).map(str::trim)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("running")
+    }
+
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.public.trim_start_matches("http://").parse().expect("an address")
+    }
+
+    pub async fn graphql(&self, token: Option<&str>, document: &str, variables: Json) -> Json {
+        let body = json!({ "query": document, "variables": variables }).to_string();
+        let mut request = self.client.post(format!("{}/graphql", self.public));
+        request = request.header("content-type", "application/json").body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        within(async { request.send().await.expect("an answer").json().await.expect("JSON") }).await
+    }
+
+    /// The token of a new session.
+    pub async fn sign_in(&self, username: &str, password: &str) -> String {
+        let document = "mutation ($u: String!, $p: String!) { signIn(username: $u, password: $p) { token } }";
+        let answer = self.graphql(None, document, json!({ "u": username, "p": password })).await;
+        answer.pointer("/data/signIn/token").and_then(Json::as_str).unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    /// The code of the verdict on a key.
+    pub async fn verdict(&self, api_key: &str) -> String {
+        let body = json!({ "apiKey": api_key }).to_string();
+        let request = self.client.post(format!("{}/v1/verify", self.verification)).body(body);
+        let answer: Json = within(async { request.send().await.expect("an answer").json().await.expect("JSON") }).await;
+        answer["code"].as_str().expect("a code").to_owned()
+    }
+
+    /// Sends a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().await;
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Waits for its end, and gives all that it logged.
+    pub async fn wait(mut self) -> (ExitStatus, String) {
+        let status = within(self.child.wait()).await.expect("ended");
+        within(self.reading).await.expect("read");
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).await.expect("UTF-8");
+        let log = self.log.lock().unwrap().clone();
+        (status, log)
+    }
+
+    pub async fn stop(self) -> (ExitStatus, String) {
+        self.signal("TERM").await;
+        self.wait().await
+    }
+
+    /// Ends it without a word, as a crash does.
+    pub async fn kill(mut self) {
+        within(self.child.kill()).await.expect("killed");
+    }
+}
+
+async fn line(output: &mut BufReader<ChildStdout>) -> String {
+    let mut line = String::new();
+    within(output.read_line(&mut line)).await.expect("UTF-8");
+    line.trim_end().to_owned()
+}
+
+/// Runs the binary to its end: its exit code, standard output and standard error.
+pub async fn run<S: AsRef<OsStr>>(variables: &[(&str, &str)], arguments: &[S]) -> (i32, String, String) {
+    let output = keymark().envs(variables.iter().copied()).args(arguments).output();
+    let output = within(output).await.expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+}

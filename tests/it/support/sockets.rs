@@ -1,0 +1,154 @@
+//! Sockets and subscriptions of operators, over real connections.
+
+use std::net::SocketAddr;
+
+use futures::{SinkExt, StreamExt};
+use http::StatusCode;
+use http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use serde_json::{Value as Json, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::actors::Operator;
+use super::within;
+
+/// A WebSocket to `/graphql`.
+pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+/// What a server sends on a socket.
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    /// A result: its data.
+    Next(Json),
+    /// A result that is an error, or the error that ends an operation: its code.
+    Error(String),
+    Complete,
+    /// The socket was closed, with this code.
+    Closed(u16),
+}
+
+impl Event {
+    /// The data of a result.
+    pub fn data(self) -> Json {
+        match self {
+            Self::Next(data) => data,
+            other => panic!("expected a result, not {other:?}"),
+        }
+    }
+}
+
+impl Socket {
+    /// Asks for an upgrade; the status when it is refused.
+    pub async fn upgrade(address: SocketAddr, headers: &[(&str, &str)]) -> Result<Self, StatusCode> {
+        let mut request = format!("ws://{address}/graphql").into_client_request().expect("an address");
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("graphql-transport-ws"));
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().expect("a name");
+            request.headers_mut().insert(name, value.parse().expect("a value"));
+        }
+        match within(connect_async(request)).await {
+            Ok((socket, _)) => Ok(Self(socket)),
+            Err(tungstenite::Error::Http(response)) => Err(response.status()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A socket of whoever these credentials stand for.
+    pub async fn open(address: SocketAddr, headers: &[(&str, &str)], payload: Json) -> Self {
+        let mut socket = Self::upgrade(address, headers).await.expect("upgraded");
+        socket.send(json!({ "type": "connection_init", "payload": payload })).await;
+        socket
+    }
+
+    pub async fn send(&mut self, message: Json) {
+        within(self.0.send(Message::text(message.to_string()))).await.expect("sent");
+    }
+
+    /// The next message; `None` once the socket is closed, with the code in the second place.
+    pub async fn receive(&mut self) -> Result<Json, u16> {
+        loop {
+            match within(self.0.next()).await {
+                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("JSON")),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Close(Some(frame)))) => return Err(frame.code.into()),
+                other => panic!("expected a message or a close frame, not {other:?}"),
+            }
+        }
+    }
+
+    /// Whether the credentials were taken: else the code that the socket was closed with.
+    pub async fn acknowledged(&mut self) -> Result<(), u16> {
+        let message = self.receive().await?;
+        assert_eq!(message["type"], "connection_ack");
+        Ok(())
+    }
+
+    pub async fn event(&mut self) -> Event {
+        let message = match self.receive().await {
+            Ok(message) => message,
+            Err(code) => return Event::Closed(code),
+        };
+        let code = |errors: &Json| {
+            errors.pointer("/0/extensions/code").and_then(Json::as_str).expect("an error has a code").to_owned()
+        };
+        match message["type"].as_str() {
+            Some("next") => match message["payload"].get("errors") {
+                Some(errors) => Event::Error(code(errors)),
+                None => Event::Next(message["payload"]["data"].clone()),
+            },
+            Some("error") => Event::Error(code(&message["payload"])),
+            Some("complete") => Event::Complete,
+            _ => panic!("{message}"),
+        }
+    }
+}
+
+/// A running subscription, alone on its socket.
+pub struct Subscription(Socket);
+
+impl Subscription {
+    pub async fn event(&mut self) -> Event {
+        self.0.event().await
+    }
+
+    /// The one field of the next result.
+    pub async fn next(&mut self) -> Json {
+        let data = self.event().await.data();
+        let fields = data.as_object().expect("an object");
+        fields.values().next().expect("a field").clone()
+    }
+
+    /// What ends it: everything after the results.
+    pub async fn end(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            match self.event().await {
+                Event::Next(_) => {}
+                closed @ Event::Closed(_) => {
+                    events.push(closed);
+                    return events;
+                }
+                other => events.push(other),
+            }
+        }
+    }
+}
+
+impl Operator<'_> {
+    /// Runs a subscription on a socket of its own, at the instance whose listener this is.
+    pub async fn subscribe_at(&self, address: SocketAddr, document: &str, variables: Json) -> Subscription {
+        let payload = json!({ "authorization": format!("Bearer {}", self.token) });
+        let mut socket = Socket::open(address, &[], payload).await;
+        socket.acknowledged().await.expect("acknowledged");
+        let payload = json!({ "query": document, "variables": variables });
+        socket.send(json!({ "type": "subscribe", "id": "1", "payload": payload })).await;
+        Subscription(socket)
+    }
+
+    pub async fn subscribe(&self, document: &str, variables: Json) -> Subscription {
+        let address = self.app.listen().await;
+        self.subscribe_at(address, document, variables).await
+    }
+}

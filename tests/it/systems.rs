@@ -1,0 +1,315 @@
+//! Systems: created, renamed, deleted, found; and every way in which that is refused.
+
+use serde_json::json;
+
+use crate::support::actors::{App, Operator, START};
+use crate::support::on_both_stores;
+
+on_both_stores![
+    a_created_system_is_found_by_its_id_and_in_the_list,
+    a_name_is_taken_whatever_its_case_and_width,
+    renaming_moves_revision_and_time_and_writes_one_entry,
+    a_stale_edit_is_refused,
+    a_deleted_system_is_gone_its_name_is_free_and_the_log_keeps_it,
+    of_many_creates_of_one_name_at_once_one_succeeds,
+    another_tenants_ids_answer_as_ids_that_never_existed,
+];
+
+const NOBODY: &str = "sys_01HF7YAT00000000000000000X";
+const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
+
+/// The actions in the tenant's log that concern systems and keys, oldest first.
+async fn actions(app: &App) -> Vec<String> {
+    let log = app.log_of("acme").await;
+    let actions = log.iter().map(|entry| entry["event"]["action"].as_str().unwrap().to_owned());
+    actions.filter(|action| action.starts_with("SYSTEM_") || action.starts_with("KEY_")).collect()
+}
+
+async fn a_created_system_is_found_by_its_id_and_in_the_list(app: App) {
+    let operator = app.operator(&["view", "create"]).await;
+    let system = operator.create_system("  Cafe\u{301} Billing ").await;
+    assert_eq!((system.name.as_str(), system.revision), ("Café Billing", 1));
+    assert_eq!((system.key_state.as_str(), &system.key_mark), ("NOT_GENERATED", &None));
+    assert_eq!(
+        (system.created_at.as_str(), system.updated_at.as_str()),
+        ("2023-11-14T22:13:20.000Z", "2023-11-14T22:13:20.000Z")
+    );
+    assert_eq!(operator.find_system(&system.id).await, Some(system.clone()));
+    let document = "query ($id: ID!) { node(id: $id) { __typename id } systems { nodes { id } totalCount } }";
+    let answer = operator.query(document, json!({ "id": system.id })).await;
+    assert_eq!(answer.data("node"), &json!({ "__typename": "System", "id": system.id }));
+    assert_eq!(answer.data("systems"), &json!({ "nodes": [{ "id": system.id }], "totalCount": 1 }));
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_is_refused_with_its_reason() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let system = operator.create_system("Billing").await;
+    let mut refusals = Vec::new();
+    for name in ["", "  ", "ab", &"x".repeat(65), &"é".repeat(129), "Pay\u{202e}roll", "Pay\u{200b}roll", "Pay\nroll"]
+    {
+        let (created, renamed) =
+            (operator.try_create_system(name).await, operator.try_rename_system(&system.id, name, None).await);
+        assert_eq!(created.error(), renamed.error(), "{name:?}");
+        refusals.push(created.error());
+    }
+    insta::assert_json_snapshot!(refusals, @r#"
+    [
+      {
+        "extensions": {
+          "code": "INVALID_NAME"
+        },
+        "message": "A name is needed."
+      },
+      {
+        "extensions": {
+          "code": "INVALID_NAME"
+        },
+        "message": "A name is needed."
+      },
+      {
+        "extensions": {
+          "code": "INVALID_NAME"
+        },
+        "message": "A name has at least 3 characters."
+      },
+      {
+        "extensions": {
+          "code": "INVALID_NAME"
+        },
+        "message": "A name has at most 64 characters and 256 bytes."
+      },
+      {
+        "extensions": {
+          "code": "INVALID_NAME"
+        },
+        "message": "A name has at most 64 characters and 256 bytes."
+      },
+      {
+        "extensions": {
+          "code": "INVALID_NAME"
+        },
+        "message": "A name has no control, bidirectional or invisible characters; this one has U+202E."
+      },
+      {
+        "extensions": {
+          "code": "INVALID_NAME"
+        },
+        "message": "A name has no control, bidirectional or invisible characters; this one has U+200B."
+      },
+      {
+        "extensions": {
+          "code": "INVALID_NAME"
+        },
+        "message": "A name has no control, bidirectional or invisible characters; this one has U+000A."
+      }
+    ]
+    "#);
+    assert_eq!(actions(&app).await, ["SYSTEM_CREATED"], "what is refused leaves no entry");
+}
+
+async fn a_name_is_taken_whatever_its_case_and_width(app: App) {
+    let operator = app.operator(&ALL).await;
+    operator.create_system("Billing 5G ﬁle").await;
+    let other = operator.create_system("Payroll").await;
+    for name in ["Billing 5G ﬁle", "BILLING 5g FILE", "Ｂｉｌｌｉｎｇ ５Ｇ file", "  billing 5G file  "] {
+        let (created, renamed) =
+            (operator.try_create_system(name).await, operator.try_rename_system(&other.id, name, None).await);
+        assert_eq!((created.code(), renamed.code()), (Some("NAME_TAKEN"), Some("NAME_TAKEN")), "{name}");
+    }
+    let taken = operator.try_create_system("billing 5g file").await.error();
+    insta::allow_duplicates! { insta::assert_json_snapshot!(taken, @r#"
+    {
+      "extensions": {
+        "code": "NAME_TAKEN"
+      },
+      "message": "Another system of your tenant has this name."
+    }
+    "#); }
+    assert_eq!(actions(&app).await, ["SYSTEM_CREATED", "SYSTEM_CREATED"]);
+    app.operator_of("other", &["create"]).await.create_system("Billing 5G ﬁle").await;
+}
+
+async fn renaming_moves_revision_and_time_and_writes_one_entry(app: App) {
+    let operator = app.operator(&ALL).await;
+    let system = operator.create_system("Billing").await;
+    app.clock.advance(std::time::Duration::from_secs(60));
+
+    let same = operator.rename_system(&system.id, "Billing").await;
+    assert_eq!(same, system, "the very same name changes nothing");
+    let renamed = operator.rename_system(&system.id, "BILLING").await;
+    assert_eq!((renamed.name.as_str(), renamed.revision), ("BILLING", 2));
+    assert_eq!(
+        (renamed.created_at.as_str(), renamed.updated_at.as_str()),
+        ("2023-11-14T22:13:20.000Z", "2023-11-14T22:14:20.000Z")
+    );
+
+    assert_eq!(actions(&app).await, ["SYSTEM_CREATED", "SYSTEM_RENAMED"]);
+    let log = app.log_of("acme").await;
+    let event = &log.last().unwrap()["event"];
+    assert_eq!((&event["previousName"], &event["systemName"]), (&json!("Billing"), &json!("BILLING")));
+    assert_eq!(event["image"]["revision"], 2);
+}
+
+async fn a_stale_edit_is_refused(app: App) {
+    let operator = app.operator(&ALL).await;
+    let system = operator.create_system("Billing").await;
+    operator.rename_system(&system.id, "Billing EU").await;
+    let stale = operator.try_rename_system(&system.id, "Billing US", Some(1)).await;
+    insta::allow_duplicates! { insta::assert_json_snapshot!(stale.error(), @r#"
+    {
+      "extensions": {
+        "code": "CONFLICT"
+      },
+      "message": "Somebody else changed this meanwhile. Look at it again."
+    }
+    "#); }
+    let negative =
+        "mutation ($id: ID!) { renameSystem(id: $id, name: \"Other\", expectedRevision: -1) { system { id } } }";
+    assert_eq!(operator.query(negative, json!({ "id": system.id })).await.code(), Some("CONFLICT"));
+    assert_eq!(operator.find_system(&system.id).await.unwrap().name, "Billing EU");
+    let fresh = operator.try_rename_system(&system.id, "Billing US", Some(2)).await;
+    assert_eq!(fresh.data("renameSystem.system.revision"), 3);
+}
+
+async fn a_deleted_system_is_gone_its_name_is_free_and_the_log_keeps_it(app: App) {
+    let operator = app.operator(&ALL).await;
+    let system = operator.create_system("Billing").await;
+    let key = operator.generate_key(&system.id).await;
+    operator.delete_system(&system.id).await;
+    assert_eq!(operator.find_system(&system.id).await, None);
+    assert_eq!(app.verifier().code(&key.api_key).await, "REVOKED");
+    let gone = operator.try_delete_system(&system.id).await.error();
+    insta::allow_duplicates! { insta::assert_json_snapshot!(gone, @r#"
+    {
+      "extensions": {
+        "code": "NOT_FOUND"
+      },
+      "message": "There is no such thing in your tenant."
+    }
+    "#); }
+    let again = operator.create_system("BILLING").await;
+    assert_ne!(again.id, system.id);
+
+    assert_eq!(actions(&app).await, ["SYSTEM_CREATED", "KEY_GENERATED", "SYSTEM_DELETED", "SYSTEM_CREATED"]);
+    let log = app.log_of("acme").await;
+    let deleted = log.iter().find(|entry| entry["event"]["action"] == "SYSTEM_DELETED").unwrap();
+    assert_eq!(deleted["event"]["systemName"], "Billing");
+    assert_eq!(deleted["event"]["keyMark"], json!(key.system.key_mark));
+    assert_eq!(deleted["event"].get("image"), None);
+}
+
+#[tokio::test]
+async fn an_entry_says_who_did_it_from_where_and_in_which_request() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let from_afar = (*operator).clone().from("192.0.2.7");
+    let answer = from_afar.query("mutation { createSystem(name: \"Billing\") { system { id } } }", json!({})).await;
+    let request = answer.header("x-request-id").expect("an id").to_owned();
+    let document = "{ viewer { id } auditLog(first: 1) { nodes {
+        number occurredAt actor { kind id name } action outcome systemId systemName keyMark previousName errorCode count
+        sourceAddress requestId hash } } }";
+    let told = operator.query(document, json!({})).await;
+    let entry = told.data("auditLog.nodes.0");
+    assert_eq!(entry["actor"]["id"], *told.data("viewer.id"));
+    assert_eq!(entry["actor"]["name"], operator.username.as_str());
+    assert_eq!(entry["systemId"], *answer.data("createSystem.system.id"));
+    assert_eq!(entry["requestId"], request.as_str());
+    assert_eq!(entry["occurredAt"], START.to_string());
+    let hash = entry["hash"].as_str().unwrap();
+    assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "{hash}");
+    insta::assert_json_snapshot!(entry, {
+        ".actor.id" => "[id]", ".actor.name" => "[username]", ".systemId" => "[id]", ".requestId" => "[id]",
+        ".hash" => "[hash]",
+    }, @r#"
+    {
+      "action": "SYSTEM_CREATED",
+      "actor": {
+        "id": "[id]",
+        "kind": "OPERATOR",
+        "name": "[username]"
+      },
+      "count": 1,
+      "errorCode": null,
+      "hash": "[hash]",
+      "keyMark": null,
+      "number": 3,
+      "occurredAt": "2023-11-14T22:13:20.000Z",
+      "outcome": "DONE",
+      "previousName": null,
+      "requestId": "[id]",
+      "sourceAddress": "192.0.2.7",
+      "systemId": "[id]",
+      "systemName": "Billing"
+    }
+    "#);
+}
+
+async fn of_many_creates_of_one_name_at_once_one_succeeds(app: App) {
+    let (operator, other) = (app.operator(&ALL).await, app.instance(2).await);
+    let beside = operator.at(&other);
+    let creates = (0..20).map(|i| {
+        let operator: &Operator<'_> = if i % 2 == 0 { &operator } else { &beside };
+        operator.try_create_system(if i % 3 == 0 { "billing" } else { "BILLING" })
+    });
+    let answers = futures::future::join_all(creates).await;
+    let codes: Vec<_> = answers.iter().map(|answer| answer.code()).collect();
+    assert_eq!(codes.iter().filter(|code| code.is_none()).count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == Some("NAME_TAKEN")).count(), 19, "{codes:?}");
+    assert_eq!(actions(&app).await, ["SYSTEM_CREATED"]);
+}
+
+#[tokio::test]
+async fn an_id_that_never_existed_is_not_found() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    for id in [NOBODY, "", "sys_", "sys_!", "aud_01HF7YAT00000000000000000X", "x".repeat(1000).as_str()] {
+        assert_eq!(operator.find_system(id).await, None);
+        for answer in [
+            operator.try_rename_system(id, "Billing", None).await,
+            operator.try_delete_system(id).await,
+            operator.try_generate_key(id).await,
+            operator.try_revoke_key(id).await,
+        ] {
+            assert_eq!(answer.code(), Some("NOT_FOUND"), "{id}");
+        }
+    }
+}
+
+async fn another_tenants_ids_answer_as_ids_that_never_existed(app: App) {
+    let theirs = app.operator_of("theirs", &ALL).await;
+    let system = theirs.create_system("Billing").await;
+    let key = theirs.generate_key(&system.id).await;
+    let entry = theirs.query("{ auditLog(first: 1) { nodes { id cursor } } }", json!({})).await;
+    let entry_id = entry.data("auditLog.nodes.0.id").as_str().unwrap().to_owned();
+    let operator_id = theirs.query("{ viewer { id } }", json!({})).await.data("viewer.id").as_str().unwrap().to_owned();
+
+    let ours = app.operator_of("ours", &ALL).await;
+    let calls = [
+        "query ($id: ID!) { system(id: $id) { id name } }",
+        "query ($id: ID!) { node(id: $id) { id } }",
+        "query ($id: ID!) { auditLog(filter: { systemId: $id }) { nodes { id } totalCount pageInfo { hasNextPage } } }",
+        "query ($id: ID!) { auditLog(filter: { actorId: $id }) { nodes { id } totalCount } }",
+        "mutation ($id: ID!) { renameSystem(id: $id, name: \"Billing\") { system { id } } }",
+        "mutation ($id: ID!) { renameSystem(id: $id, name: \"Billing\", expectedRevision: 2) { system { id } } }",
+        "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }",
+        "mutation ($id: ID!) { revokeKey(systemId: $id) { system { id } } }",
+        "mutation ($id: ID!) { deleteSystem(id: $id) { deletedSystemId } }",
+    ];
+    for (foreign, never) in [
+        (system.id.as_str(), NOBODY),
+        (&entry_id, "aud_01HF7YAT00000000000000000X"),
+        (&operator_id, "op_01HF7YAT00000000000000000X"),
+    ] {
+        for document in calls {
+            let foreign = ours.query(document, json!({ "id": foreign })).await;
+            let never = ours.query(document, json!({ "id": never })).await;
+            assert_eq!((foreign.status, &foreign.body), (never.status, &never.body), "{document}");
+        }
+    }
+    assert_eq!(theirs.find_system(&system.id).await.unwrap(), key.system, "and nothing happened to it");
+    assert_eq!(app.verifier().code(&key.api_key).await, "VALID");
+    let list = ours.query("{ systems { totalCount nodes { id } } }", json!({})).await;
+    assert_eq!(list.data("systems"), &json!({ "totalCount": 0, "nodes": [] }));
+}

@@ -1,0 +1,304 @@
+//! Verification: is this key good? By JSON, and by the headers of gateways.
+
+use std::time::Duration;
+
+use http::Method;
+use keymark::domain::keys::{ApiKey, KeyPrefix};
+use keymark::http::verify::Access;
+use keymark::service::Settings;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_json::json;
+
+use crate::support::actors::{App, Generated, Operator, SECRET, Setup};
+use crate::support::faulty::{CAUSE, Switch};
+use crate::support::on_both_stores;
+
+on_both_stores![
+    a_verifier_is_told_whose_key_it_is_or_why_it_is_not_good,
+    a_revoked_key_is_forgotten_after_its_retention,
+];
+
+const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
+
+async fn key(operator: &Operator<'_>, name: &str) -> Generated {
+    operator.generate_key(&operator.create_system(name).await.id).await
+}
+
+fn unknown_key() -> String {
+    ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned()
+}
+
+async fn a_verifier_is_told_whose_key_it_is_or_why_it_is_not_good(app: App) {
+    let operator = app.operator(&ALL).await;
+    let good = key(&operator, "Crédit & Débit").await;
+    let revoked = key(&operator, "Payroll").await;
+    operator.revoke_key(&revoked.system.id).await;
+    let verifier = app.verifier();
+    let answers = [
+        verifier.verify(&good.api_key).await,
+        verifier.verify(&revoked.api_key).await,
+        verifier.verify(&unknown_key()).await,
+        verifier.verify("km_tooshort").await,
+    ];
+    for answer in &answers {
+        assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (200, Some("no-store")));
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    let bodies = answers.map(|answer| answer.body);
+    assert_eq!((&bodies[0]["systemId"], &bodies[0]["mark"]), (&json!(good.system.id), &json!(good.system.key_mark)));
+    insta::allow_duplicates! {
+        insta::assert_json_snapshot!(bodies, { "[0].systemId" => "[id]", "[0].mark" => "[mark]" }, @r#"
+        [
+          {
+            "checkedAt": "2023-11-14T22:13:20.000Z",
+            "code": "VALID",
+            "mark": "[mark]",
+            "systemId": "[id]",
+            "systemName": "Crédit & Débit",
+            "tenantId": "acme",
+            "valid": true
+          },
+          {
+            "code": "REVOKED",
+            "valid": false
+          },
+          {
+            "code": "NOT_FOUND",
+            "valid": false
+          },
+          {
+            "code": "MALFORMED",
+            "valid": false
+          }
+        ]
+        "#);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_key_is_malformed_and_needs_no_store() {
+    let switch = Switch::default();
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    let operator = app.operator(&ALL).await;
+    let good = key(&operator, "Billing").await.api_key;
+    switch.fail();
+    let typo = |at: usize| {
+        let mut text = good.clone().into_bytes();
+        text[at] = if text[at] == b'A' { b'B' } else { b'A' };
+        String::from_utf8(text).unwrap()
+    };
+    let swapped = format!("kn_{}", &good[3..]);
+    for presented in [
+        "",
+        " ",
+        "km_",
+        &good[..51],
+        &format!("{good}A"),
+        &format!(" {good}"),
+        &typo(10),
+        &typo(51),
+        &swapped,
+        "é",
+        &"x".repeat(3000),
+    ] {
+        assert_eq!(app.verifier().code(presented).await, "MALFORMED", "{presented:?}");
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_nothing_is_called_valid_and_no_internals_are_told() {
+    let switch = Switch::default();
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    let operator = app.operator(&ALL).await;
+    let good = key(&operator, "Billing").await;
+    switch.fail();
+    let answer = app.verifier().verify(&good.api_key).await;
+    assert_eq!(answer.status, 503);
+    insta::assert_json_snapshot!(answer.body, @r#"
+    {
+      "code": "UNAVAILABLE",
+      "message": "It cannot be decided now whether the key is good.",
+      "valid": false
+    }
+    "#);
+    assert_eq!(app.verifier().forward_auth(&[("x-api-key", &good.api_key)]).await.status, 503);
+    assert_eq!(app.anonymous().get("/readyz").await.status, 503);
+    assert_eq!(app.anonymous().get("/healthz").await.status, 200);
+    for answer in [
+        operator.try_create_system("Payroll").await,
+        app.anonymous().sign_in("ada", "whatever it is").await,
+        app.anonymous().with_cookie(&operator.token).on_own_page().get("/audit/export?format=csv").await,
+    ] {
+        assert_eq!(answer.code(), Some("UNAVAILABLE"), "{}", answer.text);
+        assert!(!answer.text.contains(CAUSE) && !answer.text.contains("10.1.2.3"), "{}", answer.text);
+    }
+    switch.work();
+    assert_eq!(app.verifier().code(&good.api_key).await, "VALID");
+    assert_eq!(app.anonymous().get("/readyz").await.status, 200);
+    assert!(operator.is_signed_in().await, "no session was lost");
+}
+
+async fn a_revoked_key_is_forgotten_after_its_retention(app: App) {
+    let operator = app.operator(&ALL).await;
+    let (revoked, deleted) = (key(&operator, "Revoked").await, key(&operator, "Deleted").await);
+    operator.revoke_key(&revoked.system.id).await;
+    operator.delete_system(&deleted.system.id).await;
+    for (days, code) in [(0, "REVOKED"), (89, "REVOKED"), (1, "NOT_FOUND"), (1, "NOT_FOUND")] {
+        app.clock.advance(Duration::from_secs(days * 24 * 60 * 60));
+        for key in [&revoked, &deleted] {
+            assert_eq!(app.verifier().code(&key.api_key).await, code);
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_of_other_prefixes_and_previous_secrets_stay_good() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let old = key(&operator, "Billing").await;
+    let settings = Settings { key_prefix: "acme_live".parse().unwrap(), ..Setup::default().settings };
+    let secret = "another root secret, which replaces the first";
+    let replaced = Setup { settings, secret, previous_secrets: &[SECRET], ..Setup::default() };
+    let app = app.instance_with(2, replaced).await;
+    let operator = operator.at(&app);
+    let new = key(&operator, "Payroll").await;
+    assert!(new.api_key.starts_with("acme_live_"), "{}", &new.api_key[..10]);
+    assert_eq!(app.verifier().code(&old.api_key).await, "VALID");
+    assert_eq!(app.verifier().code(&new.api_key).await, "VALID");
+    operator.revoke_key(&old.system.id).await;
+    assert_eq!(app.verifier().code(&old.api_key).await, "REVOKED");
+
+    let forgotten = app.instance_with(3, Setup { secret, ..Setup::default() }).await;
+    assert_eq!(forgotten.verifier().code(&old.api_key).await, "NOT_FOUND");
+    assert_eq!(forgotten.verifier().code(&new.api_key).await, "VALID");
+}
+
+#[tokio::test]
+async fn a_gateway_gets_the_identity_in_headers() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let good = key(&operator, "Crédit & \"Débit\" 日本").await;
+    let bearer = format!("Bearer {}", good.api_key);
+    for headers in [
+        vec![("x-api-key", good.api_key.as_str())],
+        vec![("authorization", bearer.as_str())],
+        vec![("x-api-key", good.api_key.as_str()), ("authorization", bearer.as_str())],
+        vec![("x-api-key", good.api_key.as_str()), ("authorization", "Basic YTpi")],
+    ] {
+        let answer = app.verifier().forward_auth(&headers).await;
+        assert_eq!(answer.status, 200, "{headers:?}");
+        assert_eq!(answer.header("x-keymark-tenant-id"), Some("acme"));
+        assert_eq!(answer.header("x-keymark-system-id"), Some(good.system.id.as_str()));
+        let name = answer.header("x-keymark-system-name");
+        assert_eq!(name, Some("Cr%C3%A9dit%20%26%20%22D%C3%A9bit%22%20%E6%97%A5%E6%9C%AC"));
+        assert_eq!((answer.text.as_str(), answer.header("cache-control")), ("", Some("no-store")));
+    }
+    let headers = [("x-api-key", good.api_key.as_str())];
+    for address in
+        ["/v1/forward-auth", "/v1/forward-auth/any/path", "/v1/forward-auth/a%20b?x=1&apiKey=z", "/v1/forward-auth/"]
+    {
+        for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+            let body = "x".repeat(10_000);
+            let answer = app.verifier().send(method.clone(), address, &headers, body).await;
+            assert_eq!(answer.status, 200, "{method} {address}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_is_refused_without_one_good_key() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let (good, revoked) = (key(&operator, "Billing").await.api_key, key(&operator, "Payroll").await);
+    operator.revoke_key(&revoked.system.id).await;
+    let (bearer, other) = (format!("Bearer {good}"), format!("Bearer {}", unknown_key()));
+    let mut challenges = Vec::new();
+    for headers in [
+        vec![],
+        vec![("x-api-key", "")],
+        vec![("x-api-key", "nonsense")],
+        vec![("x-api-key", revoked.api_key.as_str())],
+        vec![("x-api-key", good.as_str()), ("x-api-key", good.as_str())],
+        vec![("authorization", bearer.as_str()), ("authorization", bearer.as_str())],
+        vec![("x-api-key", good.as_str()), ("authorization", other.as_str())],
+        vec![("authorization", good.as_str())],
+        vec![("authorization", "Basic YTpi")],
+    ] {
+        let answer = app.verifier().forward_auth(&headers).await;
+        assert_eq!(answer.status, 401, "{headers:?}");
+        assert_eq!(answer.header("x-keymark-tenant-id"), None);
+        challenges.push(answer.header("www-authenticate").expect("a challenge").to_owned());
+    }
+    challenges.dedup();
+    insta::assert_snapshot!(challenges.join("\n"), @r#"
+    Bearer realm="keymark", error="invalid_token", error_description="no key, or more than one"
+    Bearer realm="keymark", error="invalid_token", error_description="MALFORMED"
+    Bearer realm="keymark", error="invalid_token", error_description="REVOKED"
+    Bearer realm="keymark", error="invalid_token", error_description="no key, or more than one"
+    "#);
+    let in_query = format!("/v1/forward-auth?apiKey={good}&x-api-key={good}&access_token={good}");
+    assert_eq!(app.verifier().send(Method::GET, &in_query, &[], String::new()).await.status, 401);
+}
+
+#[tokio::test]
+async fn only_those_who_may_ask_are_answered() {
+    let token = || Access { token: Some("the verifier's own token".to_owned().into()), networks: Vec::new() };
+    let networks =
+        || Access { token: None, networks: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()] };
+    let by_token = App::embedded_with(Setup { access: token, ..Setup::default() }).await;
+    let good = [("x-keymark-verifier-token", "the verifier's own token")];
+    let bad = [("x-keymark-verifier-token", "the verifier's own toke")];
+    let by_network = App::embedded_with(Setup { access: networks, ..Setup::default() }).await;
+    for (method, address) in
+        [(Method::POST, "/v1/verify"), (Method::GET, "/v1/forward-auth"), (Method::GET, "/metrics")]
+    {
+        let ask = |app, peer, headers| {
+            let (verifier, method) = (App::verifier(app), method.clone());
+            async move { verifier.send_from(peer, method, address, headers, r#"{"apiKey":"x"}"#.to_owned()).await }
+        };
+        assert_ne!(ask(&by_token, "203.0.113.1", &good[..]).await.status, 403, "{address}");
+        for headers in [&bad[..], &[]] {
+            let refused = ask(&by_token, "127.0.0.1", headers).await;
+            assert_eq!((refused.status.as_u16(), refused.body["code"].as_str()), (403, Some("FORBIDDEN")), "{address}");
+        }
+        for (peer, admitted) in
+            [("10.200.0.1", true), ("192.0.2.1", true), ("192.0.2.2", false), ("127.0.0.1", false), ("::1", false)]
+        {
+            assert_eq!(ask(&by_network, peer, &[]).await.status != 403, admitted, "{address} from {peer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_read_is_a_bad_request() {
+    let app = App::embedded().await;
+    for body in ["", "{", "[]", "{}", r#"{"apiKey":7}"#, r#"{"apiKey":null}"#, r#"{"key":"x"}"#] {
+        let answer = app.verifier().send(Method::POST, "/v1/verify", &[], body.to_owned()).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["valid"]), (400, &json!(false)), "{body}");
+        assert_eq!(answer.body["code"], "BAD_REQUEST");
+    }
+    let large = format!(r#"{{"apiKey":"{}"}}"#, "x".repeat(5000));
+    assert_eq!(app.verifier().send(Method::POST, "/v1/verify", &[], large).await.status, 413);
+    assert_eq!(app.verifier().send(Method::GET, "/v1/verify", &[], String::new()).await.status, 405);
+    let escaped = json!({ "apiKey": "km_\u{e9}\n\"" }).to_string();
+    assert_eq!(app.verifier().send(Method::POST, "/v1/verify", &[], escaped).await.body["code"], "MALFORMED");
+}
+
+#[tokio::test]
+async fn verdicts_are_counted() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let good = key(&operator, "Billing").await;
+    for presented in [&good.api_key, &good.api_key, &unknown_key(), "nonsense"] {
+        app.verifier().verify(presented).await;
+    }
+    let metrics = app.verifier().send(Method::GET, "/metrics", &[], String::new()).await;
+    for line in [
+        r#"keymark_verifications_total{verdict="VALID"} 2"#,
+        r#"keymark_verifications_total{verdict="NOT_FOUND"} 1"#,
+        r#"keymark_verifications_total{verdict="MALFORMED"} 1"#,
+    ] {
+        assert!(metrics.text.lines().any(|found| found == line), "{line} in {}", metrics.text);
+    }
+}
