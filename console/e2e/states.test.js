@@ -123,4 +123,47 @@ describe("the console", () => {
     const html = await readFile("dist/index.html", "utf8");
     assert.equal(html.includes("graphiql"), false);
   });
+
+  test("shows its first content soon, and nothing jumps when the rest comes", async () => {
+    const api = await signedIn(on.keymark);
+    const id = await api.createSystem("Without a jump");
+    const { page, signIn } = await on.window();
+    await page.addInitScript(() => {
+      globalThis.shifted = 0;
+      new PerformanceObserver((list) => {
+        for (const { value } of list.getEntries()) globalThis.shifted += value;
+      }).observe({ type: "layout-shift", buffered: true });
+    });
+    await signIn(`/systems/${id}`);
+    const firstContent = [];
+    for (const [address, settled] of [
+      ["/systems", page.getByRole("rowheader").first()],
+      [`/systems/${id}`, page.getByRole("rowheader", { name: "Created the system" })],
+      [`/systems/${id}/edit`, page.getByRole("button", { name: "Save" })],
+      ["/audit", page.getByRole("rowheader").first()],
+    ]) {
+      await page.goto(address);
+      await settled.waitFor();
+      const [shifted, painted] = await page.evaluate(() => [
+        globalThis.shifted,
+        performance.getEntriesByName("first-contentful-paint")[0].startTime,
+      ]);
+      assert.equal(shifted < 0.02, true, `${address} moved by ${shifted}`);
+      firstContent.push(painted);
+    }
+    // The best of a few: the machine does other things meanwhile.
+    assert.equal(Math.min(...firstContent) < 300, true, `${firstContent} ms`);
+  });
+
+  test("prints what it says, without what can be pressed", async () => {
+    const api = await signedIn(on.keymark);
+    await api.createSystem("On paper");
+    const { page, signIn, row } = await on.window();
+    await signIn("/systems?search=paper");
+    await row("On paper").waitFor();
+    await page.emulateMedia({ media: "print" });
+    await row("On paper").getByText("Not generated").waitFor();
+    assert.equal(await page.getByRole("link", { name: "Create API key" }).isVisible(), false);
+    assert.equal(await page.getByRole("searchbox").isVisible(), false);
+  });
 });
