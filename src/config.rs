@@ -45,9 +45,14 @@ macro_rules! settings {
         /// What was said on the command line or in the environment.
         #[derive(Args, Clone, Debug, Default)]
         pub struct Flags {
-            $($(#[doc = $help])+
-            #[doc = concat!("\n\n[default: ", $default, "]")]
-            #[arg(long = $flag, env = $variable, value_name = "VALUE", hide_env_values = true, global = true)]
+            $(#[arg(
+                long = $flag,
+                env = $variable,
+                value_name = "VALUE",
+                hide_env_values = true,
+                global = true,
+                help = concat!($($help,)+ " [default: ", $default, "]").trim_start()
+            )]
             $field: Option<String>,)+
         }
 
@@ -89,7 +94,7 @@ settings! {
     session_lifetime, "session-lifetime", "KEYMARK_SESSION_LIFETIME", "12h";
     /// How long a revoked key is told from an unknown one.
     revoked_retention, "revoked-retention", "KEYMARK_REVOKED_RETENTION", "90d";
-    /// The origin that browsers see, where it is not the listener's: https://keys.example.com
+    /// The origin that browsers see, where it is not the listener's, such as `https://keys.example.com`.
     public_origin, "public-origin", "KEYMARK_PUBLIC_ORIGIN", "none";
     /// Networks of proxies whose forwarded headers are believed, separated by commas.
     trusted_proxies, "trusted-proxies", "KEYMARK_TRUSTED_PROXIES", "none";

@@ -117,7 +117,7 @@ fn parse_ulid(text: &str) -> Result<Ulid, NotAnId> {
     if !canonical {
         return Err(NotAnId);
     }
-    Ulid::from_string(&text.to_ascii_uppercase()).map_err(|_| NotAnId)
+    Ulid::from_string(text).map_err(|_| NotAnId)
 }
 
 /// Names a tenant: 1 to 63 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or a digit.

@@ -88,11 +88,11 @@ async fn name_request(State(naming): State<Naming>, request: HttpRequest, next: 
     let named = naming.service.request(naming.front.client_address(&parts));
     parts.extensions.insert(named);
     // The route, not the path, which may hold anything that somebody took for an address.
-    let route = parts.extensions.get::<MatchedPath>().map(|route| route.as_str().to_owned()).unwrap_or_default();
+    let route = parts.extensions.get::<MatchedPath>().cloned();
     let (method, began) = (parts.method.clone(), Instant::now());
     let mut response = next.run(HttpRequest::from_parts(parts, body)).await;
     tracing::debug!(
-        request = %named.id, %method, route, status = response.status().as_u16(),
+        request = %named.id, %method, route = route.as_ref().map(MatchedPath::as_str), status = response.status().as_u16(),
         elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), "request answered"
     );
     let id = HeaderValue::from_str(&named.id.to_string()).expect("ids are ASCII");

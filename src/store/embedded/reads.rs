@@ -60,7 +60,13 @@ impl Snapshot {
         }
         let tenant = tenant.as_str();
         let index = self.0.open_table(index_of(order.field)).map_err(storage)?;
-        let systems = self.0.open_table(SYSTEMS).map_err(storage)?;
+        // The names' index holds the systems themselves; the others lead to them.
+        let systems = match order.field {
+            SystemOrderField::Name => None,
+            SystemOrderField::UpdatedAt | SystemOrderField::CreatedAt => {
+                Some(self.0.open_table(SYSTEMS).map_err(storage)?)
+            }
+        };
         let (after, before) = (page.after.as_ref().map(Place::of), page.before.as_ref().map(Place::of));
         let (low, high) = match order.direction {
             Direction::Ascending => (after, before),
@@ -79,14 +85,14 @@ impl Snapshot {
         while let Some(row) = step() {
             let (key, value) = row.map_err(storage)?;
             let (_, sort, id) = key.value();
-            let system: System = match order.field {
-                SystemOrderField::Name => {
+            let system: System = match &systems {
+                None => {
                     if !std::str::from_utf8(sort).is_ok_and(|folded| search.matches(folded)) {
                         continue;
                     }
                     decode(value.value())?
                 }
-                SystemOrderField::UpdatedAt | SystemOrderField::CreatedAt => {
+                Some(systems) => {
                     let row = systems.get((tenant, id)).map_err(storage)?;
                     let row = row.ok_or_else(|| StoreError::Corrupt("an order names a missing system".into()))?;
                     let system: System = decode(row.value())?;
