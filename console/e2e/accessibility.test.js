@@ -27,6 +27,8 @@ describe("accessibility", () => {
       await assertAccessible(page, "the list");
       await page.setViewportSize({ width: 1440, height: 900 });
       await assertAccessible(page, "the wide list");
+      await page.setViewportSize({ width: 2560, height: 1440 });
+      await assertAccessible(page, "the widest list");
       await page.getByRole("searchbox").fill("no such name");
       await page.getByText("No system matches").waitFor();
       await assertAccessible(page, "no match");

@@ -22,14 +22,14 @@ describe("the audit log", () => {
     await page.waitForURL(`**/audit?systemId=${id}`);
     await link.waitFor({ state: "detached" });
     assert.deepEqual(await page.getByRole("rowheader").allTextContents(), [
-      "Renamed the system, before: Filtered",
+      "Renamed the system from Filtered",
       "Created the system",
     ]);
     await page.getByLabel("Action").selectOption("System renamed");
     await entry("Created the system").waitFor({ state: "detached" });
-    await entry("Renamed the system, before: Filtered").waitFor();
+    await entry("Renamed the system from Filtered").waitFor();
     await page.reload();
-    await entry("Renamed the system, before: Filtered").waitFor();
+    await entry("Renamed the system from Filtered").waitFor();
     assert.equal(await page.getByRole("rowheader").count(), 1);
     await page.goBack();
     await entry("Created the system").waitFor();

@@ -155,6 +155,36 @@ describe("the console", () => {
     assert.equal(Math.min(...firstContent) < 300, true, `${firstContent} ms`);
   });
 
+  test("drops answers that come too late for what is typed by then", async () => {
+    const api = await signedIn(on.keymark);
+    await api.createSystem("Late answer");
+    await api.createSystem("Later answer");
+    const { page, signIn, row } = await on.window();
+    let answerLate;
+    const late = new Promise((resolve) => {
+      answerLate = resolve;
+    });
+    await page.route("**/graphql", async (route) => {
+      const { operationName, variables } = route.request().postDataJSON();
+      if (operationName === "Systems" && variables.search === "late") await late;
+      await route.continue();
+    });
+    await signIn("/systems?search=answer");
+    await row("Late answer").waitFor();
+    const asked = page.waitForRequest((request) => asksFor(request, "late"));
+    await page.getByRole("searchbox").fill("late");
+    const request = await asked;
+    const answered = page.waitForResponse((response) => asksFor(response.request(), "later"));
+    // Typing goes on, and filters what is there without waiting.
+    await page.getByRole("searchbox").fill("later");
+    await row("Late answer").waitFor({ state: "detached" });
+    await answered;
+    answerLate();
+    await request.response().catch(() => undefined);
+    await row("Later answer").waitFor();
+    assert.deepEqual(await page.getByRole("rowheader").allTextContents(), ["Later answer"]);
+  });
+
   test("prints what it says, without what can be pressed", async () => {
     const api = await signedIn(on.keymark);
     await api.createSystem("On paper");
@@ -167,3 +197,5 @@ describe("the console", () => {
     assert.equal(await page.getByRole("searchbox").isVisible(), false);
   });
 });
+
+const asksFor = (request, search) => request.postData()?.includes(`"search":"${search}"`) ?? false;

@@ -12,13 +12,16 @@ import { entry } from "./support/render";
 
 const said = (parts: Partial<typeof entry>) =>
   auditSentence({ ...entry, ...parts })
-    .map((piece) => (typeof piece === "string" ? piece : `“${piece.name}”`))
+    .map((piece) => {
+      if (typeof piece === "string") return piece;
+      return "mark" in piece ? `…${piece.mark}` : `“${piece.name}”`;
+    })
     .join("");
 
 test.each([
   [{ action: "SYSTEM_CREATED" }, "Created the system"],
-  [{ action: "SYSTEM_RENAMED", previousName: "Old" }, "Renamed the system, before: “Old”"],
-  [{ action: "KEY_REVOKED", keyMark: "abcd" }, "Revoked the key ••••••••••••abcd"],
+  [{ action: "SYSTEM_RENAMED", previousName: "Old" }, "Renamed the system from “Old”"],
+  [{ action: "KEY_REVOKED", keyMark: "abcd" }, "Revoked the key …abcd"],
   [
     { action: "PERMISSIONS_CHANGED", operatorName: "bob", permissions: [] },
     "Changed the permission codes of “bob” to: none",
