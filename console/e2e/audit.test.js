@@ -21,6 +21,7 @@ describe("the audit log", () => {
     await page.getByLabel("System", { exact: true }).fill("filtered twice");
     await page.waitForURL(`**/audit?systemId=${id}`);
     await link.waitFor({ state: "detached" });
+    await entry("Created the system").waitFor();
     assert.deepEqual(await page.getByRole("rowheader").allTextContents(), [
       "Renamed the system from Filtered",
       "Created the system",
