@@ -117,7 +117,9 @@ impl Gate for SessionGate {
     ) -> Result<SocketAdmission, Refusal> {
         let request = self.request(parts);
         let cookie = self.front.cookie(parts);
-        let named = match payload.get("authorization") {
+        // Some clients spell it as the header is spelt.
+        let authorization = payload.get("authorization").or_else(|| payload.get("Authorization"));
+        let named = match authorization {
             Some(authorization) => authorization.as_str().and_then(|value| self.read_bearer(value)),
             // An allowed origin may use tokens, never the cookie.
             None if self.front.origin_of(parts) == RequestOrigin::Allowed => None,

@@ -160,10 +160,10 @@ async fn verify(State(shared): State<Arc<Shared>>, source: Source, body: Result<
 
 async fn forward_auth(State(shared): State<Arc<Shared>>, source: Source, headers: HeaderMap) -> Response {
     let mut response = match presented(&headers) {
-        None => unauthorized("no key, or more than one"),
+        None => unauthorized(None),
         Some(key) => match shared.judge(&source, key).await {
             Some(Verdict::Valid(key)) => identity_headers(&key),
-            Some(verdict) => unauthorized(verdict.code()),
+            Some(verdict) => unauthorized(Some(verdict.code())),
             None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         },
     };
@@ -206,11 +206,12 @@ fn identity_headers(key: &Key) -> Response {
     response
 }
 
-/// The challenge of RFC 6750, section 3.
-fn unauthorized(reason: &'static str) -> Response {
+/// The challenge of RFC 6750, section 3; where no one key was presented it has no error.
+fn unauthorized(verdict: Option<&'static str>) -> Response {
     let mut response = StatusCode::UNAUTHORIZED.into_response();
-    let challenge = format!(r#"Bearer realm="keymark", error="invalid_token", error_description="{reason}""#);
-    let challenge = HeaderValue::from_str(&challenge).expect("the reasons are plain ASCII");
+    let error = verdict.map(|code| format!(r#", error="invalid_token", error_description="{code}""#));
+    let challenge = format!(r#"Bearer realm="keymark"{}"#, error.unwrap_or_default());
+    let challenge = HeaderValue::from_str(&challenge).expect("the codes are plain ASCII");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
 }
