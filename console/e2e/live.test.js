@@ -3,6 +3,9 @@ import { describe, test } from "node:test";
 import { signedIn } from "./support/api.js";
 import { stage } from "./support/stage.js";
 
+/** A second, and another for a machine that does other things meanwhile. */
+const WITHIN_MS = 2_000;
+
 describe("a list that is open", () => {
   const on = stage();
 
@@ -105,5 +108,88 @@ describe("a list that is open", () => {
     await api.createSystem("Made meanwhile");
     await page.getByText("Live", { exact: true }).waitFor();
     await row("Made meanwhile").waitFor();
+  });
+
+  test("is right again within a second of waking from an hour's sleep", async () => {
+    const api = await signedIn(on.keymark);
+    const id = await api.createSystem("Gone by morning");
+    const { page, signIn, row } = await on.window();
+    const links = [];
+    // A link that died in silence: nothing comes through, and nobody closes it.
+    await page.routeWebSocket("**/graphql", (socket) => {
+      const server = socket.connectToServer();
+      const link = { dead: false };
+      links.push(link);
+      socket.onMessage((message) => link.dead || server.send(message));
+      server.onMessage((message) => link.dead || socket.send(message));
+    });
+    await page.clock.install();
+    await signIn();
+    await row("Gone by morning").waitFor();
+    for (const link of links) link.dead = true;
+    await api.deleteSystem(id);
+    await api.createSystem("New in the morning");
+    assert.equal(await row("Gone by morning").count(), 1);
+
+    await page.clock.fastForward("01:00:00");
+    const woken = performance.now();
+    await row("New in the morning").waitFor();
+    await row("Gone by morning").waitFor({ state: "detached" });
+    const took = performance.now() - woken;
+    assert.equal(took < WITHIN_MS, true, `${took} ms`);
+  });
+
+  test("shows a change within a second, briefly marked", async () => {
+    const api = await signedIn(on.keymark);
+    const id = await api.createSystem("Noticed");
+    const { page, signIn, row } = await on.window();
+    await signIn("/systems?search=noticed");
+    await row("Noticed").waitFor();
+    const key = await api.generateKey(id);
+    const changed = performance.now();
+    await row("Noticed")
+      .filter({ hasText: key.slice(-4) })
+      .waitFor();
+    const took = performance.now() - changed;
+    assert.equal(took < WITHIN_MS, true, `${took} ms`);
+    await page.locator("tr.changed").waitFor();
+    await page.locator("tr.changed").waitFor({ state: "detached" });
+  });
+
+  test("has one WebSocket, and one subscription beside that of the operator", async () => {
+    const api = await signedIn(on.keymark);
+    await api.createSystem("Subscribed");
+    const { page, signIn } = await on.window();
+    const sockets = [];
+    page.on("websocket", (socket) => {
+      const open = new Map();
+      sockets.push({ socket, open });
+      socket.on("framesent", ({ payload }) => {
+        const { type, id: number, payload: request } = JSON.parse(payload);
+        if (type === "subscribe") open.set(number, /subscription (\w+)/.exec(request.query)[1]);
+        if (type === "complete") open.delete(number);
+      });
+    });
+    /** Waits until exactly these are open. */
+    const follows = async (...names) => {
+      const { open, socket } = sockets.at(-1);
+      while ([...open.values()].sort().join() !== names.join()) {
+        await socket.waitForEvent("framesent");
+      }
+    };
+    await signIn("/systems?search=subscribed");
+    await page.getByRole("link", { name: "View Subscribed" }).waitFor();
+    await follows("SystemChanged", "ViewerChanged");
+    await page.getByRole("link", { name: "View Subscribed" }).click();
+    await page.getByRole("rowheader", { name: "Created the system" }).waitFor();
+    await follows("AuditLogAppended", "ViewerChanged");
+    await page.getByRole("link", { name: "Audit Log" }).click();
+    await page.getByRole("rowheader", { name: "Created the system" }).first().waitFor();
+    await follows("AuditLogAppended", "ViewerChanged");
+    await page.getByRole("link", { name: "API Keys" }).click();
+    await page.getByRole("link", { name: "Create API key" }).click();
+    await page.getByLabel("System Name").waitFor();
+    await follows("ViewerChanged");
+    assert.equal(sockets.length <= 2, true, "one for signing in, one since");
   });
 });

@@ -109,7 +109,7 @@ describe("an operator", () => {
 
   test("gains and loses controls while the page is open, and keeps what they typed", async () => {
     const api = await signedIn(on.keymark);
-    const id = await api.createSystem("Given and taken");
+    await api.createSystem("Given and taken");
     const { page, row, controls } = await signedInWith("changing", "view");
     await row("Given and taken").getByRole("link").click();
     await page.getByRole("rowheader", { name: "Created the system" }).waitFor();
@@ -137,6 +137,5 @@ describe("an operator", () => {
     await on.keymark.manageOperator("remove", "changing");
     await page.getByText("Your session has ended.").waitFor();
     assert.equal(await page.getByText("Half typed").count(), 0);
-    assert.equal(id.startsWith("sys_"), true);
   });
 });

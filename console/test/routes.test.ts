@@ -15,6 +15,9 @@ test.each([
   ["/systems/new", { page: "create-system" }],
   ["/systems/s1", { page: "system", id: "s1" }],
   ["/systems/s1/key", { page: "manage-key", id: "s1" }],
+  ["/systems/s1/edit", { page: "edit-system", id: "s1" }],
+  ["/audit", { page: "audit" }],
+  ["/audit/export", { page: "not-found" }],
   ["/systems/s1/other", { page: "not-found" }],
   ["/systems/s1/key/more", { page: "not-found" }],
   ["/systems/%E0%A4%A", { page: "not-found" }],
@@ -47,6 +50,7 @@ test.each([
   "https://elsewhere.example",
   "//elsewhere.example",
   "/graphql",
+  "/systemsandmore",
   "javascript:alert(1)",
   "",
 ])("signing in does not lead on to %s", (next) => {

@@ -57,7 +57,7 @@ async function startInstance(settings) {
     /** Runs `keymark operator …` beside the server; the password of a new operator is the same for all. */
     async manageOperator(...arguments_) {
       const command = spawn(BINARY, ["operator", ...arguments_], {
-        env: { PATH: process.env.PATH, ...settings },
+        env: { PATH: process.env.PATH, KEYMARK_LOG: "warn", ...settings },
         stdio: ["pipe", "ignore", "inherit"],
       });
       command.stdin.end(`${PASSWORD}\n`);

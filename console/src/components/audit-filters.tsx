@@ -1,5 +1,4 @@
 import type { AuditAction } from "../gql/graphql";
-import type { SeenNames } from "../pages/audit-page";
 import { useViewer } from "../session/viewer-context";
 import { ACTION_NAMES, isAuditAction } from "../text/audit";
 import { type AuditChoice, isNarrowed } from "../text/audit-filter";
@@ -7,6 +6,7 @@ import { fromLocalInput, toLocalInput } from "../text/time";
 import { Choice } from "./choice";
 import { SystemPicker } from "./system-picker";
 import { TimeField } from "./time-field";
+import type { SeenNames } from "./use-seen-names";
 
 interface AuditFiltersProps {
   choice: AuditChoice;

@@ -1,13 +1,16 @@
 import type { AuditEntryPartsFragment } from "../gql/graphql";
 import { auditSentence } from "../text/audit";
+import { KeyMark } from "./key-mark";
 import { Name } from "./name";
 
 export function AuditSentence({ entry }: { entry: AuditEntryPartsFragment }) {
   return (
     <>
-      {auditSentence(entry).map((piece) =>
-        typeof piece === "string" ? piece : <Name key={piece.name}>{piece.name}</Name>,
-      )}
+      {auditSentence(entry).map((piece) => {
+        if (typeof piece === "string") return piece;
+        if ("mark" in piece) return <KeyMark key={piece.mark} mark={piece.mark} />;
+        return <Name key={piece.name}>{piece.name}</Name>;
+      })}
     </>
   );
 }

@@ -2,6 +2,7 @@ import { useClient } from "@urql/preact";
 import type { TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
 import { ChangePasswordDocument } from "../gql/graphql";
+import { wake } from "../live/wake";
 import { useSession } from "../session/session-context";
 import { failureOf } from "../text/failures";
 import { Dialog } from "./dialog";
@@ -43,6 +44,7 @@ export function ChangePasswordDialog({ onChanged, onCancel }: ChangePasswordDial
     });
     renewing.update(() => false);
     if (error === undefined) {
+      wake();
       onChanged();
       return;
     }

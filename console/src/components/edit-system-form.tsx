@@ -48,23 +48,6 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
 
   return (
     <>
-      <div role="alert" class={renamedMeanwhile ? "warning meanwhile" : undefined}>
-        {renamedMeanwhile && (
-          <>
-            <p>
-              Somebody else has changed the name to “<Name>{system.name}</Name>” meanwhile.
-            </p>
-            <div class="actions">
-              <button type="button" onClick={() => startFrom(system.name)}>
-                Take their name
-              </button>
-              <button type="button" onClick={() => startFrom(name)}>
-                Keep what I typed
-              </button>
-            </div>
-          </>
-        )}
-      </div>
       <form onSubmit={submit} noValidate>
         <Field
           label="System Name"
@@ -84,6 +67,24 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
           </button>
         </div>
       </form>
+      {/* Below the form, so that what is about to be clicked stays where it is. */}
+      <div role="alert" class={renamedMeanwhile ? "warning meanwhile" : undefined}>
+        {renamedMeanwhile && (
+          <>
+            <p>
+              Somebody else has changed the name to “<Name>{system.name}</Name>” meanwhile.
+            </p>
+            <div class="actions">
+              <button type="button" onClick={() => startFrom(system.name)}>
+                Take their name
+              </button>
+              <button type="button" onClick={() => startFrom(name)}>
+                Keep what I typed
+              </button>
+            </div>
+          </>
+        )}
+      </div>
       {rename && (
         <RenameDialog
           rename={rename}

@@ -43,7 +43,9 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
         autoComplete="off"
         dir="ltr"
         value={newKey.apiKey}
-        onCopy={() => setCopied("yes")}
+        onCopy={({ currentTarget: { value, selectionStart, selectionEnd } }) => {
+          if (selectionEnd - selectionStart === value.length) setCopied("yes");
+        }}
       />
       <p>
         API Key Mark: <KeyMark mark={newKey.mark} />

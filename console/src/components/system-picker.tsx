@@ -1,8 +1,8 @@
 import { useQuery } from "@urql/preact";
 import { useId, useState } from "preact/hooks";
 import { SystemDocument, SystemsDocument } from "../gql/graphql";
-import type { SeenNames } from "../pages/audit-page";
 import { fold } from "../text/names";
+import type { SeenNames } from "./use-seen-names";
 import { useSettled } from "./use-settled";
 
 interface SystemPickerProps {

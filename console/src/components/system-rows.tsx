@@ -38,7 +38,7 @@ export function SystemRows({ search, typed, after, held, onWaiting }: SystemRows
   const nodes = data?.systems.nodes ?? [];
   const matching =
     answered === typed ? nodes : nodes.filter(({ name }) => matchesSearch(name, typed));
-  const { rows, waiting } = useHeldRows(matching, `${operation?.key} ${typed}`, held);
+  const { rows, waiting } = useHeldRows(matching, `${data && operation?.key} ${typed}`, held);
   useEffect(() => onWaiting(waiting), [waiting, onWaiting]);
 
   if (!data) {

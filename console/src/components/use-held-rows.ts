@@ -33,7 +33,8 @@ export function useHeldRows(
   const shown = useRef<Shown>(undefined);
   const last = shown.current?.list === list ? shown.current : undefined;
   const moved = last !== undefined && !isSameOrder(last.rows, newest);
-  const keeps = held && moved;
+  // Where there was no row, none can move.
+  const keeps = held && moved && last.rows.length > 0;
   const current: Shown = {
     list,
     rows: keeps ? last.rows : newest,
@@ -45,7 +46,12 @@ export function useHeldRows(
     const fresh = !current.known.has(row.id);
     const here = byId === undefined ? row : byId.get(row.id);
     if (here !== undefined) return { row: here, fresh, deleted: false };
-    const elsewhere = client.readQuery(SystemDocument, { id: row.id })?.data?.system;
+    const cached = client.readQuery(
+      SystemDocument,
+      { id: row.id },
+      { requestPolicy: "cache-only" },
+    );
+    const elsewhere = cached?.data?.system;
     return { row: elsewhere ?? row, fresh, deleted: elsewhere === null };
   });
   return { rows, waiting: keeps };

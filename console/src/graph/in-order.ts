@@ -1,15 +1,15 @@
 import type { Exchange, OperationResult } from "@urql/core";
-import { filter, fromArray, fromValue, mergeMap, pipe, tap } from "wonka";
+import { fromArray, fromValue, map, mergeMap, pipe, tap } from "wonka";
 
 /**
  * Puts right what HTTP and the WebSocket deliver in different orders, before the cache sees it:
- * - a change that is older than what is known of its system is dropped;
+ * - a change that is older than what is known of its system brings the newest image of it instead of its own;
  * - an answer that was on its way while changes arrived may not know of them: they follow it once more.
  */
 export const inOrderExchange: Exchange =
   ({ forward }) =>
   (operations) => {
-    const revisions = new Map<string, number>();
+    const newest = new Map<string, Revised>();
     const arrivedSince = new Map<number, OperationResult[]>();
     return pipe(
       operations,
@@ -18,14 +18,15 @@ export const inOrderExchange: Exchange =
         else if (kind === "teardown") arrivedSince.delete(key);
       }),
       forward,
-      filter((result) => {
-        const systems = systemsIn(result.data);
-        const old = systems.some(({ id, revision }) => revision < (revisions.get(id) ?? 0));
-        if (old && result.operation.kind === "subscription") return false;
-        for (const { id, revision } of systems) {
-          revisions.set(id, Math.max(revision, revisions.get(id) ?? 0));
+      map((result) => {
+        for (const system of systemsIn(result.data)) {
+          const known = newest.get(system.id);
+          if (known === undefined || system.revision >= known.revision) {
+            newest.set(system.id, system);
+          }
         }
-        return true;
+        if (result.operation.kind !== "subscription") return result;
+        return { ...result, data: withNewest(result.data, newest) };
       }),
       mergeMap((result) => {
         const { kind, key } = result.operation;
@@ -47,9 +48,20 @@ interface Revised {
 /** Every system in an answer, however deep. */
 export function systemsIn(data: unknown): Revised[] {
   if (typeof data !== "object" || data === null) return [];
-  if ("revision" in data && "id" in data) {
-    const { id, revision } = data;
-    if (typeof id === "string" && typeof revision === "number") return [{ id, revision }];
-  }
-  return Object.values(data).flatMap(systemsIn);
+  return isRevised(data) ? [data] : Object.values(data).flatMap(systemsIn);
+}
+
+const isRevised = (data: object): data is Revised =>
+  "id" in data &&
+  typeof data.id === "string" &&
+  "revision" in data &&
+  typeof data.revision === "number";
+
+/** The same with each system as it is known by now. */
+function withNewest(data: unknown, newest: ReadonlyMap<string, Revised>): unknown {
+  if (typeof data !== "object" || data === null || Array.isArray(data)) return data;
+  if (isRevised(data)) return newest.get(data.id) ?? data;
+  return Object.fromEntries(
+    Object.entries(data).map(([field, value]) => [field, withNewest(value, newest)]),
+  );
 }

@@ -22,11 +22,15 @@ const PONG_WITHIN_MS = 5_000;
 export function openSocket(liveness: Observed<Liveness>): OpenSocket {
   let connectedBefore = false;
   let heardAt = Date.now();
+  let awakened = false;
   let overdue: ReturnType<typeof setTimeout> | undefined;
   const client = createClient({
     url: graphqlWebSocketUrl(),
     retryAttempts: Number.POSITIVE_INFINITY,
-    retryWait: (retries) => pause(backOff(retries)),
+    retryWait: async (retries) => {
+      if (!awakened) await pause(backOff(retries));
+      awakened = false;
+    },
     shouldRetry: (reason) => closeCode(reason) !== CloseCode.Forbidden,
     keepAlive: PING_EVERY_MS,
     on: {
@@ -57,7 +61,9 @@ export function openSocket(liveness: Observed<Liveness>): OpenSocket {
   const stopWaking = onWake(() => {
     // After a sleep the link may be dead without knowing; pings would take their time to find out.
     const silent = Date.now() - heardAt > PING_EVERY_MS + PONG_WITHIN_MS;
-    if (liveness.value.state === "live" && (silent || !navigator.onLine)) client.terminate();
+    if (liveness.value.state !== "live" || (!silent && navigator.onLine)) return;
+    awakened = navigator.onLine;
+    client.terminate();
   });
   const close = () => {
     stopWaking();

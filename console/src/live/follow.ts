@@ -1,11 +1,14 @@
 import type { AnyVariables, Client, TypedDocumentNode } from "@urql/core";
 import { LatestEntryDocument } from "../gql/graphql";
 import { cursorIn } from "../graph/socket";
+import { failureOf } from "../text/failures";
 import { drain, keepOpen } from "./keep-open";
 
 /** The newest change that is known to have been seen. */
 export interface Position {
   cursor?: string | undefined;
+  /** The server did not take the cursor back: what came after it is not known. */
+  lost?: boolean;
 }
 
 interface Following<Data, Variables> {
@@ -26,14 +29,15 @@ export async function follow<Data extends object, Variables extends AnyVariables
   { document, variables, position, onData, onReady, onGap }: Following<Data, Variables>,
   signal: AbortSignal,
 ): Promise<void> {
-  let ready = false;
   await keepOpen(signal, async () => {
     if (position.cursor === undefined) {
       position.cursor = await latestEntry(client);
       if (signal.aborted) return;
-      if (ready && position.cursor !== undefined) onGap();
+      // What is read without a position is read again once there is one.
+      const missed = position.lost && position.cursor !== undefined;
+      position.lost = position.cursor === undefined;
+      if (missed) onGap();
     }
-    ready = true;
     onReady();
     if (position.cursor === undefined) return;
     const changes = client.subscription<Data, Variables>(document, variables(position.cursor));
@@ -43,7 +47,10 @@ export async function follow<Data extends object, Variables extends AnyVariables
         onData(data);
       }
       // The server may refuse to resume there: the next try starts from its newest entry.
-      else if (error && error.graphQLErrors.length > 0) position.cursor = undefined;
+      else if (error && failureOf(error).code === "BAD_USER_INPUT") {
+        position.cursor = undefined;
+        position.lost = true;
+      }
     });
   });
 }

@@ -1,6 +1,7 @@
 import type { AnyVariables, OperationResult, OperationResultSource } from "@urql/core";
 import { onEnd, pipe, subscribe } from "wonka";
 import { backOff } from "./back-off";
+import { pause } from "./wake";
 
 /** An attempt that lasted this long was no failure to connect. */
 const STEADY_MS = 10_000;
@@ -12,7 +13,7 @@ export async function keepOpen(signal: AbortSignal, open: () => Promise<void>): 
     const openedAt = performance.now();
     await open();
     if (performance.now() - openedAt >= STEADY_MS) failures = 0;
-    await delay(backOff(failures), signal);
+    await pause(backOff(failures), signal);
     failures += 1;
   }
 }
@@ -38,17 +39,5 @@ export function drain<Data, Variables extends AnyVariables>(
         if (result.error !== undefined) queueMicrotask(stop);
       }),
     );
-  });
-}
-
-function delay(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-    function done() {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
   });
 }

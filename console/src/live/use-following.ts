@@ -25,6 +25,9 @@ export function useFollowing<Data extends object, Variables extends AnyVariables
   const client = useClient();
   const { readAgain } = useSession();
   const [ready, setReady] = useState(position?.cursor !== undefined);
+  // It outlives a loss of the permission code: what happens meanwhile is caught up with.
+  const own = useRef<Position>({});
+  const followed = position ?? own.current;
   const latest = useRef(options);
   latest.current = options;
   const given = JSON.stringify(variables);
@@ -37,7 +40,7 @@ export function useFollowing<Data extends object, Variables extends AnyVariables
       {
         document,
         variables: (after) => ({ ...fixed, after }) as unknown as Variables,
-        position: position ?? {},
+        position: followed,
         onData: (data) => latest.current.onData?.(data),
         onReady: () => setReady(true),
         onGap: readAgain,
@@ -45,6 +48,6 @@ export function useFollowing<Data extends object, Variables extends AnyVariables
       following.signal,
     );
     return () => following.abort();
-  }, [client, document, given, position, enabled, readAgain]);
+  }, [client, document, given, followed, enabled, readAgain]);
   return ready || !enabled;
 }

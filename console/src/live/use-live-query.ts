@@ -16,7 +16,10 @@ export function useLiveQuery<Data, Variables extends AnyVariables>(
   const { liveness, readings } = useSession();
   const { reconnections } = useObserved(liveness);
   const reading = useObserved(readings);
-  const [state, execute] = useQuery<Data, Variables>({ query, variables, requestPolicy });
+  // Once changes were missed, what is cached may miss them too.
+  const policy =
+    requestPolicy === "cache-first" && reading > 0 ? "cache-and-network" : requestPolicy;
+  const [state, execute] = useQuery<Data, Variables>({ query, variables, requestPolicy: policy });
   const failed = state.error !== undefined;
   const last = useRef({ reconnections, reading });
   useEffect(() => {

@@ -50,7 +50,6 @@ export function SignInPage({ sessionEnded, onSignedInElsewhere }: SignInPageProp
   };
   return (
     <main class="sign-in">
-      <p class="brand">Keymark</p>
       <h1>Sign in to Keymark</h1>
       {sessionEnded && <p role="status">Your session has ended. Sign in again to go on.</p>}
       <form onSubmit={submit}>

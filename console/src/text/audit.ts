@@ -1,13 +1,12 @@
 import type { AuditAction, AuditEntryPartsFragment } from "../gql/graphql";
-import { markText } from "./mark";
 
-/** A piece of a sentence: words of ours, or a name that somebody chose. */
-export type Piece = string | { name: string };
+/** A piece of a sentence: words of ours, a name that somebody chose, or the mark of a key. */
+export type Piece = string | { name: string } | { mark: string };
 
 type Sentence = (entry: AuditEntryPartsFragment) => Piece[];
 
-const key = ({ keyMark }: AuditEntryPartsFragment): string =>
-  keyMark === null ? "" : ` ${markText(keyMark)}`;
+const withKey = (words: string, { keyMark }: AuditEntryPartsFragment): Piece[] =>
+  keyMark === null ? [words] : [`${words} `, { mark: keyMark }];
 
 const codes = ({ permissions }: AuditEntryPartsFragment): string =>
   permissions === null || permissions.length === 0 ? "none" : permissions.join(", ");
@@ -18,13 +17,10 @@ const operator = ({ operatorName }: AuditEntryPartsFragment): Piece => ({
 
 const SENTENCES: Record<AuditAction, Sentence> = {
   SYSTEM_CREATED: () => ["Created the system"],
-  SYSTEM_RENAMED: ({ previousName }) => [
-    "Renamed the system, before: ",
-    { name: previousName ?? "" },
-  ],
+  SYSTEM_RENAMED: ({ previousName }) => ["Renamed the system from ", { name: previousName ?? "" }],
   SYSTEM_DELETED: () => ["Deleted the system and its key"],
-  KEY_GENERATED: (entry) => [`Generated the key${key(entry)}`],
-  KEY_REVOKED: (entry) => [`Revoked the key${key(entry)}`],
+  KEY_GENERATED: (entry) => withKey("Generated the key", entry),
+  KEY_REVOKED: (entry) => withKey("Revoked the key", entry),
   OPERATOR_ADDED: (entry) => [
     "Added the operator ",
     operator(entry),
@@ -41,7 +37,7 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   SIGNED_OUT: () => ["Signed out"],
   SIGN_IN_REFUSED: () => ["Gave a wrong password"],
   PERMISSION_REFUSED: (entry) => [`Lacked the permission code ${codes(entry)}`],
-  REVOKED_KEY_PRESENTED: (entry) => [`Presented the revoked key${key(entry)}`],
+  REVOKED_KEY_PRESENTED: (entry) => withKey("Presented the revoked key", entry),
   AUDIT_EXPORTED: () => ["Exported the audit log"],
 };
 
