@@ -77,6 +77,27 @@ async fn refused_attempts_are_entries_ten_a_minute_and_the_rest_is_counted_into_
     assert_eq!(counts.iter().sum::<u64>(), 38, "{counts:?}: none is lost");
 }
 
+#[tokio::test]
+async fn what_is_counted_still_can_be_written_at_once_and_is_written_once() {
+    let app = App::embedded().await;
+    let (operator, other) = (app.operator(&[]).await, app.operator_of("other", &[]).await);
+    for operator in [&operator, &other] {
+        for _ in 0..25 {
+            operator.try_create_system("Billing").await;
+        }
+        operator.query("mutation { deleteSystem(id: \"x\") { deletedSystemId } }", json!({})).await;
+    }
+    for _ in 0..2 {
+        app.service.write_remaining_refusals().await;
+        for tenant in ["acme", "other"] {
+            let log = app.log_of(tenant).await;
+            let refused: Vec<_> = log.iter().filter(|entry| entry["event"]["outcome"] == "REFUSED").collect();
+            let count: u64 = refused.iter().map(|entry| entry["event"]["count"].as_u64().unwrap()).sum();
+            assert_eq!((refused.len(), count), (11, 26), "{tenant}");
+        }
+    }
+}
+
 /// A log with something of everything, by several people.
 async fn eventful<'a>(app: &'a App) -> Operator<'a> {
     let operator = app.operator(&ALL).await;
@@ -120,6 +141,25 @@ async fn the_log_is_filtered_and_counted(app: App) {
         let nodes = found.data("auditLog.nodes").as_array().unwrap();
         assert_eq!((nodes.len(), found.data("auditLog.totalCount")), (expected, &json!(expected)), "{filter}");
     }
+}
+
+#[tokio::test]
+async fn a_filter_with_a_field_that_is_none_is_refused_whatever_the_variables_are() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let misspelt = "query ($a: [AuditAction!]) { auditLog(filter: { actions: $a, sytemId: \"x\" }) { totalCount } }";
+    for variables in [json!({}), json!({ "a": null }), json!({ "a": [] }), json!({ "a": ["SIGNED_IN"] })] {
+        let answer = operator.query(misspelt, variables.clone()).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (400, Some("BAD_USER_INPUT")),
+            "{variables}: {}",
+            answer.text
+        );
+        assert_eq!(answer.body.get("data"), None, "a request that is wrong is not executed: {}", answer.text);
+    }
+    let right = misspelt.replace("sytemId", "systemId");
+    assert_eq!(operator.query(&right, json!({})).await.data("auditLog.totalCount"), 0);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod processes;
 mod readme;
 mod schema;
 mod sign_in;
+mod starts;
 mod subscriptions;
 mod support;
 mod systems;

@@ -169,6 +169,24 @@ async fn a_page_size_that_is_out_of_bounds_is_refused() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_too_large_is_bad_input_however_large_it_is() {
+    let app = App::embedded().await;
+    let operator = five_systems(&app).await;
+    for list in ["systems", "auditLog"] {
+        for end in ["first", "last"] {
+            for n in [201, 20_000, i32::MAX] {
+                let literal =
+                    operator.query(&format!("{{ {list}({end}: {n}) {{ nodes {{ id }} }} }}"), json!({})).await;
+                assert_eq!(literal.code(), Some("BAD_USER_INPUT"), "{list} {end} {n}: {}", literal.text);
+                let document = format!("query ($n: Int) {{ {list}({end}: $n) {{ nodes {{ id }} }} }}");
+                let variable = operator.query(&document, json!({ "n": n })).await;
+                assert_eq!(variable.code(), Some("BAD_USER_INPUT"), "{list} {end} {n}: {}", variable.text);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_cursor_serves_its_own_tenant_list_and_order_alone() {
     let app = App::embedded().await;
     let operator = five_systems(&app).await;

@@ -2,27 +2,22 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keymark::domain::keys::{ApiKey, KeyPrefix};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::support::process::{Server, keymark, run};
+use crate::support::process::{Server, directory, keymark, run};
 use crate::support::sockets::{Event, Socket};
 use crate::support::{mongod, within};
 
 const SECRET: &str = "a root secret of 32 bytes or more, for all instances";
 const OTHER_SECRET: &str = "another root secret of 32 bytes or more, for nobody";
 const CREATE: &str = "mutation ($n: String!) { createSystem(name: $n) { system { id } } }";
-
-/// For this user alone, as the server itself makes it.
-fn directory() -> tempfile::TempDir {
-    let mode = std::fs::Permissions::from_mode(0o700);
-    tempfile::Builder::new().permissions(mode).tempdir().expect("a directory")
-}
 
 #[tokio::test]
 async fn the_first_start_shows_the_first_operators_password_once() {
@@ -245,6 +240,54 @@ async fn sigterm_finishes_what_is_under_way_and_closes_the_rest_in_order() {
         assert_eq!(list["data"]["systems"]["nodes"], json!([{ "name": "Under way" }]));
         again.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_on_the_socket_for_commands_does_not_keep_the_server_up() {
+    let directory = directory();
+    let server = Server::start(directory.path()).await;
+    let mut silent = UnixStream::connect(directory.path().join("keymark.sock")).await.expect("a socket");
+    let data = [("KEYMARK_DATA_DIR", directory.path().to_str().unwrap())];
+    let listed = run(&data, &["operator", "list"]).await;
+    assert_eq!(listed.0, 0, "the silent client came first, and is no hindrance: {}", listed.2);
+    let stopped = tokio::time::timeout(Duration::from_secs(10), server.stop()).await;
+    let (status, log) = stopped.expect("it ends within ten seconds");
+    assert_eq!(status.code(), Some(0), "{log}");
+    let mut answer = Vec::new();
+    // Whether it was told that it took too long or was cut off, the connection is over.
+    let _ = within(silent.read_to_end(&mut answer)).await;
+    assert!(!directory.path().join("keymark.sock").exists());
+}
+
+#[tokio::test]
+async fn refused_attempts_that_are_counted_still_are_written_when_the_server_stops() {
+    let directory = directory();
+    let data = [("KEYMARK_DATA_DIR", directory.path().to_str().unwrap())];
+    let server = Server::start(directory.path()).await;
+    let mut add = keymark();
+    add.envs(data).args(["operator", "add", "ada", "--password-stdin"]);
+    let mut child = add.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"given and long enough\n").await.unwrap();
+    assert!(within(child.wait()).await.unwrap().success());
+    let token = server.sign_in("ada", "given and long enough").await;
+    for _ in 0..25 {
+        let refused = server.graphql(Some(&token), CREATE, json!({ "n": "Billing" })).await;
+        assert_eq!(refused["errors"][0]["extensions"]["code"], "FORBIDDEN");
+    }
+    let counts = |export: &str| -> Vec<u64> {
+        let events = export.lines().map(|line| serde_json::from_str::<Json>(line).expect("an entry")["event"].take());
+        let refused = events.filter(|event| event["action"] == "PERMISSION_REFUSED");
+        refused.map(|event| event["count"].as_u64().expect("a number")).collect()
+    };
+    let before = run(&data, &["audit", "export"]).await;
+    assert_eq!(counts(&before.1), [1; 10], "{}", before.2);
+    let (status, log) = server.stop().await;
+    assert!(status.success(), "{log}");
+    let after = run(&data, &["audit", "export"]).await;
+    let counts = counts(&after.1);
+    assert_eq!((counts.len(), counts.iter().sum::<u64>()), (11, 25), "{counts:?}");
+    let verified = run(&data, &["audit", "verify"]).await;
+    assert_eq!(verified.0, 0, "{}", verified.2);
 }
 
 #[tokio::test]

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use keymark::admin::Command;
+use keymark::domain::permissions::Permission;
+use keymark::domain::refusal::Refusal;
 use keymark::service::Settings;
+use keymark::service::error::Error;
 use serde_json::{Value as Json, json};
 
 use crate::support::actors::{App, Operator, PASSWORD, Setup, permissions};
 use crate::support::faulty::Switch;
-use crate::support::on_both_stores;
 use crate::support::sockets::{Event, Socket, Subscription};
+use crate::support::{on_both_stores, within};
 
 on_both_stores![
     each_change_comes_in_order_with_the_system_as_it_was_right_after,
@@ -18,6 +22,8 @@ on_both_stores![
     without_a_cursor_a_subscription_begins_now,
     the_viewer_is_told_at_once_and_at_each_change_of_codes,
     sockets_close_when_their_session_is_over_wherever_it_ended,
+    a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next_entry,
+    a_change_that_ends_its_own_session_is_answered_before_the_socket_closes,
 ];
 
 const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
@@ -308,6 +314,69 @@ async fn a_code_that_is_lost_while_a_subscription_begins_ends_it() {
     let query = "subscription { systemChanged { cursor } }";
     socket.send(json!({ "type": "subscribe", "id": "1", "payload": { "query": query } })).await;
     assert_eq!(socket.event().await, Event::Error("FORBIDDEN".to_owned()));
+}
+
+async fn a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next_entry(app: App) {
+    let operator = app.operator(&["view", "create", "edit"]).await;
+    let system = operator.create_system("Renamed all the time").await;
+    // More than one part of the log, of which the first is read at once.
+    for i in 0..510 {
+        operator.rename_system(&system.id, &format!("Renamed {i}")).await;
+    }
+    let named = app.service.tokens().read(&operator.token).expect("a token");
+    let caller = app.service.find_caller(named).await.unwrap().expect("signed in");
+    let mut told = Box::pin(app.service.caller_changes(&caller));
+    let mut entries = Box::pin(app.service.entries(&caller, Permission::View, Some(0)));
+    for number in 1..=5 {
+        assert_eq!(within(entries.next()).await.unwrap().expect("an entry").number, number);
+    }
+    // Whoever is told of the second change of codes was told by the feed, which tells everybody at once.
+    within(told.next()).await.unwrap().expect("the caller as it is");
+    operator.may(&["view", "create"]).await;
+    within(told.next()).await.unwrap().expect("the caller with fewer codes");
+    assert_eq!(within(entries.next()).await.unwrap().expect("an entry").number, 6, "the code that it needs is left");
+    operator.may(&["create"]).await;
+    within(told.next()).await.unwrap().expect("the caller without the code");
+    let end = within(entries.next()).await.expect("an item");
+    assert!(matches!(end, Err(Error::Refused(Refusal::Forbidden(Permission::View)))), "{end:?}");
+    assert!(within(entries.next()).await.is_none(), "and nothing comes after");
+}
+
+async fn a_change_that_ends_its_own_session_is_answered_before_the_socket_closes(app: App) {
+    let address = app.listen().await;
+    let operator = app.operator(&["view"]).await;
+    let mut password = PASSWORD.to_owned();
+    for round in 0..5 {
+        let new = format!("another password {round}");
+        let change = json!({
+            "query": "mutation ($c: String!, $n: String!) {
+                changePassword(currentPassword: $c, newPassword: $n) { token } }",
+            "variables": { "c": password, "n": new },
+        });
+        let sign_out = json!({ "query": "mutation { signOut { signedOut } }" });
+        for (payload, answer) in [(sign_out, "/signOut/signedOut"), (change, "/changePassword/token")] {
+            let token = app.sign_in(&operator.username, &password).await.token;
+            let bearer = json!({ "authorization": format!("Bearer {token}") });
+            let mut socket = Socket::open(address, &[], bearer).await;
+            socket.acknowledged().await.expect("acknowledged");
+            let follow = json!({ "query": "subscription { viewerChanged { username } }" });
+            socket.send(json!({ "type": "subscribe", "id": "followed", "payload": follow })).await;
+            assert_eq!(socket.event().await.data()["viewerChanged"]["username"], operator.username.as_str());
+            socket.send(json!({ "type": "subscribe", "id": "last", "payload": payload })).await;
+            let message = socket.receive().await.expect("the answer comes first");
+            assert_eq!((&message["type"], &message["id"]), (&json!("next"), &json!("last")), "{message}");
+            let data = message["payload"]["data"].pointer(answer);
+            assert!(data.is_some_and(|data| !data.is_null()), "{message}");
+            let code = loop {
+                match socket.receive().await {
+                    Ok(message) => assert_eq!((&message["type"], &message["id"]), (&json!("complete"), &json!("last"))),
+                    Err(code) => break code,
+                }
+            };
+            assert_eq!(code, 4403, "{answer} in round {round}");
+        }
+        password = new;
+    }
 }
 
 #[tokio::test]

@@ -242,6 +242,38 @@ async fn a_gateway_is_refused_without_one_good_key() {
 }
 
 #[tokio::test]
+async fn a_header_that_cannot_be_read_spoils_a_good_key_in_the_other() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let good = key(&operator, "Billing").await.api_key;
+    let bearer = format!("Bearer {good}");
+    for headers in [
+        [("x-api-key", good.as_str()), ("authorization", "Bearer \u{e9}")],
+        [("x-api-key", good.as_str()), ("authorization", "\u{e9}")],
+        [("x-api-key", "\u{e9}"), ("authorization", bearer.as_str())],
+    ] {
+        let answer = app.verifier().forward_auth(&headers).await;
+        assert_eq!(answer.status, 401, "{headers:?}");
+        assert_eq!(answer.header("x-keymark-tenant-id"), None);
+        assert!(answer.header("www-authenticate").is_some_and(|challenge| challenge.contains("no key")));
+    }
+}
+
+#[tokio::test]
+async fn a_good_key_in_a_list_is_a_bad_request() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let good = key(&operator, "Billing").await.api_key;
+    for body in [json!([good]), json!([[good]]), json!([{ "apiKey": good }]), json!(good)] {
+        let answer = app.verifier().send(Method::POST, "/v1/verify", &[], format!("\n {body}")).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["valid"]), (400, &json!(false)), "{body}");
+        assert_eq!(answer.body["code"], "BAD_REQUEST");
+    }
+    let question = format!("\n {}", json!({ "apiKey": good }));
+    assert_eq!(app.verifier().send(Method::POST, "/v1/verify", &[], question).await.body["code"], "VALID");
+}
+
+#[tokio::test]
 async fn only_those_who_may_ask_are_answered() {
     let token = || Access { token: Some("the verifier's own token".to_owned().into()), networks: Vec::new() };
     let networks =

@@ -1,6 +1,7 @@
 //! The real binary, as a person starts it.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,16 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
 use super::within;
+
+/// A directory for this user alone, as the server itself makes it.
+pub fn directory() -> tempfile::TempDir {
+    directory_of_mode(0o700)
+}
+
+pub fn directory_of_mode(mode: u32) -> tempfile::TempDir {
+    let mode = std::fs::Permissions::from_mode(mode);
+    tempfile::Builder::new().permissions(mode).tempdir().expect("a directory")
+}
 
 /// The binary, with nothing of this process's environment that could change what it does.
 pub fn keymark() -> Command {

@@ -1,0 +1,170 @@
+//! What a start needs, and what it leaves behind when it cannot be.
+
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::support::process::{Server, directory, directory_of_mode, keymark, run};
+use crate::support::within;
+
+const SECRET: (&str, &str) = ("KEYMARK_SECRET", "a root secret of 32 bytes or more, for all instances");
+
+/// What is in a directory, in no order.
+fn contents(directory: &Path) -> Vec<std::path::PathBuf> {
+    std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect()
+}
+
+#[tokio::test]
+async fn a_first_start_that_fails_leaves_the_first_password_to_the_next() {
+    for occupied in ["--listen", "--verify-listen"] {
+        let directory = directory();
+        let data = directory.path().to_str().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let free = if occupied == "--listen" { "--verify-listen" } else { "--listen" };
+        let arguments = [occupied, &address, free, "127.0.0.1:0"];
+        let (code, out, err) = run(&[("KEYMARK_DATA_DIR", data)], &arguments).await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (1, "", 1), "{err}");
+        assert!(err.starts_with(&format!("keymark: {occupied}: {address}: ")), "{err}");
+
+        let server = Server::start(directory.path()).await;
+        assert_eq!(server.announced("Operator"), Some("admin"));
+        let password = server.announced("Password").expect("the password is shown").to_owned();
+        server.sign_in("admin", &password).await;
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_secret_may_be_any_bytes_and_all_of_them_count() {
+    let directory = directory();
+    let secret = |last: u8| [&[0xff, 0xfe, 0x80].repeat(12)[..], &[last]].concat();
+    let start = |secret: Vec<u8>| {
+        let mut command = keymark();
+        command.env("KEYMARK_DATA_DIR", directory.path()).env("KEYMARK_SECRET", OsStr::from_bytes(&secret));
+        Server::run(command)
+    };
+    for _ in 0..2 {
+        let server = start(secret(0x81)).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
+        let (status, log) = server.stop().await;
+        assert!(status.success(), "{log}");
+    }
+    assert!(!directory.path().join("secret").exists(), "none is made where one is given");
+    let (status, said) = start(secret(0x82)).await.err().expect("refused");
+    assert_eq!((status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("the store belongs to another root secret"), "{said}");
+}
+
+#[tokio::test]
+async fn a_verifier_token_that_is_not_text_is_refused_and_not_passed_over() {
+    let directory = directory();
+    for name in ["KEYMARK_VERIFIER_TOKEN", "KEYMARK_INITIAL_ADMIN_PASSWORD"] {
+        let mut command = keymark();
+        command.env("KEYMARK_DATA_DIR", directory.path()).env(name, OsStr::from_bytes(&[0xff; 20]));
+        let (status, said) = Server::run(command).await.err().expect("refused");
+        assert_eq!((status.code(), said.as_str()), (Some(2), format!("keymark: {name}: is not UTF-8\n").as_str()));
+    }
+    assert_eq!(contents(directory.path()).len(), 0);
+}
+
+#[tokio::test]
+async fn commands_that_need_a_store_make_none() {
+    let parent = directory();
+    let (missing, empty) = (parent.path().join("missing"), parent.path().join("empty"));
+    std::fs::create_dir(&empty).expect("a directory");
+    std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0o700)).expect("its own");
+    for directory in [&missing, &empty] {
+        let data = directory.to_str().unwrap();
+        for arguments in [
+            &["operator", "list"][..],
+            &["operator", "remove", "ada"],
+            &["operator", "set-permissions", "ada", "all"],
+            &["operator", "set-password", "ada"],
+            &["audit", "verify"],
+            &["audit", "export"],
+        ] {
+            let (code, out, err) = run(&[("KEYMARK_DATA_DIR", data)], arguments).await;
+            let expected = format!("keymark: --data-dir: there is no store in {data}\n");
+            assert_eq!((code, out.as_str(), err), (2, "", expected), "{arguments:?}");
+        }
+        let variables =
+            [("KEYMARK_DATA_DIR", data), ("KEYMARK_LISTEN", "127.0.0.1:0"), ("KEYMARK_VERIFY_LISTEN", "127.0.0.1:0")];
+        let (code, out, err) = run(&variables, &["doctor"]).await;
+        assert!(code == 0 && out.contains("ok    store: will be created"), "{out}{err}");
+    }
+    assert_eq!(contents(parent.path()), [empty.as_path()]);
+    assert_eq!(contents(&empty).len(), 0);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_named_is_a_setting_that_cannot_be_used() {
+    let uri = "mongodb://127.0.0.1:1/?replicaSet=rs0";
+    for (setting, arguments) in [
+        ("--mongodb-uri", ["--mongodb-uri", "nonsense", "--mongodb-database", "keymark"]),
+        ("--mongodb-uri", ["--mongodb-uri", "http://127.0.0.1:27017/", "--mongodb-database", "keymark"]),
+        ("--mongodb-database", ["--mongodb-uri", uri, "--mongodb-database", "admin"]),
+        ("--mongodb-database", ["--mongodb-uri", uri, "--mongodb-database", "a.b"]),
+        ("--mongodb-database", ["--mongodb-uri", uri, "--mongodb-database", ""]),
+    ] {
+        let (code, out, err) = run(&[SECRET], &arguments).await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{arguments:?}: {err}");
+        assert!(err.starts_with(&format!("keymark: {setting}: ")), "{arguments:?}: {err}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_the_file_of_settings_is_named_without_its_value() {
+    let directory = directory();
+    let file = directory.path().join("settings.toml");
+    let data = directory.path().join("data");
+    for (text, line, key) in [
+        ("log = \"info\"\nlisten = [\"hunter2\"]\n", 2, "listen"),
+        ("mongodb-uri = { hunter2 = 1 }\n", 1, "mongodb-uri"),
+        ("\nsession-lifetime = 1.5\n", 2, "session-lifetime"),
+        ("keyprefix = \"hunter2\"\n", 1, "keyprefix"),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let variables = [("KEYMARK_CONFIG", file.to_str().unwrap()), ("KEYMARK_DATA_DIR", data.to_str().unwrap())];
+        let (code, out, err) = run(&variables, &["serve"]).await;
+        assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{text}: {err}");
+        assert!(err.starts_with(&format!("keymark: {}, line {line}, {key}: ", file.display())), "{text}: {err}");
+        assert!(!err.contains("hunter2"), "{text}: {err}");
+    }
+    assert!(!data.exists());
+}
+
+#[tokio::test]
+async fn a_switch_in_the_file_of_settings_may_be_true_or_false() {
+    let directory = directory();
+    let file = directory.path().join("settings.toml");
+    for (value, status) in [("true", 200), ("\"on\"", 200), ("false", 404), ("\"off\"", 404)] {
+        std::fs::write(&file, format!("introspection = {value}\n")).expect("written");
+        let variables = [("KEYMARK_CONFIG", file.to_str().unwrap())];
+        let server = Server::start_with(directory.path(), &variables, &[]).await;
+        let schema = server.client.get(format!("{}/schema.graphql", server.public)).send();
+        assert_eq!(within(schema).await.expect("an answer").status(), status, "{value}");
+        let answer = server.graphql(None, "{ __typename }", json!({})).await;
+        assert!(answer.is_object(), "{answer}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_files_of_a_store_are_for_their_owner_alone_whatever_the_directory_allows() {
+    let directory = directory_of_mode(0o755);
+    let server = Server::start(directory.path()).await;
+    let mut files: Vec<_> = contents(directory.path())
+        .iter()
+        .map(|path| {
+            let mode = std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+            format!("{} {mode:o}", path.file_name().expect("a name").to_str().expect("UTF-8"))
+        })
+        .collect();
+    files.sort();
+    assert_eq!(files, ["keymark.pid 600", "keymark.redb 600", "keymark.sock 600", "secret 600"]);
+    server.stop().await;
+}
