@@ -193,7 +193,7 @@ impl Socket {
         Ok(Self { listener, path })
     }
 
-    /// Serves commands until it is told to stop; then those under way may finish within [`COMMAND_TIMEOUT`].
+    /// Serves commands until it is told to stop; then those under way have 5 s to finish.
     pub async fn serve(self, service: Arc<Service>, stop: CancellationToken) {
         let commands = TaskTracker::new();
         while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
