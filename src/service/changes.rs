@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use super::{Caller, Service};
+use crate::auth::tokens::Named;
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{Change, Row, RowId, Write};
 use crate::domain::ids::TenantId;
@@ -224,16 +225,10 @@ impl Watch {
     /// Reads anew what the feed would have told. What is known stays stale until that has worked.
     async fn reload(&mut self) -> Result<(), Error> {
         self.stale = true;
-        let session = self.service.store.find_session(self.caller.session.id).await?;
-        let operator = self.service.store.find_operator(self.caller.operator.id).await?;
-        match (session, operator) {
-            (Some(_), Some(operator)) => {
-                self.caller.operator = operator;
-                self.stale = false;
-                Ok(())
-            }
-            _ => Err(Refusal::Unauthenticated.into()),
-        }
+        let named = Named { session: self.caller.session.id, operator: self.caller.operator.id };
+        self.caller = self.service.find_caller(named).await?.ok_or(Refusal::Unauthenticated)?;
+        self.stale = false;
+        Ok(())
     }
 
     fn check(&self) -> Result<(), Error> {

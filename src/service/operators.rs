@@ -21,10 +21,6 @@ const INITIALISED: &str = "initialised";
 const GENERATED_CHARACTERS: usize = 20;
 
 impl Service {
-    pub async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>, Error> {
-        Ok(self.store.find_operator(id).await?)
-    }
-
     pub async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>, Error> {
         Ok(self.store.list_operators(tenant).await?)
     }
