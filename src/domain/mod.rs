@@ -7,6 +7,7 @@ pub mod changes;
 pub mod cursors;
 pub mod ids;
 pub mod keys;
+pub mod leases;
 pub mod names;
 pub mod operators;
 pub mod pages;
