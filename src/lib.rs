@@ -52,6 +52,7 @@ pub mod audit_text;
 pub mod auth;
 pub mod cli;
 pub mod clock;
+pub mod coherence;
 pub mod config;
 pub mod domain;
 pub mod graphql;
