@@ -54,7 +54,8 @@ pub enum Role {
 }
 
 impl Role {
-    fn timing(self) -> Option<Timing> {
+    /// `None`: there is nobody else.
+    pub fn timing(self) -> Option<Timing> {
         match self {
             Self::Alone => None,
             Self::Member(timing) | Self::Observer(timing) => Some(timing),
@@ -116,7 +117,8 @@ struct Passed {
 }
 
 struct Peer {
-    sequence: u64,
+    last: Lease,
+    /// When that was heard.
     seen: Moment,
 }
 
@@ -177,7 +179,7 @@ impl Protocol {
         life.peers = leases
             .iter()
             .filter(|lease| lease.incarnation != life.incarnation && !former.contains(&lease.incarnation))
-            .map(|lease| (lease.incarnation, Peer { sequence: lease.sequence, seen: now }))
+            .map(|lease| (lease.incarnation, Peer { last: *lease, seen: now }))
             .collect();
         if self.role == Role::Alone {
             life.deadline = Some(Moment::NEVER);
@@ -212,7 +214,7 @@ impl Protocol {
             }
             News::Lease(lease) if self.former.contains(&lease.incarnation) => {}
             News::Lease(lease) => {
-                life.peers.insert(lease.incarnation, Peer { sequence: lease.sequence, seen: now });
+                life.peers.insert(lease.incarnation, Peer { last: lease, seen: now });
                 life.wanted |= lease.asks && matches!(self.role, Role::Member(_));
                 for passed in self.barriers.values_mut().filter_map(|barrier| barrier.passed.as_mut()) {
                     if lease.applied >= passed.at {
@@ -249,7 +251,9 @@ impl Protocol {
 
     /// A change is about to be committed, with this entry.
     pub fn begin(&mut self, entry: AuditEntryId) -> BarrierId {
-        self.add(Barrier { marker: Marker::Entry(entry), committed: None, passed: None })
+        // Without a feed that is open already the entry may never be met.
+        let marker = if self.life.is_some() { Marker::Entry(entry) } else { Marker::ProbeAfter(None) };
+        self.add(Barrier { marker, committed: None, passed: None })
     }
 
     /// A change was found that stands already, `now` or earlier.
@@ -311,7 +315,9 @@ impl Protocol {
         }
         life.in_flight = Some(life.sequence);
         life.wanted = false;
-        Some(Lease { incarnation: life.incarnation, sequence: life.sequence, applied: life.applied, asks })
+        // Who never answers from memory is behind in nothing.
+        let applied = if matches!(self.role, Role::Observer(_)) { LogTime::LAST } else { life.applied };
+        Some(Lease { incarnation: life.incarnation, sequence: life.sequence, applied, asks })
     }
 
     /// The write of a probe has ended. One that failed may arrive yet.
@@ -341,10 +347,10 @@ impl Protocol {
     }
 
     /// Leases of instances that were not heard of for so long that they are gone: to be removed.
-    pub fn gone(&self, now: Moment) -> Vec<(Incarnation, u64)> {
+    pub fn gone(&self, now: Moment) -> Vec<Lease> {
         let (Some(life), Some(timing)) = (&self.life, self.role.timing()) else { return Vec::new() };
-        let silent = life.peers.iter().filter(|(_, peer)| now >= peer.seen.plus(timing.lease * GONE_AFTER_LEASES));
-        silent.map(|(incarnation, peer)| (*incarnation, peer.sequence)).collect()
+        let silent = life.peers.values().filter(|peer| now >= peer.seen.plus(timing.lease * GONE_AFTER_LEASES));
+        silent.map(|peer| peer.last).collect()
     }
 
     /// Instances known to take part, this one among them.
@@ -367,7 +373,7 @@ impl Barrier {
             Some(timing) => life
                 .peers
                 .iter()
-                .filter(|(_, peer)| now < peer.seen.plus(timing.margin()))
+                .filter(|(_, peer)| peer.last.applied < at && now < peer.seen.plus(timing.margin()))
                 .map(|(incarnation, peer)| (*incarnation, peer.seen))
                 .collect(),
         };
