@@ -10,6 +10,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("clock", &["domain"]),
     ("store", &["domain"]),
+    ("coherence", &["domain", "clock", "store"]),
     ("auth", &["domain", "clock"]),
     ("service", &["domain", "clock", "auth", "store"]),
     ("verify", &["domain", "service", "store"]),

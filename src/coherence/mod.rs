@@ -1,0 +1,4 @@
+//! What is answered from memory.
+
+pub mod index;
+pub mod people;
