@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | [`domain`] | values and decisions |
 //! | [`store`] | the trait of a database, and its backends |
+//! | [`coherence`] | what is answered from memory: every key, operator and session |
 //! | [`auth`] | tokens, passwords, throttling |
 //! | [`service`] | the operations: read, decide, commit one batch; and the feed, handed to subscribers |
 //! | [`verify`] | the verdict on a presented key |

@@ -2,8 +2,31 @@
 
 use std::time::Duration;
 
-use super::keys::Key;
+use super::ids::{SystemId, TenantId};
+use super::keys::{Key, KeyDigest, Mark};
+use super::names::SystemName;
 use super::time::Timestamp;
+
+/// Whom a good key stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub tenant: TenantId,
+    pub system: SystemId,
+    /// The system's name now.
+    pub system_name: SystemName,
+    pub mark: Mark,
+}
+
+/// What is remembered of a key that is good no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokedKey {
+    pub digest: KeyDigest,
+    pub tenant: TenantId,
+    pub system: SystemId,
+    pub mark: Mark,
+    /// When it was revoked, or its system deleted.
+    pub revoked_at: Timestamp,
+}
 
 /// What a verification finds. Revoked and unknown keys are answers, not errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
