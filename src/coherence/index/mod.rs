@@ -13,7 +13,7 @@ use crate::domain::ids::SystemId;
 use crate::domain::keys::{Key, KeyDigest, Mark};
 use crate::domain::names::SystemName;
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::{Identity, RevokedKey};
+use crate::domain::verdict::{Found, Identity, RevokedKey};
 
 /// Bytes of a digest that are kept of a revoked key, after the one that picks the shard.
 const TOMBSTONE_DIGEST_BYTES: usize = 12;
@@ -28,13 +28,6 @@ const TOMBSTONE_DIGEST_BYTES: usize = 12;
 pub struct Index {
     shards: Box<[RwLock<Shard>]>,
     tenants: Tenants,
-}
-
-/// What a look-up finds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    Current(Identity),
-    Revoked(RevokedKey),
 }
 
 /// A digest is in one of the two tables at most.
@@ -101,15 +94,13 @@ impl Index {
         shard.current.remove(digest);
     }
 
-    /// The first of `digests` that is known: those of one presented key under the peppers in use.
-    pub fn find(&self, digests: &[KeyDigest]) -> Option<Found> {
-        digests.iter().find_map(|digest| {
-            let shard = self.read(digest);
-            if let Some(row) = shard.current.find(digest) {
-                return Some(Found::Current(row.identity(&self.tenants)));
-            }
-            shard.revoked.find(digest).map(|row| Found::Revoked(row.revoked_key(digest, &self.tenants)))
-        })
+    /// The key of this digest, current or revoked.
+    pub fn find(&self, digest: &KeyDigest) -> Option<Found> {
+        let shard = self.read(digest);
+        if let Some(row) = shard.current.find(digest) {
+            return Some(Found::Current(row.identity(&self.tenants)));
+        }
+        shard.revoked.find(digest).map(|row| Found::Revoked(row.revoked_key(digest, &self.tenants)))
     }
 
     /// How many keys are current. Counted shard by shard, as the other counts are.
