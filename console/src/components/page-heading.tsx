@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { hasNavigated, Link } from "../router";
 import { SYSTEMS } from "../routes";
 
@@ -24,7 +24,8 @@ export function PageHeading({ title, trail, focus = true }: PageHeadingProps) {
   useEffect(() => {
     document.title = `${title} – Keymark`;
   }, [title]);
-  useEffect(() => {
+  // At once: later it would take the focus away from where somebody has put it meanwhile.
+  useLayoutEffect(() => {
     if (focus && hasNavigated()) heading.current?.focus({ preventScroll: true });
   }, [focus]);
   return (

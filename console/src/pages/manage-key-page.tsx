@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { KeyActions } from "../components/key-actions";
 import { MissingPermission } from "../components/missing-permission";
 import { NewKeyDialog } from "../components/new-key-dialog";
@@ -15,7 +15,7 @@ export function ManageKeyPage({ id }: { id: string }) {
   const mayGenerate = useMay("create");
   const mayRevoke = useMay("edit");
   // The button that was pressed cannot be pressed again, and so could not take the focus back.
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (said !== undefined) focusHeading();
   }, [said]);
   return (
