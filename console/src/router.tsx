@@ -89,12 +89,13 @@ export function usePlace(): Place {
 }
 
 /**
- * While the component is there, leaving the page in any way asks first. From the commit that shows it to the one that
+ * While the component is there and has a question, leaving the page in any way asks first. From the commit that shows it to the one that
  * removes it: an effect would come and go some frames later, and meanwhile what is shown is left without asking, or a
  * question is asked about what is no longer there.
  */
-export function useLeaveGuard(question: string): void {
+export function useLeaveGuard(question: string | undefined): void {
   useLayoutEffect(() => {
+    if (question === undefined) return;
     const mayLeave = () => confirm(question);
     const beforeUnload = (event: BeforeUnloadEvent) => event.preventDefault();
     guard = mayLeave;
