@@ -174,12 +174,16 @@ async fn every_query_is_answered_by_an_index_and_in_its_order() {
     query audit: IXSCAN { tenant: 1, number: 1 }
     query audit: IXSCAN { tenant: 1, number: 1, event.occurredAt: 1 }
     query buckets: IXSCAN { arrival: 1 }
+    query keys: COLLSCAN
     query keys: IXSCAN { _id: 1 }
     query keys: IXSCAN { revokedAt: 1 }
+    query leases: COLLSCAN
     query meta: IDHACK
+    query operators: COLLSCAN
     query operators: IXSCAN { _id: 1 }
     query operators: IXSCAN { tenant: 1, username: 1 }
     query operators: IXSCAN { username: 1 }
+    query sessions: COLLSCAN
     query sessions: IXSCAN { _id: 1 }
     query sessions: IXSCAN { expiresAt: 1 }
     query sessions: IXSCAN { operator: 1 }
@@ -191,9 +195,11 @@ async fn every_query_is_answered_by_an_index_and_in_its_order() {
     query tenants: IXSCAN { _id: 1 }
     remove buckets: IXSCAN { _id: 1 }
     remove keys: IXSCAN { _id: 1 }
+    remove leases: IXSCAN { _id: 1 }
     remove sessions: IXSCAN { _id: 1 }
     update buckets: IDHACK
     update keys: IXSCAN { _id: 1 }
+    update leases: IDHACK
     update meta: IXSCAN { _id: 1 }
     update systems: IXSCAN { _id: 1 }
     update tenants: IXSCAN { _id: 1 }
@@ -232,6 +238,7 @@ async fn concerns_are_the_strongest_whatever_the_uri_says() {
     aggregate: majority
     find: linearizable
     find: majority
+    find: majority after a time
     find: the transaction's
     ");
 }
