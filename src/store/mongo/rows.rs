@@ -174,6 +174,7 @@ mod tests {
     use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, AuditHead, Origin};
     use crate::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
     use crate::domain::keys::{KeyDigest, Mark};
+    use crate::domain::leases::Incarnation;
     use crate::domain::names::SystemName;
     use crate::domain::operators::PasswordHash;
     use crate::domain::permissions::Permissions;
@@ -206,7 +207,16 @@ mod tests {
             expires_at: NOW,
         };
         let revoked = key.revoked(NOW);
-        vec![Row::System(system), Row::Key(key), Row::Key(revoked), Row::Operator(operator), Row::Session(session)]
+        let incarnation = Incarnation::generate(&mut rng);
+        let lease = Lease { incarnation, sequence: 1, applied: LogTime::new(u64::MAX), asks: true };
+        vec![
+            Row::System(system),
+            Row::Key(key),
+            Row::Key(revoked),
+            Row::Operator(operator),
+            Row::Session(session),
+            Row::Lease(lease),
+        ]
     }
 
     #[test]
@@ -215,7 +225,8 @@ mod tests {
             let collection = collection_of(&row.id());
             let document = to_document(&row).unwrap();
             assert_eq!(document.get("_id"), Some(&id_to_bson(&row.id()).unwrap()));
-            assert_eq!(document.get_i64("revision").unwrap(), i64::try_from(row.revision()).unwrap());
+            let revision = if collection == LEASES { "sequence" } else { "revision" };
+            assert_eq!(document.get_i64(revision).unwrap(), i64::try_from(row.revision()).unwrap());
             let id = id_from_bson(collection, document.get("_id").unwrap().clone()).unwrap();
             assert_eq!(id, Some(row.id()));
             assert_eq!(row_from_document(collection, document).unwrap(), row);
