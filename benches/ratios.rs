@@ -12,7 +12,9 @@ use async_graphql::{EmptyMutation, EmptySubscription, Object, Schema, SimpleObje
 use axum::routing::post;
 use axum::{Json, Router};
 use futures::TryStreamExt;
-use keymark::clock::Environment;
+use keymark::clock::{BootClock, Environment};
+use keymark::coherence::Coherence;
+use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::operators::Password;
 use keymark::domain::permissions::Permissions;
 use keymark::domain::secrets::{Keyring, RootSecret};
@@ -178,7 +180,18 @@ struct Keymark {
 impl Keymark {
     async fn start(store: Arc<dyn Store>) -> Self {
         let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
-        let service = Service::new(Arc::clone(&store), Environment::system(), keys, Settings::default());
+        let (environment, stopwatch) = (Environment::system(), Arc::new(BootClock));
+        let role = match store.is_shared() {
+            false => Role::Alone,
+            true => {
+                Role::Member(Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) })
+            }
+        };
+        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), stopwatch, role);
+        let service =
+            Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, Settings::default());
+        let follower = Arc::clone(&service);
+        tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
         let password = || Password::presented("correct horse battery".to_owned());
         let (tenant, username) = ("default".parse().expect("a tenant"), "admin".parse().expect("a name"));
         let request = service.request(None);
@@ -196,10 +209,9 @@ impl Keymark {
         }
         let shown = Shown { introspection: true, graphiql: false };
         let public = http::public_routes(Arc::clone(&service), Front::default(), shown, CancellationToken::new());
-        let verifier = Verifier::new(store, Arc::clone(&service));
+        let verifier = Verifier::new(store, coherence, Arc::clone(&service));
         let verification =
             http::verify::routes(verifier, Access::default(), Arc::new(Front::default()), Arc::new(Metrics::default()));
-        tokio::spawn(async move { service.follow_feed(CancellationToken::new()).await });
         Self { public: listen(public).await, verification: listen(verification).await, token: opened.token, api_key }
     }
 }

@@ -1,7 +1,7 @@
 //! Time and randomness, as arguments: nothing else asks the system for either.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::CryptoRng;
 use rand::rand_core::UnwrapErr;
@@ -22,6 +22,57 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A point in time on this machine's own clock since it was started, time asleep included: to measure with, and
+/// meaningless anywhere else. Nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    pub const START: Self = Self(0);
+    /// After every other one.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Later by `duration`; [`NEVER`](Self::NEVER) when that overflows.
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// The time from `earlier` to `self`; zero when `earlier` is the later one.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Measures time.
+pub trait Stopwatch: Send + Sync + 'static {
+    fn now(&self) -> Moment;
+}
+
+/// The machine's boot clock. On Linux it goes on while the machine sleeps, and nobody can set it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BootClock;
+
+impl Stopwatch for BootClock {
+    fn now(&self) -> Moment {
+        #[cfg(target_os = "linux")]
+        const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+        // Elsewhere the monotonic clock is the nearest; macOS counts sleep in it.
+        #[cfg(not(target_os = "linux"))]
+        const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+        let time = rustix::time::clock_gettime(CLOCK);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Moment(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0)))
     }
 }
 

@@ -15,6 +15,9 @@ use super::keys::{from_hex, hex};
 pub struct LogTime(u64);
 
 impl LogTime {
+    /// After every other one; what a signed number of 64 bits can hold.
+    pub const LAST: Self = Self(i64::MAX as u64);
+
     pub const fn new(time: u64) -> Self {
         Self(time)
     }

@@ -22,8 +22,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::front::{Front, peer};
-use crate::domain::keys::Key;
-use crate::domain::verdict::Verdict;
+use crate::domain::verdict::{self, Verdict};
 use crate::metrics::Metrics;
 use crate::verify::Verifier;
 
@@ -196,7 +195,7 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
-fn identity_headers(key: &Key) -> Response {
+fn identity_headers(key: &verdict::Identity) -> Response {
     let text = |value: &str| HeaderValue::from_str(value).expect("ids are ASCII, and the name is percent-encoded");
     let mut response = StatusCode::OK.into_response();
     let headers = response.headers_mut();

@@ -16,7 +16,9 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use keymark::admin::{self, Command, Output as Answers, Socket};
 use keymark::auth::passwords::Cost;
-use keymark::clock::{Clock, Environment};
+use keymark::clock::{BootClock, Clock, Environment};
+use keymark::coherence::Coherence;
+use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::ids::TenantId;
 use keymark::domain::permissions::{Permission, Permissions};
 use keymark::domain::secrets::{Keyring, RootSecret};
@@ -72,6 +74,7 @@ impl ManualClock {
 /// What differs from an app as it comes.
 pub struct Setup {
     pub settings: Settings,
+    pub timing: Timing,
     pub front: Front,
     pub access: fn() -> Access,
     pub shown: Shown,
@@ -86,6 +89,7 @@ impl Default for Setup {
         let password_cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         Self {
             settings: Settings { password_cost, ..Settings::default() },
+            timing: Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) },
             front: Front::default(),
             access: Access::default,
             shown: Shown { introspection: true, graphiql: true },
@@ -154,10 +158,12 @@ impl App {
         let environment = Environment::new(Arc::new(clock.clone()), Box::new(StdRng::seed_from_u64(number)));
         let previous: Vec<RootSecret> = setup.previous_secrets.iter().map(|secret| root_secret(secret)).collect();
         let keys = Keyring::new(&root_secret(setup.secret), &previous);
-        let service = Service::new(Arc::clone(&store), environment, keys, setup.settings);
+        let role = Role::Member(setup.timing);
+        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(BootClock), role);
+        let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, setup.settings);
         let stop = CancellationToken::new();
         let public = keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.shown, stop.clone());
-        let judge = Judge::new(Arc::clone(&store), Arc::clone(&service));
+        let judge = Judge::new(Arc::clone(&store), coherence, Arc::clone(&service));
         let metrics = Arc::new(Metrics::default());
         let verification = keymark_http::verify::routes(judge, (setup.access)(), Arc::new(setup.front), metrics);
         let (follower, until) = (Arc::clone(&service), stop.clone());

@@ -1,0 +1,76 @@
+//! Every operator and every session in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::domain::ids::OperatorId;
+use crate::domain::operators::Operator;
+use crate::domain::sessions::{Session, SessionId};
+
+/// Operators and sessions by id.
+///
+/// Rows may come in any order and more than once: the greatest revision of an operator stands, and a session is never
+/// changed. A removal leaves nothing behind that a row read earlier could be compared with: rows of a scan must be in
+/// before the feed is followed from where the scan began, or a session that was ended would be back.
+#[derive(Default)]
+pub struct People {
+    operators: RwLock<HashMap<OperatorId, Arc<Operator>>>,
+    sessions: RwLock<HashMap<SessionId, Session>>,
+}
+
+impl People {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a row as the feed or a scan gives it, unless what is there is newer.
+    pub fn put_operator(&self, operator: &Operator) {
+        let mut operators = write(&self.operators);
+        if operators.get(&operator.id).is_none_or(|known| operator.revision > known.revision) {
+            operators.insert(operator.id, Arc::new(operator.clone()));
+        }
+    }
+
+    /// Their sessions go by themselves: each was forgotten in the batch that removed the operator.
+    pub fn remove_operator(&self, id: OperatorId) {
+        write(&self.operators).remove(&id);
+    }
+
+    pub fn put_session(&self, session: &Session) {
+        write(&self.sessions).insert(session.id, session.clone());
+    }
+
+    pub fn remove_session(&self, id: SessionId) {
+        write(&self.sessions).remove(&id);
+    }
+
+    pub fn find_operator(&self, id: OperatorId) -> Option<Arc<Operator>> {
+        read(&self.operators).get(&id).cloned()
+    }
+
+    /// The session, ended or not: [`Session::stands`] says.
+    pub fn find_session(&self, id: &SessionId) -> Option<Session> {
+        read(&self.sessions).get(id).cloned()
+    }
+
+    /// How many operators there are.
+    pub fn operators(&self) -> usize {
+        read(&self.operators).len()
+    }
+
+    /// How many sessions there are, ended ones that were not purged yet included.
+    pub fn sessions(&self) -> usize {
+        read(&self.sessions).len()
+    }
+}
+
+/// A table that a panic left half written must answer nothing: it could have lost a removal.
+const NO_PANIC: &str = "no writer panics while it holds the lock";
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().expect(NO_PANIC)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().expect(NO_PANIC)
+}
