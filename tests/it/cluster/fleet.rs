@@ -82,11 +82,16 @@ pub enum End {
 }
 
 impl Fleet {
-    /// Three instances over a replica set of three members.
-    pub async fn of_three() -> Self {
+    /// Three instances over a replica set of three members, with leases of so many seconds.
+    pub async fn of_three(lease: u64) -> Self {
         let set = ReplicaSet::start(3).await;
         let variables = |instance| {
-            vec![("KEYMARK_MONGODB_URI", set.uri(instance)), ("KEYMARK_MONGODB_DATABASE", "cluster".to_owned())]
+            vec![
+                ("KEYMARK_MONGODB_URI", set.uri(instance)),
+                ("KEYMARK_MONGODB_DATABASE", "cluster".to_owned()),
+                ("KEYMARK_LEASE", format!("{lease}s")),
+                ("KEYMARK_PROBE_INTERVAL", "250ms".to_owned()),
+            ]
         };
         let variables = (0..3).map(variables).collect();
         Self::start(variables, Some(set), process::directory()).await
