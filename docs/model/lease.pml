@@ -1,11 +1,12 @@
 /*
  * Freshness leases for linearizable revocation -- Promela model, checked with SPIN 6.5.2.
  *
- * It models the protocol of src/coherence/, at small bounds: its Follower and Prober are the
- * instance that follows the feed and renews its lease, its Verify is the order in which a
- * verification reads deadline, entry and clock, and its Revoker is the barrier behind a change.
- * FILL and STRICT are not built: the index is always complete, and a reject is answered at
- * once.  Change the code's protocol here first.  check.sh beside this file runs all variants.
+ * It models the protocol of src/coherence/ at small bounds: Follower and Prober are the
+ * instance that follows the feed and renews its lease, Verify is the order in which a
+ * verification reads deadline, entry and clock, and Revoker is the barrier behind a change
+ * (Protocol::enforced).  FILL and STRICT are not built: memory always holds every key, and a
+ * reject is answered at once.  Whoever changes the protocol changes it here first.  check.sh
+ * runs every variant.
  *
  * Modelled
  *  - LOG: the majority-committed oplog, one total order.  Change streams deliver only
