@@ -14,10 +14,9 @@
 //! | --- | --- |
 //! | [`domain`] | values and decisions |
 //! | [`store`] | the trait of a database, and its backends |
-//! | [`coherence`] | what is answered from memory: every key, operator and session |
 //! | [`auth`] | tokens, passwords, throttling |
 //! | [`coherence`] | memory of all keys, operators and sessions, kept right by the store's feed; when a change is enforced |
-| [`service`] | the operations: read, decide, commit one batch; and the feed, handed to subscribers |
+//! | [`service`] | the operations: read, decide, commit one batch; and the feed, handed to subscribers |
 //! | [`verify`] | the verdict on a presented key |
 //! | [`graphql`] | the schema over the service, and the bounds on documents |
 //! | [`http`] | both listeners: every route is in [`http::public_routes`] and [`http::verify::routes`] |
