@@ -183,13 +183,10 @@ impl Keymark {
         let (environment, stopwatch) = (Environment::system(), Arc::new(BootClock));
         let role = match store.is_shared() {
             false => Role::Alone,
-            true => {
-                Role::Member(Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) })
-            }
+            true => Role::Member(Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) }),
         };
         let coherence = Coherence::new(Arc::clone(&store), environment.clone(), stopwatch, role);
-        let service =
-            Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, Settings::default());
+        let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, Settings::default());
         let follower = Arc::clone(&service);
         tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
         let password = || Password::presented("correct horse battery".to_owned());
