@@ -257,11 +257,7 @@ impl Coherence {
                 tokio::select! {
                     loaded = &mut loading => break loaded,
                     next = feed.next() => match next {
-                        Some(Ok(change)) => {
-                            let change = Arc::new(change);
-                            heard(Heard::Change(Arc::clone(&change)));
-                            early.push(change);
-                        }
+                        Some(Ok(change)) => early.push(hear(change, heard)),
                         Some(Err(error)) => return error,
                         None => return ended(),
                     },
@@ -286,9 +282,8 @@ impl Coherence {
         loop {
             match feed.next().await {
                 Some(Ok(change)) => {
-                    let change = Arc::new(change);
                     self.apply(&memory, &change);
-                    heard(Heard::Change(change));
+                    hear(change, heard);
                     self.advance();
                 }
                 Some(Err(error)) => return error,
@@ -411,6 +406,15 @@ impl Drop for Barrier {
         state.protocol.abandon(self.id);
         state.waiting.remove(&self.id);
     }
+}
+
+/// Tells of a change. Leases are no news to anybody else.
+fn hear(change: Change, heard: &impl Fn(Heard)) -> Arc<Change> {
+    let change = Arc::new(change);
+    if !matches!(news(&change), News::Lease(_) | News::LeaseGone(_)) {
+        heard(Heard::Change(Arc::clone(&change)));
+    }
+    change
 }
 
 /// What a change is to the protocol.
