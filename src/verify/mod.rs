@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::keys::{ApiKey, KeyDigest};
+use crate::domain::keys::{KeyDigest, PresentedKey};
 use crate::domain::verdict::Verdict;
 use crate::service::{Request, Service};
 use crate::store::{Store, StoreError};
@@ -26,7 +26,7 @@ impl Verifier {
     /// Judges a presented key. An error means that it cannot be decided, and never that the key is good. `request`
     /// names the request, where something about it is worth a note.
     pub async fn verify(&self, request: impl FnOnce() -> Request, presented: &str) -> Result<Verdict, StoreError> {
-        let Ok(key) = ApiKey::parse(presented) else { return Ok(Verdict::Malformed) };
+        let Ok(key) = PresentedKey::parse(presented) else { return Ok(Verdict::Malformed) };
         let digests: Vec<KeyDigest> = self.service.keys().iter().map(|keys| key.digest(&keys.pepper)).collect();
         let found = self.store.find_key(&digests).await?;
         let now = self.service.environment().now();
