@@ -41,10 +41,10 @@
 //! entry (`store::Store::commit`). The store's feed brings the change to `service::Service::follow_feed`, which hands
 //! it to the streams that `service::Service::entries` gave to subscribers.
 //!
-//! **A key is verified.** `POST /v1/verify` enters at `http::verify::verify`, `/v1/forward-auth` at
-//! `http::verify::forward_auth`. `verify::Verifier::verify` parses the key (a malformed one is refused there), digests
-//! it under the pepper, looks the digest up (`store::Store::find_key`, which sees every change answered before), and
-//! gives a `domain::verdict::Verdict`.
+//! **A key is verified.** `POST /v1/verify` and `/v1/forward-auth` enter at `http::verify::Routes::answer`, which
+//! `http::serve::serve` calls for each request of the listener's connections. `verify::Verifier::verify` parses the key
+//! (a malformed one is refused there), digests it under the pepper, looks the digest up (`store::Store::find_key`, which
+//! sees every change answered before), and gives a `domain::verdict::Verdict`.
 
 pub mod admin;
 pub mod app;

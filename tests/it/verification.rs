@@ -381,7 +381,27 @@ async fn one_connection_carries_questions_answers_and_heads_one_after_the_other(
     let lines = answers.lines().filter(|line| !line.starts_with("date:")).collect::<Vec<_>>().join("\n");
     let metrics = lines.lines().filter(|line| line.starts_with("content-length:")).nth(1).expect("a length");
     let redacted = lines.replace(&system.id, "[id]").replace(&good[48..], "[mark]").replace(metrics, "[length]");
-    insta::assert_snapshot!(redacted, @"");
+    insta::assert_snapshot!(redacted, @r#"
+    HTTP/1.1 200 OK
+    content-type: application/json
+    cache-control: no-store
+    content-length: 167
+
+    {"valid":true,"code":"VALID","tenantId":"acme","systemId":"[id]","systemName":"Billing","mark":"[mark]","checkedAt":"2023-11-14T22:13:20.000Z"}HTTP/1.1 200 OK
+    content-type: application/openmetrics-text; version=1.0.0; charset=utf-8
+    [length]
+
+    HTTP/1.1 200 OK
+    x-keymark-tenant-id: acme
+    x-keymark-system-id: [id]
+    x-keymark-system-name: Billing
+    cache-control: no-store
+    content-length: 0
+
+    HTTP/1.1 404 Not Found
+    connection: close
+    content-length: 0
+    "#);
 }
 
 #[tokio::test]
