@@ -273,6 +273,7 @@ struct Timed {
 
 impl Handler for Timed {
     type Body = Full<Bytes>;
+    const SMALL_BODIES: bool = true;
 
     async fn handle(&self, request: Request<Incoming>, client: &Peer) -> Response<Full<Bytes>> {
         let began = Instant::now();

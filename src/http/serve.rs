@@ -64,6 +64,8 @@ impl Default for ServeLimits {
 /// What answers the requests of a listener's connections.
 pub trait Handler: Clone + Send + Sync + 'static {
     type Body: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
+    /// Whether a body is copied behind its head: for a small one that costs less than to hand the kernel a list of two.
+    const SMALL_BODIES: bool;
 
     /// Dropped when the client hangs up.
     fn handle(&self, request: Request<Incoming>, client: &Client) -> impl Future<Output = Response<Self::Body>> + Send;
@@ -83,6 +85,7 @@ pub struct InFlight(#[expect(dead_code, reason = "counted while it lives")] Task
 /// Each request has the peer's address as `ConnectInfo<SocketAddr>`, and [`InFlight`].
 impl Handler for Router {
     type Body = Body;
+    const SMALL_BODIES: bool = false;
 
     async fn handle(&self, request: Request<Incoming>, client: &Client) -> Response<Body> {
         let mut request = request.map(Body::new);
@@ -193,7 +196,10 @@ impl<H: Handler> Connection<H> {
                 Ok::<_, Infallible>(response.map(|body| Answer { body, progress }))
             }
         });
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let connection = http1::Builder::new()
+            .writev(!H::SMALL_BODIES)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
         let mut connection = pin!(connection);
         let mut raises = pin!(self.stop.raises.notified());
         let (mut waits, mut finishing) = (false, false);
