@@ -45,11 +45,11 @@
 //! `service::Service::entries` gave to subscribers. Each instance then says in a lease how far it has come
 //! (`store::Store::put_lease`); when all have, the `coherence::Barrier` that the mutation waits at opens, and it answers.
 //!
-//! **A key is verified.** `POST /v1/verify` enters at `http::verify::verify`, `/v1/forward-auth` at
-//! `http::verify::forward_auth`. `verify::Verifier::verify` parses the key (a malformed one is refused there), digests
-//! it under the pepper, looks the digest up in memory under the lease (`coherence::Coherence::read`), and gives a
-//! `domain::verdict::Verdict`. While memory may not answer it reads the store (`store::Store::find_key`, which sees every
-//! change answered before).
+//! **A key is verified.** `POST /v1/verify` and `/v1/forward-auth` enter at `http::verify::Routes::answer`, which
+//! `http::serve::serve` calls for each request of the listener's connections. `verify::Verifier::verify` parses the key
+//! (a malformed one is refused there), digests it under the pepper, looks the digest up in memory under the lease
+//! (`coherence::Coherence::read`), and gives a `domain::verdict::Verdict`. While memory may not answer it reads the store
+//! (`store::Store::find_key`, which sees every change answered before).
 
 pub mod admin;
 pub mod app;

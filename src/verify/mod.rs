@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::coherence::Coherence;
-use crate::domain::keys::{ApiKey, KeyDigest};
+use crate::domain::keys::{KeyDigest, PresentedKey};
 use crate::domain::verdict::{Found, Verdict};
 use crate::service::{Request, Service};
 use crate::store::{Store, StoreError};
@@ -28,11 +28,11 @@ impl Verifier {
     /// Judges a presented key. An error means that it cannot be decided, and never that the key is good. `request`
     /// names the request, where something about it is worth a note.
     pub async fn verify(&self, request: impl FnOnce() -> Request, presented: &str) -> Result<Verdict, StoreError> {
-        let Ok(key) = ApiKey::parse(presented) else { return Ok(Verdict::Malformed) };
-        let found = match self.recall(&key) {
+        let Ok(key) = PresentedKey::parse(presented) else { return Ok(Verdict::Malformed) };
+        let found = match self.recall(key) {
             Some(found) => found,
             None => {
-                let digests: Vec<_> = self.digests(&key).collect();
+                let digests: Vec<_> = self.digests(key).collect();
                 self.store.find_key(&digests).await?.map(Found::from)
             }
         };
@@ -45,12 +45,12 @@ impl Verifier {
     }
 
     /// What memory has for the key: nothing is an answer too. `None` when memory may not answer.
-    fn recall(&self, key: &ApiKey) -> Option<Option<Found>> {
+    fn recall(&self, key: PresentedKey<'_>) -> Option<Option<Found>> {
         self.coherence.read(|memory| self.digests(key).find_map(|digest| memory.keys.find(&digest)))
     }
 
     /// The key's digests under each secret, the current one first.
-    fn digests(&self, key: &ApiKey) -> impl Iterator<Item = KeyDigest> {
-        self.service.keys().iter().map(|keys| key.digest(&keys.pepper))
+    fn digests(&self, key: PresentedKey<'_>) -> impl Iterator<Item = KeyDigest> {
+        self.service.keys().iter().map(move |keys| key.digest(&keys.pepper))
     }
 }
