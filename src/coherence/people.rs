@@ -74,3 +74,56 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().expect(NO_PANIC)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::domain::operators::PasswordHash;
+    use crate::domain::permissions::Permissions;
+    use crate::domain::sessions::SessionSecret;
+    use crate::domain::time::Timestamp;
+
+    const NOON: Timestamp = Timestamp::from_millis(43_200_000);
+
+    fn operator() -> Operator {
+        let id = OperatorId::new(NOON, &mut StdRng::seed_from_u64(1));
+        let hash = PasswordHash::from_phc(String::new());
+        Operator::new(id, "acme".parse().unwrap(), "ada".parse().unwrap(), hash, Permissions::default(), NOON)
+    }
+
+    fn session_of(operator: &Operator) -> Session {
+        Session {
+            id: SessionSecret::generate(&mut StdRng::seed_from_u64(2)).id(),
+            tenant: operator.tenant.clone(),
+            operator: operator.id,
+            password_version: operator.password_version,
+            created_at: NOON,
+            expires_at: NOON,
+        }
+    }
+
+    #[test]
+    fn a_stale_operator_does_not_replace_a_newer_one() {
+        let (people, first) = (People::new(), operator());
+        let second = first.with_password(PasswordHash::from_phc(String::new()), NOON);
+        people.put_operator(&second);
+        people.put_operator(&first);
+        assert_eq!(people.find_operator(first.id).as_deref(), Some(&second));
+        assert_eq!(people.operators(), 1);
+        people.remove_operator(first.id);
+        assert_eq!((people.find_operator(first.id), people.operators()), (None, 0));
+    }
+
+    #[test]
+    fn a_session_is_there_until_it_is_removed() {
+        let (people, session) = (People::new(), session_of(&operator()));
+        people.put_session(&session);
+        people.put_session(&session);
+        assert_eq!((people.find_session(&session.id), people.sessions()), (Some(session.clone()), 1));
+        people.remove_session(session.id);
+        assert_eq!((people.find_session(&session.id), people.sessions()), (None, 0));
+    }
+}

@@ -211,3 +211,201 @@ impl Row for Tombstone {
 fn allocation(bytes: usize) -> usize {
     bytes.next_multiple_of(16)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The `n`-th of 64 keys in two shards. Four at a time agree in all that is hashed.
+    fn digest(n: u8) -> KeyDigest {
+        let mut bytes = [0; 32];
+        (bytes[0], bytes[1], bytes[9]) = (n % 2, n / 8, n);
+        KeyDigest::from_bytes(bytes)
+    }
+
+    /// All that a look-up shows follows from `n` and the revision, so that a mixture of two rows is noticed.
+    fn key(n: u8, revision: u64) -> Key {
+        Key {
+            digest: digest(n),
+            tenant: format!("tenant-{}", n % 5).parse().unwrap(),
+            system: SystemId::from_bytes([n; 16]),
+            system_name: SystemName::parse(&format!("System {n} {}", "x".repeat((revision % 40) as usize))).unwrap(),
+            mark: Mark::try_from(format!("{:04}", revision % 10_000)).unwrap(),
+            revision,
+            revoked_at: None,
+        }
+    }
+
+    fn revoked(n: u8, revision: u64) -> Key {
+        key(n, revision).revoked(Timestamp::from_millis(i64::from(n) * 1000))
+    }
+
+    fn shown(key: &Key) -> Found {
+        let (tenant, system, mark) = (key.tenant.clone(), key.system, key.mark);
+        match key.revoked_at {
+            None => Found::Current(Identity { tenant, system, system_name: key.system_name.clone(), mark }),
+            Some(revoked_at) => Found::Revoked(RevokedKey { digest: key.digest, tenant, system, mark, revoked_at }),
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Put(u8, u64),
+        Revoke(u8, u64),
+        Purge(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0u8..64, 1u64..50).prop_map(|(n, revision)| Step::Put(n, revision)),
+            1 => (0u8..64, 1u64..50).prop_map(|(n, revision)| Step::Revoke(n, revision)),
+            3 => (0u8..64).prop_map(Step::Purge),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_what_a_plain_map_holds(steps in vec(step(), 0..400)) {
+            let (index, mut model) = (Index::new(), HashMap::<u8, Key>::new());
+            for step in steps {
+                match step {
+                    Step::Put(n, revision) => {
+                        let key = key(n, revision);
+                        index.put(&key);
+                        let known = model.entry(n).or_insert_with(|| key.clone());
+                        if known.revoked_at.is_none() && known.revision < revision {
+                            *known = key;
+                        }
+                    }
+                    Step::Revoke(n, revision) => {
+                        let key = revoked(n, revision);
+                        index.put(&key);
+                        let known = model.entry(n).or_insert_with(|| key.clone());
+                        if known.revoked_at.is_none() {
+                            *known = key;
+                        }
+                    }
+                    Step::Purge(n) => {
+                        index.remove(&digest(n));
+                        model.remove(&n);
+                    }
+                }
+            }
+            for n in 0..64 {
+                prop_assert_eq!(index.find(&[digest(n)]), model.get(&n).map(shown));
+            }
+            let (gone, good): (Vec<&Key>, Vec<&Key>) = model.values().partition(|key| key.revoked_at.is_some());
+            prop_assert_eq!((index.current(), index.revoked()), (good.len(), gone.len()));
+        }
+
+        #[test]
+        fn the_order_in_which_rows_come_does_not_matter(
+            rows in Just((1..=8).flat_map(|n| (1..=5).map(move |revision| (n, revision))).collect::<Vec<_>>())
+                .prop_shuffle(),
+        ) {
+            let index = Index::new();
+            for (n, revision) in rows {
+                // The last row of every other key is the one that revokes it.
+                let ends = n % 2 == 0 && revision == 5;
+                index.put(&if ends { revoked(n, revision - 1) } else { key(n, revision) });
+            }
+            for n in 1..=8 {
+                let last = if n % 2 == 0 { revoked(n, 4) } else { key(n, 5) };
+                prop_assert_eq!(index.find(&[digest(n)]), Some(shown(&last)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_digest_that_is_known_counts() {
+        let index = Index::new();
+        index.put(&revoked(2, 1));
+        index.put(&key(3, 1));
+        assert_eq!(index.find(&[digest(1), digest(2), digest(3)]), Some(shown(&revoked(2, 1))));
+        assert_eq!(index.find(&[digest(1)]), None);
+        assert_eq!(index.find(&[]), None);
+    }
+
+    #[test]
+    fn a_tombstone_knows_its_time_to_the_second() {
+        let index = Index::new();
+        for (at, kept) in [(1_700_000_000_999, 1_700_000_000_000), (-1, 0), (i64::MAX, i64::from(u32::MAX) * 1000)] {
+            index.remove(&digest(1));
+            index.put(&key(1, 1).revoked(Timestamp::from_millis(at)));
+            let Some(Found::Revoked(found)) = index.find(&[digest(1)]) else { panic!("not revoked") };
+            assert_eq!(found.revoked_at, Timestamp::from_millis(kept));
+        }
+    }
+
+    /// Rows move whenever one is removed, and change whenever a system is renamed.
+    #[test]
+    fn a_reader_never_sees_a_mixture_of_two_rows() {
+        let (index, over) = (Index::new(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..2)
+                .map(|writer| {
+                    let index = &index;
+                    scope.spawn(move || {
+                        for round in 1..2_000 {
+                            for n in (0..64).filter(|n| n / 2 % 2 == writer) {
+                                index.put(&key(n, round));
+                                if (u64::from(n) + round) % 7 == 0 {
+                                    index.remove(&digest(n));
+                                }
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        for n in 0..64 {
+                            let Some(found) = index.find(&[digest(n)]) else { continue };
+                            let Found::Current(identity) = &found else { panic!("{found:?}") };
+                            let revision = identity.mark.as_str().parse().unwrap();
+                            assert_eq!(found, shown(&key(n, revision)));
+                        }
+                    }
+                });
+            }
+            let ended: Vec<_> = writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            over.store(true, Ordering::Relaxed);
+            assert!(ended.iter().all(Result::is_ok));
+        });
+    }
+
+    /// The `n`-th of many keys, with a digest as uniform as a real one and a name of 20 bytes.
+    fn one_of_many(n: u32) -> Key {
+        use sha2::Digest;
+        Key {
+            digest: KeyDigest::from_bytes(sha2::Sha256::digest(n.to_be_bytes()).into()),
+            system_name: SystemName::parse(&format!("System {n:013}")).unwrap(),
+            ..key(0, 1)
+        }
+    }
+
+    #[test]
+    fn a_key_costs_at_most_150_bytes_and_a_revoked_one_at_most_70() {
+        let index = Index::new();
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let mut filled = 0;
+        for count in [60_000, 100_000, 115_000, 130_000] {
+            (filled..count).for_each(|n| index.put(&one_of_many(n)));
+            filled = count;
+            let each = index.bytes() / count as usize;
+            assert!((112..=150).contains(&each), "{each} bytes for each of {count}");
+        }
+        (0..filled).for_each(|n| index.put(&one_of_many(n).revoked(at)));
+        let each = index.bytes() / filled as usize;
+        assert!((45..=70).contains(&each), "{each} bytes for each of {filled} revoked ones");
+        (0..filled).for_each(|n| index.remove(&one_of_many(n).digest));
+        assert!(index.bytes() < 500_000, "{} bytes when all is gone", index.bytes());
+    }
+}

@@ -57,3 +57,25 @@ fn place_of(number: u32) -> (usize, usize) {
     let block = position.ilog2();
     (block as usize, (position - (1 << block)) as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_has_one_number_and_a_number_one_tenant() {
+        let tenants = Tenants::default();
+        let names: Vec<TenantId> = (0..100).map(|n| format!("tenant-{n}").parse().unwrap()).collect();
+        for _ in 0..2 {
+            for (number, name) in (0..).zip(&names) {
+                assert_eq!((tenants.number(name), tenants.get(number)), (number, name.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_has_a_place_of_its_own() {
+        assert_eq!([0, 1, 2, 3, 6, 7].map(place_of), [(0, 0), (1, 0), (1, 1), (2, 0), (2, 3), (3, 0)]);
+        assert_eq!(place_of(u32::MAX - 1), (31, (1 << 31) - 1));
+    }
+}
