@@ -5,6 +5,7 @@
 //! [`Barrier`] until no instance answers without it.
 
 pub mod index;
+pub mod names;
 pub mod people;
 pub mod protocol;
 
