@@ -153,12 +153,7 @@ impl Names {
 
     /// The places of the systems that have this in their folded names, which is not empty, as
     /// [`list_systems`](crate::store::Store::list_systems) would give them.
-    pub fn page<'a>(
-        &'a self,
-        needle: &str,
-        order: SystemOrder,
-        page: &'a PageRequest<SystemKey>,
-    ) -> Page<SystemKey> {
+    pub fn page<'a>(&'a self, needle: &str, order: SystemOrder, page: &'a PageRequest<SystemKey>) -> Page<SystemKey> {
         let ascending = order.direction == Direction::Ascending;
         let (low, high) = if ascending { (&page.after, &page.before) } else { (&page.before, &page.after) };
         let (low, high) = (low.as_ref().map(place_of), high.as_ref().map(place_of));

@@ -151,9 +151,9 @@ fn listed_systems_of(batch: &RawBatch) -> Result<Vec<ListedSystem>> {
 
 fn documents_of(batch: &RawBatch) -> Result<impl Iterator<Item = Result<&RawDocument>>> {
     let documents = batch.doc_slices().map_err(store_error)?;
-    Ok(documents.into_iter().map(|document| {
-        document.map_err(corrupt)?.as_document().ok_or_else(|| corrupt("a batch of no documents"))
-    }))
+    Ok(documents
+        .into_iter()
+        .map(|document| document.map_err(corrupt)?.as_document().ok_or_else(|| corrupt("a batch of no documents"))))
 }
 
 /// The tenants of a batch, each in memory once.

@@ -109,6 +109,8 @@ enum Backend {
 /// One instance of Keymark in this process.
 pub struct App {
     pub service: Arc<Service>,
+    pub coherence: Arc<Coherence>,
+    pub store: Arc<dyn Store>,
     pub clock: ManualClock,
     backend: Arc<Backend>,
     public: Router,
@@ -163,13 +165,24 @@ impl App {
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, setup.settings);
         let stop = CancellationToken::new();
         let public = keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.shown, stop.clone());
-        let judge = Judge::new(Arc::clone(&store), coherence, Arc::clone(&service));
+        let judge = Judge::new(Arc::clone(&store), Arc::clone(&coherence), Arc::clone(&service));
         let metrics = Arc::new(Metrics::default());
         let verification = keymark_http::verify::routes(judge, (setup.access)(), Arc::new(setup.front), metrics);
         let (follower, until) = (Arc::clone(&service), stop.clone());
         tokio::spawn(async move { follower.follow_feed(until).await });
         let (commands, stop_on_drop) = (Once::new(), stop.clone().drop_guard());
-        Self { service, clock, backend, public, verification, commands, stop, _stop_on_drop: stop_on_drop }
+        Self {
+            service,
+            coherence,
+            store,
+            clock,
+            backend,
+            public,
+            verification,
+            commands,
+            stop,
+            _stop_on_drop: stop_on_drop,
+        }
     }
 
     /// The database of an app over MongoDB, for whoever gets at it behind Keymark's back.
