@@ -163,8 +163,9 @@ impl Names {
 
         let best_of = |chunk: &'a Chunk| {
             let Extremes { least, greatest } = chunk.extremes[order.field as usize];
-            let (row, id) = if upwards { (least, Id::default()) } else { (greatest, [0xff; 16]) };
-            rank((chunk.value(order.field, row.into()), id))
+            // Rows that share a value, as times may be shared by all, differ by their ids.
+            let (row, id) = if upwards { (least, 0) } else { (greatest, chunk.ids.len() - 1) };
+            rank((chunk.value(order.field, row.into()), chunk.ids[id]))
         };
         let mut chunks: Vec<_> = self.chunks.iter().map(|chunk| (best_of(chunk), chunk)).collect();
         chunks.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));

@@ -25,6 +25,8 @@ use crate::store::{Store, StoreError};
 
 /// Bytes that the names of all tenants may take, besides those that are being loaded: some 4,000,000 systems.
 pub const MOST_BYTES: usize = 256 << 20;
+/// Counted for each tenant besides its names: about what its place in the table and its channel take.
+const TENANT_BYTES: usize = 512;
 /// How often it is looked at what can be dropped.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A tenant's names are dropped when nobody has searched through them for this long.
@@ -130,6 +132,10 @@ impl Known {
         Moment::from_nanos(self.used.load(Ordering::Relaxed))
     }
 
+    fn bytes(&self) -> usize {
+        TENANT_BYTES + self.names().bytes()
+    }
+
     fn names(&self) -> Arc<Names> {
         Arc::clone(&self.names.read().expect(NO_PANIC))
     }
@@ -195,10 +201,15 @@ impl TenantNames {
         inner.looked_at = Some(now);
         inner.too_large.retain(|_, found| now.since(*found) < UNUSED);
         let mut dropped: Vec<_> = inner.known.extract_if(|_, known| now.since(known.used()) >= UNUSED).collect();
-        while inner.bytes() > self.most_bytes {
-            let longest = inner.known.iter().min_by_key(|(_, known)| known.used());
-            let Some(tenant) = longest.map(|(tenant, _)| tenant.clone()) else { break };
-            dropped.extend(inner.known.remove_entry(&tenant));
+        let mut excess = inner.bytes().saturating_sub(self.most_bytes);
+        if excess > 0 {
+            let mut by_use: Vec<_> = inner.known.iter().map(|(tenant, known)| (known.used(), tenant.clone())).collect();
+            by_use.sort_unstable_by_key(|(used, _)| *used);
+            for (_, tenant) in by_use {
+                let Some(known) = inner.known.get(&tenant).filter(|_| excess > 0) else { break };
+                excess = excess.saturating_sub(known.bytes());
+                dropped.extend(inner.known.remove_entry(&tenant));
+            }
         }
         // The feed does not wait until all this is freed.
         drop(inner);
@@ -211,7 +222,7 @@ impl TenantNames {
 
 impl Inner {
     fn bytes(&self) -> usize {
-        self.known.values().map(|known| known.names().bytes()).sum()
+        self.known.values().map(|known| known.bytes()).sum()
     }
 }
 
@@ -438,7 +449,7 @@ mod tests {
             (0..10).for_each(|n| names.put(&system(n, &format!("system {n}"))));
             names
         };
-        let names = Arc::new(TenantNames::new(3 * of_ten().bytes() + 10));
+        let names = Arc::new(TenantNames::new(3 * (TENANT_BYTES + of_ten().bytes()) + 10));
         for n in 0..5 {
             names.begin(&tenant(n)).unwrap().finish(of_ten(), 1, seconds(n));
         }
