@@ -6,7 +6,7 @@
 //! of their own: see [`search`].
 
 pub mod index;
-pub mod names;
+mod names;
 pub mod people;
 pub mod protocol;
 pub mod search;
