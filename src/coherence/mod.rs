@@ -1,1 +1,3 @@
 pub mod protocol;
+#[cfg(test)]
+mod simulation;
