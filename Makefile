@@ -3,14 +3,16 @@
 # make test     everything: installs what the tests need, then runs them all
 # make check    formatting, lints and documentation; warnings are errors
 # make bench    ratios against the alternatives, measured side by side
+# make torture  the model of the protocol, then a cluster that fails in every way, for TORTURE_SECONDS (900)
 # make release  the binary alone, with the console in it
 
 CARGO ?= cargo
+TORTURE_SECONDS ?= 900
 CONSOLE_BUILT := console/dist/index.html
 CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type f) \
 	$(wildcard console/*.html console/*.json console/*.ts) schema.graphql
 
-.PHONY: run console release test check bench tools-build tools-test
+.PHONY: run console release test check bench torture tools-build tools-test
 
 run: release
 	target/release/keymark serve
@@ -46,3 +48,9 @@ check: tools-build console
 bench: console tools-build
 	@scripts/mongod.sh
 	$(CARGO) bench --locked
+
+torture: tools-build
+	@scripts/need.sh spin cc python3 pip
+	@scripts/mongod.sh
+	docs/model/check.sh
+	KEYMARK_TORTURE_SECONDS=$(TORTURE_SECONDS) $(CARGO) test --locked --test it -- --nocapture cluster::

@@ -1,24 +1,34 @@
-//! Throughput against the alternatives, side by side in one run. Each pair is measured in turns, so that whatever
-//! else the machine does meets both sides; the median of the rounds' ratios is printed.
+//! Keymark against the alternatives, side by side in one run. Each set is measured in turns, so that whatever else the
+//! machine does meets all of them; the median of the rounds' ratios is printed.
 //!
 //! `cargo bench` runs all; `cargo bench -- verification` those whose name contains the word.
+//!
+//! The verification listener and what it is compared with are processes of their own, so that their processor time can
+//! be told apart: this program starts itself again, with `serve` and the name of a server.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ::http::{HeaderMap, Request, Response};
 use async_graphql::{EmptyMutation, EmptySubscription, Object, Schema, SimpleObject};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use futures::TryStreamExt;
-use keymark::clock::Environment;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use keymark::clock::{BootClock, Environment};
+use keymark::coherence::Coherence;
+use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::operators::Password;
 use keymark::domain::permissions::Permissions;
 use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::http::front::Front;
-use keymark::http::serve::{ServeLimits, serve};
-use keymark::http::verify::Access;
+use keymark::http::serve::{Client as Peer, Handler, ServeLimits, serve};
+use keymark::http::verify::{Access, Routes};
 use keymark::http::{self, Shown};
 use keymark::metrics::Metrics;
 use keymark::service::{Caller, Service, Settings};
@@ -42,21 +52,30 @@ const SYSTEMS: usize = 100;
 const SYSTEMS_QUERY: &str =
     "{ systems(first: 20) { nodes { id name keyState keyMark revision createdAt updatedAt } pageInfo { endCursor } } }";
 
+/// Of one set of the verification listener's.
+const CONNECTIONS: usize = 64;
+/// Requests a second where the time in the handler is measured, and for how long.
+const PACE: u32 = 10_000;
+const PACED: Duration = Duration::from_secs(5);
+
 fn main() {
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [serve, name, answer @ ..] = &arguments[..]
+        && serve == "serve"
+    {
+        return serve_until_told(name, answer);
+    }
+    let filter = arguments.into_iter().find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let wanted = |name: &str| name.contains(&filter);
+    if wanted("verification") {
+        // One thread: the servers are to have the rest.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(verification());
+    }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let wanted = |name: &str| name.contains(&filter);
-        if wanted("verification") || wanted("systems embedded") {
-            let directory = tempfile::tempdir().expect("a directory");
-            let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
-            let keymark = Keymark::start(store).await;
-            if wanted("verification") {
-                verification(&keymark).await;
-            }
-            if wanted("systems embedded") {
-                systems_embedded(&keymark).await;
-            }
+        if wanted("systems embedded") {
+            systems_embedded().await;
         }
         if wanted("systems mongodb") {
             systems_mongodb().await;
@@ -64,38 +83,308 @@ fn main() {
     });
 }
 
-/// `POST /v1/verify` against an axum handler that reads the same body and answers as many bytes.
-async fn verification(keymark: &Keymark) {
+/// Both ways to ask for a verification, against a bare axum handler that reads as much and answers as many bytes, and
+/// against nginx that answers as many bytes.
+async fn verification() {
+    let ours = Server::start("keymark", &[]);
+    let key = &ours.said;
+    let body = format!(r#"{{"apiKey":"{key}"}}"#);
+    let by_post = post_request("/v1/verify", &body, None);
+    let by_headers =
+        format!("GET /v1/forward-auth HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n\r\n").into_bytes();
+    let answer = answer_of(ours.address, &by_post).await;
+    assert!(answer.contains(r#""valid":true"#), "{answer}");
+    let bare = Server::start("bare", &[&answer]);
+    let nginx = Nginx::start(&answer);
+    if nginx.is_none() {
+        println!("nginx is not installed: the verification listener is not compared with it");
+    }
+    for (name, request) in [("POST", &by_post), ("forward-auth", &by_headers)] {
+        let mut rounds = Vec::with_capacity(ROUNDS);
+        for round in 0..=ROUNDS {
+            let (ours, bare) = (ours.measure(request).await, bare.measure(request).await);
+            let nginx = match &nginx {
+                Some(nginx) => load(nginx.address, request, CONNECTIONS).await,
+                None => f64::NAN,
+            };
+            // The first one warms up.
+            if round > 0 {
+                rounds.push((ours, bare, nginx));
+            }
+        }
+        println!("verification, {name}, {CONNECTIONS} connections");
+        print(
+            "requests a second, against a bare axum handler (goal 1.0)",
+            rounds.iter().map(|(ours, bare, _)| (ours.rate, bare.rate)),
+        );
+        if nginx.is_some() {
+            print(
+                "requests a second, against nginx (goal 0.85)",
+                rounds.iter().map(|(ours, _, nginx)| (ours.rate, *nginx)),
+            );
+        }
+        print(
+            "processor time a request in µs, against the bare handler (goal at most 1.1)",
+            rounds.iter().map(|(ours, bare, _)| (ours.micros, bare.micros)),
+        );
+        print(
+            "load generator's share of one core, against the bare handler",
+            rounds.iter().map(|(ours, bare, _)| (ours.generator, bare.generator)),
+        );
+    }
+    let refused = post_request("/v1/verify", r#"{"apiKey":"km_malformed"}"#, None);
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        rounds.push((ours.measure(&refused).await, bare.measure(&by_post).await));
+    }
+    println!("verification, POST of a malformed key, which needs no look-up, {CONNECTIONS} connections");
+    print("requests a second, against a bare axum handler", rounds.iter().map(|(ours, bare)| (ours.rate, bare.rate)));
+    print(
+        "processor time a request in µs, against the bare handler",
+        rounds.iter().map(|(ours, bare)| (ours.micros, bare.micros)),
+    );
+
+    let mut timed = Server::start("keymark", &["timed"]);
+    let body = format!(r#"{{"apiKey":"{}"}}"#, timed.said);
+    paced(timed.address, &post_request("/v1/verify", &body, None)).await;
+    println!(
+        "verification, POST, {PACE} a second\n    in the handler (goal: p99 under 1000 µs): {}",
+        timed.ask_times()
+    );
+}
+
+/// The median of the rounds' ratios, and what was measured in that round.
+fn print(what: &str, rounds: impl Iterator<Item = (f64, f64)>) {
+    let mut rounds: Vec<_> = rounds.map(|(ours, theirs)| (ours / theirs, ours, theirs)).collect();
+    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (ratio, ours, theirs) = rounds[rounds.len() / 2];
+    let (least, most) = (rounds[0].0, rounds[rounds.len() - 1].0);
+    let digits = if ours < 100.0 { 2 } else { 0 };
+    println!("    {what}\n        ratio {ratio:.2} ({least:.2} to {most:.2}); {ours:.digits$} to {theirs:.digits$}");
+}
+
+/// What one round found of a server.
+#[derive(Clone, Copy)]
+struct Measured {
+    rate: f64,
+    /// Of the server's processor time, a request.
+    micros: f64,
+    generator: f64,
+}
+
+/// A server in a process of its own, which ends with this one.
+struct Server {
+    process: Child,
+    /// What it is told; it ends with it.
+    told: Option<ChildStdin>,
+    says: BufReader<ChildStdout>,
+    address: SocketAddr,
+    /// What it said of itself.
+    said: String,
+}
+
+impl Server {
+    fn start(name: &str, arguments: &[&str]) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut command = Command::new(program);
+        command.args(["serve", name]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("this program starts");
+        let told = process.stdin.take();
+        let mut says = BufReader::new(process.stdout.take().expect("piped"));
+        let (mut address, mut said) = (String::new(), String::new());
+        says.read_line(&mut address).and_then(|_| says.read_line(&mut said)).expect("an address");
+        let address = address.trim().parse().expect("an address");
+        Self { process, told, says, address, said: said.trim().to_owned() }
+    }
+
+    async fn measure(&self, request: &[u8]) -> Measured {
+        let (server, own) = (processor_time(self.process.id()), processor_time(std::process::id()));
+        let rate = load(self.address, request, CONNECTIONS).await;
+        let server = processor_time(self.process.id()) - server;
+        let own = processor_time(std::process::id()) - own;
+        let micros = server.as_secs_f64() * 1e6 / (rate * ROUND.as_secs_f64());
+        Measured { rate, micros, generator: own.as_secs_f64() / ROUND.as_secs_f64() }
+    }
+
+    fn ask_times(&mut self) -> String {
+        writeln!(self.told.as_ref().expect("it runs"), "times").expect("it listens");
+        let mut times = String::new();
+        self.says.read_line(&mut times).expect("it answers");
+        times.trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.told.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// What a process has used so far, of all its threads: the fields `utime` and `stime` of proc(5), in hundredths of a
+/// second.
+fn processor_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+    Duration::from_millis(10 * ticks.sum::<u64>())
+}
+
+/// Is the server of that name until standard input ends. Says its address, and a key where it has one.
+fn serve_until_told(name: &str, arguments: &[String]) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let times = Times::default();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (address, said) = runtime.block_on(async {
+        if name == "bare" {
+            return (listen_bare(arguments[0].clone().leak()).await, String::new());
+        }
+        let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
+        let keymark = Keymark::start(store).await;
+        let address = if arguments.is_empty() {
+            listen(keymark.verification).await
+        } else {
+            listen(Timed { routes: keymark.verification, times: times.clone() }).await
+        };
+        (address, keymark.api_key)
+    });
+    println!("{address}\n{said}");
+    for _ in std::io::stdin().lines() {
+        let mut times = std::mem::take(&mut *times.lock().expect("nobody panicked"));
+        times.sort_unstable();
+        let at = |share: f64| times[(times.len() as f64 * share) as usize].as_nanos() as f64 / 1000.0;
+        println!(
+            "p50 {:.1} µs, p99 {:.1} µs, p99.9 {:.1} µs of {} requests",
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            times.len()
+        );
+    }
+}
+
+/// How long requests took.
+type Times = Arc<Mutex<Vec<Duration>>>;
+
+/// The verification listener, with the time that each request spends in it noted.
+#[derive(Clone)]
+struct Timed {
+    routes: Routes,
+    times: Times,
+}
+
+impl Handler for Timed {
+    type Body = Full<Bytes>;
+    const SMALL_BODIES: bool = true;
+
+    async fn handle(&self, request: Request<Incoming>, client: &Peer) -> Response<Full<Bytes>> {
+        let began = Instant::now();
+        let response = self.routes.handle(request, client).await;
+        self.times.lock().expect("nobody panicked").push(began.elapsed());
+        response
+    }
+}
+
+/// axum as it comes, with handlers that read what a verification has to.
+async fn listen_bare(answer: &'static str) -> SocketAddr {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Question {
         api_key: String,
     }
-    let body = format!(r#"{{"apiKey":"{}"}}"#, keymark.api_key);
-    let request = post_request("/v1/verify", &body, None);
-    let answer: &'static str = answer_of(keymark.verification, &request).await.leak();
-    assert!(answer.contains(r#""valid":true"#), "{answer}");
-    let bare = Router::new().route(
-        "/v1/verify",
-        post(move |Json(question): Json<Question>| async move {
-            assert!(!question.api_key.is_empty());
-            ([("content-type", "application/json")], answer)
-        }),
-    );
-    let bare = listen(bare).await;
-    for connections in [16, 64] {
-        let name = format!("verification, POST, {connections} connections, against a bare axum handler");
-        compare(
-            &name,
-            async || load(keymark.verification, &request, connections).await,
-            async || load(bare, &request, connections).await,
-        )
-        .await;
+    let by_post = async move |Json(question): Json<Question>| {
+        assert!(!question.api_key.is_empty());
+        ([("content-type", "application/json"), ("cache-control", "no-store")], answer)
+    };
+    let by_headers = async move |headers: HeaderMap| {
+        assert!(headers.contains_key("x-api-key"));
+        let identity = [
+            ("cache-control", "no-store"),
+            ("x-keymark-tenant-id", "default"),
+            ("x-keymark-system-id", "sys_01hf7yat0000000000000000zz"),
+            ("x-keymark-system-name", "System%20098"),
+        ];
+        (identity, "")
+    };
+    let router = Router::new().route("/v1/verify", post(by_post)).route("/v1/forward-auth", get(by_headers));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// nginx with two workers that answers a constant.
+struct Nginx {
+    process: Child,
+    address: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Nginx {
+    /// `None` where it is not installed.
+    fn start(answer: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+        let path = directory.path().display();
+        let config = format!(
+            r#"worker_processes 2;
+            daemon off;
+            pid {path}/pid;
+            error_log {path}/error.log;
+            events {{ worker_connections 1024; }}
+            http {{
+                access_log off;
+                keepalive_requests 1000000000;
+                keepalive_timeout 75;
+                server_tokens off;
+                client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;
+                uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
+                server {{
+                    listen {address} reuseport;
+                    location /v1/verify {{
+                        default_type application/json;
+                        add_header cache-control no-store;
+                        return 200 '{answer}';
+                    }}
+                    location /v1/forward-auth {{
+                        add_header cache-control no-store;
+                        add_header x-keymark-tenant-id default;
+                        add_header x-keymark-system-id sys_01hf7yat0000000000000000zz;
+                        add_header x-keymark-system-name System%20098;
+                        return 200 '';
+                    }}
+                }}
+            }}"#
+        );
+        let file = directory.path().join("nginx.conf");
+        std::fs::write(&file, config).expect("a file");
+        let mut command = Command::new("nginx");
+        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+        command.env("PATH", path).arg("-c").arg(file).stderr(Stdio::null());
+        let process = command.spawn().ok()?;
+        let this = Self { process, address, _directory: directory };
+        let began = Instant::now();
+        while std::net::TcpStream::connect(address).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "nginx does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(this)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers end with it by SIGTERM, and not by SIGKILL.
+        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ = self.process.wait();
     }
 }
 
 /// `systems(first: 20)` from the embedded store against a bare schema with the rows in memory.
-async fn systems_embedded(keymark: &Keymark) {
+async fn systems_embedded() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
+    let keymark = Keymark::start(store).await;
     let body = serde_json::json!({ "query": SYSTEMS_QUERY }).to_string();
     let request = post_request("/graphql", &body, Some(&keymark.token));
     let answer = answer_of(keymark.public, &request).await;
@@ -158,19 +447,16 @@ async fn compare(name: &str, mut ours: impl AsyncFnMut() -> f64, mut theirs: imp
     theirs().await;
     let mut rounds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
-        let (ours, theirs) = (ours().await, theirs().await);
-        rounds.push((ours / theirs, ours, theirs));
+        rounds.push((ours().await, theirs().await));
     }
-    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let (ratio, ours, theirs) = rounds[ROUNDS / 2];
-    let (least, most) = (rounds[0].0, rounds[ROUNDS - 1].0);
-    println!("{name}\n    ratio {ratio:.2} ({least:.2} to {most:.2}); {ours:.0} against {theirs:.0} a second");
+    println!("{name}");
+    print("a second", rounds.into_iter());
 }
 
-/// Keymark's two listeners over a store, with some systems and one key.
+/// Keymark over a store, with some systems and one key. Its public listener listens.
 struct Keymark {
     public: SocketAddr,
-    verification: SocketAddr,
+    verification: Routes,
     token: String,
     api_key: String,
 }
@@ -178,7 +464,15 @@ struct Keymark {
 impl Keymark {
     async fn start(store: Arc<dyn Store>) -> Self {
         let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
-        let service = Service::new(Arc::clone(&store), Environment::system(), keys, Settings::default());
+        let (environment, stopwatch) = (Environment::system(), Arc::new(BootClock));
+        let role = match store.is_shared() {
+            false => Role::Alone,
+            true => Role::Member(Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) }),
+        };
+        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), stopwatch, role);
+        let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, Settings::default());
+        let follower = Arc::clone(&service);
+        tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
         let password = || Password::presented("correct horse battery".to_owned());
         let (tenant, username) = ("default".parse().expect("a tenant"), "admin".parse().expect("a name"));
         let request = service.request(None);
@@ -196,11 +490,10 @@ impl Keymark {
         }
         let shown = Shown { introspection: true, graphiql: false };
         let public = http::public_routes(Arc::clone(&service), Front::default(), shown, CancellationToken::new());
-        let verifier = Verifier::new(store, Arc::clone(&service));
+        let verifier = Verifier::new(store, coherence, Arc::clone(&service));
         let verification =
             http::verify::routes(verifier, Access::default(), Arc::new(Front::default()), Arc::new(Metrics::default()));
-        tokio::spawn(async move { service.follow_feed(CancellationToken::new()).await });
-        Self { public: listen(public).await, verification: listen(verification).await, token: opened.token, api_key }
+        Self { public: listen(public).await, verification, token: opened.token, api_key }
     }
 }
 
@@ -254,10 +547,10 @@ fn bare_graphql(answer: &str) -> Router {
     Router::new().route_service("/graphql", async_graphql_axum::GraphQL::new(schema))
 }
 
-async fn listen(router: Router) -> SocketAddr {
+async fn listen(handler: impl Handler) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(serve(listener, router, ServeLimits::default(), CancellationToken::new()));
+    tokio::spawn(serve(listener, handler, ServeLimits::default(), CancellationToken::new()));
     address
 }
 
@@ -271,7 +564,7 @@ fn post_request(path: &str, body: &str, token: Option<&str>) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Sends the request again and again on so many connections; answers a second.
+/// Sends the request again and again on so many connections, one at a time on each; answers a second.
 async fn load(address: SocketAddr, request: &[u8], connections: usize) -> f64 {
     let clients = (0..connections).map(|_| {
         let request = request.to_vec();
@@ -289,35 +582,61 @@ async fn load(address: SocketAddr, request: &[u8], connections: usize) -> f64 {
     counts.iter().sum::<u64>() as f64 / ROUND.as_secs_f64()
 }
 
+/// Sends the request [`PACE`] times a second, whether or not those before are answered, as long as a connection is free.
+async fn paced(address: SocketAddr, request: &[u8]) {
+    let clients = (0..CONNECTIONS as u32).map(|i| {
+        let request = request.to_vec();
+        tokio::spawn(async move {
+            let mut client = Client::connect(address).await;
+            let period = Duration::from_secs(1) * CONNECTIONS as u32 / PACE;
+            let first = tokio::time::Instant::now() + period * i / CONNECTIONS as u32;
+            let mut due = tokio::time::interval_at(first, period);
+            for _ in 0..(PACED.as_micros() / period.as_micros()) {
+                due.tick().await;
+                client.exchange(&request).await;
+            }
+        })
+    });
+    futures::future::try_join_all(clients).await.expect("clients");
+}
+
 async fn answer_of(address: SocketAddr, request: &[u8]) -> String {
     let mut client = Client::connect(address).await;
-    let body = client.exchange(request).await;
+    client.exchange(request).await;
+    let body = body_of(&client.buffer[..client.length]).expect("a whole answer");
     String::from_utf8(client.buffer[body].to_vec()).expect("text")
 }
 
-/// As little of an HTTP client as will do, so that the servers are measured.
+/// As little of an HTTP client as will do, so that the servers are measured: the first answer is read with care, and
+/// all others must be as long.
 struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// Of an answer; 0 before the first.
+    length: usize,
 }
 
 impl Client {
     async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream, buffer: vec![0; 64 * 1024] }
+        Self { stream, buffer: vec![0; 64 * 1024], length: 0 }
     }
 
-    /// Where in the buffer the answer's body is.
-    async fn exchange(&mut self, request: &[u8]) -> std::ops::Range<usize> {
+    async fn exchange(&mut self, request: &[u8]) {
         self.stream.write_all(request).await.expect("a request");
         let mut filled = 0;
         loop {
             let read = self.stream.read(&mut self.buffer[filled..]).await.expect("an answer");
             assert!(read > 0, "the server hung up");
             filled += read;
-            if let Some(body) = body_of(&self.buffer[..filled]) {
-                return body;
+            if self.length == 0 {
+                let whole = body_of(&self.buffer[..filled]).is_some();
+                self.length = if whole { filled } else { 0 };
+            }
+            if filled >= self.length && self.length > 0 {
+                assert_eq!(filled, self.length, "an answer of another length");
+                return assert!(self.buffer.starts_with(b"HTTP/1.1 200"), "an answer of another kind");
             }
         }
     }
@@ -326,8 +645,8 @@ impl Client {
 /// Where the body is, once all of it is there.
 fn body_of(answer: &[u8]) -> Option<std::ops::Range<usize>> {
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let text = std::str::from_utf8(&answer[..head]).expect("a head of text");
-    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    let text = std::str::from_utf8(&answer[..head]).expect("a head of text").to_ascii_lowercase();
+    assert!(text.starts_with("http/1.1 200"), "{text}");
     let length = text.split("content-length: ").nth(1).expect("a length").split("\r\n").next().expect("a line");
     let end = head + 4 + length.parse::<usize>().expect("a number");
     (answer.len() >= end).then_some(head + 4..end)

@@ -35,6 +35,12 @@ for tool in "$@"; do
         python3 -m pip --version >/dev/null 2>&1 ||
             missing 'pip for the tests' 'install it with your package manager (python3-pip)'
         ;;
+    spin)
+        has spin || missing 'SPIN for the model' 'install it with your package manager (spin)'
+        ;;
+    cc)
+        has cc || missing 'a C compiler for the model' 'install one as cc with your package manager (gcc)'
+        ;;
     chromium)
         if [ ! -x "${KEYMARK_CHROMIUM:-/usr/bin/chromium}" ]; then
             if has apt-get && [ "$(id -u)" = 0 ]; then

@@ -17,7 +17,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Socket;
-use crate::clock::Environment;
+use crate::clock::{BootClock, Environment};
+use crate::coherence::Coherence;
+use crate::coherence::protocol::{Role, Timing};
 use crate::config::{Config, ConfigError, StoreConfig, root_secret};
 use crate::domain::operators::Password;
 use crate::domain::secrets::{Keyring, RootSecret};
@@ -35,6 +37,8 @@ use crate::verify::Verifier;
 const SECRET_NAME: &str = "secret";
 /// The setting of the store that says which root secret it belongs to.
 const FINGERPRINT: &str = "secret-fingerprint";
+/// The setting of the store that says how long the leases of its instances last, in milliseconds.
+const LEASE: &str = "lease-ms";
 /// How often what is past its retention is removed, and how often refused attempts are looked after.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
@@ -77,9 +81,18 @@ impl fmt::Display for StartError {
     }
 }
 
+/// What an app is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Serving,
+    /// One command, which answers nobody from memory.
+    Command,
+}
+
 /// The store and the service over it, before anything listens.
 pub struct App {
     pub service: Arc<Service>,
+    pub coherence: Arc<Coherence>,
     pub store: Arc<dyn Store>,
     /// The data directory, with the embedded store.
     pub directory: Option<PathBuf>,
@@ -94,11 +107,11 @@ impl App {
             let reason = format!("there is no store in {}", directory.display());
             return Err(ConfigError::new("--data-dir", reason).into());
         }
-        Self::open(config).await
+        Self::open(config, Purpose::Command).await
     }
 
     /// Opens the store, or makes it in the data directory; refuses one that belongs to another root secret.
-    pub async fn open(config: &mut Config) -> Result<Self, StartError> {
+    pub async fn open(config: &mut Config, purpose: Purpose) -> Result<Self, StartError> {
         let environment = Environment::system();
         let directory = match &config.store {
             StoreConfig::Embedded { directory } => Some(directory.clone()),
@@ -132,10 +145,13 @@ impl App {
             key_prefix: config.key_prefix.clone(),
             session_lifetime: config.session_lifetime,
             revoked_retention: config.revoked_retention,
+            enforcement_wait: config.enforcement_wait,
             ..Settings::default()
         };
-        let service = Service::new(Arc::clone(&store), environment, keys, settings);
-        Ok(Self { service, store, directory })
+        let role = take_part(store.as_ref(), config.timing, purpose).await?;
+        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(BootClock), role);
+        let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
+        Ok(Self { service, coherence, store, directory })
     }
 
     /// Creates the first operator on the very first start. A password that was generated is given back, to be shown
@@ -163,7 +179,7 @@ impl App {
 
 /// Serves until SIGTERM or SIGINT, then finishes what is under way.
 pub async fn run(mut config: Config) -> Result<(), StartError> {
-    let app = App::open(&mut config).await?;
+    let app = App::open(&mut config, Purpose::Serving).await?;
     let stop = CancellationToken::new();
     let signals = wait_for_signal(stop.clone())?;
     let public = bind("--listen", config.listen).await?;
@@ -181,7 +197,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let front = Arc::new(config.front.clone());
     let shown = Shown { introspection: config.introspection, graphiql: config.graphiql };
     let public_routes = http::public_routes(Arc::clone(service), config.front, shown, stop.clone());
-    let verifier = Verifier::new(Arc::clone(&app.store), Arc::clone(service));
+    let verifier = Verifier::new(Arc::clone(&app.store), Arc::clone(&app.coherence), Arc::clone(service));
     let verify_routes = http::verify::routes(verifier, config.access, front, Arc::new(Metrics::default()));
     let commands = async {
         if let Some(socket) = socket {
@@ -338,6 +354,55 @@ fn load_secret(directory: &Path, environment: &Environment) -> Result<RootSecret
     };
     let bytes = write().map_err(|error| in_directory(directory, &error))?;
     Ok(root_secret(&path.display().to_string(), bytes)?)
+}
+
+/// How this process takes part in answering from memory. All instances of a store have leases of one length, since
+/// each waits for those of the others: the store remembers it, and while an instance with another one may be alive, a
+/// start is refused.
+async fn take_part(store: &dyn Store, timing: Timing, purpose: Purpose) -> Result<Role, StartError> {
+    if !store.is_shared() {
+        let remembers = purpose == Purpose::Serving && !timing.lease.is_zero();
+        let nobody = Timing { lease: Duration::ZERO, ..timing };
+        return Ok(if remembers { Role::Alone } else { Role::Observer(nobody) });
+    }
+    let own = timing.lease.as_millis().to_string();
+    loop {
+        let found = store.find_setting(LEASE).await?;
+        let length = found.as_deref().and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        if purpose == Purpose::Command {
+            return Ok(Role::Observer(Timing { lease: timing.lease.max(length.unwrap_or_default()), ..timing }));
+        }
+        if found.as_deref() == Some(&own) {
+            return Ok(Role::Member(timing));
+        }
+        if let Some(length) = length {
+            tracing::info!(was = ?length, now = ?timing.lease, "waiting until no lease of another length is left");
+            end_leases(store, Timing { lease: length, ..timing }).await?;
+        }
+        if store.replace_setting(LEASE, found.as_deref(), &own).await? {
+            return Ok(Role::Member(timing));
+        }
+    }
+}
+
+/// Removes the leases of instances that have died; refuses when one is alive.
+async fn end_leases(store: &dyn Store, timing: Timing) -> Result<(), StartError> {
+    let before = store.list_leases().await?;
+    if before.is_empty() {
+        return Ok(());
+    }
+    // Whoever is alive renews theirs meanwhile.
+    tokio::time::sleep(timing.margin() + timing.probe_interval * 4).await;
+    let after = store.list_leases().await?;
+    if let Some(alive) = after.iter().find(|lease| !before.contains(lease)) {
+        tracing::debug!(incarnation = %alive.incarnation, "an instance is alive");
+        let reason = format!("instances of this store run with {:?}: use the same, or stop them first", timing.lease);
+        return Err(ConfigError::new("--lease", reason).into());
+    }
+    for lease in after {
+        store.delete_lease(&lease).await?;
+    }
+    Ok(())
 }
 
 /// A store keeps the fingerprint of the secret that its keys were digested under: with another one they would all be

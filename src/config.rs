@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::coherence::protocol::Timing;
 use crate::domain::keys::KeyPrefix;
 use crate::domain::operators::Password;
 use crate::domain::secrets::RootSecret;
@@ -94,6 +96,13 @@ settings! {
     key_prefix, "key-prefix", "KEYMARK_KEY_PREFIX", "km";
     /// Networks that may ask for verifications, separated by commas.
     verify_allow, "verify-allow", "KEYMARK_VERIFY_ALLOW", "none: loopback only";
+    /// How long an instance may answer from memory without news of the store; 0: every verification reads the store.
+    /// The same on every instance.
+    lease, "lease", "KEYMARK_LEASE", "12s";
+    /// How often a lease is renewed: a quarter of it at most.
+    probe_interval, "probe-interval", "KEYMARK_PROBE_INTERVAL", "1s";
+    /// How long a change waits at most until it is known to be enforced on every instance.
+    enforcement_wait, "enforcement-wait", "KEYMARK_ENFORCEMENT_WAIT", "a lease and its margin";
     /// How long a session lasts.
     session_lifetime, "session-lifetime", "KEYMARK_SESSION_LIFETIME", "12h";
     /// How long a revoked key is told from an unknown one.
@@ -169,6 +178,8 @@ pub struct Config {
     pub access: Access,
     pub front: Front,
     pub key_prefix: KeyPrefix,
+    pub timing: Timing,
+    pub enforcement_wait: Duration,
     pub session_lifetime: Duration,
     pub revoked_retention: Duration,
     pub introspection: bool,
@@ -197,7 +208,13 @@ impl Config {
         if let Err(error) = log.parse::<tracing_subscriber::filter::Targets>() {
             return Err(ConfigError::new("--log", error));
         }
+        let timing = timing(flags.lease.as_deref(), flags.probe_interval.as_deref())?;
         Ok(Self {
+            timing,
+            enforcement_wait: match flags.enforcement_wait {
+                None => timing.margin() + ENFORCEMENT_SLACK,
+                Some(value) => any_duration("--enforcement-wait", &value)?,
+            },
             listen: parsed("--listen", flags.listen, "127.0.0.1:8080")?,
             verify_listen,
             secret: secret(&env)?,
@@ -253,11 +270,41 @@ where
     value.parse().map_err(|error| ConfigError::new(setting, format!("`{value}`: {error}")))
 }
 
+fn any_duration(setting: &str, value: &str) -> Result<Duration, ConfigError> {
+    humantime::parse_duration(value).map_err(|error| {
+        ConfigError::new(setting, format!("`{value}` is no duration such as 90s, 12h or 30d: {error}"))
+    })
+}
+
+/// Bounds on a lease that is not 0. Below, a store that is busy for a moment ends it; above, a revocation waits for
+/// minutes when an instance has died.
+const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+/// Faster probes only cost writes.
+const LEAST_PROBE_INTERVAL: Duration = Duration::from_millis(10);
+/// After a lease and its margin no proof is missing: the wait is a little longer, so that it is there to be given.
+const ENFORCEMENT_SLACK: Duration = Duration::from_secs(1);
+
+fn timing(lease: Option<&str>, probe_interval: Option<&str>) -> Result<Timing, ConfigError> {
+    let lease = any_duration("--lease", lease.unwrap_or("12s"))?;
+    let given = probe_interval.map(|value| any_duration("--probe-interval", value)).transpose()?;
+    let probe_interval = given.unwrap_or(Duration::from_secs(1));
+    if lease.is_zero() {
+        return Ok(Timing { lease, probe_interval: probe_interval.max(LEAST_PROBE_INTERVAL) });
+    }
+    if !LEASES.contains(&lease) {
+        return Err(ConfigError::new("--lease", "is 0, or from 1s to 5min"));
+    }
+    let longest = lease / 4;
+    if probe_interval < LEAST_PROBE_INTERVAL || probe_interval > longest {
+        let reason = format!("is from 10ms to a quarter of --lease, which is {longest:?}");
+        return Err(ConfigError::new("--probe-interval", reason));
+    }
+    Ok(Timing { lease, probe_interval })
+}
+
 fn duration(setting: &str, value: Option<String>, default: &str) -> Result<Duration, ConfigError> {
     let value = value.as_deref().unwrap_or(default);
-    let duration = humantime::parse_duration(value).map_err(|error| {
-        ConfigError::new(setting, format!("`{value}` is no duration such as 90s, 12h or 30d: {error}"))
-    })?;
+    let duration = any_duration(setting, value)?;
     if duration < Duration::from_secs(1) {
         return Err(ConfigError::new(setting, format!("`{value}` is less than a second")));
     }

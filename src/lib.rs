@@ -3,7 +3,7 @@
 //! # Map
 //!
 //! ```text
-//! domain  <-  store (trait)  <-  service, verify  <-  graphql, http, cli  <-  app  <-  main
+//! domain  <-  store (trait)  <-  coherence  <-  service  <-  verify, graphql  <-  http, cli  <-  app  <-  main
 //!                  ^
 //!         store::mongo, store::embedded   (named in app and in tests alone)
 //! ```
@@ -15,6 +15,7 @@
 //! | [`domain`] | values and decisions |
 //! | [`store`] | the trait of a database, and its backends |
 //! | [`auth`] | tokens, passwords, throttling |
+//! | [`coherence`] | memory of all keys, operators and sessions, kept right by the store's feed; when a change is enforced |
 //! | [`service`] | the operations: read, decide, commit one batch; and the feed, handed to subscribers |
 //! | [`verify`] | the verdict on a presented key |
 //! | [`graphql`] | the schema over the service, and the bounds on documents |
@@ -27,6 +28,7 @@
 //! - `domain` waits for nothing, reads and writes nothing, and names no framework.
 //! - `graphql` and `http` name no backend of the store, and decide no rule of the domain.
 //! - Nothing but [`clock`] asks the machine for the time of day or for randomness.
+//! - Nothing is answered from memory but through [`coherence::Coherence::read`], which looks at the lease.
 //! - No change is committed without its audit entry, and none is patched in place: a batch writes whole rows.
 //! - A whole API key is in no row, no log, no event and no error; its one exit is [`domain::keys::ApiKey::expose`].
 //! - No permission code is compared twice: a root field's directive is what its guard reads.
@@ -38,13 +40,16 @@
 //! document, and `graphql::mutation::Mutation::revoke_key` runs in a task of its own, after the guard
 //! `graphql::permissions::Permitted` has read the field's directive. `service::Service::revoke_key` loads the system,
 //! asks `domain::systems::System::revoke_key` for the decision, and commits one `domain::changes::Batch` with its audit
-//! entry (`store::Store::commit`). The store's feed brings the change to `service::Service::follow_feed`, which hands
-//! it to the streams that `service::Service::entries` gave to subscribers.
+//! entry (`store::Store::commit`). The store's feed brings the change to `coherence::Coherence::follow` on every instance,
+//! which applies it to `coherence::Memory`, tells `coherence::protocol::Protocol`, and hands it to the streams that
+//! `service::Service::entries` gave to subscribers. Each instance then says in a lease how far it has come
+//! (`store::Store::put_lease`); when all have, the `coherence::Barrier` that the mutation waits at opens, and it answers.
 //!
-//! **A key is verified.** `POST /v1/verify` enters at `http::verify::verify`, `/v1/forward-auth` at
-//! `http::verify::forward_auth`. `verify::Verifier::verify` parses the key (a malformed one is refused there), digests
-//! it under the pepper, looks the digest up (`store::Store::find_key`, which sees every change answered before), and
-//! gives a `domain::verdict::Verdict`.
+//! **A key is verified.** `POST /v1/verify` and `/v1/forward-auth` enter at `http::verify::Routes::answer`, which
+//! `http::serve::serve` calls for each request of the listener's connections. `verify::Verifier::verify` parses the key
+//! (a malformed one is refused there), digests it under the pepper, looks the digest up in memory under the lease
+//! (`coherence::Coherence::read`), and gives a `domain::verdict::Verdict`. While memory may not answer it reads the store
+//! (`store::Store::find_key`, which sees every change answered before).
 
 pub mod admin;
 pub mod app;

@@ -7,30 +7,42 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-type Labels = [(&'static str, &'static str); 1];
-
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
-    verdicts: Family<Labels, Counter>,
+    pub verifications: Verifications,
+}
+
+/// Verifications answered, by the code of the verdict. Counted without a look-up.
+pub struct Verifications {
+    pub valid: Counter,
+    pub malformed: Counter,
+    pub not_found: Counter,
+    pub revoked: Counter,
+    /// It could not be decided.
+    pub unavailable: Counter,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        let family = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        let verdict = |code| family.get_or_create_owned(&[("verdict", code)]);
+        let verifications = Verifications {
+            valid: verdict("VALID"),
+            malformed: verdict("MALFORMED"),
+            not_found: verdict("NOT_FOUND"),
+            revoked: verdict("REVOKED"),
+            unavailable: verdict("UNAVAILABLE"),
+        };
         let mut registry = Registry::with_prefix("keymark");
-        let verdicts = Family::<Labels, Counter>::default();
-        registry.register("verifications", "Verifications answered, by the code of the verdict", verdicts.clone());
-        Self { registry, verdicts }
+        registry.register("verifications", "Verifications answered, by the code of the verdict", family);
+        Self { registry, verifications }
     }
 }
 
 impl Metrics {
     /// The OpenMetrics text format, which Prometheus reads.
     pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-    pub fn count_verdict(&self, code: &'static str) {
-        self.verdicts.get_or_create(&[("verdict", code)]).inc();
-    }
 
     pub fn encode(&self) -> String {
         let mut text = String::new();

@@ -33,8 +33,7 @@ describe("the console", () => {
     await dialog.waitFor({ state: "detached" });
     assert.equal((await everythingIn(page)).includes(apiKey), false);
 
-    const generate = page.getByRole("button", { name: "Generate API Key" });
-    assert.equal(await generate.isDisabled(), true);
+    await page.getByRole("button", { name: "Generate API Key", disabled: true }).waitFor();
     await page.getByRole("button", { name: "Revoke API Key" }).click();
     await page.getByRole("button", { name: "Confirm" }).click();
     await page

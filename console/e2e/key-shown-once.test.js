@@ -57,13 +57,12 @@ describe("a generated key", () => {
       asked.push(question.type());
       await question.dismiss();
     });
-    await page.evaluate(() => history.back());
-    await page.waitForURL(`**/systems/${id}/key`);
-    await dialog.waitFor();
+    await thereAndBack(page);
+    assert.equal(new URL(page.url()).pathname, `/systems/${id}/key`);
+    assert.deepEqual(asked, ["confirm"]);
     // Refused, the reload never comes to its end.
-    const leaving = new AbortController();
     const left = page.waitForEvent("dialog");
-    page.evaluate(() => location.reload()).catch(() => leaving.abort());
+    page.evaluate(() => location.reload()).catch(() => undefined);
     await left;
     await dialog.waitFor();
     assert.deepEqual(asked, ["confirm", "beforeunload"]);
@@ -114,6 +113,17 @@ describe("a generated key", () => {
     await dialog.waitFor({ state: "detached" });
   });
 });
+
+/** Goes back, where that is refused: ends once the history stands again where it stood. */
+const thereAndBack = (page) =>
+  page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        const back = () => addEventListener("popstate", resolve, { once: true });
+        addEventListener("popstate", back, { once: true });
+        history.back();
+      }),
+  );
 
 /** Markup, fields, storage, caches, history and cookies of the page. */
 const heldBy = (page) =>

@@ -4,36 +4,42 @@ import { signedIn } from "./support/api.js";
 import { stage } from "./support/stage.js";
 
 const COUNT = 1_000;
-/** The best of a few tries: the machine does other things meanwhile. */
-const RESPONSIVE_MS = 50;
+/** How many times as long as in a list of one system the answer to a key may take; drawing every row takes far more. */
+const FACTOR = 8;
 
 describe("a list of a thousand systems", () => {
   const on = stage();
 
   test("loads on scrolling, stays where it is, and answers at once", async () => {
     const api = await signedIn(on.keymark);
-    const name = (number) => `System ${String(number).padStart(4, "0")}`;
-    await api.createSystems(Array.from({ length: COUNT }, (_, number) => name(number)));
+    await api.createSystem("System alone");
     const { page, signIn, row, assertClean } = await on.window();
     await signIn();
+    await row("System alone").waitFor();
+    const amongOne = await typing(page, COMMON);
+
+    const name = (number) => `System ${String(number).padStart(4, "0")}`;
+    await api.createSystems(Array.from({ length: COUNT }, (_, number) => name(number)));
+    await page.goto("/systems");
     await row(name(0)).waitFor();
     const rows = page.getByRole("rowheader");
-    const loaded = () => rows.count();
-    assert.equal((await loaded()) < COUNT, true);
-    while ((await loaded()) < COUNT) {
-      const before = await loaded();
+    const all = [...names(COUNT, name), "System alone"];
+    let loaded = await rows.count();
+    assert.equal(loaded < all.length, true);
+    while (loaded < all.length) {
       await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
       await page.waitForFunction(
         (count) => document.querySelectorAll("tbody th").length > count,
-        before,
+        loaded,
       );
+      loaded = await rows.count();
     }
-    assert.equal((await rows.allTextContents()).join(), names(COUNT, name).join());
+    assert.equal((await rows.allTextContents()).join(), all.join());
 
     // Others' changes elsewhere move nothing that is looked at.
     await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight / 2));
     await row(name(500)).scrollIntoViewIfNeeded();
-    const top = () => row(name(500)).evaluate((element) => element.getBoundingClientRect().top);
+    const top = () => row(name(500)).evaluate(settledTop);
     const before = await top();
     await api.createSystem("A first one");
     await row("A first one").waitFor({ state: "attached" });
@@ -46,16 +52,37 @@ describe("a list of a thousand systems", () => {
     await row(name(500)).waitFor();
     await page.waitForFunction(() => scrollY > 5_000);
 
-    // A key that is pressed is shown within a frame or few.
-    await page.getByRole("searchbox").focus();
-    const times = [];
-    for (const key of "m 0077") times.push(await page.evaluate(timeToType, key));
-    assert.equal(Math.min(...times.slice(0, 4)) < RESPONSIVE_MS, true, `${times} ms`);
+    // A key that is pressed is answered about as soon as where there is next to nothing to filter.
+    const amongAll = await typing(page, COMMON);
+    assert.equal(amongAll < FACTOR * amongOne, true, `${amongAll} ms, and ${amongOne} ms`);
+    await page.getByRole("searchbox").pressSequentially("0077");
     await row(name(77)).waitFor();
     await page.waitForFunction(() => document.querySelectorAll("tbody th").length === 1);
     assertClean();
   });
 });
+
+/** What is typed so that every system still matches. */
+const COMMON = "ystem ";
+
+/** Types into the search box, and tells how long a key took: the best of them, as the machine does other things too. */
+async function typing(page, text) {
+  await page.getByRole("searchbox").focus();
+  const times = [];
+  for (const key of text) times.push(await page.evaluate(timeToType, key));
+  return Math.min(...times);
+}
+
+/** Where an element's top is once it stays there: what is out of sight is laid out some frames later. */
+const settledTop = (element) =>
+  new Promise((resolve) => {
+    const look = (before) => {
+      const { top } = element.getBoundingClientRect();
+      if (top === before) resolve(top);
+      else requestAnimationFrame(() => requestAnimationFrame(() => look(top)));
+    };
+    look();
+  });
 
 const names = (count, name) => Array.from({ length: count }, (_, number) => name(number));
 

@@ -3,8 +3,8 @@ import { describe, test } from "node:test";
 import { signedIn } from "./support/api.js";
 import { stage } from "./support/stage.js";
 
-/** A second, and another for a machine that does other things meanwhile. */
-const WITHIN_MS = 2_000;
+/** At most so many times as long as the page takes to load anew: an answer that is waited for by a timer takes more. */
+const RELOADS = 3;
 
 describe("a list that is open", () => {
   const on = stage();
@@ -110,7 +110,7 @@ describe("a list that is open", () => {
     await row("Made meanwhile").waitFor();
   });
 
-  test("is right again within a second of waking from an hour's sleep", async () => {
+  test("is right again about as soon as a reload would make it, after an hour's sleep", async () => {
     const api = await signedIn(on.keymark);
     const id = await api.createSystem("Gone by morning");
     const { page, signIn, row } = await on.window();
@@ -136,23 +136,28 @@ describe("a list that is open", () => {
     await row("New in the morning").waitFor();
     await row("Gone by morning").waitFor({ state: "detached" });
     const took = performance.now() - woken;
-    assert.equal(took < WITHIN_MS, true, `${took} ms`);
+    const started = performance.now();
+    await page.reload();
+    await row("New in the morning").waitFor();
+    const reload = performance.now() - started;
+    assert.equal(took < RELOADS * reload, true, `${took} ms, and ${reload} ms to reload`);
   });
 
-  test("shows a change within a second, briefly marked", async () => {
+  test("shows a change by what is sent to it alone, briefly marked", async () => {
     const api = await signedIn(on.keymark);
     const id = await api.createSystem("Noticed");
-    const { page, signIn, row } = await on.window();
+    const { page, signIn, row, watch } = await on.window();
     await signIn("/systems?search=noticed");
     await row("Noticed").waitFor();
+    const marked = await watch("tr.changed", "animationName");
+    const asked = [];
+    page.on("request", (request) => asked.push(request.url()));
     const key = await api.generateKey(id);
-    const changed = performance.now();
     await row("Noticed")
       .filter({ hasText: key.slice(-4) })
       .waitFor();
-    const took = performance.now() - changed;
-    assert.equal(took < WITHIN_MS, true, `${took} ms`);
-    await page.locator("tr.changed").waitFor();
+    assert.deepEqual(asked, []);
+    assert.equal(await marked(), "flash");
     await page.locator("tr.changed").waitFor({ state: "detached" });
   });
 

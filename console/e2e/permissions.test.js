@@ -67,6 +67,7 @@ describe("an operator", () => {
     await page.getByRole("button", { name: "Generate API Key" }).click();
     const key = await page.getByLabel("API Key", { exact: true }).inputValue();
     await page.getByRole("button", { name: "Close" }).click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
     await page
       .getByRole("definition")
       .filter({ hasText: key.slice(-4) })

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 
 /** Where the console is: the address, and what the page before has to say. */
 export interface Place {
@@ -23,7 +23,6 @@ type Guard = () => boolean;
 let guard: Guard | undefined;
 let notice: ComponentChildren;
 let navigations = 0;
-let returning = false;
 let index = indexOf(history.state);
 const scrolledTo = new Map<number, number>();
 
@@ -63,12 +62,9 @@ export function navigate(address: string, options: Options = {}): void {
 
 addEventListener("popstate", ({ state }) => {
   const to = indexOf(state);
-  if (returning) {
-    returning = false;
-    return;
-  }
+  // Back where the page is, after a refusal: nothing is left.
+  if (to === index) return;
   if (guard?.() === false) {
-    returning = true;
     history.go(index - to);
     return;
   }
@@ -92,9 +88,14 @@ export function usePlace(): Place {
   return current;
 }
 
-/** While the component is there, leaving the page in any way asks first. */
-export function useLeaveGuard(question: string): void {
-  useEffect(() => {
+/**
+ * While the component is there and has a question, leaving the page in any way asks first. From the commit that shows it to the one that
+ * removes it: an effect would come and go some frames later, and meanwhile what is shown is left without asking, or a
+ * question is asked about what is no longer there.
+ */
+export function useLeaveGuard(question: string | undefined): void {
+  useLayoutEffect(() => {
+    if (question === undefined) return;
     const mayLeave = () => confirm(question);
     const beforeUnload = (event: BeforeUnloadEvent) => event.preventDefault();
     guard = mayLeave;

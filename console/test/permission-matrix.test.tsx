@@ -1,10 +1,11 @@
 // @vitest-environment happy-dom
 import type { ComponentChildren } from "preact";
-import { afterEach, describe, expect, test, vi } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import { TopBar } from "../src/components/top-bar";
 import { Page } from "../src/pages/page";
 import type { Action } from "../src/text/permissions";
 import { missingPermission, permissionCode } from "../src/text/permissions";
+import { eventually } from "./support/eventually";
 import { show } from "./support/render";
 
 const ACTIONS: readonly Action[] = ["view", "create", "edit", "delete"];
@@ -41,7 +42,7 @@ describe.each(SETS.map((codes) => ({ codes, name: codes.join(", ") || "no code" 
 
     test("the list is there only with view, and Create API key only with create", async () => {
       const { text, controls, root } = shown(<Page route={{ page: "systems" }} />, codes);
-      await vi.waitFor(() => expect(text()).toContain(may("view") ? "Billing" : words("view")));
+      await eventually(() => expect(text()).toContain(may("view") ? "Billing" : words("view")));
       expect(text().includes("Billing")).toBe(may("view"));
       expect(root.querySelector("input[type=search]") !== null).toBe(may("view"));
       expect(controls().includes("Create API key")).toBe(may("create"));
@@ -62,12 +63,12 @@ describe.each(SETS.map((codes) => ({ codes, name: codes.join(", ") || "no code" 
       test(`the page of ${which} has the controls of the codes`, async () => {
         const route = { page: "system", id: "s1" } as const;
         const { text, controls } = shown(<Page route={route} />, codes, created);
-        await vi.waitFor(() => expect(text()).toContain(settled));
+        await eventually(() => expect(text()).toContain(settled));
         expect(text().includes("Billing")).toBe(sees);
         expect(controls().includes("Manage API Key")).toBe(sees && either("create", "edit"));
         expect(controls().includes("Edit")).toBe(sees && may("edit"));
         expect(controls().includes("Delete System")).toBe(sees && may("delete"));
-        if (may("view")) await vi.waitFor(() => expect(text()).toContain("Created the system"));
+        if (may("view")) await eventually(() => expect(text()).toContain("Created the system"));
         expect(text().includes("Audit trail")).toBe(may("view"));
       });
 
@@ -75,7 +76,7 @@ describe.each(SETS.map((codes) => ({ codes, name: codes.join(", ") || "no code" 
         const route = { page: "edit-system", id: "s1" } as const;
         const { text, controls, root } = shown(<Page route={route} />, codes, created);
         const expected = sees && !may("edit") ? words("edit") : sees ? "System Name" : settled;
-        await vi.waitFor(() => expect(text()).toContain(expected));
+        await eventually(() => expect(text()).toContain(expected));
         expect(controls().includes("Save")).toBe(sees && may("edit"));
         expect(root.querySelector("input")?.value).toBe(
           sees && may("edit") ? "Billing" : undefined,
@@ -85,7 +86,7 @@ describe.each(SETS.map((codes) => ({ codes, name: codes.join(", ") || "no code" 
       test(`the key of ${which} is generated only with create and revoked only with edit`, async () => {
         const route = { page: "manage-key", id: "s1" } as const;
         const { text, controls } = shown(<Page route={route} />, codes, created);
-        await vi.waitFor(() => expect(text()).toContain(settled));
+        await eventually(() => expect(text()).toContain(settled));
         expect(controls().includes("Generate API Key")).toBe(sees && may("create"));
         expect(controls().includes("Revoke API Key")).toBe(sees && may("edit"));
         expect(text().includes(words("create"))).toBe(sees && !either("create", "edit"));
@@ -94,7 +95,7 @@ describe.each(SETS.map((codes) => ({ codes, name: codes.join(", ") || "no code" 
 
     test("the audit log and its export are there only with view", async () => {
       const { text, controls } = shown(<Page route={{ page: "audit" }} />, codes);
-      await vi.waitFor(() =>
+      await eventually(() =>
         expect(text()).toContain(may("view") ? "Created the system" : words("view")),
       );
       for (const control of ["CSV", "JSON Lines"]) {

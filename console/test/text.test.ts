@@ -60,21 +60,24 @@ const enforced = {
 } as const;
 
 test("a revocation says how soon it was enforced, and on how many instances", () => {
-  expect(enforcementText("Refused", enforced, "en")).toBe(
+  expect(enforcementText("refused", enforced, "en")).toBe(
     "Refused everywhere after 17 ms, on 3 instances.",
   );
-  expect(enforcementText("Refused", { ...enforced, elapsedMs: 0.42, instances: 1 }, "en")).toBe(
-    "Refused everywhere after less than 1 ms, on 1 instance.",
+  expect(enforcementText("accepted", { ...enforced, elapsedMs: 0.42, instances: 1 }, "en")).toBe(
+    "Accepted everywhere after less than 1 ms, on 1 instance.",
+  );
+  expect(enforcementText("refused", { ...enforced, elapsedMs: 11_439 }, "en")).toBe(
+    "Refused everywhere after 11.4 s, on 3 instances.",
   );
 });
 
 test("a pending revocation says until when", () => {
   const pending = { ...enforced, state: "PENDING" } as const;
-  const until = { ...pending, enforcedNoLaterThan: "2026-03-01T12:00:00.000Z" };
-  expect(enforcementText("Refused", until, "en")).toMatch(/still accept the key until \d+:00:00/);
-  expect(enforcementText("Accepted", pending, "en")).toBe(
-    "Some instances may not yet accept the key for a while.",
+  const until = { ...pending, enforcedNoLaterThan: "2026-03-01T12:03:04.000Z" };
+  expect(enforcementText("refused", until, "en")).toMatch(
+    /^Not yet refused everywhere: at the latest at \d+:03:04\b.*\.$/,
   );
+  expect(enforcementText("accepted", pending, "en")).toBe("Not yet accepted everywhere.");
 });
 
 test("the headers editor may spell Authorization in any case", () => {

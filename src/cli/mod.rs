@@ -6,11 +6,13 @@ mod operator;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Command, Stdout};
-use crate::app::{self, App, StartError};
+use crate::app::{self, App, Purpose, StartError};
 use crate::config::{Config, Flags, StoreConfig};
 use crate::{graphql, telemetry};
 
@@ -91,10 +93,19 @@ async fn administer(mut config: Config, command: Command) -> Result<(), StartErr
         return ended.map_err(StartError::Failed);
     }
     let app = match &command {
-        Command::AddOperator { .. } => App::open(&mut config).await?,
+        Command::AddOperator { .. } => App::open(&mut config, Purpose::Command).await?,
         _ => App::open_existing(&mut config).await?,
     };
+    // Followed, so that a change is known to be enforced as soon as it is.
+    let (service, done) = (Arc::clone(&app.service), CancellationToken::new());
+    let following = tokio::spawn({
+        let done = done.clone();
+        async move { service.follow_feed(done).await }
+    });
     let ended = admin::run(&app.service, command, &mut Stdout).await;
     app.service.finish().await;
+    done.cancel();
+    // Its own panic has been told.
+    let _ = following.await;
     ended.map_err(StartError::Failed)
 }

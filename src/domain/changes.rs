@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::audit::{AuditEntry, AuditEvent};
 use super::ids::{OperatorId, SystemId, TenantId};
 use super::keys::{Key, KeyDigest};
+use super::leases::{Incarnation, Lease, LogTime};
 use super::operators::Operator;
 use super::sessions::{Session, SessionId};
 use super::systems::System;
 
-/// Something that the store keeps under an id.
+/// Something that the store keeps under an id: of one tenant, but for leases, which are of none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Row {
@@ -17,6 +18,7 @@ pub enum Row {
     Key(Key),
     Operator(Operator),
     Session(Session),
+    Lease(Lease),
 }
 
 /// The id of a [`Row`].
@@ -27,6 +29,7 @@ pub enum RowId {
     Key(KeyDigest),
     Operator(OperatorId),
     Session(SessionId),
+    Lease(Incarnation),
 }
 
 impl Row {
@@ -36,6 +39,7 @@ impl Row {
             Self::Key(key) => RowId::Key(key.digest),
             Self::Operator(operator) => RowId::Operator(operator.id),
             Self::Session(session) => RowId::Session(session.id),
+            Self::Lease(lease) => RowId::Lease(lease.incarnation),
         }
     }
 
@@ -46,6 +50,18 @@ impl Row {
             Self::Key(key) => key.revision,
             Self::Operator(operator) => operator.revision,
             Self::Session(_) => 1,
+            Self::Lease(lease) => lease.sequence,
+        }
+    }
+
+    /// The tenant whose row it is.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::System(system) => Some(&system.tenant),
+            Self::Key(key) => Some(&key.tenant),
+            Self::Operator(operator) => Some(&operator.tenant),
+            Self::Session(session) => Some(&session.tenant),
+            Self::Lease(_) => None,
         }
     }
 }
@@ -78,8 +94,8 @@ pub struct Requirement {
 
 /// A change of one tenant: commits whole, with its audit entry, or not at all.
 ///
-/// Besides the conditions said here a store keeps these by itself: the folded names of a tenant's systems differ,
-/// and usernames differ across tenants.
+/// Besides the conditions said here a store keeps these by itself: the rows that it puts are the tenant's, the folded
+/// names of a tenant's systems differ, and usernames differ across tenants.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub tenant: TenantId,
@@ -153,10 +169,15 @@ impl std::fmt::Debug for Position {
     }
 }
 
-/// One step of the feed, in commit order: a batch as it was committed, or a purge, which has no entry.
+/// One step of the feed, in commit order: a batch as it was committed, or, without an entry, (a part of) a purge or one
+/// lease that was put or deleted.
 #[derive(Clone, Debug)]
 pub struct Change {
     pub position: Position,
+    /// When it was committed: the same to every follower. Greater than that of every change before it in the feed,
+    /// but for parts of one purge, which may share one. A change is whole: nothing committed at this time comes after
+    /// it that a batch or a lease wrote.
+    pub at: LogTime,
     pub writes: Vec<Write>,
     pub entry: Option<AuditEntry>,
 }

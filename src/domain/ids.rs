@@ -91,6 +91,18 @@ prefixed_id!(
     "req_"
 );
 
+impl SystemId {
+    /// The ULID, most significant byte first: the id in 16 bytes of any alignment.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_bytes()
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Ulid::from_bytes(bytes))
+    }
+}
+
 impl fmt::Display for NotAnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not an id of this kind")
@@ -186,6 +198,7 @@ mod tests {
         assert!(early < late && early.to_string() < late.to_string());
         assert_eq!(early.to_string().parse(), Ok(early));
         assert_eq!(early.to_string().len(), "sys_".len() + 26);
+        assert_eq!(SystemId::from_bytes(early.to_bytes()), early);
     }
 
     #[test]

@@ -20,7 +20,7 @@ const FOLDED_BYTES: usize = NAME_BYTES * 11;
 /// The name of a system: trimmed, in NFC, of [`NAME_CHARACTERS`] and [`NAME_BYTES`], free of invisible characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct SystemName(String);
+pub struct SystemName(Box<str>);
 
 /// Why a text is no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl SystemName {
         if characters > *NAME_CHARACTERS.end() || name.len() > NAME_BYTES {
             return Err(NameError::TooLong);
         }
-        Ok(Self(name))
+        Ok(Self(name.into()))
     }
 
     pub fn as_str(&self) -> &str {

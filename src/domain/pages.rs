@@ -13,6 +13,13 @@ pub struct PageRequest<K> {
     pub from: PageEnd,
 }
 
+impl<K> PageRequest<K> {
+    /// The first items of the whole list.
+    pub fn first(limit: usize) -> Self {
+        Self { after: None, before: None, limit, from: PageEnd::First }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageEnd {
     First,

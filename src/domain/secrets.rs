@@ -29,7 +29,7 @@ impl RootSecret {
         Hkdf::<Sha256>::new(None, &self.0)
             .expand(purpose.as_bytes(), key.as_mut())
             .expect("32 bytes are within HKDF-SHA-256's limit of 8160");
-        DerivedKey(key)
+        DerivedKey::new(key)
     }
 }
 
@@ -41,9 +41,18 @@ impl fmt::Debug for RootSecret {
 
 /// A key of 256 bits derived by HKDF-SHA-256 (RFC 5869) from the root secret, for one purpose.
 #[derive(Clone)]
-pub struct DerivedKey(Zeroizing<[u8; 32]>);
+pub struct DerivedKey {
+    bytes: Zeroizing<[u8; 32]>,
+    /// HMAC with the key already in it, which saves half of its work on a short text. Wipes itself.
+    keyed: Hmac<Sha256>,
+}
 
 impl DerivedKey {
+    fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
+        let keyed = Hmac::new_from_slice(bytes.as_ref()).expect("HMAC takes a key of any length");
+        Self { bytes, keyed }
+    }
+
     /// HMAC-SHA-256 (RFC 2104) of the parts, one after the other.
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         self.keyed(parts).finalize().into_bytes().into()
@@ -55,7 +64,7 @@ impl DerivedKey {
     }
 
     fn keyed(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_ref()).expect("HMAC takes a key of any length");
+        let mut mac = self.keyed.clone();
         for part in parts {
             mac.update(part);
         }
@@ -64,7 +73,7 @@ impl DerivedKey {
 
     /// The bytes themselves: only for a library that does the keyed operation on its own.
     pub fn expose(&self) -> &[u8] {
-        self.0.as_ref()
+        self.bytes.as_ref()
     }
 }
 
@@ -105,7 +114,7 @@ impl DerivedKeys {
     pub fn of(secret: &RootSecret) -> Self {
         let fingerprint = secret.derive("keymark/v1/fingerprint");
         Self {
-            fingerprint: Fingerprint(fingerprint.0[..8].iter().map(|b| format!("{b:02x}")).collect()),
+            fingerprint: Fingerprint(fingerprint.bytes[..8].iter().map(|b| format!("{b:02x}")).collect()),
             pepper: secret.derive("keymark/v1/pepper"),
             tokens: secret.derive("keymark/v1/tokens"),
             cursors: secret.derive("keymark/v1/cursors"),
@@ -163,7 +172,7 @@ mod tests {
         // RFC 4231, test case 2, with the key padded by zeros, which HMAC does itself.
         let mut key = [0; 32];
         key[..4].copy_from_slice(b"Jefe");
-        let tag = DerivedKey(Zeroizing::new(key)).mac(&[b"what do ya want ", b"for nothing?"]);
+        let tag = DerivedKey::new(Zeroizing::new(key)).mac(&[b"what do ya want ", b"for nothing?"]);
         assert_eq!(tag[..4], [0x5b, 0xdc, 0xc1, 0x46]);
     }
 }

@@ -19,7 +19,10 @@ pub fn from_service(error: ServiceError, request: Request) -> Error {
                 extensions.set("retryAfterSeconds", *retry_after_seconds);
             }
             ServiceError::Refused(_) => {}
-            ServiceError::Unavailable(_) | ServiceError::OutcomeUnknown(_) | ServiceError::Internal(_) => {
+            ServiceError::Unavailable(_)
+            | ServiceError::OutcomeUnknown(_)
+            | ServiceError::NotEnforced
+            | ServiceError::Internal(_) => {
                 extensions.set("requestId", request.id.to_string());
             }
         }

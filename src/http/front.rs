@@ -39,11 +39,15 @@ impl Front {
     /// The client's address: the peer's, or, behind trusted proxies, the last one in `X-Forwarded-For` that is not
     /// such a proxy's.
     pub fn client_address(&self, parts: &Parts) -> Option<IpAddr> {
-        let peer = peer(parts)?;
+        peer(parts).map(|peer| self.client_behind(peer, &parts.headers))
+    }
+
+    /// The same, of a peer in its canonical form.
+    pub fn client_behind(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trusts(peer) {
-            return Some(peer);
+            return peer;
         }
-        let forwarded = parts.headers.get_all(X_FORWARDED_FOR);
+        let forwarded = headers.get_all(X_FORWARDED_FOR);
         let hops: Vec<&str> = forwarded.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
         let mut client = peer;
         for hop in hops.iter().rev() {
@@ -54,7 +58,7 @@ impl Front {
                 break;
             }
         }
-        Some(client)
+        client
     }
 
     /// Our own origin, as the browser that sent this request sees it.

@@ -1,34 +1,43 @@
 //! The verification listener: is this key good?
+//!
+//! Matched and answered by hand, on hyper alone: a router's work would be a fifth of a verification's.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request as HttpRequest, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
-use http::StatusCode;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
-use http::request::Parts;
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use subtle::ConstantTimeEq;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::front::{Front, peer};
-use crate::domain::keys::Key;
-use crate::domain::verdict::Verdict;
+use super::front::Front;
+use super::serve::{Client, Handler};
+use crate::domain::ids::SystemId;
+use crate::domain::keys::Mark;
+use crate::domain::time::Timestamp;
+use crate::domain::verdict::{self, Verdict};
 use crate::metrics::Metrics;
 use crate::verify::Verifier;
 
 /// Bytes of a request's body: a key has at most 82.
 const BODY_BYTES: usize = 4096;
+/// For a client to send a body of that size.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const VERIFIER_TOKEN: HeaderName = HeaderName::from_static("x-keymark-verifier-token");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TENANT_ID: HeaderName = HeaderName::from_static("x-keymark-tenant-id");
@@ -47,16 +56,23 @@ pub struct Access {
 }
 
 impl Access {
-    fn admits(&self, parts: &Parts) -> bool {
+    fn admits(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         let token = self.token.as_ref().is_none_or(|token| {
-            let shown = parts.headers.get(VERIFIER_TOKEN).map_or(&[][..], HeaderValue::as_bytes);
+            let shown = headers.get(VERIFIER_TOKEN).map_or(&[][..], HeaderValue::as_bytes);
             shown.ct_eq(token.as_bytes()).into()
         });
-        let network = self.networks.is_empty()
-            || peer(parts).is_some_and(|peer| self.networks.iter().any(|network| network.contains(&peer)));
-        token && network
+        token && (self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer)))
     }
 }
+
+/// Every route of the verification listener.
+pub fn routes(verifier: Verifier, access: Access, front: Arc<Front>, metrics: Arc<Metrics>) -> Routes {
+    Routes(Arc::new(Shared { verifier, access, front, metrics }))
+}
+
+/// Made by [`routes`].
+#[derive(Clone)]
+pub struct Routes(Arc<Shared>);
 
 struct Shared {
     verifier: Verifier,
@@ -65,28 +81,51 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
-/// Every route of the verification listener.
-pub fn routes(verifier: Verifier, access: Access, front: Arc<Front>, metrics: Arc<Metrics>) -> Router {
-    let shared = Arc::new(Shared { verifier, access, front, metrics });
-    Router::new()
-        .route("/v1/verify", post(verify))
-        .route("/v1/forward-auth", any(forward_auth))
-        .route("/v1/forward-auth/", any(forward_auth))
-        .route("/v1/forward-auth/{*path}", any(forward_auth))
-        .route("/metrics", get(metrics_text))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .layer(middleware::from_fn_with_state(Arc::clone(&shared), admit))
-        .with_state(shared)
+impl Handler for Routes {
+    type Body = Full<Bytes>;
+    const SMALL_BODIES: bool = true;
+
+    async fn handle(&self, request: Request<Incoming>, client: &Client) -> Response<Full<Bytes>> {
+        self.answer(request, client.address.ip()).await
+    }
 }
 
-async fn admit(State(shared): State<Arc<Shared>>, request: HttpRequest, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    if !shared.access.admits(&parts) {
-        let refused = Answer::refused("FORBIDDEN", "You may not ask for verifications here.");
-        return json(StatusCode::FORBIDDEN, &refused);
+impl Routes {
+    /// Answers a request of whoever is at `peer`.
+    pub async fn answer<B: Body<Data = Bytes>>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let asked = Asked { shared: &self.0, peer: peer.to_canonical(), headers: &head.headers };
+        if !self.0.access.admits(asked.peer, asked.headers) {
+            return json(StatusCode::FORBIDDEN, FORBIDDEN);
+        }
+        match head.uri.path() {
+            "/v1/verify" if head.method == Method::POST => asked.verify(body).await,
+            "/v1/verify" => not_allowed("POST"),
+            "/v1/forward-auth" => asked.forward_auth().await,
+            path if path.starts_with("/v1/forward-auth/") => asked.forward_auth().await,
+            "/metrics" if head.method == Method::GET || head.method == Method::HEAD => self.metrics(),
+            "/metrics" => not_allowed("GET,HEAD"),
+            _ => empty(StatusCode::NOT_FOUND),
+        }
     }
-    next.run(HttpRequest::from_parts(parts, body)).await
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(self.0.metrics.encode()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Metrics::CONTENT_TYPE));
+        response
+    }
 }
+
+const VALID_MEMBERS: &str = r#"{"valid":true,"code":"VALID","tenantId":"#;
+const MALFORMED: &str = r#"{"valid":false,"code":"MALFORMED"}"#;
+const NOT_FOUND: &str = r#"{"valid":false,"code":"NOT_FOUND"}"#;
+const REVOKED: &str = r#"{"valid":false,"code":"REVOKED"}"#;
+const UNAVAILABLE: &str =
+    r#"{"valid":false,"code":"UNAVAILABLE","message":"It cannot be decided now whether the key is good."}"#;
+const FORBIDDEN: &str = r#"{"valid":false,"code":"FORBIDDEN","message":"You may not ask for verifications here."}"#;
+const NO_QUESTION: &str = r#"{"valid":false,"code":"BAD_REQUEST","message":"Send JSON: {\"apiKey\": \"…\"}."}"#;
+const NO_BODY: &str =
+    r#"{"valid":false,"code":"BAD_REQUEST","message":"The body cannot be read, is too large, or came too late."}"#;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,80 +134,109 @@ struct Question<'a> {
     api_key: Cow<'a, str>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer<'a> {
-    valid: bool,
-    code: &'static str,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    identity: Option<Identity<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'static str>,
+/// A request by those who may ask.
+struct Asked<'a> {
+    shared: &'a Shared,
+    peer: IpAddr,
+    headers: &'a HeaderMap,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Identity<'a> {
-    tenant_id: &'a str,
-    system_id: String,
-    system_name: &'a str,
-    mark: &'a str,
-    checked_at: String,
-}
+impl Asked<'_> {
+    async fn verify(&self, body: impl Body<Data = Bytes>) -> Response<Full<Bytes>> {
+        let mut reading = pin!(read(body));
+        // Nearly always the body came with the head: no timer for it then.
+        let read = match reading.as_mut().now_or_never() {
+            Some(read) => read,
+            None => timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)),
+        };
+        let body = match read {
+            Ok(body) => body,
+            Err(status) => return json(status, NO_BODY),
+        };
+        // A list would be read as the members in their order.
+        let is_object = body.trim_ascii_start().first() == Some(&b'{');
+        let Some(question) = serde_json::from_slice::<Question<'_>>(&body).ok().filter(|_| is_object) else {
+            return json(StatusCode::BAD_REQUEST, NO_QUESTION);
+        };
+        match self.judge(&question.api_key).await {
+            Some(Verdict::Valid(key)) => {
+                let now = self.shared.verifier.service().environment().now();
+                json(StatusCode::OK, Identity::of(&key).to_json(now))
+            }
+            Some(Verdict::Malformed) => json(StatusCode::OK, MALFORMED),
+            Some(Verdict::NotFound) => json(StatusCode::OK, NOT_FOUND),
+            Some(Verdict::Revoked(_)) => json(StatusCode::OK, REVOKED),
+            None => json(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
+        }
+    }
 
-impl Answer<'_> {
-    fn refused(code: &'static str, message: &'static str) -> Self {
-        Self { valid: false, code, identity: None, message: Some(message) }
+    async fn forward_auth(&self) -> Response<Full<Bytes>> {
+        let mut response = match presented(self.headers) {
+            None => unauthorized(r#"Bearer realm="keymark""#),
+            Some(key) => match self.judge(key).await {
+                Some(Verdict::Valid(key)) => Identity::of(&key).to_headers(),
+                Some(Verdict::Malformed) => {
+                    unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="MALFORMED""#)
+                }
+                Some(Verdict::NotFound) => {
+                    unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="NOT_FOUND""#)
+                }
+                Some(Verdict::Revoked(_)) => {
+                    unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="REVOKED""#)
+                }
+                None => empty(StatusCode::SERVICE_UNAVAILABLE),
+            },
+        };
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    /// `None`: it cannot be decided.
+    async fn judge(&self, presented: &str) -> Option<Verdict> {
+        let Shared { verifier, front, metrics, .. } = self.shared;
+        let request = || verifier.service().request(Some(front.client_behind(self.peer, self.headers)));
+        let counters = &metrics.verifications;
+        match verifier.verify(request, presented).await {
+            Ok(verdict) => {
+                let counter = match verdict {
+                    Verdict::Valid(_) => &counters.valid,
+                    Verdict::Malformed => &counters.malformed,
+                    Verdict::NotFound => &counters.not_found,
+                    Verdict::Revoked(_) => &counters.revoked,
+                };
+                counter.inc();
+                Some(verdict)
+            }
+            Err(error) => {
+                counters.unavailable.inc();
+                tracing::error!(cause = %error, "a verification could not be decided");
+                None
+            }
+        }
     }
 }
 
-async fn verify(State(shared): State<Arc<Shared>>, source: Source, body: Result<Bytes, BytesRejection>) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => {
-            let refused = Answer::refused("BAD_REQUEST", "The body cannot be read, or is too large.");
-            return json(rejection.status(), &refused);
+/// The whole body, as it arrived where that was in one piece; otherwise the status that says why not.
+async fn read(body: impl Body<Data = Bytes>) -> Result<Bytes, StatusCode> {
+    let mut body = pin!(body);
+    let (mut whole, mut pieces) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| StatusCode::BAD_REQUEST)?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if whole.len() + pieces.len() + piece.len() > BODY_BYTES {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
-    };
-    // A list would be read as the members in their order.
-    let is_object = body.trim_ascii_start().first() == Some(&b'{');
-    let Some(question) = serde_json::from_slice::<Question<'_>>(&body).ok().filter(|_| is_object) else {
-        let refused = Answer::refused("BAD_REQUEST", r#"Send JSON: {"apiKey": "…"}."#);
-        return json(StatusCode::BAD_REQUEST, &refused);
-    };
-    match shared.judge(&source, &question.api_key).await {
-        Some(Verdict::Valid(key)) => {
-            let checked_at = shared.verifier.service().environment().now().to_string();
-            let identity = Identity {
-                tenant_id: key.tenant.as_str(),
-                system_id: key.system.to_string(),
-                system_name: key.system_name.as_str(),
-                mark: key.mark.as_str(),
-                checked_at,
-            };
-            json(StatusCode::OK, &Answer { valid: true, code: "VALID", identity: Some(identity), message: None })
+        if whole.is_empty() && pieces.is_empty() {
+            whole = piece;
+        } else {
+            pieces.extend_from_slice(&std::mem::take(&mut whole));
+            pieces.extend_from_slice(&piece);
         }
-        Some(verdict) => {
-            json(StatusCode::OK, &Answer { valid: false, code: verdict.code(), identity: None, message: None })
-        }
-        None => {
-            let refused = Answer::refused("UNAVAILABLE", "It cannot be decided now whether the key is good.");
-            json(StatusCode::SERVICE_UNAVAILABLE, &refused)
+        if body.is_end_stream() {
+            break;
         }
     }
-}
-
-async fn forward_auth(State(shared): State<Arc<Shared>>, source: Source, headers: HeaderMap) -> Response {
-    let mut response = match presented(&headers) {
-        None => unauthorized(None),
-        Some(key) => match shared.judge(&source, key).await {
-            Some(Verdict::Valid(key)) => identity_headers(&key),
-            Some(verdict) => unauthorized(Some(verdict.code())),
-            None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        },
-    };
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
 }
 
 /// The one key of a request: two different ones, or one of the headers twice, are no key.
@@ -196,61 +264,107 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
-fn identity_headers(key: &Key) -> Response {
-    let text = |value: &str| HeaderValue::from_str(value).expect("ids are ASCII, and the name is percent-encoded");
-    let mut response = StatusCode::OK.into_response();
+/// Whose a good key is.
+struct Identity<'a> {
+    tenant: &'a str,
+    system: SystemId,
+    name: &'a str,
+    mark: Mark,
+}
+
+impl<'a> Identity<'a> {
+    fn of(key: &'a verdict::Identity) -> Self {
+        Self { tenant: key.tenant.as_str(), system: key.system, name: key.system_name.as_str(), mark: key.mark }
+    }
+
+    fn to_json(&self, now: Timestamp) -> Vec<u8> {
+        const WRITTEN: &str = "a vector takes whatever is written";
+        // All members but the name have a bounded length; most names need no escapes.
+        let mut text = Vec::with_capacity(320 + self.name.len());
+        text.extend_from_slice(VALID_MEMBERS.as_bytes());
+        serde_json::to_writer(&mut text, self.tenant).expect(WRITTEN);
+        write!(text, r#","systemId":"{}","systemName":"#, self.system).expect(WRITTEN);
+        serde_json::to_writer(&mut text, self.name).expect(WRITTEN);
+        text.extend_from_slice(br#","mark":"#);
+        serde_json::to_writer(&mut text, self.mark.as_str()).expect(WRITTEN);
+        write!(text, r#","checkedAt":"{now}"}}"#).expect(WRITTEN);
+        text
+    }
+
+    fn to_headers(&self) -> Response<Full<Bytes>> {
+        const ASCII: &str = "ids are ASCII, and the name is percent-encoded";
+        let mut name = String::with_capacity(3 * self.name.len());
+        name.extend(utf8_percent_encode(self.name, ESCAPED));
+        let mut system = String::with_capacity(32);
+        write!(system, "{}", self.system).expect("a string takes whatever is written");
+        let mut response = empty(StatusCode::OK);
+        let headers = response.headers_mut();
+        headers.reserve(4);
+        headers.insert(TENANT_ID, HeaderValue::from_str(self.tenant).expect(ASCII));
+        headers.insert(SYSTEM_ID, HeaderValue::try_from(system).expect(ASCII));
+        headers.insert(SYSTEM_NAME, HeaderValue::try_from(name).expect(ASCII));
+        response
+    }
+}
+
+/// With a challenge by RFC 6750, section 3; where no one key was presented it has no error.
+fn unauthorized(challenge: &'static str) -> Response<Full<Bytes>> {
+    let mut response = empty(StatusCode::UNAUTHORIZED);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    response
+}
+
+fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+fn json(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(TENANT_ID, text(key.tenant.as_str()));
-    headers.insert(SYSTEM_ID, text(&key.system.to_string()));
-    headers.insert(SYSTEM_NAME, text(&utf8_percent_encode(key.system_name.as_str(), ESCAPED).to_string()));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// The challenge of RFC 6750, section 3; where no one key was presented it has no error.
-fn unauthorized(verdict: Option<&'static str>) -> Response {
-    let mut response = StatusCode::UNAUTHORIZED.into_response();
-    let error = verdict.map(|code| format!(r#", error="invalid_token", error_description="{code}""#));
-    let challenge = format!(r#"Bearer realm="keymark"{}"#, error.unwrap_or_default());
-    let challenge = HeaderValue::from_str(&challenge).expect("the codes are plain ASCII");
-    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-    response
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
 
-async fn metrics_text(State(shared): State<Arc<Shared>>) -> Response {
-    ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], shared.metrics.encode()).into_response()
-}
+    use super::*;
 
-impl Shared {
-    /// `None`: it cannot be decided.
-    async fn judge(&self, source: &Source, presented: &str) -> Option<Verdict> {
-        let request = || self.verifier.service().request(source.0);
-        match self.verifier.verify(request, presented).await {
-            Ok(verdict) => {
-                self.metrics.count_verdict(verdict.code());
-                Some(verdict)
-            }
-            Err(error) => {
-                self.metrics.count_verdict("UNAVAILABLE");
-                tracing::error!(cause = %error, "a verification could not be decided");
-                None
-            }
+    proptest! {
+        #[test]
+        fn the_answer_is_json_whatever_a_name_holds(name in "[\\PC\"\\\\]{0,64}", millis in 0..4_102_444_800_000i64) {
+            let system: SystemId = "sys_01hf7yat0000000000000000zz".parse().unwrap();
+            let (mark, now) = (Mark::try_from("9zZ0".to_owned()).unwrap(), Timestamp::from_millis(millis));
+            let identity = Identity { tenant: "acme", system, name: &name, mark };
+            let answer: Json = serde_json::from_slice(&identity.to_json(now)).unwrap();
+            prop_assert_eq!(answer, json!({
+                "valid": true, "code": "VALID", "tenantId": "acme", "systemId": system.to_string(),
+                "systemName": name, "mark": "9zZ0", "checkedAt": now.to_string(),
+            }));
+            let headers = identity.to_headers();
+            let encoded = headers.headers()[SYSTEM_NAME].to_str().unwrap();
+            let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8().unwrap();
+            prop_assert_eq!(decoded, name);
         }
     }
-}
 
-/// Where a request came from.
-struct Source(Option<IpAddr>);
-
-impl FromRequestParts<Arc<Shared>> for Source {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Infallible> {
-        Ok(Self(shared.front.client_address(parts)))
+    #[test]
+    fn fixed_answers_are_json_with_a_code() {
+        for text in [MALFORMED, NOT_FOUND, REVOKED, UNAVAILABLE, FORBIDDEN, NO_QUESTION, NO_BODY] {
+            let answer: Json = serde_json::from_str(text).unwrap();
+            assert!(answer["valid"] == false && answer["code"].is_string(), "{text}");
+        }
     }
-}
-
-fn json(status: StatusCode, answer: &Answer<'_>) -> Response {
-    let body = serde_json::to_vec(answer).expect("an answer is text and truth values");
-    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    (status, headers, body).into_response()
 }

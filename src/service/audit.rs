@@ -10,12 +10,12 @@ use crate::domain::audit::{
     AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, AuditOutcome, ChainBreak,
 };
 use crate::domain::changes::Batch;
-use crate::domain::ids::{AuditEntryId, TenantId};
-use crate::domain::keys::Key;
+use crate::domain::ids::{AuditEntryId, SystemId, TenantId};
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::time::Timestamp;
+use crate::domain::verdict::RevokedKey;
 
 /// Most entries of refused attempts in a tenant's log within [`REFUSAL_WINDOW`]; the rest is counted into the next.
 const REFUSALS_A_WINDOW: u32 = 10;
@@ -173,11 +173,10 @@ impl Service {
     }
 
     /// Says in the log, behind the answer, that a revoked key was presented.
-    pub fn note_revoked_key(self: &Arc<Self>, request: Request, key: &Key) {
+    pub fn note_revoked_key(self: &Arc<Self>, request: Request, key: &RevokedKey) {
         let mut event =
             self.event(&origin(AuditActor::anonymous(), request), AuditAction::RevokedKeyPresented).about_key(key.mark);
         event.system = Some(key.system);
-        event.system_name = Some(key.system_name.to_string());
         event.outcome = AuditOutcome::Refused;
         self.note_refusal_behind(key.tenant.clone(), event);
     }
@@ -196,10 +195,26 @@ impl Service {
     }
 
     /// A refusal stands whether or not the log could take it.
-    async fn write_refusal(&self, tenant: TenantId, event: AuditEvent) {
-        if let Err(error) = self.try_commit(Batch::new(tenant, event), &mut 0).await {
+    async fn write_refusal(&self, tenant: TenantId, mut event: AuditEvent) {
+        let written = async {
+            if let (Some(system), None) = (event.system, &event.system_name) {
+                event.system_name = self.last_name_of(&tenant, system).await?;
+            }
+            self.try_commit(Batch::new(tenant, event), &mut 0).await
+        };
+        if let Err(error) = written.await {
             tracing::warn!(cause = ?error.cause(), "a refused attempt could not be written to the audit log");
         }
+    }
+
+    /// What a system is called, or was when it was deleted.
+    async fn last_name_of(&self, tenant: &TenantId, system: SystemId) -> Result<Option<String>, Error> {
+        if let Some(system) = self.store.find_system(tenant, system).await? {
+            return Ok(Some(system.name.to_string()));
+        }
+        let about = AuditFilter { system: Some(system), ..AuditFilter::default() };
+        let newest = self.store.list_audit(tenant, &about, &PageRequest::first(1)).await?;
+        Ok(newest.items.into_iter().next().and_then(|entry| entry.event.system_name))
     }
 
     /// Writes what was counted and would otherwise wait for its like. To be called about once a minute.

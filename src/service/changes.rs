@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, stream};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
@@ -15,28 +15,20 @@ use tokio_util::sync::CancellationToken;
 use super::error::Error;
 use super::{Caller, Service};
 use crate::auth::tokens::Named;
+use crate::coherence::Heard;
 use crate::domain::audit::AuditEntry;
-use crate::domain::changes::{Change, Row, RowId, Write};
+use crate::domain::changes::{Change, RowId, Write};
 use crate::domain::ids::TenantId;
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::Refusal;
 
 /// Changes that a slow subscriber may be behind before it has to read the log.
 const CHANGES_KEPT: usize = 1024;
-/// How long to wait before a broken feed is followed again, at first and at most.
+/// How long to wait before a store that could not be reached is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
-const RETRY_AT_MOST: Duration = Duration::from_secs(2);
-
-/// What subscribers are told.
-#[derive(Clone)]
-enum News {
-    Change(Arc<Change>),
-    /// The feed was broken and is whole again: look for what was missed.
-    Resumed,
-}
 
 /// Hands the feed to all subscribers.
-pub struct Changes(broadcast::Sender<News>);
+pub struct Changes(broadcast::Sender<Heard>);
 
 impl Default for Changes {
     fn default() -> Self {
@@ -47,28 +39,8 @@ impl Default for Changes {
 impl Service {
     /// Follows the store's feed until it is told to stop.
     pub async fn follow_feed(&self, stop: CancellationToken) {
-        let mut retry_after = RETRY_AFTER;
-        while !stop.is_cancelled() {
-            match self.store.watch(None).await {
-                Ok(mut feed) => {
-                    retry_after = RETRY_AFTER;
-                    // Nobody listening is fine.
-                    let _ = self.changes.0.send(News::Resumed);
-                    while let Some(Some(next)) = stop.run_until_cancelled(feed.next()).await {
-                        match next {
-                            Ok(change) => drop(self.changes.0.send(News::Change(Arc::new(change)))),
-                            Err(error) => {
-                                tracing::warn!(%error, "the feed broke");
-                                break;
-                            }
-                        }
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the feed cannot be followed"),
-            }
-            let _ = stop.run_until_cancelled(tokio::time::sleep(retry_after)).await;
-            retry_after = (retry_after * 2).min(RETRY_AT_MOST);
-        }
+        // Nobody listening is fine.
+        self.coherence.follow(stop, |heard| drop(self.changes.0.send(heard))).await;
     }
 
     /// The tenant's entries as they are written: those after number `after` first, or, without one, those written
@@ -146,13 +118,14 @@ impl From<Error> for Ended {
     }
 }
 
-/// One subscriber's view of the feed, which keeps what is known of the caller right.
+/// One subscriber's view of the feed, which ends with the caller's session.
 struct Watch {
     service: Arc<Service>,
-    news: broadcast::Receiver<News>,
+    news: broadcast::Receiver<Heard>,
+    /// As they were when they were looked up last.
     caller: Caller,
     permission: Option<Permission>,
-    /// Whether something may have changed that the feed has not told: as at the start, since `caller` was read before
+    /// Whether something may have happened that was not heard: as at the start, since `caller` was looked up before
     /// the feed was listened to.
     stale: bool,
 }
@@ -175,69 +148,49 @@ impl Watch {
             Step::Gap
         } else {
             match self.news.recv().await {
-                Ok(News::Change(change)) => Step::Change(change),
-                Ok(News::Resumed) | Err(RecvError::Lagged(_)) => Step::Gap,
+                Ok(Heard::Change(change)) => Step::Change(change),
+                Ok(Heard::Resumed) | Err(RecvError::Lagged(_)) => Step::Gap,
                 Err(RecvError::Closed) => return Err(Ended::Closed),
             }
         };
-        match &step {
-            Step::Change(change) => self.apply_all(change)?,
-            Step::Gap => self.reload().await?,
+        let concerned = match &step {
+            Step::Change(change) => change.writes.iter().any(|write| self.concerns_caller(write)),
+            Step::Gap => true,
+        };
+        if concerned {
+            self.check().await?;
         }
-        self.check()?;
         Ok(step)
     }
 
-    /// Applies what the feed has brought meanwhile, without waiting for more.
-    async fn catch_up(&mut self) -> Result<(), Ended> {
+    /// Takes what the feed has brought meanwhile, without waiting for more.
+    fn skip(&mut self) -> Result<(), Ended> {
         loop {
             match self.news.try_recv() {
-                Ok(News::Change(change)) => self.apply_all(&change)?,
-                Ok(News::Resumed) | Err(TryRecvError::Lagged(_)) => self.stale = true,
-                Err(TryRecvError::Empty) => break,
+                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Closed) => return Err(Ended::Closed),
             }
         }
-        if self.stale {
-            self.reload().await?;
-        }
-        Ok(self.check()?)
     }
 
-    fn apply_all(&mut self, change: &Change) -> Result<(), Error> {
-        change.writes.iter().try_for_each(|write| self.apply(write))
-    }
-
-    fn apply(&mut self, write: &Write) -> Result<(), Error> {
+    fn concerns_caller(&self, write: &Write) -> bool {
+        let Caller { operator, session } = &self.caller;
         match write {
-            Write::Put(Row::Operator(operator)) if operator.id == self.caller.operator.id => {
-                self.caller.operator = operator.clone();
-                Ok(())
-            }
-            Write::Delete(RowId::Operator(id)) if *id == self.caller.operator.id => {
-                Err(Refusal::Unauthenticated.into())
-            }
-            Write::Delete(RowId::Session(id)) if *id == self.caller.session.id => Err(Refusal::Unauthenticated.into()),
-            _ => Ok(()),
+            Write::Put(row) => row.id() == RowId::Operator(operator.id),
+            Write::Delete(id) => *id == RowId::Operator(operator.id) || *id == RowId::Session(session.id),
         }
     }
 
-    /// Reads anew what the feed would have told. What is known stays stale until that has worked.
-    async fn reload(&mut self) -> Result<(), Error> {
+    /// Ends the watch unless the caller's session stands, with the permission. Whoever was answered that it does not
+    /// was answered before a later check.
+    async fn check(&mut self) -> Result<(), Error> {
         self.stale = true;
         let named = Named { session: self.caller.session.id, operator: self.caller.operator.id };
         self.caller = self.service.find_caller(named).await?.ok_or(Refusal::Unauthenticated)?;
         self.stale = false;
-        Ok(())
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        let Caller { operator, session } = &self.caller;
-        if !session.stands(operator, self.service.environment.now()) {
-            return Err(Refusal::Unauthenticated.into());
-        }
         match self.permission {
-            Some(permission) if !operator.permissions.contains(permission) => {
+            Some(permission) if !self.caller.operator.permissions.contains(permission) => {
                 Err(Refusal::Forbidden(permission).into())
             }
             _ => Ok(()),
@@ -264,13 +217,15 @@ impl Entries {
         loop {
             if self.behind {
                 // Whatever this takes from the feed is in the log, which is read afterwards.
-                self.watch.catch_up().await?;
+                self.watch.skip()?;
                 if self.ready.is_empty() {
                     self.ready = self.watch.service.list_audit_after(self.tenant(), last).await?.into();
                     self.behind = !self.ready.is_empty();
                 }
             }
             if let Some(entry) = self.ready.pop_front() {
+                // Once more for each: nothing is told to a session that has ended by then, however late this is.
+                self.watch.check().await?;
                 self.last = Some(entry.number);
                 return Ok(entry);
             }

@@ -13,6 +13,8 @@ pub enum Error {
     Unavailable(StoreError),
     /// It may have been carried out or not, and could not be found out.
     OutcomeUnknown(StoreError),
+    /// It stands, but an instance may act without it for a while yet.
+    NotEnforced,
     /// A fault of ours.
     Internal(StoreError),
 }
@@ -21,7 +23,7 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Refused(refusal) => refusal.code(),
-            Self::Unavailable(_) | Self::OutcomeUnknown(_) => ErrorCode::Unavailable,
+            Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::NotEnforced => ErrorCode::Unavailable,
             Self::Internal(_) => ErrorCode::Internal,
         }
     }
@@ -29,7 +31,7 @@ impl Error {
     /// The cause, for the log alone.
     pub fn cause(&self) -> Option<&StoreError> {
         match self {
-            Self::Refused(_) => None,
+            Self::Refused(_) | Self::NotEnforced => None,
             Self::Unavailable(cause) | Self::OutcomeUnknown(cause) | Self::Internal(cause) => Some(cause),
         }
     }
@@ -43,6 +45,9 @@ impl fmt::Display for Error {
             Self::Unavailable(_) => f.write_str("The store cannot be reached. Nothing was changed. Try again later."),
             Self::OutcomeUnknown(_) => {
                 f.write_str("The store did not say whether the change was made. Look before you try again.")
+            }
+            Self::NotEnforced => {
+                f.write_str("The change was made before, but not every instance is known to act on it. Try again.")
             }
             Self::Internal(_) => f.write_str("Something went wrong inside Keymark."),
         }

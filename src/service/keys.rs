@@ -1,28 +1,15 @@
 //! Keys: generated, revoked.
 
-use std::time::Duration;
-
 use super::error::Error;
 use super::{Caller, MOST_TRIES, Request, Service};
+pub use crate::coherence::Enforcement;
 use crate::domain::audit::AuditAction;
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::SystemId;
 use crate::domain::keys::{ApiKey, Key};
 use crate::domain::refusal::Refusal;
 use crate::domain::systems::{CurrentKey, System};
-use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-
-/// Whether every instance is known to act on a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Enforcement {
-    /// From the durable commit to the proof.
-    pub elapsed: Duration,
-    /// Instances that acknowledged it or are provably not answering from memory.
-    pub instances: u32,
-    /// While it is pending: no instance acts on the old state after this.
-    pub pending_until: Option<Timestamp>,
-}
 
 /// A key that was just generated: the only time it is whole.
 pub struct GeneratedKey {
@@ -46,8 +33,8 @@ impl Service {
                 .about_system(&system)
                 .about_key(key.mark);
             let batch = Batch::new(tenant.clone(), event).replace(Row::System(system.clone())).insert(Row::Key(key));
-            if self.try_commit(batch, &mut tries).await?.is_some() {
-                return Ok(GeneratedKey { api_key, system, enforcement: self.enforce().await });
+            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
+                return Ok(GeneratedKey { api_key, system, enforcement: self.enforce(barrier).await });
             }
         }
     }
@@ -62,8 +49,17 @@ impl Service {
         let tenant = &caller.operator.tenant;
         let mut tries = 0;
         loop {
-            let system = self.load_system(tenant, id).await?;
-            let (without, current) = system.revoke_key(self.environment.now())?;
+            let system = self.load_or_repeat(tenant, id).await?;
+            let (without, current) = match system.revoke_key(self.environment.now()) {
+                Ok(revoked) => revoked,
+                Err(refusal) => {
+                    // A system that was never changed never had a key.
+                    if system.revision > 1 {
+                        self.enforce_repeat().await?;
+                    }
+                    return Err(refusal.into());
+                }
+            };
             let Some(key) = self.load_current_key(&current, &mut tries).await? else { continue };
             let event = self
                 .event(&caller.origin(request), AuditAction::KeyRevoked)
@@ -72,8 +68,8 @@ impl Service {
             let batch = Batch::new(tenant.clone(), event)
                 .replace(Row::System(without.clone()))
                 .replace(Row::Key(key.revoked(without.updated_at)));
-            if self.try_commit(batch, &mut tries).await?.is_some() {
-                return Ok((without, self.enforce().await));
+            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
+                return Ok((without, self.enforce(barrier).await));
             }
         }
     }
@@ -88,11 +84,5 @@ impl Service {
         }
         *tries += 1;
         if *tries < MOST_TRIES { Ok(None) } else { Err(Refusal::Conflict.into()) }
-    }
-
-    /// Waits until the change that was just committed is enforced everywhere. Every verification reads the store,
-    /// and sees every change answered before it, so there is nothing to wait for.
-    pub(super) async fn enforce(&self) -> Enforcement {
-        Enforcement { elapsed: Duration::ZERO, instances: 1, pending_until: None }
     }
 }

@@ -20,7 +20,8 @@ use self::error::Error;
 use crate::auth::passwords::{Cost, Passwords};
 use crate::auth::tokens::Tokens;
 use crate::clock::Environment;
-use crate::domain::audit::{AuditAction, AuditActor, AuditEntry, AuditEvent, Origin};
+use crate::coherence::{Barrier, Coherence, Enforcement};
+use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use crate::domain::changes::Batch;
 use crate::domain::ids::{AuditEntryId, RequestId};
 use crate::domain::keys::KeyPrefix;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub session_lifetime: Duration,
     /// How long a revoked key is told from an unknown one.
     pub revoked_retention: Duration,
+    /// How long a change waits at most until it is known to be enforced everywhere.
+    pub enforcement_wait: Duration,
     pub password_cost: Cost,
 }
 
@@ -49,6 +52,7 @@ impl Default for Settings {
             key_prefix: KeyPrefix::default(),
             session_lifetime: Duration::from_secs(12 * 60 * 60),
             revoked_retention: Duration::from_secs(90 * 24 * 60 * 60),
+            enforcement_wait: Duration::from_secs(15),
             password_cost: Cost::default(),
         }
     }
@@ -61,10 +65,10 @@ pub struct Request {
     pub source_address: Option<IpAddr>,
 }
 
-/// A signed-in operator, as the store knew them when the request began.
+/// A signed-in operator, as they were when the request began.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    pub operator: Operator,
+    pub operator: Arc<Operator>,
     pub session: Session,
 }
 
@@ -81,6 +85,7 @@ fn origin(actor: AuditActor, request: Request) -> Origin {
 /// The operations, over whatever store there is.
 pub struct Service {
     store: Arc<dyn Store>,
+    coherence: Arc<Coherence>,
     environment: Environment,
     keys: Keyring,
     settings: Settings,
@@ -92,7 +97,13 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn new(store: Arc<dyn Store>, environment: Environment, keys: Keyring, settings: Settings) -> Arc<Self> {
+    pub fn new(
+        store: Arc<dyn Store>,
+        coherence: Arc<Coherence>,
+        environment: Environment,
+        keys: Keyring,
+        settings: Settings,
+    ) -> Arc<Self> {
         Arc::new(Self {
             tokens: Tokens::new(&keys),
             passwords: Passwords::new(settings.password_cost, environment.clone()),
@@ -100,6 +111,7 @@ impl Service {
             changes: Changes::default(),
             tasks: TaskTracker::new(),
             store,
+            coherence,
             environment,
             keys,
             settings,
@@ -122,9 +134,9 @@ impl Service {
         &self.settings
     }
 
-    /// Whether the store answers.
+    /// Whether memory has been loaded and the store answers.
     pub async fn is_ready(&self) -> bool {
-        self.store.ping().await.is_ok()
+        self.coherence.is_loaded() && self.store.ping().await.is_ok()
     }
 
     /// Names a request that begins now.
@@ -150,16 +162,19 @@ impl Service {
         AuditEvent::new(id, now, origin, action)
     }
 
-    /// Commits, or gives `None` when the batch was decided on something that has changed meanwhile: decide again.
-    async fn try_commit(&self, batch: Batch, tries: &mut u32) -> Result<Option<AuditEntry>, Error> {
+    /// Commits, or gives `None` when the batch was decided on something that has changed meanwhile: decide again. What
+    /// it gives is to be [`enforce`](Self::enforce)d, where instances may answer from a memory without the change.
+    async fn try_commit(&self, batch: Batch, tries: &mut u32) -> Result<Option<Barrier>, Error> {
         *tries += 1;
+        let mut barrier = self.coherence.begin(batch.event.id);
         match self.store.commit(batch).await {
             Ok(entry) => {
+                barrier.committed();
                 tracing::info!(
                     tenant = %entry.tenant, number = entry.number, action = ?entry.event.action,
                     outcome = ?entry.event.outcome, request = %entry.event.request_id, "audit entry written"
                 );
-                Ok(Some(entry))
+                Ok(Some(barrier))
             }
             Err(StoreError::Conflict(Conflict::Row)) if *tries < MOST_TRIES => Ok(None),
             Err(StoreError::Conflict(Conflict::Row)) => Err(Refusal::Conflict.into()),
@@ -167,5 +182,20 @@ impl Service {
             Err(StoreError::Conflict(Conflict::UsernameTaken)) => Err(Refusal::UsernameTaken.into()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Waits until no instance answers without the change, or as long as the settings allow.
+    async fn enforce(&self, barrier: Barrier) -> Enforcement {
+        let enforcement = barrier.enforced(self.settings.enforcement_wait).await;
+        if !enforcement.is_proved {
+            tracing::warn!(until = ?enforcement.pending_until, "a change is not known to be enforced on every instance");
+        }
+        enforcement
+    }
+
+    /// Waits until a change that was found to stand already is enforced: whoever made it may not have been told so.
+    async fn enforce_repeat(&self) -> Result<(), Error> {
+        let enforcement = self.enforce(self.coherence.begin_repeat()).await;
+        if enforcement.is_proved { Ok(()) } else { Err(Error::NotEnforced) }
     }
 }

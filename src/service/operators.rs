@@ -69,6 +69,7 @@ impl Service {
         loop {
             let operator = self.load_operator(username).await?;
             let Some(changed) = operator.with_permissions(permissions, self.environment.now()) else {
+                self.enforce_repeat().await?;
                 return Ok(operator);
             };
             let event = self
@@ -76,7 +77,8 @@ impl Service {
                 .about_operator(&changed)
                 .with_permissions(permissions);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            if self.try_commit(batch, &mut tries).await?.is_some() {
+            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
+                self.enforce(barrier).await;
                 return Ok(changed);
             }
         }
@@ -99,7 +101,8 @@ impl Service {
                 .about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
             let batch = self.end_sessions(batch, changed.id).await?;
-            if self.try_commit(batch, &mut tries).await?.is_some() {
+            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
+                self.enforce(barrier).await;
                 return Ok(changed);
             }
         }
@@ -109,13 +112,17 @@ impl Service {
     pub async fn remove_operator(&self, request: Request, username: &Username) -> Result<Operator, Error> {
         let mut tries = 0;
         loop {
-            let operator = self.load_operator(username).await?;
+            let Some(operator) = self.store.find_operator_by_username(username).await? else {
+                self.enforce_repeat().await?;
+                return Err(Refusal::NotFound.into());
+            };
             let event = self
                 .event(&origin(AuditActor::command_line(), request), AuditAction::OperatorRemoved)
                 .about_operator(&operator);
             let batch = Batch::new(operator.tenant.clone(), event).delete(&Row::Operator(operator.clone()));
             let batch = self.end_sessions(batch, operator.id).await?;
-            if self.try_commit(batch, &mut tries).await?.is_some() {
+            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
+                self.enforce(barrier).await;
                 return Ok(operator);
             }
         }

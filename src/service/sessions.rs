@@ -28,11 +28,21 @@ impl From<Busy> for Error {
 }
 
 impl Service {
-    /// Whom a token stands for now: nobody when the session has ended or its operator is gone.
+    /// Whom a token stands for now: nobody when the session has ended or its operator is gone. From memory, if they
+    /// are there; a session that was just opened on another instance may not be.
     pub async fn find_caller(&self, named: Named) -> Result<Option<Caller>, Error> {
-        let (session, operator) =
-            tokio::try_join!(self.store.find_session(named.session), self.store.find_operator(named.operator))?;
-        let (Some(session), Some(operator)) = (session, operator) else { return Ok(None) };
+        let remembered = self
+            .coherence
+            .read(|memory| memory.people.find_session(&named.session).zip(memory.people.find_operator(named.operator)));
+        let (session, operator) = match remembered.flatten() {
+            Some(remembered) => remembered,
+            None => {
+                let (session, operator) =
+                    tokio::try_join!(self.store.find_session(named.session), self.store.find_operator(named.operator))?;
+                let (Some(session), Some(operator)) = (session, operator) else { return Ok(None) };
+                (session, Arc::new(operator))
+            }
+        };
         let stands = session.stands(&operator, self.environment.now());
         Ok(stands.then_some(Caller { operator, session }))
     }
@@ -71,7 +81,10 @@ impl Service {
     pub async fn sign_out(&self, caller: &Caller, request: Request) -> Result<(), Error> {
         let event = self.event(&caller.origin(request), AuditAction::SignedOut);
         let batch = Batch::new(caller.operator.tenant.clone(), event).forget(RowId::Session(caller.session.id));
-        self.try_commit(batch, &mut 0).await.map(drop)
+        if let Some(barrier) = self.try_commit(batch, &mut 0).await? {
+            self.enforce(barrier).await;
+        }
+        Ok(())
     }
 
     /// Changes the caller's own password: every session of theirs ends, and a new one begins.
@@ -105,9 +118,10 @@ impl Service {
             let event = self.event(&caller.origin(request), AuditAction::PasswordChanged).about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
             let batch = self.end_sessions(batch, changed.id).await?.insert(Row::Session(session.clone()));
-            if self.try_commit(batch, &mut tries).await?.is_some() {
+            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
+                self.enforce(barrier).await;
                 let token = self.tokens.issue(&session, &secret);
-                return Ok(OpenedSession { caller: Caller { operator: changed, session }, token });
+                return Ok(OpenedSession { caller: Caller { operator: Arc::new(changed), session }, token });
             }
         }
     }
@@ -130,7 +144,7 @@ impl Service {
             return Err(Refusal::Conflict.into());
         }
         let token = self.tokens.issue(&session, &secret);
-        Ok(OpenedSession { caller: Caller { operator, session }, token })
+        Ok(OpenedSession { caller: Caller { operator: Arc::new(operator), session }, token })
     }
 
     fn new_session(&self, operator: &Operator) -> (Session, SessionSecret) {

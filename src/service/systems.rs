@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::keys::Enforcement;
 use super::{Caller, Request, Service};
-use crate::domain::audit::AuditAction;
+use crate::domain::audit::{AuditAction, AuditFilter, AuditOutcome};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::names::{Search, SystemName};
@@ -84,7 +84,7 @@ impl Service {
         let tenant = &caller.operator.tenant;
         let mut tries = 0;
         loop {
-            let system = self.load_system(tenant, id).await?;
+            let system = self.load_or_repeat(tenant, id).await?;
             let mut event =
                 self.event(&caller.origin(request), AuditAction::SystemDeleted).about_deleted_system(&system);
             if let Some(current) = system.key {
@@ -95,13 +95,30 @@ impl Service {
                 let Some(key) = self.load_current_key(&current, &mut tries).await? else { continue };
                 batch = batch.replace(Row::Key(key.revoked(self.environment.now())));
             }
-            if self.try_commit(batch, &mut tries).await?.is_some() {
-                return Ok(self.enforce().await);
+            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
+                return Ok(self.enforce(barrier).await);
             }
         }
     }
 
     pub(super) async fn load_system(&self, tenant: &TenantId, id: SystemId) -> Result<System, Error> {
         self.find_system(tenant, id).await?.ok_or_else(|| Refusal::NotFound.into())
+    }
+
+    /// The system; one that was deleted is refused only once its deletion is enforced everywhere.
+    pub(super) async fn load_or_repeat(&self, tenant: &TenantId, id: SystemId) -> Result<System, Error> {
+        let loaded = self.load_system(tenant, id).await;
+        if matches!(loaded, Err(Error::Refused(Refusal::NotFound))) {
+            let deletion = AuditFilter {
+                system: Some(id),
+                actions: Some(vec![AuditAction::SystemDeleted]),
+                outcome: Some(AuditOutcome::Done),
+                ..AuditFilter::default()
+            };
+            if self.store.count_audit(tenant, &deletion).await? > 0 {
+                self.enforce_repeat().await?;
+            }
+        }
+        loaded
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod embedded;
 pub mod mongo;
+mod scan;
 
 use std::fmt;
 use std::time::Duration;
@@ -13,9 +14,10 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
-use crate::domain::changes::{Batch, Change, Position};
+use crate::domain::changes::{Batch, Change, Position, Row};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
+use crate::domain::leases::Lease;
 use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 pub use crate::domain::pages::{Page, PageEnd, PageRequest};
@@ -75,6 +77,9 @@ impl std::error::Error for StoreError {}
 /// The feed: changes in commit order, until an error ends it.
 pub type Feed = BoxStream<'static, Result<Change>>;
 
+/// What [`Store::scan_rows`] finds, until an error ends it: only a stream that ended without one gave everything.
+pub type Rows = BoxStream<'static, Result<Row>>;
+
 /// What [`Store::purge`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
@@ -89,6 +94,10 @@ pub struct Purged {
 /// every later call, on every instance.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Whether other processes may answer from memory over the same store, so that a change is not exact before they
+    /// know of it. `false` says that this process alone can have the store open.
+    fn is_shared(&self) -> bool;
+
     /// Whether the store answers at all.
     async fn ping(&self) -> Result<()>;
 
@@ -109,6 +118,7 @@ pub trait Store: Send + Sync + 'static {
     /// happens to the database meanwhile (a linearizable read).
     async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>>;
 
+    /// The operator of this id. Sees as much as [`find_key`](Self::find_key) does.
     async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>>;
 
     async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>>;
@@ -116,6 +126,7 @@ pub trait Store: Send + Sync + 'static {
     /// The operators of one tenant, or of all, by username.
     async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>>;
 
+    /// The session of this id, ended or not. Sees as much as [`find_key`](Self::find_key) does.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>>;
 
     /// The operator's sessions, ended ones that were not purged yet included.
@@ -151,9 +162,39 @@ pub trait Store: Send + Sync + 'static {
     /// Follows what is committed: all of it after `position`, or, without one, all that is committed once this call
     /// has answered. Positions of one feed serve another one of the same store, also after a restart.
     ///
+    /// All followers are told the same changes in the same order with the same times ([`Change::at`]), and none
+    /// without all before it. What began after something was answered as committed or put comes after it.
+    ///
     /// The feed ends with the first error. [`StoreError::PositionTooOld`] (of the call, or as the feed's first item)
     /// means that changes were missed for good.
     async fn watch(&self, after: Option<&Position>) -> Result<Feed>;
+
+    /// Every key (revoked ones too), operator and session of every tenant, in no order. For memory to be built from.
+    ///
+    /// Sees everything that was answered as committed before this call began, whatever happens to the database
+    /// meanwhile (a primary that was deposed and does not know it yet included). What is committed later may be seen,
+    /// of each row for itself: one of two rows of a batch may come as it was before and the other as it is after. A
+    /// row that is there from before the call to the end of the stream comes once at least.
+    ///
+    /// The stream may be read as slowly as need be, but for limits of the database of some minutes between two rows;
+    /// dropping it ends the work.
+    async fn scan_rows(&self) -> Result<Rows>;
+
+    /// Replaces whole what the incarnation said before. The feed tells it as a change with this one write.
+    ///
+    /// When this has answered, the lease is durable, stands in the feed after everything answered before the call
+    /// began, and is seen by every later [`list_leases`](Self::list_leases). When it failed, it may arrive all the
+    /// same, at any later time, also over what the incarnation put, or what was deleted, meanwhile. A lease with the
+    /// sequence of the one that is there may be told or not.
+    async fn put_lease(&self, lease: &Lease) -> Result<()>;
+
+    /// The leases of all incarnations, dead ones included, in no order. Sees every lease that was answered as put or
+    /// deleted before this call began, whatever happens to the database meanwhile.
+    async fn list_leases(&self) -> Result<Vec<Lease>>;
+
+    /// Removes the incarnation's lease if it has this lease's sequence still, and says whether it did. The feed tells
+    /// it as a change with this one write. When this failed, it may be removed all the same, later.
+    async fn delete_lease(&self, lease: &Lease) -> Result<bool>;
 
     /// Takes one of the bucket's quota; `Err` of the inner result says how long until one is free, and takes none.
     /// One bucket is shared by all instances, and callers at the same time never get more than the quota.

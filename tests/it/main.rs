@@ -4,6 +4,7 @@ mod audit_log;
 mod authorisation;
 mod backends;
 mod browsers;
+mod cluster;
 mod console_files;
 mod contract;
 mod embedded_store;

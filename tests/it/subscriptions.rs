@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use keymark::admin::Command;
+use keymark::coherence::protocol::Timing;
 use keymark::domain::permissions::Permission;
 use keymark::domain::refusal::Refusal;
 use keymark::service::Settings;
@@ -272,8 +273,10 @@ async fn a_socket_takes_the_token_or_the_cookie_and_nothing_else() {
 
 /// An app, and another instance over the same store, to which things happen while the first one looks away.
 async fn distracted(switch: &Switch) -> (App, Arc<App>) {
-    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
-    let other = app.instance(2).await;
+    // Without leases, so that each look-up is a call of the store.
+    let timing = Timing { lease: Duration::ZERO, probe_interval: Duration::from_secs(1) };
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), timing, ..Setup::default() }).await;
+    let other = app.instance_with(2, Setup { timing, ..Setup::default() }).await;
     (app, Arc::new(other))
 }
 

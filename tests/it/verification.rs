@@ -1,7 +1,10 @@
 //! Verification: is this key good? By JSON, and by the headers of gateways.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::body::Body;
+use futures::{StreamExt, stream};
 use http::Method;
 use keymark::domain::keys::{ApiKey, KeyPrefix};
 use keymark::http::verify::Access;
@@ -9,10 +12,12 @@ use keymark::service::Settings;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::actors::{App, Generated, Operator, SECRET, Setup};
 use crate::support::faulty::{CAUSE, Switch};
-use crate::support::on_both_stores;
+use crate::support::{on_both_stores, within};
 
 on_both_stores![
     a_verifier_is_told_whose_key_it_is_or_why_it_is_not_good,
@@ -315,6 +320,88 @@ async fn a_question_that_cannot_be_read_is_a_bad_request() {
     assert_eq!(app.verifier().send(Method::GET, "/v1/verify", &[], String::new()).await.status, 405);
     let escaped = json!({ "apiKey": "km_\u{e9}\n\"" }).to_string();
     assert_eq!(app.verifier().send(Method::POST, "/v1/verify", &[], escaped).await.body["code"], "MALFORMED");
+}
+
+#[tokio::test]
+async fn a_question_in_pieces_is_read_and_one_that_never_ends_is_given_up() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let good = json!({ "apiKey": key(&operator, "Billing").await.api_key }).to_string();
+    let anonymous = app.anonymous();
+    let ask = |pieces: Vec<String>, ends: bool| {
+        let pieces = stream::iter(pieces).map(Ok::<_, Infallible>);
+        let pieces = if ends { pieces.boxed() } else { pieces.chain(stream::pending()).boxed() };
+        anonymous.ask(Method::POST, "/v1/verify", &[], Body::from_stream(pieces))
+    };
+    let pieces = || good.chars().map(String::from).collect::<Vec<_>>();
+    assert_eq!(ask(pieces(), true).await.body["code"], "VALID");
+    assert_eq!(ask(vec![" ".repeat(4096 - good.len()), good.clone()], true).await.body["code"], "VALID");
+    let large = ask(vec![" ".repeat(4097 - good.len()), good.clone()], false).await;
+    assert_eq!((large.status.as_u16(), &large.body["code"]), (413, &json!("BAD_REQUEST")));
+    // Time passes as soon as everything waits for it.
+    tokio::time::pause();
+    let late = ask(pieces(), false).await;
+    assert_eq!((late.status.as_u16(), &late.body["code"]), (408, &json!("BAD_REQUEST")));
+}
+
+#[tokio::test]
+async fn other_paths_are_unknown_and_other_methods_not_allowed() {
+    let app = App::embedded().await;
+    for path in ["/", "/v1/verify/", "/v1/verify/x", "/v1/forward-authx", "/v1", "/metrics/", "/graphql", "*"] {
+        let answer = app.verifier().send(Method::GET, path, &[], String::new()).await;
+        assert_eq!((answer.status.as_u16(), answer.text.as_str()), (404, ""), "{path}");
+    }
+    for (path, methods, allowed) in [
+        ("/v1/verify", [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT], "POST"),
+        ("/metrics", [Method::POST, Method::DELETE, Method::OPTIONS, Method::PUT], "GET,HEAD"),
+    ] {
+        for method in methods {
+            let answer = app.verifier().send(method.clone(), path, &[], String::new()).await;
+            assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some(allowed)), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_connection_carries_questions_answers_and_heads_one_after_the_other() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let Generated { system, api_key: good } = key(&operator, "Billing").await;
+    let mut connection = TcpStream::connect(app.listen_for_verifiers().await).await.expect("connected");
+    let body = json!({ "apiKey": good }).to_string();
+    let questions = [
+        format!("POST /v1/verify HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+        "HEAD /metrics HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
+        format!("GET /v1/forward-auth/a?b HTTP/1.1\r\nhost: x\r\nx-api-key: {good}\r\n\r\n"),
+        "GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(),
+    ];
+    within(connection.write_all(questions.concat().as_bytes())).await.expect("sent");
+    let mut answers = String::new();
+    within(connection.read_to_string(&mut answers)).await.expect("read");
+    let lines = answers.lines().filter(|line| !line.starts_with("date:")).collect::<Vec<_>>().join("\n");
+    let metrics = lines.lines().filter(|line| line.starts_with("content-length:")).nth(1).expect("a length");
+    let redacted = lines.replace(&system.id, "[id]").replace(&good[48..], "[mark]").replace(metrics, "[length]");
+    insta::assert_snapshot!(redacted, @r#"
+    HTTP/1.1 200 OK
+    content-type: application/json
+    cache-control: no-store
+    content-length: 167
+
+    {"valid":true,"code":"VALID","tenantId":"acme","systemId":"[id]","systemName":"Billing","mark":"[mark]","checkedAt":"2023-11-14T22:13:20.000Z"}HTTP/1.1 200 OK
+    content-type: application/openmetrics-text; version=1.0.0; charset=utf-8
+    [length]
+
+    HTTP/1.1 200 OK
+    x-keymark-tenant-id: acme
+    x-keymark-system-id: [id]
+    x-keymark-system-name: Billing
+    cache-control: no-store
+    content-length: 0
+
+    HTTP/1.1 404 Not Found
+    connection: close
+    content-length: 0
+    "#);
 }
 
 #[tokio::test]

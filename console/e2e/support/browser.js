@@ -59,6 +59,29 @@ export async function openWindow(browser, keymark) {
       await page.getByRole("button", { name, exact: true }).click();
     },
 
+    /**
+     * Watches for an element that may be there only briefly, so from before what brings it about. The function that
+     * this settles with waits for it, and tells what a property of its style was.
+     */
+    async watch(selector, property) {
+      const watching = await page.evaluateHandle(
+        ([wanted, name]) => ({
+          seen: new Promise((resolve) => {
+            const observer = new MutationObserver(() => {
+              const element = document.querySelector(wanted);
+              if (element === null) return;
+              observer.disconnect();
+              resolve(getComputedStyle(element)[name]);
+            });
+            const attributes = { attributes: true, attributeFilter: ["class"] };
+            observer.observe(document.body, { subtree: true, childList: true, ...attributes });
+          }),
+        }),
+        [selector, property],
+      );
+      return () => watching.evaluate(({ seen }) => seen);
+    },
+
     row: (name) => page.getByRole("row").filter({ has: page.getByRole("rowheader", { name }) }),
   };
 }

@@ -56,11 +56,13 @@ async function startInstance(settings) {
 
     /** Runs `keymark operator …` beside the server; the password of a new operator is the same for all. */
     async manageOperator(...arguments_) {
+      // Written to a command that reads nothing, it would fail as soon as that has ended.
+      const takesPassword = arguments_.includes("--password-stdin");
       const command = spawn(BINARY, ["operator", ...arguments_], {
         env: { PATH: process.env.PATH, KEYMARK_LOG: "warn", ...settings },
-        stdio: ["pipe", "ignore", "inherit"],
+        stdio: [takesPassword ? "pipe" : "ignore", "ignore", "inherit"],
       });
-      command.stdin.end(`${PASSWORD}\n`);
+      command.stdin?.end(`${PASSWORD}\n`);
       const [code] = await once(command, "exit");
       assert.equal(code, 0);
     },

@@ -23,12 +23,7 @@ export function AuditFilters({ choice, operators, systems, onChoose }: AuditFilt
   const choose = (part: AuditChoice) => onChoose({ ...choice, ...part });
   return (
     <search class="filters" aria-label="Filter the audit log">
-      <SystemPicker
-        key={systemId}
-        systemId={systemId}
-        seen={systems}
-        onPick={(id) => choose({ systemId: id })}
-      />
+      <SystemPicker systemId={systemId} seen={systems} onPick={(id) => choose({ systemId: id })} />
       <Choice
         label="Operator"
         value={actorId ?? ""}

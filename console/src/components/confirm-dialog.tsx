@@ -3,11 +3,14 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { failureOf } from "../text/failures";
 import { Dialog } from "./dialog";
+import { StillWaiting } from "./still-waiting";
 
 interface ConfirmDialogProps {
   title: string;
   /** How the button looks: like any other, or like one that destroys. */
   tone?: "primary" | "danger";
+  /** What is waited for, when it takes long. */
+  waitingFor?: string;
   children: ComponentChildren;
   /** Does it; what it settles with is said in the dialog. */
   onConfirm: () => Promise<CombinedError | undefined>;
@@ -15,10 +18,11 @@ interface ConfirmDialogProps {
 }
 
 export function ConfirmDialog(props: ConfirmDialogProps) {
-  const { title, tone = "danger", children, onConfirm, onCancel } = props;
+  const { title, tone = "danger", waitingFor, children, onConfirm, onCancel } = props;
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState<string>();
   const confirm = async () => {
+    if (busy) return;
     setBusy(true);
     setFailed(undefined);
     const error = await onConfirm();
@@ -33,11 +37,13 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
           {failed}
         </p>
       )}
+      <StillWaiting busy={busy}>{waitingFor}</StillWaiting>
       <div class="actions">
         <button type="button" onClick={onCancel} disabled={busy}>
           Cancel
         </button>
-        <button type="button" class={tone} onClick={confirm} disabled={busy} aria-busy={busy}>
+        {/* Not disabled while it waits: it would lose the focus. */}
+        <button type="button" class={tone} onClick={confirm} aria-disabled={busy} aria-busy={busy}>
           Confirm
         </button>
       </div>

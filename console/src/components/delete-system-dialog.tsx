@@ -21,7 +21,16 @@ export function DeleteSystemDialog({ system, onDeleted, onCancel }: DeleteSystem
     return error;
   };
   return (
-    <ConfirmDialog title="Delete System" onConfirm={confirm} onCancel={onCancel}>
+    <ConfirmDialog
+      title="Delete System"
+      waitingFor={
+        system.keyState === "ACTIVE"
+          ? "Waiting until every instance refuses the key…"
+          : "Waiting until every instance has removed it…"
+      }
+      onConfirm={confirm}
+      onCancel={onCancel}
+    >
       <p>
         <strong>
           <Name>{system.name}</Name>

@@ -1,5 +1,5 @@
 import type { TargetedInputEvent } from "preact";
-import { useEffect, useId, useRef } from "preact/hooks";
+import { useId, useLayoutEffect, useRef } from "preact/hooks";
 
 interface FieldProps {
   label: string;
@@ -19,10 +19,11 @@ export function Field(props: FieldProps) {
   const id = useId();
   const input = useRef<HTMLInputElement>(null);
   const about = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
-  useEffect(() => {
+  // At once: later it would take the focus away from where somebody has put it meanwhile.
+  useLayoutEffect(() => {
     if (autoFocus) input.current?.focus();
   }, [autoFocus]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (error !== undefined) input.current?.focus();
   }, [error]);
   const given = {

@@ -1,16 +1,17 @@
 import { useClient } from "@urql/preact";
 import { useId, useState } from "preact/hooks";
-import type { SystemPartsFragment } from "../gql/graphql";
+import type { EnforcementPartsFragment, SystemPartsFragment } from "../gql/graphql";
 import { generateKey, type NewKey } from "../graph/generate-key";
+import { useLeaveGuard } from "../router";
 import { useMay } from "../session/viewer-context";
-import { enforcementText } from "../text/enforcement";
 import { failureOf } from "../text/failures";
 import { RevokeKeyDialog } from "./revoke-key-dialog";
+import { StillWaiting } from "./still-waiting";
 
 interface KeyActionsProps {
   system: SystemPartsFragment;
   onGenerated: (newKey: NewKey) => void;
-  onRevoked: (words: string) => void;
+  onRevoked: (enforcement: EnforcementPartsFragment) => void;
 }
 
 /** Generating and revoking, each with the reason why it cannot be done now. */
@@ -24,7 +25,12 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
   const mayRevoke = useMay("edit");
   const hasKey = system.keyState === "ACTIVE";
 
+  // Nobody would ever see the key: its only answer is on its way to this page.
+  useLeaveGuard(
+    busy ? "The new API key is on its way and shown only once. Leave without it?" : undefined,
+  );
   const generate = async () => {
+    if (busy) return;
     setBusy(true);
     setFailed(undefined);
     const generated = await generateKey(client, system.id);
@@ -45,17 +51,20 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
           <button
             type="button"
             class="primary"
-            disabled={hasKey || busy}
+            disabled={hasKey && !busy}
+            aria-disabled={busy}
+            aria-busy={busy}
             aria-describedby={`${id}-generate`}
             onClick={generate}
           >
             Generate API Key
           </button>
           <p id={`${id}-generate`} class="quiet">
-            {hasKey
+            {hasKey && !busy
               ? "This system has a key. Revoke it to generate another."
               : "The new key is shown in full once."}
           </p>
+          <StillWaiting busy={busy}>Waiting until every instance accepts the key…</StillWaiting>
         </div>
       )}
       {mayRevoke && (
@@ -63,16 +72,14 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
           <button
             type="button"
             class="danger"
-            disabled={!hasKey}
+            disabled={!hasKey || busy}
             aria-describedby={`${id}-revoke`}
             onClick={() => setRevoking(system)}
           >
             Revoke API Key
           </button>
           <p id={`${id}-revoke`} class="quiet">
-            {hasKey
-              ? "The current key stops working at once."
-              : "This system has no key to revoke."}
+            {revocable(hasKey, busy)}
           </p>
         </div>
       )}
@@ -82,10 +89,15 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
           onCancel={() => setRevoking(undefined)}
           onRevoked={(enforcement) => {
             setRevoking(undefined);
-            onRevoked(`The API key was revoked. ${enforcementText("Refused", enforcement)}`);
+            onRevoked(enforcement);
           }}
         />
       )}
     </>
   );
+}
+
+function revocable(hasKey: boolean, generating: boolean): string {
+  if (generating) return "A key can be revoked once the new one is shown.";
+  return hasKey ? "The current key stops working at once." : "This system has no key to revoke.";
 }

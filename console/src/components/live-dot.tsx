@@ -28,6 +28,7 @@ function useOnline(): boolean {
   const [online, setOnline] = useState(navigator.onLine);
   useEffect(() => {
     const follow = () => setOnline(navigator.onLine);
+    follow();
     addEventListener("online", follow);
     addEventListener("offline", follow);
     return () => {

@@ -1,8 +1,8 @@
 import { useId, useRef, useState } from "preact/hooks";
 import type { NewKey } from "../graph/generate-key";
 import { useLeaveGuard } from "../router";
-import { enforcementText } from "../text/enforcement";
 import { Dialog } from "./dialog";
+import { Enforced } from "./enforced";
 import { KeyMark } from "./key-mark";
 
 interface NewKeyDialogProps {
@@ -50,7 +50,9 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
       <p>
         API Key Mark: <KeyMark mark={newKey.mark} />
         <br />
-        <span class="quiet">{enforcementText("Accepted", newKey.enforcement)}</span>
+        <span class="quiet">
+          <Enforced verdict="accepted" enforcement={newKey.enforcement} />
+        </span>
       </p>
       <p role="status" class="copied">
         {copied === "yes" && "The key was copied."}

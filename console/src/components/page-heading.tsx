@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { hasNavigated, Link } from "../router";
 import { SYSTEMS } from "../routes";
 
@@ -21,10 +21,11 @@ export const focusHeading = () => document.querySelector("h1")?.focus({ preventS
 /** Where this page is and what it is called; it takes the focus when the console has come here. */
 export function PageHeading({ title, trail, focus = true }: PageHeadingProps) {
   const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = `${title} – Keymark`;
   }, [title]);
-  useEffect(() => {
+  // At once: later it would take the focus away from where somebody has put it meanwhile.
+  useLayoutEffect(() => {
     if (focus && hasNavigated()) heading.current?.focus({ preventScroll: true });
   }, [focus]);
   return (

@@ -22,7 +22,12 @@ export function RevokeKeyDialog({ system, onRevoked, onCancel }: RevokeKeyDialog
     return error;
   };
   return (
-    <ConfirmDialog title="Revoke API Key" onConfirm={confirm} onCancel={onCancel}>
+    <ConfirmDialog
+      title="Revoke API Key"
+      waitingFor="Waiting until every instance refuses the key…"
+      onConfirm={confirm}
+      onCancel={onCancel}
+    >
       <p>
         The current key <KeyMark mark={system.keyMark} /> of{" "}
         <strong>

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 interface SearchBoxProps {
   value: string;
@@ -8,7 +8,8 @@ interface SearchBoxProps {
 /** Filters while typing. The key / leads to it from anywhere on the page. */
 export function SearchBox({ value, onInput }: SearchBoxProps) {
   const input = useRef<HTMLInputElement>(null);
-  useEffect(() => {
+  // With the box itself: a key that is pressed on seeing it counts.
+  useLayoutEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
       const withModifier = event.ctrlKey || event.metaKey || event.altKey;
       if (event.key !== "/" || withModifier || isBusy(event.target)) return;

@@ -96,7 +96,7 @@ function DeletedMeanwhile({ system, entries }: DeletedMeanwhileProps) {
             It was <Name>{deletion.actor.name}</Name>.{" "}
           </>
         )}
-        Its key is refused everywhere.
+        {system.keyState === "ACTIVE" && "Its key was revoked with it."}
       </p>
       <p>
         <Link to={SYSTEMS}>Go to API Key Management</Link> or read{" "}

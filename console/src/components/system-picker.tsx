@@ -1,5 +1,5 @@
 import { useQuery } from "@urql/preact";
-import { useId, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { SystemDocument, SystemsDocument } from "../gql/graphql";
 import { fold } from "../text/names";
 import type { SeenNames } from "./use-seen-names";
@@ -35,12 +35,25 @@ export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
   const options = new Map(Array.from(seen, ([known, words]) => [words, known]));
   for (const system of found?.systems.nodes ?? []) options.set(system.name, system.id);
 
+  const picks = useRef(systemId);
+  if (picks.current !== systemId) {
+    // Chosen elsewhere, by the history for one: what is typed is about another system.
+    picks.current = systemId;
+    setTyped(undefined);
+  }
   const pick = (words: string) => {
-    setTyped(words);
     const exact = Array.from(options).find(([option]) => fold(option) === fold(words.trim()));
-    if (words === "") onPick(undefined);
-    else if (exact !== undefined && exact[1] !== systemId) onPick(exact[1]);
+    const id = words === "" ? undefined : (exact?.[1] ?? systemId);
+    if (id === systemId) return;
+    picks.current = id;
+    onPick(id);
   };
+  const latest = useRef(pick);
+  latest.current = pick;
+  // Who types a whole name is faster than the server.
+  useEffect(() => {
+    if (found !== undefined && typed) latest.current(typed);
+  }, [found, typed]);
   return (
     <div class="field">
       <label for={id}>System</label>
@@ -53,7 +66,10 @@ export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
         dir="auto"
         value={typed ?? name ?? ""}
         onFocus={() => setTyped((before) => before ?? name ?? "")}
-        onInput={(event) => pick(event.currentTarget.value)}
+        onInput={({ currentTarget }) => {
+          setTyped(currentTarget.value);
+          pick(currentTarget.value);
+        }}
         onBlur={() => setTyped(undefined)}
       />
       <datalist id={`${id}-names`}>

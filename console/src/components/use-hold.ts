@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 /**
  * Whether the operator is at an element: the pointer rests on it or the keyboard is in it. What is under the pointer
@@ -8,7 +8,7 @@ export function useHold<Held extends HTMLElement>() {
   const ref = useRef<Held>(null);
   const [pointed, setPointed] = useState(false);
   const [focused, setFocused] = useState(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const element = ref.current;
     if (element === null) return;
     const onMove = ({ pointerType, movementX, movementY }: PointerEvent) => {

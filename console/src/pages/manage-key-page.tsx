@@ -1,4 +1,6 @@
-import { useEffect, useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useLayoutEffect, useState } from "preact/hooks";
+import { Enforced } from "../components/enforced";
 import { KeyActions } from "../components/key-actions";
 import { MissingPermission } from "../components/missing-permission";
 import { NewKeyDialog } from "../components/new-key-dialog";
@@ -11,11 +13,11 @@ import { useMay } from "../session/viewer-context";
 
 export function ManageKeyPage({ id }: { id: string }) {
   const [newKey, setNewKey] = useState<NewKey>();
-  const [said, setSaid] = useState<string>();
+  const [said, setSaid] = useState<ComponentChildren>();
   const mayGenerate = useMay("create");
   const mayRevoke = useMay("edit");
   // The button that was pressed cannot be pressed again, and so could not take the focus back.
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (said !== undefined) focusHeading();
   }, [said]);
   return (
@@ -30,7 +32,14 @@ export function ManageKeyPage({ id }: { id: string }) {
                 setSaid(undefined);
                 setNewKey(generated);
               }}
-              onRevoked={setSaid}
+              onRevoked={(enforcement) =>
+                setSaid(
+                  <>
+                    The API key was revoked.{" "}
+                    <Enforced verdict="refused" enforcement={enforcement} />
+                  </>,
+                )
+              }
             />
             {!mayGenerate && !mayRevoke && <MissingPermission action="create" />}
           </>

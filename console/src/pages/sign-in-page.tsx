@@ -1,6 +1,6 @@
 import { useClient } from "@urql/preact";
 import type { TargetedSubmitEvent } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Field } from "../components/field";
 import { SignInDocument } from "../gql/graphql";
 import { navigate, usePlace } from "../router";
@@ -22,7 +22,7 @@ export function SignInPage({ sessionEnded, onSignedInElsewhere }: SignInPageProp
   const [password, setPassword] = useState("");
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState<string>();
-  useEffect(() => {
+  useLayoutEffect(() => {
     document.title = "Sign in – Keymark";
   }, []);
   const lookAgain = useRef(onSignedInElsewhere);

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { DeleteSystemDialog } from "../components/delete-system-dialog";
+import { Enforced } from "../components/enforced";
 import { Name } from "../components/name";
 import { Notice } from "../components/notice";
 import { SystemFacts } from "../components/system-facts";
@@ -9,7 +10,6 @@ import type { EnforcementPartsFragment, SystemPartsFragment } from "../gql/graph
 import { Link, navigate, usePlace } from "../router";
 import { editAddress, keyAddress, SYSTEMS } from "../routes";
 import { useMay } from "../session/viewer-context";
-import { enforcementText } from "../text/enforcement";
 
 export function SystemPage({ id }: { id: string }) {
   const { notice } = usePlace();
@@ -37,7 +37,7 @@ export function SystemPage({ id }: { id: string }) {
           system={deleting}
           onCancel={() => setDeleting(undefined)}
           onDeleted={(enforcement) => {
-            const said = <Deleted name={deleting.name} enforcement={enforcement} />;
+            const said = <Deleted system={deleting} enforcement={enforcement} />;
             navigate(SYSTEMS, { replace: true, notice: said });
           }}
         />
@@ -78,14 +78,17 @@ function SystemActions({ system, onDelete }: SystemActionsProps) {
 }
 
 interface DeletedProps {
-  name: string;
+  system: SystemPartsFragment;
   enforcement: EnforcementPartsFragment;
 }
 
-function Deleted({ name, enforcement }: DeletedProps) {
+/** Of its key too, where there was one to refuse. */
+function Deleted({ system, enforcement }: DeletedProps) {
+  const hadKey = system.keyState === "ACTIVE" || enforcement.state === "PENDING";
   return (
     <>
-      <Name>{name}</Name> was deleted. {enforcementText("Refused", enforcement)}
+      <Name>{system.name}</Name> was deleted.{" "}
+      {hadKey && <Enforced verdict="refused" enforcement={enforcement} />}
     </>
   );
 }

@@ -3,6 +3,7 @@ import { Provider } from "@urql/preact";
 import { type ComponentChildren, render } from "preact";
 import { filter, fromValue, makeSubject, merge, mergeMap, pipe } from "wonka";
 import type { AuditEntryPartsFragment, SystemPartsFragment } from "../../src/gql/graphql";
+import { keyTakenOutExchange } from "../../src/graph/generate-key";
 import type { Liveness } from "../../src/graph/socket";
 import { Observed } from "../../src/live/observed";
 import type { Session } from "../../src/session/session";
@@ -46,32 +47,45 @@ const ANSWERS: Record<string, unknown> = {
   AuditLog: { auditLog: { nodes: [entry], pageInfo } },
 };
 
-/** Answers queries as above, and subscriptions with what the test sends. */
-function fakeServer(): { exchange: Exchange; send: (name: string, data: unknown) => void } {
+interface FakeServer {
+  exchange: Exchange;
+  /** To whoever has subscribed to it, or waits for the answer to the mutation. */
+  send: (name: string, data: unknown) => void;
+  /** What the mutation was last asked with. */
+  asked: (name: string) => unknown;
+}
+
+/** Answers queries as above or as the test says, and subscriptions and mutations with what the test sends. */
+function fakeServer(answers: Record<string, unknown>): FakeServer {
   const sent = makeSubject<{ name: string; data: unknown }>();
-  const subscriptions = new Map<string, Operation>();
+  const waiting = new Map<string, Operation>();
   const answer = (operation: Operation, data: unknown) =>
     fromValue({ operation, data, stale: false, hasNext: false });
   const exchange: Exchange = () => (operations) => {
     const queries = pipe(
       operations,
       filter((operation) => {
-        if (operation.kind === "subscription") subscriptions.set(nameOf(operation), operation);
+        const waits = operation.kind === "subscription" || operation.kind === "mutation";
+        if (waits) waiting.set(nameOf(operation), operation);
         return operation.kind === "query";
       }),
-      mergeMap((operation) => answer(operation, ANSWERS[nameOf(operation)])),
+      mergeMap((operation) => answer(operation, { ...ANSWERS, ...answers }[nameOf(operation)])),
     );
     const events = pipe(
       sent.source,
       mergeMap(({ name, data }) => {
-        const operation = subscriptions.get(name);
-        if (operation === undefined) throw new Error(`nobody has subscribed to ${name}`);
+        const operation = waiting.get(name);
+        if (operation === undefined) throw new Error(`nobody waits for ${name}`);
         return answer(operation, data);
       }),
     );
     return merge([queries, events]);
   };
-  return { exchange, send: (name, data) => sent.next({ name, data }) };
+  return {
+    exchange,
+    send: (name, data) => sent.next({ name, data }),
+    asked: (name) => waiting.get(name)?.variables,
+  };
 }
 
 function nameOf({ query }: Operation): string {
@@ -84,14 +98,17 @@ interface Setting {
   codes: readonly Action[];
   /** Ids of systems that the operator has created. */
   created?: readonly string[];
+  /** In place of the usual answers, by the name of the query. */
+  answers?: Record<string, unknown>;
 }
 
 /** Shows a part of the console to an operator with these codes. */
-export function show(children: ComponentChildren, { codes, created = [] }: Setting) {
+export function show(children: ComponentChildren, { codes, created = [], answers = {} }: Setting) {
   const root = document.createElement("div");
   document.body.replaceChildren(root);
-  const server = fakeServer();
-  const client = new Client({ url: "/graphql", exchanges: [server.exchange] });
+  const server = fakeServer(answers);
+  const exchanges = [keyTakenOutExchange, server.exchange];
+  const client = new Client({ url: "/graphql", exchanges });
   const session: Session = {
     client,
     liveness: new Observed<Liveness>({ state: "live", reconnections: 0 }),
@@ -122,6 +139,7 @@ export function show(children: ComponentChildren, { codes, created = [] }: Setti
   return {
     root,
     send: server.send,
+    asked: server.asked,
     text: () => root.textContent ?? "",
     /** What can be pressed or followed. */
     controls: () => named("button, a"),

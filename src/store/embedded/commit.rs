@@ -7,15 +7,15 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 
 use super::tables::{
-    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, BUCKETS, KEYS, MARKERS, OPERATORS, OPERATORS_BY_USERNAME,
-    REVOKED_KEYS, SESSIONS, SESSIONS_BY_OPERATOR, SETTINGS, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, decode, encode,
-    index_of, sort_bytes, successor,
+    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, BUCKETS, KEYS, LEASES, MARKERS, OPERATORS,
+    OPERATORS_BY_USERNAME, REVOKED_KEYS, SESSIONS, SESSIONS_BY_OPERATOR, SETTINGS, SYSTEM_COUNTS, SYSTEMS,
+    SYSTEMS_BY_NAME, decode, encode, index_of, sort_bytes, successor,
 };
 use super::{corrupt, feed};
 use crate::domain::audit::{AuditEntry, AuditHead};
 use crate::domain::changes::{Batch, Expected, Requirement, Row, RowId, Write};
 use crate::domain::ids::TenantId;
-use crate::domain::keys::Key;
+use crate::domain::leases::Lease;
 use crate::domain::operators::Operator;
 use crate::domain::sessions::Session;
 use crate::domain::systems::{System, SystemOrderField};
@@ -73,7 +73,7 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
         let holds = match (expected, found) {
             (Expected::Anything, _) | (Expected::Absent, None) => true,
             (Expected::Revision(revision), Some(row)) => {
-                row_tenant(&row) == &batch.tenant && row.revision() == revision
+                row.tenant() == Some(&batch.tenant) && row.revision() == revision
             }
             (Expected::Absent, Some(_)) | (Expected::Revision(_), None) => false,
         };
@@ -84,6 +84,7 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
     let (mut names, mut usernames) = (HashSet::new(), HashSet::new());
     for (_, write) in &batch.writes {
         let taken = match write {
+            Write::Put(row) if row.tenant() != Some(&batch.tenant) => Some(Conflict::Row),
             Write::Put(Row::System(system)) => {
                 let taken = name_is_taken(txn, system)? || !names.insert(system.name.folded());
                 taken.then_some(Conflict::NameTaken)
@@ -128,6 +129,7 @@ fn find(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Storage<Option<
         RowId::Key(digest) => get(txn, KEYS, digest.as_bytes())?.map(Row::Key),
         RowId::Operator(id) => get(txn, OPERATORS, id.to_string().as_str())?.map(Row::Operator),
         RowId::Session(id) => get(txn, SESSIONS, String::from(id).as_str())?.map(Row::Session),
+        RowId::Lease(id) => get(txn, LEASES, id.to_string().as_str())?.map(Row::Lease),
     })
 }
 
@@ -139,15 +141,6 @@ fn get<'k, K: redb::Key + 'static, T: DeserializeOwned>(
     let table = txn.open_table(table)?;
     let row = table.get(key)?;
     row.map(|row| decode(row.value()).map_err(corrupt)).transpose()
-}
-
-fn row_tenant(row: &Row) -> &TenantId {
-    match row {
-        Row::System(System { tenant, .. })
-        | Row::Key(Key { tenant, .. })
-        | Row::Operator(Operator { tenant, .. })
-        | Row::Session(Session { tenant, .. }) => tenant,
-    }
 }
 
 fn put(txn: &WriteTransaction, row: &Row) -> Storage<()> {
@@ -176,6 +169,10 @@ fn put(txn: &WriteTransaction, row: &Row) -> Storage<()> {
             txn.open_table(SESSIONS_BY_OPERATOR)?.insert((operator.as_str(), id.as_str()), ())?;
             Ok(())
         }
+        Row::Lease(lease) => {
+            txn.open_table(LEASES)?.insert(lease.incarnation.to_string().as_str(), encode(lease).as_slice())?;
+            Ok(())
+        }
     }
 }
 
@@ -194,7 +191,7 @@ fn insert_system(txn: &WriteTransaction, system: &System) -> Storage<()> {
 /// Removes the tenant's row of this id, and says whether there was one.
 fn delete(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Storage<bool> {
     match find(txn, tenant, id)? {
-        Some(row) if row_tenant(&row) == tenant => remove(txn, &row).map(|()| true),
+        Some(row) if row.tenant() == Some(tenant) => remove(txn, &row).map(|()| true),
         _ => Ok(false),
     }
 }
@@ -228,6 +225,10 @@ fn remove(txn: &WriteTransaction, row: &Row) -> Storage<()> {
             txn.open_table(SESSIONS_BY_OPERATOR)?.remove((operator.as_str(), id.as_str()))?;
             Ok(())
         }
+        Row::Lease(lease) => {
+            txn.open_table(LEASES)?.remove(lease.incarnation.to_string().as_str())?;
+            Ok(())
+        }
     }
 }
 
@@ -254,6 +255,25 @@ fn append_entry(txn: &WriteTransaction, entry: &AuditEntry) -> Storage<()> {
     }
     txn.open_table(AUDIT_HEADS)?.insert(tenant, encode(&entry.head()).as_slice())?;
     Ok(())
+}
+
+pub fn put_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Storage<()> {
+    let row = Row::Lease(lease);
+    put(txn, &row)?;
+    feed::append(txn, &[Write::Put(row)], None, feed_kept)
+}
+
+/// Removes the lease if it has this sequence still, and says whether it did.
+pub fn delete_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Storage<bool> {
+    let id = lease.incarnation.to_string();
+    let found: Option<Lease> = get(txn, LEASES, id.as_str())?;
+    let as_expected = found.is_some_and(|found| found.sequence == lease.sequence);
+    if as_expected {
+        let row = Row::Lease(lease);
+        remove(txn, &row)?;
+        feed::append(txn, &[Write::Delete(row.id())], None, feed_kept)?;
+    }
+    Ok(as_expected)
 }
 
 pub fn take_token(

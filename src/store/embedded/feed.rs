@@ -12,6 +12,7 @@ use super::writer::Handle;
 use super::{storage, tables};
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{Change, Position, Write};
+use crate::domain::leases::LogTime;
 use crate::store::{Feed, Result, StoreError};
 
 /// Most changes read from the file at once.
@@ -115,7 +116,9 @@ fn read(handle: &Handle, after: u64) -> Result<Vec<Change>> {
                     Some(decode(bytes.value())?)
                 }
             };
-            Ok(Change { position: position_of(sequence.value()), writes: kept.writes, entry })
+            let sequence = sequence.value();
+            let at = LogTime::new(sequence);
+            Ok(Change { position: position_of(sequence), at, writes: kept.writes, entry })
         })
         .collect()
 }

@@ -18,14 +18,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redb::Database;
+use tokio::sync::mpsc;
 
 use self::reads::Snapshot;
 use self::writer::{Handle, Opener, Writer};
-use super::{Feed, Page, PageRequest, Purged, Quota, Result, Store, StoreError};
+use super::scan::{CHUNKS_AHEAD, stream_of};
+use super::{Feed, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
+use crate::domain::leases::Lease;
 use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
@@ -152,6 +155,10 @@ fn corrupt(error: StoreError) -> redb::Error {
 
 #[async_trait]
 impl Store for EmbeddedStore {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn ping(&self) -> Result<()> {
         self.read(|_| Ok(()))
     }
@@ -253,6 +260,27 @@ impl Store for EmbeddedStore {
 
     async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
         feed::follow(&self.writer.handle, after)
+    }
+
+    async fn scan_rows(&self) -> Result<Rows> {
+        // A commit that fails meanwhile closes the file, and need not wait for this: a snapshot stands by itself.
+        let snapshot = Snapshot::of(&*self.writer.handle.read()?)?;
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        Ok(stream_of(chunks, tokio::task::spawn_blocking(move || snapshot.scan_rows(&sender))))
+    }
+
+    async fn put_lease(&self, lease: &Lease) -> Result<()> {
+        let (lease, kept) = (*lease, self.feed_kept);
+        self.writer.submit(move |txn| commit::put_lease(txn, lease, kept).map(Ok)).await
+    }
+
+    async fn list_leases(&self) -> Result<Vec<Lease>> {
+        self.scan(Snapshot::list_leases).await
+    }
+
+    async fn delete_lease(&self, lease: &Lease) -> Result<bool> {
+        let (lease, kept) = (*lease, self.feed_kept);
+        self.writer.submit(move |txn| commit::delete_lease(txn, lease, kept).map(Ok)).await
     }
 
     async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>> {

@@ -4,19 +4,25 @@ use std::ops::Bound;
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
 use super::storage;
 use super::tables::{
-    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, OPERATORS, OPERATORS_BY_USERNAME, Place, SESSIONS,
+    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, KEYS, LEASES, OPERATORS, OPERATORS_BY_USERNAME, Place, SESSIONS,
     SESSIONS_BY_OPERATOR, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, bound, decode, index_of, successor,
 };
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
+use crate::domain::changes::Row;
 use crate::domain::ids::{AuditEntryId, OperatorId, TenantId};
+use crate::domain::leases::Lease;
 use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::Session;
 use crate::domain::systems::{Direction, System, SystemKey, SystemOrder, SystemOrderField};
 use crate::store::{Page, PageEnd, PageRequest, Result, StoreError};
+
+/// Rows of a scan that are sent together.
+const ROWS_A_CHUNK: usize = 1024;
 
 /// A snapshot of the file.
 pub struct Snapshot(ReadTransaction);
@@ -46,6 +52,36 @@ impl Snapshot {
     pub fn contains(&self, table: TableDefinition<&str, ()>, key: &str) -> Result<bool> {
         let table = self.0.open_table(table).map_err(storage)?;
         Ok(table.get(key).map_err(storage)?.is_some())
+    }
+
+    pub fn list_leases(&self) -> Result<Vec<Lease>> {
+        let leases = self.0.open_table(LEASES).map_err(storage)?;
+        leases.iter().map_err(storage)?.map(|row| decode(row.map_err(storage)?.1.value())).collect()
+    }
+
+    /// Sends every key, operator and session, until nobody takes them any more.
+    pub fn scan_rows(&self, chunks: &mpsc::Sender<Vec<Row>>) -> Result<()> {
+        self.scan_table(KEYS, Row::Key, chunks)?;
+        self.scan_table(OPERATORS, Row::Operator, chunks)?;
+        self.scan_table(SESSIONS, Row::Session, chunks)
+    }
+
+    fn scan_table<K: redb::Key + 'static, T: DeserializeOwned>(
+        &self,
+        table: TableDefinition<K, &[u8]>,
+        row_of: impl Fn(T) -> Row,
+        chunks: &mpsc::Sender<Vec<Row>>,
+    ) -> Result<()> {
+        let table = self.0.open_table(table).map_err(storage)?;
+        let mut rows = table.iter().map_err(storage)?;
+        loop {
+            let chunk = rows.by_ref().take(ROWS_A_CHUNK);
+            let chunk: Vec<_> =
+                chunk.map(|row| decode(row.map_err(storage)?.1.value()).map(&row_of)).collect::<Result<_>>()?;
+            if chunk.is_empty() || chunks.blocking_send(chunk).is_err() {
+                return Ok(());
+            }
+        }
     }
 
     pub fn list_systems(

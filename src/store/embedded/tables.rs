@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use redb::{ReadableDatabase, TableDefinition};
+use redb::{ReadableDatabase, TableDefinition, TableHandle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -42,6 +42,8 @@ pub const AUDIT_BY_SUBJECT: TableDefinition<(&str, &str, u64), ()> = TableDefini
 pub const AUDIT_HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("audit_heads");
 /// sequence → committed change.
 pub const FEED: TableDefinition<u64, &[u8]> = TableDefinition::new("feed");
+/// incarnation → lease.
+pub const LEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("leases");
 /// bucket → theoretical arrival time, in milliseconds since the Unix epoch.
 pub const BUCKETS: TableDefinition<&str, i64> = TableDefinition::new("buckets");
 /// name → value.
@@ -52,7 +54,7 @@ pub const MARKERS: TableDefinition<&str, ()> = TableDefinition::new("markers");
 /// An order of systems: (tenant, what is sorted, id).
 pub type SystemIndex = TableDefinition<'static, (&'static str, &'static [u8], &'static str), &'static [u8]>;
 
-/// Makes every table, so that later transactions find them.
+/// Makes every table that is not there yet, so that later transactions find them.
 pub fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     let mut txn = db.begin_write()?;
     txn.set_two_phase_commit(true);
@@ -72,6 +74,7 @@ pub fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     txn.open_table(AUDIT_BY_SUBJECT)?;
     txn.open_table(AUDIT_HEADS)?;
     txn.open_table(FEED)?;
+    txn.open_table(LEASES)?;
     txn.open_table(BUCKETS)?;
     txn.open_table(SETTINGS)?;
     txn.open_table(MARKERS)?;
@@ -79,9 +82,9 @@ pub fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Whether [`create_all`] has run on this file.
+/// Whether [`create_all`], as it is now, has run on this file: the youngest table is there.
 pub fn are_created(db: &redb::Database) -> Result<bool, redb::Error> {
-    Ok(db.begin_read()?.list_tables()?.next().is_some())
+    Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == LEASES.name()))
 }
 
 pub fn encode(row: &impl Serialize) -> Vec<u8> {

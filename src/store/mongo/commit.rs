@@ -427,6 +427,9 @@ fn plan_of(batch: &Batch) -> Result<Plan> {
     let mut statements: Vec<Statement> = Vec::new();
     for (expected, write) in &batch.writes {
         let (row, kind, item) = match (write, expected) {
+            (Write::Put(row), _) if row.tenant() != Some(&batch.tenant) => {
+                return Err(StoreError::Conflict(Conflict::Row));
+            }
             (Write::Put(row), Expected::Absent) => (row.id(), Kind::Insert, to_document(row)?),
             (Write::Put(row), _) => {
                 let upsert = matches!(expected, Expected::Anything);

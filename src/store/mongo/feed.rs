@@ -7,15 +7,18 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, deserialize_from_slice, doc, serialize_to_raw_document_buf};
+use mongodb::bson::{
+    Bson, Document, RawDocumentBuf, Timestamp, deserialize_from_slice, doc, serialize_to_raw_document_buf,
+};
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ResumeToken;
 use mongodb::error::ErrorKind;
 use serde::Deserialize;
 
 use super::rows::{corrupt, entry_from_document, id_from_bson, row_from_document};
-use super::{AUDIT, KEYS, MongoStore, OPERATORS, SESSIONS, SYSTEMS, TimedOut, store_error};
+use super::{AUDIT, KEYS, LEASES, MongoStore, OPERATORS, SESSIONS, SYSTEMS, TimedOut, store_error};
 use crate::domain::changes::{Change, Position, Write};
+use crate::domain::leases::LogTime;
 use crate::store::{Feed, Result, StoreError};
 
 /// How long the server may hold a request for more while nothing happens.
@@ -33,6 +36,8 @@ struct Event {
     #[serde(rename = "_id")]
     id: ResumeToken,
     operation_type: String,
+    /// When it was committed: its place in the oplog, the same for all events of a transaction.
+    cluster_time: Option<Timestamp>,
     ns: Option<Namespace>,
     /// With [`txn_number`](Self::txn_number): the transaction. Absent outside of one.
     lsid: Option<Document>,
@@ -65,7 +70,7 @@ impl MongoStore {
     pub(super) async fn follow(&self, after: Option<&Position>) -> Result<Feed> {
         let token = after.map(token_of).transpose()?;
         let resumes = token.is_some();
-        let watched = [SYSTEMS, KEYS, OPERATORS, SESSIONS, AUDIT].map(Bson::from).to_vec();
+        let watched = [SYSTEMS, KEYS, OPERATORS, SESSIONS, LEASES, AUDIT].map(Bson::from).to_vec();
         let ends = ["dropDatabase", "invalidate"].map(Bson::from).to_vec();
         let pipeline = doc! { "$match": { "$or": [
             { "ns.coll": { "$in": watched } },
@@ -126,8 +131,14 @@ impl Follower {
             self.begun = Some((transaction, writes));
             return Ok(None);
         }
-        Ok(Some(Change { position: position_of(&event.id)?, writes, entry }))
+        let at = event.cluster_time.map(log_time).ok_or_else(|| corrupt("an event without its time"))?;
+        Ok(Some(Change { position: position_of(&event.id)?, at, writes, entry }))
     }
+}
+
+/// Seconds above, and below them which one of the second's operations it is: ordered as the oplog is.
+fn log_time(time: Timestamp) -> LogTime {
+    LogTime::new(u64::from(time.time) << 32 | u64::from(time.increment))
 }
 
 fn position_of(token: &ResumeToken) -> Result<Position> {

@@ -12,12 +12,12 @@ use mongodb::{Database, IndexModel};
 use tokio::time::Instant;
 
 use super::{
-    AUDIT, BUCKETS, ConnectError, KEYS, Limits, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TimedOut, code_of,
+    AUDIT, BUCKETS, ConnectError, KEYS, LEASES, Limits, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TimedOut, code_of,
     is_refusal, number_of,
 };
 
 /// Counts up with every change to [`collections`].
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long building indexes may take in all.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
@@ -124,6 +124,13 @@ fn collections() -> Vec<Layout> {
         Layout {
             name: TENANTS,
             members: doc! { "number": { "bsonType": "long", "minimum": 0_i64 }, "hash": text() },
+            indexes: Vec::new(),
+        },
+        Layout {
+            name: LEASES,
+            members: doc! {
+                "sequence": number(), "applied": { "bsonType": "long" }, "asks": { "bsonType": "bool" },
+            },
             indexes: Vec::new(),
         },
         Layout {

@@ -7,22 +7,28 @@
 //! | batches as transactions | `commit` |
 //! | look-ups, lists, counts | `reads` |
 //! | look-ups of one thing at one time | `coalesce` |
+//! | all that memory is built from | `scan` |
 //! | the change stream | `feed` |
+//! | what instances tell one another | `leases` |
 //! | quota shared by instances | `throttle` |
 //! | what is past its retention | `purge` |
 //!
 //! Concerns are the strongest everywhere, whatever the URI says: writes are acknowledged by a majority and journalled,
-//! reads see what a majority has and ask the primary, transactions read a snapshot, and [`Store::find_key`] is
-//! linearizable (<https://www.mongodb.com/docs/v6.0/reference/read-concern-linearizable/>). The driver has no overall
-//! time-out, so every call of it is bounded here.
+//! reads see what a majority has and ask the primary, transactions read a snapshot, and what instances rely on when
+//! they do not rely on their memory is linearizable: [`Store::find_key`], [`Store::find_session`],
+//! [`Store::find_operator`] and [`Store::list_leases`]
+//! (<https://www.mongodb.com/docs/v6.0/reference/read-concern-linearizable/>). The driver has no overall time-out, so
+//! every call of it is bounded here.
 
 mod coalesce;
 mod commit;
 mod feed;
+mod leases;
 mod migrations;
 mod purge;
 mod reads;
 mod rows;
+mod scan;
 mod throttle;
 
 use std::fmt;
@@ -39,11 +45,12 @@ use mongodb::options::{
 use mongodb::{Client, Collection, Cursor, Database};
 
 use self::coalesce::Coalesced;
-use super::{Cause, Feed, Page, PageRequest, Purged, Quota, Result, Store, StoreError};
+use super::{Cause, Feed, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
+use crate::domain::leases::Lease;
 use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
@@ -57,6 +64,8 @@ const SESSIONS: &str = "sessions";
 const AUDIT: &str = "audit";
 /// Where each tenant's log ends: `{_id: tenant, number, hash}`.
 const TENANTS: &str = "tenants";
+/// What each incarnation of an instance last said of itself.
+const LEASES: &str = "leases";
 const BUCKETS: &str = "buckets";
 /// Settings, markers and the version of all this.
 const META: &str = "meta";
@@ -192,10 +201,15 @@ pub struct MongoStore {
     sessions: Collection<Document>,
     audit: Collection<Document>,
     tenants: Collection<Document>,
+    leases: Collection<Document>,
     buckets: Collection<Document>,
     meta: Collection<Document>,
-    /// The same as `keys`, but read so that nothing answered before is missed, whatever happens to the primary.
+    // The same collections, but read so that nothing answered before is missed, whatever happens to the primary.
     keys_linearizable: Collection<Document>,
+    operators_linearizable: Collection<Document>,
+    sessions_linearizable: Collection<Document>,
+    leases_linearizable: Collection<Document>,
+    meta_linearizable: Collection<Document>,
     lanes: commit::Lanes,
     session_reads: Coalesced<SessionId, Option<Session>>,
     operator_reads: Coalesced<OperatorId, Option<Operator>>,
@@ -223,7 +237,10 @@ impl MongoStore {
         let database = client.database(&options.database);
         migrations::run(&database, limits).await?;
         let collection = |name| database.collection::<Document>(name);
-        let linearizable = CollectionOptions::builder().read_concern(ReadConcern::linearizable()).build();
+        let linearizable = |name| {
+            let concern = CollectionOptions::builder().read_concern(ReadConcern::linearizable()).build();
+            database.collection_with_options::<Document>(name, concern)
+        };
         Ok(Self {
             systems: collection(SYSTEMS),
             keys: collection(KEYS),
@@ -231,9 +248,14 @@ impl MongoStore {
             sessions: collection(SESSIONS),
             audit: collection(AUDIT),
             tenants: collection(TENANTS),
+            leases: collection(LEASES),
             buckets: collection(BUCKETS),
             meta: collection(META),
-            keys_linearizable: database.collection_with_options(KEYS, linearizable),
+            keys_linearizable: linearizable(KEYS),
+            operators_linearizable: linearizable(OPERATORS),
+            sessions_linearizable: linearizable(SESSIONS),
+            leases_linearizable: linearizable(LEASES),
+            meta_linearizable: linearizable(META),
             lanes: commit::Lanes::default(),
             session_reads: Coalesced::default(),
             operator_reads: Coalesced::default(),
@@ -457,6 +479,10 @@ fn number_of(value: &Bson) -> Option<i64> {
 
 #[async_trait]
 impl Store for MongoStore {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn ping(&self) -> Result<()> {
         self.bounded("ping", self.database.run_command(doc! { "ping": 1 })).await.map(drop)
     }
@@ -538,6 +564,22 @@ impl Store for MongoStore {
 
     async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
         self.follow(after).await
+    }
+
+    async fn scan_rows(&self) -> Result<Rows> {
+        self.scan().await
+    }
+
+    async fn put_lease(&self, lease: &Lease) -> Result<()> {
+        self.write_lease(lease).await
+    }
+
+    async fn list_leases(&self) -> Result<Vec<Lease>> {
+        self.read_leases().await
+    }
+
+    async fn delete_lease(&self, lease: &Lease) -> Result<bool> {
+        self.remove_lease(lease).await
     }
 
     async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>> {

@@ -125,7 +125,7 @@ impl MongoStore {
     }
 
     pub(super) async fn read_operator(&self, id: OperatorId) -> Result<Option<Operator>> {
-        self.find_one("find_operator", &self.operators, doc! { "_id": to_bson(&id)? }, BY_ID).await
+        self.find_one("find_operator", &self.operators_linearizable, doc! { "_id": to_bson(&id)? }, BY_ID).await
     }
 
     pub(super) async fn read_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {
@@ -148,7 +148,7 @@ impl MongoStore {
     }
 
     pub(super) async fn read_session(&self, id: SessionId) -> Result<Option<Session>> {
-        self.find_one("find_session", &self.sessions, doc! { "_id": to_bson(&id)? }, BY_ID).await
+        self.find_one("find_session", &self.sessions_linearizable, doc! { "_id": to_bson(&id)? }, BY_ID).await
     }
 
     pub(super) async fn read_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {

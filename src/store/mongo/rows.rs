@@ -1,16 +1,18 @@
 //! Documents to rows and back.
 //!
 //! A row's document has the members of its domain type, as serde names them, with the id as `_id`. Beside them stand
-//! `folded` (systems: the folded name) and `revision` (sessions: always 1), which indexes and conditions need.
+//! `folded` (systems: the folded name) and `revision` (sessions: always 1), which indexes and conditions need. A lease
+//! has no `revision`, and `applied` with its 64 bits read as a signed number: the database compares it with nothing.
 
 use mongodb::bson::{Bson, Document, deserialize_from_document, doc, serialize_to_bson, serialize_to_document};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{AUDIT, KEYS, OPERATORS, SESSIONS, SYSTEMS};
+use super::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS};
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{Row, RowId};
 use crate::domain::keys::Key;
+use crate::domain::leases::{Lease, LogTime};
 use crate::domain::operators::Operator;
 use crate::domain::sessions::Session;
 use crate::domain::systems::System;
@@ -53,6 +55,12 @@ pub(super) fn to_document(row: &Row) -> Result<Document> {
             document.insert("revision", 1_i64);
             Ok(document)
         }
+        Row::Lease(Lease { incarnation, sequence, applied, asks }) => Ok(doc! {
+            "_id": to_bson(incarnation)?,
+            "sequence": number_to_bson(*sequence),
+            "applied": applied.get().cast_signed(),
+            "asks": asks,
+        }),
     }
 }
 
@@ -69,6 +77,17 @@ pub(super) fn from_document<T: Stored>(mut document: Document) -> Result<T> {
     let id = document.remove("_id").ok_or_else(|| corrupt("a document without `_id`"))?;
     document.insert(T::ID, id);
     deserialize_from_document(document).map_err(corrupt)
+}
+
+/// Reads what [`to_document`] wrote of a lease.
+pub(super) fn lease_from_document(mut document: Document) -> Result<Lease> {
+    let incarnation = document.remove("_id").ok_or_else(|| corrupt("a document without `_id`"))?;
+    Ok(Lease {
+        incarnation: mongodb::bson::deserialize_from_bson(incarnation).map_err(corrupt)?,
+        sequence: u64::try_from(document.get_i64("sequence").map_err(corrupt)?).map_err(corrupt)?,
+        applied: LogTime::new(document.get_i64("applied").map_err(corrupt)?.cast_unsigned()),
+        asks: document.get_bool("asks").map_err(corrupt)?,
+    })
 }
 
 /// The entry as the log keeps it: under its own id, so that one event is never logged twice.
@@ -90,6 +109,7 @@ pub(super) fn collection_of(id: &RowId) -> &'static str {
         RowId::Key(_) => KEYS,
         RowId::Operator(_) => OPERATORS,
         RowId::Session(_) => SESSIONS,
+        RowId::Lease(_) => LEASES,
     }
 }
 
@@ -100,6 +120,7 @@ pub(super) fn id_to_bson(id: &RowId) -> Result<Bson> {
         RowId::Key(digest) => to_bson(digest),
         RowId::Operator(id) => to_bson(id),
         RowId::Session(id) => to_bson(id),
+        RowId::Lease(incarnation) => to_bson(incarnation),
     }
 }
 
@@ -110,6 +131,7 @@ pub(super) fn row_from_document(collection: &str, document: Document) -> Result<
         KEYS => from_document(document).map(Row::Key),
         OPERATORS => from_document(document).map(Row::Operator),
         SESSIONS => from_document(document).map(Row::Session),
+        LEASES => lease_from_document(document).map(Row::Lease),
         other => Err(corrupt(format!("a document of `{other}` where a row was expected"))),
     }
 }
@@ -124,6 +146,7 @@ pub(super) fn id_from_bson(collection: &str, id: Bson) -> Result<Option<RowId>> 
         KEYS => read(id).map(RowId::Key).map(Some),
         OPERATORS => read(id).map(RowId::Operator).map(Some),
         SESSIONS => read(id).map(RowId::Session).map(Some),
+        LEASES => read(id).map(RowId::Lease).map(Some),
         AUDIT => Ok(None),
         other => Err(corrupt(format!("a document of `{other}` where a row was expected"))),
     }
@@ -151,6 +174,7 @@ mod tests {
     use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, AuditHead, Origin};
     use crate::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
     use crate::domain::keys::{KeyDigest, Mark};
+    use crate::domain::leases::Incarnation;
     use crate::domain::names::SystemName;
     use crate::domain::operators::PasswordHash;
     use crate::domain::permissions::Permissions;
@@ -183,7 +207,16 @@ mod tests {
             expires_at: NOW,
         };
         let revoked = key.revoked(NOW);
-        vec![Row::System(system), Row::Key(key), Row::Key(revoked), Row::Operator(operator), Row::Session(session)]
+        let incarnation = Incarnation::generate(&mut rng);
+        let lease = Lease { incarnation, sequence: 1, applied: LogTime::new(u64::MAX), asks: true };
+        vec![
+            Row::System(system),
+            Row::Key(key),
+            Row::Key(revoked),
+            Row::Operator(operator),
+            Row::Session(session),
+            Row::Lease(lease),
+        ]
     }
 
     #[test]
@@ -192,7 +225,8 @@ mod tests {
             let collection = collection_of(&row.id());
             let document = to_document(&row).unwrap();
             assert_eq!(document.get("_id"), Some(&id_to_bson(&row.id()).unwrap()));
-            assert_eq!(document.get_i64("revision").unwrap(), i64::try_from(row.revision()).unwrap());
+            let revision = if collection == LEASES { "sequence" } else { "revision" };
+            assert_eq!(document.get_i64(revision).unwrap(), i64::try_from(row.revision()).unwrap());
             let id = id_from_bson(collection, document.get("_id").unwrap().clone()).unwrap();
             assert_eq!(id, Some(row.id()));
             assert_eq!(row_from_document(collection, document).unwrap(), row);

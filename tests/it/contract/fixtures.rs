@@ -255,6 +255,10 @@ pub async fn find_row(store: &dyn Store, tenant: &TenantId, id: RowId) -> Option
         RowId::Key(digest) => store.find_key(&[digest]).await.unwrap().map(Row::Key),
         RowId::Operator(id) => store.find_operator(id).await.unwrap().map(Row::Operator),
         RowId::Session(id) => store.find_session(id).await.unwrap().map(Row::Session),
+        RowId::Lease(id) => {
+            let leases = store.list_leases().await.unwrap();
+            leases.into_iter().find(|lease| lease.incarnation == id).map(Row::Lease)
+        }
     }
 }
 

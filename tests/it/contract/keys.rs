@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::{Row, RowId, Write};
 use keymark::domain::keys::Key;
 use keymark::domain::systems::System;
@@ -140,20 +141,27 @@ pub async fn a_purge_is_in_the_feed_and_not_in_the_log(factory: &dyn Factory) {
     commit(&*store, batch).await;
     let (_, also_revoked, batch) = acme.revoke(&billing, &key);
     commit(&*store, batch).await;
-    let head = store.audit_head(&acme.id).await.unwrap();
     let mut follower = follow(&*store, None).await;
+    let note = acme.note(AuditAction::SignedIn);
+    let head = commit(&*store, note).await.head();
+    let before = follower.next().await.at;
 
     store.purge(START, START.plus(SECOND)).await.unwrap();
 
     assert_eq!(store.audit_head(&acme.id).await.unwrap(), head);
-    let mut told = Vec::new();
+    let (mut told, mut last) = (Vec::new(), before);
     while told.len() < 2 {
         let change = follower.next().await;
         assert_eq!(change.entry, None);
+        assert!(before < change.at && last <= change.at);
+        last = change.at;
         told.extend(change.writes);
     }
     let removed = [&revoked, &also_revoked].map(|key| Write::Delete(RowId::Key(key.digest)));
     assert_eq!(sorted(&told), sorted(&removed));
+    let note = acme.note(AuditAction::SignedOut);
+    commit(&*store, note).await;
+    assert!(last < follower.next().await.at);
 }
 
 /// A system of this name with its first key.

@@ -10,12 +10,15 @@ use keymark::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use keymark::domain::changes::{Batch, Change, Expected, Position, Row, RowId, Write};
 use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use keymark::domain::keys::{Key, KeyDigest};
+use keymark::domain::leases::{Lease, LogTime};
 use keymark::domain::names::Search;
 use keymark::domain::operators::{Operator, Username};
 use keymark::domain::sessions::{Session, SessionId};
 use keymark::domain::systems::{Direction, System, SystemKey, SystemOrder};
 use keymark::domain::time::Timestamp;
-use keymark::store::{self, Conflict, Feed, Page, PageEnd, PageRequest, Purged, Quota, Result, Store, StoreError};
+use keymark::store::{
+    self, Conflict, Feed, Page, PageEnd, PageRequest, Purged, Quota, Result, Rows, Store, StoreError,
+};
 use tokio::sync::watch;
 
 use super::Factory;
@@ -53,6 +56,7 @@ impl Model {
         }
         for (_, write) in &batch.writes {
             match write {
+                Write::Put(row) if row.tenant() != Some(&batch.tenant) => broken.push(Conflict::Row),
                 Write::Put(Row::System(written)) if after.values().any(|row| has_name_of(row, written)) => {
                     broken.push(Conflict::NameTaken);
                 }
@@ -68,7 +72,7 @@ impl Model {
     fn holds(&self, tenant: &TenantId, row: RowId, expected: Expected) -> bool {
         match (expected, self.rows.get(&row)) {
             (Expected::Absent, None) | (Expected::Anything, _) => true,
-            (Expected::Revision(revision), Some(row)) => tenant_of(row) == tenant && row.revision() == revision,
+            (Expected::Revision(revision), Some(row)) => row.tenant() == Some(tenant) && row.revision() == revision,
             (Expected::Absent, Some(_)) | (Expected::Revision(_), None) => false,
         }
     }
@@ -91,8 +95,9 @@ impl Model {
     }
 
     fn tell(&mut self, writes: Vec<Write>, entry: Option<AuditEntry>) {
-        let position = position(self.feed.len() + 1);
-        self.feed.push(Change { position, writes, entry });
+        let changes = self.feed.len() + 1;
+        let at = LogTime::new(changes as u64);
+        self.feed.push(Change { position: position(changes), at, writes, entry });
     }
 
     fn log(&self, tenant: &TenantId) -> &[AuditEntry] {
@@ -110,7 +115,7 @@ impl Model {
             let past = match row {
                 Row::Key(key) => key.revoked_at.is_some_and(|at| at < revoked_before),
                 Row::Session(session) => session.expires_at < now,
-                Row::System(_) | Row::Operator(_) => false,
+                Row::System(_) | Row::Operator(_) | Row::Lease(_) => false,
             };
             if past {
                 removed.push(Write::Delete(*id));
@@ -134,15 +139,6 @@ fn id_of(write: &Write) -> RowId {
     }
 }
 
-fn tenant_of(row: &Row) -> &TenantId {
-    match row {
-        Row::System(system) => &system.tenant,
-        Row::Key(key) => &key.tenant,
-        Row::Operator(operator) => &operator.tenant,
-        Row::Session(session) => &session.tenant,
-    }
-}
-
 fn has_name_of(row: &Row, written: &System) -> bool {
     matches!(row, Row::System(other) if other.id != written.id
         && other.tenant == written.tenant
@@ -160,7 +156,7 @@ fn apply(rows: &mut HashMap<RowId, Row>, tenant: &TenantId, write: &Write) -> bo
             rows.insert(row.id(), row.clone());
             true
         }
-        Write::Delete(id) => rows.get(id).is_some_and(|row| tenant_of(row) == tenant) && rows.remove(id).is_some(),
+        Write::Delete(id) => rows.get(id).is_some_and(|row| row.tenant() == Some(tenant)) && rows.remove(id).is_some(),
     }
 }
 
@@ -253,6 +249,10 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
@@ -370,6 +370,42 @@ impl Store for MemoryStore {
             Some((Ok(change), (store, committed, next + 1)))
         });
         Ok(feed.boxed())
+    }
+
+    async fn scan_rows(&self) -> Result<Rows> {
+        let rows = self.rows(|row| match row {
+            Row::Key(_) | Row::Operator(_) | Row::Session(_) => Some(row.clone()),
+            Row::System(_) | Row::Lease(_) => None,
+        });
+        Ok(stream::iter(rows).map(Ok).boxed())
+    }
+
+    async fn put_lease(&self, lease: &Lease) -> Result<()> {
+        self.change(|model| {
+            let row = Row::Lease(*lease);
+            model.rows.insert(row.id(), row.clone());
+            model.tell(vec![Write::Put(row)], None);
+        });
+        Ok(())
+    }
+
+    async fn list_leases(&self) -> Result<Vec<Lease>> {
+        Ok(self.rows(|row| match row {
+            Row::Lease(lease) => Some(*lease),
+            _ => None,
+        }))
+    }
+
+    async fn delete_lease(&self, lease: &Lease) -> Result<bool> {
+        let id = Row::Lease(*lease).id();
+        Ok(self.change(|model| {
+            let as_expected = model.rows.get(&id).is_some_and(|row| row.revision() == lease.sequence);
+            if as_expected {
+                model.rows.remove(&id);
+                model.tell(vec![Write::Delete(id)], None);
+            }
+            as_expected
+        }))
     }
 
     async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>> {

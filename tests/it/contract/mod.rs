@@ -7,11 +7,13 @@ pub mod audit;
 pub mod feed;
 pub mod fixtures;
 pub mod keys;
+pub mod leases;
 pub mod memory;
 pub mod model;
 pub mod operators;
 pub mod pages;
 pub mod reopening;
+pub mod scan;
 pub mod settings;
 pub mod systems;
 pub mod tenants;
@@ -107,6 +109,21 @@ macro_rules! contract_suite {
                 a_feed_resumes_in_the_midst_of_commits,
                 every_instance_feeds_what_any_committed,
                 a_position_that_is_too_old_is_refused,
+            ]);
+            $crate::contract::contract_suite!(@area leases, $factory, [
+                a_lease_is_listed_as_it_was_put_last,
+                a_lease_that_was_put_again_is_not_deleted,
+                of_20_deletions_of_a_lease_at_once_one_succeeds,
+                each_lease_is_a_change_of_its_own_without_an_entry,
+                a_lease_that_is_put_after_a_commit_comes_after_it,
+                times_grow_along_the_feed_and_are_the_same_to_all,
+                no_batch_writes_a_lease,
+            ]);
+            $crate::contract::contract_suite!(@area scan, $factory, [
+                a_scan_gives_the_keys_operators_and_sessions_of_all_tenants,
+                a_scan_gives_many_rows,
+                a_scan_sees_what_was_answered_before_it,
+                a_scan_amid_writes_misses_nothing_that_was_there,
             ]);
             $crate::contract::contract_suite!(@area pages, $factory, [
                 every_order_pages_from_both_ends,

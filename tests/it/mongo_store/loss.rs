@@ -6,10 +6,13 @@ use futures::StreamExt;
 use futures::future::join_all;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::keys::KeyDigest;
+use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::domain::names::Search;
 use keymark::domain::systems::SystemOrder;
 use keymark::domain::time::Timestamp;
 use keymark::store::{Quota, Store};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use super::{EVENTUALLY, PROMPTLY, acme, connect, is_loss};
 use crate::contract::fixtures::{commit, follow, log, whole};
@@ -26,22 +29,28 @@ async fn a_frozen_database_is_lost_and_found() {
     mongod.freeze();
     let quota = Quota { burst: 1, every: Duration::from_secs(1) };
     let (batch, tenant) = (acme.note(AuditAction::SignedIn), acme.id.clone());
+    let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1));
+    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), asks: false };
     let queued: Vec<_> = (0..5).map(|_| acme.note(AuditAction::SignedOut)).collect();
     within(PROMPTLY, async {
         let (page, digests) = (whole(), [KeyDigest::from_bytes([7; 32])]);
-        let (ping, count, list, key, token, opened, followed, committed, queued) = tokio::join!(
+        let (ping, count, list, key, token, opened, scanned, leases, put, followed, committed, queued) = tokio::join!(
             store.ping(),
             store.count_systems(&tenant, &Search::All),
             store.list_systems(&tenant, &Search::All, SystemOrder::default(), &page),
             store.find_key(&digests),
             store.take_token("door", quota, Timestamp::default()),
             store.watch(None),
+            store.scan_rows(),
+            store.list_leases(),
+            store.put_lease(&lease),
             feed.next(),
             store.commit(batch.clone()),
             join_all(queued.into_iter().map(|batch| store.commit(batch))),
         );
         assert!(is_loss(&ping) && is_loss(&token), "{ping:?} {token:?}");
         assert!(is_loss(&count) && is_loss(&list) && is_loss(&key), "{count:?} {list:?} {key:?}");
+        assert!(is_loss(&scanned.map(drop)) && is_loss(&leases) && is_loss(&put), "{leases:?} {put:?}");
         assert!(is_loss(&opened.map(drop)) && is_loss(&followed.expect("the feed says that it ends")));
         assert!(is_loss(&committed), "{committed:?}");
         assert!(queued.iter().all(is_loss), "{queued:?}");

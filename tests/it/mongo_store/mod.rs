@@ -4,6 +4,7 @@ mod concerns;
 mod exactly_once;
 mod following;
 mod loss;
+mod scan;
 mod start;
 
 use std::time::Duration;

@@ -82,6 +82,7 @@ async fn instances_prepare_one_database_at_once() {
     audit: _id_ tenant_number tenant_number_occurredAt tenant_system_number tenant_actor_number tenant_action_number tenant_outcome_number
     buckets: _id_ arrival
     keys: _id_ revokedAt
+    leases: _id_
     meta: _id_
     operators: _id_ username tenant_username
     sessions: _id_ operator expiresAt
@@ -114,7 +115,7 @@ async fn a_database_of_a_newer_release_is_refused() {
     meta.update_one(doc! { "_id": "version" }, doc! { "$set": { "number": 999_i64 } }).await.unwrap();
     insta::assert_snapshot!(
         refusal(&options).await,
-        @"A newer release of Keymark has used this database (its version is 999, this release knows 1): start that release or a later one."
+        @"A newer release of Keymark has used this database (its version is 999, this release knows 2): start that release or a later one."
     );
 }
 
@@ -123,7 +124,7 @@ async fn a_document_that_is_none_of_ours_cannot_be_stored() {
     let options = fresh_database().await;
     let store = connect(&options).await;
     let database = shared().await.client().await.database(&options.database);
-    for collection in ["systems", "keys", "operators", "sessions", "audit", "tenants", "buckets"] {
+    for collection in ["systems", "keys", "operators", "sessions", "audit", "tenants", "leases", "buckets"] {
         let stranger = database.collection::<Document>(collection).insert_one(doc! { "name": 1 }).await;
         assert!(stranger.is_err(), "{collection}");
     }

@@ -12,18 +12,20 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use keymark::admin::{self, Command, Output as Answers, Socket};
 use keymark::auth::passwords::Cost;
-use keymark::clock::{Clock, Environment};
+use keymark::clock::{BootClock, Clock, Environment};
+use keymark::coherence::Coherence;
+use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::ids::TenantId;
 use keymark::domain::permissions::{Permission, Permissions};
 use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::domain::time::Timestamp;
 use keymark::http::front::Front;
-use keymark::http::serve::{ServeLimits, serve};
-use keymark::http::verify::Access;
+use keymark::http::serve::{Handler, ServeLimits, serve};
+use keymark::http::verify::{Access, Routes};
 use keymark::http::{self as keymark_http, Shown};
 use keymark::metrics::Metrics;
 use keymark::service::{Service, Settings};
@@ -72,6 +74,7 @@ impl ManualClock {
 /// What differs from an app as it comes.
 pub struct Setup {
     pub settings: Settings,
+    pub timing: Timing,
     pub front: Front,
     pub access: fn() -> Access,
     pub shown: Shown,
@@ -86,6 +89,7 @@ impl Default for Setup {
         let password_cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         Self {
             settings: Settings { password_cost, ..Settings::default() },
+            timing: Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) },
             front: Front::default(),
             access: Access::default,
             shown: Shown { introspection: true, graphiql: true },
@@ -108,7 +112,7 @@ pub struct App {
     pub clock: ManualClock,
     backend: Arc<Backend>,
     public: Router,
-    verification: Router,
+    verification: Routes,
     /// Serves the command line, once there is one.
     commands: Once,
     stop: CancellationToken,
@@ -154,10 +158,12 @@ impl App {
         let environment = Environment::new(Arc::new(clock.clone()), Box::new(StdRng::seed_from_u64(number)));
         let previous: Vec<RootSecret> = setup.previous_secrets.iter().map(|secret| root_secret(secret)).collect();
         let keys = Keyring::new(&root_secret(setup.secret), &previous);
-        let service = Service::new(Arc::clone(&store), environment, keys, setup.settings);
+        let role = Role::Member(setup.timing);
+        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(BootClock), role);
+        let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, setup.settings);
         let stop = CancellationToken::new();
         let public = keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.shown, stop.clone());
-        let judge = Judge::new(Arc::clone(&store), Arc::clone(&service));
+        let judge = Judge::new(Arc::clone(&store), coherence, Arc::clone(&service));
         let metrics = Arc::new(Metrics::default());
         let verification = keymark_http::verify::routes(judge, (setup.access)(), Arc::new(setup.front), metrics);
         let (follower, until) = (Arc::clone(&service), stop.clone());
@@ -239,9 +245,18 @@ impl App {
 
     /// Serves the public routes on a port, for those who need a real connection.
     pub async fn listen(&self) -> SocketAddr {
+        self.listen_with(self.public.clone()).await
+    }
+
+    /// Serves the verification routes on a port.
+    pub async fn listen_for_verifiers(&self) -> SocketAddr {
+        self.listen_with(self.verification.clone()).await
+    }
+
+    async fn listen_with(&self, handler: impl Handler) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        tokio::spawn(serve(listener, self.public.clone(), ServeLimits::default(), self.stop.clone()));
+        tokio::spawn(serve(listener, handler, ServeLimits::default(), self.stop.clone()));
         address
     }
 
@@ -333,31 +348,26 @@ impl<'a> Caller<'a> {
     }
 
     pub async fn send(&self, method: Method, address: &str, headers: &[(&str, &str)], body: String) -> Answer {
-        let public = self.app.public.clone();
-        self.send_to(public, method, address, headers, body).await
+        let mut request = self.request(method, address, headers, Body::from(body));
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(self.address, 40_000)));
+        let response = super::within(self.app.public.clone().oneshot(request)).await.expect("infallible");
+        Answer::read(response.map(Body::new)).await
     }
 
-    async fn send_to(
-        &self,
-        router: Router,
-        method: Method,
-        address: &str,
-        headers: &[(&str, &str)],
-        body: String,
-    ) -> Answer {
+    /// Sends to the verification listener.
+    pub async fn ask(&self, method: Method, address: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+        let request = self.request(method, address, headers, body);
+        let response = super::within(self.app.verification.answer(request, self.address)).await;
+        Answer::read(response.map(Body::new)).await
+    }
+
+    fn request(&self, method: Method, address: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
         let mut request = Request::builder().method(method).uri(address).header(HOST, HOST_NAME);
         request = request.header(ACCEPT, "application/graphql-response+json, */*;q=0.1");
         for (name, value) in self.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(headers.iter().copied()) {
             request = request.header(name, value);
         }
-        let peer = ConnectInfo(SocketAddr::new(self.address, 40_000));
-        let request = request.extension(peer).body(Body::from(body)).expect("a request");
-        let response = super::within(router.oneshot(request)).await.expect("infallible");
-        let (parts, body) = response.into_parts();
-        let bytes = super::within(body.collect()).await.expect("a whole body").to_bytes();
-        let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        let body = serde_json::from_str(&text).unwrap_or(Json::Null);
-        Answer { status: parts.status, headers: parts.headers, body, text }
+        request.body(body).expect("a request")
     }
 }
 
@@ -372,6 +382,14 @@ pub struct Answer {
 }
 
 impl Answer {
+    async fn read(response: Response<Body>) -> Self {
+        let (parts, body) = response.into_parts();
+        let bytes = super::within(body.collect()).await.expect("a whole body").to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let body = serde_json::from_str(&text).unwrap_or(Json::Null);
+        Self { status: parts.status, headers: parts.headers, body, text }
+    }
+
     /// What is at a path such as `createSystem.system.id`; there must be no errors.
     pub fn data(&self, path: &str) -> &Json {
         assert!(self.body.get("errors").is_none(), "{}", self.text);
@@ -578,7 +596,6 @@ impl Verifier<'_> {
         headers: &[(&str, &str)],
         body: String,
     ) -> Answer {
-        let router = self.0.verification.clone();
-        self.0.anonymous().from(peer).send_to(router, method, address, headers, body).await
+        self.0.anonymous().from(peer).ask(method, address, headers, Body::from(body)).await
     }
 }

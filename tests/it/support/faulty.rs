@@ -9,12 +9,13 @@ use keymark::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use keymark::domain::changes::{Batch, Position};
 use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use keymark::domain::keys::{Key, KeyDigest};
+use keymark::domain::leases::Lease;
 use keymark::domain::names::Search;
 use keymark::domain::operators::{Operator, Username};
 use keymark::domain::sessions::{Session, SessionId};
 use keymark::domain::systems::{System, SystemKey, SystemOrder};
 use keymark::domain::time::Timestamp;
-use keymark::store::{Feed, Page, PageRequest, Purged, Quota, Result, Store, StoreError};
+use keymark::store::{Feed, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
 
 /// What the store says of itself while it fails: for the log, and for nobody else.
 pub const CAUSE: &str = "connection to 10.1.2.3:27017 refused: driver-internal-detail";
@@ -70,6 +71,10 @@ macro_rules! passed_on {
     ($(async fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $answer:ty;)+) => {
         #[async_trait]
         impl Store for Faulty {
+            fn is_shared(&self) -> bool {
+                self.inner.is_shared()
+            }
+
             $(async fn $name(&self $(, $argument: $type)*) -> $answer {
                 self.check()?;
                 let answer = self.inner.$name($($argument),*).await;
@@ -105,6 +110,10 @@ passed_on! {
     async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>>;
     async fn commit(&self, batch: Batch) -> Result<AuditEntry>;
     async fn watch(&self, after: Option<&Position>) -> Result<Feed>;
+    async fn scan_rows(&self) -> Result<Rows>;
+    async fn put_lease(&self, lease: &Lease) -> Result<()>;
+    async fn list_leases(&self) -> Result<Vec<Lease>>;
+    async fn delete_lease(&self, lease: &Lease) -> Result<bool>;
     async fn take_token(
         &self, bucket: &str, quota: Quota, now: Timestamp
     ) -> Result<Result<(), std::time::Duration>>;

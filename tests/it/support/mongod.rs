@@ -72,7 +72,7 @@ impl Mongod {
         mongod
     }
 
-    /// A replica set that nobody has initiated.
+    /// A member of a replica set that nobody has initiated.
     pub async fn not_initiated() -> Self {
         let mongod = Self::start(true);
         mongod.admin(doc! { "ping": 1 }).await;
@@ -135,8 +135,17 @@ impl Mongod {
 
     /// Starts it again over the same files, and waits until it leads its set.
     pub async fn restart(&self) {
-        self.order("start");
+        self.start_again();
         self.leads().await;
+    }
+
+    /// Starts it again over the same files.
+    pub fn start_again(&self) {
+        self.order("start");
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     fn address(&self) -> String {

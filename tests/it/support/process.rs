@@ -97,6 +97,11 @@ impl Server {
         self.child.id().expect("running")
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
     pub fn address(&self) -> std::net::SocketAddr {
         self.public.trim_start_matches("http://").parse().expect("an address")
     }

@@ -1,0 +1,411 @@
+//! Every key in memory, by digest: at most 150 bytes for a current one whose system's name has 20 bytes, and at most
+//! 70 for a revoked one, room to grow included.
+
+mod dense;
+mod tenants;
+
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use dense::{Dense, Row, SHARDS, rest_of, shard_of};
+use tenants::Tenants;
+
+use crate::domain::ids::SystemId;
+use crate::domain::keys::{Key, KeyDigest, Mark};
+use crate::domain::names::SystemName;
+use crate::domain::time::Timestamp;
+use crate::domain::verdict::{Found, Identity, RevokedKey};
+
+/// Bytes of a digest that are kept of a revoked key, after the one that picks the shard.
+const TOMBSTONE_DIGEST_BYTES: usize = 12;
+
+/// Every current key, and every revoked one that is remembered.
+///
+/// Rows may come in any order and more than once: the greatest revision stands, and a revoked key stays revoked. Only
+/// [`remove`](Self::remove) leaves nothing behind that a row read earlier could be compared with: rows of a scan must
+/// be in before the feed is followed from where the scan began.
+///
+/// Each of 256 shards has a lock of its own, held for one row, or for as long as a shard takes to grow.
+pub struct Index {
+    shards: Box<[RwLock<Shard>]>,
+    tenants: Tenants,
+}
+
+/// A digest is in one of the two tables at most.
+#[derive(Default)]
+struct Shard {
+    current: Dense<CurrentRow>,
+    revoked: Dense<Tombstone>,
+}
+
+/// 80 bytes, and the name's.
+struct CurrentRow {
+    digest: KeyDigest,
+    /// A [`SystemId`] is aligned to 16 bytes, which would make the row 96.
+    system: [u8; 16],
+    system_name: SystemName,
+    revision: u64,
+    tenant: u32,
+    mark: Mark,
+}
+
+/// 40 bytes.
+///
+/// With the byte that picks its shard, 104 bits of the digest are kept. Two keys that have them in common are taken
+/// for one once the first is revoked: at worst, one chance in 2^104 for each pair of keys, a key is refused as revoked
+/// that is good or unknown, and none is ever accepted for it.
+struct Tombstone {
+    digest: [u8; TOMBSTONE_DIGEST_BYTES],
+    system: [u8; 16],
+    tenant: u32,
+    mark: Mark,
+    /// Seconds since the Unix epoch, rounded down: good until 2106.
+    revoked_at: u32,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<CurrentRow>() == 80 && size_of::<Tombstone>() == 40);
+
+impl Index {
+    pub fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), tenants: Tenants::default() }
+    }
+
+    /// Takes in a row as the feed or a scan gives it, unless what is there is newer.
+    pub fn put(&self, key: &Key) {
+        let tenant = self.tenants.number(&key.tenant);
+        let mut shard = self.write(&key.digest);
+        if let Some(at) = key.revoked_at {
+            shard.current.remove(&key.digest);
+            if shard.revoked.find(&key.digest).is_none() {
+                shard.revoked.put(&key.digest, Tombstone::new(key, tenant, at));
+            }
+            return;
+        }
+        let known = shard.current.find(&key.digest).map_or(0, |row| row.revision);
+        if key.revision > known && shard.revoked.find(&key.digest).is_none() {
+            shard.current.put(&key.digest, CurrentRow::new(key, tenant));
+        }
+    }
+
+    /// Forgets a key that was purged.
+    pub fn remove(&self, digest: &KeyDigest) {
+        let mut shard = self.write(digest);
+        shard.revoked.remove(digest);
+        shard.current.remove(digest);
+    }
+
+    /// The key of this digest, current or revoked.
+    pub fn find(&self, digest: &KeyDigest) -> Option<Found> {
+        let shard = self.read(digest);
+        if let Some(row) = shard.current.find(digest) {
+            return Some(Found::Current(row.identity(&self.tenants)));
+        }
+        shard.revoked.find(digest).map(|row| Found::Revoked(row.revoked_key(digest, &self.tenants)))
+    }
+
+    /// How many keys are current. Counted shard by shard, as the other counts are.
+    pub fn current(&self) -> usize {
+        self.sum(|shard| shard.current.len())
+    }
+
+    /// How many revoked keys are remembered.
+    pub fn revoked(&self) -> usize {
+        self.sum(|shard| shard.revoked.len())
+    }
+
+    /// Bytes of memory that it holds, room to grow included.
+    pub fn bytes(&self) -> usize {
+        let shards = size_of_val(&*self.shards)
+            + self.sum(|shard| shard.current.allocated_bytes() + shard.revoked.allocated_bytes());
+        size_of::<Self>() + shards + self.tenants.allocated_bytes()
+    }
+
+    fn sum(&self, of: impl Fn(&Shard) -> usize) -> usize {
+        self.shards.iter().map(|shard| of(&shard.read().expect(NO_PANIC))).sum()
+    }
+
+    fn read(&self, digest: &KeyDigest) -> RwLockReadGuard<'_, Shard> {
+        self.shards[shard_of(digest)].read().expect(NO_PANIC)
+    }
+
+    fn write(&self, digest: &KeyDigest) -> RwLockWriteGuard<'_, Shard> {
+        self.shards[shard_of(digest)].write().expect(NO_PANIC)
+    }
+}
+
+/// A shard that a panic left half written must answer nothing: it could have lost a revocation.
+const NO_PANIC: &str = "no writer panics while it holds the lock";
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CurrentRow {
+    fn new(key: &Key, tenant: u32) -> Self {
+        Self {
+            digest: key.digest,
+            system: key.system.to_bytes(),
+            system_name: key.system_name.clone(),
+            revision: key.revision,
+            tenant,
+            mark: key.mark,
+        }
+    }
+
+    fn identity(&self, tenants: &Tenants) -> Identity {
+        Identity {
+            tenant: tenants.get(self.tenant),
+            system: SystemId::from_bytes(self.system),
+            system_name: self.system_name.clone(),
+            mark: self.mark,
+        }
+    }
+}
+
+impl Row for CurrentRow {
+    fn digest_rest(&self) -> &[u8] {
+        rest_of(&self.digest)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        allocation(self.system_name.as_str().len())
+    }
+}
+
+impl Tombstone {
+    fn new(key: &Key, tenant: u32, revoked_at: Timestamp) -> Self {
+        let seconds = revoked_at.as_millis().div_euclid(1000).clamp(0, i64::from(u32::MAX));
+        Self {
+            digest: *rest_of(&key.digest).first_chunk().expect("12 of 31 bytes"),
+            system: key.system.to_bytes(),
+            tenant,
+            mark: key.mark,
+            revoked_at: u32::try_from(seconds).expect("within bounds by the line above"),
+        }
+    }
+
+    fn revoked_key(&self, digest: &KeyDigest, tenants: &Tenants) -> RevokedKey {
+        RevokedKey {
+            digest: *digest,
+            tenant: tenants.get(self.tenant),
+            system: SystemId::from_bytes(self.system),
+            mark: self.mark,
+            revoked_at: Timestamp::from_millis(i64::from(self.revoked_at) * 1000),
+        }
+    }
+}
+
+impl Row for Tombstone {
+    fn digest_rest(&self) -> &[u8] {
+        &self.digest
+    }
+
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// What an allocator spends on `bytes`: the usual ones hand out small blocks in steps of 16 bytes.
+fn allocation(bytes: usize) -> usize {
+    bytes.next_multiple_of(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The `n`-th of 64 keys in two shards. Four at a time agree in all that is hashed.
+    fn digest(n: u8) -> KeyDigest {
+        let mut bytes = [0; 32];
+        (bytes[0], bytes[1], bytes[9]) = (n % 2, n / 8, n);
+        KeyDigest::from_bytes(bytes)
+    }
+
+    /// All that a look-up shows follows from `n` and the revision, so that a mixture of two rows is noticed.
+    fn key(n: u8, revision: u64) -> Key {
+        Key {
+            digest: digest(n),
+            tenant: format!("tenant-{}", n % 5).parse().unwrap(),
+            system: SystemId::from_bytes([n; 16]),
+            system_name: SystemName::parse(&format!("System {n} {}", "x".repeat((revision % 40) as usize))).unwrap(),
+            mark: Mark::try_from(format!("{:04}", revision % 10_000)).unwrap(),
+            revision,
+            revoked_at: None,
+        }
+    }
+
+    fn revoked(n: u8, revision: u64) -> Key {
+        key(n, revision).revoked(Timestamp::from_millis(i64::from(n) * 1000))
+    }
+
+    fn shown(key: &Key) -> Found {
+        let (tenant, system, mark) = (key.tenant.clone(), key.system, key.mark);
+        match key.revoked_at {
+            None => Found::Current(Identity { tenant, system, system_name: key.system_name.clone(), mark }),
+            Some(revoked_at) => Found::Revoked(RevokedKey { digest: key.digest, tenant, system, mark, revoked_at }),
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Put(u8, u64),
+        Revoke(u8, u64),
+        Purge(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0u8..64, 1u64..50).prop_map(|(n, revision)| Step::Put(n, revision)),
+            1 => (0u8..64, 1u64..50).prop_map(|(n, revision)| Step::Revoke(n, revision)),
+            3 => (0u8..64).prop_map(Step::Purge),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_what_a_plain_map_holds(steps in vec(step(), 0..400)) {
+            let (index, mut model) = (Index::new(), HashMap::<u8, Key>::new());
+            for step in steps {
+                match step {
+                    Step::Put(n, revision) => {
+                        let key = key(n, revision);
+                        index.put(&key);
+                        let known = model.entry(n).or_insert_with(|| key.clone());
+                        if known.revoked_at.is_none() && known.revision < revision {
+                            *known = key;
+                        }
+                    }
+                    Step::Revoke(n, revision) => {
+                        let key = revoked(n, revision);
+                        index.put(&key);
+                        let known = model.entry(n).or_insert_with(|| key.clone());
+                        if known.revoked_at.is_none() {
+                            *known = key;
+                        }
+                    }
+                    Step::Purge(n) => {
+                        index.remove(&digest(n));
+                        model.remove(&n);
+                    }
+                }
+            }
+            for n in 0..64 {
+                prop_assert_eq!(index.find(&[digest(n)]), model.get(&n).map(shown));
+            }
+            let (gone, good): (Vec<&Key>, Vec<&Key>) = model.values().partition(|key| key.revoked_at.is_some());
+            prop_assert_eq!((index.current(), index.revoked()), (good.len(), gone.len()));
+        }
+
+        #[test]
+        fn the_order_in_which_rows_come_does_not_matter(
+            rows in Just((1..=8).flat_map(|n| (1..=5).map(move |revision| (n, revision))).collect::<Vec<_>>())
+                .prop_shuffle(),
+        ) {
+            let index = Index::new();
+            for (n, revision) in rows {
+                // The last row of every other key is the one that revokes it.
+                let ends = n % 2 == 0 && revision == 5;
+                index.put(&if ends { revoked(n, revision - 1) } else { key(n, revision) });
+            }
+            for n in 1..=8 {
+                let last = if n % 2 == 0 { revoked(n, 4) } else { key(n, 5) };
+                prop_assert_eq!(index.find(&[digest(n)]), Some(shown(&last)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_digest_that_is_known_counts() {
+        let index = Index::new();
+        index.put(&revoked(2, 1));
+        index.put(&key(3, 1));
+        assert_eq!(index.find(&[digest(1), digest(2), digest(3)]), Some(shown(&revoked(2, 1))));
+        assert_eq!(index.find(&[digest(1)]), None);
+        assert_eq!(index.find(&[]), None);
+    }
+
+    #[test]
+    fn a_tombstone_knows_its_time_to_the_second() {
+        let index = Index::new();
+        for (at, kept) in [(1_700_000_000_999, 1_700_000_000_000), (-1, 0), (i64::MAX, i64::from(u32::MAX) * 1000)] {
+            index.remove(&digest(1));
+            index.put(&key(1, 1).revoked(Timestamp::from_millis(at)));
+            let Some(Found::Revoked(found)) = index.find(&[digest(1)]) else { panic!("not revoked") };
+            assert_eq!(found.revoked_at, Timestamp::from_millis(kept));
+        }
+    }
+
+    /// Rows move whenever one is removed, and change whenever a system is renamed.
+    #[test]
+    fn a_reader_never_sees_a_mixture_of_two_rows() {
+        let (index, over) = (Index::new(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..2)
+                .map(|writer| {
+                    let index = &index;
+                    scope.spawn(move || {
+                        for round in 1..2_000 {
+                            for n in (0..64).filter(|n| n / 2 % 2 == writer) {
+                                index.put(&key(n, round));
+                                if (u64::from(n) + round) % 7 == 0 {
+                                    index.remove(&digest(n));
+                                }
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        for n in 0..64 {
+                            let Some(found) = index.find(&[digest(n)]) else { continue };
+                            let Found::Current(identity) = &found else { panic!("{found:?}") };
+                            let revision = identity.mark.as_str().parse().unwrap();
+                            assert_eq!(found, shown(&key(n, revision)));
+                        }
+                    }
+                });
+            }
+            let ended: Vec<_> = writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            over.store(true, Ordering::Relaxed);
+            assert!(ended.iter().all(Result::is_ok));
+        });
+    }
+
+    /// The `n`-th of many keys, with a digest as uniform as a real one and a name of 20 bytes.
+    fn one_of_many(n: u32) -> Key {
+        use sha2::Digest;
+        Key {
+            digest: KeyDigest::from_bytes(sha2::Sha256::digest(n.to_be_bytes()).into()),
+            system_name: SystemName::parse(&format!("System {n:013}")).unwrap(),
+            ..key(0, 1)
+        }
+    }
+
+    #[test]
+    fn a_key_costs_at_most_150_bytes_and_a_revoked_one_at_most_70() {
+        let index = Index::new();
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let mut filled = 0;
+        for count in [60_000, 100_000, 115_000, 130_000] {
+            (filled..count).for_each(|n| index.put(&one_of_many(n)));
+            filled = count;
+            let each = index.bytes() / count as usize;
+            assert!((112..=150).contains(&each), "{each} bytes for each of {count}");
+        }
+        (0..filled).for_each(|n| index.put(&one_of_many(n).revoked(at)));
+        let each = index.bytes() / filled as usize;
+        assert!((45..=70).contains(&each), "{each} bytes for each of {filled} revoked ones");
+        (0..filled).for_each(|n| index.remove(&one_of_many(n).digest));
+        assert!(index.bytes() < 500_000, "{} bytes when all is gone", index.bytes());
+    }
+}

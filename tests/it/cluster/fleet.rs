@@ -1,0 +1,316 @@
+//! Instances of the real binary over one store, and what is asked of them; all of it goes into the [`History`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use http::header::WWW_AUTHENTICATE;
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+use super::history::{Change, History, KeyNumber, Moment, Outcome, Verdict, Verification};
+use super::replica_set::ReplicaSet;
+use crate::support::mongod::within;
+use crate::support::process::{self, Server, keymark};
+
+const SECRET: &str = "a root secret of 32 bytes or more, for all instances";
+const PASSWORD: &str = "a password for the operator of the fleet";
+
+/// How long an instance may take until it is ready.
+const STARTING: Duration = Duration::from_secs(60);
+const ASKING: Duration = Duration::from_millis(20);
+/// A change that is not answered in this time is left open, and tried again elsewhere.
+const CHANGING: Duration = Duration::from_secs(10);
+/// Longer than anything is made to fail for: what a stopped instance answers when it wakes is what counts most.
+const VERIFYING: Duration = Duration::from_secs(180);
+
+/// Lines of an instance's log that are shown when it fails.
+const LOGGED: usize = 100;
+
+pub struct Fleet {
+    pub history: History,
+    pub set: Option<ReplicaSet>,
+    instances: Vec<Instance>,
+    token: String,
+    client: reqwest::Client,
+    next_key: AtomicUsize,
+    next_system: AtomicUsize,
+    /// The one that something is made to fail at, or none's number.
+    troubled: AtomicUsize,
+    stale: Option<Stale>,
+    /// The data of the embedded store.
+    _directory: TempDir,
+}
+
+struct Instance {
+    variables: Vec<(&'static str, String)>,
+    /// `None` while it is down.
+    server: tokio::sync::Mutex<Option<Server>>,
+    addresses: RwLock<Addresses>,
+}
+
+#[derive(Clone, Default)]
+struct Addresses {
+    public: String,
+    verification: String,
+}
+
+/// A planted bug: verdicts are kept for a while, as if each instance had a cache that hears of nothing.
+struct Stale {
+    kept_for: Duration,
+    kept: Mutex<HashMap<(usize, KeyNumber), (Instant, Verdict)>>,
+}
+
+pub struct Key {
+    pub number: KeyNumber,
+    pub system: String,
+    text: String,
+}
+
+/// Where a verification is asked for.
+#[derive(Clone, Copy)]
+pub enum Door {
+    Verify,
+    ForwardAuth,
+}
+
+#[derive(Clone, Copy)]
+pub enum End {
+    Revoke,
+    Delete,
+}
+
+impl Fleet {
+    /// Three instances over a replica set of three members, with leases of so many seconds.
+    pub async fn of_three(lease: u64) -> Self {
+        let set = ReplicaSet::start(3).await;
+        let variables = |instance| {
+            vec![
+                ("KEYMARK_MONGODB_URI", set.uri(instance)),
+                ("KEYMARK_MONGODB_DATABASE", "cluster".to_owned()),
+                ("KEYMARK_LEASE", format!("{lease}s")),
+                ("KEYMARK_PROBE_INTERVAL", "250ms".to_owned()),
+            ]
+        };
+        let variables = (0..3).map(variables).collect();
+        Self::start(variables, Some(set), process::directory()).await
+    }
+
+    /// One instance over the embedded store.
+    pub async fn embedded() -> Self {
+        let directory = process::directory();
+        let data = directory.path().to_str().expect("UTF-8").to_owned();
+        Self::start(vec![vec![("KEYMARK_DATA_DIR", data)]], None, directory).await
+    }
+
+    /// The same, with the planted bug.
+    pub async fn embedded_and_stale(kept_for: Duration) -> Self {
+        Self { stale: Some(Stale { kept_for, kept: Mutex::default() }), ..Self::embedded().await }
+    }
+
+    async fn start(variables: Vec<Vec<(&'static str, String)>>, set: Option<ReplicaSet>, directory: TempDir) -> Self {
+        let instances = variables.into_iter().map(|variables| Instance {
+            variables,
+            server: tokio::sync::Mutex::default(),
+            addresses: RwLock::default(),
+        });
+        let mut fleet = Self {
+            history: History::begin(),
+            set,
+            instances: instances.collect(),
+            token: String::new(),
+            client: reqwest::Client::new(),
+            next_key: AtomicUsize::new(0),
+            next_system: AtomicUsize::new(0),
+            troubled: AtomicUsize::new(usize::MAX),
+            stale: None,
+            _directory: directory,
+        };
+        futures::future::join_all((0..fleet.size()).map(|number| fleet.start_instance(number))).await;
+        let server = fleet.instances[0].server.lock().await;
+        let token = server.as_ref().expect("started").sign_in("admin", PASSWORD).await;
+        drop(server);
+        fleet.token = token;
+        fleet
+    }
+
+    pub fn size(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// Says at which instance something fails now.
+    pub fn set_troubled(&self, instance: Option<usize>) {
+        self.troubled.store(instance.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    pub fn is_troubled(&self, instance: usize) -> bool {
+        self.troubled.load(Ordering::Relaxed) == instance
+    }
+
+    /// Starts an instance that is down, and waits until it is ready.
+    pub async fn start_instance(&self, number: usize) {
+        let instance = &self.instances[number];
+        let mut command = keymark();
+        command.env("KEYMARK_SECRET", SECRET).env("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD);
+        command.env("KEYMARK_LOG", "warn");
+        command.envs(instance.variables.iter().map(|(name, value)| (name, value)));
+        let server = within(STARTING, Server::run(command)).await;
+        let server = server.unwrap_or_else(|(status, log)| panic!("instance {number}: {status}: {log}"));
+        let ready = format!("{}/readyz", server.public);
+        within(STARTING, async {
+            while !self.client.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                tokio::time::sleep(ASKING).await;
+            }
+        })
+        .await;
+        let addresses = Addresses { public: server.public.clone(), verification: server.verification.clone() };
+        *instance.addresses.write().unwrap() = addresses;
+        *instance.server.lock().await = Some(server);
+    }
+
+    /// Ends an instance without a word.
+    pub async fn kill_instance(&self, number: usize) {
+        self.instances[number].server.lock().await.take().expect("it runs").kill().await;
+    }
+
+    /// What an instance logged last.
+    pub async fn log_of(&self, number: usize) -> String {
+        let server = self.instances[number].server.lock().await;
+        let log = server.as_ref().map(Server::log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().rev().take(LOGGED).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    pub async fn signal_instance(&self, number: usize, signal: &str) {
+        self.instances[number].server.lock().await.as_ref().expect("it runs").signal(signal).await;
+    }
+
+    fn addresses(&self, instance: usize) -> Addresses {
+        self.instances[instance].addresses.read().unwrap().clone()
+    }
+
+    pub async fn verify(&self, instance: usize, key: &Key, door: Door) -> Verdict {
+        let invoked = self.history.now();
+        let kept = self.stale.as_ref().and_then(|stale| stale.verdict(instance, key));
+        let verdict = match kept {
+            Some(verdict) => verdict,
+            None => self.ask(instance, key, door).await.unwrap_or(Verdict::Lost),
+        };
+        let verification = Verification { span: self.history.since(invoked), key: key.number, instance, verdict };
+        self.history.record(|events| events.verifications.push(verification));
+        if let (Some(stale), None) = (&self.stale, kept) {
+            stale.keep(instance, key, verdict);
+        }
+        verdict
+    }
+
+    async fn ask(&self, instance: usize, key: &Key, door: Door) -> reqwest::Result<Verdict> {
+        let address = self.addresses(instance).verification;
+        let request = match door {
+            Door::Verify => {
+                let body = json!({ "apiKey": key.text }).to_string();
+                self.client.post(format!("{address}/v1/verify")).body(body)
+            }
+            Door::ForwardAuth => self.client.get(format!("{address}/v1/forward-auth")).header("x-api-key", &key.text),
+        };
+        let answer = request.timeout(VERIFYING).send().await?;
+        let said = match (answer.status().as_u16(), door) {
+            (503, _) => "UNAVAILABLE".to_owned(),
+            (200, Door::ForwardAuth) => "VALID".to_owned(),
+            (401, Door::ForwardAuth) => format!("{:?}", answer.headers().get(WWW_AUTHENTICATE)),
+            (200, Door::Verify) => {
+                let answer: Json = answer.json().await?;
+                let code = answer["code"].as_str().expect("a code").to_owned();
+                assert_eq!(answer["valid"], code == "VALID", "{answer}");
+                code
+            }
+            (status, _) => panic!("a verification answered {status}"),
+        };
+        let verdicts = [
+            ("VALID", Verdict::Accepted),
+            ("REVOKED", Verdict::Revoked),
+            ("NOT_FOUND", Verdict::NotFound),
+            ("MALFORMED", Verdict::Malformed),
+            ("UNAVAILABLE", Verdict::Unavailable),
+        ];
+        let verdict = verdicts.into_iter().find(|(code, _)| said.contains(code));
+        Ok(verdict.unwrap_or_else(|| panic!("a verification answered {said}")).1)
+    }
+
+    /// The data of a mutation, or the code of its error; `None` without an answer.
+    async fn mutate(&self, instance: usize, document: &str, variables: Json) -> Option<Result<Json, String>> {
+        let body = json!({ "query": document, "variables": variables }).to_string();
+        let request = self.client.post(format!("{}/graphql", self.addresses(instance).public));
+        let request = request.header("content-type", "application/json").bearer_auth(&self.token).body(body);
+        let answer: Json = request.timeout(CHANGING).send().await.ok()?.json().await.ok()?;
+        match answer.pointer("/errors/0/extensions/code").and_then(Json::as_str) {
+            Some(code) => Some(Err(code.to_owned())),
+            None => Some(Ok(answer["data"].clone())),
+        }
+    }
+
+    /// The id of a new system, when the answer says so.
+    pub async fn create_system(&self, instance: usize) -> Option<String> {
+        let name = format!("system-{}", self.next_system.fetch_add(1, Ordering::Relaxed));
+        let document = "mutation ($name: String!) { createSystem(name: $name) { system { id } } }";
+        let data = self.mutate(instance, document, json!({ "name": name })).await?.ok()?;
+        Some(text(&data, "/createSystem/system/id"))
+    }
+
+    /// A new key of the system, when the answer says so.
+    pub async fn generate(&self, instance: usize, system: &str) -> Option<Key> {
+        let document = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey enforcement { state } } }";
+        let invoked = self.history.now();
+        let data = self.mutate(instance, document, json!({ "id": system })).await?.ok()?;
+        let number = self.next_key.fetch_add(1, Ordering::Relaxed);
+        let outcome = outcome(&text(&data, "/generateKey/enforcement/state"));
+        let generation = self.change(invoked, number, instance, outcome);
+        self.history.record(|events| events.generations.push(generation));
+        Some(Key { number, system: system.to_owned(), text: text(&data, "/generateKey/apiKey") })
+    }
+
+    /// Tries to end a key once.
+    pub async fn end(&self, instance: usize, key: &Key, how: End) -> Outcome {
+        let (field, document) = match how {
+            End::Revoke => ("revokeKey", "mutation ($id: ID!) { revokeKey(systemId: $id) { enforcement { state } } }"),
+            End::Delete => ("deleteSystem", "mutation ($id: ID!) { deleteSystem(id: $id) { enforcement { state } } }"),
+        };
+        let invoked = self.history.now();
+        let outcome = match self.mutate(instance, document, json!({ "id": key.system })).await {
+            Some(Ok(data)) => outcome(&text(&data, &format!("/{field}/enforcement/state"))),
+            Some(Err(code)) if ["KEY_NOT_GENERATED", "NOT_FOUND"].contains(&code.as_str()) => Outcome::AlreadyEnforced,
+            Some(Err(_)) | None => Outcome::Open,
+        };
+        let end = self.change(invoked, key.number, instance, outcome);
+        self.history.record(|events| events.ends.push(end));
+        outcome
+    }
+
+    fn change(&self, invoked: Moment, key: KeyNumber, instance: usize, outcome: Outcome) -> Change {
+        Change { span: self.history.since(invoked), key, instance, outcome }
+    }
+}
+
+fn text(answer: &Json, pointer: &str) -> String {
+    answer.pointer(pointer).and_then(Json::as_str).unwrap_or_else(|| panic!("{pointer} in an answer")).to_owned()
+}
+
+fn outcome(state: &str) -> Outcome {
+    match state {
+        "ENFORCED" => Outcome::Enforced,
+        "PENDING" => Outcome::Open,
+        other => panic!("an enforcement is {other}"),
+    }
+}
+
+impl Stale {
+    fn verdict(&self, instance: usize, key: &Key) -> Option<Verdict> {
+        let (since, verdict) = *self.kept.lock().unwrap().get(&(instance, key.number))?;
+        (since.elapsed() < self.kept_for).then_some(verdict)
+    }
+
+    fn keep(&self, instance: usize, key: &Key, verdict: Verdict) {
+        self.kept.lock().unwrap().insert((instance, key.number), (Instant::now(), verdict));
+    }
+}

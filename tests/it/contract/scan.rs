@@ -1,0 +1,115 @@
+//! The scan: every key, operator and session, as of the call or later.
+
+use std::collections::HashMap;
+
+use futures::TryStreamExt;
+use keymark::domain::audit::AuditAction;
+use keymark::domain::changes::{Row, RowId};
+use keymark::domain::keys::Key;
+use keymark::store::Store;
+
+use super::Factory;
+use super::fixtures::*;
+use super::keys::with_key;
+use super::operators::{added, signed_in};
+
+/// More rows than any backend reads at once in its own process.
+const MANY: usize = 3_000;
+
+pub async fn a_scan_gives_the_keys_operators_and_sessions_of_all_tenants(factory: &dyn Factory) {
+    let store = factory.open().await;
+    assert_eq!(scanned(&*store).await, HashMap::new());
+
+    let mut expected = Vec::new();
+    for name in ["acme", "bolt"] {
+        let mut tenant = tenant(name);
+        let (_, key) = with_key(&*store, &mut tenant, "Straße \u{1F511}").await;
+        let (system, gone) = with_key(&*store, &mut tenant, "Other").await;
+        tenant.now = tenant.now.plus(SECOND);
+        let (_, revoked, revoke) = tenant.revoke(&system, &gone);
+        commit(&*store, revoke).await;
+        let ada = added(&*store, &mut tenant, &format!("ada.{name}")).await;
+        let session = signed_in(&*store, &mut tenant, &ada).await;
+        let ended = signed_in(&*store, &mut tenant, &ada).await;
+        let sign_out = tenant.sign_out(&ended);
+        commit(&*store, sign_out).await;
+        expected.extend([Row::Key(key), Row::Key(revoked), Row::Operator(ada), Row::Session(session)]);
+    }
+
+    assert_eq!(scanned(&*store).await, by_id(expected));
+}
+
+pub async fn a_scan_gives_many_rows(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let (_, key) = with_key(&*store, &mut acme, "Billing").await;
+    let others = (1..MANY).map(|_| Row::Key(Key { digest: acme.digest(), ..key.clone() })).collect::<Vec<_>>();
+    for some in others.chunks(1_000) {
+        let note = acme.note(AuditAction::KeyGenerated);
+        commit(&*store, some.iter().cloned().fold(note, |batch, row| batch.insert(row))).await;
+    }
+
+    assert_eq!(scanned(&*store).await, by_id(others.into_iter().chain([Row::Key(key)])));
+    drop(store.scan_rows().await.unwrap());
+    let mut abandoned = store.scan_rows().await.unwrap();
+    assert!(abandoned.try_next().await.unwrap().is_some());
+}
+
+pub async fn a_scan_sees_what_was_answered_before_it(factory: &dyn Factory) {
+    let instances = instances(factory).await;
+    let mut acme = tenant("acme");
+    let (mut system, mut key) = with_key(&*instances[0], &mut acme, "Billing").await;
+
+    for instance in instances.iter().cycle().skip(1).take(10) {
+        let (without, revoked, revoke) = acme.revoke(&system, &key);
+        commit(&*instances[0], revoke).await;
+        assert_eq!(scanned(&**instance).await.get(&RowId::Key(key.digest)), Some(&Row::Key(revoked)));
+
+        let generate;
+        (system, key, generate) = acme.generate(&without);
+        commit(&*instances[0], generate).await;
+        assert_eq!(scanned(&**instance).await.get(&RowId::Key(key.digest)), Some(&Row::Key(key.clone())));
+    }
+}
+
+pub async fn a_scan_amid_writes_misses_nothing_that_was_there(factory: &dyn Factory) {
+    let instances = instances(factory).await;
+    let mut acme = tenant("acme");
+    let mut present = Vec::new();
+    for i in 0..30 {
+        present.push(with_key(&*instances[0], &mut acme, &format!("System {i}")).await);
+    }
+    let keys: Vec<_> = present.iter().map(|(_, key)| key.clone()).collect();
+    let mut revocations = present.iter().map(|(system, key)| acme.revoke(system, key)).collect::<Vec<_>>();
+    let late = revocations.split_off(10);
+    for (_, _, revoke) in revocations {
+        commit(&*instances[0], revoke).await;
+    }
+
+    let revoking = commit_at_once(&instances, late.into_iter().map(|(_, _, revoke)| revoke).collect());
+    let scanning = async {
+        let mut scans = Vec::new();
+        for instance in instances.iter().cycle().take(6) {
+            scans.push(scanned(&**instance).await);
+        }
+        scans
+    };
+    let (revoked, scans) = futures::join!(revoking, scanning);
+    assert!(revoked.iter().all(Result::is_ok), "{revoked:?}");
+
+    for scan in scans {
+        for (place, key) in keys.iter().enumerate() {
+            let found = scan.get(&RowId::Key(key.digest)).expect("it was there before the scan");
+            let revoked = Row::Key(key.revoked(acme.now));
+            assert!(*found == revoked || place >= 10 && *found == Row::Key(key.clone()), "{found:?}");
+        }
+    }
+}
+
+async fn scanned(store: &dyn Store) -> HashMap<RowId, Row> {
+    by_id(store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap())
+}
+
+fn by_id(rows: impl IntoIterator<Item = Row>) -> HashMap<RowId, Row> {
+    rows.into_iter().map(|row| (row.id(), row)).collect()
+}

@@ -1,0 +1,61 @@
+//! The scan: more than one batch of the server, and what it does with what is no row.
+
+use std::collections::HashSet;
+
+use futures::TryStreamExt;
+use keymark::domain::changes::Row;
+use keymark::store::{Store, StoreError};
+use mongodb::Collection;
+use mongodb::bson::{Document, doc};
+
+use super::{acme, connect};
+use crate::contract::fixtures::commit;
+use crate::support::mongod::{fresh_database, shared};
+
+/// More than two batches.
+const MANY: u64 = 45_000;
+
+/// A store with one key, its document, and the collection that this is in.
+async fn with_one_key() -> (impl Store, Document, Collection<Document>) {
+    let options = fresh_database().await;
+    let store = connect(&options).await;
+    let (mut acme, _) = acme();
+    let system = acme.system("Billing");
+    let create = acme.create(&system);
+    commit(&store, create).await;
+    let (_, _, generate) = acme.generate(&system);
+    commit(&store, generate).await;
+    let keys = shared().await.client().await.database(&options.database).collection::<Document>("keys");
+    let key = keys.find_one(doc! {}).await.unwrap().expect("it was committed");
+    (store, key, keys)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_goes_on_from_batch_to_batch() {
+    let (store, key, keys) = with_one_key().await;
+    let many = (1..MANY).map(|i| {
+        let mut key = key.clone();
+        key.insert("_id", format!("{i:064x}"));
+        key
+    });
+    keys.insert_many(many).await.unwrap();
+
+    let rows = store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+
+    assert_eq!(rows.len() as u64, MANY);
+    let digests: HashSet<_> = rows.iter().map(Row::id).collect();
+    assert_eq!(digests.len() as u64, MANY, "each one once");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_ends_the_scan() {
+    let (store, key, keys) = with_one_key().await;
+    for (member, value) in [("tenant", "No tenant"), ("system", "aud_0"), ("mark", "much too long")] {
+        let broken = doc! { "$set": { member: value } };
+        keys.update_one(doc! {}, broken).await.unwrap();
+        let ended = store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await;
+        assert!(matches!(ended, Err(StoreError::Corrupt(_))), "{member}: {ended:?}");
+        keys.replace_one(doc! {}, &key).await.unwrap();
+    }
+    assert_eq!(store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap().len(), 1);
+}
