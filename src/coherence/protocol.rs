@@ -336,7 +336,8 @@ impl Protocol {
         let asks = self.asks();
         let life = self.life.as_mut().filter(|life| life.loaded && life.in_flight.is_none())?;
         let periodic = asks || self.role.holds_leases();
-        if !life.wanted && !(periodic && now >= life.next_probe) {
+        let is_due = life.wanted || (periodic && now >= life.next_probe);
+        if !is_due {
             return None;
         }
         life.sequence += 1;
