@@ -7,6 +7,8 @@
 pub mod index;
 pub mod people;
 pub mod protocol;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
