@@ -101,10 +101,10 @@ impl Fault {
                 primary.thaw();
             }
             Self::KilledPrimary => {
-                let primary = &set().members[set().primary().await];
-                primary.kill();
+                let primary = set().primary().await;
+                set().members[primary].kill();
                 self.endure(fleet, begun, rng).await;
-                primary.start_again();
+                set().start_again(primary).await;
             }
             Self::IsolatedPrimary => {
                 let primary = set().primary().await;
