@@ -209,11 +209,19 @@ impl Coherence {
 
     async fn send(self: Arc<Self>, lease: Lease) {
         let sent = tokio::time::timeout(PROBE_TIMEOUT, self.store.put_lease(&lease)).await;
-        if !matches!(sent, Ok(Ok(()))) {
-            tracing::debug!("a lease was not renewed");
-        }
-        self.state().protocol.probe_ended(&lease, matches!(sent, Ok(Ok(()))), self.stopwatch.now());
+        let succeeded = matches!(sent, Ok(Ok(())));
+        let now = self.stopwatch.now();
+        let gone = {
+            let mut state = self.state();
+            state.protocol.probe_ended(&lease, succeeded, now);
+            if succeeded { state.protocol.gone(now) } else { Vec::new() }
+        };
         self.advance();
+        for lease in gone {
+            if let Err(error) = self.store.delete_lease(&lease).await {
+                tracing::debug!(%error, "a lease of an instance that is gone could not be removed");
+            }
+        }
     }
 
     /// Follows the store's feed until it is told to stop, and says what it hears.
@@ -330,18 +338,10 @@ impl Coherence {
         memory.is_some()
     }
 
-    /// Wakes when something is due, and clears away what instances that are gone have left.
+    /// Wakes when something is due.
     async fn keep_time(self: &Arc<Self>) -> std::convert::Infallible {
         loop {
-            let (wake_at, gone) = {
-                let state = self.state();
-                (state.protocol.wake_at(), state.protocol.gone(self.stopwatch.now()))
-            };
-            for lease in gone {
-                if let Err(error) = self.store.delete_lease(&lease).await {
-                    tracing::debug!(%error, "a lease of an instance that is gone could not be removed");
-                }
-            }
+            let wake_at = self.state().protocol.wake_at();
             let wait = wake_at.map_or(RETRY_AT_MOST, |at| at.since(self.stopwatch.now()));
             let _ = tokio::time::timeout(wait, self.changed.notified()).await;
             self.settle();

@@ -160,6 +160,8 @@ struct Life {
     /// A probe is wanted before its time.
     wanted: bool,
     peers: BTreeMap<Incarnation, Peer>,
+    /// What this instance's former lives have left in the store.
+    left: Vec<Lease>,
 }
 
 /// The state of one instance.
@@ -191,6 +193,7 @@ impl Protocol {
             next_probe: now,
             wanted: false,
             peers: BTreeMap::new(),
+            left: Vec::new(),
         });
     }
 
@@ -201,11 +204,11 @@ impl Protocol {
         let Some(life) = &mut self.life else { return };
         life.loaded = true;
         life.wanted = waiting;
-        life.peers = leases
-            .iter()
-            .filter(|lease| lease.incarnation != life.incarnation && !former.contains(&lease.incarnation))
-            .map(|lease| (lease.incarnation, Peer { last: *lease, seen: now }))
-            .collect();
+        let others = leases.iter().filter(|lease| lease.incarnation != life.incarnation);
+        let (left, peers) = others.partition(|lease| former.contains(&lease.incarnation));
+        life.left = left;
+        let peers: Vec<Lease> = peers;
+        life.peers = peers.into_iter().map(|lease| (lease.incarnation, Peer { last: lease, seen: now })).collect();
         if self.role == Role::Alone {
             life.deadline = Some(Moment::NEVER);
         }
@@ -253,6 +256,7 @@ impl Protocol {
             }
             News::LeaseGone(incarnation) => {
                 life.peers.remove(&incarnation);
+                life.left.retain(|lease| lease.incarnation != incarnation);
                 for passed in self.barriers.values_mut().filter_map(|barrier| barrier.passed.as_mut()) {
                     passed.awaited.remove(&incarnation);
                 }
@@ -335,7 +339,7 @@ impl Protocol {
     pub fn probe(&mut self, now: Moment) -> Option<Lease> {
         let asks = self.asks();
         let life = self.life.as_mut().filter(|life| life.loaded && life.in_flight.is_none())?;
-        let periodic = asks || self.role.holds_leases();
+        let periodic = asks || matches!(self.role, Role::Member(_));
         let is_due = life.wanted || (periodic && now >= life.next_probe);
         if !is_due {
             return None;
@@ -375,22 +379,24 @@ impl Protocol {
             Some(barrier.passed.as_ref().map_or(end, |passed| passed.silent_at(margin).min(end)))
         });
         let probe = self.life.as_ref().filter(|life| life.loaded && life.in_flight.is_none()).and_then(|life| {
-            let periodic = self.role.holds_leases() || self.asks();
+            let periodic = matches!(self.role, Role::Member(_)) || self.asks();
             if life.wanted { Some(Moment::START) } else { periodic.then_some(life.next_probe) }
         });
         ends.chain(probe).min()
     }
 
-    /// Leases of instances that were not heard of for so long that they are gone: to be removed.
+    /// Leases to be removed: of this instance's former lives, and of instances that were not heard of for so long that
+    /// they are gone.
     ///
-    /// None while this instance holds no lease itself: what it has not heard may be waiting in its feed.
+    /// None of others while this instance holds no lease itself: what it has not heard may be waiting in its feed.
     pub fn gone(&self, now: Moment) -> Vec<Lease> {
         let (Some(life), Some(timing)) = (&self.life, self.role.timing()) else { return Vec::new() };
-        if life.deadline.is_none_or(|deadline| now >= deadline) {
-            return Vec::new();
+        let mut gone = life.left.clone();
+        if life.deadline.is_some_and(|deadline| now < deadline) {
+            let silent = life.peers.values().filter(|peer| now >= peer.seen.plus(timing.lease * GONE_AFTER_LEASES));
+            gone.extend(silent.map(|peer| peer.last));
         }
-        let silent = life.peers.values().filter(|peer| now >= peer.seen.plus(timing.lease * GONE_AFTER_LEASES));
-        silent.map(|peer| peer.last).collect()
+        gone
     }
 
     /// Instances known to take part, this one among them.
@@ -825,12 +831,11 @@ mod tests {
     }
 
     #[test]
-    fn under_leases_of_no_length_a_commit_is_enough_and_no_probe_is_sent() {
+    fn under_leases_of_no_length_a_commit_is_enough_and_nobody_is_behind() {
         let mut instance = Instance::loaded(Role::Member(timing(0)), &[]);
-        assert_eq!(instance.probe(), None);
+        assert_eq!(instance.probe().expect("it says that it is there").applied, LogTime::LAST);
         instance.tell_entry(6);
         assert_eq!(instance.probe(), None);
-        assert_eq!(instance.protocol.wake_at(), None);
         let barrier = instance.begin(7);
         instance.committed(barrier);
         assert_eq!(instance.enforced(), [barrier]);
