@@ -41,6 +41,16 @@ for tool in "$@"; do
     cc)
         has cc || missing 'a C compiler for the model' 'install one as cc with your package manager (gcc)'
         ;;
+    promtool)
+        if ! has promtool; then
+            if has apt-get && [ "$(id -u)" = 0 ]; then
+                { apt-get update && apt-get install --yes --no-install-recommends prometheus; } >&2 ||
+                    missing 'promtool for the tests' 'apt-get could not install it: see above'
+            else
+                missing 'promtool for the tests' 'install it (apt-get install prometheus)'
+            fi
+        fi
+        ;;
     chromium)
         if [ ! -x "${KEYMARK_CHROMIUM:-/usr/bin/chromium}" ]; then
             if has apt-get && [ "$(id -u)" = 0 ]; then

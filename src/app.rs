@@ -30,6 +30,7 @@ use crate::service::operators::FIRST_USERNAME;
 use crate::service::{Service, Settings, error};
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::mongo::{ConnectError, MongoOptions, MongoStore};
+use crate::store::observed::Observed;
 use crate::store::{Store, StoreError};
 use crate::verify::Verifier;
 
@@ -93,6 +94,7 @@ pub enum Purpose {
 pub struct App {
     pub service: Arc<Service>,
     pub coherence: Arc<Coherence>,
+    pub metrics: Arc<Metrics>,
     pub store: Arc<dyn Store>,
     /// The data directory, with the embedded store.
     pub directory: Option<PathBuf>,
@@ -139,6 +141,8 @@ impl App {
                 Arc::new(MongoStore::connect(&options).await.map_err(cannot_connect)?)
             }
         };
+        let mut metrics = Metrics::default();
+        let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.registry()));
         let keys = Keyring::new(&secret, &config.previous_secrets);
         check_fingerprint(store.as_ref(), &keys).await?;
         let settings = Settings {
@@ -151,7 +155,9 @@ impl App {
         let role = take_part(store.as_ref(), config.timing, purpose).await?;
         let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(BootClock), role);
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
-        Ok(Self { service, coherence, store, directory })
+        coherence.register(metrics.registry());
+        service.register(metrics.registry());
+        Ok(Self { service, coherence, metrics: Arc::new(metrics), store, directory })
     }
 
     /// Creates the first operator on the very first start. A password that was generated is given back, to be shown
@@ -198,7 +204,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let shown = Shown { introspection: config.introspection, graphiql: config.graphiql };
     let public_routes = http::public_routes(Arc::clone(service), config.front, shown, stop.clone());
     let verifier = Verifier::new(Arc::clone(&app.store), Arc::clone(&app.coherence), Arc::clone(service));
-    let verify_routes = http::verify::routes(verifier, config.access, front, Arc::new(Metrics::default()));
+    let verify_routes = http::verify::routes(verifier, config.access, front, Arc::clone(&app.metrics));
     let commands = async {
         if let Some(socket) = socket {
             socket.serve(Arc::clone(service), stop.clone()).await;

@@ -4,6 +4,7 @@
 //! answers under a lease alone: see [`protocol`]. Whoever changes something that memory answers with waits at a
 //! [`Barrier`] until no instance answers without it.
 
+mod figures;
 pub mod index;
 pub mod people;
 pub mod protocol;
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::figures::Figures;
 use self::index::Index;
 use self::people::People;
 use self::protocol::{BarrierId, Enforced, News, Protocol, Role};
@@ -103,6 +105,7 @@ pub struct Coherence {
     changed: Notify,
     loaded: AtomicBool,
     probes: TaskTracker,
+    figures: Figures,
 }
 
 struct State {
@@ -129,6 +132,7 @@ impl Coherence {
             changed: Notify::new(),
             loaded: AtomicBool::new(false),
             probes: TaskTracker::new(),
+            figures: Figures::default(),
         })
     }
 
@@ -334,6 +338,7 @@ impl Coherence {
             memory.deadline.store(0, Ordering::Release);
         }
         self.state().protocol.lost();
+        self.figures.losses.inc();
         self.advance();
         memory.is_some()
     }
@@ -383,9 +388,13 @@ impl Barrier {
     pub async fn enforced(mut self, limit: Duration) -> Enforcement {
         match tokio::time::timeout(limit, &mut self.enforced).await {
             Ok(Ok(Enforced { elapsed, instances, .. })) => {
+                self.coherence.figures.enforcements.observe(elapsed.as_secs_f64());
                 Enforcement { elapsed, instances, is_proved: true, pending_until: None }
             }
-            _ => self.pending(),
+            _ => {
+                self.coherence.figures.pending.inc();
+                self.pending()
+            }
         }
     }
 

@@ -152,6 +152,8 @@ struct Life {
     loaded: bool,
     applied: LogTime,
     deadline: Option<Moment>,
+    /// How long the last probe that was met took.
+    round_trip: Option<Duration>,
     /// Of the last probe that was sent.
     sequence: u64,
     sent: VecDeque<(u64, Moment)>,
@@ -187,6 +189,7 @@ impl Protocol {
             loaded: false,
             applied: LogTime::default(),
             deadline: None,
+            round_trip: None,
             sequence: 0,
             sent: VecDeque::new(),
             in_flight: None,
@@ -232,6 +235,9 @@ impl Protocol {
                     || (planted!(FormerLife) && self.former.contains(&lease.incarnation)) =>
             {
                 let found = life.sent.iter().position(|(sequence, _)| *sequence == lease.sequence);
+                if let Some(found) = found {
+                    life.round_trip = Some(now.since(life.sent[found].1));
+                }
                 if let (Some(found), Role::Member(timing)) = (found, self.role) {
                     let from = if planted!(TtlStart) { now } else { life.sent[found].1 };
                     let until = from.plus(timing.lease);
@@ -397,6 +403,23 @@ impl Protocol {
             gone.extend(silent.map(|peer| peer.last));
         }
         gone
+    }
+
+    /// How long ago the probe was sent that renewed the lease last.
+    pub fn lease_age(&self, now: Moment) -> Option<Duration> {
+        let Role::Member(timing) = self.role else { return None };
+        let left = self.deadline()?.since(now);
+        // Past its end the age is told from there.
+        let over = now.since(self.deadline()?);
+        Some(timing.lease.saturating_sub(left) + over)
+    }
+
+    /// How long the last probe took to come back, or, where that is longer, how long the newest has been under way.
+    pub fn feed_lag(&self, now: Moment) -> Option<Duration> {
+        let life = self.life.as_ref()?;
+        let met = life.round_trip?;
+        let under_way = life.in_flight.and(life.sent.back()).map_or(Duration::ZERO, |(_, sent)| now.since(*sent));
+        Some(met.max(under_way))
     }
 
     /// Instances known to take part, this one among them.

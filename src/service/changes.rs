@@ -13,6 +13,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::figures::Subscriber;
 use super::{Caller, Service};
 use crate::auth::tokens::Named;
 use crate::coherence::Heard;
@@ -52,7 +53,9 @@ impl Service {
         after: Option<u64>,
     ) -> impl Stream<Item = Result<AuditEntry, Error>> + Send + use<> {
         let watch = Watch::new(self, caller, Some(permission));
-        let start = Entries { watch, last: after, ready: VecDeque::new(), behind: after.is_some() };
+        let subscriber = self.figures.subscriber();
+        let start =
+            Entries { _subscriber: subscriber, watch, last: after, ready: VecDeque::new(), behind: after.is_some() };
         stream::unfold(Some(start), |entries| async {
             let mut entries = entries?;
             match entries.next().await {
@@ -201,6 +204,7 @@ impl Watch {
 /// A stream of entries: the number of the last one given, those read and not given yet, and whether the log may
 /// hold more.
 struct Entries {
+    _subscriber: Subscriber,
     watch: Watch,
     last: Option<u64>,
     ready: VecDeque<AuditEntry>,

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod changes;
 pub mod error;
+mod figures;
 pub mod keys;
 pub mod operators;
 pub mod sessions;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use self::audit::Refusals;
 use self::changes::Changes;
 use self::error::Error;
+use self::figures::Figures;
 use crate::auth::passwords::{Cost, Passwords};
 use crate::auth::tokens::Tokens;
 use crate::clock::Environment;
@@ -94,6 +96,7 @@ pub struct Service {
     refusals: Refusals,
     changes: Changes,
     tasks: TaskTracker,
+    figures: Figures,
 }
 
 impl Service {
@@ -110,6 +113,7 @@ impl Service {
             refusals: Refusals::default(),
             changes: Changes::default(),
             tasks: TaskTracker::new(),
+            figures: Figures::default(),
             store,
             coherence,
             environment,

@@ -12,6 +12,7 @@ mod hygiene;
 mod keys;
 mod layers;
 mod mongo_store;
+mod monitoring;
 mod pages;
 mod processes;
 mod readme;

@@ -32,6 +32,7 @@ use keymark::service::{Service, Settings};
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
+use keymark::store::observed::Observed;
 use keymark::verify::Verifier as Judge;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -155,6 +156,8 @@ impl App {
             Some(switch) => Arc::new(Faulty::new(store, switch)),
             None => store,
         };
+        let mut metrics = Metrics::default();
+        let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.registry()));
         let environment = Environment::new(Arc::new(clock.clone()), Box::new(StdRng::seed_from_u64(number)));
         let previous: Vec<RootSecret> = setup.previous_secrets.iter().map(|secret| root_secret(secret)).collect();
         let keys = Keyring::new(&root_secret(setup.secret), &previous);
@@ -163,9 +166,11 @@ impl App {
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, setup.settings);
         let stop = CancellationToken::new();
         let public = keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.shown, stop.clone());
-        let judge = Judge::new(Arc::clone(&store), coherence, Arc::clone(&service));
-        let metrics = Arc::new(Metrics::default());
-        let verification = keymark_http::verify::routes(judge, (setup.access)(), Arc::new(setup.front), metrics);
+        let judge = Judge::new(Arc::clone(&store), Arc::clone(&coherence), Arc::clone(&service));
+        coherence.register(metrics.registry());
+        service.register(metrics.registry());
+        let verification =
+            keymark_http::verify::routes(judge, (setup.access)(), Arc::new(setup.front), Arc::new(metrics));
         let (follower, until) = (Arc::clone(&service), stop.clone());
         tokio::spawn(async move { follower.follow_feed(until).await });
         let (commands, stop_on_drop) = (Once::new(), stop.clone().drop_guard());
