@@ -305,7 +305,8 @@ impl Protocol {
         let asks = self.asks();
         let life = self.life.as_mut().filter(|life| life.loaded && life.in_flight.is_none())?;
         let periodic = asks || matches!(self.role, Role::Member(_));
-        if !life.wanted && !(periodic && now >= life.next_probe) {
+        let is_due = life.wanted || (periodic && now >= life.next_probe);
+        if !is_due {
             return None;
         }
         life.sequence += 1;

@@ -122,6 +122,7 @@ impl History {
 
 /// An answer that breaks the promise.
 #[derive(Debug)]
+#[expect(dead_code, reason = "what a violation was is read by whoever is shown it")]
 pub struct Violation {
     pub what: &'static str,
     pub verification: Verification,
