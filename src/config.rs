@@ -437,6 +437,20 @@ mod tests {
             (Flags { public_origin: text("keys.example.com"), ..flags() }, None, "--public-origin: `keys.example.com`"),
             (Flags { key_prefix: text("k-m"), ..flags() }, None, "--key-prefix: `k-m`: a key prefix is"),
             (Flags { verify_listen: text("0.0.0.0:1"), ..flags() }, None, "--verify-listen: 0.0.0.0:1 is not loopback"),
+            (Flags { lease: text("soon"), ..flags() }, None, "--lease: `soon` is no duration"),
+            (Flags { lease: text("999ms"), ..flags() }, None, "--lease: is 0, or from 1s to 5min"),
+            (Flags { lease: text("301s"), ..flags() }, None, "--lease: is 0, or from 1s to 5min"),
+            (Flags { lease: text("-1s"), ..flags() }, None, "--lease: `-1s` is no duration"),
+            (Flags { probe_interval: text("often"), ..flags() }, None, "--probe-interval: `often` is no duration"),
+            (Flags { probe_interval: text("0s"), ..flags() }, None, "--probe-interval: is from 10ms to a quarter of"),
+            (Flags { probe_interval: text("9ms"), ..flags() }, None, "--probe-interval: is from 10ms to a quarter of"),
+            (
+                Flags { probe_interval: text("3001ms"), ..flags() },
+                None,
+                "--probe-interval: is from 10ms to a quarter of",
+            ),
+            (Flags { lease: text("2s"), ..flags() }, None, "--probe-interval: is from 10ms to a quarter of"),
+            (Flags { enforcement_wait: text("long"), ..flags() }, None, "--enforcement-wait: `long` is no duration"),
             (flags(), Some(("KEYMARK_SECRET", "short")), "KEYMARK_SECRET: a root secret has at least 32 bytes"),
             (flags(), Some(("KEYMARK_SECRET_FILE", "/nowhere/at/all")), "KEYMARK_SECRET_FILE: No such file"),
             (flags(), Some(("KEYMARK_INITIAL_ADMIN_PASSWORD", "short")), "KEYMARK_INITIAL_ADMIN_PASSWORD: A password"),
@@ -445,6 +459,21 @@ mod tests {
             let said = complaint(flags, env.as_slice());
             assert!(said.starts_with(says), "{said}");
             assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_waited_for_as_long_as_a_lease_can_last_unless_told_otherwise() {
+        let text = |text: &str| Some(text.to_owned());
+        for (lease, probe_interval, wait, waits) in [
+            (None, None, None, Duration::from_millis(13_120)),
+            (text("1s"), text("250ms"), None, Duration::from_millis(2010)),
+            (text("5min"), text("75s"), None, Duration::from_secs(304)),
+            (text("0"), text("1h"), None, Duration::from_secs(1)),
+            (text("5min"), None, text("0s"), Duration::ZERO),
+        ] {
+            let flags = Flags { lease, probe_interval, enforcement_wait: wait, ..Flags::default() };
+            assert_eq!(load(flags, &[]).expect("usable").enforcement_wait, waits);
         }
     }
 

@@ -297,6 +297,7 @@ impl Coherence {
             match feed.next().await {
                 Some(Ok(change)) => {
                     self.apply(&memory, &change);
+                    self.extend(&memory);
                     hear(change, heard);
                     self.advance();
                 }
@@ -323,9 +324,9 @@ impl Coherence {
     fn apply(&self, memory: &Memory, change: &Change) {
         change.writes.iter().for_each(|write| memory.apply(write));
         self.state().protocol.applied(self.stopwatch.now(), change.at, news(change));
-        self.extend(memory);
     }
 
+    /// Lets memory answer for as long as the protocol says: never while a change that was heard is not in it.
     fn extend(&self, memory: &Memory) {
         let deadline = self.state().protocol.deadline().map_or(0, Moment::as_nanos);
         memory.deadline.store(deadline, Ordering::Release);

@@ -113,7 +113,7 @@ mod tests {
     fn a_network_of_ipv6_is_one_source() {
         let limiter = Limiter::default();
         let of = |text: &str| text.parse::<IpAddr>().unwrap();
-        (0..BAD_KEYS.burst).for_each(|_| drop(limiter.count(of("2001:db8::1"), NOW)));
+        assert!((0..BAD_KEYS.burst).all(|_| limiter.count(of("2001:db8::1"), NOW).is_none()));
         assert!(limiter.is_exhausted(of("2001:db8::ffff"), NOW));
         assert!(!limiter.is_exhausted(of("2001:db8:0:1::1"), NOW));
     }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_source_that_goes_on_is_not_forgotten_among_many() {
         let limiter = Limiter::default();
-        (0..BAD_KEYS.burst).for_each(|_| drop(limiter.count(v4(0), NOW)));
+        assert!((0..BAD_KEYS.burst).all(|_| limiter.count(v4(0), NOW).is_none()));
         for n in 1..500_000 {
             limiter.count(v4(n), NOW);
             if n % 1_000 == 0 {

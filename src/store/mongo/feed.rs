@@ -76,7 +76,7 @@ impl MongoStore {
             { "ns.coll": { "$in": watched } },
             { "operationType": { "$in": ends } },
         ] } };
-        let watch = self.database.watch().pipeline([pipeline]).max_await_time(IDLE).resume_after(token);
+        let watch = self.followed.watch().pipeline([pipeline]).max_await_time(IDLE).resume_after(token);
         let opened = tokio::time::timeout(self.limits.call, watch).await.map_err(|_| TimedOut::new("watch"))?;
         let stream = opened.map_err(|error| feed_error(error, resumes))?.with_type();
         let follower = Follower { stream, limit: IDLE + self.limits.call, begun: None };

@@ -110,6 +110,9 @@ enum Backend {
 /// One instance of Keymark in this process.
 pub struct App {
     pub service: Arc<Service>,
+    pub coherence: Arc<Coherence>,
+    /// What the instance's data is in, and never fails.
+    pub store: Arc<dyn Store>,
     pub clock: ManualClock,
     backend: Arc<Backend>,
     public: Router,
@@ -134,11 +137,15 @@ impl App {
 
     /// Over a MongoDB database of its own.
     pub async fn mongodb() -> Self {
-        let options = mongod::fresh_database().await;
-        Self::start(Arc::new(Backend::Mongo(options)), manual_clock(), 1, Setup::default()).await
+        Self::mongodb_with(Setup::default()).await
     }
 
-    /// Another instance over the same store, with the same clock.
+    pub async fn mongodb_with(setup: Setup) -> Self {
+        let options = mongod::fresh_database().await;
+        Self::start(Arc::new(Backend::Mongo(options)), manual_clock(), 1, setup).await
+    }
+
+    /// Another instance over the same store, with the same clock. No two have one number: they would draw the same ids.
     pub async fn instance(&self, number: u64) -> Self {
         self.instance_with(number, Setup::default()).await
     }
@@ -152,6 +159,7 @@ impl App {
             Backend::Embedded { store, .. } => Arc::clone(store),
             Backend::Mongo(options) => Arc::new(MongoStore::connect(options).await.expect("a database")),
         };
+        let beneath = Arc::clone(&store);
         let store = match &setup.switch {
             Some(switch) => Arc::new(Faulty::new(store, switch)),
             None => store,
@@ -174,7 +182,23 @@ impl App {
         let (follower, until) = (Arc::clone(&service), stop.clone());
         tokio::spawn(async move { follower.follow_feed(until).await });
         let (commands, stop_on_drop) = (Once::new(), stop.clone().drop_guard());
-        Self { service, clock, backend, public, verification, commands, stop, _stop_on_drop: stop_on_drop }
+        Self {
+            service,
+            coherence,
+            store: beneath,
+            clock,
+            backend,
+            public,
+            verification,
+            commands,
+            stop,
+            _stop_on_drop: stop_on_drop,
+        }
+    }
+
+    /// Waits until it answers from memory.
+    pub async fn remembers(&self) {
+        super::until(async || self.coherence.read(|_| ()).is_some()).await;
     }
 
     /// The database of an app over MongoDB, for whoever gets at it behind Keymark's back.
@@ -491,7 +515,8 @@ impl<'a> Operator<'a> {
     }
 
     pub async fn try_delete_system(&self, id: &str) -> Answer {
-        let document = "mutation ($id: ID!) { deleteSystem(id: $id) { deletedSystemId enforcement { state } } }";
+        let document = "mutation ($id: ID!) { deleteSystem(id: $id) {
+            deletedSystemId enforcement { state elapsedMs instances enforcedNoLaterThan } } }";
         self.query(document, json!({ "id": id })).await
     }
 
@@ -502,7 +527,7 @@ impl<'a> Operator<'a> {
     pub async fn try_generate_key(&self, id: &str) -> Answer {
         let document = format!(
             "mutation ($id: ID!) {{
-                generateKey(systemId: $id) {{ apiKey system {{ {SYSTEM} }} enforcement {{ state }} }} }}"
+                generateKey(systemId: $id) {{ apiKey system {{ {SYSTEM} }} enforcement {{ state instances }} }} }}"
         );
         self.query(&document, json!({ "id": id })).await
     }
