@@ -1,11 +1,12 @@
 -- Asks Keymark whether a request has a good key. In HAProxy's configuration:
 --
---     http-request lua.keymark http://127.0.0.1:8081/v1/forward-auth
+--     http-request lua.keymark http://127.0.0.1:9001/v1/forward-auth
 --
 -- sets txn.keymark_status to 200 (and the identity headers), 401 (and txn.keymark_challenge) or 503. Nothing is set
 -- when this fails, so let a request pass for 200 alone.
 
-local TIMEOUT_MS = 2000
+-- Longer than the time-outs of what it asks, since it would ask again.
+local TIMEOUT_MS = 5000
 local IDENTITY = { "x-keymark-tenant-id", "x-keymark-system-id", "x-keymark-system-name" }
 local token = os.getenv("KEYMARK_VERIFIER_TOKEN")
 

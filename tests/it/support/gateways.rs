@@ -30,6 +30,7 @@ use super::within;
 const LISTENER: &str = "127.0.0.1:9000";
 const KEYMARK: &str = "127.0.0.1:8081";
 const API: &str = "127.0.0.1:3000";
+const HAPROXY_ITSELF: &str = "127.0.0.1:9001";
 
 #[derive(Clone, Copy, Debug)]
 pub enum Program {
@@ -142,7 +143,8 @@ fn configuration(program: Program, directory: &Path, addresses: [SocketAddr; 3],
     replace(API, &api.to_string());
     match program {
         Program::Nginx => {
-            let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};"));
+            let paths =
+                ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};"));
             replace("http {", &format!("http {{ {}", paths.concat()));
             replace("/var/log/nginx", &directory.display().to_string());
             if let Some(token) = changes.verifier_token {
@@ -153,6 +155,7 @@ fn configuration(program: Program, directory: &Path, addresses: [SocketAddr; 3],
         Program::Haproxy => {
             let lua = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gateways");
             replace("/etc/haproxy", &lua.display().to_string());
+            replace(HAPROXY_ITSELF, &free_address().to_string());
         }
     }
     for deleted in &changes.deleted {
