@@ -31,7 +31,7 @@ tools-build:
 	@scripts/need.sh cargo
 
 tools-test:
-	@scripts/need.sh cargo node npm python3 pip chromium
+	@scripts/need.sh cargo node npm python3 pip chromium nginx caddy haproxy
 	@scripts/mongod.sh
 
 test: tools-test console
