@@ -32,7 +32,7 @@ tools-build:
 	@scripts/need.sh cargo
 
 tools-test:
-	@scripts/need.sh cargo node npm python3 pip chromium promtool
+	@scripts/need.sh cargo node npm python3 pip chromium nginx caddy haproxy promtool
 	@scripts/mongod.sh
 
 test: tools-test console

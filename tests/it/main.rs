@@ -9,6 +9,7 @@ mod console_files;
 mod contract;
 mod embedded_store;
 mod enforcement;
+mod gateways;
 mod hygiene;
 mod keys;
 mod layers;

@@ -289,6 +289,11 @@ impl App {
         address
     }
 
+    /// The routes that verifiers use, for those who serve them on a port.
+    pub fn verification_routes(&self) -> Router {
+        self.verification.clone()
+    }
+
     /// Stops the app, as SIGTERM does.
     pub fn shut_down(&self) {
         self.stop.cancel();

@@ -2,6 +2,7 @@
 
 pub mod actors;
 pub mod faulty;
+pub mod gateways;
 pub mod mongod;
 pub mod process;
 pub mod sockets;
