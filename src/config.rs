@@ -179,7 +179,8 @@ pub struct Config {
     pub front: Front,
     pub key_prefix: KeyPrefix,
     pub timing: Timing,
-    pub enforcement_wait: Duration,
+    /// `None`: as long as a lease can last.
+    pub enforcement_wait: Option<Duration>,
     pub session_lifetime: Duration,
     pub revoked_retention: Duration,
     pub introspection: bool,
@@ -211,10 +212,10 @@ impl Config {
         let timing = timing(flags.lease.as_deref(), flags.probe_interval.as_deref())?;
         Ok(Self {
             timing,
-            enforcement_wait: match flags.enforcement_wait {
-                None => timing.margin() + ENFORCEMENT_SLACK,
-                Some(value) => any_duration("--enforcement-wait", &value)?,
-            },
+            enforcement_wait: flags
+                .enforcement_wait
+                .map(|value| any_duration("--enforcement-wait", &value))
+                .transpose()?,
             listen: parsed("--listen", flags.listen, "127.0.0.1:8080")?,
             verify_listen,
             secret: secret(&env)?,
@@ -281,8 +282,6 @@ fn any_duration(setting: &str, value: &str) -> Result<Duration, ConfigError> {
 const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 /// Faster probes only cost writes.
 const LEAST_PROBE_INTERVAL: Duration = Duration::from_millis(10);
-/// After a lease and its margin no proof is missing: the wait is a little longer, so that it is there to be given.
-const ENFORCEMENT_SLACK: Duration = Duration::from_secs(1);
 
 fn timing(lease: Option<&str>, probe_interval: Option<&str>) -> Result<Timing, ConfigError> {
     let lease = any_duration("--lease", lease.unwrap_or("12s"))?;
@@ -459,21 +458,6 @@ mod tests {
             let said = complaint(flags, env.as_slice());
             assert!(said.starts_with(says), "{said}");
             assert_eq!(said.lines().count(), 1, "{said}");
-        }
-    }
-
-    #[test]
-    fn a_change_is_waited_for_as_long_as_a_lease_can_last_unless_told_otherwise() {
-        let text = |text: &str| Some(text.to_owned());
-        for (lease, probe_interval, wait, waits) in [
-            (None, None, None, Duration::from_millis(13_120)),
-            (text("1s"), text("250ms"), None, Duration::from_millis(2010)),
-            (text("5min"), text("75s"), None, Duration::from_secs(304)),
-            (text("0"), text("1h"), None, Duration::from_secs(1)),
-            (text("5min"), None, text("0s"), Duration::ZERO),
-        ] {
-            let flags = Flags { lease, probe_interval, enforcement_wait: wait, ..Flags::default() };
-            assert_eq!(load(flags, &[]).expect("usable").enforcement_wait, waits);
         }
     }
 

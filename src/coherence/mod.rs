@@ -338,10 +338,10 @@ impl Coherence {
         if let Some(memory) = &memory {
             memory.deadline.store(0, Ordering::Release);
         }
-        self.state().protocol.lost();
+        let was_loaded = self.state().protocol.lost();
         self.figures.losses.inc();
         self.advance();
-        memory.is_some()
+        was_loaded
     }
 
     /// Wakes when something is due.

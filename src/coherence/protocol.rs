@@ -272,8 +272,11 @@ impl Protocol {
     }
 
     /// The feed is lost: memory is gone. Changes whose place was met or not met in it find another one in the next.
-    pub fn lost(&mut self) {
-        if let Some(life) = self.life.take() {
+    /// Says whether memory had been loaded.
+    pub fn lost(&mut self) -> bool {
+        let life = self.life.take();
+        let was_loaded = life.as_ref().is_some_and(|life| life.loaded);
+        if let Some(life) = life {
             self.former.truncate(LIVES_REMEMBERED - 1);
             self.former.push_front(life.incarnation);
         }
@@ -283,6 +286,7 @@ impl Protocol {
             let is_committed = barrier.committed.is_some() || planted!(EarlyMarker);
             barrier.marker = Marker::ProbeAfter(is_committed.then_some(0));
         }
+        was_loaded
     }
 
     /// Until when memory may answer; `None`: not at all.
@@ -944,7 +948,9 @@ mod tests {
                     Step::MeetProbe => probe.into_iter().for_each(|lease| instance.tell(News::Lease(lease))),
                     Step::Hear(other) => instance.tell(News::Lease(lease_of(other, instance.at))),
                     Step::Leave(other) => instance.tell(News::LeaseGone(incarnation(other))),
-                    Step::Lose => instance.protocol.lost(),
+                    Step::Lose => {
+                        instance.protocol.lost();
+                    }
                     Step::Load => {
                         instance.protocol.lost();
                         lives += 100;

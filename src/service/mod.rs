@@ -199,7 +199,11 @@ impl Service {
 
     /// Waits until a change that was found to stand already is enforced: whoever made it may not have been told so.
     async fn enforce_repeat(&self) -> Result<(), Error> {
-        let enforcement = self.enforce(self.coherence.begin_repeat()).await;
-        if enforcement.is_proved { Ok(()) } else { Err(Error::NotEnforced) }
+        self.enforce_fully(self.coherence.begin_repeat()).await
+    }
+
+    /// Waits like [`enforce`](Self::enforce), where there is no answer that could say how it ended.
+    async fn enforce_fully(&self, barrier: Barrier) -> Result<(), Error> {
+        if self.enforce(barrier).await.is_proved { Ok(()) } else { Err(Error::NotEnforced) }
     }
 }

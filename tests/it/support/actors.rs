@@ -291,7 +291,10 @@ impl App {
 
     /// The routes that verifiers use, for those who serve them on a port.
     pub fn verification_routes(&self) -> Router {
-        self.verification.clone()
+        let routes = self.verification.clone();
+        Router::new().fallback(async move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request<Body>| {
+            routes.answer(request, peer.ip()).await.map(Body::new)
+        })
     }
 
     /// Stops the app, as SIGTERM does.
