@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::domain::quota::{Quota, take};
 use crate::domain::time::Timestamp;
 
-/// Bad keys of one source: plenty for a deployment that was rolled out with an old key, nothing for somebody who
+/// Bad keys of one source: plenty for a gateway whose client was rolled out with an old key, nothing for somebody who
 /// guesses.
-const BAD_KEYS: Quota = Quota { burst: 1_000, every: Duration::from_millis(10) };
+const BAD_KEYS: Quota = Quota { burst: 20_000, every: Duration::from_millis(1) };
 const SHARDS: usize = 16;
 /// Sources that a shard remembers in each of its two generations: some 8 MB in all when every one is full.
 const SOURCES: usize = 4_096;
