@@ -1,5 +1,6 @@
 //! Everything that Keymark guarantees, tested from outside.
 
+mod abuse;
 mod audit_log;
 mod authorisation;
 mod backends;
