@@ -72,8 +72,12 @@ impl Default for ConnectionLimits {
 
 const SUBPROTOCOL: &str = "graphql-transport-ws";
 
-/// Of the WebSocket's read and write buffers: what a subscriber who waits costs. The default is 128 KiB each.
-const BUFFER_BYTES: usize = 4 * 1024;
+/// Of the WebSocket's read buffer: what a subscriber who waits costs, and what is filled with zeros before each read.
+/// The default is 128 KiB; most messages of clients are shorter than this.
+const READ_BUFFER_BYTES: usize = 1024;
+
+/// What the WebSocket gathers before it writes; its write buffer itself grows with the messages.
+const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
 /// A close frame holds 125 bytes, of which its code takes two
 /// ([RFC 6455, section 5.5](https://www.rfc-editor.org/rfc/rfc6455#section-5.5)).
@@ -92,8 +96,8 @@ pub(super) async fn upgrade<E: Executor, G: Gate>(transport: Arc<Transport<E, G>
     };
     upgrade
         .protocols([SUBPROTOCOL])
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_message_size(transport.limits.connection.message_bytes)
         .max_frame_size(transport.limits.connection.message_bytes)
         .on_upgrade(move |socket| serve(transport, parts, socket))
@@ -242,7 +246,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Err(Ending::shutdown()),
-                () = ended(&mut self.session) => return self.end_session(socket).await,
+                () = ended(&mut self.session) => return Box::pin(self.end_session(socket)).await,
                 () = init_deadline.as_mut(), if self.session.is_none() => {
                     return Err(Ending::close(4408, "Connection initialisation timeout"));
                 }
@@ -255,7 +259,8 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                 message = socket.recv() => {
                     last_heard = Instant::now();
                     match message {
-                        Some(Ok(Message::Text(text))) => self.receive(socket, text.as_str()).await?,
+                        // Comes seldom, and is large: not to be part of a waiting subscriber's memory.
+                        Some(Ok(Message::Text(text))) => Box::pin(self.receive(socket, text.as_str())).await?,
                         Some(Ok(Message::Binary(_))) => {
                             return Err(Ending::close(4400, "Messages must be text"));
                         }

@@ -8,6 +8,7 @@ mod cluster;
 mod console_files;
 mod contract;
 mod embedded_store;
+mod fan_out;
 mod hygiene;
 mod keys;
 mod layers;
