@@ -234,8 +234,10 @@ async fn ended(session: &mut Option<Session>) {
 
 impl<E: Executor, G: Gate> Connection<E, G> {
     async fn converse(&mut self, socket: &mut WebSocket) -> Result<Never, Ending> {
-        let limits = self.transport.limits.connection.clone();
-        let shutdown = self.transport.shutdown.clone();
+        let transport = Arc::clone(&self.transport);
+        let limits = &transport.limits.connection;
+        // One for all turns: each new one would take its place in a list that all sockets share.
+        let mut shutdown = std::pin::pin!(transport.shutdown.cancelled());
         let mut init_deadline = std::pin::pin!(sleep(limits.init_timeout));
         let mut heartbeat = interval_at(Instant::now() + limits.keep_alive, limits.keep_alive);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -245,7 +247,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             // end keeps nobody waiting but itself.
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Err(Ending::shutdown()),
+                () = shutdown.as_mut() => return Err(Ending::shutdown()),
                 () = ended(&mut self.session) => return Box::pin(self.end_session(socket)).await,
                 () = init_deadline.as_mut(), if self.session.is_none() => {
                     return Err(Ending::close(4408, "Connection initialisation timeout"));
@@ -259,7 +261,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                 message = socket.recv() => {
                     last_heard = Instant::now();
                     match message {
-                        // Comes seldom, and is large: not to be part of a waiting subscriber's memory.
+                        // Futures that are seldom needed are in boxes: not in the memory of everybody who waits.
                         Some(Ok(Message::Text(text))) => Box::pin(self.receive(socket, text.as_str())).await?,
                         Some(Ok(Message::Binary(_))) => {
                             return Err(Ending::close(4400, "Messages must be text"));
@@ -270,7 +272,12 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                     }
                 }
                 Some((source, event)) = self.operations.next(), if !self.operations.is_empty() => {
-                    self.forward(socket, &source, event).await?;
+                    match event {
+                        Event::Result(Shown::Payload(payload)) => {
+                            self.send_payload(socket, &source.id, &payload).await?;
+                        }
+                        event => Box::pin(self.forward(socket, &source, event)).await?,
+                    }
                 }
             }
         }
