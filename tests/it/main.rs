@@ -10,6 +10,7 @@ mod console_files;
 mod contract;
 mod embedded_store;
 mod enforcement;
+mod fan_out;
 mod gateways;
 mod hygiene;
 mod keys;

@@ -23,7 +23,9 @@ use keymark::domain::ids::TenantId;
 use keymark::domain::permissions::{Permission, Permissions};
 use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::domain::time::Timestamp;
+use keymark::http::admission::SessionGate;
 use keymark::http::front::Front;
+use keymark::http::graphql::TransportLimits;
 use keymark::http::serve::{Handler, ServeLimits, serve};
 use keymark::http::verify::{Access, Routes};
 use keymark::http::{self as keymark_http, Shown};
@@ -275,6 +277,13 @@ impl App {
     /// Serves the public routes on a port, for those who need a real connection.
     pub async fn listen(&self) -> SocketAddr {
         self.listen_with(self.public.clone()).await
+    }
+
+    /// Serves the API alone on a port, within other limits than it comes with.
+    pub async fn listen_within(&self, limits: TransportLimits) -> SocketAddr {
+        let gate = SessionGate::new(Arc::clone(&self.service), Arc::default());
+        let schema = keymark::graphql::schema(Arc::clone(&self.service), true);
+        self.listen_with(keymark_http::graphql::routes(schema, gate, limits, self.stop.clone())).await
     }
 
     /// Serves the verification routes on a port.
