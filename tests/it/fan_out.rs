@@ -40,7 +40,7 @@ async fn subscribers_on_every_instance_hear_everything_once_and_in_order(app: Ap
     let addresses = [app.listen().await, instances[0].listen().await, instances[1].listen().await];
     let subscribe = |i: usize| {
         let (address, document) = (addresses[i % 3], DOCUMENTS[i / 3 % 3]);
-        let variables = json!({ "after": after, "more": i % 2 == 0 });
+        let variables = json!({ "after": after, "more": i.is_multiple_of(2) });
         let operator = &operator;
         async move {
             let live = operator.subscribe_at(address, document, variables).await;
