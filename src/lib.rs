@@ -15,7 +15,7 @@
 //! | [`domain`] | values and decisions |
 //! | [`store`] | the trait of a database, and its backends |
 //! | [`auth`] | tokens, passwords, throttling |
-//! | [`coherence`] | memory of all keys, operators and sessions, kept right by the store's feed; when a change is enforced |
+//! | [`coherence`] | memory of keys, operators, sessions and searched names, kept right by the feed; when a change is enforced |
 //! | [`service`] | the operations: read, decide, commit one batch; and the feed, handed to subscribers |
 //! | [`verify`] | the verdict on a presented key |
 //! | [`graphql`] | the schema over the service, and the bounds on documents |
@@ -28,7 +28,8 @@
 //! - `domain` waits for nothing, reads and writes nothing, and names no framework.
 //! - `graphql` and `http` name no backend of the store, and decide no rule of the domain.
 //! - Nothing but [`clock`] asks the machine for the time of day or for randomness.
-//! - Nothing is answered from memory but through [`coherence::Coherence::read`], which looks at the lease.
+//! - Nothing is answered from memory but through [`coherence::Coherence::read`], which looks at the lease; and no search
+//!   before the store has said where the log ends that memory must have reached ([`coherence::search`]).
 //! - No change is committed without its audit entry, and none is patched in place: a batch writes whole rows.
 //! - A whole API key is in no row, no log, no event and no error; its one exit is [`domain::keys::ApiKey::expose`].
 //! - No permission code is compared twice: a root field's directive is what its guard reads.

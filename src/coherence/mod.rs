@@ -2,12 +2,15 @@
 //!
 //! The keys, operators and sessions of all tenants are in [`Memory`], loaded once and kept right by the feed. Memory
 //! answers under a lease alone: see [`protocol`]. Whoever changes something that memory answers with waits at a
-//! [`Barrier`] until no instance answers without it.
+//! [`Barrier`] until no instance answers without it. Names of systems, which nobody waits for, are beside them by a rule
+//! of their own: see [`search`].
 
 mod figures;
 pub mod index;
+pub mod names;
 pub mod people;
 pub mod protocol;
+pub mod search;
 #[cfg(test)]
 mod simulation;
 
@@ -26,6 +29,7 @@ use self::figures::Figures;
 use self::index::Index;
 use self::people::People;
 use self::protocol::{BarrierId, Enforced, News, Protocol, Role};
+use self::search::TenantNames;
 use crate::clock::{Environment, Moment, Stopwatch};
 use crate::domain::changes::{Change, Row, RowId, Write};
 use crate::domain::ids::AuditEntryId;
@@ -45,11 +49,13 @@ pub struct Memory {
     deadline: AtomicU64,
     pub keys: Index,
     pub people: People,
+    pub names: Arc<TenantNames>,
 }
 
 impl Memory {
     fn new() -> Self {
-        Self { deadline: AtomicU64::new(0), keys: Index::new(), people: People::new() }
+        let names = Arc::new(TenantNames::new(search::MOST_BYTES));
+        Self { deadline: AtomicU64::new(0), keys: Index::new(), people: People::new(), names }
     }
 
     fn put(&self, row: &Row) {
@@ -323,6 +329,7 @@ impl Coherence {
     /// Changes memory, and only then tells the protocol.
     fn apply(&self, memory: &Memory, change: &Change) {
         change.writes.iter().for_each(|write| memory.apply(write));
+        memory.names.apply(change);
         self.state().protocol.applied(self.stopwatch.now(), change.at, news(change));
     }
 
@@ -351,6 +358,9 @@ impl Coherence {
             let wait = wake_at.map_or(RETRY_AT_MOST, |at| at.since(self.stopwatch.now()));
             let _ = tokio::time::timeout(wait, self.changed.notified()).await;
             self.settle();
+            if let Some(memory) = &*self.memory.load() {
+                memory.names.drop_unused(self.stopwatch.now());
+            }
         }
     }
 

@@ -91,6 +91,22 @@ impl Key {
     }
 }
 
+/// As much of a system as lists of systems are searched and sorted by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedSystem {
+    pub id: SystemId,
+    pub folded_name: String,
+    pub updated_at: Timestamp,
+    pub created_at: Timestamp,
+}
+
+impl From<&System> for ListedSystem {
+    fn from(system: &System) -> Self {
+        let System { id, name, updated_at, created_at, .. } = system;
+        Self { id: *id, folded_name: name.folded(), updated_at: *updated_at, created_at: *created_at }
+    }
+}
+
 /// By what a list of systems is sorted; the id breaks ties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemOrderField {

@@ -23,11 +23,11 @@ impl Service {
         order: SystemOrder,
         page: &PageRequest<SystemKey>,
     ) -> Result<Page<System>, Error> {
-        Ok(self.store.list_systems(tenant, search, order, page).await?)
+        Ok(self.coherence.list_systems(tenant, search, order, page).await?)
     }
 
     pub async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64, Error> {
-        Ok(self.store.count_systems(tenant, search).await?)
+        Ok(self.coherence.count_systems(tenant, search).await?)
     }
 
     /// Registers a system under a name that is free in the tenant.

@@ -24,7 +24,7 @@ use crate::domain::operators::{Operator, Username};
 pub use crate::domain::pages::{Page, PageEnd, PageRequest};
 pub use crate::domain::quota::{Quota, take};
 use crate::domain::sessions::{Session, SessionId};
-use crate::domain::systems::{System, SystemKey, SystemOrder};
+use crate::domain::systems::{ListedSystem, System, SystemKey, SystemOrder};
 use crate::domain::time::Timestamp;
 
 /// What can go wrong in a store.
@@ -81,6 +81,9 @@ pub type Feed = BoxStream<'static, Result<Change>>;
 /// What [`Store::scan_rows`] finds, until an error ends it: only a stream that ended without one gave everything.
 pub type Rows = BoxStream<'static, Result<Row>>;
 
+/// What [`Store::scan_systems`] finds, until an error ends it: only a stream that ended without one gave everything.
+pub type ListedSystems = BoxStream<'static, Result<ListedSystem>>;
+
 /// What [`Store::purge`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
@@ -103,6 +106,9 @@ pub trait Store: Send + Sync + 'static {
     async fn ping(&self) -> Result<()>;
 
     async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
+
+    /// The tenant's systems of these ids, in no order. An id that is none of the tenant's gives nothing.
+    async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
 
     /// The tenant's systems whose folded names match, in the order asked for; ids break ties, in the same direction.
     async fn list_systems(
@@ -180,6 +186,14 @@ pub trait Store: Send + Sync + 'static {
     /// The stream may be read as slowly as need be, but for limits of the database of some minutes between two rows;
     /// dropping it ends the work.
     async fn scan_rows(&self) -> Result<Rows>;
+
+    /// The number where the tenant's log ends, and the tenant's systems as that entry left them, about in the order of
+    /// their ids. For memory to be built from.
+    ///
+    /// The number is not below that of any entry that was answered as committed, or told by a feed, before this call
+    /// began, whatever happens to the database meanwhile. Of a system that an entry after that number is about, the
+    /// stream may give any state from then on, more than one, or none; every other one comes once.
+    async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)>;
 
     /// Replaces whole what the incarnation said before. The feed tells it as a change with this one write.
     ///

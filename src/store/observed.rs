@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{Feed, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
+use super::{Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
@@ -84,6 +84,7 @@ observed! {
     async fn list_systems(
         &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemKey>
     ) -> Result<Page<System>>;
+    async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
     async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>>;
     async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>>;
@@ -102,6 +103,7 @@ observed! {
     async fn commit(&self, batch: Batch) -> Result<AuditEntry>;
     async fn watch(&self, after: Option<&Position>) -> Result<Feed>;
     async fn scan_rows(&self) -> Result<Rows>;
+    async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)>;
     async fn put_lease(&self, lease: &Lease) -> Result<()>;
     async fn list_leases(&self) -> Result<Vec<Lease>>;
     async fn delete_lease(&self, lease: &Lease) -> Result<bool>;

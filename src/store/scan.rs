@@ -1,18 +1,21 @@
 //! Rows that are read ahead of whoever takes them.
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Result, Rows, StoreError};
-use crate::domain::changes::Row;
+use super::{Result, StoreError};
 
 /// Most chunks that are read and not taken.
 pub(super) const CHUNKS_AHEAD: usize = 1;
 
 /// The rows that `reading` sends, then its error if it ended with one. A reader that was cut short is an error too:
 /// rows must not be missing unnoticed.
-pub(super) fn stream_of(chunks: mpsc::Receiver<Vec<Row>>, reading: JoinHandle<Result<()>>) -> Rows {
+pub(super) fn stream_of<T: Send + 'static>(
+    chunks: mpsc::Receiver<Vec<T>>,
+    reading: JoinHandle<Result<()>>,
+) -> BoxStream<'static, Result<T>> {
     let chunks = stream::unfold(Some((chunks, reading)), |state| async {
         let (mut chunks, reading) = state?;
         if let Some(chunk) = chunks.recv().await {
@@ -47,7 +50,7 @@ mod tests {
             (tokio::spawn(async { Err(StoreError::Unavailable("down".into())) }), false),
             (cut_short, false),
         ] {
-            let (_, chunks) = mpsc::channel(CHUNKS_AHEAD);
+            let (_, chunks) = mpsc::channel::<Vec<()>>(CHUNKS_AHEAD);
             assert_eq!(stream_of(chunks, reading).try_collect::<Vec<_>>().await.is_ok(), ends_well);
         }
     }

@@ -21,6 +21,7 @@ mod pages;
 mod processes;
 mod readme;
 mod schema;
+mod search;
 mod sign_in;
 mod starts;
 mod subscriptions;

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use self::reads::Snapshot;
 use self::writer::{Handle, Opener, Writer};
 use super::scan::{CHUNKS_AHEAD, stream_of};
-use super::{Feed, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
+use super::{Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
@@ -167,6 +167,10 @@ impl Store for EmbeddedStore {
         self.read(|snapshot| snapshot.get(tables::SYSTEMS, (tenant.as_str(), id.to_string().as_str())))
     }
 
+    async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
+        self.read(|snapshot| snapshot.find_systems(tenant, ids))
+    }
+
     async fn list_systems(
         &self,
         tenant: &TenantId,
@@ -267,6 +271,15 @@ impl Store for EmbeddedStore {
         let snapshot = Snapshot::of(&*self.writer.handle.read()?)?;
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         Ok(stream_of(chunks, tokio::task::spawn_blocking(move || snapshot.scan_rows(&sender))))
+    }
+
+    async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)> {
+        let snapshot = Snapshot::of(&*self.writer.handle.read()?)?;
+        let number = snapshot.audit_head(tenant)?.number;
+        let tenant = tenant.clone();
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let scan = tokio::task::spawn_blocking(move || snapshot.scan_systems(&tenant, &sender));
+        Ok((number, stream_of(chunks, scan)))
     }
 
     async fn put_lease(&self, lease: &Lease) -> Result<()> {

@@ -13,12 +13,12 @@ use super::tables::{
 };
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::Row;
-use crate::domain::ids::{AuditEntryId, OperatorId, TenantId};
+use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::leases::Lease;
 use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::Session;
-use crate::domain::systems::{Direction, System, SystemKey, SystemOrder, SystemOrderField};
+use crate::domain::systems::{Direction, ListedSystem, System, SystemKey, SystemOrder, SystemOrderField};
 use crate::store::{Page, PageEnd, PageRequest, Result, StoreError};
 
 /// Rows of a scan that are sent together.
@@ -73,15 +73,25 @@ impl Snapshot {
         chunks: &mpsc::Sender<Vec<Row>>,
     ) -> Result<()> {
         let table = self.0.open_table(table).map_err(storage)?;
-        let mut rows = table.iter().map_err(storage)?;
-        loop {
-            let chunk = rows.by_ref().take(ROWS_A_CHUNK);
-            let chunk: Vec<_> =
-                chunk.map(|row| decode(row.map_err(storage)?.1.value()).map(&row_of)).collect::<Result<_>>()?;
-            if chunk.is_empty() || chunks.blocking_send(chunk).is_err() {
-                return Ok(());
-            }
+        send(table.iter().map_err(storage)?, row_of, chunks)
+    }
+
+    /// Sends what lists need of the tenant's systems, by id, until nobody takes it any more.
+    pub fn scan_systems(&self, tenant: &TenantId, chunks: &mpsc::Sender<Vec<ListedSystem>>) -> Result<()> {
+        let systems = self.0.open_table(SYSTEMS).map_err(storage)?;
+        let (tenant, end) = (tenant.as_str(), successor(tenant.as_str()));
+        let rows = systems.range((tenant, "")..(end.as_str(), "")).map_err(storage)?;
+        send(rows, |system: System| ListedSystem::from(&system), chunks)
+    }
+
+    pub fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
+        let systems = self.0.open_table(SYSTEMS).map_err(storage)?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row = systems.get((tenant.as_str(), id.to_string().as_str())).map_err(storage)?;
+            found.extend(row.map(|row| decode::<System>(row.value())).transpose()?);
         }
+        Ok(found)
     }
 
     pub fn list_systems(
@@ -308,6 +318,22 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+}
+
+/// Sends the rows, made of what is decoded, until nobody takes them any more.
+fn send<K: redb::Key + 'static, T: DeserializeOwned, S>(
+    mut rows: redb::Range<'_, K, &'static [u8]>,
+    row_of: impl Fn(T) -> S,
+    chunks: &mpsc::Sender<Vec<S>>,
+) -> Result<()> {
+    loop {
+        let chunk = rows.by_ref().take(ROWS_A_CHUNK);
+        let chunk: Vec<_> =
+            chunk.map(|row| decode(row.map_err(storage)?.1.value()).map(&row_of)).collect::<Result<_>>()?;
+        if chunk.is_empty() || chunks.blocking_send(chunk).is_err() {
+            return Ok(());
+        }
     }
 }
 

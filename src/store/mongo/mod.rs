@@ -45,7 +45,7 @@ use mongodb::options::{
 use mongodb::{Client, Collection, Cursor, Database};
 
 use self::coalesce::Coalesced;
-use super::{Cause, Feed, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
+use super::{Cause, Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
@@ -500,6 +500,10 @@ impl Store for MongoStore {
         self.read_system(tenant, id).await
     }
 
+    async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
+        self.read_systems_of(tenant, ids).await
+    }
+
     async fn list_systems(
         &self,
         tenant: &TenantId,
@@ -577,6 +581,10 @@ impl Store for MongoStore {
 
     async fn scan_rows(&self) -> Result<Rows> {
         self.scan().await
+    }
+
+    async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)> {
+        self.scan_systems_of(tenant).await
     }
 
     async fn put_lease(&self, lease: &Lease) -> Result<()> {

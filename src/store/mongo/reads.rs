@@ -26,6 +26,20 @@ impl MongoStore {
             .await
     }
 
+    pub(super) async fn read_systems_of(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (_, batch) = at_most(ids.len());
+        let find = self
+            .systems
+            .find(doc! { "_id": { "$in": to_bson(&ids)? }, "tenant": tenant.as_str() })
+            .hint(Hint::Name(BY_ID.to_owned()))
+            .batch_size(batch)
+            .max_time(self.limits.call);
+        self.collect("find_systems", find).await?.into_iter().map(from_document).collect()
+    }
+
     pub(super) async fn read_systems(
         &self,
         tenant: &TenantId,

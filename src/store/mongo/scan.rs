@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use mongodb::bson::raw::RawBsonRef;
 use mongodb::bson::{Document, RawDocument, doc};
+use mongodb::options::{FindOptions, Hint};
 use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{ClientSession, Collection};
 use serde::Deserialize;
@@ -18,22 +19,59 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use tokio::sync::mpsc;
 
+use super::reads::head_of;
 use super::rows::{corrupt, row_from_document};
-use super::{MongoStore, TimedOut, store_error};
+use super::{MongoStore, TimedOut, migrations, store_error};
 use crate::domain::changes::Row;
 use crate::domain::ids::TenantId;
 use crate::domain::keys::{Key, KeyDigest, from_hex};
+use crate::domain::systems::ListedSystem;
 use crate::domain::time::Timestamp;
 use crate::store::scan::{CHUNKS_AHEAD, stream_of};
-use crate::store::{Result, Rows, StoreError};
+use crate::store::{ListedSystems, Result, Rows, StoreError};
 
 /// Documents of a batch. The server ends a batch at 16 MiB, which are some 50 000 keys.
 const ROWS_A_BATCH: u32 = 4_000;
 
-const WHAT: &str = "scan_rows";
+const WHAT: &str = "scan";
 
 impl MongoStore {
     pub(super) async fn scan(&self) -> Result<Rows> {
+        let mut scan = Scan { session: self.session_from_now().await?, limit: self.limits.call };
+        let collections = [&self.keys, &self.operators, &self.sessions].map(Clone::clone);
+        let (chunks, taken) = mpsc::channel(CHUNKS_AHEAD);
+        let reading = async move {
+            for collection in collections {
+                let name = collection.name().to_owned();
+                let rows_of = move |batch: &RawBatch| rows_of(&name, batch);
+                scan.read(&collection, doc! {}, FindOptions::default(), &chunks, rows_of).await?;
+            }
+            Ok(())
+        };
+        Ok(stream_of(taken, tokio::spawn(reading)))
+    }
+
+    /// The head is read in the session, so that it is not older than the linearizable read, and the systems are read
+    /// after it.
+    pub(super) async fn scan_systems_of(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)> {
+        let mut session = self.session_from_now().await?;
+        let head = self.tenants.find_one(doc! { "_id": tenant.as_str() }).session(&mut session);
+        let head = self.bounded(WHAT, head.max_time(self.limits.call)).await?;
+        let number = head.map(head_of).transpose()?.unwrap_or_default().number;
+        // About the order of ids, which begin with the time of creation.
+        let options = FindOptions::builder()
+            .projection(doc! { "folded": 1, "updatedAt": 1, "createdAt": 1 })
+            .hint(Hint::Name(migrations::SYSTEMS_CREATED.to_owned()))
+            .build();
+        let (mut scan, systems) = (Scan { session, limit: self.limits.call }, self.systems.clone());
+        let filter = doc! { "tenant": tenant.as_str() };
+        let (chunks, taken) = mpsc::channel(CHUNKS_AHEAD);
+        let reading = async move { scan.read(&systems, filter, options, &chunks, listed_systems_of).await };
+        Ok((number, stream_of(taken, tokio::spawn(reading))))
+    }
+
+    /// A session whose reads see everything that was answered before this call.
+    async fn session_from_now(&self) -> Result<ClientSession> {
         let mut session = self.bounded(WHAT, self.client.start_session().causal_consistency(true)).await?;
         // Which document it is does not matter, nor whether it is there.
         let now = self.meta_linearizable.find_one(doc! { "_id": "version" }).session(&mut session);
@@ -41,10 +79,7 @@ impl MongoStore {
         if session.operation_time().is_none() {
             return Err(corrupt("a read that was answered without its operation time"));
         }
-        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let scan = Scan { session, limit: self.limits.call, chunks: sender };
-        let collections = [&self.keys, &self.operators, &self.sessions].map(Clone::clone);
-        Ok(stream_of(chunks, tokio::spawn(scan.run(collections))))
+        Ok(session)
     }
 }
 
@@ -52,37 +87,37 @@ struct Scan {
     /// Every read of it is after the operation time that it knows.
     session: ClientSession,
     limit: Duration,
-    chunks: mpsc::Sender<Vec<Row>>,
 }
 
 impl Scan {
-    /// Sends all rows, until nobody takes them any more.
-    async fn run(mut self, collections: [Collection<Document>; 3]) -> Result<()> {
-        for collection in collections {
-            self.read(&collection).await?;
-        }
-        Ok(())
-    }
-
-    /// The server's own limit of time would count all batches together, so there is none.
-    async fn read(&mut self, collection: &Collection<Document>) -> Result<()> {
-        let find = collection.find(doc! {}).batch_size(ROWS_A_BATCH).session(&mut self.session).batch();
+    /// Sends what is found, until nobody takes it any more. The server's own limit of time would count all batches
+    /// together, so there is none.
+    async fn read<T: Send + 'static>(
+        &mut self,
+        collection: &Collection<Document>,
+        filter: Document,
+        options: FindOptions,
+        chunks: &mpsc::Sender<Vec<T>>,
+        rows_of: impl Fn(&RawBatch) -> Result<Vec<T>> + Clone + Send + 'static,
+    ) -> Result<()> {
+        let find = collection.find(filter).with_options(options).batch_size(ROWS_A_BATCH);
+        let find = find.session(&mut self.session).batch();
         let mut cursor = in_time(self.limit, find).await?.map_err(store_error)?;
         let mut batches = cursor.stream(&mut self.session);
         let mut read = None;
         while let Some(batch) = in_time(self.limit, batches.next()).await? {
-            let (batch, name) = (batch.map_err(store_error)?, collection.name().to_owned());
+            let (batch, rows_of) = (batch.map_err(store_error)?, rows_of.clone());
             // One batch is decoded while the next one is on its way.
-            let reading = tokio::task::spawn_blocking(move || rows_of(&name, &batch));
+            let reading = tokio::task::spawn_blocking(move || rows_of(&batch));
             if let Some(before) = read.replace(reading)
-                && self.chunks.send(joined(before).await?).await.is_err()
+                && chunks.send(joined(before).await?).await.is_err()
             {
                 return Ok(());
             }
         }
         if let Some(last) = read {
             // Nobody may take it any more.
-            let _ = self.chunks.send(joined(last).await?).await;
+            let _ = chunks.send(joined(last).await?).await;
         }
         Ok(())
     }
@@ -92,16 +127,15 @@ async fn in_time<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T>
     tokio::time::timeout(limit, call).await.map_err(|_| TimedOut::new(WHAT).into())
 }
 
-async fn joined(reading: tokio::task::JoinHandle<Result<Vec<Row>>>) -> Result<Vec<Row>> {
+async fn joined<T>(reading: tokio::task::JoinHandle<Result<Vec<T>>>) -> Result<Vec<T>> {
     reading.await.map_err(|error| StoreError::Unavailable(error.into()))?
 }
 
 fn rows_of(collection: &str, batch: &RawBatch) -> Result<Vec<Row>> {
-    let documents = batch.doc_slices().map_err(store_error)?;
     let mut tenants = Tenants::default();
     let mut rows = Vec::with_capacity(ROWS_A_BATCH as usize);
-    for document in documents {
-        let document = document.map_err(corrupt)?.as_document().ok_or_else(|| corrupt("a batch of no documents"))?;
+    for document in documents_of(batch)? {
+        let document = document?;
         rows.push(if collection == super::KEYS {
             Row::Key(key_of(document, &mut tenants)?)
         } else {
@@ -109,6 +143,17 @@ fn rows_of(collection: &str, batch: &RawBatch) -> Result<Vec<Row>> {
         });
     }
     Ok(rows)
+}
+
+fn listed_systems_of(batch: &RawBatch) -> Result<Vec<ListedSystem>> {
+    documents_of(batch)?.map(|document| listed_system_of(document?)).collect()
+}
+
+fn documents_of(batch: &RawBatch) -> Result<impl Iterator<Item = Result<&RawDocument>>> {
+    let documents = batch.doc_slices().map_err(store_error)?;
+    Ok(documents
+        .into_iter()
+        .map(|document| document.map_err(corrupt)?.as_document().ok_or_else(|| corrupt("a batch of no documents"))))
 }
 
 /// The tenants of a batch, each in memory once.
@@ -158,6 +203,16 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
         })
     })();
     key.ok_or_else(|| corrupt("a key that lacks a member"))
+}
+
+fn listed_system_of(document: &RawDocument) -> Result<ListedSystem> {
+    let time = |name| document.get_i64(name).map(Timestamp::from_millis).map_err(corrupt);
+    Ok(ListedSystem {
+        id: document.get_str("_id").map_err(corrupt)?.parse().map_err(|_| corrupt("no system's id"))?,
+        folded_name: document.get_str("folded").map_err(corrupt)?.to_owned(),
+        updated_at: time("updatedAt")?,
+        created_at: time("createdAt")?,
+    })
 }
 
 /// Reads what serde wrote as a text.

@@ -14,10 +14,10 @@ use keymark::domain::leases::{Lease, LogTime};
 use keymark::domain::names::Search;
 use keymark::domain::operators::{Operator, Username};
 use keymark::domain::sessions::{Session, SessionId};
-use keymark::domain::systems::{Direction, System, SystemKey, SystemOrder};
+use keymark::domain::systems::{Direction, ListedSystem, System, SystemKey, SystemOrder};
 use keymark::domain::time::Timestamp;
 use keymark::store::{
-    self, Conflict, Feed, Page, PageEnd, PageRequest, Purged, Quota, Result, Rows, Store, StoreError,
+    self, Conflict, Feed, ListedSystems, Page, PageEnd, PageRequest, Purged, Quota, Result, Rows, Store, StoreError,
 };
 use tokio::sync::watch;
 
@@ -261,6 +261,10 @@ impl Store for MemoryStore {
         Ok(self.systems(tenant, &Search::All).into_iter().find(|system| system.id == id))
     }
 
+    async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
+        Ok(self.systems(tenant, &Search::All).into_iter().filter(|system| ids.contains(&system.id)).collect())
+    }
+
     async fn list_systems(
         &self,
         tenant: &TenantId,
@@ -378,6 +382,15 @@ impl Store for MemoryStore {
             Row::System(_) | Row::Lease(_) => None,
         });
         Ok(stream::iter(rows).map(Ok).boxed())
+    }
+
+    async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)> {
+        let model = self.model();
+        let systems = model.rows.values().filter_map(|row| match row {
+            Row::System(system) if system.tenant == *tenant => Some(Ok(ListedSystem::from(system))),
+            _ => None,
+        });
+        Ok((model.head(tenant).number, stream::iter(systems.collect::<Vec<_>>()).boxed()))
     }
 
     async fn put_lease(&self, lease: &Lease) -> Result<()> {

@@ -51,6 +51,7 @@ macro_rules! contract_suite {
 
             $crate::contract::contract_suite!(@area systems, $factory, [
                 a_created_system_is_found,
+                systems_are_found_by_many_ids,
                 a_change_replaces_the_whole_row,
                 a_stale_revision_is_refused,
                 a_row_that_is_there_is_not_inserted_again,
@@ -124,6 +125,8 @@ macro_rules! contract_suite {
                 a_scan_gives_many_rows,
                 a_scan_sees_what_was_answered_before_it,
                 a_scan_amid_writes_misses_nothing_that_was_there,
+                a_scan_of_systems_gives_one_tenants_and_where_its_log_ends,
+                a_scan_of_systems_sees_what_was_answered_before_it,
             ]);
             $crate::contract::contract_suite!(@area pages, $factory, [
                 every_order_pages_from_both_ends,

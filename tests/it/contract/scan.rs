@@ -1,17 +1,20 @@
-//! The scan: every key, operator and session, as of the call or later.
+//! The scans: every key, operator and session, and every system of a tenant, as of the call or later.
 
 use std::collections::HashMap;
 
 use futures::TryStreamExt;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::{Row, RowId};
+use keymark::domain::ids::TenantId;
 use keymark::domain::keys::Key;
+use keymark::domain::systems::{ListedSystem, System};
 use keymark::store::Store;
 
 use super::Factory;
 use super::fixtures::*;
 use super::keys::with_key;
 use super::operators::{added, signed_in};
+use super::systems::created;
 
 /// More rows than any backend reads at once in its own process.
 const MANY: usize = 3_000;
@@ -104,6 +107,60 @@ pub async fn a_scan_amid_writes_misses_nothing_that_was_there(factory: &dyn Fact
             assert!(*found == revoked || place >= 10 && *found == Row::Key(key.clone()), "{found:?}");
         }
     }
+}
+
+pub async fn a_scan_of_systems_gives_one_tenants_and_where_its_log_ends(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
+    assert_eq!(listed(&*store, &acme.id).await, (0, vec![]));
+    let others = created(&*store, &mut bolt, "Of another tenant").await;
+    assert_eq!(listed(&*store, &acme.id).await, (0, vec![]));
+
+    let mut expected = Vec::new();
+    for name in ["Straße", "ABC", "gone", "日本語"] {
+        expected.push(created(&*store, &mut acme, name).await);
+    }
+    let delete = acme.delete(&expected.remove(2));
+    commit(&*store, delete).await;
+    acme.now = acme.now.plus(SECOND);
+    let (renamed, rename) = acme.rename(&expected[0], "ÉTÉ 1");
+    commit(&*store, rename).await;
+    expected[0] = renamed;
+    assert_eq!(listed(&*store, &acme.id).await, (6, by_listed_id(&expected)));
+    assert_eq!(listed(&*store, &bolt.id).await, (1, by_listed_id(&[others])));
+
+    let note = acme.note(AuditAction::SystemCreated);
+    let many = (0..MANY).map(|i| acme.system(&format!("System {i}"))).collect::<Vec<_>>();
+    commit(&*store, many.iter().fold(note, |batch, system| batch.insert(Row::System(system.clone())))).await;
+    expected.extend(many);
+    assert_eq!(listed(&*store, &acme.id).await, (7, by_listed_id(&expected)));
+    drop(store.scan_systems(&acme.id).await.unwrap());
+}
+
+pub async fn a_scan_of_systems_sees_what_was_answered_before_it(factory: &dyn Factory) {
+    let instances = instances(factory).await;
+    let mut acme = tenant("acme");
+    let mut system = created(&*instances[0], &mut acme, "Billing").await;
+
+    for (round, instance) in (2..).zip(instances.iter().cycle().skip(1).take(10)) {
+        let rename;
+        (system, rename) = acme.rename(&system, &format!("Billing {round}"));
+        commit(&*instances[0], rename).await;
+        assert_eq!(listed(&**instance, &acme.id).await, (round, by_listed_id(std::slice::from_ref(&system))));
+    }
+}
+
+async fn listed(store: &dyn Store, tenant: &TenantId) -> (u64, Vec<ListedSystem>) {
+    let (number, systems) = store.scan_systems(tenant).await.unwrap();
+    let mut systems: Vec<_> = systems.try_collect().await.unwrap();
+    systems.sort_by_key(|system| system.id);
+    (number, systems)
+}
+
+fn by_listed_id(systems: &[System]) -> Vec<ListedSystem> {
+    let mut listed: Vec<_> = systems.iter().map(ListedSystem::from).collect();
+    listed.sort_by_key(|system| system.id);
+    listed
 }
 
 async fn scanned(store: &dyn Store) -> HashMap<RowId, Row> {

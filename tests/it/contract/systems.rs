@@ -23,6 +23,22 @@ pub async fn a_created_system_is_found(factory: &dyn Factory) {
     assert_eq!(store.count_systems(&acme.id, &Search::All).await.unwrap(), 1);
 }
 
+pub async fn systems_are_found_by_many_ids(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
+    let billing = created(&*store, &mut acme, "Billing").await;
+    let payments = created(&*store, &mut acme, "Payments").await;
+    created(&*store, &mut acme, "Not asked for").await;
+    let theirs = created(&*store, &mut bolt, "Of another tenant").await;
+    let nobody = acme.system("Never committed");
+
+    assert_eq!(store.find_systems(&acme.id, &[]).await.unwrap(), []);
+    let ids = [payments.id, nobody.id, theirs.id, billing.id];
+    let mut found = store.find_systems(&acme.id, &ids).await.unwrap();
+    found.sort_by_key(|system| system.name.folded());
+    assert_eq!(found, [billing, payments]);
+}
+
 pub async fn a_change_replaces_the_whole_row(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");

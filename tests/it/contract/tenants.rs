@@ -31,6 +31,7 @@ pub async fn nothing_of_a_tenant_is_read_by_another(factory: &dyn Factory) {
     for own in 0..2 {
         let theirs = &acme2.id;
         assert_eq!(store.find_system(theirs, billing.id).await.unwrap(), None);
+        assert_eq!(store.find_systems(theirs, &[billing.id]).await.unwrap(), []);
         assert_eq!(systems(&*store, theirs).await.len(), own);
         for search in [Search::parse("billing"), Search::parse("i")] {
             let page = store.list_systems(theirs, &search, by_name, &whole()).await.unwrap();

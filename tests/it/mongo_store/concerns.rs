@@ -87,7 +87,9 @@ async fn profile() -> Vec<Document> {
         }
         store.count_audit(&acme.id, &filter).await.unwrap();
     }
+    store.find_systems(&acme.id, &[system.id]).await.unwrap();
     store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    store.scan_systems(&acme.id).await.unwrap().1.try_collect::<Vec<_>>().await.unwrap();
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1));
     let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), asks: false };
     store.put_lease(&lease).await.unwrap();

@@ -17,7 +17,7 @@ use keymark::domain::operators::{Operator, Username};
 use keymark::domain::sessions::{Session, SessionId};
 use keymark::domain::systems::{System, SystemKey, SystemOrder};
 use keymark::domain::time::Timestamp;
-use keymark::store::{Feed, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
+use keymark::store::{Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 /// What the store says of itself while it fails: for the log, and for nobody else.
@@ -119,6 +119,7 @@ macro_rules! passed_on {
 passed_on! {
     async fn ping(&self) -> Result<()>;
     async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
+    async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
     async fn list_systems(
         &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemKey>
     ) -> Result<Page<System>>;
@@ -139,6 +140,7 @@ passed_on! {
     async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>>;
     async fn commit(&self, batch: Batch) -> Result<AuditEntry>;
     async fn scan_rows(&self) -> Result<Rows>;
+    async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)>;
     async fn put_lease(&self, lease: &Lease) -> Result<()>;
     async fn list_leases(&self) -> Result<Vec<Lease>>;
     async fn delete_lease(&self, lease: &Lease) -> Result<bool>;

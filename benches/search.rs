@@ -1,0 +1,231 @@
+//! What a search costs: the first page of 50 through GraphQL, in tenants of 1,000 to 1,000,000 systems, and the bytes
+//! of a system in memory and on disk.
+//!
+//! `cargo bench --bench search` runs all; `-- embedded` or `-- mongodb` one store.
+
+mod support;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt;
+use keymark::auth::passwords::Cost;
+use keymark::clock::{BootClock, Environment};
+use keymark::coherence::Coherence;
+use keymark::coherence::protocol::{Role, Timing};
+use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
+use keymark::domain::changes::{Batch, Row};
+use keymark::domain::ids::{AuditEntryId, RequestId, SystemId, TenantId};
+use keymark::domain::names::{Search, SystemName};
+use keymark::domain::operators::Password;
+use keymark::domain::pages::PageRequest;
+use keymark::domain::permissions::Permissions;
+use keymark::domain::secrets::{Keyring, RootSecret};
+use keymark::domain::systems::{Direction, System, SystemOrder, SystemOrderField};
+use keymark::http::front::Front;
+use keymark::http::{Shown, public_routes};
+use keymark::service::{Service, Settings};
+use keymark::store::Store;
+use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
+use keymark::store::mongo::{MongoOptions, MongoStore};
+use mongodb::bson::{Document, doc};
+use serde_json::json;
+use support::ReplicaSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
+const SYSTEMS_A_BATCH: u32 = 2_000;
+const PARTS: [&str; 2] = ["embedded", "mongodb"];
+/// In every name, in 20 of a tenant, and in none.
+const NEEDLES: [(&str, &str); 3] = [("common", "system"), ("rare", "rarity"), ("absent", "nowhere")];
+const PAGES: usize = 300;
+const PAGES_OF_THE_STORE: usize = 10;
+const DATABASE: &str = "searches";
+
+fn main() {
+    let asked = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match asked.as_deref() {
+        Some("embedded") => runtime.block_on(embedded()),
+        Some("mongodb") => runtime.block_on(mongodb()),
+        Some(_) => {}
+        // Each part in a process of its own, so that none is given memory that another freed.
+        None => PARTS.iter().for_each(|part| {
+            let program = std::env::current_exe().expect("the path of this program");
+            assert!(Command::new(program).arg(part).status().expect("a process").success());
+        }),
+    }
+}
+
+async fn embedded() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
+    fill(&*store).await;
+    println!("embedded");
+    measure(store, Role::Alone).await;
+    let bytes = std::fs::metadata(directory.path().join(FILE_NAME)).expect("the file").len();
+    println!("  on disk    {} bytes a system, with its place in the feed", bytes / all());
+}
+
+async fn mongodb() {
+    let set = ReplicaSet::start(1).await;
+    let store = MongoStore::connect(&MongoOptions::new(set.uri(), DATABASE)).await.expect("a store");
+    fill(&store).await;
+    println!("MongoDB");
+    let timing = Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) };
+    measure(Arc::new(store), Role::Member(timing)).await;
+    let client = mongodb::Client::with_uri_str(set.uri()).await.expect("a client");
+    client.database("admin").run_command(doc! { "fsync": 1 }).await.expect("a checkpoint");
+    let command = doc! { "collStats": "systems" };
+    let stats: Document = client.database(DATABASE).run_command(command).await.expect("statistics");
+    let bytes = |of| stats.get(of).and_then(|n| n.as_i64().or(n.as_i32().map(i64::from))).expect("a number") as u64;
+    let (rows, indexes) = (bytes("storageSize") / all(), bytes("totalIndexSize") / all());
+    println!("  on disk    {rows} bytes a system, and {indexes} in its indexes");
+}
+
+fn all() -> u64 {
+    SIZES.iter().map(|size| u64::from(*size)).sum()
+}
+
+fn tenant(size: u32) -> TenantId {
+    format!("tenant-of-{size}").parse().expect("a tenant")
+}
+
+/// Puts the systems into the store, some thousands at once.
+async fn fill(store: &dyn Store) {
+    let environment = Environment::system();
+    let request_id = RequestId::new(environment.now(), &mut **environment.rng());
+    let origin = Origin { actor: AuditActor::system(), source_address: None, request_id };
+    for size in SIZES {
+        for first in (0..size).step_by(SYSTEMS_A_BATCH as usize) {
+            let now = environment.now();
+            let id = AuditEntryId::new(now, &mut **environment.rng());
+            let event = AuditEvent::new(id, now, &origin, AuditAction::SystemCreated);
+            let mut batch = Batch::new(tenant(size), event);
+            for n in first..size.min(first + SYSTEMS_A_BATCH) {
+                let id = SystemId::new(now, &mut **environment.rng());
+                // In no order, and each one once: by a factor that the size has no divisor in common with.
+                let shuffled = u64::from(n) * 7_919 % u64::from(size);
+                let kind = if n % (size / 20) == 0 { "rarity" } else { "plenty" };
+                let name = SystemName::parse(&format!("System {shuffled:07} {kind}")).expect("a name");
+                let system = System::new(id, tenant(size), name, now);
+                let updated_at = now.plus(Duration::from_millis(u64::from(n) * 104_729 % 99_991));
+                batch = batch.insert(Row::System(System { updated_at, ..system }));
+            }
+            store.commit(batch).await.expect("committed");
+        }
+    }
+}
+
+async fn measure(store: Arc<dyn Store>, role: Role) {
+    let (environment, stopwatch) = (Environment::system(), Arc::new(BootClock));
+    let coherence = Coherence::new(Arc::clone(&store), environment.clone(), stopwatch, role);
+    let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
+    let settings = Settings { password_cost: Cost { memory_kib: 8, passes: 1, lanes: 1 }, ..Settings::default() };
+    let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
+    let follower = Arc::clone(&service);
+    tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
+    until(|| coherence.read(|_| ()).is_some()).await;
+    let shown = Shown { introspection: false, graphiql: false };
+    let routes = public_routes(Arc::clone(&service), Front::default(), shown, CancellationToken::new());
+
+    for (loaded, size) in (1..).zip(SIZES) {
+        let password = || Password::presented("correct horse battery".to_owned());
+        let (request, username) = (service.request(None), format!("admin-{size}"));
+        let named = username.parse().expect("a name");
+        service.add_operator(request, tenant(size), named, password(), Permissions::all()).await.expect("added");
+        let token = service.sign_in(request, &username, password()).await.expect("a session").token;
+        let client = Client { routes: routes.clone(), token };
+
+        println!("  {size} systems; milliseconds of the first page of 50 (goal at 100,000: 5 in the median)");
+        let alone = store_alone(&*store, size).await;
+        let (before, began) = (memory(&coherence), Instant::now());
+        client.page(Some("warm"), "NAME").await;
+        until(|| memory(&coherence).0 == loaded).await;
+        let each = (memory(&coherence).1 - before.1) / size as usize;
+        println!("    loaded in {:.0} ms, {each} bytes a system", began.elapsed().as_secs_f64() * 1e3);
+        client.measure("all", None, "NAME", "").await;
+        for ((needle, text), alone) in NEEDLES.into_iter().zip(alone) {
+            for order in ["NAME", "UPDATED_AT"] {
+                let store =
+                    if order == "NAME" { format!("  (the store alone: p50 {alone:.1})") } else { String::new() };
+                client.measure(needle, Some(text), order, &store).await;
+            }
+        }
+    }
+}
+
+fn memory(coherence: &Coherence) -> (usize, usize) {
+    coherence.read(|memory| memory.names.size()).unwrap_or_default()
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Medians of what the store takes for each needle, by name.
+async fn store_alone(store: &dyn Store, size: u32) -> Vec<f64> {
+    let order = SystemOrder { field: SystemOrderField::Name, direction: Direction::Ascending };
+    let mut medians = Vec::new();
+    for (_, needle) in NEEDLES {
+        let mut times = Vec::new();
+        for _ in 0..PAGES_OF_THE_STORE {
+            let began = Instant::now();
+            let search = Search::parse(needle);
+            store.list_systems(&tenant(size), &search, order, &PageRequest::first(50)).await.expect("a page");
+            times.push(began.elapsed());
+        }
+        medians.push(percentile(&mut times, 50));
+    }
+    medians
+}
+
+fn percentile(times: &mut [Duration], part: usize) -> f64 {
+    times.sort();
+    times[(times.len() * part / 100).min(times.len() - 1)].as_secs_f64() * 1e3
+}
+
+struct Client {
+    routes: Router,
+    token: String,
+}
+
+impl Client {
+    async fn measure(&self, what: &str, search: Option<&str>, order: &str, beside: &str) {
+        let mut times = Vec::new();
+        for _ in 0..PAGES {
+            let began = Instant::now();
+            self.page(search, order).await;
+            times.push(began.elapsed());
+        }
+        let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
+        println!("    {what:<7} by {order:<10} p50 {p50:>6.2}  p99 {p99:>6.2}{beside}");
+    }
+
+    async fn page(&self, search: Option<&str>, order: &str) {
+        let document = "query ($search: String, $order: SystemOrder) { systems(search: $search, orderBy: $order) {
+            nodes { id name keyState keyMark revision createdAt updatedAt } pageInfo { endCursor hasNextPage } } }";
+        let order = json!({ "field": order, "direction": if order == "NAME" { "ASC" } else { "DESC" } });
+        let body = json!({ "query": document, "variables": { "search": search, "order": order } }).to_string();
+        let request = Request::post("/graphql")
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(Body::from(body))
+            .expect("a request");
+        let answer = self.routes.clone().oneshot(request).await.expect("infallible");
+        let body = answer.into_body().collect().await.expect("a whole answer").to_bytes();
+        assert!(body.starts_with(b"{\"data\":{\"systems\""), "{}", String::from_utf8_lossy(&body));
+    }
+}

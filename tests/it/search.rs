@@ -1,0 +1,217 @@
+//! Searches: what is found in memory is what the store would have found, at once on every instance.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use keymark::coherence::protocol::Timing;
+use keymark::domain::ids::TenantId;
+use keymark::domain::names::Search;
+use keymark::domain::pages::{PageEnd, PageRequest};
+use keymark::domain::systems::{Direction, SystemOrder, SystemOrderField};
+use mongodb::bson::{Document, doc};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+
+use crate::support::actors::{App, Operator, Setup};
+use crate::support::faulty::Switch;
+use crate::support::{on_both_stores, within};
+
+on_both_stores![
+    a_search_in_memory_finds_what_the_store_finds,
+    what_was_answered_is_found_at_once_on_another_instance,
+    names_that_are_loaded_amid_changes_are_right,
+    a_page_with_a_system_that_changed_meanwhile_is_looked_up_anew,
+    a_tenant_finds_none_of_anothers_systems,
+    an_instance_without_leases_asks_the_store,
+];
+
+const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
+
+fn acme() -> TenantId {
+    "acme".parse().unwrap()
+}
+
+/// How many tenants' names the instance has in memory.
+fn loaded(app: &App) -> usize {
+    app.coherence.read(|memory| memory.names.size().0).unwrap_or(0)
+}
+
+/// Searches until this many tenants' names are in memory.
+async fn load(operator: &Operator<'_>, tenants: usize) {
+    within(async {
+        while loaded(operator.app) < tenants {
+            found(operator, "anything").await;
+        }
+    })
+    .await;
+}
+
+/// The names of the systems that are found, by name.
+async fn found(operator: &Operator<'_>, needle: &str) -> Vec<String> {
+    let document = "query ($s: String) { systems(search: $s, first: 200) { nodes { name } totalCount } }";
+    let answer = operator.query(document, json!({ "s": needle })).await;
+    let nodes = answer.data("systems.nodes").as_array().unwrap();
+    let names: Vec<_> = nodes.iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(answer.data("systems.totalCount"), names.len(), "{names:?}");
+    names
+}
+
+/// A random walk of changes; after each of them a random page is asked for on another instance.
+async fn a_search_in_memory_finds_what_the_store_finds(app: App) {
+    let (second, tenant) = (app.instance(2).await, acme());
+    let operator = app.operator(&ALL).await;
+    load(&operator.at(&second), 1).await;
+    let mut rng = StdRng::seed_from_u64(5);
+    let mut systems = BTreeSet::<String>::new();
+    for round in 0..120 {
+        let name = format!("{} {round}", ["Straße", "ABC", "été", "a.b*c", "日本"][rng.random_range(0..5)]);
+        app.clock.advance(Duration::from_millis(rng.random_range(0..3)));
+        match (rng.random_range(0..10), systems.iter().nth(rng.random_range(0..20)).cloned()) {
+            (0..2, Some(id)) => {
+                operator.delete_system(&id).await;
+                systems.remove(&id);
+            }
+            (2..4, Some(id)) => drop(operator.rename_system(&id, &name).await),
+            (4, Some(id)) => drop(operator.try_generate_key(&id).await),
+            (5, Some(id)) => drop(operator.try_revoke_key(&id).await),
+            _ => {
+                systems.insert(operator.create_system(&name).await.id);
+            }
+        }
+
+        let field = [SystemOrderField::Name, SystemOrderField::UpdatedAt, SystemOrderField::CreatedAt];
+        let order = SystemOrder {
+            field: field[rng.random_range(0..3)],
+            direction: [Direction::Ascending, Direction::Descending][rng.random_range(0..2)],
+        };
+        let search = Search::parse(["S", "b", "É", ".", "*", "日", " 1", "none", "", "ss"][rng.random_range(0..10)]);
+        let page = PageRequest::first(rng.random_range(1..8));
+        let all = app.store.list_systems(&tenant, &Search::All, order, &PageRequest::first(999)).await.unwrap().items;
+        let mut place = || all.get(rng.random_range(0..40)).map(|system| order.field.key_of(system));
+        let (after, before) = (place(), place());
+        let from = [PageEnd::First, PageEnd::Last][rng.random_range(0..2)];
+        let page = PageRequest { after, before, from, ..page };
+
+        let ours = second.service.list_systems(&tenant, &search, order, &page).await.unwrap();
+        assert_eq!(ours, app.store.list_systems(&tenant, &search, order, &page).await.unwrap(), "{search:?} {page:?}");
+        let count = second.service.count_systems(&tenant, &search).await.unwrap();
+        assert_eq!(count, app.store.count_systems(&tenant, &search).await.unwrap(), "{search:?}");
+    }
+    assert_eq!(loaded(&second), 1);
+}
+
+async fn what_was_answered_is_found_at_once_on_another_instance(app: App) {
+    let switch = Switch::default();
+    let second = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    let here = app.operator(&ALL).await;
+    let there = here.at(&second);
+    load(&there, 1).await;
+    let asked = Arc::new(AtomicBool::new(false));
+    for call in ["list_systems", "count_systems"] {
+        let asked = Arc::clone(&asked);
+        switch.after(call, async move { asked.store(true, Ordering::SeqCst) });
+        for round in 0..20 {
+            let name = format!("{call} {round}");
+            let system = here.create_system(&name).await;
+            assert_eq!(found(&there, &name).await, [name.as_str()]);
+            here.rename_system(&system.id, &format!("Renamed {round}")).await;
+            assert_eq!(found(&there, &name).await, [""; 0]);
+            assert_eq!(found(&there, &format!("RENAMED {round}")).await, [format!("Renamed {round}")]);
+            here.delete_system(&system.id).await;
+            assert_eq!(found(&there, &format!("renamed {round}")).await, [""; 0]);
+        }
+    }
+    assert!(!asked.load(Ordering::SeqCst), "all of it from memory");
+}
+
+async fn names_that_are_loaded_amid_changes_are_right(app: App) {
+    let operator = app.operator(&ALL).await;
+    for n in 0..50 {
+        operator.create_system(&format!("System {n:02}")).await;
+    }
+    let all = "{ systems(first: 200) { nodes { id name } } }";
+    let answer = operator.query(all, json!({})).await;
+    let systems = answer.data("systems.nodes").as_array().unwrap().clone();
+    for number in 2..5 {
+        let second = app.instance(number).await;
+        let there = operator.at(&second);
+        let renaming = async {
+            for system in &systems {
+                let (id, name) = (system["id"].as_str().unwrap(), system["name"].as_str().unwrap());
+                operator.rename_system(id, &format!("{name} by {number}")).await;
+                assert_eq!(found(&there, &format!("{name} by {number}")).await.len(), 1);
+            }
+        };
+        futures::join!(renaming, load(&there, 1));
+        assert_eq!(found(&there, &format!(" by {number}")).await.len(), 50);
+        assert_eq!(found(&there, "system").await.len(), 50);
+    }
+}
+
+async fn a_page_with_a_system_that_changed_meanwhile_is_looked_up_anew(app: App) {
+    let switch = Switch::default();
+    let second = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    let app = Arc::new(app);
+    let operator = app.operator(&ALL).await;
+    let system = operator.create_system("Billing").await;
+    operator.create_system("Billing too").await;
+    let there = operator.at(&second);
+    load(&there, 1).await;
+
+    // The search knows where the log ends, and is about to look.
+    let (first, id, token) = (Arc::clone(&app), system.id.clone(), operator.token.clone());
+    switch.after("audit_head", async move {
+        let document = "mutation ($id: ID!) { renameSystem(id: $id, name: \"Payroll\") { system { id } } }";
+        let renamed = first.anonymous().bearing(&token).query(document, json!({ "id": id })).await;
+        assert_eq!(renamed.data("renameSystem.system.id"), id.as_str());
+    });
+    assert_eq!(found(&there, "billing").await, ["Billing too"]);
+}
+
+async fn a_tenant_finds_none_of_anothers_systems(app: App) {
+    let (acme, bolt) = (app.operator_of("acme", &ALL).await, app.operator_of("bolt", &ALL).await);
+    acme.create_system("Billing of Acme").await;
+    bolt.create_system("Billing of Bolt").await;
+    load(&acme, 1).await;
+    load(&bolt, 2).await;
+    for (operator, other, own) in [(&acme, &bolt, "Acme"), (&bolt, &acme, "Bolt")] {
+        assert_eq!(found(operator, "billing").await, [format!("Billing of {own}")]);
+        let mine = operator.create_system(&format!("Payroll of {own}")).await;
+        assert_eq!(found(other, &format!("of {own}")).await, [""; 0]);
+        assert_eq!(found(operator, &format!("of {own}")).await.len(), 2);
+        operator.delete_system(&mine.id).await;
+    }
+}
+
+async fn an_instance_without_leases_asks_the_store(app: App) {
+    let timing = Timing { lease: Duration::ZERO, probe_interval: Duration::from_secs(1) };
+    let second = app.instance_with(2, Setup { timing, ..Setup::default() }).await;
+    let operator = app.operator(&ALL).await;
+    for round in 0..5 {
+        operator.create_system(&format!("System {round}")).await;
+        assert_eq!(found(&operator.at(&second), "system").await.len(), round + 1);
+    }
+    assert_eq!(loaded(&second), 0);
+}
+
+/// Somebody patches a document behind Keymark's back: what the feed says then is not all, and memory starts anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_feed_drops_the_names() {
+    let app = App::mongodb().await;
+    let operator = app.operator(&ALL).await;
+    operator.create_system("Billing").await;
+    load(&operator, 1).await;
+    assert_eq!(found(&operator, "billing").await, ["Billing"]);
+
+    let systems = app.database().await.collection::<Document>("systems");
+    let patch = doc! { "$set": { "name": "Payroll", "folded": "payroll" } };
+    systems.update_one(doc! { "tenant": "acme" }, patch).await.unwrap();
+    within(async { while loaded(&app) > 0 || found(&operator, "payroll").await != ["Payroll"] {} }).await;
+    load(&operator, 1).await;
+    assert_eq!(found(&operator, "payroll").await, ["Payroll"]);
+    operator.create_system("Payroll too").await;
+    assert_eq!(found(&operator, "payroll").await, ["Payroll", "Payroll too"]);
+}
