@@ -81,6 +81,10 @@ fn main() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(verification());
     }
+    if wanted("gateway") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(gateway());
+    }
     if wanted("flood") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(flood());
@@ -108,7 +112,7 @@ async fn verification() {
     let answer = answer_of(ours.address, &by_post).await;
     assert!(answer.contains(r#""valid":true"#), "{answer}");
     let bare = Server::start("bare", &[&answer]);
-    let nginx = Nginx::start(&answer);
+    let nginx = Nginx::start(&answer, ours.address);
     if nginx.is_none() {
         println!("nginx is not installed: the verification listener is not compared with it");
     }
@@ -164,6 +168,24 @@ async fn verification() {
         "verification, POST, {PACE} a second\n    in the handler (goal: p99 under 1000 µs): {}",
         timed.ask_times()
     );
+}
+
+/// An API behind nginx that asks for each request whether its key is good, against the same nginx that does not ask.
+async fn gateway() {
+    let ours = Server::start("keymark", &[]);
+    let Some(nginx) = Nginx::start("", ours.address) else {
+        return println!("nginx is not installed: forward-auth through it is not measured");
+    };
+    let request =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\r\n", ours.said).into_bytes();
+    let (guarded, open) = (request("/guarded"), request("/open"));
+    assert_eq!(answer_of(nginx.address, &guarded).await, "the API");
+    compare(
+        "an API behind nginx, 64 connections, auth_request against none",
+        async || load(nginx.address, &guarded, CONNECTIONS).await,
+        async || load(nginx.address, &open, CONNECTIONS).await,
+    )
+    .await;
 }
 
 /// Good keys with and without a flood of bad ones from the same address.
@@ -405,8 +427,9 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// `None` where it is not installed.
-    fn start(answer: &str) -> Option<Self> {
+    /// Answers like a verification, and stands before an API: `/open` as it is, `/guarded` with each request verified
+    /// by Keymark. `None` where it is not installed.
+    fn start(answer: &str, keymark: SocketAddr) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
         let path = directory.path().display();
@@ -423,8 +446,33 @@ impl Nginx {
                 server_tokens off;
                 client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;
                 uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
+                upstream keymark {{ server {keymark}; keepalive 64; }}
+                upstream api {{ server unix:{path}/api; keepalive 64; }}
+                proxy_http_version 1.1;
+                server {{
+                    listen unix:{path}/api;
+                    return 200 'the API';
+                }}
                 server {{
                     listen {address} reuseport;
+                    location /open {{
+                        proxy_set_header Connection "";
+                        proxy_pass http://api;
+                    }}
+                    location /guarded {{
+                        auth_request /_keymark;
+                        auth_request_set $system $upstream_http_x_keymark_system_id;
+                        proxy_set_header X-Keymark-System-Id $system;
+                        proxy_set_header Connection "";
+                        proxy_pass http://api;
+                    }}
+                    location = /_keymark {{
+                        internal;
+                        proxy_pass_request_body off;
+                        proxy_set_header Content-Length "";
+                        proxy_set_header Connection "";
+                        proxy_pass http://keymark/v1/forward-auth;
+                    }}
                     location /v1/verify {{
                         default_type application/json;
                         add_header cache-control no-store;
