@@ -3,7 +3,8 @@
 # make test     everything: installs what the tests need, then runs them all
 # make check    formatting, lints and documentation; warnings are errors
 # make bench    ratios against the alternatives, measured side by side
-# make torture  the model of the protocol, then a cluster that fails in every way, for TORTURE_SECONDS (900)
+# make torture  the model of the protocol and its simulation, then a cluster that fails in every way, for
+#               TORTURE_SECONDS (900)
 # make release  the binary alone, with the console in it
 
 CARGO ?= cargo
@@ -31,7 +32,7 @@ tools-build:
 	@scripts/need.sh cargo
 
 tools-test:
-	@scripts/need.sh cargo node npm python3 pip chromium
+	@scripts/need.sh cargo node npm python3 pip chromium nginx caddy haproxy promtool
 	@scripts/mongod.sh
 
 test: tools-test console
@@ -53,4 +54,5 @@ torture: tools-build
 	@scripts/need.sh spin cc python3 pip
 	@scripts/mongod.sh
 	docs/model/check.sh
+	KEYMARK_SIMULATION_SCHEDULES=2000000 $(CARGO) test --locked --lib -- --nocapture coherence::simulation
 	KEYMARK_TORTURE_SECONDS=$(TORTURE_SECONDS) $(CARGO) test --locked --test it -- --nocapture cluster::

@@ -9,6 +9,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use hyper::body::Incoming;
 use keymark::clock::{BootClock, Environment};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
+use keymark::domain::keys::{ApiKey, KeyPrefix};
 use keymark::domain::operators::Password;
 use keymark::domain::permissions::Permissions;
 use keymark::domain::secrets::{Keyring, RootSecret};
@@ -37,6 +39,8 @@ use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::verify::Verifier;
 use mongodb::bson::{Document, doc};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,6 +62,11 @@ const CONNECTIONS: usize = 64;
 const PACE: u32 = 10_000;
 const PACED: Duration = Duration::from_secs(5);
 
+/// Bad keys that are offered a second, and good ones beside them.
+const FLOOD: u32 = 50_000;
+const STEADY: u32 = 2_000;
+const STEADY_CONNECTIONS: u32 = 16;
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [serve, name, answer @ ..] = &arguments[..]
@@ -71,6 +80,14 @@ fn main() {
         // One thread: the servers are to have the rest.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(verification());
+    }
+    if wanted("gateway") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(gateway());
+    }
+    if wanted("flood") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(flood());
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -95,7 +112,7 @@ async fn verification() {
     let answer = answer_of(ours.address, &by_post).await;
     assert!(answer.contains(r#""valid":true"#), "{answer}");
     let bare = Server::start("bare", &[&answer]);
-    let nginx = Nginx::start(&answer);
+    let nginx = Nginx::start(&answer, ours.address);
     if nginx.is_none() {
         println!("nginx is not installed: the verification listener is not compared with it");
     }
@@ -151,6 +168,95 @@ async fn verification() {
         "verification, POST, {PACE} a second\n    in the handler (goal: p99 under 1000 µs): {}",
         timed.ask_times()
     );
+}
+
+/// An API behind nginx that asks for each request whether its key is good, against the same nginx that does not ask.
+async fn gateway() {
+    let ours = Server::start("keymark", &[]);
+    let Some(nginx) = Nginx::start("", ours.address) else {
+        return println!("nginx is not installed: forward-auth through it is not measured");
+    };
+    let request =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\r\n", ours.said).into_bytes();
+    let (guarded, open) = (request("/guarded"), request("/open"));
+    assert_eq!(answer_of(nginx.address, &guarded).await, "the API");
+    compare(
+        "an API behind nginx, 64 connections, auth_request against none",
+        async || load(nginx.address, &guarded, CONNECTIONS).await,
+        async || load(nginx.address, &open, CONNECTIONS).await,
+    )
+    .await;
+}
+
+/// Good keys with and without a flood of bad ones from the same address.
+async fn flood() {
+    let ours = Server::start("keymark", &[]);
+    let good = post_request("/v1/verify", &format!(r#"{{"apiKey":"{}"}}"#, ours.said), None);
+    let mut rng = StdRng::seed_from_u64(1);
+    let bad: Arc<Vec<Vec<u8>>> = Arc::new(
+        (0..1_000)
+            .map(|_| ApiKey::generate(&KeyPrefix::default(), &mut rng))
+            .map(|key| post_request("/v1/verify", &format!(r#"{{"apiKey":"{}"}}"#, key.expose()), None))
+            .collect(),
+    );
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let quiet = steady(ours.address, &good).await;
+        let refused = Arc::new(AtomicU64::new(0));
+        let flooding: Vec<_> = (0..CONNECTIONS as u32)
+            .map(|i| tokio::spawn(offer(ours.address, Arc::clone(&bad), Arc::clone(&refused), i)))
+            .collect();
+        let flooded = steady(ours.address, &good).await;
+        flooding.iter().for_each(tokio::task::JoinHandle::abort);
+        rounds.push((flooded, quiet, refused.load(Ordering::Relaxed) as f64 / ROUND.as_secs_f64()));
+    }
+    println!("good keys, {STEADY} a second, under a flood of bad ones ({FLOOD} a second offered)");
+    let mut answered: Vec<f64> = rounds.iter().map(|(_, _, refused)| *refused).collect();
+    answered.sort_by(f64::total_cmp);
+    println!("    bad keys answered: {:.0} a second", answered[ROUNDS / 2]);
+    print("good keys a second, with the flood to without", rounds.iter().map(|(with, without, _)| (with.0, without.0)));
+    print(
+        "p99 of good keys in ms, with the flood to without",
+        rounds.iter().map(|(with, without, _)| (with.1, without.1)),
+    );
+}
+
+/// Good keys at [`STEADY`] a second for a round: how many were answered a second, and the 99th percentile of the time
+/// that one took, in milliseconds.
+async fn steady(address: SocketAddr, request: &[u8]) -> (f64, f64) {
+    let clients = (0..STEADY_CONNECTIONS).map(|_| {
+        let request = request.to_vec();
+        tokio::spawn(async move {
+            let mut client = Client::connect(address).await;
+            let mut due = tokio::time::interval(Duration::from_secs(1) * STEADY_CONNECTIONS / STEADY);
+            let (began, mut times) = (Instant::now(), Vec::new());
+            while began.elapsed() < ROUND {
+                due.tick().await;
+                let sent = Instant::now();
+                client.exchange(&request).await;
+                times.push(sent.elapsed());
+            }
+            times
+        })
+    });
+    let mut times = futures::future::try_join_all(clients).await.expect("clients").concat();
+    times.sort();
+    (times.len() as f64 / ROUND.as_secs_f64(), times[times.len() * 99 / 100].as_secs_f64() * 1e3)
+}
+
+/// Presents bad keys, as one of [`CONNECTIONS`] that offer [`FLOOD`] a second together, whatever is answered.
+async fn offer(address: SocketAddr, bad: Arc<Vec<Vec<u8>>>, refused: Arc<AtomicU64>, number: u32) {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.set_nodelay(true).expect("no delay");
+    let mut due = tokio::time::interval(Duration::from_secs(1) * CONNECTIONS as u32 / FLOOD);
+    let mut buffer = vec![0; 4096];
+    for request in bad.iter().cycle().skip(number as usize * 15) {
+        due.tick().await;
+        stream.write_all(request).await.expect("a request");
+        // Answers are short enough to come at once.
+        assert!(stream.read(&mut buffer).await.expect("an answer") > 0, "the server hung up");
+        refused.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The median of the rounds' ratios, and what was measured in that round.
@@ -321,8 +427,9 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// `None` where it is not installed.
-    fn start(answer: &str) -> Option<Self> {
+    /// Answers like a verification, and stands before an API: `/open` as it is, `/guarded` with each request verified
+    /// by Keymark. `None` where it is not installed.
+    fn start(answer: &str, keymark: SocketAddr) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
         let path = directory.path().display();
@@ -339,8 +446,33 @@ impl Nginx {
                 server_tokens off;
                 client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;
                 uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
+                upstream keymark {{ server {keymark}; keepalive 64; }}
+                upstream api {{ server unix:{path}/api; keepalive 64; }}
+                proxy_http_version 1.1;
+                server {{
+                    listen unix:{path}/api;
+                    return 200 'the API';
+                }}
                 server {{
                     listen {address} reuseport;
+                    location /open {{
+                        proxy_set_header Connection "";
+                        proxy_pass http://api;
+                    }}
+                    location /guarded {{
+                        auth_request /_keymark;
+                        auth_request_set $system $upstream_http_x_keymark_system_id;
+                        proxy_set_header X-Keymark-System-Id $system;
+                        proxy_set_header Connection "";
+                        proxy_pass http://api;
+                    }}
+                    location = /_keymark {{
+                        internal;
+                        proxy_pass_request_body off;
+                        proxy_set_header Content-Length "";
+                        proxy_set_header Connection "";
+                        proxy_pass http://keymark/v1/forward-auth;
+                    }}
                     location /v1/verify {{
                         default_type application/json;
                         add_header cache-control no-store;

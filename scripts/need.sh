@@ -1,6 +1,10 @@
 #!/bin/sh
-# Says in one line what is missing of the named tools, and how to get it. Chromium is installed where that can be done.
+# Says in one line what is missing of the named tools, and how to get it. Chromium and the gateways (nginx, Caddy,
+# HAProxy) are installed where that can be done.
 set -eu
+
+# Debian keeps some programs where only root looks.
+PATH="$PATH:/usr/local/sbin:/usr/sbin"
 
 missing() {
     echo "Keymark needs $1: $2." >&2
@@ -9,6 +13,21 @@ missing() {
 
 has() {
     command -v "$1" >/dev/null 2>&1
+}
+
+# Installs a package, without starting what it brings: the tests do that themselves, and a service would take ports.
+install() {
+    { has apt-get && [ "$(id -u)" = 0 ]; } || missing "$2 for the tests" "$3"
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    { apt-get update && apt-get install --yes --no-install-recommends "$1"; } >&2 ||
+        missing "$2 for the tests" 'apt-get could not install it: see above'
+    ! has systemctl || systemctl --quiet disable "$1" 2>/dev/null || true
 }
 
 for tool in "$@"; do
@@ -41,16 +60,15 @@ for tool in "$@"; do
     cc)
         has cc || missing 'a C compiler for the model' 'install one as cc with your package manager (gcc)'
         ;;
+    promtool)
+        has promtool || install prometheus promtool 'install it (apt-get install prometheus)'
+        ;;
     chromium)
-        if [ ! -x "${KEYMARK_CHROMIUM:-/usr/bin/chromium}" ]; then
-            if has apt-get && [ "$(id -u)" = 0 ]; then
-                { apt-get update && apt-get install --yes --no-install-recommends chromium; } >&2 ||
-                    missing 'Chromium for the tests' 'apt-get could not install it: see above'
-            else
-                missing 'Chromium for the tests' \
-                    'install it (apt-get install chromium), or set KEYMARK_CHROMIUM to where it is'
-            fi
-        fi
+        [ -x "${KEYMARK_CHROMIUM:-/usr/bin/chromium}" ] ||
+            install chromium Chromium 'install it (apt-get install chromium), or set KEYMARK_CHROMIUM to where it is'
+        ;;
+    nginx | caddy | haproxy)
+        has "$tool" || install "$tool" "$tool" "install it (apt-get install $tool)"
         ;;
     esac
 done

@@ -30,6 +30,7 @@ use crate::service::operators::FIRST_USERNAME;
 use crate::service::{Service, Settings, error};
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::mongo::{ConnectError, MongoOptions, MongoStore};
+use crate::store::observed::Observed;
 use crate::store::{Store, StoreError};
 use crate::verify::Verifier;
 
@@ -39,6 +40,9 @@ const SECRET_NAME: &str = "secret";
 const FINGERPRINT: &str = "secret-fingerprint";
 /// The setting of the store that says how long the leases of its instances last, in milliseconds.
 const LEASE: &str = "lease-ms";
+/// How long a process that is alone waits at most for its own feed, and how much longer than a proof may take.
+const OWN_FEED: Duration = Duration::from_secs(12);
+const ENFORCEMENT_SLACK: Duration = Duration::from_secs(1);
 /// How often what is past its retention is removed, and how often refused attempts are looked after.
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
@@ -93,6 +97,7 @@ pub enum Purpose {
 pub struct App {
     pub service: Arc<Service>,
     pub coherence: Arc<Coherence>,
+    pub metrics: Arc<Metrics>,
     pub store: Arc<dyn Store>,
     /// The data directory, with the embedded store.
     pub directory: Option<PathBuf>,
@@ -139,19 +144,23 @@ impl App {
                 Arc::new(MongoStore::connect(&options).await.map_err(cannot_connect)?)
             }
         };
+        let mut metrics = Metrics::default();
+        let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.registry()));
         let keys = Keyring::new(&secret, &config.previous_secrets);
         check_fingerprint(store.as_ref(), &keys).await?;
+        let role = take_part(store.as_ref(), config.timing, purpose).await?;
         let settings = Settings {
             key_prefix: config.key_prefix.clone(),
             session_lifetime: config.session_lifetime,
             revoked_retention: config.revoked_retention,
-            enforcement_wait: config.enforcement_wait,
+            enforcement_wait: config.enforcement_wait.unwrap_or(longest_wait(role)),
             ..Settings::default()
         };
-        let role = take_part(store.as_ref(), config.timing, purpose).await?;
         let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(BootClock), role);
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
-        Ok(Self { service, coherence, store, directory })
+        coherence.register(metrics.registry());
+        service.register(metrics.registry());
+        Ok(Self { service, coherence, metrics: Arc::new(metrics), store, directory })
     }
 
     /// Creates the first operator on the very first start. A password that was generated is given back, to be shown
@@ -198,7 +207,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let shown = Shown { introspection: config.introspection, graphiql: config.graphiql };
     let public_routes = http::public_routes(Arc::clone(service), config.front, shown, stop.clone());
     let verifier = Verifier::new(Arc::clone(&app.store), Arc::clone(&app.coherence), Arc::clone(service));
-    let verify_routes = http::verify::routes(verifier, config.access, front, Arc::new(Metrics::default()));
+    let verify_routes = http::verify::routes(verifier, config.access, front, Arc::clone(&app.metrics));
     let commands = async {
         if let Some(socket) = socket {
             socket.serve(Arc::clone(service), stop.clone()).await;
@@ -354,6 +363,12 @@ fn load_secret(directory: &Path, environment: &Environment) -> Result<RootSecret
     };
     let bytes = write().map_err(|error| in_directory(directory, &error))?;
     Ok(root_secret(&path.display().to_string(), bytes)?)
+}
+
+/// How long a change waits at most: after a lease and its margin no proof is missing, and a little later it is there to
+/// be given.
+fn longest_wait(role: Role) -> Duration {
+    role.timing().map_or(OWN_FEED, |timing| timing.margin()) + ENFORCEMENT_SLACK
 }
 
 /// How this process takes part in answering from memory. All instances of a store have leases of one length, since

@@ -179,7 +179,8 @@ pub struct Config {
     pub front: Front,
     pub key_prefix: KeyPrefix,
     pub timing: Timing,
-    pub enforcement_wait: Duration,
+    /// `None`: as long as a lease can last.
+    pub enforcement_wait: Option<Duration>,
     pub session_lifetime: Duration,
     pub revoked_retention: Duration,
     pub introspection: bool,
@@ -211,10 +212,10 @@ impl Config {
         let timing = timing(flags.lease.as_deref(), flags.probe_interval.as_deref())?;
         Ok(Self {
             timing,
-            enforcement_wait: match flags.enforcement_wait {
-                None => timing.margin() + ENFORCEMENT_SLACK,
-                Some(value) => any_duration("--enforcement-wait", &value)?,
-            },
+            enforcement_wait: flags
+                .enforcement_wait
+                .map(|value| any_duration("--enforcement-wait", &value))
+                .transpose()?,
             listen: parsed("--listen", flags.listen, "127.0.0.1:8080")?,
             verify_listen,
             secret: secret(&env)?,
@@ -281,8 +282,6 @@ fn any_duration(setting: &str, value: &str) -> Result<Duration, ConfigError> {
 const LEASES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 /// Faster probes only cost writes.
 const LEAST_PROBE_INTERVAL: Duration = Duration::from_millis(10);
-/// After a lease and its margin no proof is missing: the wait is a little longer, so that it is there to be given.
-const ENFORCEMENT_SLACK: Duration = Duration::from_secs(1);
 
 fn timing(lease: Option<&str>, probe_interval: Option<&str>) -> Result<Timing, ConfigError> {
     let lease = any_duration("--lease", lease.unwrap_or("12s"))?;
@@ -437,6 +436,20 @@ mod tests {
             (Flags { public_origin: text("keys.example.com"), ..flags() }, None, "--public-origin: `keys.example.com`"),
             (Flags { key_prefix: text("k-m"), ..flags() }, None, "--key-prefix: `k-m`: a key prefix is"),
             (Flags { verify_listen: text("0.0.0.0:1"), ..flags() }, None, "--verify-listen: 0.0.0.0:1 is not loopback"),
+            (Flags { lease: text("soon"), ..flags() }, None, "--lease: `soon` is no duration"),
+            (Flags { lease: text("999ms"), ..flags() }, None, "--lease: is 0, or from 1s to 5min"),
+            (Flags { lease: text("301s"), ..flags() }, None, "--lease: is 0, or from 1s to 5min"),
+            (Flags { lease: text("-1s"), ..flags() }, None, "--lease: `-1s` is no duration"),
+            (Flags { probe_interval: text("often"), ..flags() }, None, "--probe-interval: `often` is no duration"),
+            (Flags { probe_interval: text("0s"), ..flags() }, None, "--probe-interval: is from 10ms to a quarter of"),
+            (Flags { probe_interval: text("9ms"), ..flags() }, None, "--probe-interval: is from 10ms to a quarter of"),
+            (
+                Flags { probe_interval: text("3001ms"), ..flags() },
+                None,
+                "--probe-interval: is from 10ms to a quarter of",
+            ),
+            (Flags { lease: text("2s"), ..flags() }, None, "--probe-interval: is from 10ms to a quarter of"),
+            (Flags { enforcement_wait: text("long"), ..flags() }, None, "--enforcement-wait: `long` is no duration"),
             (flags(), Some(("KEYMARK_SECRET", "short")), "KEYMARK_SECRET: a root secret has at least 32 bytes"),
             (flags(), Some(("KEYMARK_SECRET_FILE", "/nowhere/at/all")), "KEYMARK_SECRET_FILE: No such file"),
             (flags(), Some(("KEYMARK_INITIAL_ADMIN_PASSWORD", "short")), "KEYMARK_INITIAL_ADMIN_PASSWORD: A password"),

@@ -11,6 +11,8 @@ use prometheus_client::registry::Registry;
 pub struct Metrics {
     registry: Registry,
     pub verifications: Verifications,
+    /// Verifications of bad keys from sources that had presented too many before.
+    pub limited: Counter,
 }
 
 /// Verifications answered, by the code of the verdict. Counted without a look-up.
@@ -36,11 +38,22 @@ impl Default for Metrics {
         };
         let mut registry = Registry::with_prefix("keymark");
         registry.register("verifications", "Verifications answered, by the code of the verdict", family);
-        Self { registry, verifications }
+        let limited = Counter::default();
+        registry.register(
+            "verifications_limited",
+            "Bad keys from sources that had presented too many before",
+            limited.clone(),
+        );
+        Self { registry, verifications, limited }
     }
 }
 
 impl Metrics {
+    /// Where other parts show what they measure.
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
     /// The OpenMetrics text format, which Prometheus reads.
     pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

@@ -5,11 +5,14 @@
 //! [`Barrier`] until no instance answers without it. Names of systems, which nobody waits for, are beside them by a rule
 //! of their own: see [`search`].
 
+mod figures;
 pub mod index;
 mod names;
 pub mod people;
 pub mod protocol;
 pub mod search;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +25,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::figures::Figures;
 use self::index::Index;
 use self::people::People;
 use self::protocol::{BarrierId, Enforced, News, Protocol, Role};
@@ -107,6 +111,7 @@ pub struct Coherence {
     changed: Notify,
     loaded: AtomicBool,
     probes: TaskTracker,
+    figures: Figures,
 }
 
 struct State {
@@ -133,6 +138,7 @@ impl Coherence {
             changed: Notify::new(),
             loaded: AtomicBool::new(false),
             probes: TaskTracker::new(),
+            figures: Figures::default(),
         })
     }
 
@@ -213,11 +219,19 @@ impl Coherence {
 
     async fn send(self: Arc<Self>, lease: Lease) {
         let sent = tokio::time::timeout(PROBE_TIMEOUT, self.store.put_lease(&lease)).await;
-        if !matches!(sent, Ok(Ok(()))) {
-            tracing::debug!("a lease was not renewed");
-        }
-        self.state().protocol.probe_ended(&lease, matches!(sent, Ok(Ok(()))), self.stopwatch.now());
+        let succeeded = matches!(sent, Ok(Ok(())));
+        let now = self.stopwatch.now();
+        let gone = {
+            let mut state = self.state();
+            state.protocol.probe_ended(&lease, succeeded, now);
+            if succeeded { state.protocol.gone(now) } else { Vec::new() }
+        };
         self.advance();
+        for lease in gone {
+            if let Err(error) = self.store.delete_lease(&lease).await {
+                tracing::debug!(%error, "a lease of an instance that is gone could not be removed");
+            }
+        }
     }
 
     /// Follows the store's feed until it is told to stop, and says what it hears.
@@ -289,6 +303,7 @@ impl Coherence {
             match feed.next().await {
                 Some(Ok(change)) => {
                     self.apply(&memory, &change);
+                    self.extend(&memory);
                     hear(change, heard);
                     self.advance();
                 }
@@ -316,9 +331,9 @@ impl Coherence {
         change.writes.iter().for_each(|write| memory.apply(write));
         memory.names.apply(change);
         self.state().protocol.applied(self.stopwatch.now(), change.at, news(change));
-        self.extend(memory);
     }
 
+    /// Lets memory answer for as long as the protocol says: never while a change that was heard is not in it.
     fn extend(&self, memory: &Memory) {
         let deadline = self.state().protocol.deadline().map_or(0, Moment::as_nanos);
         memory.deadline.store(deadline, Ordering::Release);
@@ -330,23 +345,16 @@ impl Coherence {
         if let Some(memory) = &memory {
             memory.deadline.store(0, Ordering::Release);
         }
-        self.state().protocol.lost();
+        let was_loaded = self.state().protocol.lost();
+        self.figures.losses.inc();
         self.advance();
-        memory.is_some()
+        was_loaded
     }
 
-    /// Wakes when something is due, and clears away what instances that are gone have left.
+    /// Wakes when something is due.
     async fn keep_time(self: &Arc<Self>) -> std::convert::Infallible {
         loop {
-            let (wake_at, gone) = {
-                let state = self.state();
-                (state.protocol.wake_at(), state.protocol.gone(self.stopwatch.now()))
-            };
-            for lease in gone {
-                if let Err(error) = self.store.delete_lease(&lease).await {
-                    tracing::debug!(%error, "a lease of an instance that is gone could not be removed");
-                }
-            }
+            let wake_at = self.state().protocol.wake_at();
             let wait = wake_at.map_or(RETRY_AT_MOST, |at| at.since(self.stopwatch.now()));
             let _ = tokio::time::timeout(wait, self.changed.notified()).await;
             self.settle();
@@ -391,9 +399,13 @@ impl Barrier {
     pub async fn enforced(mut self, limit: Duration) -> Enforcement {
         match tokio::time::timeout(limit, &mut self.enforced).await {
             Ok(Ok(Enforced { elapsed, instances, .. })) => {
+                self.coherence.figures.enforcements.observe(elapsed.as_secs_f64());
                 Enforcement { elapsed, instances, is_proved: true, pending_until: None }
             }
-            _ => self.pending(),
+            _ => {
+                self.coherence.figures.pending.inc();
+                self.pending()
+            }
         }
     }
 

@@ -15,8 +15,8 @@ use super::keys::{from_hex, hex};
 pub struct LogTime(u64);
 
 impl LogTime {
-    /// After every other one; what a signed number of 64 bits can hold.
-    pub const LAST: Self = Self(i64::MAX as u64);
+    /// After every other one.
+    pub const LAST: Self = Self(u64::MAX);
 
     pub const fn new(time: u64) -> Self {
         Self(time)

@@ -7,6 +7,7 @@ pub mod limits;
 mod mutation;
 pub mod permissions;
 mod query;
+pub mod sharing;
 mod subscription;
 mod types;
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Result, Subscription as GraphqlSubscription};
+use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 
 use super::asker::Call;
 use super::error::{from_service, refuse};
 use super::permissions::{self, Permitted, requires_permission};
-use super::types::{AuditEntry, AuditFilter, SystemChange, Viewer};
+use super::sharing::{Given, Handover, Told};
+use super::types::{AuditEntry, AuditFilter, SystemChange, SystemChangeKind, Viewer};
 use crate::domain::ids::SystemId;
 use crate::domain::permissions::VIEW;
 use crate::domain::refusal::Refusal;
@@ -40,11 +42,11 @@ impl Subscription {
         #[graphql(desc = "The cursor of the last change that was seen: what was missed since comes first.")]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
-        let changes = system_changes(ctx, system_id, after).await?;
-        Ok(changes.filter(|change| {
-            let wanted = change.as_ref().map_or(true, SystemChange::concerns_key);
-            async move { wanted }
-        }))
+        let of_system = of_system(system_id);
+        let wanted = move |entry: &audit::AuditEntry| {
+            SystemChangeKind::of(entry).is_some_and(SystemChangeKind::concerns_key) && of_system(entry)
+        };
+        told(ctx, after, wanted, SystemChange::of).await
     }
 
     /// Any change of a system: those of keyStateChanged, and created, renamed. Needs `api_key_management:view`.
@@ -56,7 +58,9 @@ impl Subscription {
         #[graphql(desc = "The cursor of the last change that was seen: what was missed since comes first.")]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
-        system_changes(ctx, system_id, after).await
+        let of_system = of_system(system_id);
+        let wanted = move |entry: &audit::AuditEntry| SystemChangeKind::of(entry).is_some() && of_system(entry);
+        told(ctx, after, wanted, SystemChange::of).await
     }
 
     /// Each entry that is written to the audit log. Needs `api_key_management:view`.
@@ -69,42 +73,53 @@ impl Subscription {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<AuditEntry>> + use<>> {
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
-        let entries = entries(ctx, after).await?;
-        Ok(entries.filter_map(move |entry| {
-            let wanted = match entry {
-                Ok(entry) if !filter.matches(&entry.event) => None,
-                Ok(entry) => Some(Ok(entry.into())),
-                Err(error) => Some(Err(error)),
-            };
-            async move { wanted }
-        }))
+        let wanted = move |entry: &audit::AuditEntry| filter.matches(&entry.event);
+        told(ctx, after, wanted, |_, entry| Some(entry.into())).await
     }
 }
 
-async fn system_changes(
+/// Which entries concern the system, if one is named. What is no id of a system is one of which nothing is ever heard.
+fn of_system(id: Option<ID>) -> impl Fn(&audit::AuditEntry) -> bool {
+    let only: Option<Option<SystemId>> = id.map(|id| id.parse().ok());
+    move |entry| only.is_none_or(|only| only.is_some() && entry.event.system == only)
+}
+
+/// The tenant's entries after a cursor that are wanted, as they are shown, for as long as the caller may see them; or
+/// what the request says of them ([`sharing`](super::sharing)).
+async fn told<T: Send + 'static>(
     ctx: &Context<'_>,
-    system_id: Option<ID>,
     after: Option<String>,
-) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
-    // What is no id of a system is one of which nothing is ever heard.
-    let only: Option<Option<SystemId>> = system_id.map(|id| id.parse().ok());
+    wanted: impl Fn(&audit::AuditEntry) -> bool + Send + 'static,
+    show: impl Fn(&Service, audit::AuditEntry) -> Option<T> + Send + 'static,
+) -> Result<BoxStream<'static, Result<T>>> {
+    let told = match ctx.data_opt::<Given>() {
+        Some(Given(told)) => stream::iter([told.clone()]).boxed(),
+        None => {
+            let entries = entries(ctx, after).await?;
+            let wanted =
+                entries.filter(move |told| std::future::ready(told.as_ref().map_or(true, |entry| wanted(entry))));
+            match ctx.data_opt::<Arc<Handover>>() {
+                Some(handover) => {
+                    handover.give(wanted.boxed());
+                    stream::empty().boxed()
+                }
+                None => wanted.boxed(),
+            }
+        }
+    };
     let service = Arc::clone(ctx.data_unchecked::<Arc<Service>>());
-    let entries = entries(ctx, after).await?;
-    Ok(entries.filter_map(move |entry| {
-        let change = match entry {
-            Ok(entry) if only.is_some_and(|only| only.is_none() || entry.event.system != only) => None,
-            Ok(entry) => SystemChange::of(&service, entry).map(Ok),
-            Err(error) => Some(Err(error)),
-        };
-        async move { change }
-    }))
+    Ok(told
+        .filter_map(move |told| {
+            std::future::ready(match told {
+                Ok(entry) => show(&service, Arc::unwrap_or_clone(entry)).map(Ok),
+                Err(error) => Some(Err(error)),
+            })
+        })
+        .boxed())
 }
 
 /// The tenant's entries after a cursor, for as long as the caller may see them.
-async fn entries(
-    ctx: &Context<'_>,
-    after: Option<String>,
-) -> Result<impl Stream<Item = Result<audit::AuditEntry>> + use<>> {
+async fn entries(ctx: &Context<'_>, after: Option<String>) -> Result<impl Stream<Item = Told> + use<>> {
     let call = Call::of(ctx).await?;
     let tenant = &call.operator().tenant;
     let after = after.map(|cursor| cursors::to_audit(call.service.keys(), tenant, &cursor)).transpose();

@@ -28,6 +28,7 @@ use crate::graphql::{
 };
 
 use super::{
+    following::Payloads,
     gate::{Gate, Refusal, answer},
     operation::{self, JsonError, Operation, Outcome, Parameters, RequestErrors},
     serve::InFlight,
@@ -65,6 +66,7 @@ pub(super) struct Transport<E, G> {
     pub(super) documents: Documents,
     pub(super) types: OutputTypes,
     pub(super) limits: TransportLimits,
+    pub(super) payloads: Payloads,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -93,6 +95,7 @@ where
         types,
         documents: Documents::new(limits.documents.clone()),
         limits,
+        payloads: Payloads::default(),
         shutdown,
     });
     Router::new().route("/graphql", any(handle::<Schema<Q, M, S>, G>)).with_state(transport)

@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod console;
 pub mod export;
+mod following;
 pub mod front;
 pub mod gate;
 pub mod graphql;

@@ -4,7 +4,7 @@
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{
-    Executor, Request, Response, ServerError, Value, Variables,
+    Executor, Name, Request, Response, ServerError, Value, Variables,
     parser::types::{OperationDefinition, OperationType},
 };
 use futures::FutureExt;
@@ -15,6 +15,7 @@ use tracing::Instrument;
 use crate::graphql::{
     completion::OutputTypes,
     limits::{Document, DocumentError, Documents},
+    sharing::SelectionId,
 };
 
 use super::gate::Refusal;
@@ -105,10 +106,25 @@ pub(super) struct Operation {
 }
 
 /// The operation of a document that is run.
-#[derive(Clone)]
 pub(super) struct Selected {
     document: Arc<Document>,
     operation_name: Option<String>,
+    /// Of a subscription that may be run again; a tree would take a KiB for the first of them.
+    variables: Box<[(Name, Value)]>,
+    /// `None` when it is not to be run again.
+    pub(super) id: Option<SelectionId>,
+}
+
+impl Selected {
+    /// A request that runs the same once more.
+    pub(super) fn request(&self) -> Request {
+        let variables = self.variables.iter().cloned().collect();
+        // The text is not looked at where the document is parsed.
+        let mut request = Request::new("").variables(Variables::from_value(Value::Object(variables)));
+        request.operation_name.clone_from(&self.operation_name);
+        request.set_parsed_query(self.document.parsed().clone());
+        request
+    }
 }
 
 impl Operation {
@@ -123,15 +139,16 @@ impl Operation {
         let variables = coerce(operation, Variables::from_json(Json::Object(parameters.variables)))?;
         documents.check_cost(&document, operation, &variables)?;
 
-        let mut request = Request::new(parameters.query).variables(variables);
-        request.operation_name.clone_from(&parameters.operation_name);
-        request.extensions.0 = parameters
-            .extensions
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?)))
-            .collect();
+        let Parameters { query, operation_name, extensions, .. } = parameters;
+        let id = SelectionId::of(&query, operation_name.as_deref(), document.parsed(), operation, &variables);
+        let again =
+            id.iter().flat_map(|_| variables.iter()).map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut request = Request::new(query).variables(variables);
+        request.operation_name.clone_from(&operation_name);
+        request.extensions.0 =
+            extensions.into_iter().filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?))).collect();
         request.set_parsed_query(document.parsed().clone());
-        Ok(Self { kind, request, selected: Selected { document, operation_name: parameters.operation_name } })
+        Ok(Self { kind, request, selected: Selected { document, operation_name, variables: again, id } })
     }
 }
 
@@ -187,7 +204,7 @@ impl Outcome {
             && !response.errors.is_empty()
             && response.errors.iter().all(|error| error.path.is_empty());
         if !refused {
-            let Selected { document, operation_name } = selected;
+            let Selected { document, operation_name, .. } = selected;
             if !response.errors.is_empty()
                 && let Ok(operation) = document.operation(operation_name.as_deref())
             {

@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use crate::service::Service;
 
-/// `/healthz`: the process answers. `/readyz`: the store answers too; 503 while it does not.
+/// `/healthz`: the process answers. `/readyz`: its memory is loaded and the store answers; 503 while not.
 pub fn routes(service: Arc<Service>) -> Router {
     Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).with_state(service)
 }
@@ -18,6 +18,6 @@ async fn ready(State(service): State<Arc<Service>>) -> (StatusCode, &'static str
     if service.is_ready().await {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be reached\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "memory is not loaded yet, or the store cannot be reached\n")
     }
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -32,7 +33,7 @@ use crate::domain::keys::Mark;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{self, Verdict};
 use crate::metrics::Metrics;
-use crate::verify::Verifier;
+use crate::verify::{Judgement, Verifier};
 
 /// Bytes of a request's body: a key has at most 82.
 const BODY_BYTES: usize = 4096;
@@ -122,6 +123,8 @@ const NOT_FOUND: &str = r#"{"valid":false,"code":"NOT_FOUND"}"#;
 const REVOKED: &str = r#"{"valid":false,"code":"REVOKED"}"#;
 const UNAVAILABLE: &str =
     r#"{"valid":false,"code":"UNAVAILABLE","message":"It cannot be decided now whether the key is good."}"#;
+const RATE_LIMITED: &str =
+    r#"{"valid":false,"code":"RATE_LIMITED","message":"Too many bad keys came from this address. Try again later."}"#;
 const FORBIDDEN: &str = r#"{"valid":false,"code":"FORBIDDEN","message":"You may not ask for verifications here."}"#;
 const NO_QUESTION: &str = r#"{"valid":false,"code":"BAD_REQUEST","message":"Send JSON: {\"apiKey\": \"…\"}."}"#;
 const NO_BODY: &str =
@@ -158,15 +161,20 @@ impl Asked<'_> {
         let Some(question) = serde_json::from_slice::<Question<'_>>(&body).ok().filter(|_| is_object) else {
             return json(StatusCode::BAD_REQUEST, NO_QUESTION);
         };
-        match self.judge(&question.api_key).await {
-            Some(Verdict::Valid(key)) => {
+        let Some(Judgement { verdict, retry_after }) = self.judge(&question.api_key).await else {
+            return json(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE);
+        };
+        if let Some(wait) = retry_after {
+            return wait_for(wait, json(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED));
+        }
+        match verdict {
+            Verdict::Valid(key) => {
                 let now = self.shared.verifier.service().environment().now();
                 json(StatusCode::OK, Identity::of(&key).to_json(now))
             }
-            Some(Verdict::Malformed) => json(StatusCode::OK, MALFORMED),
-            Some(Verdict::NotFound) => json(StatusCode::OK, NOT_FOUND),
-            Some(Verdict::Revoked(_)) => json(StatusCode::OK, REVOKED),
-            None => json(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE),
+            Verdict::Malformed => json(StatusCode::OK, MALFORMED),
+            Verdict::NotFound => json(StatusCode::OK, NOT_FOUND),
+            Verdict::Revoked(_) => json(StatusCode::OK, REVOKED),
         }
     }
 
@@ -174,15 +182,13 @@ impl Asked<'_> {
         let mut response = match presented(self.headers) {
             None => unauthorized(r#"Bearer realm="keymark""#),
             Some(key) => match self.judge(key).await {
-                Some(Verdict::Valid(key)) => Identity::of(&key).to_headers(),
-                Some(Verdict::Malformed) => {
-                    unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="MALFORMED""#)
-                }
-                Some(Verdict::NotFound) => {
-                    unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="NOT_FOUND""#)
-                }
-                Some(Verdict::Revoked(_)) => {
-                    unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="REVOKED""#)
+                // A gateway knows no other refusal, so one that is to wait is refused like others.
+                Some(Judgement { verdict, retry_after }) => {
+                    let response = forwarded(&verdict);
+                    match retry_after {
+                        Some(wait) => wait_for(wait, response),
+                        None => response,
+                    }
                 }
                 None => empty(StatusCode::SERVICE_UNAVAILABLE),
             },
@@ -192,24 +198,28 @@ impl Asked<'_> {
     }
 
     /// `None`: it cannot be decided.
-    async fn judge(&self, presented: &str) -> Option<Verdict> {
+    async fn judge(&self, presented: &str) -> Option<Judgement> {
         let Shared { verifier, front, metrics, .. } = self.shared;
-        let request = || verifier.service().request(Some(front.client_behind(self.peer, self.headers)));
+        let source = || front.client_behind(self.peer, self.headers);
         let counters = &metrics.verifications;
-        match verifier.verify(request, presented).await {
-            Ok(verdict) => {
-                let counter = match verdict {
+        match verifier.verify(source, presented).await {
+            Ok(judgement) => {
+                let counter = match judgement.verdict {
                     Verdict::Valid(_) => &counters.valid,
                     Verdict::Malformed => &counters.malformed,
                     Verdict::NotFound => &counters.not_found,
                     Verdict::Revoked(_) => &counters.revoked,
                 };
                 counter.inc();
-                Some(verdict)
+                if judgement.retry_after.is_some() {
+                    metrics.limited.inc();
+                }
+                Some(judgement)
             }
             Err(error) => {
                 counters.unavailable.inc();
-                tracing::error!(cause = %error, "a verification could not be decided");
+                // A line a request would be a flood just when the store is down; the counter tells how many.
+                tracing::debug!(cause = %error, "a verification could not be decided");
                 None
             }
         }
@@ -307,6 +317,28 @@ impl<'a> Identity<'a> {
     }
 }
 
+fn forwarded(verdict: &Verdict) -> Response<Full<Bytes>> {
+    match verdict {
+        Verdict::Valid(key) => Identity::of(key).to_headers(),
+        Verdict::Malformed => {
+            unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="MALFORMED""#)
+        }
+        Verdict::NotFound => {
+            unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="NOT_FOUND""#)
+        }
+        Verdict::Revoked(_) => {
+            unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="REVOKED""#)
+        }
+    }
+}
+
+/// In whole seconds, as the header has it.
+fn wait_for(wait: Duration, mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
 /// With a challenge by RFC 6750, section 3; where no one key was presented it has no error.
 fn unauthorized(challenge: &'static str) -> Response<Full<Bytes>> {
     let mut response = empty(StatusCode::UNAUTHORIZED);
@@ -362,7 +394,7 @@ mod tests {
 
     #[test]
     fn fixed_answers_are_json_with_a_code() {
-        for text in [MALFORMED, NOT_FOUND, REVOKED, UNAVAILABLE, FORBIDDEN, NO_QUESTION, NO_BODY] {
+        for text in [MALFORMED, NOT_FOUND, REVOKED, UNAVAILABLE, FORBIDDEN, NO_QUESTION, NO_BODY, RATE_LIMITED] {
             let answer: Json = serde_json::from_str(text).unwrap();
             assert!(answer["valid"] == false && answer["code"].is_string(), "{text}");
         }

@@ -11,7 +11,7 @@ use async_graphql::{Executor, Request, Response as GraphqlResponse, ServerError,
 use axum::{
     extract::{
         FromRequestParts,
-        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+        ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code},
     },
     response::Response,
 };
@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use super::{
+    following::{Following, Shown},
     gate::{Admission, Gate, Refusal, SocketAdmission},
     graphql::Transport,
     operation::{self, Operation, Outcome, Parameters, Selected, set_code},
@@ -71,8 +72,12 @@ impl Default for ConnectionLimits {
 
 const SUBPROTOCOL: &str = "graphql-transport-ws";
 
-/// Of the WebSocket's read and write buffers: what a subscriber who waits costs. The default is 128 KiB each.
-const BUFFER_BYTES: usize = 4 * 1024;
+/// Of the WebSocket's read buffer: what a subscriber who waits costs, and what is filled with zeros before each read.
+/// The default is 128 KiB; most messages of clients are shorter than this.
+const READ_BUFFER_BYTES: usize = 1024;
+
+/// What the WebSocket gathers before it writes; its write buffer itself grows with the messages.
+const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 
 /// A close frame holds 125 bytes, of which its code takes two
 /// ([RFC 6455, section 5.5](https://www.rfc-editor.org/rfc/rfc6455#section-5.5)).
@@ -91,8 +96,8 @@ pub(super) async fn upgrade<E: Executor, G: Gate>(transport: Arc<Transport<E, G>
     };
     upgrade
         .protocols([SUBPROTOCOL])
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_message_size(transport.limits.connection.message_bytes)
         .max_frame_size(transport.limits.connection.message_bytes)
         .on_upgrade(move |socket| serve(transport, parts, socket))
@@ -214,7 +219,7 @@ struct Source {
 
 /// What an operation gives.
 enum Event {
-    Result { first: bool, response: Box<GraphqlResponse> },
+    Result(Shown),
     Panicked,
     Done,
 }
@@ -229,8 +234,10 @@ async fn ended(session: &mut Option<Session>) {
 
 impl<E: Executor, G: Gate> Connection<E, G> {
     async fn converse(&mut self, socket: &mut WebSocket) -> Result<Never, Ending> {
-        let limits = self.transport.limits.connection.clone();
-        let shutdown = self.transport.shutdown.clone();
+        let transport = Arc::clone(&self.transport);
+        let limits = &transport.limits.connection;
+        // One for all turns: each new one would take its place in a list that all sockets share.
+        let mut shutdown = std::pin::pin!(transport.shutdown.cancelled());
         let mut init_deadline = std::pin::pin!(sleep(limits.init_timeout));
         let mut heartbeat = interval_at(Instant::now() + limits.keep_alive, limits.keep_alive);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -240,8 +247,8 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             // end keeps nobody waiting but itself.
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Err(Ending::shutdown()),
-                () = ended(&mut self.session) => return self.end_session(socket).await,
+                () = shutdown.as_mut() => return Err(Ending::shutdown()),
+                () = ended(&mut self.session) => return Box::pin(self.end_session(socket)).await,
                 () = init_deadline.as_mut(), if self.session.is_none() => {
                     return Err(Ending::close(4408, "Connection initialisation timeout"));
                 }
@@ -254,7 +261,8 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                 message = socket.recv() => {
                     last_heard = Instant::now();
                     match message {
-                        Some(Ok(Message::Text(text))) => self.receive(socket, text.as_str()).await?,
+                        // Futures that are seldom needed are in boxes: not in the memory of everybody who waits.
+                        Some(Ok(Message::Text(text))) => Box::pin(self.receive(socket, text.as_str())).await?,
                         Some(Ok(Message::Binary(_))) => {
                             return Err(Ending::close(4400, "Messages must be text"));
                         }
@@ -264,7 +272,12 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                     }
                 }
                 Some((source, event)) = self.operations.next(), if !self.operations.is_empty() => {
-                    self.forward(socket, &source, event).await?;
+                    match event {
+                        Event::Result(Shown::Payload(payload)) => {
+                            self.send_payload(socket, &source.id, &payload).await?;
+                        }
+                        event => Box::pin(self.forward(socket, &source, event)).await?,
+                    }
                 }
             }
         }
@@ -335,43 +348,60 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             Ok(operation) => operation,
             Err(error) => return self.send_errors(socket, &id, &[error.into()]).await,
         };
-        let request = session.admission.attach(request);
+        let admission = session.admission.clone();
+        let request = admission.attach(request);
         let id: Arc<str> = id.into();
         let source = Arc::new(Source { id: Arc::clone(&id), selected });
         let (abort, registration) = AbortHandle::new_pair();
-        let events = self.run(kind, request, slot).map(move |event| (Arc::clone(&source), event));
+        let events = self.run(kind, request, admission, Arc::clone(&source), slot);
+        let events = events.map(move |event| (Arc::clone(&source), event));
         self.operations.push(Abortable::new(events, registration).boxed());
         self.live.insert(id, Live { kind, abort });
         Ok(())
     }
 
-    fn run(&self, kind: OperationType, request: Request, slot: OwnedSemaphorePermit) -> BoxStream<'static, Event> {
+    fn run(
+        &self,
+        kind: OperationType,
+        request: Request,
+        admission: Admission,
+        source: Arc<Source>,
+        slot: OwnedSemaphorePermit,
+    ) -> BoxStream<'static, Event> {
         let executor = self.transport.executor.clone();
         let held = (slot, self.in_flight.clone());
+        let result = |first, response| Event::Result(Shown::Response { first, response: Box::new(response) });
         if kind != OperationType::Subscription {
             let result = async move {
                 match operation::execute(executor, kind, request, held).await {
-                    Some(response) => Event::Result { first: true, response: Box::new(response) },
+                    Some(response) => result(true, response),
                     None => Event::Panicked,
                 }
             };
             let done = async { Event::Done };
             return stream::once(result).chain(stream::once(done)).boxed();
         }
-        let results = AssertUnwindSafe(executor.execute_stream(request, None)).catch_unwind().enumerate().map(
-            |(index, result)| match result {
-                Ok(response) => Event::Result { first: index == 0, response: Box::new(response) },
-                Err(_) => {
-                    tracing::error!("a subscription panicked");
-                    Event::Panicked
-                }
-            },
-        );
+        let caught = |caught: std::thread::Result<Event>| {
+            caught.unwrap_or_else(|_| {
+                tracing::error!("a subscription panicked");
+                Event::Panicked
+            })
+        };
         let done = async move {
             drop(held);
             Event::Done
         };
-        results.chain(stream::once(done)).boxed()
+        if source.selected.id.is_none() {
+            let results =
+                executor.execute_stream(request, None).enumerate().map(move |(i, response)| result(i == 0, response));
+            return AssertUnwindSafe(results).catch_unwind().map(caught).chain(stream::once(done)).boxed();
+        }
+        let following = (Following::new(&executor, request), Arc::clone(&self.transport), admission, source);
+        let results = stream::unfold(following, async |(mut following, transport, admission, source)| {
+            let shown = following.next(&transport, &admission, &source.selected).await?;
+            Some((Event::Result(shown), (following, transport, admission, source)))
+        });
+        AssertUnwindSafe(results).catch_unwind().map(caught).chain(stream::once(done)).boxed()
     }
 
     /// Nothing goes out any more once the session is over, but the answers of changes that are under way: one of
@@ -398,7 +428,8 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         let Source { id, selected } = source;
         let signed_in = self.session.as_ref().is_some_and(|session| session.admission.signed_in());
         match event {
-            Event::Result { first, response } => {
+            Event::Result(Shown::Payload(payload)) => self.send_payload(socket, id, &payload).await,
+            Event::Result(Shown::Response { first, response }) => {
                 match Outcome::of(*response, selected, &self.transport.types, signed_in) {
                     Outcome::Refused(errors) if first => {
                         self.forget(id);
@@ -437,16 +468,25 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         self.send_json(socket, &next).await
     }
 
+    /// Sends a result whose payload is JSON already.
+    async fn send_payload(&mut self, socket: &mut WebSocket, id: &str, payload: &[u8]) -> Result<(), Ending> {
+        let mut text = Vec::with_capacity(id.len() + payload.len() + 48);
+        text.extend(br#"{"id":"#);
+        serde_json::to_writer(&mut text, id).map_err(unserializable)?;
+        text.extend(br#","type":"next","payload":"#);
+        text.extend(payload);
+        text.push(b'}');
+        let text = Utf8Bytes::try_from(text).map_err(unserializable)?;
+        self.send(socket, Message::Text(text)).await
+    }
+
     async fn send_errors(&mut self, socket: &mut WebSocket, id: &str, errors: &[ServerError]) -> Result<(), Ending> {
         let error = Identified { id, r#type: "error", payload: Some(errors) };
         self.send_json(socket, &error).await
     }
 
     async fn send_json(&mut self, socket: &mut WebSocket, message: &impl Serialize) -> Result<(), Ending> {
-        let text = serde_json::to_string(message).map_err(|error| {
-            tracing::error!(%error, "a message cannot be serialized");
-            Ending::close(4500, "Internal server error")
-        })?;
+        let text = serde_json::to_string(message).map_err(unserializable)?;
         self.send(socket, Message::Text(text.into())).await
     }
 
@@ -465,6 +505,11 @@ impl<E: Executor, G: Gate> Connection<E, G> {
             () = transport.shutdown.cancelled() => Err(Ending::shutdown()),
         }
     }
+}
+
+fn unserializable(error: impl std::fmt::Display) -> Ending {
+    tracing::error!(%error, "a message cannot be serialized");
+    Ending::close(4500, "Internal server error")
 }
 
 /// A message without an id.

@@ -1,10 +1,12 @@
 //! Changes as they happen: one follower of the store's feed, and the streams that subscribers are given of it.
 //!
+//! Each tenant's subscribers have a channel of their own: a change wakes those whom it may concern, and no others.
+//!
 //! A stream of entries is put together from the audit log and the feed by the entries' numbers: what the feed has
 //! not brought is read from the log. So nothing is lost and nothing comes twice, whatever happens to the feed.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, stream};
@@ -13,6 +15,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::figures::Subscriber;
 use super::{Caller, Service};
 use crate::auth::tokens::Named;
 use crate::coherence::Heard;
@@ -22,25 +25,75 @@ use crate::domain::ids::TenantId;
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::Refusal;
 
-/// Changes that a slow subscriber may be behind before it has to read the log.
-const CHANGES_KEPT: usize = 1024;
+/// Changes that a slow subscriber may be behind before it has to read the log; each tenant with subscribers keeps them.
+const CHANGES_KEPT: usize = 128;
+/// Entries that a subscriber who is behind reads at once, and so holds at most.
+const ENTRIES_A_READ: usize = 32;
 /// How long to wait before a store that could not be reached is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Hands the feed to all subscribers.
-pub struct Changes(broadcast::Sender<Heard>);
+/// What subscribers are told of the feed.
+#[derive(Clone)]
+enum News {
+    /// A change, and its entry as all of them share it.
+    Change(Arc<Change>, Option<Arc<AuditEntry>>),
+    /// Changes may have been missed.
+    Resumed,
+}
 
-impl Default for Changes {
-    fn default() -> Self {
-        Self(broadcast::Sender::new(CHANGES_KEPT))
+/// Hands the feed to subscribers: a channel for each tenant that has any.
+#[derive(Default)]
+pub struct Changes(Mutex<HashMap<TenantId, broadcast::Sender<News>>>);
+
+impl Changes {
+    fn subscribe(&self, tenant: &TenantId) -> broadcast::Receiver<News> {
+        let mut channels = self.channels();
+        match channels.get(tenant) {
+            Some(channel) => channel.subscribe(),
+            None => {
+                let (channel, news) = broadcast::channel(CHANGES_KEPT);
+                channels.insert(tenant.clone(), channel);
+                news
+            }
+        }
+    }
+
+    /// A change with an entry is one of the entry's tenant; one without may be of several.
+    fn tell(&self, heard: Heard) {
+        let news = match heard {
+            Heard::Change(change) => {
+                let entry = change.entry.clone().map(Arc::new);
+                News::Change(change, entry)
+            }
+            Heard::Resumed => News::Resumed,
+        };
+        let mut channels = self.channels();
+        let News::Change(_, Some(entry)) = &news else {
+            channels.retain(|_, channel| channel.send(news.clone()).is_ok());
+            return;
+        };
+        // Sent without the lock: to wake thousands takes its time.
+        let Some(channel) = channels.get(&entry.tenant).cloned() else { return };
+        drop(channels);
+        let tenant = entry.tenant.clone();
+        if channel.send(news).is_err() {
+            // Somebody may have come meanwhile.
+            let mut channels = self.channels();
+            if channels.get(&tenant).is_some_and(|channel| channel.receiver_count() == 0) {
+                channels.remove(&tenant);
+            }
+        }
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<TenantId, broadcast::Sender<News>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Service {
     /// Follows the store's feed until it is told to stop.
     pub async fn follow_feed(&self, stop: CancellationToken) {
-        // Nobody listening is fine.
-        self.coherence.follow(stop, |heard| drop(self.changes.0.send(heard))).await;
+        self.coherence.follow(stop, |heard| self.changes.tell(heard)).await;
     }
 
     /// The tenant's entries as they are written: those after number `after` first, or, without one, those written
@@ -50,9 +103,11 @@ impl Service {
         caller: &Caller,
         permission: Permission,
         after: Option<u64>,
-    ) -> impl Stream<Item = Result<AuditEntry, Error>> + Send + use<> {
+    ) -> impl Stream<Item = Result<Arc<AuditEntry>, Error>> + Send + use<> {
         let watch = Watch::new(self, caller, Some(permission));
-        let start = Entries { watch, last: after, ready: VecDeque::new(), behind: after.is_some() };
+        let subscriber = self.figures.subscriber();
+        let start =
+            Entries { _subscriber: subscriber, watch, last: after, ready: VecDeque::new(), behind: after.is_some() };
         stream::unfold(Some(start), |entries| async {
             let mut entries = entries?;
             match entries.next().await {
@@ -121,7 +176,7 @@ impl From<Error> for Ended {
 /// One subscriber's view of the feed, which ends with the caller's session.
 struct Watch {
     service: Arc<Service>,
-    news: broadcast::Receiver<Heard>,
+    news: broadcast::Receiver<News>,
     /// As they were when they were looked up last.
     caller: Caller,
     permission: Option<Permission>,
@@ -132,14 +187,14 @@ struct Watch {
 
 /// What a watch gives.
 enum Step {
-    Change(Arc<Change>),
+    Change(Arc<Change>, Option<Arc<AuditEntry>>),
     /// Changes were missed.
     Gap,
 }
 
 impl Watch {
     fn new(service: &Arc<Service>, caller: &Caller, permission: Option<Permission>) -> Self {
-        let news = service.changes.0.subscribe();
+        let news = service.changes.subscribe(&caller.operator.tenant);
         Self { service: Arc::clone(service), news, caller: caller.clone(), permission, stale: true }
     }
 
@@ -148,13 +203,13 @@ impl Watch {
             Step::Gap
         } else {
             match self.news.recv().await {
-                Ok(Heard::Change(change)) => Step::Change(change),
-                Ok(Heard::Resumed) | Err(RecvError::Lagged(_)) => Step::Gap,
+                Ok(News::Change(change, entry)) => Step::Change(change, entry),
+                Ok(News::Resumed) | Err(RecvError::Lagged(_)) => Step::Gap,
                 Err(RecvError::Closed) => return Err(Ended::Closed),
             }
         };
         let concerned = match &step {
-            Step::Change(change) => change.writes.iter().any(|write| self.concerns_caller(write)),
+            Step::Change(change, _) => change.writes.iter().any(|write| self.concerns_caller(write)),
             Step::Gap => true,
         };
         if concerned {
@@ -201,14 +256,15 @@ impl Watch {
 /// A stream of entries: the number of the last one given, those read and not given yet, and whether the log may
 /// hold more.
 struct Entries {
+    _subscriber: Subscriber,
     watch: Watch,
     last: Option<u64>,
-    ready: VecDeque<AuditEntry>,
+    ready: VecDeque<Arc<AuditEntry>>,
     behind: bool,
 }
 
 impl Entries {
-    async fn next(&mut self) -> Result<AuditEntry, Ended> {
+    async fn next(&mut self) -> Result<Arc<AuditEntry>, Ended> {
         let last = match self.last {
             Some(number) => number,
             None => self.watch.service.store.audit_head(self.tenant()).await.map_err(Error::from)?.number,
@@ -219,7 +275,10 @@ impl Entries {
                 // Whatever this takes from the feed is in the log, which is read afterwards.
                 self.watch.skip()?;
                 if self.ready.is_empty() {
-                    self.ready = self.watch.service.list_audit_after(self.tenant(), last).await?.into();
+                    let store = &self.watch.service.store;
+                    let read =
+                        store.list_audit_after(self.tenant(), last, ENTRIES_A_READ).await.map_err(Error::from)?;
+                    self.ready = read.into_iter().map(Arc::new).collect();
                     self.behind = !self.ready.is_empty();
                 }
             }
@@ -231,9 +290,8 @@ impl Entries {
             }
             match self.watch.next().await? {
                 Step::Gap => self.behind = true,
-                Step::Change(change) => match &change.entry {
-                    Some(entry) if entry.tenant != *self.tenant() => {}
-                    Some(entry) if entry.number == last + 1 => self.ready.push_back(entry.clone()),
+                Step::Change(_, entry) => match entry {
+                    Some(entry) if entry.number == last + 1 => self.ready.push_back(entry),
                     Some(entry) => self.behind = entry.number > last,
                     None => {}
                 },

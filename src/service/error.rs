@@ -47,7 +47,7 @@ impl fmt::Display for Error {
                 f.write_str("The store did not say whether the change was made. Look before you try again.")
             }
             Self::NotEnforced => {
-                f.write_str("The change was made before, but not every instance is known to act on it. Try again.")
+                f.write_str("The change stands, but not every instance is known to act on it yet. Try again.")
             }
             Self::Internal(_) => f.write_str("Something went wrong inside Keymark."),
         }

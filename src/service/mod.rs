@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod changes;
 pub mod error;
+mod figures;
 pub mod keys;
 pub mod operators;
 pub mod sessions;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use self::audit::Refusals;
 use self::changes::Changes;
 use self::error::Error;
+use self::figures::Figures;
 use crate::auth::passwords::{Cost, Passwords};
 use crate::auth::tokens::Tokens;
 use crate::clock::Environment;
@@ -94,6 +96,7 @@ pub struct Service {
     refusals: Refusals,
     changes: Changes,
     tasks: TaskTracker,
+    figures: Figures,
 }
 
 impl Service {
@@ -110,6 +113,7 @@ impl Service {
             refusals: Refusals::default(),
             changes: Changes::default(),
             tasks: TaskTracker::new(),
+            figures: Figures::default(),
             store,
             coherence,
             environment,
@@ -195,7 +199,11 @@ impl Service {
 
     /// Waits until a change that was found to stand already is enforced: whoever made it may not have been told so.
     async fn enforce_repeat(&self) -> Result<(), Error> {
-        let enforcement = self.enforce(self.coherence.begin_repeat()).await;
-        if enforcement.is_proved { Ok(()) } else { Err(Error::NotEnforced) }
+        self.enforce_fully(self.coherence.begin_repeat()).await
+    }
+
+    /// Waits like [`enforce`](Self::enforce), where there is no answer that could say how it ended.
+    async fn enforce_fully(&self, barrier: Barrier) -> Result<(), Error> {
+        if self.enforce(barrier).await.is_proved { Ok(()) } else { Err(Error::NotEnforced) }
     }
 }

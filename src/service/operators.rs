@@ -78,7 +78,7 @@ impl Service {
                 .with_permissions(permissions);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
             if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                self.enforce(barrier).await;
+                self.enforce_fully(barrier).await?;
                 return Ok(changed);
             }
         }
@@ -102,7 +102,7 @@ impl Service {
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
             let batch = self.end_sessions(batch, changed.id).await?;
             if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                self.enforce(barrier).await;
+                self.enforce_fully(barrier).await?;
                 return Ok(changed);
             }
         }
@@ -122,7 +122,7 @@ impl Service {
             let batch = Batch::new(operator.tenant.clone(), event).delete(&Row::Operator(operator.clone()));
             let batch = self.end_sessions(batch, operator.id).await?;
             if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                self.enforce(barrier).await;
+                self.enforce_fully(barrier).await?;
                 return Ok(operator);
             }
         }

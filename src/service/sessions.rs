@@ -67,6 +67,7 @@ impl Service {
             (Some(operator), Comparison::Right) => (operator, None),
             (Some(operator), Comparison::RightButWeak(hash)) => (operator, Some(hash)),
             (known, _) => {
+                self.figures.count_sign_in("refused");
                 if let Some(operator) = known {
                     self.note_refused_sign_in(request, &operator);
                 }
@@ -74,7 +75,9 @@ impl Service {
             }
         };
         self.forgive_attempt(attempt).await?;
-        self.open_session(request, operator, rehashed).await
+        let opened = self.open_session(request, operator, rehashed).await?;
+        self.figures.count_sign_in("accepted");
+        Ok(opened)
     }
 
     /// Ends the caller's session, everywhere.
@@ -99,6 +102,7 @@ impl Service {
         let attempt = self.begin_attempt(request, operator.username.as_str()).await?;
         match self.compare(current, Some(operator)).await {
             Ok(Comparison::Wrong) => {
+                self.figures.count_sign_in("refused");
                 self.note_refused_sign_in(request, operator);
                 return Err(Refusal::InvalidCredentials.into());
             }
@@ -184,6 +188,7 @@ impl Service {
         match wait {
             None => Ok(attempt),
             Some(wait) => {
+                self.figures.count_sign_in("limited");
                 self.forgive_attempt(attempt).await?;
                 let retry_after_seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 Err(Refusal::RateLimited { retry_after_seconds }.into())

@@ -5,6 +5,7 @@
 
 pub mod embedded;
 pub mod mongo;
+pub mod observed;
 mod scan;
 
 use std::fmt;

@@ -1,5 +1,6 @@
 //! Everything that Keymark guarantees, tested from outside.
 
+mod abuse;
 mod audit_log;
 mod authorisation;
 mod backends;
@@ -8,10 +9,14 @@ mod cluster;
 mod console_files;
 mod contract;
 mod embedded_store;
+mod enforcement;
+mod fan_out;
+mod gateways;
 mod hygiene;
 mod keys;
 mod layers;
 mod mongo_store;
+mod monitoring;
 mod pages;
 mod processes;
 mod readme;

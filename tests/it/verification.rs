@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use futures::{StreamExt, stream};
 use http::Method;
+use keymark::coherence::protocol::Timing;
 use keymark::domain::keys::{ApiKey, KeyPrefix};
 use keymark::http::verify::Access;
 use keymark::service::Settings;
@@ -114,7 +115,9 @@ async fn what_is_no_key_is_malformed_and_needs_no_store() {
 #[tokio::test]
 async fn while_the_store_is_down_nothing_is_called_valid_and_no_internals_are_told() {
     let switch = Switch::default();
-    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    // Without leases, so that nothing is answered from memory.
+    let timing = Timing { lease: Duration::ZERO, probe_interval: Duration::from_secs(1) };
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), timing, ..Setup::default() }).await;
     let operator = app.operator(&ALL).await;
     let good = key(&operator, "Billing").await;
     switch.fail();

@@ -15,6 +15,6 @@ pub use self::payloads::{
     ChangePasswordPayload, CreateSystemPayload, DeleteSystemPayload, GenerateKeyPayload, RenameSystemPayload,
     RevokeKeyPayload, SignInPayload, SignOutPayload,
 };
-pub use self::systems::{System, SystemChange, SystemConnection, SystemOrder};
+pub use self::systems::{System, SystemChange, SystemChangeKind, SystemConnection, SystemOrder};
 pub use self::time::DateTime;
 pub use self::viewer::Viewer;

@@ -215,17 +215,29 @@ pub enum SystemChangeKind {
     Deleted,
 }
 
+impl SystemChangeKind {
+    /// What an entry tells that was done; `None` when it tells of something else than a change of a system.
+    pub fn of(entry: &audit::AuditEntry) -> Option<Self> {
+        match entry.event.action {
+            AuditAction::SystemCreated => Some(Self::Created),
+            AuditAction::SystemRenamed => Some(Self::Renamed),
+            AuditAction::KeyGenerated => Some(Self::KeyGenerated),
+            AuditAction::KeyRevoked => Some(Self::KeyRevoked),
+            AuditAction::SystemDeleted => Some(Self::Deleted),
+            _ => None,
+        }
+        .filter(|_| entry.event.system.is_some())
+    }
+
+    pub fn concerns_key(self) -> bool {
+        !matches!(self, Self::Created | Self::Renamed)
+    }
+}
+
 impl SystemChange {
     /// The change that an entry tells of; `None` when it tells of something else.
     pub fn of(service: &Service, entry: audit::AuditEntry) -> Option<Self> {
-        let kind = match entry.event.action {
-            AuditAction::SystemCreated => SystemChangeKind::Created,
-            AuditAction::SystemRenamed => SystemChangeKind::Renamed,
-            AuditAction::KeyGenerated => SystemChangeKind::KeyGenerated,
-            AuditAction::KeyRevoked => SystemChangeKind::KeyRevoked,
-            AuditAction::SystemDeleted => SystemChangeKind::Deleted,
-            _ => return None,
-        };
+        let kind = SystemChangeKind::of(&entry)?;
         let id = entry.event.system?;
         Some(Self {
             cursor: cursors::of_audit(service.keys(), &entry.tenant, entry.number),
@@ -235,9 +247,5 @@ impl SystemChange {
             occurred_at: DateTime(entry.event.occurred_at),
             entry: AuditEntry::from(entry),
         })
-    }
-
-    pub fn concerns_key(&self) -> bool {
-        !matches!(self.kind, SystemChangeKind::Created | SystemChangeKind::Renamed)
     }
 }

@@ -42,7 +42,7 @@ const PID_FILE_NAME: &str = "keymark.pid";
 /// How many changes the feed goes back.
 pub const FEED_KEPT: u64 = 10_000;
 /// Bytes of pages that are kept in memory.
-const CACHE_BYTES: usize = 64 << 20;
+const CACHE_BYTES: usize = 16 << 20;
 
 /// Why the file could not be opened.
 #[derive(Debug)]

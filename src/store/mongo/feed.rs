@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use mongodb::Database;
 use mongodb::bson::{
     Bson, Document, RawDocumentBuf, Timestamp, deserialize_from_slice, doc, serialize_to_raw_document_buf,
 };
@@ -14,15 +15,21 @@ use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ResumeToken;
 use mongodb::error::ErrorKind;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::rows::{corrupt, entry_from_document, id_from_bson, row_from_document};
 use super::{AUDIT, KEYS, LEASES, MongoStore, OPERATORS, SESSIONS, SYSTEMS, TimedOut, store_error};
 use crate::domain::changes::{Change, Position, Write};
 use crate::domain::leases::LogTime;
-use crate::store::{Feed, Result, StoreError};
+use crate::store::{Cause, Feed, Result, StoreError};
 
 /// How long the server may hold a request for more while nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long a stream that broke is tried to be taken up again, and how long to wait between two tries. Longer than an
+/// election.
+const TAKEN_UP_WITHIN: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Codes of a stream that cannot go on from where it was: InvalidResumeToken, ChangeStreamFatalError and
 /// ChangeStreamHistoryLost (MongoDB 6.0, `src/mongo/base/error_codes.yml`).
@@ -61,25 +68,20 @@ type Transaction = (Document, i64);
 
 /// A stream, and the writes of the transaction that has begun and not ended yet.
 struct Follower {
+    database: Database,
+    call_limit: Duration,
     stream: ChangeStream<Event>,
-    limit: Duration,
+    /// Of the last event that came.
+    token: Option<ResumeToken>,
     begun: Option<(Transaction, Vec<Write>)>,
 }
 
 impl MongoStore {
     pub(super) async fn follow(&self, after: Option<&Position>) -> Result<Feed> {
         let token = after.map(token_of).transpose()?;
-        let resumes = token.is_some();
-        let watched = [SYSTEMS, KEYS, OPERATORS, SESSIONS, LEASES, AUDIT].map(Bson::from).to_vec();
-        let ends = ["dropDatabase", "invalidate"].map(Bson::from).to_vec();
-        let pipeline = doc! { "$match": { "$or": [
-            { "ns.coll": { "$in": watched } },
-            { "operationType": { "$in": ends } },
-        ] } };
-        let watch = self.database.watch().pipeline([pipeline]).max_await_time(IDLE).resume_after(token);
-        let opened = tokio::time::timeout(self.limits.call, watch).await.map_err(|_| TimedOut::new("watch"))?;
-        let stream = opened.map_err(|error| feed_error(error, resumes))?.with_type();
-        let follower = Follower { stream, limit: IDLE + self.limits.call, begun: None };
+        let (database, call_limit) = (self.followed.clone(), self.limits.call);
+        let stream = open(&database, token.clone(), call_limit).await?;
+        let follower = Follower { database, call_limit, stream, token, begun: None };
         Ok(futures::stream::try_unfold(
             follower,
             |mut follower| async move { Ok(Some((follower.next().await?, follower))) },
@@ -88,18 +90,54 @@ impl MongoStore {
     }
 }
 
+async fn open(database: &Database, token: Option<ResumeToken>, limit: Duration) -> Result<ChangeStream<Event>> {
+    let resumes = token.is_some();
+    let watched = [SYSTEMS, KEYS, OPERATORS, SESSIONS, LEASES, AUDIT].map(Bson::from).to_vec();
+    let ends = ["dropDatabase", "invalidate"].map(Bson::from).to_vec();
+    let pipeline = doc! { "$match": { "$or": [
+        { "ns.coll": { "$in": watched } },
+        { "operationType": { "$in": ends } },
+    ] } };
+    let watch = database.watch().pipeline([pipeline]).max_await_time(IDLE).resume_after(token);
+    let opened = tokio::time::timeout(limit, watch).await.map_err(|_| TimedOut::new("watch"))?;
+    Ok(opened.map_err(|error| feed_error(error, resumes))?.with_type())
+}
+
 impl Follower {
     async fn next(&mut self) -> Result<Change> {
         loop {
-            let event = tokio::time::timeout(self.limit, self.stream.next_if_any());
-            match event.await.map_err(|_| TimedOut::new("watch"))?.map_err(|error| feed_error(error, true))? {
-                Some(event) => {
+            match self.next_event().await {
+                Ok(Some(event)) => {
+                    self.token = Some(event.id.clone());
                     if let Some(change) = self.take(event)? {
                         return Ok(change);
                     }
                 }
-                None if self.stream.is_alive() => {}
-                None => return Err(corrupt("the change stream ended")),
+                Ok(None) if self.stream.is_alive() => {}
+                Ok(None) => return Err(corrupt("the change stream ended")),
+                Err(StoreError::Unavailable(cause)) => self.take_up(cause).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Result<Option<Event>> {
+        let event = tokio::time::timeout(IDLE + self.call_limit, self.stream.next_if_any());
+        event.await.map_err(|_| TimedOut::new("watch"))?.map_err(|error| feed_error(error, true))
+    }
+
+    /// Goes on after the last event that came, as soon as the database answers again: an election is no gap.
+    async fn take_up(&mut self, cause: Cause) -> Result<()> {
+        let Some(token) = self.token.clone() else { return Err(StoreError::Unavailable(cause)) };
+        let until = Instant::now() + TAKEN_UP_WITHIN;
+        loop {
+            match open(&self.database, Some(token.clone()), self.call_limit).await {
+                Ok(stream) => {
+                    self.stream = stream;
+                    return Ok(());
+                }
+                Err(StoreError::Unavailable(_)) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(error),
             }
         }
     }

@@ -195,6 +195,8 @@ struct Limits {
 pub struct MongoStore {
     client: Client,
     database: Database,
+    /// The same one, for the change stream.
+    followed: Database,
     systems: Collection<Document>,
     keys: Collection<Document>,
     operators: Collection<Document>,
@@ -231,6 +233,12 @@ impl MongoStore {
         check_database_name(&options.database)?;
         let resolved = client_options(&options.uri, limits).await?;
         let seed = resolved.hosts.first().cloned();
+        // When the driver resumes a change stream and its first attempt fails, the second one begins wherever the
+        // database is by then, and what came before is missing without a word (3.9.1: `ChangeStreamAggregate::build`
+        // takes the token away). So there must be no second one: then the stream ends with the error.
+        let mut without_retries = resolved.clone();
+        without_retries.retry_reads = Some(false);
+        let followed = Client::with_options(without_retries).map_err(|_| ConnectError::Uri)?;
         let client = Client::with_options(resolved).map_err(|_| ConnectError::Uri)?;
         check_server(&client, seed, limits).await?;
         check_concerns(&client)?;
@@ -260,6 +268,7 @@ impl MongoStore {
             session_reads: Coalesced::default(),
             operator_reads: Coalesced::default(),
             limits,
+            followed: followed.database(&options.database),
             client,
             database,
         })

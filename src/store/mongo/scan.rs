@@ -31,7 +31,7 @@ use crate::store::scan::{CHUNKS_AHEAD, stream_of};
 use crate::store::{ListedSystems, Result, Rows, StoreError};
 
 /// Documents of a batch. The server ends a batch at 16 MiB, which are some 50 000 keys.
-const ROWS_A_BATCH: u32 = 20_000;
+const ROWS_A_BATCH: u32 = 4_000;
 
 const WHAT: &str = "scan";
 

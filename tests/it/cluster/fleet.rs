@@ -20,7 +20,7 @@ const PASSWORD: &str = "a password for the operator of the fleet";
 /// How long an instance may take until it is ready.
 const STARTING: Duration = Duration::from_secs(60);
 const ASKING: Duration = Duration::from_millis(20);
-/// A change that is not answered in this time is left open, and tried again elsewhere.
+/// A change that is not answered in this time, and that of a lease, is left open and tried again elsewhere.
 const CHANGING: Duration = Duration::from_secs(10);
 /// Longer than anything is made to fail for: what a stopped instance answers when it wakes is what counts most.
 const VERIFYING: Duration = Duration::from_secs(180);
@@ -39,6 +39,7 @@ pub struct Fleet {
     /// The one that something is made to fail at, or none's number.
     troubled: AtomicUsize,
     stale: Option<Stale>,
+    changing: Duration,
     /// The data of the embedded store.
     _directory: TempDir,
 }
@@ -94,7 +95,8 @@ impl Fleet {
             ]
         };
         let variables = (0..3).map(variables).collect();
-        Self::start(variables, Some(set), process::directory()).await
+        let changing = CHANGING + Duration::from_secs(lease);
+        Self { changing, ..Self::start(variables, Some(set), process::directory()).await }
     }
 
     /// One instance over the embedded store.
@@ -125,6 +127,7 @@ impl Fleet {
             next_system: AtomicUsize::new(0),
             troubled: AtomicUsize::new(usize::MAX),
             stale: None,
+            changing: CHANGING,
             _directory: directory,
         };
         futures::future::join_all((0..fleet.size()).map(|number| fleet.start_instance(number))).await;
@@ -243,7 +246,7 @@ impl Fleet {
         let body = json!({ "query": document, "variables": variables }).to_string();
         let request = self.client.post(format!("{}/graphql", self.addresses(instance).public));
         let request = request.header("content-type", "application/json").bearer_auth(&self.token).body(body);
-        let answer: Json = request.timeout(CHANGING).send().await.ok()?.json().await.ok()?;
+        let answer: Json = request.timeout(self.changing).send().await.ok()?.json().await.ok()?;
         match answer.pointer("/errors/0/extensions/code").and_then(Json::as_str) {
             Some(code) => Some(Err(code.to_owned())),
             None => Some(Ok(answer["data"].clone())),

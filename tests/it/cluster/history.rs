@@ -121,7 +121,7 @@ impl History {
 }
 
 /// An answer that breaks the promise.
-#[derive(Debug)]
+#[derive(Clone, Copy)]
 pub struct Violation {
     pub what: &'static str,
     pub verification: Verification,
@@ -191,6 +191,25 @@ pub fn violations(events: &Events) -> Vec<Violation> {
     let unknown = Life::default();
     let life = |verification: &Verification| lives.get(&verification.key).unwrap_or(&unknown);
     events.verifications.iter().filter_map(|verification| life(verification).violation(verification)).collect()
+}
+
+/// Violations of one kind, of one key at one instance, in a line each.
+pub fn summary(violations: &[Violation]) -> Vec<String> {
+    let mut alike = BTreeMap::<_, Vec<&Violation>>::new();
+    for violation in violations {
+        let Verification { instance, key, .. } = violation.verification;
+        alike.entry((violation.what, instance, key)).or_default().push(violation);
+    }
+    let line = |((what, instance, key), alike): (_, Vec<&Violation>)| {
+        let from = alike.iter().map(|violation| violation.verification.span.invoked).min().unwrap_or_default();
+        let until = alike.iter().map(|violation| violation.verification.span.returned).max().unwrap_or_default();
+        let times = alike.len();
+        let change = alike[0].change.map_or_else(String::new, |Change { span, instance, .. }| {
+            format!("; instance {instance} was asked at {:.3?} and answered at {:.3?}", span.invoked, span.returned)
+        });
+        format!("key {key} {what} by instance {instance}, {times} times from {from:.3?} to {until:.3?}{change}")
+    };
+    alike.into_iter().map(line).collect()
 }
 
 /// How much the checker had to see: where nothing happened, nothing can be wrong.

@@ -19,7 +19,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use self::fleet::Fleet;
-use self::history::{Seen, seen, violations};
+use self::history::{Seen, seen, summary, violations};
 use self::load::Load;
 use self::nemesis::Fault;
 
@@ -28,8 +28,8 @@ const LEASES: [u64; 4] = [0, 2, 5, 12];
 /// The same where time is short: what is down holds up the ends of keys for this long.
 const SHORT_LEASE: u64 = 2;
 
-/// The most violations that are shown.
-const SHOWN: usize = 20;
+/// The most lines about violations that are shown.
+const SHOWN: usize = 40;
 
 /// A number from the environment.
 fn number(variable: &str) -> Option<u64> {
@@ -44,13 +44,19 @@ fn seeded() -> StdRng {
 }
 
 /// What the checker saw: no violation, and not nothing.
-fn check(fleet: &Fleet) -> Seen {
+async fn check(fleet: &Fleet) -> Seen {
     let events = fleet.history.look(Clone::clone);
     let seen = seen(&events, fleet.size());
     println!("{seen}");
     let violations = violations(&events);
-    let shown: Vec<_> = violations.iter().take(SHOWN).collect();
-    assert!(violations.is_empty(), "{} violations, such as {shown:#?}", violations.len());
+    if !violations.is_empty() {
+        let lines: Vec<_> = summary(&violations).into_iter().take(SHOWN).collect();
+        let mut logs = String::new();
+        for number in 0..fleet.size() {
+            logs += &format!("instance {number} says:\n{}\n", fleet.log_of(number).await);
+        }
+        panic!("{} violations, such as:\n{}\n{logs}", violations.len(), lines.join("\n"));
+    }
     for answers in &seen.by_instance {
         assert!(answers.accepted >= 20 && answers.refused_after_end >= 20, "too little was seen: {seen}");
     }
@@ -79,7 +85,7 @@ async fn no_instance_of_three_accepts_a_key_whose_end_is_enforced_whatever_fails
         }
     }
     load.finish().await;
-    let seen = check(&fleet);
+    let seen = check(&fleet).await;
     for fault in faults {
         let ends = seen.ends_amid.get(fault.name()).copied().unwrap_or(0);
         assert!(ends > 0, "no key was ended amid: {}", fault.name());
@@ -95,7 +101,7 @@ async fn an_instance_over_the_embedded_store_accepts_no_key_whose_end_is_enforce
         fault.inflict(&fleet, &mut rng).await;
     }
     load.finish().await;
-    check(&fleet);
+    check(&fleet).await;
 }
 
 /// The load and the checker find what they are to find.

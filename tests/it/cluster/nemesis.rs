@@ -10,10 +10,12 @@ use super::history::{Disturbance, Events, Moment, Verdict};
 use super::proxy::{Ill, Way};
 use super::replica_set::ReplicaSet;
 
+/// How long everything is well before something fails.
+const CALM: Duration = Duration::from_secs(1);
 /// How long keys may fail to be ended while something fails: an election, and what clients need to notice.
-const ENDURING: Duration = Duration::from_secs(90);
+const ENDURING: Duration = Duration::from_secs(120);
 /// How long an instance may need until it serves as before, once nothing fails.
-const RECOVERING: Duration = Duration::from_secs(90);
+const RECOVERING: Duration = Duration::from_secs(120);
 const LOOKING: Duration = Duration::from_millis(20);
 /// Ends that are asked for and enforced before something is mended.
 const ENDS_AMID: usize = 2;
@@ -74,6 +76,7 @@ impl Fault {
 
     /// Makes this fail, waits until keys were ended all the same, mends it, and waits until everything is well.
     pub async fn inflict(self, fleet: &Fleet, rng: &mut StdRng) {
+        tokio::time::sleep(CALM).await;
         let begun = fleet.history.now();
         let instance = rng.random_range(0..fleet.size());
         let set = || fleet.set.as_ref().expect("an embedded store has no replica set");
@@ -101,10 +104,10 @@ impl Fault {
                 primary.thaw();
             }
             Self::KilledPrimary => {
-                let primary = &set().members[set().primary().await];
-                primary.kill();
+                let primary = set().primary().await;
+                set().members[primary].kill();
                 self.endure(fleet, begun, rng).await;
-                primary.start_again();
+                set().start_again(primary).await;
             }
             Self::IsolatedPrimary => {
                 let primary = set().primary().await;

@@ -37,8 +37,17 @@ impl ReplicaSet {
         let set = doc! { "_id": "rs0", "members": hosts.map(Bson::from).collect::<Vec<_>>(), "settings": settings };
         members[0].admin(doc! { "replSetInitiate": set }).await;
         let set = Self { members, proxies };
+        for member in &set.members {
+            set_up(member).await;
+        }
         set.primary().await;
         set
+    }
+
+    /// Starts a member that was killed.
+    pub async fn start_again(&self, member: usize) {
+        self.members[member].start_again();
+        set_up(&self.members[member]).await;
     }
 
     /// The connection string of an instance.
@@ -97,6 +106,12 @@ impl ReplicaSet {
             None => self.proxies[member].heal(caller),
         }
     }
+}
+
+/// A transaction that an instance has begun and cannot end, being stopped, killed or cut off, keeps the writers of its
+/// tenant waiting on every instance until the server ends it: after a minute by default, which no run has time for.
+async fn set_up(member: &Mongod) {
+    member.admin(doc! { "setParameter": 1, "transactionLifetimeLimitSeconds": 5 }).await;
 }
 
 fn instance_name(number: usize) -> String {

@@ -104,3 +104,36 @@ async fn a_position_survives_a_crash_of_the_database() {
     let mut follower = follow(store, Some(&position)).await;
     assert_eq!(follower.next_entry().await, missed);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_breaks_again_while_it_is_taken_up_misses_nothing_without_saying_so() {
+    let mongod = Mongod::replica_set().await;
+    let store = &connect(&mongod.fresh_database()).await;
+    let (mut acme, first) = acme();
+    let mut feed = store.watch(None).await.unwrap();
+    commit(store, first).await;
+    // What is committed while the second one is held up stands before wherever a third one would begin by itself.
+    let broken = doc! {
+        "failCommands": ["getMore", "aggregate"], "closeConnection": true, "blockConnection": true, "blockTimeMS": 300,
+    };
+    let order = doc! { "configureFailPoint": "failCommand", "mode": { "times": 2 }, "data": broken };
+    mongod.admin(order).await;
+    let told = async {
+        let mut numbers = Vec::new();
+        while let Some(Ok(change)) = within(PROMPTLY, feed.next()).await {
+            numbers.push(change.entry.expect("a batch").number);
+            if numbers.len() == 300 {
+                break;
+            }
+        }
+        numbers
+    };
+    let committing = async {
+        loop {
+            let note = acme.note(AuditAction::SignedIn);
+            commit(store, note).await;
+        }
+    };
+    let numbers = tokio::select! { numbers = told => numbers, () = committing => unreachable!("it has no end") };
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+}

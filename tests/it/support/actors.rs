@@ -23,7 +23,9 @@ use keymark::domain::ids::TenantId;
 use keymark::domain::permissions::{Permission, Permissions};
 use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::domain::time::Timestamp;
+use keymark::http::admission::SessionGate;
 use keymark::http::front::Front;
+use keymark::http::graphql::TransportLimits;
 use keymark::http::serve::{Handler, ServeLimits, serve};
 use keymark::http::verify::{Access, Routes};
 use keymark::http::{self as keymark_http, Shown};
@@ -32,6 +34,7 @@ use keymark::service::{Service, Settings};
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
+use keymark::store::observed::Observed;
 use keymark::verify::Verifier as Judge;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -110,6 +113,7 @@ enum Backend {
 pub struct App {
     pub service: Arc<Service>,
     pub coherence: Arc<Coherence>,
+    /// What the instance's data is in, and never fails.
     pub store: Arc<dyn Store>,
     pub clock: ManualClock,
     backend: Arc<Backend>,
@@ -135,11 +139,15 @@ impl App {
 
     /// Over a MongoDB database of its own.
     pub async fn mongodb() -> Self {
-        let options = mongod::fresh_database().await;
-        Self::start(Arc::new(Backend::Mongo(options)), manual_clock(), 1, Setup::default()).await
+        Self::mongodb_with(Setup::default()).await
     }
 
-    /// Another instance over the same store, with the same clock.
+    pub async fn mongodb_with(setup: Setup) -> Self {
+        let options = mongod::fresh_database().await;
+        Self::start(Arc::new(Backend::Mongo(options)), manual_clock(), 1, setup).await
+    }
+
+    /// Another instance over the same store, with the same clock. No two have one number: they would draw the same ids.
     pub async fn instance(&self, number: u64) -> Self {
         self.instance_with(number, Setup::default()).await
     }
@@ -153,10 +161,13 @@ impl App {
             Backend::Embedded { store, .. } => Arc::clone(store),
             Backend::Mongo(options) => Arc::new(MongoStore::connect(options).await.expect("a database")),
         };
+        let beneath = Arc::clone(&store);
         let store = match &setup.switch {
             Some(switch) => Arc::new(Faulty::new(store, switch)),
             None => store,
         };
+        let mut metrics = Metrics::default();
+        let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.registry()));
         let environment = Environment::new(Arc::new(clock.clone()), Box::new(StdRng::seed_from_u64(number)));
         let previous: Vec<RootSecret> = setup.previous_secrets.iter().map(|secret| root_secret(secret)).collect();
         let keys = Keyring::new(&root_secret(setup.secret), &previous);
@@ -166,15 +177,17 @@ impl App {
         let stop = CancellationToken::new();
         let public = keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.shown, stop.clone());
         let judge = Judge::new(Arc::clone(&store), Arc::clone(&coherence), Arc::clone(&service));
-        let metrics = Arc::new(Metrics::default());
-        let verification = keymark_http::verify::routes(judge, (setup.access)(), Arc::new(setup.front), metrics);
+        coherence.register(metrics.registry());
+        service.register(metrics.registry());
+        let verification =
+            keymark_http::verify::routes(judge, (setup.access)(), Arc::new(setup.front), Arc::new(metrics));
         let (follower, until) = (Arc::clone(&service), stop.clone());
         tokio::spawn(async move { follower.follow_feed(until).await });
         let (commands, stop_on_drop) = (Once::new(), stop.clone().drop_guard());
         Self {
             service,
             coherence,
-            store,
+            store: beneath,
             clock,
             backend,
             public,
@@ -183,6 +196,11 @@ impl App {
             stop,
             _stop_on_drop: stop_on_drop,
         }
+    }
+
+    /// Waits until it answers from memory.
+    pub async fn remembers(&self) {
+        super::until(async || self.coherence.read(|_| ()).is_some()).await;
     }
 
     /// The database of an app over MongoDB, for whoever gets at it behind Keymark's back.
@@ -261,6 +279,13 @@ impl App {
         self.listen_with(self.public.clone()).await
     }
 
+    /// Serves the API alone on a port, within other limits than it comes with.
+    pub async fn listen_within(&self, limits: TransportLimits) -> SocketAddr {
+        let gate = SessionGate::new(Arc::clone(&self.service), Arc::default());
+        let schema = keymark::graphql::schema(Arc::clone(&self.service), true);
+        self.listen_with(keymark_http::graphql::routes(schema, gate, limits, self.stop.clone())).await
+    }
+
     /// Serves the verification routes on a port.
     pub async fn listen_for_verifiers(&self) -> SocketAddr {
         self.listen_with(self.verification.clone()).await
@@ -271,6 +296,14 @@ impl App {
         let address = listener.local_addr().expect("an address");
         tokio::spawn(serve(listener, handler, ServeLimits::default(), self.stop.clone()));
         address
+    }
+
+    /// The routes that verifiers use, for those who serve them on a port.
+    pub fn verification_routes(&self) -> Router {
+        let routes = self.verification.clone();
+        Router::new().fallback(async move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request<Body>| {
+            routes.answer(request, peer.ip()).await.map(Body::new)
+        })
     }
 
     /// Stops the app, as SIGTERM does.
@@ -499,7 +532,8 @@ impl<'a> Operator<'a> {
     }
 
     pub async fn try_delete_system(&self, id: &str) -> Answer {
-        let document = "mutation ($id: ID!) { deleteSystem(id: $id) { deletedSystemId enforcement { state } } }";
+        let document = "mutation ($id: ID!) { deleteSystem(id: $id) {
+            deletedSystemId enforcement { state elapsedMs instances enforcedNoLaterThan } } }";
         self.query(document, json!({ "id": id })).await
     }
 
@@ -510,7 +544,7 @@ impl<'a> Operator<'a> {
     pub async fn try_generate_key(&self, id: &str) -> Answer {
         let document = format!(
             "mutation ($id: ID!) {{
-                generateKey(systemId: $id) {{ apiKey system {{ {SYSTEM} }} enforcement {{ state }} }} }}"
+                generateKey(systemId: $id) {{ apiKey system {{ {SYSTEM} }} enforcement {{ state instances }} }} }}"
         );
         self.query(&document, json!({ "id": id })).await
     }

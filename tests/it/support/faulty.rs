@@ -1,9 +1,11 @@
-//! A store that can be made to fail, and to let something happen in between.
+//! A store that can be made to fail, and to let something happen in between, and that counts what it is asked.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use keymark::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use keymark::domain::changes::{Batch, Position};
@@ -16,6 +18,7 @@ use keymark::domain::sessions::{Session, SessionId};
 use keymark::domain::systems::{System, SystemKey, SystemOrder};
 use keymark::domain::time::Timestamp;
 use keymark::store::{Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
+use tokio_util::sync::CancellationToken;
 
 /// What the store says of itself while it fails: for the log, and for nobody else.
 pub const CAUSE: &str = "connection to 10.1.2.3:27017 refused: driver-internal-detail";
@@ -35,6 +38,10 @@ struct Orders {
     fails: AtomicBool,
     /// What happens once, after the next call of this name, before it answers.
     after: Mutex<Option<(&'static str, BoxFuture<'static, ()>)>>,
+    /// How often each call was made.
+    calls: Mutex<HashMap<&'static str, u64>>,
+    /// Ends the feeds that are open.
+    feeds: Mutex<CancellationToken>,
 }
 
 impl Switch {
@@ -51,6 +58,17 @@ impl Switch {
         *self.0.after.lock().unwrap() = Some((call, Box::pin(happening)));
     }
 
+    /// How often these calls were made so far.
+    pub fn calls(&self, names: &[&str]) -> u64 {
+        let calls = self.0.calls.lock().unwrap();
+        names.iter().filter_map(|name| calls.get(name)).sum()
+    }
+
+    /// Ends the feeds that are open.
+    pub fn break_feeds(&self) {
+        std::mem::take(&mut *self.0.feeds.lock().unwrap()).cancel();
+    }
+
     fn happening(&self, call: &str) -> Option<BoxFuture<'static, ()>> {
         self.0.after.lock().unwrap().take_if(|(name, _)| *name == call).map(|(_, happening)| happening)
     }
@@ -61,7 +79,8 @@ impl Faulty {
         Self { inner, switch: switch.clone() }
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, call: &'static str) -> Result<()> {
+        *self.switch.0.calls.lock().unwrap().entry(call).or_default() += 1;
         if self.switch.0.fails.load(Ordering::SeqCst) { Err(StoreError::Unavailable(CAUSE.into())) } else { Ok(()) }
     }
 }
@@ -76,13 +95,23 @@ macro_rules! passed_on {
             }
 
             $(async fn $name(&self $(, $argument: $type)*) -> $answer {
-                self.check()?;
+                self.check(stringify!($name))?;
                 let answer = self.inner.$name($($argument),*).await;
                 if let Some(happening) = self.switch.happening(stringify!($name)) {
                     happening.await;
                 }
                 answer
             })+
+
+            async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
+                self.check("watch")?;
+                let feed = self.inner.watch(after).await?;
+                if let Some(happening) = self.switch.happening("watch") {
+                    happening.await;
+                }
+                let broken = self.switch.0.feeds.lock().unwrap().clone();
+                Ok(feed.take_until(broken.cancelled_owned()).boxed())
+            }
         }
     };
 }
@@ -110,7 +139,6 @@ passed_on! {
     async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64>;
     async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>>;
     async fn commit(&self, batch: Batch) -> Result<AuditEntry>;
-    async fn watch(&self, after: Option<&Position>) -> Result<Feed>;
     async fn scan_rows(&self) -> Result<Rows>;
     async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)>;
     async fn put_lease(&self, lease: &Lease) -> Result<()>;

@@ -2,6 +2,7 @@
 
 pub mod actors;
 pub mod faulty;
+pub mod gateways;
 pub mod mongod;
 pub mod process;
 pub mod sockets;
@@ -11,6 +12,16 @@ use std::time::Duration;
 /// Bounds every wait: a test that hangs fails.
 pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("not within the time limit")
+}
+
+/// Waits until something is so that there is no event of.
+pub async fn until(condition: impl AsyncFn() -> bool) {
+    within(async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 /// Makes two tests of each case, one for each store that Keymark comes with. A case is a function that takes an

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use futures::{SinkExt, StreamExt};
-use http::StatusCode;
 use http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use http::{Request, StatusCode};
 use serde_json::{Value as Json, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
 use super::actors::Operator;
 use super::within;
@@ -40,10 +40,15 @@ impl Event {
 }
 
 impl Socket {
-    /// Asks for an upgrade; the status when it is refused.
-    pub async fn upgrade(address: SocketAddr, headers: &[(&str, &str)]) -> Result<Self, StatusCode> {
+    fn request(address: SocketAddr) -> Request<()> {
         let mut request = format!("ws://{address}/graphql").into_client_request().expect("an address");
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("graphql-transport-ws"));
+        request
+    }
+
+    /// Asks for an upgrade; the status when it is refused.
+    pub async fn upgrade(address: SocketAddr, headers: &[(&str, &str)]) -> Result<Self, StatusCode> {
+        let mut request = Self::request(address);
         for (name, value) in headers {
             let name: HeaderName = name.parse().expect("a name");
             request.headers_mut().insert(name, value.parse().expect("a value"));
@@ -58,6 +63,17 @@ impl Socket {
     /// A socket of whoever these credentials stand for.
     pub async fn open(address: SocketAddr, headers: &[(&str, &str)], payload: Json) -> Self {
         let mut socket = Self::upgrade(address, headers).await.expect("upgraded");
+        socket.send(json!({ "type": "connection_init", "payload": payload })).await;
+        socket
+    }
+
+    /// As [`open`](Self::open), on a connection that holds little of what is not read.
+    pub async fn open_narrow(address: SocketAddr, payload: Json) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let stream = MaybeTlsStream::Plain(within(socket.connect(address)).await.expect("a connection"));
+        let (socket, _) = within(client_async(Self::request(address), stream)).await.expect("upgraded");
+        let mut socket = Self(socket);
         socket.send(json!({ "type": "connection_init", "payload": payload })).await;
         socket
     }

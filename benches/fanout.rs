@@ -1,0 +1,352 @@
+//! How soon every subscriber hears of a change, and what one costs: so many WebSockets on one instance, in one tenant.
+//!
+//! `cargo bench --bench fanout` runs all; `-- 1000` one number of subscribers. The server is a process of its own, so
+//! that its memory can be told apart: this program starts itself again, with `serve`.
+
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keymark::auth::passwords::Cost;
+use keymark::clock::{BootClock, Environment};
+use keymark::coherence::Coherence;
+use keymark::coherence::protocol::Role;
+use keymark::domain::operators::Password;
+use keymark::domain::permissions::Permissions;
+use keymark::domain::secrets::{Keyring, RootSecret};
+use keymark::http::front::Front;
+use keymark::http::serve::{ServeLimits, serve};
+use keymark::http::{self, Shown};
+use keymark::service::{Service, Settings};
+use keymark::store::Store;
+use keymark::store::embedded::EmbeddedStore;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SUBSCRIBERS: [usize; 3] = [100, 1_000, 5_000];
+/// Operators' sessions, which the subscribers share.
+const SESSIONS: usize = 50;
+const CHANGES: usize = 21;
+/// Between two changes.
+const PAUSE: Duration = Duration::from_millis(300);
+const GOAL_LAST: Duration = Duration::from_millis(100);
+const GOAL_KIB: f64 = 12.0;
+const DOCUMENT: &str = "subscription ($after: String) { systemChanged(after: $after) { cursor kind systemId \
+    occurredAt system { id name keyState keyMark revision updatedAt } entry { number actor { name } } } }";
+
+fn main() {
+    let asked = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    match asked.as_deref() {
+        Some("serve") => serve_until_told(),
+        asked => SUBSCRIBERS.iter().filter(|n| asked.is_none_or(|asked| asked == n.to_string())).for_each(|n| {
+            LocalSet::new().block_on(&runtime(), measure(*n));
+        }),
+    }
+}
+
+/// A socket is a descriptor at either end.
+fn raise_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the limit is what is allowed");
+}
+
+async fn measure(subscribers: usize) {
+    raise_descriptors();
+    let server = Server::start();
+    let received = Rc::new(Received::default());
+    let subscribe = |i: usize| {
+        let (address, token, received) = (server.address, server.tokens[i % SESSIONS].clone(), Rc::clone(&received));
+        async move {
+            let mut subscriber = Subscriber::connect(address, &token).await;
+            received.arrived();
+            subscriber.listen(&received).await;
+        }
+    };
+    let mut author = Author::connect(&server).await;
+    // What the first one costs is not what one more does.
+    tokio::task::spawn_local(subscribe(0));
+    received.reach(1).await;
+    author.rename(0).await;
+    received.reach(1).await;
+    let before = server.anonymous_bytes();
+    for i in 1..=subscribers {
+        tokio::task::spawn_local(subscribe(i));
+        // No more at once than a listener's queue holds.
+        if i % 64 == 0 || i == subscribers {
+            let connected = if i % 64 == 0 { 64 } else { i % 64 };
+            received.reach(connected).await;
+        }
+    }
+    let everybody = subscribers + 1;
+    let mut times = Vec::with_capacity(CHANGES);
+    let mut used = Duration::ZERO;
+    for change in 1..=CHANGES + 1 {
+        tokio::time::sleep(PAUSE).await;
+        let busy = server.processor_time();
+        let began = Instant::now();
+        let (_, (first, last)) = tokio::join!(author.rename(change), received.reach(everybody));
+        // The first one is what tells that all of them follow.
+        if change > 1 {
+            times.push((last - began, first - began));
+            used += server.processor_time() - busy;
+        }
+    }
+    tokio::time::sleep(PAUSE).await;
+    let bytes = server.anonymous_bytes().saturating_sub(before);
+    times.sort_unstable();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let (median, first) = times[CHANGES / 2];
+    println!("{subscribers} subscribers, from the sending of a change");
+    println!("    to the first one  {:>7.1} ms in the median change", ms(first));
+    println!(
+        "    to the last one   {:>7.1} ms median, {:.1} ms at most (goal {:.0})",
+        ms(median),
+        ms(times[CHANGES - 1].0),
+        ms(GOAL_LAST)
+    );
+    println!("    memory            {:>7.1} KiB each (goal {GOAL_KIB})", bytes as f64 / 1024.0 / subscribers as f64);
+    let micros = used.as_secs_f64() * 1e6 / (CHANGES * everybody) as f64;
+    println!("    processor time    {micros:>7.1} µs a change and subscriber");
+}
+
+/// What the subscribers have got since it was looked at last: how many, when the first, when the last.
+#[derive(Default)]
+struct Received {
+    times: RefCell<Vec<Instant>>,
+    more: Notify,
+}
+
+impl Received {
+    fn arrived(&self) {
+        self.times.borrow_mut().push(Instant::now());
+        self.more.notify_one();
+    }
+
+    /// Waits for so many. Each subscriber gets each change once: more would be seen at the next.
+    async fn reach(&self, count: usize) -> (Instant, Instant) {
+        let all = async {
+            while self.times.borrow().len() < count {
+                self.more.notified().await;
+            }
+        };
+        let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+        let times = std::mem::take(&mut *self.times.borrow_mut());
+        all.unwrap_or_else(|_| panic!("{} of {count} heard", times.len()));
+        assert_eq!(times.len(), count, "somebody heard twice");
+        (times[0], times[count - 1])
+    }
+}
+
+/// As little of a client as will do: it counts the frames that are results.
+struct Subscriber {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Subscriber {
+    async fn connect(address: SocketAddr, token: &str) -> Self {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.set_nodelay(true).expect("no delay");
+        let upgrade = "GET /graphql HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+            sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+            sec-websocket-protocol: graphql-transport-ws\r\n\r\n";
+        stream.write_all(upgrade.as_bytes()).await.expect("an upgrade");
+        let mut head = Vec::with_capacity(512);
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("an answer"));
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        let mut this = Self { stream, buffer: Vec::new() };
+        let init = format!(r#"{{"type":"connection_init","payload":{{"authorization":"Bearer {token}"}}}}"#);
+        this.send(&init).await;
+        let acknowledged = this.next().await;
+        assert!(acknowledged.contains("connection_ack"), "{acknowledged}");
+        this.send(&format!(r#"{{"type":"subscribe","id":"1","payload":{{"query":"{DOCUMENT}"}}}}"#)).await;
+        this
+    }
+
+    async fn listen(&mut self, received: &Received) {
+        loop {
+            // Nearly always it comes whole and alone.
+            let mut part = [0; 1024];
+            let read = self.stream.read(&mut part).await.expect("a frame");
+            let length = usize::from(u16::from_be_bytes([part[2], part[3]]));
+            let whole = self.buffer.is_empty() && part[..2] == [0x81, 126] && read == 4 + length;
+            if !whole {
+                assert!(read > 0, "the server hung up");
+                self.buffer.extend(&part[..read]);
+                let message = self.next().await;
+                assert!(message.contains(r#""type":"next""#), "{message}");
+            }
+            received.arrived();
+        }
+    }
+
+    /// Frames of a client are masked; with zeros they stay as they are.
+    async fn send(&mut self, text: &str) {
+        let length = u16::try_from(text.len()).expect("a short message");
+        assert!(length > 125, "one of the middle length");
+        let mut frame = vec![0x81, 0x80 | 126];
+        frame.extend(length.to_be_bytes());
+        frame.extend([0; 4]);
+        frame.extend(text.as_bytes());
+        self.stream.write_all(&frame).await.expect("a message");
+    }
+
+    /// The next message of text.
+    async fn next(&mut self) -> String {
+        loop {
+            let header = match self.buffer.get(1) {
+                Some(126) => 4,
+                _ => 2,
+            };
+            if self.buffer.len() >= header {
+                let length = match header {
+                    4 => usize::from(u16::from_be_bytes([self.buffer[2], self.buffer[3]])),
+                    _ => usize::from(self.buffer[1]),
+                };
+                assert!(length < 127 || header == 4, "no long frames");
+                if self.buffer.len() >= header + length {
+                    let frame: Vec<u8> = self.buffer.drain(..header + length).collect();
+                    if frame[0] == 0x81 {
+                        return String::from_utf8(frame[header..].to_vec()).expect("text");
+                    }
+                    assert_eq!(frame[0], 0x89, "only messages and pings");
+                    continue;
+                }
+            }
+            let mut part = [0; 4096];
+            let read = self.stream.read(&mut part).await.expect("a frame");
+            assert!(read > 0, "the server hung up");
+            self.buffer.extend(&part[..read]);
+        }
+    }
+}
+
+/// Makes the changes.
+struct Author {
+    stream: TcpStream,
+    token: String,
+    system: String,
+}
+
+impl Author {
+    async fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.address).await.expect("a connection");
+        stream.set_nodelay(true).expect("no delay");
+        Self { stream, token: server.tokens[0].clone(), system: server.system.clone() }
+    }
+
+    async fn rename(&mut self, change: usize) {
+        let body = format!(
+            r#"{{"query":"mutation {{ renameSystem(id: \"{}\", name: \"Renamed {change:03}\") {{ system {{ id }} }} }}"}}"#,
+            self.system
+        );
+        let request = format!(
+            "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nauthorization: Bearer {}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            self.token,
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).await.expect("a request");
+        let mut answer = vec![0; 4096];
+        let read = self.stream.read(&mut answer).await.expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("errors"), "{answer}");
+    }
+}
+
+/// An instance in a process of its own, which ends with this one.
+struct Server {
+    process: Child,
+    /// It ends with it.
+    told: Option<ChildStdin>,
+    address: SocketAddr,
+    system: String,
+    tokens: Vec<String>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut command = Command::new(program);
+        command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("this program starts");
+        let told = process.stdin.take();
+        let says = BufReader::new(process.stdout.take().expect("piped"));
+        let mut lines = says.lines().map(|line| line.expect("a line"));
+        let address = lines.next().expect("an address").parse().expect("an address");
+        let system = lines.next().expect("a system");
+        let tokens = lines.take(SESSIONS).collect();
+        Self { process, told, address, system, tokens }
+    }
+
+    /// Memory that is no file's.
+    fn anonymous_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
+    }
+
+    /// The fields `utime` and `stime` of proc(5), in hundredths of a second.
+    fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("the process runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.told.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// Is an instance until standard input ends. Says its address, a system, and the sessions' tokens.
+fn serve_until_told() {
+    raise_descriptors();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let directory = tempfile::tempdir().expect("a directory");
+    runtime.block_on(async {
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
+        let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
+        let environment = Environment::system();
+        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(BootClock), Role::Alone);
+        let password_cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let settings = Settings { password_cost, ..Settings::default() };
+        let service = Service::new(store, coherence, environment, keys, settings);
+        let follower = Arc::clone(&service);
+        tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
+        let password = || Password::presented("correct horse battery".to_owned());
+        let (tenant, username) = ("default".parse().expect("a tenant"), "admin".parse().expect("a name"));
+        let request = service.request(None);
+        service.add_operator(request, tenant, username, password(), Permissions::all()).await.expect("an operator");
+        let opened = service.sign_in(request, "admin", password()).await.expect("a session");
+        let system = service.create_system(&opened.caller, request, "Renamed 999").await.expect("a system");
+        let shown = Shown { introspection: true, graphiql: false };
+        let public = http::public_routes(Arc::clone(&service), Front::default(), shown, CancellationToken::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        println!("{}\n{}", listener.local_addr().expect("an address"), system.id);
+        tokio::spawn(serve(listener, public, ServeLimits::default(), CancellationToken::new()));
+        for _ in 0..SESSIONS {
+            println!("{}", service.sign_in(request, "admin", password()).await.expect("a session").token);
+        }
+    });
+    // Until it ends.
+    let _ = std::io::stdin().lines().count();
+}

@@ -1,0 +1,43 @@
+//! What is counted of the service.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Service;
+
+#[derive(Default)]
+pub(super) struct Figures {
+    sign_ins: Family<[(&'static str, &'static str); 1], Counter>,
+    subscribers: Gauge,
+}
+
+/// One subscriber, while it lives.
+pub(super) struct Subscriber(Gauge);
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Figures {
+    /// `outcome`: accepted, refused (a wrong username or password) or limited (too many attempts).
+    pub fn count_sign_in(&self, outcome: &'static str) {
+        self.sign_ins.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    pub fn subscriber(&self) -> Subscriber {
+        self.subscribers.inc();
+        Subscriber(self.subscribers.clone())
+    }
+}
+
+impl Service {
+    /// Has everything here shown among the metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("sign_ins", "Attempts to sign in, by outcome", self.figures.sign_ins.clone());
+        registry.register("subscribers", "Subscriptions to changes that are open", self.figures.subscribers.clone());
+    }
+}

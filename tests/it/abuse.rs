@@ -1,0 +1,49 @@
+//! Floods of bad keys.
+
+use keymark::domain::keys::{ApiKey, KeyPrefix};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::support::actors::{App, Setup};
+use crate::support::faulty::Switch;
+
+/// More bad keys than one source may present at once; the clock stands still meanwhile.
+const FLOOD: usize = 20_001;
+
+fn unknown_key() -> String {
+    ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned()
+}
+
+#[tokio::test]
+async fn a_flood_of_bad_keys_is_told_to_wait_and_good_keys_of_the_same_source_pass() {
+    let switch = Switch::default();
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    let operator = app.operator(&["view", "create", "edit"]).await;
+    let system = operator.create_system("Billing").await;
+    let key = operator.generate_key(&system.id).await.api_key;
+    app.remembers().await;
+
+    let (verifier, unknown) = (app.verifier(), unknown_key());
+    let before = switch.calls(&["find_key"]);
+    let mut limited = None;
+    for _ in 0..FLOOD {
+        let answer = verifier.verify(&unknown).await;
+        if answer.status != 200 {
+            limited = Some(answer);
+            break;
+        }
+        assert_eq!(answer.body["code"], "NOT_FOUND");
+    }
+    let limited = limited.expect("limited at last");
+    assert_eq!(
+        (limited.status.as_u16(), &limited.body["valid"], &limited.body["code"]),
+        (429, &false.into(), &"RATE_LIMITED".into())
+    );
+    assert_eq!(limited.header("retry-after"), Some("1"));
+    assert_eq!(switch.calls(&["find_key"]), before, "memory answers for what is nowhere");
+
+    assert_eq!(verifier.verify(&key).await.body["code"], "VALID");
+    assert_eq!(verifier.verify("km_typo").await.body["code"], "MALFORMED");
+    let forwarded = verifier.forward_auth(&[("x-api-key", &unknown)]).await;
+    assert_eq!(forwarded.status, 401, "a gateway knows no other refusal");
+}

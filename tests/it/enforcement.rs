@@ -1,0 +1,437 @@
+//! The promise between instances: what was answered counts everywhere, at once, and without the database.
+//!
+//! `cluster` looks for what breaks it; here each part of it has a test of its own.
+
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+use keymark::admin::Command;
+use keymark::coherence::protocol::Timing;
+use keymark::domain::ids::SystemId;
+use keymark::domain::keys::{ApiKey, KeyPrefix};
+use keymark::domain::leases::{Incarnation, Lease, LogTime};
+use keymark::service::Settings;
+use keymark::store::Store;
+use keymark::store::mongo::{MongoOptions, MongoStore};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_json::{Value as Json, json};
+use tokio::sync::oneshot;
+
+use crate::support::actors::{Answer, App, Generated, Operator, PASSWORD, SECRET, START, Setup};
+use crate::support::faulty::Switch;
+use crate::support::process::{Server, keymark, run};
+use crate::support::sockets::{Event, Subscription};
+use crate::support::{mongod, until};
+
+const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
+const CHANGES: &str = "subscription ($after: String) { systemChanged(after: $after) { system { name } } }";
+
+/// Longer than any test: what is enforced all the same was acknowledged.
+const LONG: Timing = timing(300);
+const SHORT: Timing = timing(1);
+const NONE: Timing = timing(0);
+
+const fn timing(seconds: u64) -> Timing {
+    Timing { lease: Duration::from_secs(seconds), probe_interval: Duration::from_millis(200) }
+}
+
+fn with(timing: Timing) -> Setup {
+    Setup { timing, ..Setup::default() }
+}
+
+fn switched(switch: &Switch, timing: Timing) -> Setup {
+    Setup { switch: Some(switch.clone()), ..with(timing) }
+}
+
+async fn key(operator: &Operator<'_>, name: &str) -> Generated {
+    operator.generate_key(&operator.create_system(name).await.id).await
+}
+
+/// Puts the lease of an instance into the store that answers nobody.
+async fn silent_instance(app: &App) -> Lease {
+    let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1000));
+    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), asks: false };
+    app.store.put_lease(&lease).await.expect("put");
+    lease
+}
+
+fn state(answer: &Answer, mutation: &str) -> Json {
+    answer.data(&format!("{mutation}.enforcement.state")).clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_a_key_counts_on_each_of_three_instances_as_soon_as_it_is_answered() {
+    let first = App::mongodb().await;
+    let fleet = [first.instance(2).await, first.instance(3).await, first];
+    for app in &fleet {
+        app.remembers().await;
+    }
+    let operator = fleet[0].operator(&ALL).await;
+    for i in 0..21 {
+        let [one, another, third] = [0, 1, 2].map(|n| operator.at(&fleet[(i + n) % 3]));
+        let system = one.create_system(&format!("System {i}")).await;
+        let generated = another.try_generate_key(&system.id).await;
+        let key = generated.data("generateKey.apiKey").as_str().expect("a key");
+        for app in &fleet {
+            assert_eq!(app.verifier().code(key).await, "VALID");
+        }
+        let (ended, mutation) = match i % 4 {
+            3 => (third.try_delete_system(&system.id).await, "deleteSystem"),
+            _ => (third.try_revoke_key(&system.id).await, "revokeKey"),
+        };
+        for app in &fleet {
+            assert_eq!(app.verifier().code(key).await, "REVOKED", "{mutation}");
+        }
+        for (answer, mutation) in [(generated, "generateKey"), (ended, mutation)] {
+            let enforcement = answer.data(&format!("{mutation}.enforcement"));
+            assert_eq!((&enforcement["state"], &enforcement["instances"]), (&json!("ENFORCED"), &json!(3)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verdicts_and_callers_are_known_without_the_store() {
+    for first in [App::mongodb_with(with(LONG)).await, App::embedded_with(with(LONG)).await] {
+        let switch = Switch::default();
+        let app = first.instance_with(2, switched(&switch, LONG)).await;
+        for instance in [&first, &app] {
+            instance.remembers().await;
+        }
+        let operator = first.operator(&ALL).await;
+        let (good, revoked) = (key(&operator, "Good").await.api_key, key(&operator, "Revoked").await);
+        operator.revoke_key(&revoked.system.id).await;
+        let unknown = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99));
+        let operator = operator.at(&app);
+        until(async || app.coherence.read(|memory| memory.people.sessions()) == Some(1)).await;
+
+        let reads = || switch.calls(&["find_key", "find_session", "find_operator"]);
+        let before = reads();
+        operator.create_system("Another").await;
+        switch.fail();
+        for _ in 0..3 {
+            for (key, verdict, status) in [
+                (good.as_str(), "VALID", StatusCode::OK),
+                (revoked.api_key.as_str(), "REVOKED", StatusCode::UNAUTHORIZED),
+                (unknown.expose(), "NOT_FOUND", StatusCode::UNAUTHORIZED),
+            ] {
+                assert_eq!(app.verifier().code(key).await, verdict);
+                assert_eq!(app.verifier().forward_auth(&[("x-api-key", key)]).await.status, status);
+            }
+            assert!(operator.is_signed_in().await);
+        }
+        assert_eq!(reads(), before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_accepted_once_the_lease_is_over_while_the_store_fails() {
+    let switch = Switch::default();
+    let app = App::mongodb_with(switched(&switch, SHORT)).await;
+    let good = key(&app.operator(&ALL).await, "Billing").await.api_key;
+    app.remembers().await;
+    switch.fail();
+    until(async || app.verifier().code(&good).await == "UNAVAILABLE").await;
+    for _ in 0..200 {
+        let answer = app.verifier().verify(&good).await;
+        assert_eq!((answer.status, &answer.body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("UNAVAILABLE")));
+    }
+    switch.work();
+    assert_eq!(app.verifier().code(&good).await, "VALID");
+    app.remembers().await;
+    assert_eq!(app.verifier().code(&good).await, "VALID");
+}
+
+/// What a subscription is told until it ends: without results, that is.
+async fn end_without_results(mut live: Subscription) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        let event = live.event().await;
+        assert!(!matches!(event, Event::Next(_)), "{event:?}");
+        let is_last = matches!(event, Event::Closed(_)) || event == Event::Error("FORBIDDEN".to_owned());
+        events.push(event);
+        if is_last {
+            return events;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_shut_out_on_one_instance_is_refused_and_told_nothing_more_on_the_others() {
+    let app = App::mongodb_with(with(LONG)).await;
+    let other = app.instance_with(2, with(LONG)).await;
+    for instance in [&app, &other] {
+        instance.remembers().await;
+    }
+    let author = app.operator(&ALL).await;
+    let address = other.listen().await;
+    for way in ["sign-out", "own password", "set password", "removal", "codes"] {
+        let operator = app.operator(&ALL).await;
+        let beside = operator.at(&other);
+        let after = json!({ "after": operator.newest_cursor().await });
+        let mut live = beside.subscribe_at(address, CHANGES, after).await;
+        let before = author.create_system(&format!("Before {way}")).await;
+        assert_eq!(live.next().await["system"]["name"], before.name.as_str());
+        match way {
+            "sign-out" => assert_eq!(operator.sign_out().await.data("signOut.signedOut"), true),
+            "own password" => {
+                operator.change_password(PASSWORD, "another password").await.data("changePassword.token");
+            }
+            "set password" => {
+                let (username, password) = (operator.username.parse().unwrap(), Some("another password".to_owned()));
+                app.command(Command::SetPassword { username, password }).await.unwrap();
+            }
+            "removal" => operator.be_removed().await,
+            _ => operator.may(&["create"]).await,
+        }
+        let refused = beside.query("{ systems { nodes { id } } }", json!({})).await;
+        for (i, author) in [author.at(&other), author.at(&app)].iter().enumerate() {
+            author.create_system(&format!("After {way} {i}")).await;
+        }
+        let (code, end) = match way {
+            "codes" => ("FORBIDDEN", Event::Error("FORBIDDEN".to_owned())),
+            _ => ("UNAUTHENTICATED", Event::Closed(4403)),
+        };
+        assert_eq!(refused.code(), Some(code), "{way}");
+        assert_eq!(end_without_results(live).await.last(), Some(&end), "{way}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_is_refused_as_one_only_once_the_first_change_is_enforced() {
+    let settings = Settings { enforcement_wait: Duration::from_millis(100), ..Setup::default().settings };
+    let app = App::mongodb_with(Setup { settings, ..with(LONG) }).await;
+    app.remembers().await;
+    let operator = app.operator(&ALL).await;
+    let (revoked, deleted) = (key(&operator, "Revoked").await.system.id, key(&operator, "Deleted").await.system.id);
+    let fresh = operator.create_system("Fresh").await.id;
+    let silent = silent_instance(&app).await;
+
+    let answer = operator.try_revoke_key(&revoked).await;
+    let enforcement = answer.data("revokeKey.enforcement");
+    assert_eq!(enforcement["state"], "PENDING");
+    assert!(enforcement["enforcedNoLaterThan"].as_str().expect("a time") > START.to_string().as_str());
+    assert_eq!(operator.try_revoke_key(&revoked).await.code(), Some("UNAVAILABLE"));
+    assert_eq!(state(&operator.try_delete_system(&deleted).await, "deleteSystem"), "PENDING");
+    assert_eq!(operator.try_delete_system(&deleted).await.code(), Some("UNAVAILABLE"));
+    assert_eq!(operator.try_revoke_key(&deleted).await.code(), Some("UNAVAILABLE"));
+
+    let never = SystemId::new(START, &mut StdRng::seed_from_u64(99)).to_string();
+    for answer in [operator.try_revoke_key(&never).await, operator.try_delete_system(&never).await] {
+        assert_eq!(answer.code(), Some("NOT_FOUND"), "what never was needs no proof");
+    }
+    assert_eq!(operator.try_revoke_key(&fresh).await.code(), Some("KEY_NOT_GENERATED"));
+
+    assert!(app.store.delete_lease(&silent).await.expect("deleted"));
+    until(async || operator.try_revoke_key(&revoked).await.code() == Some("KEY_NOT_GENERATED")).await;
+    until(async || operator.try_delete_system(&deleted).await.code() == Some("NOT_FOUND")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_says_nothing_is_waited_for_until_it_is_gone() {
+    let app = App::mongodb_with(with(LONG)).await;
+    app.remembers().await;
+    let operator = app.operator(&ALL).await;
+    let system = key(&operator, "Billing").await.system.id;
+    let silent = silent_instance(&app).await;
+    let answered = AtomicBool::new(false);
+    let revoking = async {
+        let answer = operator.try_revoke_key(&system).await;
+        answered.store(true, Ordering::SeqCst);
+        answer
+    };
+    let going = async {
+        until(async || operator.find_system(&system).await.expect("there").key_state == "NOT_GENERATED").await;
+        assert!(!answered.load(Ordering::SeqCst));
+        assert!(app.store.delete_lease(&silent).await.expect("deleted"));
+    };
+    let (answer, ()) = tokio::join!(revoking, going);
+    assert_eq!(state(&answer, "revokeKey"), "ENFORCED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_says_nothing_is_waited_for_until_its_lease_is_over() {
+    let app = App::mongodb_with(with(SHORT)).await;
+    app.remembers().await;
+    let operator = app.operator(&ALL).await;
+    let systems = [key(&operator, "One").await.system.id, key(&operator, "Other").await.system.id];
+    silent_instance(&app).await;
+    for system in systems {
+        assert_eq!(state(&operator.try_revoke_key(&system).await, "revokeKey"), "ENFORCED");
+        assert_eq!(operator.try_revoke_key(&system).await.code(), Some("KEY_NOT_GENERATED"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_is_ready_once_its_memory_is_loaded_and_right_before() {
+    let app = App::mongodb().await;
+    let operator = app.operator(&ALL).await;
+    let (good, ending) = (key(&operator, "Good").await, key(&operator, "Ending").await);
+    let (switch, (open, opened)) = (Switch::default(), oneshot::channel());
+    switch.after("scan_rows", async { opened.await.expect("it is opened") });
+    let late = app.instance_with(2, switched(&switch, Setup::default().timing)).await;
+    until(async || switch.calls(&["scan_rows"]) == 1).await;
+    assert_eq!(late.verifier().code(&ending.api_key).await, "VALID");
+    operator.revoke_key(&ending.system.id).await;
+    let added = key(&operator.at(&late), "Added").await;
+    assert_eq!(late.anonymous().get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let all_is_right = async || {
+        for (key, verdict) in [(&good, "VALID"), (&ending, "REVOKED"), (&added, "VALID")] {
+            assert_eq!(late.verifier().code(&key.api_key).await, verdict);
+        }
+        assert!(operator.at(&late).is_signed_in().await);
+    };
+    all_is_right().await;
+    open.send(()).expect("it waits");
+    until(async || late.anonymous().get("/readyz").await.status == StatusCode::OK).await;
+    all_is_right().await;
+    late.remembers().await;
+    all_is_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changed_while_the_feed_was_lost_counts_at_once_and_is_known_afterwards() {
+    let app = App::mongodb_with(with(SHORT)).await;
+    let switch = Switch::default();
+    let other = app.instance_with(2, switched(&switch, SHORT)).await;
+    let (operator, leaver) = (app.operator(&ALL).await, app.operator(&ALL).await);
+    let (good, ending) = (key(&operator, "Good").await, key(&operator, "Ending").await);
+    other.remembers().await;
+
+    let (open, opened) = oneshot::channel();
+    switch.after("watch", async { opened.await.expect("it is opened") });
+    switch.break_feeds();
+    until(async || switch.calls(&["watch"]) == 2).await;
+    let reads = switch.calls(&["find_key"]);
+    for key in [&good, &ending] {
+        assert_eq!(other.verifier().code(&key.api_key).await, "VALID");
+    }
+    assert_eq!(switch.calls(&["find_key"]), reads + 2);
+    assert_eq!(state(&operator.try_revoke_key(&ending.system.id).await, "revokeKey"), "ENFORCED");
+    let added = key(&operator, "Added").await;
+    assert_eq!(leaver.sign_out().await.data("signOut.signedOut"), true);
+    let all_is_right = async || {
+        for (key, verdict) in [(&good, "VALID"), (&ending, "REVOKED"), (&added, "VALID")] {
+            assert_eq!(other.verifier().code(&key.api_key).await, verdict);
+        }
+        assert!(!leaver.at(&other).is_signed_in().await && operator.at(&other).is_signed_in().await);
+    };
+    all_is_right().await;
+    open.send(()).expect("it waits");
+    other.remembers().await;
+    all_is_right().await;
+    until(async || {
+        let reads = switch.calls(&["find_key"]);
+        all_is_right().await;
+        switch.calls(&["find_key"]) == reads
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_enforced_though_the_feed_is_lost_between_its_commit_and_the_answer() {
+    let switch = Switch::default();
+    let app = App::mongodb_with(switched(&switch, LONG)).await;
+    let other = app.instance_with(2, with(LONG)).await;
+    for instance in [&app, &other] {
+        instance.remembers().await;
+    }
+    let operator = app.operator(&ALL).await;
+    let ending = key(&operator, "Ending").await;
+    let breaking = switch.clone();
+    switch.after("commit", async move { breaking.break_feeds() });
+    let answer = operator.try_revoke_key(&ending.system.id).await;
+    assert_eq!(state(&answer, "revokeKey"), "ENFORCED");
+    for instance in [&app, &other] {
+        assert_eq!(instance.verifier().code(&ending.api_key).await, "REVOKED");
+    }
+    assert_eq!(switch.calls(&["watch"]), 2, "the feed was lost, and is followed again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_leases_each_verification_reads_the_store_and_nobody_is_waited_for() {
+    for first in [App::mongodb_with(with(NONE)).await, App::embedded_with(with(NONE)).await] {
+        let switch = Switch::default();
+        let app = first.instance_with(2, switched(&switch, NONE)).await;
+        let operator = first.operator(&ALL).await;
+        let ending = key(&operator, "Ending").await;
+        silent_instance(&app).await;
+        for _ in 0..3 {
+            assert_eq!(app.verifier().code(&ending.api_key).await, "VALID");
+        }
+        assert_eq!(switch.calls(&["find_key"]), 3);
+        assert_eq!(state(&operator.try_revoke_key(&ending.system.id).await, "revokeKey"), "ENFORCED");
+        for instance in [&first, &app] {
+            assert_eq!(instance.verifier().code(&ending.api_key).await, "REVOKED");
+        }
+    }
+}
+
+/// A real server over MongoDB, with leases of this length; how it ended when it does not start.
+async fn server(options: &MongoOptions, lease: &str) -> Result<Server, (ExitStatus, String)> {
+    let mut command = keymark();
+    command.envs([
+        ("KEYMARK_SECRET", SECRET),
+        ("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD),
+        ("KEYMARK_MONGODB_URI", &options.uri),
+        ("KEYMARK_MONGODB_DATABASE", &options.database),
+    ]);
+    command.args(["--lease", lease, "--probe-interval", "100ms"]);
+    Server::run(command).await
+}
+
+fn started(server: Result<Server, (ExitStatus, String)>) -> Server {
+    server.unwrap_or_else(|(status, log)| panic!("it did not start: {status}: {log}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_of_one_store_have_leases_of_one_length_and_leave_none_behind() {
+    let options = mongod::fresh_database().await;
+    let store = MongoStore::connect(&options).await.expect("a database");
+    let leases = async || store.list_leases().await.expect("leases").len();
+    let one = started(server(&options, "2s").await);
+    until(async || leases().await == 1).await;
+    let (status, said) = server(&options, "1s").await.err().expect("refused");
+    assert_eq!(status.code(), Some(2));
+    let reason = "keymark: --lease: instances of this store run with 2s: use the same, or stop them first";
+    assert_eq!(said.lines().last(), Some(reason), "{said}");
+    let other = started(server(&options, "2s").await);
+    until(async || leases().await == 2).await;
+    for server in [one, other] {
+        let (status, log) = server.stop().await;
+        assert!(status.success(), "{log}");
+    }
+    assert_eq!(leases().await, 0, "who stops takes the lease away");
+
+    let crashed = started(server(&options, "1s").await);
+    until(async || leases().await == 1).await;
+    crashed.kill().await;
+    let after = started(server(&options, "2s").await);
+    until(async || leases().await == 1).await;
+    after.stop().await;
+    assert_eq!(leases().await, 0, "nor is that of the one that crashed left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_beside_a_server_has_ended_only_once_the_server_obeys() {
+    let options = mongod::fresh_database().await;
+    let server = started(server(&options, "5min").await);
+    let token = server.sign_in("admin", PASSWORD).await;
+    let viewer = async || server.graphql(Some(&token), "{ viewer { permissions } }", json!({})).await;
+    let place = [
+        ("KEYMARK_SECRET", SECRET),
+        ("KEYMARK_MONGODB_URI", &options.uri),
+        ("KEYMARK_MONGODB_DATABASE", &options.database),
+    ];
+    for (codes, count) in [("none", 0), ("all", 4), ("view,edit", 2)] {
+        let (code, _, said) = run(&place, &["operator", "set-permissions", "admin", codes]).await;
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(viewer().await["data"]["viewer"]["permissions"].as_array().map(Vec::len), Some(count));
+    }
+    let (code, _, said) = run(&place, &["operator", "remove", "admin"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(viewer().await["errors"][0]["extensions"]["code"], "UNAUTHENTICATED");
+    server.stop().await;
+}

@@ -1,0 +1,312 @@
+//! Gateways in front of an API, configured as `docs/gateways/` says: the real programs, from their packages.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use http::Method;
+use keymark::coherence::protocol::Timing;
+use keymark::domain::keys::{ApiKey, KeyPrefix};
+use keymark::http::front::Front;
+use keymark::http::verify::Access;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use zeroize::Zeroizing;
+
+use crate::support::actors::{Answer, App, Setup};
+use crate::support::faulty::Switch;
+use crate::support::gateways::{Changes, Client, Echo, Gateway, Listening, Program, received, received_names};
+
+/// Makes three tests of each case, one for each gateway.
+macro_rules! through_every_gateway {
+    [$($case:ident),+ $(,)?] => {$(
+        mod $case {
+            use crate::support::gateways::Program;
+
+            #[tokio::test]
+            async fn nginx() {
+                super::$case(Program::Nginx).await;
+            }
+
+            #[tokio::test]
+            async fn caddy() {
+                super::$case(Program::Caddy).await;
+            }
+
+            #[tokio::test]
+            async fn haproxy() {
+                super::$case(Program::Haproxy).await;
+            }
+        }
+    )+};
+}
+
+through_every_gateway![
+    a_good_key_passes_with_who_calls_and_without_itself,
+    the_key_is_forwarded_when_so_configured,
+    nothing_passes_without_one_good_key,
+    a_revoked_key_is_refused_on_the_next_request,
+    who_calls_cannot_be_forged,
+    nothing_passes_while_keymark_cannot_decide,
+    nothing_passes_while_keymark_is_down_or_stuck,
+    connections_are_kept,
+    a_gateway_shows_its_own_token_and_where_the_client_is,
+];
+
+const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
+const NAME: &str = "Crédit & Débit 日本";
+const ESCAPED_NAME: &str = "Cr%C3%A9dit%20%26%20D%C3%A9bit%20%E6%97%A5%E6%9C%AC";
+const TOKEN: &str = "a-verifier-token-of-the-tests";
+
+/// A gateway between its clients, Keymark and an API.
+struct Street {
+    app: App,
+    keymark: Listening,
+    echo: Echo,
+    api: Listening,
+    gateway: Gateway,
+    client: Client,
+}
+
+impl Street {
+    async fn with(program: Program, setup: Setup, changes: Changes) -> Self {
+        let app = App::embedded_with(setup).await;
+        let keymark = Listening::start(app.verification_routes()).await;
+        let echo = Echo::default();
+        let api = Listening::start(echo.routes()).await;
+        let gateway = Gateway::start(program, keymark.address, api.address, changes).await;
+        let client = Client::of(&gateway);
+        Self { app, keymark, echo, api, gateway, client }
+    }
+
+    async fn of(program: Program) -> Self {
+        Self::with(program, Setup::default(), Changes::default()).await
+    }
+
+    /// A good key, and the system's id.
+    async fn key(&self, name: &str) -> (String, String) {
+        let operator = self.app.operator(&ALL).await;
+        let generated = operator.generate_key(&operator.create_system(name).await.id).await;
+        (generated.api_key, generated.system.id)
+    }
+}
+
+/// The answer to a request that was not let through, for want of a key or of a verdict.
+fn assert_refused(answer: &Answer, status: u16, context: &str) {
+    assert_eq!(answer.status, status, "{context}: {}", answer.text);
+    assert_eq!(answer.header("content-type"), Some("application/json"), "{context}");
+    assert_eq!(answer.header("cache-control"), Some("no-store"), "{context}");
+    let message =
+        if status == 401 { "The request needs one good API key." } else { "The API key cannot be verified now." };
+    assert_eq!(answer.body["error"], message, "{context}: {}", answer.text);
+    assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{context}");
+}
+
+async fn a_good_key_passes_with_who_calls_and_without_itself(program: Program) {
+    let street = Street::of(program).await;
+    let (key, system) = street.key(NAME).await;
+    let bearer = format!("Bearer {key}");
+    let body = "0123456789".repeat(10_000);
+    for headers in [
+        vec![("x-api-key", key.as_str())],
+        vec![("authorization", bearer.as_str())],
+        vec![("x-api-key", key.as_str()), ("authorization", bearer.as_str())],
+    ] {
+        for (method, body) in [(Method::GET, ""), (Method::POST, body.as_str()), (Method::DELETE, "")] {
+            let answer = street.client.send(method.clone(), "/orders?page=2", &headers, body).await;
+            assert_eq!(answer.status, 200, "{method} {headers:?}: {}", answer.text);
+            assert_eq!(answer.body["method"], method.as_str());
+            assert_eq!(answer.body["uri"], "/orders?page=2");
+            assert!(answer.body["body"] == body, "the body is whole");
+            assert_eq!(received(&answer, "x-keymark-tenant-id"), ["acme"]);
+            assert_eq!(received(&answer, "x-keymark-system-id"), [system.as_str()]);
+            assert_eq!(received(&answer, "x-keymark-system-name"), [ESCAPED_NAME]);
+            assert_eq!(
+                answer.text.matches(&key).count(),
+                0,
+                "the API does not see the key: {:?}",
+                answer.body["headers"]
+            );
+        }
+    }
+    assert!(!street.gateway.log().contains(&key), "{}", street.gateway.log());
+}
+
+async fn the_key_is_forwarded_when_so_configured(program: Program) {
+    let changes = Changes { deleted: program.key_removal().to_vec(), ..Changes::default() };
+    let street = Street::with(program, Setup::default(), changes).await;
+    let (key, _) = street.key("Billing").await;
+    let bearer = format!("Bearer {key}");
+    let answer = street.client.get(&[("x-api-key", &key), ("authorization", &bearer)]).await;
+    assert_eq!(received(&answer, "x-api-key"), [key.as_str()]);
+    assert_eq!(received(&answer, "authorization"), [bearer.as_str()]);
+}
+
+async fn nothing_passes_without_one_good_key(program: Program) {
+    let street = Street::of(program).await;
+    let (good, _) = street.key("Billing").await;
+    let (other, id) = street.key("Payroll").await;
+    street.app.operator(&ALL).await.revoke_key(&id).await;
+    let unknown = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned();
+    let (bearer, other_bearer) = (format!("Bearer {good}"), format!("Bearer {other}"));
+    let challenge = r#"Bearer realm="keymark""#;
+    let error = |code| format!(r#"{challenge}, error="invalid_token", error_description="{code}""#);
+    for (headers, challenge) in [
+        (vec![], challenge.to_owned()),
+        (vec![("authorization", "Basic YTpi")], challenge.to_owned()),
+        (vec![("x-api-key", "nonsense")], error("MALFORMED")),
+        (vec![("x-api-key", unknown.as_str())], error("NOT_FOUND")),
+        (vec![("x-api-key", other.as_str())], error("REVOKED")),
+        // Two keys, in every way.
+        (vec![("x-api-key", good.as_str()), ("authorization", other_bearer.as_str())], challenge.to_owned()),
+        (vec![("x-api-key", good.as_str()), ("x-api-key", other.as_str())], challenge.to_owned()),
+        (vec![("x-api-key", other.as_str()), ("x-api-key", good.as_str())], challenge.to_owned()),
+    ] {
+        for (method, body) in [(Method::GET, ""), (Method::POST, "a body")] {
+            let answer = street.client.send(method, "/orders", &headers, body).await;
+            let context = format!("{headers:?}");
+            assert_refused(&answer, 401, &context);
+            assert_eq!(answer.headers.get_all("www-authenticate").iter().count(), 1, "{context}");
+            assert_eq!(answer.header("www-authenticate"), Some(challenge.as_str()), "{context}");
+        }
+    }
+    let twice = [("authorization", bearer.as_str()), ("authorization", other_bearer.as_str())];
+    let answer = street.client.get(&twice).await;
+    match program {
+        // It refuses them itself.
+        Program::Nginx => assert_eq!(answer.status, 400),
+        Program::Caddy | Program::Haproxy => assert_refused(&answer, 401, "two bearer tokens"),
+    }
+    // A key in an address would be in every log on the way.
+    let in_query = format!("/orders?apiKey={good}&x-api-key={good}&access_token={good}");
+    assert_refused(&street.client.send(Method::GET, &in_query, &[], "").await, 401, "in the query string");
+    assert_eq!(street.echo.requests(), 0, "nothing reached the API");
+}
+
+async fn a_revoked_key_is_refused_on_the_next_request(program: Program) {
+    let street = Street::of(program).await;
+    let (key, id) = street.key("Billing").await;
+    let operator = street.app.operator(&ALL).await;
+    assert_eq!(street.client.get(&[("x-api-key", &key)]).await.status, 200);
+    operator.revoke_key(&id).await;
+    assert_refused(&street.client.get(&[("x-api-key", &key)]).await, 401, "revoked");
+    let next = operator.generate_key(&id).await.api_key;
+    assert_eq!(street.client.get(&[("x-api-key", &next)]).await.status, 200);
+    operator.delete_system(&id).await;
+    assert_refused(&street.client.get(&[("x-api-key", &next)]).await, 401, "deleted");
+    assert_eq!(street.echo.requests(), 2);
+}
+
+async fn who_calls_cannot_be_forged(program: Program) {
+    let street = Street::of(program).await;
+    let (key, system) = street.key("Billing").await;
+    let names = ["tenant-id", "system-id", "system-name", "tenant_id", "system_id", "system_name"];
+    let forged: Vec<String> = ["X-Keymark-", "x_keymark_", "X_Keymark-", "X-Keymark_"]
+        .iter()
+        .flat_map(|p| names.map(|n| format!("{p}{n}")))
+        .collect();
+    let mut headers: Vec<(&str, &str)> = forged.iter().map(|name| (name.as_str(), "forged")).collect();
+    headers.extend(forged.iter().map(|name| (name.as_str(), "forged again")));
+    assert_refused(&street.client.get(&headers).await, 401, "no key");
+    headers.push(("x-api-key", "nonsense"));
+    assert_refused(&street.client.get(&headers).await, 401, "a bad key");
+    assert_eq!(street.echo.requests(), 0, "nothing reached the API");
+    headers.pop();
+    headers.push(("x-api-key", &key));
+    // Nor can they be made to be dropped, as headers of one connection alone are.
+    for connection in
+        [None, Some("x-keymark-system-id, X-Keymark-Tenant-Id, x-keymark-system-name"), Some("close, X-Api-Key")]
+    {
+        let mut headers = headers.clone();
+        headers.extend(connection.map(|connection| ("connection", connection)));
+        let answer = street.client.get(&headers).await;
+        assert_eq!(answer.status, 200, "{connection:?}: {}", answer.text);
+        assert_eq!(received(&answer, "x-keymark-tenant-id"), ["acme"], "{connection:?}");
+        assert_eq!(received(&answer, "x-keymark-system-id"), [system.as_str()], "{connection:?}");
+        assert_eq!(received(&answer, "x-keymark-system-name"), ["Billing"], "{connection:?}");
+        let of_keymark = received_names(&answer).iter().filter(|name| name.contains("keymark")).count();
+        assert_eq!(of_keymark, 3, "{:?}", received_names(&answer));
+        let connection = received(&answer, "connection").concat().to_lowercase();
+        assert!(!connection.contains("keymark"), "{connection}");
+        assert!(!answer.text.contains("forged"), "{}", answer.text);
+    }
+}
+
+async fn nothing_passes_while_keymark_cannot_decide(program: Program) {
+    let switch = Switch::default();
+    // No lease: each verification reads the store.
+    let timing = Timing { lease: Duration::ZERO, ..Setup::default().timing };
+    let setup = Setup { timing, switch: Some(switch.clone()), ..Setup::default() };
+    let street = Street::with(program, setup, Changes::default()).await;
+    let (key, _) = street.key("Billing").await;
+    switch.fail();
+    for body in ["", "a body"] {
+        let answer = street.client.send(Method::POST, "/orders", &[("x-api-key", &key)], body).await;
+        assert_refused(&answer, 503, "the store fails");
+    }
+    assert_eq!(street.echo.requests(), 0, "nothing reached the API");
+    switch.work();
+    assert_eq!(street.client.get(&[("x-api-key", &key)]).await.status, 200);
+}
+
+async fn nothing_passes_while_keymark_is_down_or_stuck(program: Program) {
+    let mut street = Street::of(program).await;
+    let (key, _) = street.key("Billing").await;
+    let headers = [("x-api-key", key.as_str())];
+    assert_eq!(street.client.get(&headers).await.status, 200);
+    street.keymark.stop().await;
+    for _ in 0..3 {
+        assert_refused(&street.client.get(&headers).await, 503, "down");
+    }
+    street.keymark.restart().await;
+    assert_eq!(street.client.get(&headers).await.status, 200, "up again");
+    street.keymark.answer(false);
+    assert_refused(&street.client.get(&headers).await, 503, "stuck");
+    street.keymark.answer(true);
+    assert_eq!(street.client.get(&headers).await.status, 200, "answering again");
+    assert_eq!(street.echo.requests(), 3);
+    // What the API itself answers, or that it does not, is told from a refusal.
+    street.api.stop().await;
+    let answer = street.client.get(&headers).await;
+    assert!(answer.status.is_server_error(), "{}", answer.status);
+    assert!(!answer.text.contains("cannot be verified"), "{}", answer.text);
+}
+
+async fn connections_are_kept(program: Program) {
+    let street = Street::of(program).await;
+    let (key, _) = street.key("Billing").await;
+    for _ in 0..50 {
+        assert_eq!(street.client.get(&[("x-api-key", &key)]).await.status, 200);
+    }
+    eprintln!("{} {}", street.keymark.connections(), street.api.connections());
+    let connections = [street.keymark.connections(), street.api.connections()];
+    assert!(connections.iter().all(|count| *count <= 4), "to Keymark and the API: {connections:?}");
+}
+
+async fn a_gateway_shows_its_own_token_and_where_the_client_is(program: Program) {
+    let setup = || Setup {
+        access: || Access { token: Some(Zeroizing::new(TOKEN.to_owned())), ..Access::default() },
+        front: Front { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..Front::default() },
+        ..Setup::default()
+    };
+    let without = Street::with(program, setup(), Changes::default()).await;
+    let (key, _) = without.key("Billing").await;
+    let headers = [("x-api-key", key.as_str()), ("x-keymark-verifier-token", TOKEN)];
+    assert_refused(&without.client.get(&headers).await, 503, "the client's token is not the gateway's");
+    assert_eq!(without.echo.requests(), 0, "nothing reached the API");
+
+    let changes = Changes { verifier_token: Some(TOKEN), ..Changes::default() };
+    let street = Street::with(program, setup(), changes).await;
+    let (key, id) = street.key("Billing").await;
+    let headers = [("x-api-key", key.as_str()), ("x-keymark-verifier-token", "a guess")];
+    let answer = street.client.get(&headers).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(!answer.text.contains(TOKEN), "{}", answer.text);
+
+    street.app.operator(&ALL).await.revoke_key(&id).await;
+    let elsewhere = Client::at(&street.gateway, IpAddr::from(Ipv4Addr::new(127, 0, 0, 2)));
+    let headers = [("x-api-key", key.as_str()), ("x-forwarded-for", "203.0.113.7")];
+    assert_refused(&elsewhere.get(&headers).await, 401, "revoked");
+    let log = street.app.log_of("acme").await;
+    let refused = log.last().expect("an entry").to_string();
+    assert!(refused.contains("127.0.0.2") && !refused.contains("203.0.113.7"), "{refused}");
+}

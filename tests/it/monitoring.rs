@@ -1,0 +1,72 @@
+//! What is measured, and the dashboard and the rules made of it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use http::Method;
+use serde_json::{Value as Json, json};
+
+use crate::support::actors::App;
+
+fn document(path: &str) -> String {
+    fs::read_to_string(format!("{}/docs/{path}", env!("CARGO_MANIFEST_DIR"))).expect("a document")
+}
+
+/// The names in `text` that begin like ours, without what a histogram or a counter appends.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = words.filter(|word| word.starts_with("keymark_"));
+    ours.map(|word| {
+        let ends = ["_total", "_bucket", "_count", "_sum"];
+        let end = ends.into_iter().find(|end| word.ends_with(end)).unwrap_or_default();
+        word.trim_end_matches(end).to_owned()
+    })
+    .collect()
+}
+
+/// The metrics of an app that has done a bit of everything.
+async fn measured() -> String {
+    let app = App::mongodb().await;
+    let operator = app.operator(&["view", "create", "edit"]).await;
+    let system = operator.create_system("Measured").await;
+    let key = operator.generate_key(&system.id).await;
+    assert_eq!(app.verifier().verify(&key.api_key).await.body["valid"], true);
+    let revoke = "mutation ($id: ID!) { revokeKey(systemId: $id) { enforcement { state } } }";
+    assert_eq!(
+        operator.query(revoke, json!({ "id": system.id })).await.data("revokeKey.enforcement.state"),
+        "ENFORCED"
+    );
+    operator.rename_system(&system.id, "Measured anew").await;
+    let taken = operator.query("mutation { createSystem(name: \"Measured anew\") { system { id } } }", json!({})).await;
+    assert_eq!(taken.code(), Some("NAME_TAKEN"));
+    app.verifier().send(Method::GET, "/metrics", &[], String::new()).await.text
+}
+
+#[tokio::test]
+async fn every_metric_is_documented_and_every_documented_one_is_there() {
+    let measured = metrics_in(&measured().await);
+    let operations = document("operations.md");
+    assert_eq!(metrics_in(&operations), measured);
+}
+
+#[tokio::test]
+async fn the_dashboard_and_the_rules_use_metrics_that_are_there() {
+    let measured = metrics_in(&measured().await);
+    let dashboard: Json = serde_json::from_str(&document("monitoring/grafana-dashboard.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    assert!(panels.iter().all(|panel| panel["title"].is_string() && panel["targets"][0]["expr"].is_string()));
+    let shown = metrics_in(&dashboard.to_string());
+    let alerted = metrics_in(&document("monitoring/alerts.yml"));
+    assert!(shown.is_subset(&measured), "{:?}", shown.difference(&measured));
+    assert!(alerted.is_subset(&measured), "{:?}", alerted.difference(&measured));
+    assert_eq!(shown, measured, "the dashboard shows them all");
+}
+
+#[test]
+fn prometheus_takes_the_rules() {
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring/alerts.yml");
+    let checked = Command::new("promtool").args(["check", "rules", rules]).stderr(Stdio::piped()).output();
+    let checked = checked.expect("scripts/need.sh installs promtool");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}

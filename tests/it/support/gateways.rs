@@ -1,0 +1,317 @@
+//! Gateways that people run, as `docs/gateways/` configures them, between their clients and an API.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::{Json, Router};
+use http::{HeaderMap, Method, Uri};
+use keymark::http::serve::{ServeLimits, serve};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::actors::Answer;
+use super::within;
+
+/// The addresses that the configurations tell their reader to change.
+const LISTENER: &str = "127.0.0.1:9000";
+const KEYMARK: &str = "127.0.0.1:8081";
+const API: &str = "127.0.0.1:3000";
+const HAPROXY_ITSELF: &str = "127.0.0.1:9001";
+
+#[derive(Clone, Copy, Debug)]
+pub enum Program {
+    Nginx,
+    Caddy,
+    Haproxy,
+}
+
+impl Program {
+    /// Its configuration, as it is documented.
+    fn documented(self) -> &'static str {
+        match self {
+            Self::Nginx => include_str!("../../../docs/gateways/nginx.conf"),
+            Self::Caddy => include_str!("../../../docs/gateways/Caddyfile"),
+            Self::Haproxy => include_str!("../../../docs/gateways/haproxy.cfg"),
+        }
+    }
+
+    /// What the documentation says to delete to have the key forwarded.
+    pub fn key_removal(self) -> [&'static str; 2] {
+        match self {
+            Self::Nginx => [r#"proxy_set_header X-Api-Key "";"#, r#"proxy_set_header Authorization "";"#],
+            Self::Caddy => ["request_header -X-Api-Key\n", "request_header -Authorization\n"],
+            Self::Haproxy => ["http-request del-header x-api-key", "http-request del-header authorization"],
+        }
+    }
+}
+
+/// How a gateway is run, where it is not as documented.
+#[derive(Default)]
+pub struct Changes {
+    pub deleted: Vec<&'static str>,
+    pub verifier_token: Option<&'static str>,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    process: Child,
+    pub address: SocketAddr,
+    directory: TempDir,
+}
+
+impl Gateway {
+    pub async fn start(program: Program, keymark: SocketAddr, api: SocketAddr, changes: Changes) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = free_address();
+        let configuration = configuration(program, directory.path(), [address, keymark, api], &changes);
+        let file = directory.path().join("configuration");
+        std::fs::write(&file, configuration).expect("written");
+        let mut command = match program {
+            Program::Nginx => Command::new("nginx"),
+            Program::Caddy => Command::new("caddy"),
+            Program::Haproxy => Command::new("haproxy"),
+        };
+        match program {
+            // One process, so that nothing of it outlives a test.
+            Program::Nginx => command.args(["-e", "stderr", "-g", "daemon off; master_process off; pid nginx.pid;"]),
+            Program::Caddy => command.args(["run", "--adapter", "caddyfile"]),
+            Program::Haproxy => command.arg("-db"),
+        };
+        match program {
+            Program::Nginx => command.arg("-p").arg(directory.path()).arg("-c").arg(&file),
+            Program::Caddy => command.arg("--config").arg(&file),
+            Program::Haproxy => command.arg("-f").arg(&file),
+        };
+        // Debian keeps some of them where only root looks.
+        let path = std::env::var("PATH").expect("a path") + ":/usr/local/sbin:/usr/sbin";
+        command.env_clear().env("PATH", path).env("HOME", directory.path()).current_dir(directory.path());
+        if let Some(token) = changes.verifier_token {
+            command.env("KEYMARK_VERIFIER_TOKEN", token);
+        }
+        let log = File::create(directory.path().join("output")).expect("a file");
+        command.stdout(log.try_clone().expect("cloned")).stderr(log).stdin(Stdio::null()).kill_on_drop(true);
+        let process = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}: see scripts/need.sh"));
+        let mut gateway = Self { process, address, directory };
+        within(gateway.listening()).await;
+        gateway
+    }
+
+    async fn listening(&mut self) {
+        while TcpStream::connect(self.address).await.is_err() {
+            if let Some(status) = self.process.try_wait().expect("a status") {
+                panic!("it did not start: {status}: {}", self.log());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    /// All that it has logged, requests and errors.
+    pub fn log(&self) -> String {
+        ["output", "access.log"]
+            .map(|name| std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default())
+            .concat()
+    }
+}
+
+/// What is documented, with other addresses, and files in this directory alone.
+fn configuration(program: Program, directory: &Path, addresses: [SocketAddr; 3], changes: &Changes) -> String {
+    let mut text = program.documented().to_owned();
+    let mut replace = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from} in the configuration of {program:?}");
+        text = text.replace(from, to);
+    };
+    let [listener, keymark, api] = addresses;
+    match program {
+        Program::Caddy => replace(":9000", &format!(":{}", listener.port())),
+        Program::Nginx | Program::Haproxy => replace(LISTENER, &listener.to_string()),
+    }
+    replace(KEYMARK, &keymark.to_string());
+    replace(API, &api.to_string());
+    match program {
+        Program::Nginx => {
+            let paths =
+                ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};"));
+            replace("http {", &format!("http {{ {}", paths.concat()));
+            replace("/var/log/nginx", &directory.display().to_string());
+            if let Some(token) = changes.verifier_token {
+                replace(r#"X-Keymark-Verifier-Token "";"#, &format!(r#"X-Keymark-Verifier-Token "{token}";"#));
+            }
+        }
+        Program::Caddy => {}
+        Program::Haproxy => {
+            let lua = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gateways");
+            replace("/etc/haproxy", &lua.display().to_string());
+            replace(HAPROXY_ITSELF, &free_address().to_string());
+        }
+    }
+    for deleted in &changes.deleted {
+        replace(deleted, "");
+    }
+    match program {
+        // Its administration would be at one port for all.
+        Program::Caddy => format!("{{\n\tadmin off\n}}\n\n{text}"),
+        Program::Nginx | Program::Haproxy => text,
+    }
+}
+
+/// An address that nothing listens at. Its port is below those that Linux hands out for port 0, so that none of the
+/// many other listeners and clients of the tests gets it meanwhile.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 200).expect("small") * 100;
+    loop {
+        let port = 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// The peers of the connections on which requests came.
+#[derive(Clone, Default)]
+struct Peers(Arc<Mutex<BTreeSet<SocketAddr>>>);
+
+async fn note_peer(State(peers): State<Peers>, request: Request, next: Next) -> Response {
+    let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>().expect("a peer");
+    peers.0.lock().unwrap().insert(*peer);
+    next.run(request).await
+}
+
+/// A listener of this process.
+pub struct Listening {
+    pub address: SocketAddr,
+    router: Router,
+    peers: Peers,
+    answers: watch::Sender<bool>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Listening {
+    pub async fn start(router: Router) -> Self {
+        let peers = Peers::default();
+        let (answers, answering) = watch::channel(true);
+        let hold = async move |State(mut answering): State<watch::Receiver<bool>>, request: Request, next: Next| {
+            answering.wait_for(|answering| *answering).await.expect("held as long as it listens");
+            next.run(request).await
+        };
+        let router = router.layer(middleware::from_fn_with_state(answering, hold));
+        let router = router.layer(middleware::from_fn_with_state(peers.clone(), note_peer));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, router.clone(), ServeLimits::default(), stop.clone()));
+        Self { address, router, peers, answers, stop, serving }
+    }
+
+    /// How many connections brought requests so far.
+    pub fn connections(&self) -> usize {
+        self.peers.0.lock().unwrap().len()
+    }
+
+    /// Lets requests wait for their answers, or not.
+    pub fn answer(&self, answers: bool) {
+        self.answers.send(answers).expect("it listens");
+    }
+
+    pub async fn stop(&mut self) {
+        self.stop.cancel();
+        within(&mut self.serving).await.expect("ended");
+    }
+
+    /// Listens again where it did.
+    pub async fn restart(&mut self) {
+        let listener = TcpListener::bind(self.address).await.expect("the same port");
+        self.stop = CancellationToken::new();
+        self.serving = tokio::spawn(serve(listener, self.router.clone(), ServeLimits::default(), self.stop.clone()));
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// An API that answers with what it was asked, and remembers how often.
+#[derive(Clone, Default)]
+pub struct Echo(Arc<Mutex<usize>>);
+
+impl Echo {
+    pub fn routes(&self) -> Router {
+        let echo = async |State(echo): State<Self>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+            *echo.0.lock().unwrap() += 1;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let headers = headers.iter().map(|(name, value)| json!([name.as_str(), text(value.as_bytes())]));
+            let headers = headers.collect::<Vec<_>>();
+            Json(json!({ "method": method.as_str(), "uri": uri.to_string(), "headers": headers, "body": text(&body) }))
+        };
+        Router::new().fallback(echo).with_state(self.clone())
+    }
+
+    pub fn requests(&self) -> usize {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// The values of a header that an [`Echo`] got.
+pub fn received<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
+    let headers = answer.body["headers"].as_array().unwrap_or_else(|| panic!("headers in {answer:?}"));
+    let named = headers.iter().filter(|header| header[0] == name);
+    named.map(|header| header[1].as_str().expect("text")).collect()
+}
+
+/// The names of all headers that an [`Echo`] got.
+pub fn received_names(answer: &Answer) -> Vec<&str> {
+    let headers = answer.body["headers"].as_array().unwrap_or_else(|| panic!("headers in {answer:?}"));
+    headers.iter().map(|header| header[0].as_str().expect("text")).collect()
+}
+
+/// Somebody who uses the API through a gateway, over a connection that is kept.
+pub struct Client {
+    client: reqwest::Client,
+    origin: String,
+}
+
+impl Client {
+    pub fn of(gateway: &Gateway) -> Self {
+        Self::at(gateway, IpAddr::from(Ipv4Addr::LOCALHOST))
+    }
+
+    /// A client at another address.
+    pub fn at(gateway: &Gateway, address: IpAddr) -> Self {
+        let client = reqwest::Client::builder().local_address(address).no_proxy().build().expect("a client");
+        Self { client, origin: format!("http://{}", gateway.address) }
+    }
+
+    pub async fn get(&self, headers: &[(&str, &str)]) -> Answer {
+        self.send(Method::GET, "/orders?page=2", headers, "").await
+    }
+
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = self.client.request(method, format!("{}{path}", self.origin)).body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = within(request.send()).await.expect("an answer");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = within(response.text()).await.expect("text");
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status, headers, body, text }
+    }
+}
