@@ -19,9 +19,9 @@ use crate::support::mongod::fresh_database;
 
 /// A database that is lost is said to be so within this time, and one that is back serves within it: the limit of a
 /// call, and a margin for a busy machine.
-const PROMPTLY: Duration = Duration::from_secs(6);
+const PROMPTLY: Duration = Duration::from_secs(20);
 /// The same for a commit whose answer was lost: it is asked for again, and then looked for.
-const EVENTUALLY: Duration = Duration::from_secs(15);
+const EVENTUALLY: Duration = Duration::from_secs(45);
 
 /// A limit of a call for those who have to wait until it is over.
 const IMPATIENTLY: Duration = Duration::from_secs(2);
