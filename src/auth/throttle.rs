@@ -9,7 +9,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::domain::keys::hex;
+use crate::domain::hex::hex;
 use crate::domain::operators::Username;
 use crate::domain::quota::Quota;
 use crate::domain::secrets::DerivedKey;

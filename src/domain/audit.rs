@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::hex::{hex, written_in_hex};
 use super::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
-use super::keys::{Mark, from_hex, hex};
+use super::keys::Mark;
 use super::operators::Operator;
 use super::permissions::Permissions;
 use super::refusal::ErrorCode;
@@ -235,19 +236,7 @@ impl fmt::Debug for EntryHash {
     }
 }
 
-impl From<EntryHash> for String {
-    fn from(hash: EntryHash) -> String {
-        hex(&hash.0)
-    }
-}
-
-impl TryFrom<String> for EntryHash {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        from_hex(&text).map(Self).ok_or("not a hash of 64 hex digits")
-    }
-}
+written_in_hex!(EntryHash, "not a hash of 64 hex digits");
 
 /// Where a tenant's log ends: the number and hash of its last entry. An empty log ends at number 0 with a hash of
 /// zeros, which the first entry's hash covers.

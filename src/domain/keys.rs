@@ -8,6 +8,7 @@ use rand::{CryptoRng, RngExt};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::hex::written_in_hex;
 use super::ids::{SystemId, TenantId};
 use super::secrets::DerivedKey;
 use super::time::Timestamp;
@@ -176,43 +177,7 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-impl From<KeyDigest> for String {
-    fn from(digest: KeyDigest) -> String {
-        hex(&digest.0)
-    }
-}
-
-impl TryFrom<String> for KeyDigest {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        from_hex(&text).map(Self).ok_or("not a digest of 64 hex digits")
-    }
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
-/// Reads `2 * N` hex digits.
-pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let digit = |b: u8| char::from(b).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
-    }
-    Some(bytes)
-}
+written_in_hex!(KeyDigest, "not a digest of 64 hex digits");
 
 /// The last 4 characters of a key: what it is known by afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

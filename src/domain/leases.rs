@@ -5,7 +5,7 @@ use std::fmt;
 use rand::{CryptoRng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use super::keys::{from_hex, hex};
+use super::hex::{hex, written_in_hex};
 
 /// When something was committed, in the order of the feed. Comparable between instances; the time of no clock.
 ///
@@ -51,19 +51,7 @@ impl fmt::Debug for Incarnation {
     }
 }
 
-impl From<Incarnation> for String {
-    fn from(incarnation: Incarnation) -> String {
-        hex(&incarnation.0)
-    }
-}
-
-impl TryFrom<String> for Incarnation {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        from_hex(&text).map(Self).ok_or("not an incarnation of 32 hex digits")
-    }
-}
+written_in_hex!(Incarnation, "not an incarnation of 32 hex digits");
 
 /// What an incarnation last said of itself: the one document that it, and it alone, writes again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

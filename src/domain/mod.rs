@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod changes;
 pub mod cursors;
+pub mod hex;
 pub mod ids;
 pub mod keys;
 pub mod leases;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::hex::written_in_hex;
 use super::ids::{OperatorId, TenantId};
-use super::keys::{from_hex, hex};
 use super::operators::Operator;
 use super::time::Timestamp;
 
@@ -56,19 +56,7 @@ impl fmt::Debug for SessionId {
     }
 }
 
-impl From<SessionId> for String {
-    fn from(id: SessionId) -> String {
-        hex(&id.0)
-    }
-}
-
-impl TryFrom<String> for SessionId {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        from_hex(&text).map(Self).ok_or("not a session id of 64 hex digits")
-    }
-}
+written_in_hex!(SessionId, "not a session id of 64 hex digits");
 
 /// A session: it ends at `expires_at`, when it is deleted, and when its operator is removed or gets a new password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +83,7 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
+    use super::super::hex::hex;
     use super::*;
 
     #[test]
