@@ -6,12 +6,12 @@
 //!
 //! The store is told the digest of a username alone: people type their password into the wrong field.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::domain::hex::hex;
 use crate::domain::operators::Username;
-use crate::domain::quota::Quota;
+use crate::domain::quota::{Quota, party};
 use crate::domain::secrets::DerivedKey;
 
 /// One address, one account.
@@ -35,15 +35,10 @@ pub fn buckets(key: &DerivedKey, username: &str, address: Option<IpAddr>) -> [(S
     ]
 }
 
-/// What one party is taken to hold: an IPv4 address, or a /64 of IPv6.
 fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
+    match party(address) {
         IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let mut segments = address.segments();
-            segments[4..].fill(0);
-            format!("{}/64", Ipv6Addr::from(segments))
-        }
+        IpAddr::V6(first) => format!("{first}/64"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How often something may be tried: the generic cell rate algorithm (ITU-T I.371).
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::time::Timestamp;
@@ -19,6 +20,19 @@ pub fn take(arrival: Timestamp, quota: Quota, now: Timestamp) -> Result<Timestam
     let ahead = arrival.since(now);
     let allowed = quota.every.saturating_mul(quota.burst.saturating_sub(1));
     if ahead > allowed { Err(ahead - allowed) } else { Ok(arrival.plus(quota.every)) }
+}
+
+/// What one party is taken to hold: an IPv4 address, or a /64 of IPv6, named by its first address.
+pub fn party(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// A wait in seconds, as clients are told it: rounded up, since an attempt before its end is in vain.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

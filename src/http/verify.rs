@@ -30,6 +30,7 @@ use super::front::Front;
 use super::serve::{Client, Handler};
 use crate::domain::ids::SystemId;
 use crate::domain::keys::Mark;
+use crate::domain::quota::whole_seconds;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{self, Verdict};
 use crate::metrics::Metrics;
@@ -332,10 +333,8 @@ fn forwarded(verdict: &Verdict) -> Response<Full<Bytes>> {
     }
 }
 
-/// In whole seconds, as the header has it.
 fn wait_for(wait: Duration, mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
     response
 }
 

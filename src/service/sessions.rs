@@ -10,7 +10,7 @@ use crate::auth::tokens::Named;
 use crate::domain::audit::{AuditAction, AuditActor};
 use crate::domain::changes::{Batch, Row, RowId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
-use crate::domain::quota::Quota;
+use crate::domain::quota::{Quota, whole_seconds};
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::sessions::{Session, SessionSecret};
 
@@ -190,8 +190,7 @@ impl Service {
             Some(wait) => {
                 self.figures.count_sign_in("limited");
                 self.forgive_attempt(attempt).await?;
-                let retry_after_seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                Err(Refusal::RateLimited { retry_after_seconds }.into())
+                Err(Refusal::RateLimited { retry_after_seconds: whole_seconds(wait) }.into())
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::domain::quota::{Quota, take};
+use crate::domain::quota::{Quota, party, take};
 use crate::domain::time::Timestamp;
 
 /// Bad keys of one source: plenty for a gateway whose client was rolled out with an old key, nothing for somebody who
@@ -42,16 +42,10 @@ impl Limiter {
         let source = party(source);
         let mut shard = self.shard(source);
         let arrival = shard.arrival(source);
-        match take(arrival, BAD_KEYS, now) {
-            Ok(arrival) => {
-                shard.remember(source, arrival);
-                None
-            }
-            Err(wait) => {
-                shard.remember(source, arrival);
-                Some(wait)
-            }
-        }
+        let taken = take(arrival, BAD_KEYS, now);
+        // One that is refused is remembered too: it is not forgotten while it goes on.
+        shard.remember(source, taken.unwrap_or(arrival));
+        taken.err()
     }
 
     /// Whether the next bad key of `source` would be one too many.
@@ -76,14 +70,6 @@ impl Shard {
             self.former = std::mem::take(&mut self.current);
         }
         self.current.insert(source, arrival);
-    }
-}
-
-/// What one party is taken to hold: an IPv4 address, or a /64 of IPv6.
-fn party(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
