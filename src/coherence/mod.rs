@@ -67,14 +67,17 @@ impl Memory {
         }
     }
 
-    fn apply(&self, write: &Write) {
-        match write {
-            Write::Put(row) => self.put(row),
-            Write::Delete(RowId::Key(digest)) => self.keys.remove(digest),
-            Write::Delete(RowId::Operator(id)) => self.people.remove_operator(*id),
-            Write::Delete(RowId::Session(id)) => self.people.remove_session(*id),
-            Write::Delete(RowId::System(_) | RowId::Lease(_)) => {}
+    fn apply(&self, change: &Change) {
+        for write in &change.writes {
+            match write {
+                Write::Put(row) => self.put(row),
+                Write::Delete(RowId::Key(digest)) => self.keys.remove(digest),
+                Write::Delete(RowId::Operator(id)) => self.people.remove_operator(*id),
+                Write::Delete(RowId::Session(id)) => self.people.remove_session(*id),
+                Write::Delete(RowId::System(_) | RowId::Lease(_)) => {}
+            }
         }
+        self.names.apply(change);
     }
 }
 
@@ -227,10 +230,15 @@ impl Coherence {
             if succeeded { state.protocol.gone(now) } else { Vec::new() }
         };
         self.advance();
-        for lease in gone {
-            if let Err(error) = self.store.delete_lease(&lease).await {
-                tracing::debug!(%error, "a lease of an instance that is gone could not be removed");
-            }
+        for lease in &gone {
+            self.remove(lease).await;
+        }
+    }
+
+    /// Removes a lease under which nobody answers any more. One that stays slows others down, and no more.
+    async fn remove(&self, lease: &Lease) {
+        if let Err(error) = self.store.delete_lease(lease).await {
+            tracing::debug!(%error, "a lease could not be removed");
         }
     }
 
@@ -288,22 +296,20 @@ impl Coherence {
             Ok(loaded) => loaded,
             Err(error) => return error,
         };
-        let memory = Arc::new(memory);
-        if self.remembers() {
-            self.memory.store(Some(Arc::clone(&memory)));
-        }
+        self.memory.store(memory.clone());
+        let memory = memory.as_deref();
         self.state().protocol.loaded(self.stopwatch.now(), &leases);
         for change in early {
-            self.apply(&memory, &change);
+            self.apply(memory, &change);
         }
-        self.extend(&memory);
+        self.extend(memory);
         self.loaded.store(true, Ordering::Release);
         self.advance();
         loop {
             match feed.next().await {
                 Some(Ok(change)) => {
-                    self.apply(&memory, &change);
-                    self.extend(&memory);
+                    self.apply(memory, &change);
+                    self.extend(memory);
                     hear(change, heard);
                     self.advance();
                 }
@@ -313,10 +319,10 @@ impl Coherence {
         }
     }
 
-    /// Reads everything that memory holds, and then who else there is.
-    async fn load(&self) -> Result<(Memory, Vec<Lease>), StoreError> {
-        let memory = Memory::new();
-        if self.remembers() {
+    /// Reads everything that memory holds, where there is to be one, and then who else there is.
+    async fn load(&self) -> Result<(Option<Arc<Memory>>, Vec<Lease>), StoreError> {
+        let memory = self.remembers().then(|| Arc::new(Memory::new()));
+        if let Some(memory) = &memory {
             let mut rows = self.store.scan_rows().await?;
             while let Some(row) = rows.try_next().await? {
                 memory.put(&row);
@@ -327,14 +333,16 @@ impl Coherence {
     }
 
     /// Changes memory, and only then tells the protocol.
-    fn apply(&self, memory: &Memory, change: &Change) {
-        change.writes.iter().for_each(|write| memory.apply(write));
-        memory.names.apply(change);
+    fn apply(&self, memory: Option<&Memory>, change: &Change) {
+        if let Some(memory) = memory {
+            memory.apply(change);
+        }
         self.state().protocol.applied(self.stopwatch.now(), change.at, news(change));
     }
 
     /// Lets memory answer for as long as the protocol says: never while a change that was heard is not in it.
-    fn extend(&self, memory: &Memory) {
+    fn extend(&self, memory: Option<&Memory>) {
+        let Some(memory) = memory else { return };
         let deadline = self.state().protocol.deadline().map_or(0, Moment::as_nanos);
         memory.deadline.store(deadline, Ordering::Release);
     }
@@ -370,10 +378,8 @@ impl Coherence {
         self.probes.close();
         self.probes.wait().await;
         let last = self.state().last_probe.take();
-        if let Some(lease) = last
-            && let Err(error) = self.store.delete_lease(&lease).await
-        {
-            tracing::debug!(%error, "the lease could not be removed");
+        if let Some(lease) = last {
+            self.remove(&lease).await;
         }
     }
 }
