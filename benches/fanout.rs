@@ -3,6 +3,15 @@
 //! `cargo bench --bench fanout` runs all; `-- 1000` one number of subscribers. The server is a process of its own, so
 //! that its memory can be told apart: this program starts itself again, with `serve`.
 
+#[path = "support/asked.rs"]
+mod asked;
+#[path = "support/instance.rs"]
+mod instance;
+#[path = "support/processor_time.rs"]
+mod processor_time;
+#[path = "support/resident.rs"]
+mod resident;
+
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -11,19 +20,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keymark::auth::passwords::Cost;
-use keymark::clock::{BootClock, Environment};
-use keymark::coherence::Coherence;
-use keymark::coherence::protocol::Role;
-use keymark::domain::operators::Password;
-use keymark::domain::permissions::Permissions;
-use keymark::domain::secrets::{Keyring, RootSecret};
+use asked::asked;
+use instance::Instance;
 use keymark::http::front::Front;
 use keymark::http::serve::{ServeLimits, serve};
 use keymark::http::{self, Shown};
-use keymark::service::{Service, Settings};
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
+use processor_time::processor_time;
+use resident::resident;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -47,9 +52,8 @@ const DOCUMENT: &str = "subscription ($after: String) { systemChanged(after: $af
     occurredAt system { id name keyState keyMark revision updatedAt } entry { number actor { name } } } }";
 
 fn main() {
-    let asked = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    match asked.as_deref() {
+    match asked().as_deref() {
         Some("serve") => serve_until_told(),
         asked => SUBSCRIBERS.iter().filter(|n| asked.is_none_or(|asked| asked == n.to_string())).for_each(|n| {
             LocalSet::new().block_on(&runtime(), measure(*n));
@@ -81,7 +85,7 @@ async fn measure(subscribers: usize) {
     received.reach(1).await;
     author.rename(0).await;
     received.reach(1).await;
-    let before = server.anonymous_bytes();
+    let before = resident(server.process.id());
     for i in 1..=subscribers {
         tokio::task::spawn_local(subscribe(i));
         // No more at once than a listener's queue holds.
@@ -95,17 +99,17 @@ async fn measure(subscribers: usize) {
     let mut used = Duration::ZERO;
     for change in 1..=CHANGES + 1 {
         tokio::time::sleep(PAUSE).await;
-        let busy = server.processor_time();
+        let busy = processor_time(server.process.id());
         let began = Instant::now();
         let (_, (first, last)) = tokio::join!(author.rename(change), received.reach(everybody));
         // The first one is what tells that all of them follow.
         if change > 1 {
             times.push((last - began, first - began));
-            used += server.processor_time() - busy;
+            used += processor_time(server.process.id()) - busy;
         }
     }
     tokio::time::sleep(PAUSE).await;
-    let bytes = server.anonymous_bytes().saturating_sub(before);
+    let bytes = resident(server.process.id()).saturating_sub(before);
     times.sort_unstable();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (median, first) = times[CHANGES / 2];
@@ -293,21 +297,6 @@ impl Server {
         let tokens = lines.take(SESSIONS).collect();
         Self { process, told, address, system, tokens }
     }
-
-    /// Memory that is no file's.
-    fn anonymous_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
-    }
-
-    /// The fields `utime` and `stime` of proc(5), in hundredths of a second.
-    fn processor_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("the process runs");
-        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
-        let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
-        Duration::from_millis(10 * ticks.sum::<u64>())
-    }
 }
 
 impl Drop for Server {
@@ -324,27 +313,19 @@ fn serve_until_told() {
     let directory = tempfile::tempdir().expect("a directory");
     runtime.block_on(async {
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
-        let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
-        let environment = Environment::system();
-        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(BootClock), Role::Alone);
-        let password_cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
-        let settings = Settings { password_cost, ..Settings::default() };
-        let service = Service::new(store, coherence, environment, keys, settings);
-        let follower = Arc::clone(&service);
-        tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
-        let password = || Password::presented("correct horse battery".to_owned());
-        let (tenant, username) = ("default".parse().expect("a tenant"), "admin".parse().expect("a name"));
+        let instance = Instance::start(&store).await;
+        let opened = instance.operator("default", "admin").await;
+        assert!(instance.coherence.read(|_| ()).is_some(), "callers are looked up in memory");
+        let service = &instance.service;
         let request = service.request(None);
-        service.add_operator(request, tenant, username, password(), Permissions::all()).await.expect("an operator");
-        let opened = service.sign_in(request, "admin", password()).await.expect("a session");
         let system = service.create_system(&opened.caller, request, "Renamed 999").await.expect("a system");
         let shown = Shown { introspection: true, graphiql: false };
-        let public = http::public_routes(Arc::clone(&service), Front::default(), shown, CancellationToken::new());
+        let public = http::public_routes(Arc::clone(service), Front::default(), shown, CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         println!("{}\n{}", listener.local_addr().expect("an address"), system.id);
         tokio::spawn(serve(listener, public, ServeLimits::default(), CancellationToken::new()));
         for _ in 0..SESSIONS {
-            println!("{}", service.sign_in(request, "admin", password()).await.expect("a session").token);
+            println!("{}", instance.sign_in("admin").await.token);
         }
     });
     // Until it ends.

@@ -6,6 +6,15 @@
 //! The verification listener and what it is compared with are processes of their own, so that their processor time can
 //! be told apart: this program starts itself again, with `serve` and the name of a server.
 
+#[path = "support/instance.rs"]
+mod instance;
+#[path = "support/percentile.rs"]
+mod percentile;
+#[path = "support/processor_time.rs"]
+mod processor_time;
+#[path = "support/replica_set.rs"]
+mod replica_set;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -21,26 +30,24 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use keymark::clock::{BootClock, Environment};
-use keymark::coherence::Coherence;
-use keymark::coherence::protocol::{Role, Timing};
+use instance::Instance;
 use keymark::domain::keys::{ApiKey, KeyPrefix};
-use keymark::domain::operators::Password;
-use keymark::domain::permissions::Permissions;
-use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::http::front::Front;
 use keymark::http::serve::{Client as Peer, Handler, ServeLimits, serve};
 use keymark::http::verify::{Access, Routes};
 use keymark::http::{self, Shown};
 use keymark::metrics::Metrics;
-use keymark::service::{Caller, Service, Settings};
+use keymark::service::Caller;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::verify::Verifier;
 use mongodb::bson::{Document, doc};
+use percentile::percentile;
+use processor_time::processor_time;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use replica_set::ReplicaSet;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -240,8 +247,7 @@ async fn steady(address: SocketAddr, request: &[u8]) -> (f64, f64) {
         })
     });
     let mut times = futures::future::try_join_all(clients).await.expect("clients").concat();
-    times.sort();
-    (times.len() as f64 / ROUND.as_secs_f64(), times[times.len() * 99 / 100].as_secs_f64() * 1e3)
+    (times.len() as f64 / ROUND.as_secs_f64(), percentile(&mut times, 99))
 }
 
 /// Presents bad keys, as one of [`CONNECTIONS`] that offer [`FLOOD`] a second together, whatever is answered.
@@ -325,15 +331,6 @@ impl Drop for Server {
         drop(self.told.take());
         let _ = self.process.wait();
     }
-}
-
-/// What a process has used so far, of all its threads: the fields `utime` and `stime` of proc(5), in hundredths of a
-/// second.
-fn processor_time(process: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
-    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
-    let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
-    Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
 /// Is the server of that name until standard input ends. Says its address, and a key where it has one.
@@ -533,7 +530,7 @@ async fn systems_embedded() {
 
 /// `systems(first: 20)` over MongoDB against the driver's own find of the same rows.
 async fn systems_mongodb() {
-    let mongod = Mongod::start().await;
+    let mongod = ReplicaSet::start(1).await;
     let options = MongoOptions::new(mongod.uri(), "ratios");
     let store = Arc::new(MongoStore::connect(&options).await.expect("a store"));
     let keymark = Keymark::start(store).await;
@@ -595,21 +592,10 @@ struct Keymark {
 
 impl Keymark {
     async fn start(store: Arc<dyn Store>) -> Self {
-        let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
-        let (environment, stopwatch) = (Environment::system(), Arc::new(BootClock));
-        let role = match store.is_shared() {
-            false => Role::Alone,
-            true => Role::Member(Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) }),
-        };
-        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), stopwatch, role);
-        let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, Settings::default());
-        let follower = Arc::clone(&service);
-        tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
-        let password = || Password::presented("correct horse battery".to_owned());
-        let (tenant, username) = ("default".parse().expect("a tenant"), "admin".parse().expect("a name"));
+        let instance = Instance::start(&store).await;
+        let opened = instance.operator("default", "admin").await;
+        let Instance { service, coherence } = instance;
         let request = service.request(None);
-        service.add_operator(request, tenant, username, password(), Permissions::all()).await.expect("an operator");
-        let opened = service.sign_in(request, "admin", password()).await.expect("a session");
         let caller: &Caller = &opened.caller;
         let mut api_key = String::new();
         for i in 0..SYSTEMS {
@@ -782,53 +768,4 @@ fn body_of(answer: &[u8]) -> Option<std::ops::Range<usize>> {
     let length = text.split("content-length: ").nth(1).expect("a length").split("\r\n").next().expect("a line");
     let end = head + 4 + length.parse::<usize>().expect("a number");
     (answer.len() >= end).then_some(head + 4..end)
-}
-
-/// A replica set of one member, as `scripts/mongod.sh` installs it; gone when this is dropped.
-struct Mongod {
-    process: Child,
-    port: u16,
-    _directory: tempfile::TempDir,
-}
-
-impl Mongod {
-    async fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let mongod = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/mongod");
-        let process = Command::new(mongod)
-            .args(["--replSet", "rs0", "--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25", "--port"])
-            .arg(port.to_string())
-            .arg("--dbpath")
-            .arg(directory.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("scripts/mongod.sh installs mongod");
-        let this = Self { process, port, _directory: directory };
-        let direct = format!("mongodb://127.0.0.1:{port}/?directConnection=true");
-        let client = mongodb::Client::with_uri_str(direct).await.expect("a client");
-        let member = doc! { "_id": 0, "host": format!("127.0.0.1:{port}") };
-        let config = doc! { "_id": "rs0", "members": [member] };
-        client.database("admin").run_command(doc! { "replSetInitiate": config }).await.expect("a replica set");
-        while !client
-            .database("admin")
-            .run_command(doc! { "hello": 1 })
-            .await
-            .is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or(false))
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        this
-    }
-
-    fn uri(&self) -> String {
-        format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port)
-    }
-}
-
-impl Drop for Mongod {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

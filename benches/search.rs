@@ -3,38 +3,44 @@
 //!
 //! `cargo bench --bench search` runs all; `-- embedded` or `-- mongodb` one store.
 
-mod support;
+#[path = "support/again.rs"]
+mod again;
+#[path = "support/asked.rs"]
+mod asked;
+#[path = "support/instance.rs"]
+mod instance;
+#[path = "support/percentile.rs"]
+mod percentile;
+#[path = "support/replica_set.rs"]
+mod replica_set;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use again::again;
+use asked::asked;
 use axum::Router;
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
-use keymark::auth::passwords::Cost;
-use keymark::clock::{BootClock, Environment};
+use instance::Instance;
+use keymark::clock::Environment;
 use keymark::coherence::Coherence;
-use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use keymark::domain::changes::{Batch, Row};
 use keymark::domain::ids::{AuditEntryId, RequestId, SystemId, TenantId};
 use keymark::domain::names::{Search, SystemName};
-use keymark::domain::operators::Password;
 use keymark::domain::pages::PageRequest;
-use keymark::domain::permissions::Permissions;
-use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::domain::systems::{Direction, System, SystemOrder, SystemOrderField};
 use keymark::http::front::Front;
 use keymark::http::{Shown, public_routes};
-use keymark::service::{Service, Settings};
 use keymark::store::Store;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use mongodb::bson::{Document, doc};
+use percentile::percentile;
+use replica_set::ReplicaSet;
 use serde_json::json;
-use support::ReplicaSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -52,17 +58,13 @@ const PAGES_OF_THE_STORE: usize = 10;
 const DATABASE: &str = "searches";
 
 fn main() {
-    let asked = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match asked.as_deref() {
+    match asked().as_deref() {
         Some("embedded") => runtime.block_on(embedded()),
         Some("mongodb") => runtime.block_on(mongodb()),
         Some(_) => {}
         // Each part in a process of its own, so that none is given memory that another freed.
-        None => PARTS.iter().for_each(|part| {
-            let program = std::env::current_exe().expect("the path of this program");
-            assert!(Command::new(program).arg(part).status().expect("a process").success());
-        }),
+        None => PARTS.iter().for_each(|part| again(part, &[])),
     }
 }
 
@@ -71,7 +73,7 @@ async fn embedded() {
     let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
     fill(&*store).await;
     println!("embedded");
-    measure(store, Role::Alone).await;
+    measure(store).await;
     let bytes = std::fs::metadata(directory.path().join(FILE_NAME)).expect("the file").len();
     println!("  on disk    {} bytes a system, with its place in the feed", bytes / all());
 }
@@ -81,8 +83,7 @@ async fn mongodb() {
     let store = MongoStore::connect(&MongoOptions::new(set.uri(), DATABASE)).await.expect("a store");
     fill(&store).await;
     println!("MongoDB");
-    let timing = Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) };
-    measure(Arc::new(store), Role::Member(timing)).await;
+    measure(Arc::new(store)).await;
     let client = mongodb::Client::with_uri_str(set.uri()).await.expect("a client");
     client.database("admin").run_command(doc! { "fsync": 1 }).await.expect("a checkpoint");
     let command = doc! { "collStats": "systems" };
@@ -126,32 +127,23 @@ async fn fill(store: &dyn Store) {
     }
 }
 
-async fn measure(store: Arc<dyn Store>, role: Role) {
-    let (environment, stopwatch) = (Environment::system(), Arc::new(BootClock));
-    let coherence = Coherence::new(Arc::clone(&store), environment.clone(), stopwatch, role);
-    let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
-    let settings = Settings { password_cost: Cost { memory_kib: 8, passes: 1, lanes: 1 }, ..Settings::default() };
-    let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
-    let follower = Arc::clone(&service);
-    tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
+async fn measure(store: Arc<dyn Store>) {
+    let instance = Instance::start(&store).await;
+    let Instance { service, coherence } = &instance;
     until(|| coherence.read(|_| ()).is_some()).await;
     let shown = Shown { introspection: false, graphiql: false };
-    let routes = public_routes(Arc::clone(&service), Front::default(), shown, CancellationToken::new());
+    let routes = public_routes(Arc::clone(service), Front::default(), shown, CancellationToken::new());
 
     for (loaded, size) in (1..).zip(SIZES) {
-        let password = || Password::presented("correct horse battery".to_owned());
-        let (request, username) = (service.request(None), format!("admin-{size}"));
-        let named = username.parse().expect("a name");
-        service.add_operator(request, tenant(size), named, password(), Permissions::all()).await.expect("added");
-        let token = service.sign_in(request, &username, password()).await.expect("a session").token;
+        let token = instance.operator(tenant(size).as_str(), &format!("admin-{size}")).await.token;
         let client = Client { routes: routes.clone(), token };
 
         println!("  {size} systems; milliseconds of the first page of 50 (goal at 100,000: 5 in the median)");
         let alone = store_alone(&*store, size).await;
-        let (before, began) = (memory(&coherence), Instant::now());
+        let (before, began) = (memory(coherence), Instant::now());
         client.page(Some("warm"), "NAME").await;
-        until(|| memory(&coherence).0 == loaded).await;
-        let each = (memory(&coherence).1 - before.1) / size as usize;
+        until(|| memory(coherence).0 == loaded).await;
+        let each = (memory(coherence).1 - before.1) / size as usize;
         println!("    loaded in {:.0} ms, {each} bytes a system", began.elapsed().as_secs_f64() * 1e3);
         client.measure("all", None, "NAME", "").await;
         for ((needle, text), alone) in NEEDLES.into_iter().zip(alone) {
@@ -189,11 +181,6 @@ async fn store_alone(store: &dyn Store, size: u32) -> Vec<f64> {
         medians.push(percentile(&mut times, 50));
     }
     medians
-}
-
-fn percentile(times: &mut [Duration], part: usize) -> f64 {
-    times.sort();
-    times[(times.len() * part / 100).min(times.len() - 1)].as_secs_f64() * 1e3
 }
 
 struct Client {

@@ -1,0 +1,56 @@
+//! An instance of Keymark in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keymark::auth::passwords::Cost;
+use keymark::clock::{BootClock, Environment};
+use keymark::coherence::Coherence;
+use keymark::coherence::protocol::{Role, Timing};
+use keymark::domain::operators::Password;
+use keymark::domain::permissions::Permissions;
+use keymark::domain::secrets::{Keyring, RootSecret};
+use keymark::service::sessions::OpenedSession;
+use keymark::service::{Service, Settings};
+use keymark::store::Store;
+use tokio_util::sync::CancellationToken;
+
+const TIMING: Timing = Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) };
+const PASSWORD: &str = "correct horse battery";
+
+pub struct Instance {
+    pub service: Arc<Service>,
+    pub coherence: Arc<Coherence>,
+}
+
+impl Instance {
+    /// Takes part as the program would over this store, and gives it when it is ready.
+    pub async fn start(store: &Arc<dyn Store>) -> Self {
+        let role = if store.is_shared() { Role::Member(TIMING) } else { Role::Alone };
+        let environment = Environment::system();
+        let coherence = Coherence::new(Arc::clone(store), environment.clone(), Arc::new(BootClock), role);
+        let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
+        let settings = Settings { password_cost: Cost { memory_kib: 8, passes: 1, lanes: 1 }, ..Settings::default() };
+        let service = Service::new(Arc::clone(store), Arc::clone(&coherence), environment, keys, settings);
+        let follower = Arc::clone(&service);
+        tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
+        while !service.is_ready().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Self { service, coherence }
+    }
+
+    /// Adds an operator with every code, and signs in.
+    pub async fn operator(&self, tenant: &str, username: &str) -> OpenedSession {
+        let (tenant, name) = (tenant.parse().expect("a tenant"), username.parse().expect("a name"));
+        let password = Password::presented(PASSWORD.to_owned());
+        let request = self.service.request(None);
+        self.service.add_operator(request, tenant, name, password, Permissions::all()).await.expect("an operator");
+        self.sign_in(username).await
+    }
+
+    pub async fn sign_in(&self, username: &str) -> OpenedSession {
+        let password = Password::presented(PASSWORD.to_owned());
+        self.service.sign_in(self.service.request(None), username, password).await.expect("a session")
+    }
+}
