@@ -74,6 +74,17 @@ pub enum Write {
     Delete(RowId),
 }
 
+impl Write {
+    /// Whether it may decide who somebody is, or what they may do.
+    pub fn is_of_people(&self) -> bool {
+        let id = match self {
+            Self::Put(row) => row.id(),
+            Self::Delete(id) => *id,
+        };
+        matches!(id, RowId::Operator(_) | RowId::Session(_))
+    }
+}
+
 /// What must be so for a write to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {

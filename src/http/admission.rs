@@ -132,7 +132,7 @@ impl Gate for SessionGate {
         let admission = Admission::new(true, move |operation| {
             operation.data(Asker::named(service.request(address), cookie, named))
         });
-        let ended = Arc::clone(&self.service).session_ended(caller).boxed();
+        let ended = self.service.session_ended(&caller).boxed();
         Ok(SocketAdmission { admission, ended })
     }
 }

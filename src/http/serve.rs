@@ -192,6 +192,9 @@ impl<H: Handler> Connection<H> {
             async move {
                 let response = handler.handle(request, client).await;
                 let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                if upgraded {
+                    progress.store(UPGRADED, Ordering::Relaxed);
+                }
                 let progress = (!upgraded).then(|| Arc::clone(progress));
                 Ok::<_, Infallible>(response.map(|body| Answer { body, progress }))
             }
@@ -222,6 +225,9 @@ impl<H: Handler> Connection<H> {
         }
     }
 }
+
+/// The progress of a connection that is no longer HTTP's. Odd: it waits for no request.
+const UPGRADED: u64 = u64::MAX;
 
 /// Counts one step. Only the connection's own task does, so that no atomic addition is needed.
 fn advance(progress: &AtomicU64) {
@@ -357,6 +363,10 @@ impl AsyncRead for Stream {
         if waits {
             ready!(self.overdue(context, progress));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if progress == UPGRADED {
+            // It would keep the memory of the task that set it until it goes off.
+            self.timer = None;
         }
         Poll::Pending
     }

@@ -26,7 +26,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -94,6 +94,7 @@ pub(super) async fn upgrade<E: Executor, G: Gate>(transport: Arc<Transport<E, G>
                 .into_response_as("application/json; charset=utf-8");
         }
     };
+    let parts = Box::new(parts);
     upgrade
         .protocols([SUBPROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -103,30 +104,39 @@ pub(super) async fn upgrade<E: Executor, G: Gate>(transport: Arc<Transport<E, G>
         .on_upgrade(move |socket| serve(transport, parts, socket))
 }
 
-async fn serve<E: Executor, G: Gate>(transport: Arc<Transport<E, G>>, parts: Parts, mut socket: WebSocket) {
+/// What the future of a waiting socket holds is what a subscriber costs. So what is passed to it is made before it,
+/// since an `async fn` keeps its arguments twice, and what is seldom awaited is in boxes.
+fn serve<E: Executor, G: Gate>(
+    transport: Arc<Transport<E, G>>,
+    parts: Box<Parts>,
+    mut socket: WebSocket,
+) -> impl Future<Output = ()> + Send {
     // Held to the end: the server waits for its sockets when it shuts down.
     let in_flight = parts.extensions.get::<InFlight>().cloned();
     let close_timeout = transport.limits.connection.close_timeout;
-    let ending = if socket.protocol().is_none() {
-        Ending::close(4406, "Subprotocol not acceptable")
-    } else {
-        let mut connection = Connection {
-            slots: Arc::new(Semaphore::new(transport.limits.connection.operations)),
-            transport,
-            in_flight: in_flight.clone(),
-            upgrade: Some(parts),
-            session: None,
-            live: HashMap::new(),
-            operations: SelectAll::new(),
-        };
-        match connection.converse(&mut socket).await {
-            Ok(never) => match never {},
-            Err(ending) => ending,
-        }
+    let mut connection = Connection {
+        slots: Arc::new(Semaphore::new(transport.limits.connection.operations)),
+        transport,
+        in_flight: in_flight.clone(),
+        upgrade: Some(parts),
+        session: None,
+        live: HashMap::new(),
+        operations: SelectAll::new(),
     };
-    // A peer that does not take part in the closing handshake is not waited for.
-    drop(timeout(close_timeout, hang_up(&mut socket, ending)).await);
-    drop(in_flight);
+    async move {
+        let ending = if socket.protocol().is_none() {
+            Ending::close(4406, "Subprotocol not acceptable")
+        } else {
+            match connection.converse(&mut socket).await {
+                Ok(never) => match never {},
+                Err(ending) => ending,
+            }
+        };
+        drop(connection);
+        // A peer that does not take part in the closing handshake is not waited for.
+        drop(timeout(close_timeout, Box::pin(hang_up(&mut socket, ending))).await);
+        drop(in_flight);
+    }
 }
 
 async fn hang_up(socket: &mut WebSocket, ending: Ending) {
@@ -191,7 +201,7 @@ struct Connection<E, G> {
     transport: Arc<Transport<E, G>>,
     in_flight: Option<InFlight>,
     /// The request that opened the socket, until `connection_init` is answered.
-    upgrade: Option<Parts>,
+    upgrade: Option<Box<Parts>>,
     session: Option<Session>,
     /// The operations whose ids are taken.
     live: HashMap<Arc<str>, Live>,
@@ -238,9 +248,8 @@ impl<E: Executor, G: Gate> Connection<E, G> {
         let limits = &transport.limits.connection;
         // One for all turns: each new one would take its place in a list that all sockets share.
         let mut shutdown = std::pin::pin!(transport.shutdown.cancelled());
-        let mut init_deadline = std::pin::pin!(sleep(limits.init_timeout));
-        let mut heartbeat = interval_at(Instant::now() + limits.keep_alive, limits.keep_alive);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // First the deadline of `connection_init`, then the time of the next ping.
+        let mut timer = std::pin::pin!(sleep(limits.init_timeout));
         let mut last_heard = Instant::now();
         loop {
             // In this order: nothing goes out any more once the session is over, and a client that sends without
@@ -249,20 +258,26 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                 biased;
                 () = shutdown.as_mut() => return Err(Ending::shutdown()),
                 () = ended(&mut self.session) => return Box::pin(self.end_session(socket)).await,
-                () = init_deadline.as_mut(), if self.session.is_none() => {
-                    return Err(Ending::close(4408, "Connection initialisation timeout"));
-                }
-                _ = heartbeat.tick() => {
+                () = timer.as_mut() => {
+                    if self.session.is_none() {
+                        return Err(Ending::close(4408, "Connection initialisation timeout"));
+                    }
                     if last_heard.elapsed() >= 2 * limits.keep_alive {
                         return Err(Ending::close(close_code::AWAY, "No sign of life"));
                     }
-                    self.send(socket, Message::Ping(Bytes::new())).await?;
+                    Box::pin(self.send(socket, Message::Ping(Bytes::new()))).await?;
+                    timer.as_mut().reset(Instant::now() + limits.keep_alive);
                 }
                 message = socket.recv() => {
                     last_heard = Instant::now();
                     match message {
-                        // Futures that are seldom needed are in boxes: not in the memory of everybody who waits.
-                        Some(Ok(Message::Text(text))) => Box::pin(self.receive(socket, text.as_str())).await?,
+                        Some(Ok(Message::Text(text))) => {
+                            let admitted = self.session.is_some();
+                            Box::pin(self.receive(socket, text.as_str())).await?;
+                            if self.session.is_some() != admitted {
+                                timer.as_mut().reset(Instant::now() + limits.keep_alive);
+                            }
+                        }
                         Some(Ok(Message::Binary(_))) => {
                             return Err(Ending::close(4400, "Messages must be text"));
                         }
@@ -274,7 +289,7 @@ impl<E: Executor, G: Gate> Connection<E, G> {
                 Some((source, event)) = self.operations.next(), if !self.operations.is_empty() => {
                     match event {
                         Event::Result(Shown::Payload(payload)) => {
-                            self.send_payload(socket, &source.id, &payload).await?;
+                            Box::pin(self.send_payload(socket, &source.id, &payload)).await?;
                         }
                         event => Box::pin(self.forward(socket, &source, event)).await?,
                     }

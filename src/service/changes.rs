@@ -1,6 +1,6 @@
 //! Changes as they happen: one follower of the store's feed, and the streams that subscribers are given of it.
 //!
-//! Each tenant's subscribers have a channel of their own: a change wakes those whom it may concern, and no others.
+//! Each tenant's subscribers have channels of their own: a change wakes those whom it may concern, and no others.
 //!
 //! A stream of entries is put together from the audit log and the feed by the entries' numbers: what the feed has
 //! not brought is read from the log. So nothing is lost and nothing comes twice, whatever happens to the feed.
@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::{Stream, stream};
+use futures::{FutureExt, Stream, stream};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
@@ -41,24 +41,35 @@ enum News {
     Resumed,
 }
 
-/// Hands the feed to subscribers: a channel for each tenant that has any.
+/// What a channel tells of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Topic {
+    /// All changes of the tenant.
+    Changes(TenantId),
+    /// Those of its operators and sessions: every socket listens to them, and they are rare.
+    People(TenantId),
+}
+
+/// Hands the feed to subscribers: a channel for each topic that somebody listens to.
 #[derive(Default)]
-pub struct Changes(Mutex<HashMap<TenantId, broadcast::Sender<News>>>);
+pub struct Changes(Mutex<HashMap<Topic, broadcast::Sender<News>>>);
 
 impl Changes {
-    fn subscribe(&self, tenant: &TenantId) -> broadcast::Receiver<News> {
+    fn subscribe(&self, topic: Topic) -> broadcast::Receiver<News> {
         let mut channels = self.channels();
-        match channels.get(tenant) {
+        match channels.get(&topic) {
             Some(channel) => channel.subscribe(),
             None => {
+                channels.retain(|_, channel| channel.receiver_count() > 0);
                 let (channel, news) = broadcast::channel(CHANGES_KEPT);
-                channels.insert(tenant.clone(), channel);
+                channels.insert(topic, channel);
                 news
             }
         }
     }
 
-    /// A change with an entry is one of the entry's tenant; one without may be of several.
+    /// A change with an entry is one of the entry's tenant; one without may be of several tenants, and concerns
+    /// nobody but whose session it ends.
     fn tell(&self, heard: Heard) {
         let news = match heard {
             Heard::Change(change) => {
@@ -67,25 +78,27 @@ impl Changes {
             }
             Heard::Resumed => News::Resumed,
         };
-        let mut channels = self.channels();
-        let News::Change(_, Some(entry)) = &news else {
-            channels.retain(|_, channel| channel.send(news.clone()).is_ok());
-            return;
+        let of_people = match &news {
+            News::Change(change, _) => change.writes.iter().any(Write::is_of_people),
+            News::Resumed => true,
         };
-        // Sent without the lock: to wake thousands takes its time.
-        let Some(channel) = channels.get(&entry.tenant).cloned() else { return };
-        drop(channels);
-        let tenant = entry.tenant.clone();
-        if channel.send(news).is_err() {
-            // Somebody may have come meanwhile.
-            let mut channels = self.channels();
-            if channels.get(&tenant).is_some_and(|channel| channel.receiver_count() == 0) {
-                channels.remove(&tenant);
+        // Sent without the lock: to wake thousands takes its time. Where nobody listens any more, nobody hears it.
+        let channels: Vec<broadcast::Sender<News>> = match &news {
+            News::Change(_, Some(entry)) => {
+                let people = of_people.then(|| Topic::People(entry.tenant.clone()));
+                let topics = people.into_iter().chain([Topic::Changes(entry.tenant.clone())]);
+                let channels = self.channels();
+                topics.filter_map(|topic| channels.get(&topic).cloned()).collect()
             }
+            _ if of_people => self.channels().values().cloned().collect(),
+            News::Change(..) | News::Resumed => return,
+        };
+        for channel in channels {
+            let _ = channel.send(news.clone());
         }
     }
 
-    fn channels(&self) -> MutexGuard<'_, HashMap<TenantId, broadcast::Sender<News>>> {
+    fn channels(&self) -> MutexGuard<'_, HashMap<Topic, broadcast::Sender<News>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,16 +117,15 @@ impl Service {
         permission: Permission,
         after: Option<u64>,
     ) -> impl Stream<Item = Result<Arc<AuditEntry>, Error>> + Send + use<> {
-        let watch = Watch::new(self, caller, Some(permission));
+        let watch = Watch::new(self, caller, Topic::Changes, Some(permission));
         let subscriber = self.figures.subscriber();
         let start =
             Entries { _subscriber: subscriber, watch, last: after, ready: VecDeque::new(), behind: after.is_some() };
-        stream::unfold(Some(start), |entries| async {
-            let mut entries = entries?;
+        stream::try_unfold(start, |mut entries| async move {
             match entries.next().await {
-                Ok(entry) => Some((Ok(entry), Some(entries))),
-                Err(Ended::Failed(error)) => Some((Err(error), None)),
-                Err(Ended::Closed) => None,
+                Ok(entry) => Ok(Some((entry, entries))),
+                Err(Ended::Failed(error)) => Err(error),
+                Err(Ended::Closed) => Ok(None),
             }
         })
     }
@@ -123,30 +135,26 @@ impl Service {
         self: &Arc<Self>,
         caller: &Caller,
     ) -> impl Stream<Item = Result<Caller, Error>> + Send + use<> {
-        let watch = Watch::new(self, caller, None);
-        stream::unfold((true, Some(watch)), |(first, watch)| async move {
-            let mut watch = watch?;
-            if first {
-                return Some((Ok(watch.caller.clone()), (false, Some(watch))));
-            }
-            loop {
-                let before = watch.caller.operator.permissions;
+        let watch = Watch::new(self, caller, Topic::People, None);
+        stream::try_unfold((true, watch), |(first, mut watch)| async move {
+            let before = (!first).then_some(watch.caller.operator.permissions);
+            while before == Some(watch.caller.operator.permissions) {
                 match watch.next().await {
-                    Ok(_) if watch.caller.operator.permissions == before => {}
-                    Ok(_) => return Some((Ok(watch.caller.clone()), (false, Some(watch)))),
-                    Err(Ended::Failed(error)) => return Some((Err(error), (false, None))),
-                    Err(Ended::Closed) => return None,
+                    Ok(_) => {}
+                    Err(Ended::Failed(error)) => return Err(error),
+                    Err(Ended::Closed) => return Ok(None),
                 }
             }
+            Ok(Some((watch.caller.clone(), (false, watch))))
         })
     }
 
     /// Waits until the caller's session is over: signed out, its operator removed or given another password, or
     /// past its end.
-    pub async fn session_ended(self: Arc<Self>, caller: Caller) {
+    pub fn session_ended(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
         let left = caller.session.expires_at.since(self.environment.now());
-        let mut watch = Watch::new(&self, &caller, None);
-        let ended = async {
+        let mut watch = Watch::new(self, caller, Topic::People, None);
+        let ended = async move {
             loop {
                 match watch.next().await {
                     Ok(_) => {}
@@ -156,7 +164,7 @@ impl Service {
                 }
             }
         };
-        let _ = tokio::time::timeout(left, ended).await;
+        tokio::time::timeout(left, ended).map(drop)
     }
 }
 
@@ -193,8 +201,13 @@ enum Step {
 }
 
 impl Watch {
-    fn new(service: &Arc<Service>, caller: &Caller, permission: Option<Permission>) -> Self {
-        let news = service.changes.subscribe(&caller.operator.tenant);
+    fn new(
+        service: &Arc<Service>,
+        caller: &Caller,
+        topic: fn(TenantId) -> Topic,
+        permission: Option<Permission>,
+    ) -> Self {
+        let news = service.changes.subscribe(topic(caller.operator.tenant.clone()));
         Self { service: Arc::clone(service), news, caller: caller.clone(), permission, stale: true }
     }
 

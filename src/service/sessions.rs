@@ -37,9 +37,11 @@ impl Service {
         let (session, operator) = match remembered.flatten() {
             Some(remembered) => remembered,
             None => {
-                let (session, operator) =
-                    tokio::try_join!(self.store.find_session(named.session), self.store.find_operator(named.operator))?;
-                let (Some(session), Some(operator)) = (session, operator) else { return Ok(None) };
+                // Seldom come by, and large: not to be part of the future of every subscriber.
+                let stored = Box::pin(async {
+                    tokio::try_join!(self.store.find_session(named.session), self.store.find_operator(named.operator))
+                });
+                let (Some(session), Some(operator)) = stored.await? else { return Ok(None) };
                 (session, Arc::new(operator))
             }
         };
