@@ -65,6 +65,7 @@ pub mod domain;
 pub mod graphql;
 pub mod http;
 pub mod metrics;
+pub mod recent;
 pub mod service;
 pub mod store;
 pub mod telemetry;

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
 use async_graphql::{
@@ -23,6 +23,7 @@ use async_graphql::{
 use async_graphql_value::{ConstValue, Value};
 
 use super::completion::ResponseOrder;
+use crate::recent::Recent;
 
 /// What a document may hold. The defaults pass the introspection query of graphql-js (15 fields deep) and
 /// documents several times the size of any that a person writes.
@@ -199,14 +200,19 @@ impl Document {
 #[derive(Debug)]
 pub struct Documents {
     limits: Limits,
-    recent: Mutex<Recent>,
+    recent: Recent<Box<str>, Arc<Document>>,
 }
 
 impl Documents {
+    /// Longer texts are parsed each time.
+    const MAX_TEXT_BYTES: usize = 8 * 1024;
+    /// Memory of one generation of those remembered.
+    const MAX_BYTES: usize = 4 * 1024 * 1024;
+
     /// Nothing is remembered yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, recent: Mutex::default() }
+        Self { limits, recent: Recent::new(Self::MAX_BYTES) }
     }
 
     /// The document of this text.
@@ -219,13 +225,12 @@ impl Documents {
         if text.len() > self.limits.document_bytes {
             return Err(DocumentError::too_many("bytes", self.limits.document_bytes));
         }
-        let cacheable = text.len() <= Recent::MAX_TEXT_BYTES;
-        if cacheable && let Some(document) = self.recent().find(text) {
+        if let Some(document) = self.recent.find(text) {
             return Ok(document);
         }
         let document = Arc::new(parse_within(&self.limits, text)?);
-        if cacheable {
-            self.recent().remember(text, Arc::clone(&document));
+        if text.len() <= Self::MAX_TEXT_BYTES {
+            self.recent.keep(text.into(), Arc::clone(&document), document.weight_bytes);
         }
         Ok(document)
     }
@@ -262,51 +267,6 @@ impl Documents {
             )));
         }
         Ok(())
-    }
-
-    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        // What a panic elsewhere leaves behind is a cache still: it may miss, never mislead.
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The documents parsed last, in two generations: a full young one becomes the old one, and what is found in the
-/// old one becomes young again. So documents in use survive any number of others that are seen once.
-#[derive(Debug, Default)]
-struct Recent {
-    young: HashMap<Box<str>, Arc<Document>>,
-    young_bytes: usize,
-    old: HashMap<Box<str>, Arc<Document>>,
-}
-
-impl Recent {
-    /// Longer texts are parsed each time.
-    const MAX_TEXT_BYTES: usize = 8 * 1024;
-    /// Documents in one generation.
-    const MAX_DOCUMENTS: usize = 256;
-    /// Memory of one generation.
-    const MAX_BYTES: usize = 4 * 1024 * 1024;
-
-    fn find(&mut self, text: &str) -> Option<Arc<Document>> {
-        if let Some(document) = self.young.get(text) {
-            return Some(Arc::clone(document));
-        }
-        let (text, document) = self.old.remove_entry(text)?;
-        self.insert(text, Arc::clone(&document));
-        Some(document)
-    }
-
-    fn remember(&mut self, text: &str, document: Arc<Document>) {
-        self.insert(text.into(), document);
-    }
-
-    fn insert(&mut self, text: Box<str>, document: Arc<Document>) {
-        if self.young.len() >= Self::MAX_DOCUMENTS || self.young_bytes + document.weight_bytes > Self::MAX_BYTES {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
-        }
-        self.young_bytes += document.weight_bytes;
-        self.young.insert(text, document);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Subscriptions to entries, shown once for all who select the same: the first subscriber whom an entry reaches runs
 //! the operation for it, and the others find the payload.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_graphql::{Executor, Request, Response};
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use super::graphql::Transport;
 use super::operation::{Outcome, Selected};
 use crate::domain::ids::TenantId;
 use crate::graphql::sharing::{Given, Handover, SelectionId, Told};
+use crate::recent::Recent;
 
 /// What a subscription shows at one time.
 pub(super) enum Shown {
@@ -94,7 +94,8 @@ async fn show<E: Executor, G: Gate>(
             return Some(Shown::Response { first: false, response: Box::new(response) });
         };
         let payload = Bytes::from(payload);
-        transport.payloads.keep(key, payload.clone());
+        let weight = size_of::<(Key, Bytes)>() + payload.len();
+        transport.payloads.keep(key, payload.clone(), weight);
         Some(Shown::Payload(payload))
     })
     .await
@@ -102,40 +103,14 @@ async fn show<E: Executor, G: Gate>(
 
 /// One entry in one selection.
 #[derive(PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     selection: SelectionId,
     tenant: TenantId,
     number: u64,
 }
 
-/// The payloads made last, in two generations: a full young one becomes the old one.
-#[derive(Default)]
-pub(super) struct Payloads(Mutex<Generations>);
+/// The payloads made last.
+pub(super) type Payloads = Recent<Key, Bytes>;
 
-#[derive(Default)]
-struct Generations {
-    young: HashMap<Key, Bytes>,
-    young_bytes: usize,
-    old: HashMap<Key, Bytes>,
-}
-
-impl Payloads {
-    /// Of one generation.
-    const MAX_BYTES: usize = 2 * 1024 * 1024;
-
-    fn find(&self, key: &Key) -> Option<Bytes> {
-        let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        generations.young.get(key).or_else(|| generations.old.get(key)).cloned()
-    }
-
-    fn keep(&self, key: Key, payload: Bytes) {
-        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = size_of::<(Key, Bytes)>() + payload.len();
-        if generations.young_bytes + bytes > Self::MAX_BYTES {
-            generations.old = std::mem::take(&mut generations.young);
-            generations.young_bytes = 0;
-        }
-        generations.young_bytes += bytes;
-        generations.young.insert(key, payload);
-    }
-}
+/// Bytes of one generation of the payloads.
+pub(super) const MAX_PAYLOADS_BYTES: usize = 2 * 1024 * 1024;

@@ -28,7 +28,7 @@ use crate::graphql::{
 };
 
 use super::{
-    following::Payloads,
+    following::{MAX_PAYLOADS_BYTES, Payloads},
     gate::{Gate, Refusal, answer},
     operation::{self, JsonError, Operation, Outcome, Parameters, RequestErrors},
     serve::InFlight,
@@ -95,7 +95,7 @@ where
         types,
         documents: Documents::new(limits.documents.clone()),
         limits,
-        payloads: Payloads::default(),
+        payloads: Payloads::new(MAX_PAYLOADS_BYTES),
         shutdown,
     });
     Router::new().route("/graphql", any(handle::<Schema<Q, M, S>, G>)).with_state(transport)
