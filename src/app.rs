@@ -12,6 +12,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::RngExt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -189,6 +190,7 @@ impl App {
 /// Serves until SIGTERM or SIGINT, then finishes what is under way.
 pub async fn run(mut config: Config) -> Result<(), StartError> {
     let app = App::open(&mut config, Purpose::Serving).await?;
+    raise_descriptor_limit();
     let stop = CancellationToken::new();
     let signals = wait_for_signal(stop.clone())?;
     let public = bind("--listen", config.listen).await?;
@@ -242,6 +244,14 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         () = overtime => tracing::warn!("what did not finish in time was cut off"),
     }
     Ok(())
+}
+
+/// A connection is a file descriptor, of which a shell allows 1024 unless more are asked for: takes all that may be had.
+fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, ?current, "the limit of open files could not be raised");
+    }
 }
 
 async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -84,6 +84,9 @@ impl Collector for Snapshot {
             gauge("memory_key_bytes", "Bytes of memory that keys take", count(memory.keys.bytes()))?;
             gauge("memory_sessions", "Sessions in memory", count(memory.people.sessions()))?;
             gauge("memory_operators", "Operators in memory", count(memory.people.operators()))?;
+            let (tenants, bytes) = memory.names.size();
+            gauge("memory_named_tenants", "Tenants whose systems' names are in memory", count(tenants))?;
+            gauge("memory_name_bytes", "Bytes of memory that names take", count(bytes))?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::process::Command;
 
 use crate::support::process::{Server, directory, keymark, run};
 use crate::support::sockets::{Event, Socket};
@@ -18,6 +19,19 @@ use crate::support::{mongod, within};
 const SECRET: &str = "a root secret of 32 bytes or more, for all instances";
 const OTHER_SECRET: &str = "another root secret of 32 bytes or more, for nobody";
 const CREATE: &str = "mutation ($n: String!) { createSystem(name: $n) { system { id } } }";
+
+#[tokio::test]
+async fn a_server_takes_all_the_open_files_that_it_may_have() {
+    let directory = directory();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_keymark")]);
+    command.env_clear().env("PATH", "/bin:/usr/bin").env("KEYMARK_DATA_DIR", directory.path()).kill_on_drop(true);
+    let server = Server::run(command).await.unwrap_or_else(|(status, log)| panic!("it did not start: {status}: {log}"));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("limits");
+    let of_files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of open files");
+    let [soft, hard]: [&str; 2] = of_files.split_whitespace().skip(3).take(2).collect::<Vec<_>>().try_into().unwrap();
+    assert!(soft == hard && soft != "64", "{of_files}");
+}
 
 #[tokio::test]
 async fn the_first_start_shows_the_first_operators_password_once() {
