@@ -277,7 +277,6 @@ async fn connections_are_kept(program: Program) {
     for _ in 0..50 {
         assert_eq!(street.client.get(&[("x-api-key", &key)]).await.status, 200);
     }
-    eprintln!("{} {}", street.keymark.connections(), street.api.connections());
     let connections = [street.keymark.connections(), street.api.connections()];
     assert!(connections.iter().all(|count| *count <= 4), "to Keymark and the API: {connections:?}");
 }
