@@ -27,16 +27,18 @@ use crate::domain::refusal::Refusal;
 
 /// Changes that a slow subscriber may be behind before it has to read the log; each tenant with subscribers keeps them.
 const CHANGES_KEPT: usize = 128;
+/// Those of people, who are looked up anew by whoever missed one.
+const CHANGES_OF_PEOPLE_KEPT: usize = 8;
 /// Entries that a subscriber who is behind reads at once, and so holds at most.
 const ENTRIES_A_READ: usize = 32;
 /// How long to wait before a store that could not be reached is asked again.
-const RETRY_AFTER: Duration = Duration::from_millis(50);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// What subscribers are told of the feed.
 #[derive(Clone)]
 enum News {
     /// A change, and its entry as all of them share it.
-    Change(Arc<Change>, Option<Arc<AuditEntry>>),
+    Change(Arc<Change>, Arc<AuditEntry>),
     /// Changes may have been missed.
     Resumed,
 }
@@ -60,40 +62,35 @@ impl Changes {
         match channels.get(&topic) {
             Some(channel) => channel.subscribe(),
             None => {
-                channels.retain(|_, channel| channel.receiver_count() > 0);
-                let (channel, news) = broadcast::channel(CHANGES_KEPT);
+                if channels.len() == channels.capacity() {
+                    channels.retain(|_, channel| channel.receiver_count() > 0);
+                }
+                let (channel, news) = broadcast::channel(match topic {
+                    Topic::Changes(_) => CHANGES_KEPT,
+                    Topic::People(_) => CHANGES_OF_PEOPLE_KEPT,
+                });
                 channels.insert(topic, channel);
                 news
             }
         }
     }
 
-    /// A change with an entry is one of the entry's tenant; one without may be of several tenants, and concerns
-    /// nobody but whose session it ends.
     fn tell(&self, heard: Heard) {
-        let news = match heard {
+        // Sent without the lock: to wake thousands takes its time.
+        let (news, channels): (News, Vec<broadcast::Sender<News>>) = match heard {
             Heard::Change(change) => {
-                let entry = change.entry.clone().map(Arc::new);
-                News::Change(change, entry)
-            }
-            Heard::Resumed => News::Resumed,
-        };
-        let of_people = match &news {
-            News::Change(change, _) => change.writes.iter().any(Write::is_of_people),
-            News::Resumed => true,
-        };
-        // Sent without the lock: to wake thousands takes its time. Where nobody listens any more, nobody hears it.
-        let channels: Vec<broadcast::Sender<News>> = match &news {
-            News::Change(_, Some(entry)) => {
+                // One without an entry removes what is past its time, and is no news to anybody.
+                let Some(entry) = change.entry.clone().map(Arc::new) else { return };
+                let of_people = change.writes.iter().any(Write::is_of_people);
                 let people = of_people.then(|| Topic::People(entry.tenant.clone()));
                 let topics = people.into_iter().chain([Topic::Changes(entry.tenant.clone())]);
                 let channels = self.channels();
-                topics.filter_map(|topic| channels.get(&topic).cloned()).collect()
+                (News::Change(change, entry), topics.filter_map(|topic| channels.get(&topic).cloned()).collect())
             }
-            _ if of_people => self.channels().values().cloned().collect(),
-            News::Change(..) | News::Resumed => return,
+            Heard::Resumed => (News::Resumed, self.channels().values().cloned().collect()),
         };
         for channel in channels {
+            // Where nobody listens any more, nobody hears it.
             let _ = channel.send(news.clone());
         }
     }
@@ -122,11 +119,8 @@ impl Service {
         let start =
             Entries { _subscriber: subscriber, watch, last: after, ready: VecDeque::new(), behind: after.is_some() };
         stream::try_unfold(start, |mut entries| async move {
-            match entries.next().await {
-                Ok(entry) => Ok(Some((entry, entries))),
-                Err(Ended::Failed(error)) => Err(error),
-                Err(Ended::Closed) => Ok(None),
-            }
+            let entry = entries.next().await?;
+            Ok(Some((entry, entries)))
         })
     }
 
@@ -139,11 +133,7 @@ impl Service {
         stream::try_unfold((true, watch), |(first, mut watch)| async move {
             let before = (!first).then_some(watch.caller.operator.permissions);
             while before == Some(watch.caller.operator.permissions) {
-                match watch.next().await {
-                    Ok(_) => {}
-                    Err(Ended::Failed(error)) => return Err(error),
-                    Err(Ended::Closed) => return Ok(None),
-                }
+                watch.next().await?;
             }
             Ok(Some((watch.caller.clone(), (false, watch))))
         })
@@ -154,30 +144,19 @@ impl Service {
     pub fn session_ended(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
         let left = caller.session.expires_at.since(self.environment.now());
         let mut watch = Watch::new(self, caller, Topic::People, None);
-        let ended = async move {
-            loop {
-                match watch.next().await {
-                    Ok(_) => {}
-                    Err(Ended::Closed | Ended::Failed(Error::Refused(_))) => return,
-                    // A store that cannot be reached does not end a session.
-                    Err(Ended::Failed(_)) => tokio::time::sleep(RETRY_AFTER).await,
-                }
-            }
-        };
+        let ended = async move { while watch.next().await.is_ok() {} };
         tokio::time::timeout(left, ended).map(drop)
     }
 }
 
-/// Why a watch ends.
-enum Ended {
-    Failed(Error),
-    /// Keymark is going away.
-    Closed,
-}
-
-impl From<Error> for Ended {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
+/// What the store answers, once it does: one that cannot be reached ends no session and no subscription.
+async fn in_time<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(ask: impl Fn() -> F) -> T {
+    loop {
+        match ask().await.map_err(Into::into) {
+            Ok(answer) => return answer,
+            Err(error) => tracing::debug!(cause = ?error.cause(), "a subscriber waits for the store"),
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
     }
 }
 
@@ -195,7 +174,7 @@ struct Watch {
 
 /// What a watch gives.
 enum Step {
-    Change(Arc<Change>, Option<Arc<AuditEntry>>),
+    Change(Arc<Change>, Arc<AuditEntry>),
     /// Changes were missed.
     Gap,
 }
@@ -211,14 +190,14 @@ impl Watch {
         Self { service: Arc::clone(service), news, caller: caller.clone(), permission, stale: true }
     }
 
-    async fn next(&mut self) -> Result<Step, Ended> {
+    async fn next(&mut self) -> Result<Step, Refusal> {
         let step = if self.stale {
             Step::Gap
         } else {
             match self.news.recv().await {
                 Ok(News::Change(change, entry)) => Step::Change(change, entry),
-                Ok(News::Resumed) | Err(RecvError::Lagged(_)) => Step::Gap,
-                Err(RecvError::Closed) => return Err(Ended::Closed),
+                // The service that keeps the sender is kept by this very watch.
+                Ok(News::Resumed) | Err(RecvError::Lagged(_) | RecvError::Closed) => Step::Gap,
             }
         };
         let concerned = match &step {
@@ -232,14 +211,8 @@ impl Watch {
     }
 
     /// Takes what the feed has brought meanwhile, without waiting for more.
-    fn skip(&mut self) -> Result<(), Ended> {
-        loop {
-            match self.news.try_recv() {
-                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Closed) => return Err(Ended::Closed),
-            }
-        }
+    fn skip(&mut self) {
+        while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.news.try_recv() {}
     }
 
     fn concerns_caller(&self, write: &Write) -> bool {
@@ -252,14 +225,15 @@ impl Watch {
 
     /// Ends the watch unless the caller's session stands, with the permission. Whoever was answered that it does not
     /// was answered before a later check.
-    async fn check(&mut self) -> Result<(), Error> {
+    async fn check(&mut self) -> Result<(), Refusal> {
         self.stale = true;
         let named = Named { session: self.caller.session.id, operator: self.caller.operator.id };
-        self.caller = self.service.find_caller(named).await?.ok_or(Refusal::Unauthenticated)?;
+        let found = in_time(|| self.service.find_caller(named)).await;
+        self.caller = found.ok_or(Refusal::Unauthenticated)?;
         self.stale = false;
         match self.permission {
             Some(permission) if !self.caller.operator.permissions.contains(permission) => {
-                Err(Refusal::Forbidden(permission).into())
+                Err(Refusal::Forbidden(permission))
             }
             _ => Ok(()),
         }
@@ -277,20 +251,19 @@ struct Entries {
 }
 
 impl Entries {
-    async fn next(&mut self) -> Result<Arc<AuditEntry>, Ended> {
+    async fn next(&mut self) -> Result<Arc<AuditEntry>, Error> {
         let last = match self.last {
             Some(number) => number,
-            None => self.watch.service.store.audit_head(self.tenant()).await.map_err(Error::from)?.number,
+            None => self.watch.service.store.audit_head(self.tenant()).await?.number,
         };
         self.last = Some(last);
         loop {
             if self.behind {
                 // Whatever this takes from the feed is in the log, which is read afterwards.
-                self.watch.skip()?;
+                self.watch.skip();
                 if self.ready.is_empty() {
                     let store = &self.watch.service.store;
-                    let read =
-                        store.list_audit_after(self.tenant(), last, ENTRIES_A_READ).await.map_err(Error::from)?;
+                    let read = in_time(|| store.list_audit_after(self.tenant(), last, ENTRIES_A_READ)).await;
                     self.ready = read.into_iter().map(Arc::new).collect();
                     self.behind = !self.ready.is_empty();
                 }
@@ -303,11 +276,8 @@ impl Entries {
             }
             match self.watch.next().await? {
                 Step::Gap => self.behind = true,
-                Step::Change(_, entry) => match entry {
-                    Some(entry) if entry.number == last + 1 => self.ready.push_back(entry),
-                    Some(entry) => self.behind = entry.number > last,
-                    None => {}
-                },
+                Step::Change(_, entry) if entry.number == last + 1 => self.ready.push_back(entry),
+                Step::Change(_, entry) => self.behind = entry.number > last,
             }
         }
     }

@@ -302,6 +302,29 @@ async fn a_session_that_ends_while_its_socket_is_admitted_closes_it() {
 }
 
 #[tokio::test]
+async fn a_store_that_fails_ends_no_subscription() {
+    let switch = Switch::default();
+    let (app, other) = distracted(&switch).await;
+    let operator = app.operator(&["view"]).await;
+    let after = operator.newest_cursor().await;
+    let mut changes = operator.subscribe(CHANGES, json!({ "after": after })).await;
+    let author = other.operator(&ALL).await;
+    author.create_system("Billing").await;
+    assert_eq!(changes.next().await["system"]["name"], "Billing");
+    switch.fail();
+    let asked = switch.calls(&["find_session"]);
+    author.create_system("Payroll").await;
+    within(async {
+        while switch.calls(&["find_session"]) == asked {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    switch.work();
+    assert_eq!(changes.next().await["system"]["name"], "Payroll");
+}
+
+#[tokio::test]
 async fn a_code_that_is_lost_while_a_subscription_begins_ends_it() {
     let switch = Switch::default();
     let (app, other) = distracted(&switch).await;
