@@ -1,8 +1,9 @@
 //! What lets subscribers who select the same share what they are shown.
 //!
-//! What a subscription shows of an audit entry follows from the entry and the selection alone: who asks decides whether
-//! anything is shown, and the arguments of the root field which entries. So a subscription can hand over its entries
-//! ([`Handover`]) in the place of results, and be run again for one entry ([`Given`]), once for many subscribers.
+//! A subscription can hand over its news ([`Handover`]) in the place of results, and be run again for a single one
+//! ([`Given`]): meanwhile async-graphql keeps nothing of it. What it shows of an audit entry follows from the entry and
+//! the selection alone: who asks decides whether anything is shown, and the arguments of the root field which entries. So
+//! it is run once for many subscribers.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,9 +17,18 @@ use futures::stream::BoxStream;
 use sha2::{Digest, Sha256};
 
 use crate::domain::audit::AuditEntry;
+use crate::service::Caller;
 
-/// What a subscriber is told: an entry, or at last why there are no more.
-pub type Told = Result<Arc<AuditEntry>, Error>;
+/// What a subscription tells of.
+#[derive(Clone)]
+pub enum News {
+    Entry(Arc<AuditEntry>),
+    /// The viewer, as they are now.
+    Caller(Arc<Caller>),
+}
+
+/// What a subscriber is told, or at last why there is no more.
+pub type Told = Result<News, Error>;
 
 /// In the data of a request, takes what a subscription tells; the subscription then ends without a result.
 #[derive(Default)]
@@ -29,7 +39,7 @@ impl Handover {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
-    /// What was handed over; `None` when the subscription failed, or tells of something else than entries.
+    /// What was handed over; `None` when the subscription failed.
     pub fn take(&self) -> Option<BoxStream<'static, Told>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt};
 use super::asker::Call;
 use super::error::{from_service, refuse};
 use super::permissions::{self, Permitted, requires_permission};
-use super::sharing::{Given, Handover, Told};
+use super::sharing::{Given, Handover, News, Told};
 use super::types::{AuditEntry, AuditFilter, SystemChange, SystemChangeKind, Viewer};
 use crate::domain::ids::SystemId;
 use crate::domain::permissions::VIEW;
@@ -24,13 +24,19 @@ pub struct Subscription;
 impl Subscription {
     /// The signed-in operator: at once, and again whenever a permission code is given or taken.
     async fn viewer_changed(&self, ctx: &Context<'_>) -> Result<impl Stream<Item = Result<Viewer>> + use<>> {
-        let call = Call::of(ctx).await?;
-        let request = call.request;
-        let callers = call.service.caller_changes(call.caller);
-        Ok(callers.map(move |caller| match caller {
-            Ok(caller) => Ok(Viewer::from(&caller)),
-            Err(error) => Err(from_service(error, request)),
-        }))
+        let news = async {
+            let call = Call::of(ctx).await?;
+            let (callers, request) = (call.service.caller_changes(call.caller), call.request);
+            Ok(callers.map(move |told| match told {
+                Ok(caller) => Ok(News::Caller(Arc::new(caller))),
+                Err(error) => Err(from_service(error, request)),
+            }))
+        };
+        let show = |_: &Service, news| match news {
+            News::Caller(caller) => Some(Viewer::from(&*caller)),
+            News::Entry(_) => None,
+        };
+        told(ctx, news, show).await
     }
 
     /// A key was generated or revoked, or its system deleted. Needs `api_key_management:view`.
@@ -46,7 +52,7 @@ impl Subscription {
         let wanted = move |entry: &audit::AuditEntry| {
             SystemChangeKind::of(entry).is_some_and(SystemChangeKind::concerns_key) && of_system(entry)
         };
-        told(ctx, after, wanted, SystemChange::of).await
+        entries(ctx, after, wanted, SystemChange::of).await
     }
 
     /// Any change of a system: those of keyStateChanged, and created, renamed. Needs `api_key_management:view`.
@@ -60,7 +66,7 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
         let of_system = of_system(system_id);
         let wanted = move |entry: &audit::AuditEntry| SystemChangeKind::of(entry).is_some() && of_system(entry);
-        told(ctx, after, wanted, SystemChange::of).await
+        entries(ctx, after, wanted, SystemChange::of).await
     }
 
     /// Each entry that is written to the audit log. Needs `api_key_management:view`.
@@ -74,7 +80,7 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<AuditEntry>> + use<>> {
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
         let wanted = move |entry: &audit::AuditEntry| filter.matches(&entry.event);
-        told(ctx, after, wanted, |_, entry| Some(entry.into())).await
+        entries(ctx, after, wanted, |_, entry| Some(entry.into())).await
     }
 }
 
@@ -84,47 +90,59 @@ fn of_system(id: Option<ID>) -> impl Fn(&audit::AuditEntry) -> bool {
     move |entry| only.is_none_or(|only| only.is_some() && entry.event.system == only)
 }
 
-/// The tenant's entries after a cursor that are wanted, as they are shown, for as long as the caller may see them; or
-/// what the request says of them ([`sharing`](super::sharing)).
-async fn told<T: Send + 'static>(
+/// The tenant's entries after a cursor that are wanted, as they are shown, for as long as the caller may see them.
+async fn entries<T: Send + 'static>(
     ctx: &Context<'_>,
     after: Option<String>,
     wanted: impl Fn(&audit::AuditEntry) -> bool + Send + 'static,
     show: impl Fn(&Service, audit::AuditEntry) -> Option<T> + Send + 'static,
 ) -> Result<BoxStream<'static, Result<T>>> {
+    let news = async {
+        let call = Call::of(ctx).await?;
+        let tenant = &call.operator().tenant;
+        let after = after.map(|cursor| cursors::to_audit(call.service.keys(), tenant, &cursor)).transpose();
+        let after = after.map_err(|refusal: Refusal| refuse(&refusal))?;
+        let entries = call.service.entries(call.caller, permissions::needed(ctx)?, after);
+        let request = call.request;
+        Ok(entries.filter_map(move |told| {
+            std::future::ready(match told {
+                Ok(entry) => wanted(&entry).then_some(Ok(News::Entry(entry))),
+                Err(error) => Some(Err(from_service(error, request))),
+            })
+        }))
+    };
+    let show = move |service: &Service, news| match news {
+        News::Entry(entry) => show(service, Arc::unwrap_or_clone(entry)),
+        News::Caller(_) => None,
+    };
+    told(ctx, news, show).await
+}
+
+/// What a subscription tells of, as it is shown; or what the request says of it ([`sharing`](super::sharing)).
+async fn told<T: Send + 'static, N: Stream<Item = Told> + Send + 'static>(
+    ctx: &Context<'_>,
+    news: impl Future<Output = Result<N>>,
+    show: impl Fn(&Service, News) -> Option<T> + Send + 'static,
+) -> Result<BoxStream<'static, Result<T>>> {
     let told = match ctx.data_opt::<Given>() {
         Some(Given(told)) => stream::iter([told.clone()]).boxed(),
         None => {
-            let entries = entries(ctx, after).await?;
-            let wanted =
-                entries.filter(move |told| std::future::ready(told.as_ref().map_or(true, |entry| wanted(entry))));
+            let news = news.await?.boxed();
             match ctx.data_opt::<Arc<Handover>>() {
                 Some(handover) => {
-                    handover.give(wanted.boxed());
+                    handover.give(news);
                     stream::empty().boxed()
                 }
-                None => wanted.boxed(),
+                None => news,
             }
         }
     };
     let service = Arc::clone(ctx.data_unchecked::<Arc<Service>>());
-    Ok(told
-        .filter_map(move |told| {
-            std::future::ready(match told {
-                Ok(entry) => show(&service, Arc::unwrap_or_clone(entry)).map(Ok),
-                Err(error) => Some(Err(error)),
-            })
+    let shown = told.filter_map(move |told| {
+        std::future::ready(match told {
+            Ok(news) => show(&service, news).map(Ok),
+            Err(error) => Some(Err(error)),
         })
-        .boxed())
-}
-
-/// The tenant's entries after a cursor, for as long as the caller may see them.
-async fn entries(ctx: &Context<'_>, after: Option<String>) -> Result<impl Stream<Item = Told> + use<>> {
-    let call = Call::of(ctx).await?;
-    let tenant = &call.operator().tenant;
-    let after = after.map(|cursor| cursors::to_audit(call.service.keys(), tenant, &cursor)).transpose();
-    let after = after.map_err(|refusal: Refusal| refuse(&refusal))?;
-    let entries = call.service.entries(call.caller, permissions::needed(ctx)?, after);
-    let request = call.request;
-    Ok(entries.map(move |entry| entry.map_err(|error| from_service(error, request))))
+    });
+    Ok(shown.boxed())
 }

@@ -1,5 +1,5 @@
-//! Subscriptions to entries, shown once for all who select the same: the first subscriber whom an entry reaches runs
-//! the operation for it, and the others find the payload.
+//! Subscriptions, of which async-graphql keeps nothing while they wait, and whose entries are shown once for all who
+//! select the same: the first subscriber whom an entry reaches runs the operation for it, and the others find the payload.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::gate::{Admission, Gate};
 use super::graphql::Transport;
 use super::operation::{Outcome, Selected};
 use crate::domain::ids::TenantId;
-use crate::graphql::sharing::{Given, Handover, SelectionId, Told};
+use crate::graphql::sharing::{Given, Handover, News, SelectionId, Told};
 use crate::recent::Recent;
 
 /// What a subscription shows at one time.
@@ -21,8 +21,8 @@ pub(super) enum Shown {
     Payload(Bytes),
 }
 
-/// A subscription from its start to its end. async-graphql's state of it lasts until its entries are handed over, and
-/// is some 20 KiB.
+/// A subscription from its start to its end. async-graphql's state of it lasts until its news is handed over, and is
+/// some 20 KiB.
 pub(super) enum Following {
     Beginning { results: BoxStream<'static, Response>, handover: Arc<Handover>, first: bool },
     Told(BoxStream<'static, Told>),
@@ -73,7 +73,9 @@ async fn show<E: Executor, G: Gate>(
     told: Told,
 ) -> Option<Shown> {
     let key = match (&told, selected.id) {
-        (Ok(entry), Some(selection)) => Some(Key { selection, tenant: entry.tenant.clone(), number: entry.number }),
+        (Ok(News::Entry(entry)), Some(selection)) => {
+            Some(Key { selection, tenant: entry.tenant.clone(), number: entry.number })
+        }
         _ => None,
     };
     if let Some(payload) = key.as_ref().and_then(|key| transport.payloads.find(key)) {
