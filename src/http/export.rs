@@ -17,13 +17,13 @@ use serde::Deserialize;
 use super::admission::{SessionGate, failure};
 use super::gate::Refusal;
 use crate::audit_text::{self, Format};
+use crate::auth::tokens::Named;
 use crate::domain::audit::{AuditActor, AuditFilter};
-use crate::domain::ids::TenantId;
 use crate::domain::pages::{PageEnd, PageRequest};
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::{self, ErrorCode};
-use crate::service::Service;
 use crate::service::error::Error;
+use crate::service::{Caller, Service};
 
 /// Entries that are read at once.
 const ENTRIES_A_READ: usize = 500;
@@ -74,8 +74,8 @@ async fn export(
     gate.service().demand(&caller, sender.request, Permission::View).await.map_err(|error| refused(&error))?;
     let Query(parameters) = parameters.map_err(|error| bad_request(error.body_text()))?;
     let filter = parameters.filter()?;
-    let tenant = caller.operator.tenant.clone();
-    let noted = gate.service().note_audit_export(&tenant, AuditActor::operator(&caller.operator), sender.request);
+    let tenant = &caller.operator.tenant;
+    let noted = gate.service().note_audit_export(tenant, AuditActor::operator(&caller.operator), sender.request);
     noted.await.map_err(|error| refused(&error))?;
     let format = parameters.format;
     let headers = [
@@ -84,7 +84,7 @@ async fn export(
         (CACHE_CONTROL, "no-store"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    let parts = stream_parts(Arc::clone(gate.service()), tenant, filter, format);
+    let parts = stream_parts(Arc::clone(gate.service()), caller, filter, format);
     let body = Body::from_stream(parts.map_err(|error| {
         tracing::error!(cause = ?error.cause(), "an export was cut off");
         CutOff
@@ -92,20 +92,26 @@ async fn export(
     Ok((headers, body).into_response())
 }
 
-/// The text of the export, oldest entry first, a page of entries at a time.
+/// The text of the export, oldest entry first, a page of entries at a time; to its end, or until the caller may not see
+/// it any more.
 fn stream_parts(
     service: Arc<Service>,
-    tenant: TenantId,
+    caller: Arc<Caller>,
     filter: AuditFilter,
     format: Format,
 ) -> impl Stream<Item = Result<Bytes, Error>> + Send {
     let head = stream::once(async move { Ok(Bytes::from(audit_text::head(format))) });
     let pages = stream::try_unfold(Some(None), move |before| {
-        let (service, tenant, filter) = (Arc::clone(&service), tenant.clone(), filter.clone());
+        let (service, caller, filter) = (Arc::clone(&service), Arc::clone(&caller), filter.clone());
         async move {
             let Some(before) = before else { return Ok(None) };
+            let named = Named { session: caller.session.id, operator: caller.operator.id };
+            let caller = service.find_caller(named).await?.ok_or(refusal::Refusal::Unauthenticated)?;
+            if !caller.operator.permissions.contains(Permission::View) {
+                return Err(refusal::Refusal::Forbidden(Permission::View).into());
+            }
             let request = PageRequest { after: None, before, limit: ENTRIES_A_READ, from: PageEnd::Last };
-            let page = service.list_audit(&tenant, &filter, &request).await?;
+            let page = service.list_audit(&caller.operator.tenant, &filter, &request).await?;
             let Some(newest) = page.items.first() else { return Ok(None) };
             let next = page.has_more.then_some(Some(newest.number));
             let text = page.items.iter().rev().map(|entry| audit_text::line(entry, format)).collect::<String>();

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use http::Method;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use crate::support::actors::{App, Operator, PASSWORD};
-use crate::support::on_both_stores;
+use crate::support::{on_both_stores, within};
 
 on_both_stores![
     attempts_that_are_worth_a_look_are_entries,
@@ -263,6 +265,23 @@ async fn a_log_that_somebody_changed_is_found_out() {
     let verified = app.cli(&["audit", "verify", "--tenant", "acme"]).await;
     let said = String::from_utf8(verified.stderr).unwrap();
     assert!(said.contains("acme: entry 4 is missing: 5 stands in its place"), "{said}");
+}
+
+#[tokio::test]
+async fn an_export_ends_with_the_code_that_it_needs() {
+    let app = App::embedded().await;
+    let operator = app.operator(&["view", "create", "edit"]).await;
+    let system = operator.create_system("Renamed all the time").await;
+    // More than is read at once.
+    for i in 0..510 {
+        operator.rename_system(&system.id, &format!("Renamed {i}")).await;
+    }
+    let export = operator.begin(Method::GET, "/audit/export?format=csv", &[], String::new()).await;
+    let mut parts = export.into_body().into_data_stream();
+    assert!(within(parts.next()).await.expect("the columns").is_ok());
+    assert!(within(parts.next()).await.expect("a page").is_ok_and(|page| page.len() > 10_000));
+    operator.may(&["create", "edit"]).await;
+    assert!(within(parts.next()).await.expect("an end").is_err(), "cut off, so that the client notices");
 }
 
 #[tokio::test]

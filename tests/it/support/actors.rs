@@ -394,10 +394,20 @@ impl<'a> Caller<'a> {
     }
 
     pub async fn send(&self, method: Method, address: &str, headers: &[(&str, &str)], body: String) -> Answer {
+        Answer::read(self.begin(method, address, headers, body).await).await
+    }
+
+    /// Sends a request, and leaves its answer's body to be read.
+    pub async fn begin(
+        &self,
+        method: Method,
+        address: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> http::Response<Body> {
         let mut request = self.request(method, address, headers, Body::from(body));
         request.extensions_mut().insert(ConnectInfo(SocketAddr::new(self.address, 40_000)));
-        let response = super::within(self.app.public.clone().oneshot(request)).await.expect("infallible");
-        Answer::read(response.map(Body::new)).await
+        super::within(self.app.public.clone().oneshot(request)).await.expect("infallible")
     }
 
     /// Sends to the verification listener.
