@@ -34,6 +34,16 @@ struct Window {
     counted_since: Timestamp,
 }
 
+impl Window {
+    /// Begins anew when it is over.
+    fn roll(&mut self, now: Timestamp) {
+        if now.since(self.began) >= REFUSAL_WINDOW {
+            self.began = now;
+            self.written = 0;
+        }
+    }
+}
+
 /// What makes two refused attempts alike.
 #[derive(PartialEq, Eq, Hash)]
 struct Kind(AuditAction, Option<ErrorCode>, String);
@@ -60,10 +70,7 @@ impl Refusals {
             counted: HashMap::new(),
             counted_since: event.occurred_at,
         });
-        if event.occurred_at.since(window.began) >= REFUSAL_WINDOW {
-            window.began = event.occurred_at;
-            window.written = 0;
-        }
+        window.roll(event.occurred_at);
         let kind = Kind::of(&event);
         if window.written < REFUSALS_A_WINDOW {
             window.written += 1;
@@ -82,15 +89,20 @@ impl Refusals {
         None
     }
 
-    /// Events that have been counted for a window, and whose like has not come since: ten a tenant at most.
+    /// Events that have been counted for a window, and whose like has not come since: as many as may be written now.
     fn overdue(&self, now: Timestamp) -> Vec<(TenantId, AuditEvent)> {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut overdue = Vec::new();
-        let room = usize::try_from(REFUSALS_A_WINDOW).unwrap_or(usize::MAX);
         windows.retain(|tenant, window| {
             if now.since(window.counted_since) >= REFUSAL_WINDOW {
+                window.roll(now);
                 let mut counted = std::mem::take(&mut window.counted).into_iter();
-                overdue.extend(counted.by_ref().take(room).map(|(_, event)| (tenant.clone(), event)));
+                while window.written < REFUSALS_A_WINDOW
+                    && let Some((_, event)) = counted.next()
+                {
+                    window.written += 1;
+                    overdue.push((tenant.clone(), event));
+                }
                 window.counted = counted.collect();
                 window.counted_since = now;
             }
@@ -278,6 +290,17 @@ mod tests {
         counts.sort_unstable();
         assert_eq!(counts, [2, 12]);
         assert!(refusals.overdue(Timestamp::from_millis(120_000)).is_empty());
+    }
+
+    #[test]
+    fn what_is_written_late_is_among_the_ten_of_its_minute() {
+        let refusals = Refusals::default();
+        let acme: TenantId = "acme".parse().unwrap();
+        let written = (0..30).filter_map(|i| refusals.admit(&acme, event(0, &format!("{i:04}")))).count();
+        assert_eq!(written, 10);
+        assert_eq!(refusals.overdue(Timestamp::from_millis(60_000)).len(), 10);
+        assert!(refusals.admit(&acme, event(60, "zzzz")).is_none());
+        assert_eq!(refusals.overdue(Timestamp::from_millis(120_000)).len(), 10);
     }
 
     #[test]
