@@ -14,11 +14,13 @@ pub struct Quota {
 
 /// The generic cell rate algorithm on a bucket's theoretical arrival time: decided in one place for every backend.
 ///
-/// Gives the new arrival time when one may pass now, else how long until one may.
+/// Gives the new arrival time when one may pass now, else how long until one may: never longer than a full bucket takes,
+/// should the clock have been set back.
 pub fn take(arrival: Timestamp, quota: Quota, now: Timestamp) -> Result<Timestamp, Duration> {
-    let arrival = arrival.max(now);
+    let full = quota.every.saturating_mul(quota.burst);
+    let arrival = arrival.clamp(now, now.plus(full));
     let ahead = arrival.since(now);
-    let allowed = quota.every.saturating_mul(quota.burst.saturating_sub(1));
+    let allowed = full.saturating_sub(quota.every);
     if ahead > allowed { Err(ahead - allowed) } else { Ok(arrival.plus(quota.every)) }
 }
 
@@ -50,5 +52,13 @@ mod tests {
         assert_eq!(take(arrival, quota, now), Err(Duration::from_secs(10)));
         assert_eq!(take(arrival, quota, now.plus(Duration::from_secs(4))), Err(Duration::from_secs(6)));
         assert!(take(arrival, quota, now.plus(Duration::from_secs(10))).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nobody_wait_longer_than_a_full_bucket() {
+        let quota = Quota { burst: 3, every: Duration::from_secs(10) };
+        let now = Timestamp::from_millis(1_000_000);
+        let arrival = now.plus(Duration::from_secs(3600));
+        assert_eq!(take(arrival, quota, now), Err(Duration::from_secs(10)));
     }
 }
