@@ -263,6 +263,8 @@ impl Load {
             let Some(pending) = inner.loading.as_mut().and_then(|loading| loading.pending.as_mut()) else { return };
             let pending = std::mem::take(pending);
             if pending.is_empty() {
+                // At once, or the next change would be kept aside for nobody.
+                inner.loading = None;
                 inner.known.insert(self.tenant.clone(), Arc::new(known));
                 return;
             }
@@ -277,7 +279,7 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.names.inner().loading = None;
+        self.names.inner().loading.take_if(|loading| loading.tenant == self.tenant);
     }
 }
 
