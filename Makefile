@@ -47,6 +47,7 @@ check: tools-build console
 	cd console && npm run check
 
 bench: console tools-build
+	@scripts/need.sh python3 pip nginx
 	@scripts/mongod.sh
 	$(CARGO) bench --locked
 

@@ -225,11 +225,12 @@ impl Documents {
         if text.len() > self.limits.document_bytes {
             return Err(DocumentError::too_many("bytes", self.limits.document_bytes));
         }
-        if let Some(document) = self.recent.find(text) {
+        let rememberable = text.len() <= Self::MAX_TEXT_BYTES;
+        if rememberable && let Some(document) = self.recent.find(text) {
             return Ok(document);
         }
         let document = Arc::new(parse_within(&self.limits, text)?);
-        if text.len() <= Self::MAX_TEXT_BYTES {
+        if rememberable {
             self.recent.keep(text.into(), Arc::clone(&document), document.weight_bytes);
         }
         Ok(document)

@@ -42,7 +42,7 @@ use super::{
 pub struct ConnectionLimits {
     /// From the upgrade to `connection_init`; then once more for the gate's answer to it.
     pub init_timeout: Duration,
-    /// A socket is pinged this often, and closed when nothing came from it for twice as long.
+    /// A socket is pinged this often, and closed in the place of a ping when nothing came from it for twice as long.
     pub keep_alive: Duration,
     /// How long one message may take to be written.
     pub send_timeout: Duration,

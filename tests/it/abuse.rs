@@ -1,5 +1,9 @@
 //! Floods of bad keys.
 
+use std::time::Duration;
+
+use http::Method;
+use keymark::coherence::protocol::Timing;
 use keymark::domain::keys::{ApiKey, KeyPrefix};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -42,8 +46,34 @@ async fn a_flood_of_bad_keys_is_told_to_wait_and_good_keys_of_the_same_source_pa
     assert_eq!(limited.header("retry-after"), Some("1"));
     assert_eq!(switch.calls(&["find_key"]), before, "memory answers for what is nowhere");
 
+    let metrics = verifier.send(Method::GET, "/metrics", &[], String::new()).await.text;
+    assert!(metrics.lines().any(|line| line == "keymark_verifications_limited_total 1"), "{metrics}");
+
     assert_eq!(verifier.verify(&key).await.body["code"], "VALID");
     assert_eq!(verifier.verify("km_typo").await.body["code"], "MALFORMED");
     let forwarded = verifier.forward_auth(&[("x-api-key", &unknown)]).await;
     assert_eq!(forwarded.status, 401, "a gateway knows no other refusal");
+}
+
+#[tokio::test]
+async fn while_memory_does_not_answer_a_source_of_too_many_bad_keys_waits_and_spares_the_store() {
+    let switch = Switch::default();
+    let timing = Timing { lease: Duration::ZERO, ..Setup::default().timing };
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), timing, ..Setup::default() }).await;
+    let operator = app.operator(&["view", "create"]).await;
+    let key = operator.generate_key(&operator.create_system("Billing").await.id).await.api_key;
+    let (verifier, unknown) = (app.verifier(), unknown_key());
+    assert_eq!(verifier.verify(&key).await.body["code"], "VALID");
+    for _ in 0..FLOOD - 1 {
+        assert_eq!(verifier.verify(&unknown).await.body["code"], "NOT_FOUND");
+    }
+    let asked = switch.calls(&["find_key"]);
+    for presented in [&key, &unknown] {
+        let answer = verifier.verify(presented).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["code"]), (503, &"UNAVAILABLE".into()));
+    }
+    assert_eq!(switch.calls(&["find_key"]), asked);
+    let headers = [("x-api-key", key.as_str())];
+    let elsewhere = verifier.send_from("127.0.0.2", Method::GET, "/v1/forward-auth", &headers, String::new()).await;
+    assert_eq!(elsewhere.status, 200, "another source is not concerned");
 }

@@ -412,7 +412,9 @@ async fn verdicts_are_counted() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let good = key(&operator, "Billing").await;
-    for presented in [&good.api_key, &good.api_key, &unknown_key(), "nonsense"] {
+    let revoked = key(&operator, "Payroll").await;
+    operator.revoke_key(&revoked.system.id).await;
+    for presented in [&good.api_key, &good.api_key, &unknown_key(), "nonsense", &revoked.api_key] {
         app.verifier().verify(presented).await;
     }
     let metrics = app.verifier().send(Method::GET, "/metrics", &[], String::new()).await;
@@ -420,6 +422,7 @@ async fn verdicts_are_counted() {
         r#"keymark_verifications_total{verdict="VALID"} 2"#,
         r#"keymark_verifications_total{verdict="NOT_FOUND"} 1"#,
         r#"keymark_verifications_total{verdict="MALFORMED"} 1"#,
+        r#"keymark_verifications_total{verdict="REVOKED"} 1"#,
     ] {
         assert!(metrics.text.lines().any(|found| found == line), "{line} in {}", metrics.text);
     }
