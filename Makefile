@@ -15,8 +15,8 @@ CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type
 
 .PHONY: run console release test check bench torture tools-build tools-test
 
-run: release
-	target/release/keymark serve
+run: console tools-build
+	$(CARGO) run --release -- serve
 
 release: console tools-build
 	$(CARGO) build --release

@@ -101,6 +101,7 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             format!("removed {}", described(&removed))
         }
         Command::ExportAudit { tenant, jsonl } => {
+            check_tenant(service, &tenant).await?;
             let format = if jsonl { Format::Jsonl } else { Format::Csv };
             return export_audit(service, tenant, format, out).await.map_err(|error| match error {
                 ExportError::Service(error) => told(error),
@@ -109,7 +110,10 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
         }
         Command::VerifyAudit { tenant } => {
             let tenants = match tenant {
-                Some(tenant) => vec![tenant],
+                Some(tenant) => {
+                    check_tenant(service, &tenant).await?;
+                    vec![tenant]
+                }
                 None => service.list_tenants().await.map_err(told)?,
             };
             let mut text = String::new();
@@ -123,6 +127,12 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
         }
     };
     out.write(text).await.map_err(|error| error.to_string())
+}
+
+/// A log that is empty since nobody has such a name would look whole.
+async fn check_tenant(service: &Service, tenant: &TenantId) -> Result<(), String> {
+    let known = service.list_tenants().await.map_err(|error| error.to_string())?;
+    if known.contains(tenant) { Ok(()) } else { Err(format!("there is no tenant {tenant}")) }
 }
 
 fn of_operator(username: &Username, error: Error, told: impl Fn(Error) -> String) -> String {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::fs::{DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +92,8 @@ pub enum Purpose {
     Serving,
     /// One command, which answers nobody from memory.
     Command,
+    /// To look whether it can be opened: nothing is decided for whoever comes later.
+    Inspection,
 }
 
 /// The store and the service over it, before anything listens.
@@ -106,14 +108,14 @@ pub struct App {
 
 impl App {
     /// Opens the store that is there; refuses a data directory that holds none.
-    pub async fn open_existing(config: &mut Config) -> Result<Self, StartError> {
+    pub async fn open_existing(config: &mut Config, purpose: Purpose) -> Result<Self, StartError> {
         if let StoreConfig::Embedded { directory } = &config.store
             && !holds_store(directory)
         {
             let reason = format!("there is no store in {}", directory.display());
             return Err(ConfigError::new("--data-dir", reason).into());
         }
-        Self::open(config, Purpose::Command).await
+        Self::open(config, purpose).await
     }
 
     /// Opens the store, or makes it in the data directory; refuses one that belongs to another root secret.
@@ -148,7 +150,7 @@ impl App {
         let mut metrics = Metrics::default();
         let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.registry()));
         let keys = Keyring::new(&secret, &config.previous_secrets);
-        check_fingerprint(store.as_ref(), &keys).await?;
+        check_fingerprint(store.as_ref(), &keys, purpose).await?;
         let role = take_part(store.as_ref(), config.timing, purpose).await?;
         let settings = Settings {
             key_prefix: config.key_prefix.clone(),
@@ -177,14 +179,17 @@ impl App {
                 let shown = password.expose().to_owned();
                 (password, Some(shown))
             }
-            None => {
-                let reason = "is needed for the very first start with MongoDB, where standard output is a log";
-                return Err(ConfigError::new("KEYMARK_INITIAL_ADMIN_PASSWORD", reason).into());
-            }
+            None => return Err(no_first_password().into()),
         };
         let created = self.service.create_first_operator(password).await?;
         Ok(shown.filter(|_| created))
     }
+}
+
+/// Why a very first start is refused.
+pub fn no_first_password() -> ConfigError {
+    let reason = "is needed for the very first start with MongoDB, where standard output is a log";
+    ConfigError::new("KEYMARK_INITIAL_ADMIN_PASSWORD", reason)
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what is under way.
@@ -326,7 +331,17 @@ pub fn holds_store(directory: &Path) -> bool {
 }
 
 fn make_directory(directory: &Path) -> Result<(), StartError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| in_directory(directory, &error))
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| in_directory(directory, &error))?;
+    if is_open_to_others(directory).map_err(|error| in_directory(directory, &error))? {
+        tracing::warn!(directory = %directory.display(), "the data directory is open to other users: chmod 700");
+    }
+    Ok(())
+}
+
+/// Whether anybody but its owner may look into the data directory.
+pub fn is_open_to_others(directory: &Path) -> io::Result<bool> {
+    Ok(std::fs::metadata(directory)?.permissions().mode() & 0o077 != 0)
 }
 
 fn in_directory(directory: &Path, error: &dyn fmt::Display) -> StartError {
@@ -394,7 +409,7 @@ async fn take_part(store: &dyn Store, timing: Timing, purpose: Purpose) -> Resul
     loop {
         let found = store.find_setting(LEASE).await?;
         let length = found.as_deref().and_then(|text| text.parse().ok()).map(Duration::from_millis);
-        if purpose == Purpose::Command {
+        if purpose != Purpose::Serving {
             return Ok(Role::Observer(Timing { lease: timing.lease.max(length.unwrap_or_default()), ..timing }));
         }
         if found.as_deref() == Some(&own) {
@@ -432,7 +447,7 @@ async fn end_leases(store: &dyn Store, timing: Timing) -> Result<(), StartError>
 
 /// A store keeps the fingerprint of the secret that its keys were digested under: with another one they would all be
 /// unknown.
-async fn check_fingerprint(store: &dyn Store, keys: &Keyring) -> Result<(), StartError> {
+async fn check_fingerprint(store: &dyn Store, keys: &Keyring, purpose: Purpose) -> Result<(), StartError> {
     let current = keys.current().fingerprint.as_str();
     loop {
         let found = store.find_setting(FINGERPRINT).await?;
@@ -444,7 +459,7 @@ async fn check_fingerprint(store: &dyn Store, keys: &Keyring) -> Result<(), Star
                 return Err(ConfigError::new("KEYMARK_SECRET", reason).into());
             }
             expected => {
-                if store.replace_setting(FINGERPRINT, expected, current).await? {
+                if purpose == Purpose::Inspection || store.replace_setting(FINGERPRINT, expected, current).await? {
                     return Ok(());
                 }
             }

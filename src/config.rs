@@ -197,18 +197,19 @@ impl Config {
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
         let flags = flags.or(read_file(file)?);
-        let verify_listen = parsed("--verify-listen", flags.verify_listen, "127.0.0.1:8081")?;
+        let verify_listen = address("--verify-listen", flags.verify_listen, "127.0.0.1:8081")?;
         let store = match &flags.mongodb_uri {
             Some(uri) => StoreConfig::Mongo {
                 uri: Zeroizing::new(uri.clone()),
                 database: flags.mongodb_database.unwrap_or_else(|| "keymark".to_owned()),
             },
-            None => StoreConfig::Embedded { directory: flags.data_dir.as_deref().unwrap_or("keymark-data").into() },
+            None => match flags.data_dir.as_deref().unwrap_or("keymark-data") {
+                "" => return Err(ConfigError::new("--data-dir", "is empty")),
+                directory => StoreConfig::Embedded { directory: directory.into() },
+            },
         };
         let log = flags.log.unwrap_or_else(|| "info".to_owned());
-        if let Err(error) = log.parse::<tracing_subscriber::filter::Targets>() {
-            return Err(ConfigError::new("--log", error));
-        }
+        check_log(&log)?;
         let timing = timing(flags.lease.as_deref(), flags.probe_interval.as_deref())?;
         Ok(Self {
             timing,
@@ -216,7 +217,7 @@ impl Config {
                 .enforcement_wait
                 .map(|value| any_duration("--enforcement-wait", &value))
                 .transpose()?,
-            listen: parsed("--listen", flags.listen, "127.0.0.1:8080")?,
+            listen: address("--listen", flags.listen, "127.0.0.1:8080")?,
             verify_listen,
             secret: secret(&env)?,
             previous_secrets: previous_secrets(&env)?,
@@ -259,7 +260,7 @@ fn read_file(named: Option<&Path>) -> Result<File, ConfigError> {
             ConfigError::new(format!("{setting}, line {number}, {key}"), error.message().replace('\n', " "))
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(File::default()),
-        Err(error) => Err(ConfigError::new(setting, error)),
+        Err(error) => Err(ConfigError::new("--config", format!("{setting}: {error}"))),
     }
 }
 
@@ -269,6 +270,23 @@ where
 {
     let value = value.as_deref().unwrap_or(default);
     value.parse().map_err(|error| ConfigError::new(setting, format!("`{value}`: {error}")))
+}
+
+fn address(setting: &str, value: Option<String>, default: &str) -> Result<SocketAddr, ConfigError> {
+    let value = value.as_deref().unwrap_or(default);
+    let reason = || format!("`{value}` is no IP address and port such as 127.0.0.1:8080");
+    value.parse().map_err(|_| ConfigError::new(setting, reason()))
+}
+
+/// A directive without a level would be taken for a target, of which nothing is ever logged.
+fn check_log(log: &str) -> Result<(), ConfigError> {
+    let is_level = |text: &str| !text.is_empty() && text.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let well_formed = log.split(',').all(|directive| is_level(directive.rsplit('=').next().unwrap_or_default().trim()));
+    if well_formed && log.parse::<tracing_subscriber::filter::Targets>().is_ok() {
+        return Ok(());
+    }
+    let reason = "is neither off, error, warn, info, debug or trace, nor directives such as info,keymark::http=debug";
+    Err(ConfigError::new("--log", format!("`{log}` {reason}")))
 }
 
 fn any_duration(setting: &str, value: &str) -> Result<Duration, ConfigError> {
@@ -363,8 +381,9 @@ fn secret(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<RootSecret>, 
         (Some(_), Some(_)) => return Err(ConfigError::new("KEYMARK_SECRET", "KEYMARK_SECRET_FILE is set too")),
         (Some(secret), None) => ("KEYMARK_SECRET", secret.into_vec()),
         (None, Some(path)) => {
-            let read = std::fs::read(&path);
-            ("KEYMARK_SECRET_FILE", read.map_err(|error| ConfigError::new("KEYMARK_SECRET_FILE", error))?)
+            let unreadable = |error| format!("{}: {error}", Path::new(&path).display());
+            let read = std::fs::read(&path).map_err(unreadable);
+            ("KEYMARK_SECRET_FILE", read.map_err(|reason| ConfigError::new("KEYMARK_SECRET_FILE", reason))?)
         }
         (None, None) => return Ok(None),
     };
@@ -428,7 +447,7 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let flags = Flags::default;
         for (flags, env, says) in [
-            (Flags { listen: text("8080"), ..flags() }, None, "--listen: `8080`: invalid socket address syntax"),
+            (Flags { listen: text("8080"), ..flags() }, None, "--listen: `8080` is no IP address and port such as"),
             (Flags { session_lifetime: text("soon"), ..flags() }, None, "--session-lifetime: `soon` is no duration"),
             (Flags { session_lifetime: text("0s"), ..flags() }, None, "--session-lifetime: `0s` is less than a second"),
             (Flags { introspection: text("yes"), ..flags() }, None, "--introspection: `yes` is not on or off"),
@@ -451,7 +470,15 @@ mod tests {
             (Flags { lease: text("2s"), ..flags() }, None, "--probe-interval: is from 10ms to a quarter of"),
             (Flags { enforcement_wait: text("long"), ..flags() }, None, "--enforcement-wait: `long` is no duration"),
             (flags(), Some(("KEYMARK_SECRET", "short")), "KEYMARK_SECRET: a root secret has at least 32 bytes"),
-            (flags(), Some(("KEYMARK_SECRET_FILE", "/nowhere/at/all")), "KEYMARK_SECRET_FILE: No such file"),
+            (
+                flags(),
+                Some(("KEYMARK_SECRET_FILE", "/nowhere/at/all")),
+                "KEYMARK_SECRET_FILE: /nowhere/at/all: No such file",
+            ),
+            (Flags { data_dir: text(""), ..flags() }, None, "--data-dir: is empty"),
+            (Flags { log: text("loud"), ..flags() }, None, "--log: `loud` is neither off, error,"),
+            (Flags { log: text(""), ..flags() }, None, "--log: `` is neither off, error,"),
+            (Flags { log: text("info,keymark=bogus"), ..flags() }, None, "--log: `info,keymark=bogus` is neither"),
             (flags(), Some(("KEYMARK_INITIAL_ADMIN_PASSWORD", "short")), "KEYMARK_INITIAL_ADMIN_PASSWORD: A password"),
             (flags(), Some(("KEYMARK_VERIFIER_TOKEN", "short")), "KEYMARK_VERIFIER_TOKEN: a verifier token has"),
         ] {

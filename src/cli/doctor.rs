@@ -1,13 +1,12 @@
 //! `keymark doctor`: whether this configuration can be used.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Stdout};
-use crate::app::{App, StartError, holds_store};
+use crate::app::{App, Purpose, StartError, holds_store, is_open_to_others, no_first_password};
 use crate::config::{Config, StoreConfig};
 
 /// Prints a line a check. Fails when one does.
@@ -42,9 +41,14 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
                 report("store", Ok("will be created".to_owned()));
                 return conclude(failed);
             }
-            match App::open_existing(&mut config).await {
+            match App::open_existing(&mut config, Purpose::Inspection).await {
                 Ok(app) => {
-                    report("store", Ok("opened, and it belongs to this root secret".to_owned()));
+                    report("store", Ok("opened, and it belongs to no other root secret".to_owned()));
+                    if matches!(app.service.is_initialised().await, Ok(false)) {
+                        let given = config.initial_admin_password.is_some() || app.directory.is_some();
+                        let can_start = given.then(|| "can be created".to_owned());
+                        report("first operator", can_start.ok_or_else(|| no_first_password().to_string()));
+                    }
                     let verify = admin::Command::VerifyAudit { tenant: None };
                     let verified = admin::run(&app.service, verify, &mut Stdout).await;
                     report("audit log", verified.map(|()| "whole".to_owned()));
@@ -61,11 +65,11 @@ fn conclude(failed: u32) -> Result<(), StartError> {
 }
 
 fn closed_to_others(directory: &Path) -> Result<String, String> {
-    match std::fs::metadata(directory) {
+    match is_open_to_others(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok("will be created".to_owned()),
         Err(error) => Err(error.to_string()),
-        Ok(found) if found.permissions().mode() & 0o077 == 0 => Ok("for this user alone".to_owned()),
-        Ok(_) => Err(format!("{} is open to other users: chmod 700", directory.display())),
+        Ok(false) => Ok("for this user alone".to_owned()),
+        Ok(true) => Err(format!("{} is open to other users: chmod 700", directory.display())),
     }
 }
 

@@ -94,7 +94,7 @@ async fn administer(mut config: Config, command: Command) -> Result<(), StartErr
     }
     let app = match &command {
         Command::AddOperator { .. } => App::open(&mut config, Purpose::Command).await?,
-        _ => App::open_existing(&mut config).await?,
+        _ => App::open_existing(&mut config, Purpose::Command).await?,
     };
     // Followed, so that a change is known to be enforced as soon as it is.
     let (service, done) = (Arc::clone(&app.service), CancellationToken::new());

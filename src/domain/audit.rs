@@ -289,6 +289,8 @@ pub enum ChainBreak {
     Number { expected: u64, found: u64 },
     /// An entry, or the one before it, was changed.
     Hash { number: u64 },
+    /// What stands in the place of an entry is none.
+    Unreadable { number: u64 },
 }
 
 impl fmt::Display for ChainBreak {
@@ -296,6 +298,7 @@ impl fmt::Display for ChainBreak {
         match self {
             Self::Number { expected, found } => write!(f, "entry {expected} is missing: {found} stands in its place"),
             Self::Hash { number } => write!(f, "entry {number}, or the one before it, was changed"),
+            Self::Unreadable { number } => write!(f, "entry {number} cannot be read: it was changed"),
         }
     }
 }

@@ -152,7 +152,8 @@ fn bad_token() -> Refusal {
 }
 
 fn foreign() -> Refusal {
-    let message = "Requests that rely on the cookie must come from the console's own origin.";
+    let message = "Requests that rely on the cookie must come from the console's own origin: behind a proxy, the one that \
+                   --public-origin names, or that the Host header does.";
     Refusal::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden.as_str(), message)
 }
 

@@ -16,6 +16,7 @@ use crate::domain::permissions::Permission;
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::RevokedKey;
+use crate::store::StoreError;
 
 /// Most entries of refused attempts in a tenant's log within [`REFUSAL_WINDOW`]; the rest is counted into the next.
 const REFUSALS_A_WINDOW: u32 = 10;
@@ -152,7 +153,14 @@ impl Service {
     pub async fn verify_audit(&self, tenant: &TenantId) -> Result<Result<u64, ChainBreak>, Error> {
         let mut head = AuditHead::default();
         loop {
-            let entries = self.store.list_audit_after(tenant, head.number, ENTRIES_A_READ).await?;
+            let mut entries = self.store.list_audit_after(tenant, head.number, ENTRIES_A_READ).await;
+            if let Err(StoreError::Corrupt(_)) = entries {
+                entries = self.store.list_audit_after(tenant, head.number, 1).await;
+            }
+            let entries = match entries {
+                Err(StoreError::Corrupt(_)) => return Ok(Err(ChainBreak::Unreadable { number: head.number + 1 })),
+                entries => entries?,
+            };
             if entries.is_empty() {
                 return Ok(Ok(head.number));
             }

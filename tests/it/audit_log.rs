@@ -265,6 +265,16 @@ async fn a_log_that_somebody_changed_is_found_out() {
     let verified = app.cli(&["audit", "verify", "--tenant", "acme"]).await;
     let said = String::from_utf8(verified.stderr).unwrap();
     assert!(said.contains("acme: entry 4 is missing: 5 stands in its place"), "{said}");
+    let changed = doc! { "$set": { "event.action": "NONSENSE" } };
+    log.update_one(doc! { "tenant": "acme", "number": 3_i64 }, changed).await.expect("changed");
+    let verified = app.cli(&["audit", "verify"]).await;
+    let said = String::from_utf8(verified.stderr).unwrap();
+    assert!(said.contains("acme: entry 3 cannot be read: it was changed"), "{said}");
+    for command in ["verify", "export"] {
+        let mistyped = app.cli(&["audit", command, "--tenant", "acne"]).await;
+        let said = String::from_utf8(mistyped.stderr).unwrap();
+        assert!(mistyped.status.code() == Some(1) && said.contains("there is no tenant acne"), "{said}");
+    }
 }
 
 #[tokio::test]

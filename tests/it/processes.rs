@@ -135,10 +135,10 @@ async fn an_unusable_configuration_is_one_line_and_exit_code_2() {
     keymark: --verify-listen: 0.0.0.0:0 is not loopback: set KEYMARK_VERIFIER_TOKEN or --verify-allow, too
     keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: A password has 8 to 1024 bytes.
     keymark: --session-lifetime: `soon` is no duration such as 90s, 12h or 30d: expected number at 0
-    keymark: --log: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
+    keymark: --log: `loud=very` is neither off, error, warn, info, debug or trace, nor directives such as info,keymark::http=debug
     keymark: KEYMARK_SECRET: KEYMARK_SECRET_FILE is set too
-    keymark: --listen: `nowhere`: invalid socket address syntax
-    keymark: /nowhere/keymark.toml: No such file or directory (os error 2)
+    keymark: --listen: `nowhere` is no IP address and port such as 127.0.0.1:8080
+    keymark: --config: /nowhere/keymark.toml: No such file or directory (os error 2)
     keymark: KEYMARK_SECRET: is needed with MongoDB: 32 random bytes or more, the same for every instance
     "#);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was made");
@@ -374,6 +374,13 @@ async fn on_mongodb_the_secret_and_the_first_password_are_demanded() {
     let place =
         [("KEYMARK_MONGODB_URI", options.uri.as_str()), ("KEYMARK_MONGODB_DATABASE", options.database.as_str())];
     let [secret, password] = [("KEYMARK_SECRET", SECRET), ("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
+    // To look binds the store to no secret.
+    let look = ["doctor", "--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"];
+    let (code, looked, _) = run(&[place[0], place[1], ("KEYMARK_SECRET", OTHER_SECRET)], &look).await;
+    assert!(
+        code == 1 && looked.contains("FAIL  first operator: KEYMARK_INITIAL_ADMIN_PASSWORD: is needed"),
+        "{looked}"
+    );
     let (code, _, without_secret) = run(&place, &["serve"]).await;
     assert_eq!(code, 2);
     // It gets as far as to listen: not on ports that others may hold.
