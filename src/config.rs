@@ -57,6 +57,7 @@ macro_rules! settings {
                 value_name = "VALUE",
                 hide_env_values = true,
                 global = true,
+                help_heading = "Settings",
                 help = concat!($($help,)+ " [default: ", $default, "]").trim_start()
             )]
             $field: Option<String>,)+

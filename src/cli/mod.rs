@@ -25,7 +25,14 @@ pub struct Cli {
     /// The configuration file.
     ///
     /// [default: keymark.toml in the working directory, if there is one]
-    #[arg(long, env = "KEYMARK_CONFIG", value_name = "FILE", global = true)]
+    #[arg(
+        long,
+        env = "KEYMARK_CONFIG",
+        value_name = "FILE",
+        global = true,
+        help_heading = "Settings",
+        hide_env_values = true
+    )]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Subcommands>,
