@@ -313,7 +313,7 @@ fn serve_until_told() {
     let directory = tempfile::tempdir().expect("a directory");
     runtime.block_on(async {
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
-        let instance = Instance::start(&store).await;
+        let instance = Instance::start(&store, false).await;
         let opened = instance.operator("default", "admin").await;
         assert!(instance.coherence.read(|_| ()).is_some(), "callers are looked up in memory");
         let service = &instance.service;

@@ -592,7 +592,7 @@ struct Keymark {
 
 impl Keymark {
     async fn start(store: Arc<dyn Store>) -> Self {
-        let instance = Instance::start(&store).await;
+        let instance = Instance::start(&store, false).await;
         let opened = instance.operator("default", "admin").await;
         let Instance { service, coherence } = instance;
         let request = service.request(None);

@@ -73,7 +73,7 @@ async fn barrier() {
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {
         let store = MongoStore::connect(&MongoOptions::new(set.uri(), "revocations")).await.expect("a store");
-        instances.push(Instance::start(&(Arc::new(store) as Arc<dyn Store>)).await);
+        instances.push(Instance::start(&(Arc::new(store) as Arc<dyn Store>), false).await);
     }
     let caller = instances[0].operator("default", "admin").await.caller;
     let first = &instances[0].service;
@@ -133,7 +133,7 @@ async fn loaded() {
         }
     };
     let (before, began) = (resident(std::process::id()), Instant::now());
-    let instance = Instance::start(&store).await;
+    let instance = Instance::start(&store, false).await;
     let took = began.elapsed();
     let bytes = resident(std::process::id()).saturating_sub(before) as f64;
     assert_eq!(instance.coherence.read(|memory| memory.keys.current()), Some(KEYS as usize));

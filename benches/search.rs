@@ -128,7 +128,7 @@ async fn fill(store: &dyn Store) {
 }
 
 async fn measure(store: Arc<dyn Store>) {
-    let instance = Instance::start(&store).await;
+    let instance = Instance::start(&store, false).await;
     let Instance { service, coherence } = &instance;
     until(|| coherence.read(|_| ()).is_some()).await;
     let shown = Shown { introspection: false, graphiql: false };

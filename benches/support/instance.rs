@@ -24,13 +24,16 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Takes part as the program would over this store, and gives it when it is ready.
-    pub async fn start(store: &Arc<dyn Store>) -> Self {
+    /// Takes part as the program would over this store, and gives it when it is ready. Passwords cost what they do there,
+    /// or next to nothing.
+    pub async fn start(store: &Arc<dyn Store>, costly_passwords: bool) -> Self {
         let role = if store.is_shared() { Role::Member(TIMING) } else { Role::Alone };
         let environment = Environment::system();
         let coherence = Coherence::new(Arc::clone(store), environment.clone(), Arc::new(BootClock), role);
         let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
-        let settings = Settings { password_cost: Cost { memory_kib: 8, passes: 1, lanes: 1 }, ..Settings::default() };
+        let next_to_nothing = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let password_cost = if costly_passwords { Cost::default() } else { next_to_nothing };
+        let settings = Settings { password_cost, ..Settings::default() };
         let service = Service::new(Arc::clone(store), Arc::clone(&coherence), environment, keys, settings);
         let follower = Arc::clone(&service);
         tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });

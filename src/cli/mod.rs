@@ -7,8 +7,10 @@ mod operator;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Command, Stdout};
@@ -67,7 +69,9 @@ pub fn main() -> ExitCode {
         .map_err(StartError::from)
         .and_then(|config| {
             telemetry::start(&config.log, config.log_format);
-            let runtime = tokio::runtime::Runtime::new().map_err(|error| StartError::Failed(error.to_string()))?;
+            // A thread that hashed a password keeps those 19 MiB until it ends.
+            let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(Duration::from_secs(1)).build();
+            let runtime = runtime.map_err(|error| StartError::Failed(error.to_string()))?;
             let outcome = runtime.block_on(run(command, config));
             // A thread that still blocks, say in a look-up of names, is no reason to stay.
             runtime.shutdown_background();

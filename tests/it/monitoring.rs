@@ -70,3 +70,20 @@ fn prometheus_takes_the_rules() {
     let checked = checked.expect("scripts/need.sh installs promtool");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
+
+#[tokio::test]
+async fn open_subscriptions_are_counted() {
+    let app = App::embedded().await;
+    let operator = app.operator(&["view", "create"]).await;
+    let counted = async |expected: &str| {
+        let metrics = app.verifier().send(Method::GET, "/metrics", &[], String::new()).await.text;
+        assert!(metrics.lines().any(|line| line == format!("keymark_subscribers {expected}")), "{metrics}");
+    };
+    counted("0").await;
+    let after = operator.newest_cursor().await;
+    let document = "subscription ($after: String) { systemChanged(after: $after) { kind } }";
+    let mut subscription = operator.subscribe(document, json!({ "after": after })).await;
+    operator.create_system("Billing").await;
+    assert_eq!(subscription.next().await["kind"], "CREATED");
+    counted("1").await;
+}

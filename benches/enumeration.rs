@@ -1,0 +1,80 @@
+//! Whether the time that a refused sign-in takes tells a username that is known from one that is not: the two compared by
+//! the [Mann-Whitney U test](https://en.wikipedia.org/wiki/Mann%E2%80%93Whitney_U_test).
+
+#[path = "support/instance.rs"]
+mod instance;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use instance::Instance;
+use keymark::domain::operators::Password;
+use keymark::store::Store;
+use keymark::store::embedded::EmbeddedStore;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// So many that none of them is throttled.
+const OPERATORS: u32 = 40;
+/// Of each kind.
+const ATTEMPTS: u32 = 2_000;
+
+#[tokio::main]
+async fn main() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
+    let instance = Instance::start(&store, true).await;
+    for i in 0..OPERATORS {
+        instance.operator("default", &format!("known-{i}")).await;
+    }
+    assert!(instance.coherence.read(|_| ()).is_some(), "memory answers, as it does in the program");
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut order: Vec<bool> = [true, false].into_iter().flat_map(|kind| vec![kind; ATTEMPTS as usize]).collect();
+    order.shuffle(&mut rng);
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for (at, is_known) in (0..).zip(order) {
+        let kind = if is_known { "known" } else { "other" };
+        let username = format!("{kind}-{}", rng.random_range(0..OPERATORS));
+        let times = if is_known { &mut known } else { &mut unknown };
+        times.push(refused(&instance, &username, IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + at))).await);
+    }
+    let (above, z) = mann_whitney(&known, &unknown);
+    println!("refused sign-ins, {ATTEMPTS} of known and {ATTEMPTS} of unknown usernames in random order");
+    println!("    median            {:.2} and {:.2} ms", median(&mut known), median(&mut unknown));
+    println!(
+        "    known one slower  in {:.1} % of the pairs (50 if nothing tells them apart; z = {z:.1})",
+        above * 100.0
+    );
+}
+
+/// How long it takes to be refused for a wrong password.
+async fn refused(instance: &Instance, username: &str, address: IpAddr) -> Duration {
+    let request = instance.service.request(Some(address));
+    let password = Password::presented("wrong horse battery".to_owned());
+    let began = Instant::now();
+    let answer = instance.service.sign_in(request, username, password).await;
+    let took = began.elapsed();
+    assert!(answer.is_err_and(|error| error.to_string() == "The username or the password is wrong."));
+    took
+}
+
+/// How likely one of the first is above one of the second, and by how many standard deviations that is off a half.
+fn mann_whitney(first: &[Duration], second: &[Duration]) -> (f64, f64) {
+    let mut all: Vec<_> = first.iter().map(|time| (time, 1.0)).chain(second.iter().map(|time| (time, 0.0))).collect();
+    all.sort_unstable_by_key(|(time, _)| **time);
+    let ranks: f64 = (1..).zip(&all).map(|(rank, (_, is_first))| f64::from(rank) * is_first).sum();
+    let (n, m) = (first.len() as f64, second.len() as f64);
+    let u = ranks - n * (n + 1.0) / 2.0;
+    (u / (n * m), (u - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt())
+}
+
+fn median(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64() * 1e3
+}
