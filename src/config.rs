@@ -382,9 +382,9 @@ fn secret(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<RootSecret>, 
         (Some(_), Some(_)) => return Err(ConfigError::new("KEYMARK_SECRET", "KEYMARK_SECRET_FILE is set too")),
         (Some(secret), None) => ("KEYMARK_SECRET", secret.into_vec()),
         (None, Some(path)) => {
-            let unreadable = |error| format!("{}: {error}", Path::new(&path).display());
-            let read = std::fs::read(&path).map_err(unreadable);
-            ("KEYMARK_SECRET_FILE", read.map_err(|reason| ConfigError::new("KEYMARK_SECRET_FILE", reason))?)
+            // Its value is not repeated: somebody may have put the secret itself there.
+            let read = std::fs::read(&path);
+            ("KEYMARK_SECRET_FILE", read.map_err(|error| ConfigError::new("KEYMARK_SECRET_FILE", error))?)
         }
         (None, None) => return Ok(None),
     };
@@ -471,11 +471,7 @@ mod tests {
             (Flags { lease: text("2s"), ..flags() }, None, "--probe-interval: is from 10ms to a quarter of"),
             (Flags { enforcement_wait: text("long"), ..flags() }, None, "--enforcement-wait: `long` is no duration"),
             (flags(), Some(("KEYMARK_SECRET", "short")), "KEYMARK_SECRET: a root secret has at least 32 bytes"),
-            (
-                flags(),
-                Some(("KEYMARK_SECRET_FILE", "/nowhere/at/all")),
-                "KEYMARK_SECRET_FILE: /nowhere/at/all: No such file",
-            ),
+            (flags(), Some(("KEYMARK_SECRET_FILE", "/nowhere/at/all")), "KEYMARK_SECRET_FILE: No such file"),
             (Flags { data_dir: text(""), ..flags() }, None, "--data-dir: is empty"),
             (Flags { log: text("loud"), ..flags() }, None, "--log: `loud` is neither off, error,"),
             (Flags { log: text(""), ..flags() }, None, "--log: `` is neither off, error,"),
@@ -493,6 +489,7 @@ mod tests {
     fn no_complaint_repeats_a_secret() {
         for (name, value) in [
             ("KEYMARK_SECRET", "hunter2"),
+            ("KEYMARK_SECRET_FILE", "hunter2"),
             ("KEYMARK_PREVIOUS_SECRETS", "hunter2"),
             ("KEYMARK_VERIFIER_TOKEN", "hunter2"),
         ] {
