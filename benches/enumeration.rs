@@ -3,6 +3,8 @@
 
 #[path = "support/instance.rs"]
 mod instance;
+#[path = "support/percentile.rs"]
+mod percentile;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use instance::Instance;
 use keymark::domain::operators::Password;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
+use percentile::percentile;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -46,7 +49,7 @@ async fn main() {
     }
     let (above, z) = mann_whitney(&known, &unknown);
     println!("refused sign-ins, {ATTEMPTS} of known and {ATTEMPTS} of unknown usernames in random order");
-    println!("    median            {:.2} and {:.2} ms", median(&mut known), median(&mut unknown));
+    println!("    median            {:.2} and {:.2} ms", percentile(&mut known, 50), percentile(&mut unknown, 50));
     println!(
         "    known one slower  in {:.1} % of the pairs (50 if nothing tells them apart; z = {z:.1})",
         above * 100.0
@@ -72,9 +75,4 @@ fn mann_whitney(first: &[Duration], second: &[Duration]) -> (f64, f64) {
     let (n, m) = (first.len() as f64, second.len() as f64);
     let u = ranks - n * (n + 1.0) / 2.0;
     (u / (n * m), (u - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt())
-}
-
-fn median(times: &mut [Duration]) -> f64 {
-    times.sort_unstable();
-    times[times.len() / 2].as_secs_f64() * 1e3
 }
