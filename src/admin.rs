@@ -101,7 +101,7 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             format!("removed {}", described(&removed))
         }
         Command::ExportAudit { tenant, jsonl } => {
-            check_tenant(service, &tenant).await?;
+            check_tenant(service, &tenant, told).await?;
             let format = if jsonl { Format::Jsonl } else { Format::Csv };
             return export_audit(service, tenant, format, out).await.map_err(|error| match error {
                 ExportError::Service(error) => told(error),
@@ -111,7 +111,7 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
         Command::VerifyAudit { tenant } => {
             let tenants = match tenant {
                 Some(tenant) => {
-                    check_tenant(service, &tenant).await?;
+                    check_tenant(service, &tenant, told).await?;
                     vec![tenant]
                 }
                 None => service.list_tenants().await.map_err(told)?,
@@ -130,8 +130,8 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
 }
 
 /// A log that is empty since nobody has such a name would look whole.
-async fn check_tenant(service: &Service, tenant: &TenantId) -> Result<(), String> {
-    let known = service.list_tenants().await.map_err(|error| error.to_string())?;
+async fn check_tenant(service: &Service, tenant: &TenantId, told: impl Fn(Error) -> String) -> Result<(), String> {
+    let known = service.list_tenants().await.map_err(told)?;
     if known.contains(tenant) { Ok(()) } else { Err(format!("there is no tenant {tenant}")) }
 }
 
