@@ -17,7 +17,6 @@ use serde::Deserialize;
 use super::admission::{SessionGate, failure};
 use super::gate::Refusal;
 use crate::audit_text::{self, Format};
-use crate::auth::tokens::Named;
 use crate::domain::audit::{AuditActor, AuditFilter};
 use crate::domain::pages::{PageEnd, PageRequest};
 use crate::domain::permissions::Permission;
@@ -105,11 +104,7 @@ fn stream_parts(
         let (service, caller, filter) = (Arc::clone(&service), Arc::clone(&caller), filter.clone());
         async move {
             let Some(before) = before else { return Ok(None) };
-            let named = Named { session: caller.session.id, operator: caller.operator.id };
-            let caller = service.find_caller(named).await?.ok_or(refusal::Refusal::Unauthenticated)?;
-            if !caller.operator.permissions.contains(Permission::View) {
-                return Err(refusal::Refusal::Forbidden(Permission::View).into());
-            }
+            service.find_again(&caller).await?.check(Permission::View)?;
             let request = PageRequest { after: None, before, limit: ENTRIES_A_READ, from: PageEnd::Last };
             let page = service.list_audit(&caller.operator.tenant, &filter, &request).await?;
             let Some(newest) = page.items.first() else { return Ok(None) };

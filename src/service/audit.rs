@@ -13,7 +13,7 @@ use crate::domain::changes::Batch;
 use crate::domain::ids::{AuditEntryId, SystemId, TenantId};
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::permissions::Permission;
-use crate::domain::refusal::{ErrorCode, Refusal};
+use crate::domain::refusal::ErrorCode;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::RevokedKey;
 use crate::store::StoreError;
@@ -181,15 +181,13 @@ impl Service {
 
     /// Refuses what needs a code that the caller has not, and says so in the log.
     pub async fn demand(&self, caller: &Caller, request: Request, permission: Permission) -> Result<(), Error> {
-        if caller.operator.permissions.contains(permission) {
-            return Ok(());
-        }
+        let Err(refusal) = caller.check(permission) else { return Ok(()) };
         let event = self
             .event(&caller.origin(request), AuditAction::PermissionRefused)
             .refused(ErrorCode::Forbidden, 1)
             .with_permissions([permission].into_iter().collect());
         self.note_refusal(caller.operator.tenant.clone(), event).await;
-        Err(Refusal::Forbidden(permission).into())
+        Err(refusal.into())
     }
 
     /// Says in the log, behind the answer, that a revoked key was presented.

@@ -17,13 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::error::Error;
 use super::figures::Subscriber;
 use super::{Caller, Service};
-use crate::auth::tokens::Named;
 use crate::coherence::Heard;
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{Change, RowId, Write};
 use crate::domain::ids::TenantId;
 use crate::domain::permissions::Permission;
-use crate::domain::refusal::Refusal;
 
 /// Changes that a slow subscriber may be behind before it has to read the log; each tenant with subscribers keeps them.
 const CHANGES_KEPT: usize = 128;
@@ -144,17 +142,26 @@ impl Service {
     pub fn session_ended(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
         let left = caller.session.expires_at.since(self.environment.now());
         let mut watch = Watch::new(self, caller, Topic::People, None);
-        let ended = async move { while watch.next().await.is_ok() {} };
+        let ended = async move {
+            loop {
+                match watch.next().await {
+                    Ok(_) => {}
+                    Err(Error::Refused(_)) => return,
+                    // A fault of ours does not end a session.
+                    Err(_) => tokio::time::sleep(RETRY_AFTER).await,
+                }
+            }
+        };
         tokio::time::timeout(left, ended).map(drop)
     }
 }
 
 /// What the store answers, once it does: one that cannot be reached ends no session and no subscription.
-async fn in_time<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(ask: impl Fn() -> F) -> T {
+async fn in_time<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(ask: impl Fn() -> F) -> Result<T, Error> {
     loop {
         match ask().await.map_err(Into::into) {
-            Ok(answer) => return answer,
-            Err(error) => tracing::debug!(cause = ?error.cause(), "a subscriber waits for the store"),
+            Err(Error::Unavailable(cause)) => tracing::debug!(%cause, "a subscriber waits for the store"),
+            answered => return answered,
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }
@@ -190,7 +197,7 @@ impl Watch {
         Self { service: Arc::clone(service), news, caller: caller.clone(), permission, stale: true }
     }
 
-    async fn next(&mut self) -> Result<Step, Refusal> {
+    async fn next(&mut self) -> Result<Step, Error> {
         let step = if self.stale {
             Step::Gap
         } else {
@@ -225,18 +232,11 @@ impl Watch {
 
     /// Ends the watch unless the caller's session stands, with the permission. Whoever was answered that it does not
     /// was answered before a later check.
-    async fn check(&mut self) -> Result<(), Refusal> {
+    async fn check(&mut self) -> Result<(), Error> {
         self.stale = true;
-        let named = Named { session: self.caller.session.id, operator: self.caller.operator.id };
-        let found = in_time(|| self.service.find_caller(named)).await;
-        self.caller = found.ok_or(Refusal::Unauthenticated)?;
+        self.caller = in_time(|| self.service.find_again(&self.caller)).await?;
         self.stale = false;
-        match self.permission {
-            Some(permission) if !self.caller.operator.permissions.contains(permission) => {
-                Err(Refusal::Forbidden(permission))
-            }
-            _ => Ok(()),
-        }
+        self.permission.map_or(Ok(()), |permission| Ok(self.caller.check(permission)?))
     }
 }
 
@@ -263,7 +263,7 @@ impl Entries {
                 self.watch.skip();
                 if self.ready.is_empty() {
                     let store = &self.watch.service.store;
-                    let read = in_time(|| store.list_audit_after(self.tenant(), last, ENTRIES_A_READ)).await;
+                    let read = in_time(|| store.list_audit_after(self.tenant(), last, ENTRIES_A_READ)).await?;
                     self.ready = read.into_iter().map(Arc::new).collect();
                     self.behind = !self.ready.is_empty();
                 }

@@ -28,6 +28,7 @@ use crate::domain::changes::Batch;
 use crate::domain::ids::{AuditEntryId, RequestId};
 use crate::domain::keys::KeyPrefix;
 use crate::domain::operators::Operator;
+use crate::domain::permissions::Permission;
 use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Keyring;
 use crate::domain::sessions::Session;
@@ -75,6 +76,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Refuses what needs a code that the caller has not.
+    pub fn check(&self, permission: Permission) -> Result<(), Refusal> {
+        if self.operator.permissions.contains(permission) { Ok(()) } else { Err(Refusal::Forbidden(permission)) }
+    }
+
     fn origin(&self, request: Request) -> Origin {
         origin(AuditActor::operator(&self.operator), request)
     }

@@ -49,6 +49,12 @@ impl Service {
         Ok(stands.then_some(Caller { operator, session }))
     }
 
+    /// A caller as they are now; refused once their session is over.
+    pub async fn find_again(&self, caller: &Caller) -> Result<Caller, Error> {
+        let named = Named { session: caller.session.id, operator: caller.operator.id };
+        Ok(self.find_caller(named).await?.ok_or(Refusal::Unauthenticated)?)
+    }
+
     /// Opens a session for whoever knows the password. An unknown username and a wrong password take the same time
     /// and say the same.
     pub async fn sign_in(
