@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use again::again;
 use asked::asked;
-use keymark::coherence::index::Index;
+use keymark::coherence::key_index::KeyIndex;
 use keymark::domain::ids::TenantId;
 use keymark::domain::time::Timestamp;
 use keys::{digest, key};
@@ -42,7 +42,7 @@ fn main() {
 fn measure(what: &str, revoked_at: Option<Timestamp>) {
     let tenants: Vec<TenantId> = (0..TENANTS).map(|n| format!("tenant-{n}").parse().expect("a tenant")).collect();
     let before = resident(std::process::id());
-    let index = Index::new();
+    let index = KeyIndex::new();
     let (mut filling, mut longest) = (Duration::ZERO, Duration::ZERO);
     for n in 0..KEYS {
         let key = key(n, &tenants[(n % TENANTS) as usize], revoked_at);
@@ -62,7 +62,7 @@ fn measure(what: &str, revoked_at: Option<Timestamp>) {
 }
 
 /// Look-ups per second of digests from the `first` on, in an order that has nothing to do with that of the rows.
-fn look_ups(index: &Index, first: u64, known: bool) -> f64 {
+fn look_ups(index: &KeyIndex, first: u64, known: bool) -> f64 {
     const STEP: u64 = 618_033; // shares no factor with KEYS, so that each key has its turn
     let began = Instant::now();
     for n in 0..KEYS {

@@ -102,7 +102,7 @@ async fn fill(store: &dyn Store) {
     let environment = Environment::system();
     let now = environment.now();
     let origin = Origin {
-        actor: AuditActor::system(),
+        actor: AuditActor::keymark(),
         source_address: None,
         request_id: RequestId::new(now, &mut **environment.rng()),
     };

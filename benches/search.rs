@@ -29,8 +29,8 @@ use keymark::coherence::Coherence;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use keymark::domain::changes::{Batch, Row};
 use keymark::domain::ids::{AuditEntryId, RequestId, SystemId, TenantId};
-use keymark::domain::names::{Search, SystemName};
 use keymark::domain::pages::PageRequest;
+use keymark::domain::system_names::{Search, SystemName};
 use keymark::domain::systems::{Direction, System, SystemOrder, SystemOrderField};
 use keymark::http::front::Front;
 use keymark::http::{Shown, public_routes};
@@ -105,7 +105,7 @@ fn tenant(size: u32) -> TenantId {
 async fn fill(store: &dyn Store) {
     let environment = Environment::system();
     let request_id = RequestId::new(environment.now(), &mut **environment.rng());
-    let origin = Origin { actor: AuditActor::system(), source_address: None, request_id };
+    let origin = Origin { actor: AuditActor::keymark(), source_address: None, request_id };
     for size in SIZES {
         for first in (0..size).step_by(SYSTEMS_A_BATCH as usize) {
             let now = environment.now();

@@ -171,7 +171,7 @@ async fn export_audit(
     format: Format,
     out: &mut impl Output,
 ) -> Result<(), ExportError> {
-    let noted = service.note_audit_export(&tenant, AuditActor::command_line(), service.request(None)).await;
+    let noted = service.record_audit_export(&tenant, AuditActor::command_line(), service.request(None)).await;
     noted.map_err(ExportError::Service)?;
     out.write(audit_text::head(format)).await.map_err(ExportError::Output)?;
     let mut last = 0;

@@ -151,7 +151,7 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.registry()));
         let keys = Keyring::new(&secret, &config.previous_secrets);
         check_fingerprint(store.as_ref(), &keys, purpose).await?;
-        let role = take_part(store.as_ref(), config.timing, purpose).await?;
+        let role = run_lease(store.as_ref(), config.timing, purpose).await?;
         let settings = Settings {
             key_prefix: config.key_prefix.clone(),
             session_lifetime: config.session_lifetime,
@@ -236,7 +236,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         tokio::join!(
             serving,
             service.follow_feed(drained.clone()),
-            keep_house(&app, config.revoked_retention, stop.clone()),
+            run_maintenance(&app, config.revoked_retention, stop.clone()),
             signals,
         );
     };
@@ -303,7 +303,7 @@ fn wait_for_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>, 
 }
 
 /// Removes what is past its retention, and writes refused attempts that nothing followed, until it is told to stop.
-async fn keep_house(app: &App, revoked_retention: Duration, stop: CancellationToken) {
+async fn run_maintenance(app: &App, revoked_retention: Duration, stop: CancellationToken) {
     let every = |period| {
         let mut interval = tokio::time::interval(period);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -399,7 +399,7 @@ fn longest_wait(role: Role) -> Duration {
 /// How this process takes part in answering from memory. All instances of a store have leases of one length, since
 /// each waits for those of the others: the store remembers it, and while an instance with another one may be alive, a
 /// start is refused.
-async fn take_part(store: &dyn Store, timing: Timing, purpose: Purpose) -> Result<Role, StartError> {
+async fn run_lease(store: &dyn Store, timing: Timing, purpose: Purpose) -> Result<Role, StartError> {
     if !store.is_shared() {
         let remembers = purpose == Purpose::Serving && !timing.lease.is_zero();
         let nobody = Timing { lease: Duration::ZERO, ..timing };

@@ -2,7 +2,7 @@
 
 use keymark::domain::ids::{SystemId, TenantId};
 use keymark::domain::keys::{Key, KeyDigest, Mark};
-use keymark::domain::names::SystemName;
+use keymark::domain::system_names::SystemName;
 use keymark::domain::time::Timestamp;
 
 pub fn key(n: u64, tenant: &TenantId, revoked_at: Option<Timestamp>) -> Key {

@@ -37,10 +37,10 @@ pub struct Busy;
 /// What comparing a password found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Comparison {
-    Wrong,
-    Right,
+    Mismatch,
+    Match,
     /// Right, and hashed anew at today's cost, which is not the stored hash's.
-    RightButWeak(PasswordHash),
+    MatchNeedsRehash(PasswordHash),
 }
 
 /// Hashes passwords, few at a time: half of the processors stay free for everything else.
@@ -96,17 +96,17 @@ impl Passwords {
         let stored = stored.as_ref().unwrap_or(&self.nobody);
         let Ok(parsed) = phc::PasswordHash::new(stored.as_phc()) else {
             tracing::error!("a stored password hash is no PHC string");
-            return Comparison::Wrong;
+            return Comparison::Mismatch;
         };
         let right = self.argon2.verify_password(password.expose().as_bytes(), &parsed).is_ok();
         if !(known && right) {
-            return Comparison::Wrong;
+            return Comparison::Mismatch;
         }
         let same_cost = Params::try_from(&parsed).is_ok_and(|params| {
             let today = self.argon2.params();
             (params.m_cost(), params.t_cost(), params.p_cost()) == (today.m_cost(), today.t_cost(), today.p_cost())
         });
-        if same_cost { Comparison::Right } else { Comparison::RightButWeak(self.hash_now(password)) }
+        if same_cost { Comparison::Match } else { Comparison::MatchNeedsRehash(self.hash_now(password)) }
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
@@ -176,16 +176,16 @@ mod tests {
         let passwords = passwords(CHEAP);
         let hash = passwords.hash(password("correct horse")).await.unwrap();
         let compare = |text: &str, hash| passwords.compare(password(text), hash);
-        assert_eq!(compare("correct horse", Some(hash.clone())).await, Ok(Comparison::Right));
-        assert_eq!(compare("wrong horse", Some(hash)).await, Ok(Comparison::Wrong));
-        assert_eq!(compare("correct horse", None).await, Ok(Comparison::Wrong));
+        assert_eq!(compare("correct horse", Some(hash.clone())).await, Ok(Comparison::Match));
+        assert_eq!(compare("wrong horse", Some(hash)).await, Ok(Comparison::Mismatch));
+        assert_eq!(compare("correct horse", None).await, Ok(Comparison::Mismatch));
     }
 
     #[tokio::test]
     async fn a_right_password_is_hashed_anew_when_the_cost_has_risen() {
         let weak = passwords(CHEAP).hash(password("correct horse")).await.unwrap();
         let dearer = passwords(Cost { passes: 2, ..CHEAP });
-        let Ok(Comparison::RightButWeak(hash)) = dearer.compare(password("correct horse"), Some(weak)).await else {
+        let Ok(Comparison::MatchNeedsRehash(hash)) = dearer.compare(password("correct horse"), Some(weak)).await else {
             panic!("a weak hash was not replaced");
         };
         assert!(hash.as_phc().contains("t=2"));

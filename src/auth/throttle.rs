@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::domain::hex::hex;
 use crate::domain::operators::Username;
-use crate::domain::quota::{Quota, party};
+use crate::domain::quota::{Quota, client_network};
 use crate::domain::secrets::DerivedKey;
 
 /// One address, one account.
@@ -36,7 +36,7 @@ pub fn buckets(key: &DerivedKey, username: &str, address: Option<IpAddr>) -> [(S
 }
 
 fn network(address: IpAddr) -> String {
-    match party(address) {
+    match client_network(address) {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(first) => format!("{first}/64"),
     }

@@ -30,7 +30,7 @@ struct Claims {
 
 /// What a token of ours says: which session, and whose. Neither is known to exist yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct SessionRef {
     pub session: SessionId,
     pub operator: OperatorId,
 }
@@ -44,7 +44,7 @@ pub struct Tokens {
     validation: Validation,
     /// What good tokens name, by their digests: that stays so, and to find it out anew for each request would take a
     /// twentieth of a list's time. Whether the session stands is looked up for each all the same.
-    read_lately: Recent<[u8; 32], Named>,
+    read_lately: Recent<[u8; 32], SessionRef>,
 }
 
 impl Tokens {
@@ -82,7 +82,7 @@ impl Tokens {
     }
 
     /// What the token names, if it is one of ours and untouched.
-    pub fn read(&self, token: &str) -> Option<Named> {
+    pub fn read(&self, token: &str) -> Option<SessionRef> {
         let digest = Sha256::digest(token).into();
         if let Some(named) = self.read_lately.find(&digest) {
             return Some(named);
@@ -92,7 +92,7 @@ impl Tokens {
         Some(named)
     }
 
-    fn verify(&self, token: &str) -> Option<Named> {
+    fn verify(&self, token: &str) -> Option<SessionRef> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let is_jwt = header.typ.as_deref().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT"));
         let embeds_key = header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some() || header.x5c.is_some();
@@ -102,7 +102,7 @@ impl Tokens {
         let kid = header.kid?;
         let (_, key) = self.verifying.iter().find(|(known, _)| *known == kid)?;
         let claims = jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok()?.claims;
-        Some(Named { session: SessionSecret::decode(&claims.sid)?.id(), operator: claims.sub.parse().ok()? })
+        Some(SessionRef { session: SessionSecret::decode(&claims.sid)?.id(), operator: claims.sub.parse().ok()? })
     }
 }
 
@@ -155,7 +155,7 @@ mod tests {
     fn a_token_names_its_session() {
         let (session, secret) = session();
         let tokens = Tokens::new(&keyring(1));
-        let named = Named { session: session.id, operator: session.operator };
+        let named = SessionRef { session: session.id, operator: session.operator };
         assert_eq!(tokens.read(&tokens.issue(&session, &secret)), Some(named));
         assert_eq!(tokens.read(&forged(&keyring(1), |_, _| {})), Some(named), "the forger itself is sound");
     }

@@ -5,10 +5,10 @@
 //! [`Barrier`] until no instance answers without it. Names of systems, which nobody waits for, are beside them by a rule
 //! of their own: see [`search`].
 
-mod figures;
-pub mod index;
-mod names;
-pub mod people;
+pub mod identities;
+pub mod key_index;
+mod metrics;
+mod name_index;
 pub mod protocol;
 pub mod search;
 #[cfg(test)]
@@ -25,9 +25,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::figures::Figures;
-use self::index::Index;
-use self::people::People;
+use self::identities::Identities;
+use self::key_index::KeyIndex;
+use self::metrics::CoherenceMetrics;
 use self::protocol::{BarrierId, Enforced, News, Protocol, Role};
 use self::search::TenantNames;
 use crate::clock::{Environment, Moment, Stopwatch};
@@ -47,22 +47,22 @@ const RETRY_AT_MOST: Duration = Duration::from_secs(2);
 pub struct Memory {
     /// Until when it may answer, as nanoseconds of the stopwatch; 0: not at all.
     deadline: AtomicU64,
-    pub keys: Index,
-    pub people: People,
+    pub keys: KeyIndex,
+    pub identities: Identities,
     pub names: Arc<TenantNames>,
 }
 
 impl Memory {
     fn new() -> Self {
         let names = Arc::new(TenantNames::new(search::MOST_BYTES));
-        Self { deadline: AtomicU64::new(0), keys: Index::new(), people: People::new(), names }
+        Self { deadline: AtomicU64::new(0), keys: KeyIndex::new(), identities: Identities::new(), names }
     }
 
     fn put(&self, row: &Row) {
         match row {
             Row::Key(key) => self.keys.put(key),
-            Row::Operator(operator) => self.people.put_operator(operator),
-            Row::Session(session) => self.people.put_session(session),
+            Row::Operator(operator) => self.identities.put_operator(operator),
+            Row::Session(session) => self.identities.put_session(session),
             Row::System(_) | Row::Lease(_) => {}
         }
     }
@@ -72,8 +72,8 @@ impl Memory {
             match write {
                 Write::Put(row) => self.put(row),
                 Write::Delete(RowId::Key(digest)) => self.keys.remove(digest),
-                Write::Delete(RowId::Operator(id)) => self.people.remove_operator(*id),
-                Write::Delete(RowId::Session(id)) => self.people.remove_session(*id),
+                Write::Delete(RowId::Operator(id)) => self.identities.remove_operator(*id),
+                Write::Delete(RowId::Session(id)) => self.identities.remove_session(*id),
                 Write::Delete(RowId::System(_) | RowId::Lease(_)) => {}
             }
         }
@@ -96,7 +96,7 @@ pub struct Enforcement {
 
 /// What a follower hears.
 #[derive(Clone)]
-pub enum Heard {
+pub enum FeedEvent {
     Change(Arc<Change>),
     /// The feed was broken and is whole again: look for what was missed.
     Resumed,
@@ -114,7 +114,7 @@ pub struct Coherence {
     changed: Notify,
     loaded: AtomicBool,
     probes: TaskTracker,
-    figures: Figures,
+    metrics: CoherenceMetrics,
 }
 
 struct State {
@@ -141,7 +141,7 @@ impl Coherence {
             changed: Notify::new(),
             loaded: AtomicBool::new(false),
             probes: TaskTracker::new(),
-            figures: Figures::default(),
+            metrics: CoherenceMetrics::default(),
         })
     }
 
@@ -243,13 +243,13 @@ impl Coherence {
     }
 
     /// Follows the store's feed until it is told to stop, and says what it hears.
-    pub async fn follow(self: &Arc<Self>, stop: CancellationToken, heard: impl Fn(Heard)) {
+    pub async fn follow(self: &Arc<Self>, stop: CancellationToken, heard: impl Fn(FeedEvent)) {
         let following = async {
             let mut retry_after = RETRY_AFTER;
             loop {
                 let error = match self.store.watch(None).await {
                     Ok(feed) => {
-                        heard(Heard::Resumed);
+                        heard(FeedEvent::Resumed);
                         let followed = self.live(feed, &heard).await;
                         if self.forget() {
                             retry_after = RETRY_AFTER;
@@ -275,7 +275,7 @@ impl Coherence {
     }
 
     /// One life of memory: from its loading to the error that ends it.
-    async fn live(self: &Arc<Self>, mut feed: Feed, heard: &impl Fn(Heard)) -> StoreError {
+    async fn live(self: &Arc<Self>, mut feed: Feed, heard: &impl Fn(FeedEvent)) -> StoreError {
         let incarnation = Incarnation::generate(&mut **self.environment.rng());
         self.state().protocol.opened(incarnation, self.stopwatch.now());
         let mut early = Vec::new();
@@ -354,7 +354,7 @@ impl Coherence {
             memory.deadline.store(0, Ordering::Release);
         }
         let was_loaded = self.state().protocol.lost();
-        self.figures.losses.inc();
+        self.metrics.losses.inc();
         self.advance();
         was_loaded
     }
@@ -405,11 +405,11 @@ impl Barrier {
     pub async fn enforced(mut self, limit: Duration) -> Enforcement {
         match tokio::time::timeout(limit, &mut self.enforced).await {
             Ok(Ok(Enforced { elapsed, instances, .. })) => {
-                self.coherence.figures.enforcements.observe(elapsed.as_secs_f64());
+                self.coherence.metrics.enforcements.observe(elapsed.as_secs_f64());
                 Enforcement { elapsed, instances, is_proved: true, pending_until: None }
             }
             _ => {
-                self.coherence.figures.pending.inc();
+                self.coherence.metrics.pending.inc();
                 self.pending()
             }
         }
@@ -437,10 +437,10 @@ impl Drop for Barrier {
 }
 
 /// Tells of a change. Leases are no news to anybody else.
-fn hear(change: Change, heard: &impl Fn(Heard)) -> Arc<Change> {
+fn hear(change: Change, heard: &impl Fn(FeedEvent)) -> Arc<Change> {
     let change = Arc::new(change);
     if !matches!(news(&change), News::Lease(_) | News::LeaseGone(_)) {
-        heard(Heard::Change(Arc::clone(&change)));
+        heard(FeedEvent::Change(Arc::clone(&change)));
     }
     change
 }

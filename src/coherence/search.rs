@@ -14,13 +14,13 @@ use futures::TryStreamExt;
 use tokio::sync::watch;
 
 use super::Coherence;
-use super::names::Names;
+use super::name_index::NameIndex;
 use crate::clock::Moment;
 use crate::domain::changes::{Change, Row, RowId, Write};
 use crate::domain::ids::{SystemId, TenantId};
-use crate::domain::names::Search;
 use crate::domain::pages::{Page, PageRequest};
-use crate::domain::systems::{ListedSystem, System, SystemKey, SystemOrder};
+use crate::domain::system_names::Search;
+use crate::domain::systems::{ListedSystem, System, SystemOrder, SystemSortKey};
 use crate::store::{Store, StoreError};
 
 /// Bytes that the names of all tenants may take, besides those that are being loaded: some 4,000,000 systems.
@@ -70,7 +70,7 @@ struct Loading {
 /// The names of one tenant.
 struct Known {
     /// Whoever searches takes a snapshot, and holds the lock no longer than that.
-    names: RwLock<Arc<Names>>,
+    names: RwLock<Arc<NameIndex>>,
     /// The number of the last entry that is in the names.
     applied: watch::Sender<u64>,
     /// When somebody searched last, as nanoseconds of the stopwatch.
@@ -98,7 +98,7 @@ impl SystemChange {
         Self { number, writes: writes.collect() }
     }
 
-    fn apply(&self, names: &mut Names) {
+    fn apply(&self, names: &mut NameIndex) {
         for write in &self.writes {
             match write {
                 SystemWrite::Put(system) => names.put(system),
@@ -122,7 +122,7 @@ impl Known {
     }
 
     /// The names with everything up to this entry, as soon as that has come.
-    async fn with(&self, number: u64) -> Option<Arc<Names>> {
+    async fn with(&self, number: u64) -> Option<Arc<NameIndex>> {
         let mut applied = self.applied.subscribe();
         let arrived = tokio::time::timeout(PATIENCE, applied.wait_for(|applied| *applied >= number)).await;
         matches!(arrived, Ok(Ok(_))).then(|| self.names())
@@ -136,12 +136,12 @@ impl Known {
         TENANT_BYTES + self.names().bytes()
     }
 
-    fn names(&self) -> Arc<Names> {
+    fn names(&self) -> Arc<NameIndex> {
         Arc::clone(&self.names.read().expect(NO_PANIC))
     }
 }
 
-/// Names that a panic left half written must answer nothing.
+/// NameIndex that a panic left half written must answer nothing.
 const NO_PANIC: &str = "no writer panics while it holds the lock";
 
 impl TenantNames {
@@ -235,7 +235,7 @@ struct Load {
 impl Load {
     async fn run(self, store: &dyn Store, now: Moment) -> Result<(), StoreError> {
         let (number, mut systems) = store.scan_systems(&self.tenant).await?;
-        let mut names = Names::default();
+        let mut names = NameIndex::default();
         while let Some(system) = systems.try_next().await? {
             names.put(&system);
             if names.len() % LOADED_AT_ONCE == 0 {
@@ -252,7 +252,7 @@ impl Load {
     }
 
     /// Brings the names, which have everything up to the entry of this number, to where the feed is.
-    fn finish(&self, names: Names, number: u64, now: Moment) {
+    fn finish(&self, names: NameIndex, number: u64, now: Moment) {
         let known = Known {
             names: RwLock::new(Arc::new(names)),
             applied: watch::Sender::new(number),
@@ -290,7 +290,7 @@ impl Coherence {
         tenant: &TenantId,
         search: &Search,
         order: SystemOrder,
-        page: &PageRequest<SystemKey>,
+        page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>, StoreError> {
         if let Search::Containing(needle) = search
             && !needle.is_empty()
@@ -328,7 +328,7 @@ impl Coherence {
 
     /// The tenant's names, with everything that was answered before this call. `None` when the store has to be asked:
     /// the feed is not trusted or late, or the names are not loaded, which then begins.
-    async fn names_of(&self, tenant: &TenantId) -> Result<Option<Arc<Names>>, StoreError> {
+    async fn names_of(&self, tenant: &TenantId) -> Result<Option<Arc<NameIndex>>, StoreError> {
         let now = self.stopwatch.now();
         let found = self.read(|memory| (memory.names.get(tenant, now), Arc::clone(&memory.names)));
         match found {
@@ -355,9 +355,14 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 /// The systems at these places, if each one stands there still and matches.
-fn as_found(systems: Vec<System>, places: &[SystemKey], search: &Search, order: SystemOrder) -> Option<Vec<System>> {
+fn as_found(
+    systems: Vec<System>,
+    places: &[SystemSortKey],
+    search: &Search,
+    order: SystemOrder,
+) -> Option<Vec<System>> {
     let mut systems: HashMap<SystemId, System> = systems.into_iter().map(|system| (system.id, system)).collect();
-    let stands = |place: &SystemKey, system: &System| {
+    let stands = |place: &SystemSortKey, system: &System| {
         order.field.key_of(system) == *place && search.matches(&system.name.folded())
     };
     places.iter().map(|place| systems.remove(&place.id).filter(|system| stands(place, system))).collect()
@@ -408,7 +413,7 @@ mod tests {
         tell(&names, put(7, 1, "seven"));
         tell(&names, put(8, 2, "eight"));
         tell(&names, SystemChange { number: 9, writes: vec![SystemWrite::Remove(SystemId::from_bytes([3; 16]))] });
-        let mut scanned = Names::default();
+        let mut scanned = NameIndex::default();
         [system(1, "seven"), system(3, "nine removes it"), system(4, "stays")].iter().for_each(|row| scanned.put(row));
         load.finish(scanned, 7, Moment::START);
         drop(load);
@@ -424,7 +429,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_the_feed_in_vain_is_told_so() {
         let names = Arc::new(TenantNames::new(MOST_BYTES));
-        names.begin(&tenant(1)).unwrap().finish(Names::default(), 3, Moment::START);
+        names.begin(&tenant(1)).unwrap().finish(NameIndex::default(), 3, Moment::START);
         let known = names.get(&tenant(1), Moment::START).unwrap();
         assert!(known.with(3).await.is_some());
         assert!(known.with(4).await.is_none());
@@ -438,7 +443,7 @@ mod tests {
         let names = Arc::new(TenantNames::new(MOST_BYTES));
         let load = names.begin(&tenant(1)).unwrap();
         names.inner().loading.as_mut().unwrap().pending = None;
-        load.finish(Names::default(), 1, Moment::START);
+        load.finish(NameIndex::default(), 1, Moment::START);
         assert!(names.get(&tenant(1), Moment::START).is_none() && names.begin(&tenant(1)).is_none());
         drop(load);
         assert!(names.begin(&tenant(1)).is_some());
@@ -447,7 +452,7 @@ mod tests {
     #[test]
     fn names_that_nobody_uses_are_dropped_and_the_rest_is_bounded() {
         let of_ten = || {
-            let mut names = Names::default();
+            let mut names = NameIndex::default();
             (0..10).for_each(|n| names.put(&system(n, &format!("system {n}"))));
             names
         };

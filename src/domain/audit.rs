@@ -47,7 +47,8 @@ pub enum AuditOutcome {
 pub enum AuditActorKind {
     Operator,
     CommandLine,
-    System,
+    #[serde(rename = "SYSTEM")]
+    Keymark,
     Anonymous,
 }
 
@@ -71,8 +72,8 @@ impl AuditActor {
     }
 
     /// Keymark itself.
-    pub fn system() -> Self {
-        Self { kind: AuditActorKind::System, id: None, name: "keymark".to_owned() }
+    pub fn keymark() -> Self {
+        Self { kind: AuditActorKind::Keymark, id: None, name: "keymark".to_owned() }
     }
 
     pub fn anonymous() -> Self {
@@ -376,7 +377,7 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
-    use super::super::names::SystemName;
+    use super::super::system_names::SystemName;
     use super::*;
 
     fn log(length: u64) -> Vec<AuditEntry> {

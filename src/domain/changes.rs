@@ -76,7 +76,7 @@ pub enum Write {
 
 impl Write {
     /// Whether it may decide who somebody is, or what they may do.
-    pub fn is_of_people(&self) -> bool {
+    pub fn affects_identity(&self) -> bool {
         let id = match self {
             Self::Put(row) => row.id(),
             Self::Delete(id) => *id,

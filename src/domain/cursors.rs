@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::TenantId;
 use super::refusal::Refusal;
 use super::secrets::Keyring;
-use super::systems::{Direction, SystemKey, SystemOrder, SystemOrderField};
+use super::systems::{Direction, SystemOrder, SystemOrderField, SystemSortKey};
 
 /// Bytes of the authentication code: HMAC-SHA-256 truncated to 128 bits (RFC 2104, section 5).
 const TAG_BYTES: usize = 16;
@@ -17,7 +17,7 @@ const TAG_BYTES: usize = 16;
 trait Place: Serialize + DeserializeOwned {}
 
 #[derive(Serialize, Deserialize)]
-struct SystemPlace(SystemKey);
+struct SystemPlace(SystemSortKey);
 impl Place for SystemPlace {}
 
 #[derive(Serialize, Deserialize)]
@@ -25,12 +25,17 @@ struct AuditPlace(u64);
 impl Place for AuditPlace {}
 
 /// Makes the cursor of a system's place in its tenant's list under `order`.
-pub fn of_system(keys: &Keyring, tenant: &TenantId, order: SystemOrder, key: SystemKey) -> String {
+pub fn of_system(keys: &Keyring, tenant: &TenantId, order: SystemOrder, key: SystemSortKey) -> String {
     encode(keys, &system_scope(tenant, order), &SystemPlace(key))
 }
 
 /// Reads what [`of_system`] wrote for the same tenant and order.
-pub fn to_system(keys: &Keyring, tenant: &TenantId, order: SystemOrder, cursor: &str) -> Result<SystemKey, Refusal> {
+pub fn to_system(
+    keys: &Keyring,
+    tenant: &TenantId,
+    order: SystemOrder,
+    cursor: &str,
+) -> Result<SystemSortKey, Refusal> {
     decode(keys, &system_scope(tenant, order), cursor).map(|SystemPlace(key)| key)
 }
 
@@ -87,8 +92,8 @@ mod tests {
         RootSecret::new(vec![byte; 32]).unwrap()
     }
 
-    fn place() -> SystemKey {
-        SystemKey {
+    fn place() -> SystemSortKey {
+        SystemSortKey {
             value: SortValue::Name("billing".to_owned()),
             id: format!("sys_{}", "0".repeat(26)).parse().unwrap(),
         }

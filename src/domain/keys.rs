@@ -221,7 +221,7 @@ pub struct Key {
     pub tenant: TenantId,
     pub system: SystemId,
     /// The system's name now, or when the key was revoked.
-    pub system_name: super::names::SystemName,
+    pub system_name: super::system_names::SystemName,
     pub mark: Mark,
     /// Moves by one with each change; the first is 1.
     pub revision: u64,

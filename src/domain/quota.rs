@@ -25,7 +25,7 @@ pub fn take(arrival: Timestamp, quota: Quota, now: Timestamp) -> Result<Timestam
 }
 
 /// What one party is taken to hold: an IPv4 address, or a /64 of IPv6, named by its first address.
-pub fn party(address: IpAddr) -> IpAddr {
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::NameError;
 use super::operators::UnfitPassword;
 use super::permissions::Permission;
+use super::system_names::NameError;
 
 /// The stable code of an error: `extensions.code` for clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

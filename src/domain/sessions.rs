@@ -73,7 +73,7 @@ pub struct Session {
 
 impl Session {
     /// Whether the session of `operator`, as it is now, still stands.
-    pub fn stands(&self, operator: &Operator, now: Timestamp) -> bool {
+    pub fn is_valid_for(&self, operator: &Operator, now: Timestamp) -> bool {
         self.operator == operator.id && self.password_version == operator.password_version && now < self.expires_at
     }
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{SystemId, TenantId};
 use super::keys::{Key, KeyDigest, Mark};
-use super::names::SystemName;
 use super::refusal::Refusal;
+use super::system_names::SystemName;
 use super::time::Timestamp;
 
 /// A registered client application of a tenant.
@@ -136,7 +136,7 @@ impl Default for SystemOrder {
 
 /// Where a system stands in an order: the sorted value, then the id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct SystemKey {
+pub struct SystemSortKey {
     pub value: SortValue,
     pub id: SystemId,
 }
@@ -149,13 +149,13 @@ pub enum SortValue {
 
 impl SystemOrderField {
     /// Where `system` stands when sorted by this field.
-    pub fn key_of(self, system: &System) -> SystemKey {
+    pub fn key_of(self, system: &System) -> SystemSortKey {
         let value = match self {
             Self::Name => SortValue::Name(system.name.folded()),
             Self::UpdatedAt => SortValue::At(system.updated_at),
             Self::CreatedAt => SortValue::At(system.created_at),
         };
-        SystemKey { value, id: system.id }
+        SystemSortKey { value, id: system.id }
     }
 }
 

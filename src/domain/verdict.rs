@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ids::{SystemId, TenantId};
 use super::keys::{Key, KeyDigest, Mark};
-use super::names::SystemName;
+use super::system_names::SystemName;
 use super::time::Timestamp;
 
 /// Whom a good key stands for.

@@ -6,7 +6,7 @@ use async_graphql::{Context, Result};
 use tokio::sync::OnceCell;
 
 use super::error::{from_service, refuse};
-use crate::auth::tokens::Named;
+use crate::auth::tokens::SessionRef;
 use crate::domain::operators::Operator;
 use crate::domain::refusal::Refusal;
 use crate::service::error::Error;
@@ -42,7 +42,7 @@ pub struct Asker {
     pub cookie: SessionCookie,
     /// Whether the way that the credentials came allows changes: a cookie does only from our own origin.
     pub may_change: bool,
-    named: Option<Named>,
+    named: Option<SessionRef>,
     caller: OnceCell<Option<Arc<Caller>>>,
 }
 
@@ -53,7 +53,7 @@ impl Asker {
     }
 
     /// Whoever the session stands for when the operation asks: a socket outlives what was true when it opened.
-    pub fn named(request: Request, cookie: SessionCookie, named: Named) -> Self {
+    pub fn named(request: Request, cookie: SessionCookie, named: SessionRef) -> Self {
         Self { request, cookie, may_change: true, named: Some(named), caller: OnceCell::new() }
     }
 

@@ -8,8 +8,8 @@ use super::asker::{Asker, Call};
 use super::error::from_service;
 use super::permissions::{Permitted, requires_permission};
 use super::types::{AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemOrder, Viewer};
-use crate::domain::names::Search;
 use crate::domain::permissions::VIEW;
+use crate::domain::system_names::Search;
 use crate::domain::{audit, cursors, systems};
 use crate::service::Service;
 
@@ -46,7 +46,7 @@ impl Query {
         let order: systems::SystemOrder = order_by.map(Into::into).unwrap_or_default();
         let search = Search::parse(search.as_deref().unwrap_or_default());
         let paging = Paging { first, after, last, before };
-        let request = paging.request(|cursor| cursors::to_system(call.service.keys(), tenant, order, cursor))?;
+        let request = paging.request(|cursor| cursors::to_system(call.service.keyring(), tenant, order, cursor))?;
         let page = call.shown(call.service.list_systems(tenant, &search, order, &request).await)?;
         Ok(SystemConnection::new(call.service, tenant, search, order, request, page))
     }
@@ -90,7 +90,7 @@ impl Query {
         let tenant = &call.operator().tenant;
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
         let paging = Paging { first, after, last, before };
-        let request = paging.request(|cursor| cursors::to_audit(call.service.keys(), tenant, cursor))?;
+        let request = paging.request(|cursor| cursors::to_audit(call.service.keyring(), tenant, cursor))?;
         let page = call.shown(call.service.list_audit(tenant, &filter, &request).await)?;
         Ok(AuditEntryConnection::new(call.service, tenant, filter, request, page))
     }

@@ -13,7 +13,7 @@ use http::request::Parts;
 
 use super::front::{Front, RequestOrigin, single};
 use super::gate::{Admission, Gate, Refusal, SocketAdmission};
-use crate::auth::tokens::Named;
+use crate::auth::tokens::SessionRef;
 use crate::domain::refusal::ErrorCode;
 use crate::graphql::asker::{Asker, SessionCookie};
 use crate::service::error::Error;
@@ -77,7 +77,7 @@ impl SessionGate {
         }
     }
 
-    fn read_bearer(&self, authorization: &str) -> Option<Named> {
+    fn read_bearer(&self, authorization: &str) -> Option<SessionRef> {
         let (scheme, token) = authorization.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("Bearer") {
             return None;
@@ -85,7 +85,7 @@ impl SessionGate {
         self.service.tokens().read(token.trim())
     }
 
-    async fn find_caller(&self, named: Option<Named>, request: Request) -> Result<Option<Caller>, Refusal> {
+    async fn find_caller(&self, named: Option<SessionRef>, request: Request) -> Result<Option<Caller>, Refusal> {
         match named {
             None => Ok(None),
             Some(named) => self.service.find_caller(named).await.map_err(|error| failure(&error, request)),

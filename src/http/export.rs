@@ -74,7 +74,7 @@ async fn export(
     let Query(parameters) = parameters.map_err(|error| bad_request(error.body_text()))?;
     let filter = parameters.filter()?;
     let tenant = &caller.operator.tenant;
-    let noted = gate.service().note_audit_export(tenant, AuditActor::operator(&caller.operator), sender.request);
+    let noted = gate.service().record_audit_export(tenant, AuditActor::operator(&caller.operator), sender.request);
     noted.await.map_err(|error| refused(&error))?;
     let format = parameters.format;
     let headers = [
@@ -104,7 +104,7 @@ fn stream_parts(
         let (service, caller, filter) = (Arc::clone(&service), Arc::clone(&caller), filter.clone());
         async move {
             let Some(before) = before else { return Ok(None) };
-            service.find_again(&caller).await?.check(Permission::View)?;
+            service.refresh_caller(&caller).await?.check(Permission::View)?;
             let request = PageRequest { after: None, before, limit: ENTRIES_A_READ, from: PageEnd::Last };
             let page = service.list_audit(&caller.operator.tenant, &filter, &request).await?;
             let Some(newest) = page.items.first() else { return Ok(None) };

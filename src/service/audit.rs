@@ -174,7 +174,12 @@ impl Service {
     }
 
     /// Says in the log that it was exported.
-    pub async fn note_audit_export(&self, tenant: &TenantId, actor: AuditActor, request: Request) -> Result<(), Error> {
+    pub async fn record_audit_export(
+        &self,
+        tenant: &TenantId,
+        actor: AuditActor,
+        request: Request,
+    ) -> Result<(), Error> {
         let event = self.event(&origin(actor, request), AuditAction::AuditExported);
         self.try_commit(Batch::new(tenant.clone(), event), &mut 0).await.map(drop)
     }
@@ -186,27 +191,27 @@ impl Service {
             .event(&caller.origin(request), AuditAction::PermissionRefused)
             .refused(ErrorCode::Forbidden, 1)
             .with_permissions([permission].into_iter().collect());
-        self.note_refusal(caller.operator.tenant.clone(), event).await;
+        self.record_refusal(caller.operator.tenant.clone(), event).await;
         Err(refusal.into())
     }
 
     /// Says in the log, behind the answer, that a revoked key was presented.
-    pub fn note_revoked_key(self: &Arc<Self>, request: Request, key: &RevokedKey) {
+    pub fn record_revoked_key_presented(self: &Arc<Self>, request: Request, key: &RevokedKey) {
         let mut event =
             self.event(&origin(AuditActor::anonymous(), request), AuditAction::RevokedKeyPresented).about_key(key.mark);
         event.system = Some(key.system);
         event.outcome = AuditOutcome::Refused;
-        self.note_refusal_behind(key.tenant.clone(), event);
+        self.record_refusal_after_response(key.tenant.clone(), event);
     }
 
-    pub(super) fn note_refusal_behind(self: &Arc<Self>, tenant: TenantId, event: AuditEvent) {
+    pub(super) fn record_refusal_after_response(self: &Arc<Self>, tenant: TenantId, event: AuditEvent) {
         if let Some(event) = self.refusals.admit(&tenant, event) {
             let this = Arc::clone(self);
-            self.behind(async move { this.write_refusal(tenant, event).await });
+            self.spawn_after_response(async move { this.write_refusal(tenant, event).await });
         }
     }
 
-    async fn note_refusal(&self, tenant: TenantId, event: AuditEvent) {
+    async fn record_refusal(&self, tenant: TenantId, event: AuditEvent) {
         if let Some(event) = self.refusals.admit(&tenant, event) {
             self.write_refusal(tenant, event).await;
         }

@@ -23,7 +23,7 @@ impl Service {
     pub async fn generate_key(&self, caller: &Caller, request: Request, id: SystemId) -> Result<GeneratedKey, Error> {
         let tenant = &caller.operator.tenant;
         let api_key = ApiKey::generate(&self.settings.key_prefix, &mut **self.environment.rng());
-        let digest = api_key.digest(&self.keys.current().pepper);
+        let digest = api_key.digest(&self.keyring.current().pepper);
         let mut tries = 0;
         loop {
             let system = self.load_system(tenant, id).await?;

@@ -1,10 +1,10 @@
 //! What Keymark does: each operation reads, decides by the domain's rules, and commits one batch.
 
 pub mod audit;
-pub mod changes;
 pub mod error;
-mod figures;
+pub mod feed;
 pub mod keys;
+mod metrics;
 pub mod operators;
 pub mod sessions;
 pub mod systems;
@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use self::audit::Refusals;
-use self::changes::Changes;
 use self::error::Error;
-use self::figures::Figures;
+use self::feed::FeedChannels;
+use self::metrics::ServiceMetrics;
 use crate::auth::passwords::{Cost, Passwords};
 use crate::auth::tokens::Tokens;
 use crate::clock::Environment;
@@ -95,14 +95,14 @@ pub struct Service {
     store: Arc<dyn Store>,
     coherence: Arc<Coherence>,
     environment: Environment,
-    keys: Keyring,
+    keyring: Keyring,
     settings: Settings,
     tokens: Tokens,
     passwords: Passwords,
     refusals: Refusals,
-    changes: Changes,
+    feed: FeedChannels,
     tasks: TaskTracker,
-    figures: Figures,
+    metrics: ServiceMetrics,
 }
 
 impl Service {
@@ -110,26 +110,26 @@ impl Service {
         store: Arc<dyn Store>,
         coherence: Arc<Coherence>,
         environment: Environment,
-        keys: Keyring,
+        keyring: Keyring,
         settings: Settings,
     ) -> Arc<Self> {
         Arc::new(Self {
-            tokens: Tokens::new(&keys),
+            tokens: Tokens::new(&keyring),
             passwords: Passwords::new(settings.password_cost, environment.clone()),
             refusals: Refusals::default(),
-            changes: Changes::default(),
+            feed: FeedChannels::default(),
             tasks: TaskTracker::new(),
-            figures: Figures::default(),
+            metrics: ServiceMetrics::default(),
             store,
             coherence,
             environment,
-            keys,
+            keyring,
             settings,
         })
     }
 
-    pub fn keys(&self) -> &Keyring {
-        &self.keys
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     pub fn environment(&self) -> &Environment {
@@ -156,7 +156,7 @@ impl Service {
     }
 
     /// Runs `work` behind the answer: nobody waits for it but [`finish`](Self::finish).
-    fn behind(&self, work: impl Future<Output = ()> + Send + 'static) {
+    fn spawn_after_response(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(work);
     }
 

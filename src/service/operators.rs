@@ -140,7 +140,7 @@ impl Service {
         let tenant = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
         let username = FIRST_USERNAME.parse().expect("the first operator's name is well-formed");
         let operator = self.new_operator(tenant, username, hash, Permissions::all());
-        let origin = origin(AuditActor::system(), self.request(None));
+        let origin = origin(AuditActor::keymark(), self.request(None));
         let batch = self.addition(&operator, &origin).once(INITIALISED);
         match self.store.commit(batch).await {
             Ok(_) => Ok(true),

@@ -6,7 +6,7 @@ use super::error::Error;
 use super::{Caller, Request, Service, origin};
 use crate::auth::passwords::{Busy, Comparison};
 use crate::auth::throttle;
-use crate::auth::tokens::Named;
+use crate::auth::tokens::SessionRef;
 use crate::domain::audit::{AuditAction, AuditActor};
 use crate::domain::changes::{Batch, Row, RowId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
@@ -30,10 +30,10 @@ impl From<Busy> for Error {
 impl Service {
     /// Whom a token stands for now: nobody when the session has ended or its operator is gone. From memory, if they
     /// are there; a session that was just opened on another instance may not be.
-    pub async fn find_caller(&self, named: Named) -> Result<Option<Caller>, Error> {
-        let remembered = self
-            .coherence
-            .read(|memory| memory.people.find_session(&named.session).zip(memory.people.find_operator(named.operator)));
+    pub async fn find_caller(&self, named: SessionRef) -> Result<Option<Caller>, Error> {
+        let remembered = self.coherence.read(|memory| {
+            memory.identities.find_session(&named.session).zip(memory.identities.find_operator(named.operator))
+        });
         let (session, operator) = match remembered.flatten() {
             Some(remembered) => remembered,
             None => {
@@ -45,13 +45,13 @@ impl Service {
                 (session, Arc::new(operator))
             }
         };
-        let stands = session.stands(&operator, self.environment.now());
+        let stands = session.is_valid_for(&operator, self.environment.now());
         Ok(stands.then_some(Caller { operator, session }))
     }
 
     /// A caller as they are now; refused once their session is over.
-    pub async fn find_again(&self, caller: &Caller) -> Result<Caller, Error> {
-        let named = Named { session: caller.session.id, operator: caller.operator.id };
+    pub async fn refresh_caller(&self, caller: &Caller) -> Result<Caller, Error> {
+        let named = SessionRef { session: caller.session.id, operator: caller.operator.id };
         Ok(self.find_caller(named).await?.ok_or(Refusal::Unauthenticated)?)
     }
 
@@ -72,19 +72,19 @@ impl Service {
             return Err(self.forgive_busy(attempt).await);
         };
         let (operator, rehashed) = match (operator, compared) {
-            (Some(operator), Comparison::Right) => (operator, None),
-            (Some(operator), Comparison::RightButWeak(hash)) => (operator, Some(hash)),
+            (Some(operator), Comparison::Match) => (operator, None),
+            (Some(operator), Comparison::MatchNeedsRehash(hash)) => (operator, Some(hash)),
             (known, _) => {
-                self.figures.count_sign_in("refused");
+                self.metrics.count_sign_in("refused");
                 if let Some(operator) = known {
-                    self.note_refused_sign_in(request, &operator);
+                    self.record_refused_sign_in(request, &operator);
                 }
                 return Err(Refusal::InvalidCredentials.into());
             }
         };
         self.forgive_attempt(attempt).await?;
         let opened = self.open_session(request, operator, rehashed).await?;
-        self.figures.count_sign_in("accepted");
+        self.metrics.count_sign_in("accepted");
         Ok(opened)
     }
 
@@ -109,12 +109,12 @@ impl Service {
         let operator = &caller.operator;
         let attempt = self.begin_attempt(request, operator.username.as_str()).await?;
         match self.compare(current, Some(operator)).await {
-            Ok(Comparison::Wrong) => {
-                self.figures.count_sign_in("refused");
-                self.note_refused_sign_in(request, operator);
+            Ok(Comparison::Mismatch) => {
+                self.metrics.count_sign_in("refused");
+                self.record_refused_sign_in(request, operator);
                 return Err(Refusal::InvalidCredentials.into());
             }
-            Ok(Comparison::Right | Comparison::RightButWeak(_)) => {}
+            Ok(Comparison::Match | Comparison::MatchNeedsRehash(_)) => {}
             Err(Busy) => return Err(self.forgive_busy(attempt).await),
         }
         self.forgive_attempt(attempt).await?;
@@ -186,7 +186,7 @@ impl Service {
 
     /// Counts an attempt, or says how long to wait.
     async fn begin_attempt(&self, request: Request, username: &str) -> Result<Attempt, Error> {
-        let buckets = throttle::buckets(&self.keys.current().attempts, username, request.source_address);
+        let buckets = throttle::buckets(&self.keyring.current().attempts, username, request.source_address);
         let now = self.environment.now();
         let taking = buckets.iter().map(|(bucket, quota)| self.store.take_token(bucket, *quota, now));
         let taken = futures::future::try_join_all(taking).await?;
@@ -196,7 +196,7 @@ impl Service {
         match wait {
             None => Ok(attempt),
             Some(wait) => {
-                self.figures.count_sign_in("limited");
+                self.metrics.count_sign_in("limited");
                 self.forgive_attempt(attempt).await?;
                 Err(Refusal::RateLimited { retry_after_seconds: whole_seconds(wait) }.into())
             }
@@ -210,11 +210,11 @@ impl Service {
     }
 
     /// Behind the answer, so that an operator that exists takes no longer to refuse than one that does not.
-    fn note_refused_sign_in(self: &Arc<Self>, request: Request, operator: &Operator) {
+    fn record_refused_sign_in(self: &Arc<Self>, request: Request, operator: &Operator) {
         let event = self
             .event(&origin(AuditActor::operator(operator), request), AuditAction::SignInRefused)
             .refused(ErrorCode::InvalidCredentials, 1);
-        self.note_refusal_behind(operator.tenant.clone(), event);
+        self.record_refusal_after_response(operator.tenant.clone(), event);
     }
 }
 

@@ -6,10 +6,10 @@ use super::{Caller, Request, Service};
 use crate::domain::audit::{AuditAction, AuditFilter, AuditOutcome};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{SystemId, TenantId};
-use crate::domain::names::{Search, SystemName};
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::refusal::Refusal;
-use crate::domain::systems::{System, SystemKey, SystemOrder};
+use crate::domain::system_names::{Search, SystemName};
+use crate::domain::systems::{System, SystemOrder, SystemSortKey};
 
 impl Service {
     pub async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>, Error> {
@@ -21,7 +21,7 @@ impl Service {
         tenant: &TenantId,
         search: &Search,
         order: SystemOrder,
-        page: &PageRequest<SystemKey>,
+        page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>, Error> {
         Ok(self.coherence.list_systems(tenant, search, order, page).await?)
     }

@@ -19,12 +19,12 @@ use crate::domain::changes::{Batch, Change, Position, Row};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::leases::Lease;
-use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 pub use crate::domain::pages::{Page, PageEnd, PageRequest};
 pub use crate::domain::quota::{Quota, take};
 use crate::domain::sessions::{Session, SessionId};
-use crate::domain::systems::{ListedSystem, System, SystemKey, SystemOrder};
+use crate::domain::system_names::Search;
+use crate::domain::systems::{ListedSystem, System, SystemOrder, SystemSortKey};
 use crate::domain::time::Timestamp;
 
 /// What can go wrong in a store.
@@ -116,7 +116,7 @@ pub trait Store: Send + Sync + 'static {
         tenant: &TenantId,
         search: &Search,
         order: SystemOrder,
-        page: &PageRequest<SystemKey>,
+        page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>>;
 
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;

@@ -15,10 +15,10 @@ use crate::domain::changes::{Batch, Position};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::leases::Lease;
-use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
-use crate::domain::systems::{System, SystemKey, SystemOrder};
+use crate::domain::system_names::Search;
+use crate::domain::systems::{System, SystemOrder, SystemSortKey};
 use crate::domain::time::Timestamp;
 
 /// Seconds: from a look-up in a file to a call that gave up.
@@ -82,7 +82,7 @@ observed! {
     async fn ping(&self) -> Result<()>;
     async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
     async fn list_systems(
-        &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemKey>
+        &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemSortKey>
     ) -> Result<Page<System>>;
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;

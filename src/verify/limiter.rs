@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::domain::quota::{Quota, party, take};
+use crate::domain::quota::{Quota, client_network, take};
 use crate::domain::time::Timestamp;
 
 /// Bad keys of one source: plenty for a gateway whose client was rolled out with an old key, nothing for somebody who
@@ -39,7 +39,7 @@ impl Default for Limiter {
 impl Limiter {
     /// Counts a bad key of `source`; how long it should wait, if that was one too many.
     pub fn count(&self, source: IpAddr, now: Timestamp) -> Option<Duration> {
-        let source = party(source);
+        let source = client_network(source);
         let mut shard = self.shard(source);
         let arrival = shard.arrival(source);
         let taken = take(arrival, BAD_KEYS, now);
@@ -50,7 +50,7 @@ impl Limiter {
 
     /// Whether the next bad key of `source` would be one too many.
     pub fn is_exhausted(&self, source: IpAddr, now: Timestamp) -> bool {
-        let source = party(source);
+        let source = client_network(source);
         take(self.shard(source).arrival(source), BAD_KEYS, now).is_err()
     }
 

@@ -64,7 +64,7 @@ impl Verifier {
             Verdict::Valid(_) | Verdict::Malformed => None,
             Verdict::NotFound => self.limiter.count(source(), now),
             Verdict::Revoked(key) => {
-                self.service.note_revoked_key(self.service.request(Some(source())), key);
+                self.service.record_revoked_key_presented(self.service.request(Some(source())), key);
                 self.limiter.count(source(), now)
             }
         };
@@ -78,6 +78,6 @@ impl Verifier {
 
     /// The key's digests under each secret, the current one first.
     fn digests(&self, key: PresentedKey<'_>) -> impl Iterator<Item = KeyDigest> {
-        self.service.keys().iter().map(move |keys| key.digest(&keys.pepper))
+        self.service.keyring().iter().map(move |keys| key.digest(&keys.pepper))
     }
 }

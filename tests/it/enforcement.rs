@@ -105,7 +105,7 @@ async fn verdicts_and_callers_are_known_without_the_store() {
         operator.revoke_key(&revoked.system.id).await;
         let unknown = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99));
         let operator = operator.at(&app);
-        until(async || app.coherence.read(|memory| memory.people.sessions()) == Some(1)).await;
+        until(async || app.coherence.read(|memory| memory.identities.sessions()) == Some(1)).await;
 
         let reads = || switch.calls(&["find_key", "find_session", "find_operator"]);
         let before = reads();

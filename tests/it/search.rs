@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use keymark::coherence::protocol::Timing;
 use keymark::domain::ids::TenantId;
-use keymark::domain::names::Search;
 use keymark::domain::pages::{PageEnd, PageRequest};
+use keymark::domain::system_names::Search;
 use keymark::domain::systems::{Direction, SystemOrder, SystemOrderField};
 use mongodb::bson::{Document, doc};
 use rand::rngs::StdRng;

@@ -63,7 +63,7 @@ pub struct AuditEntry {
 impl AuditEntry {
     /// The entry's place in the log: pass it as `after` or `before`, also to subscriptions.
     async fn cursor(&self, ctx: &Context<'_>) -> String {
-        cursors::of_audit(ctx.data_unchecked::<Arc<Service>>().keys(), &self.tenant, self.place)
+        cursors::of_audit(ctx.data_unchecked::<Arc<Service>>().keyring(), &self.tenant, self.place)
     }
 }
 
@@ -119,7 +119,8 @@ pub enum AuditActorKind {
     /// Whoever may run `keymark` on the server's machine.
     CommandLine,
     /// Keymark itself.
-    System,
+    #[graphql(name = "SYSTEM")]
+    Keymark,
     /// Nobody known.
     Anonymous,
 }
@@ -254,7 +255,7 @@ struct AuditPage {
 
 impl AuditPage {
     fn cursor(&self, entry: &audit::AuditEntry) -> String {
-        cursors::of_audit(self.service.keys(), &self.tenant, entry.number)
+        cursors::of_audit(self.service.keyring(), &self.tenant, entry.number)
     }
 }
 

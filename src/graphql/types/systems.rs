@@ -8,8 +8,8 @@ use super::connection::PageInfo;
 use super::{AuditEntry, DateTime};
 use crate::domain::audit::{AuditAction, SystemImage};
 use crate::domain::ids::{SystemId, TenantId};
-use crate::domain::names::Search;
 use crate::domain::pages::{Page, PageRequest};
+use crate::domain::system_names::Search;
 use crate::domain::{audit, cursors, systems};
 use crate::graphql::asker::Call;
 use crate::service::Service;
@@ -114,13 +114,13 @@ struct SystemPage {
     tenant: TenantId,
     search: Search,
     order: systems::SystemOrder,
-    request: PageRequest<systems::SystemKey>,
+    request: PageRequest<systems::SystemSortKey>,
     page: Page<systems::System>,
 }
 
 impl SystemPage {
     fn cursor(&self, system: &systems::System) -> String {
-        cursors::of_system(self.service.keys(), &self.tenant, self.order, self.order.field.key_of(system))
+        cursors::of_system(self.service.keyring(), &self.tenant, self.order, self.order.field.key_of(system))
     }
 }
 
@@ -175,7 +175,7 @@ impl SystemConnection {
         tenant: &TenantId,
         search: Search,
         order: systems::SystemOrder,
-        request: PageRequest<systems::SystemKey>,
+        request: PageRequest<systems::SystemSortKey>,
         page: Page<systems::System>,
     ) -> Self {
         let (service, tenant) = (Arc::clone(service), tenant.clone());
@@ -240,7 +240,7 @@ impl SystemChange {
         let kind = SystemChangeKind::of(&entry)?;
         let id = entry.event.system?;
         Some(Self {
-            cursor: cursors::of_audit(service.keys(), &entry.tenant, entry.number),
+            cursor: cursors::of_audit(service.keyring(), &entry.tenant, entry.number),
             kind,
             system_id: id.to_string().into(),
             system: entry.event.image.clone().map(|image| System::from_image(id, image)),

@@ -29,10 +29,10 @@ use crate::domain::changes::{Batch, Position};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::leases::Lease;
-use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
-use crate::domain::systems::{System, SystemKey, SystemOrder};
+use crate::domain::system_names::Search;
+use crate::domain::systems::{System, SystemOrder, SystemSortKey};
 use crate::domain::time::Timestamp;
 
 /// The file, in the data directory.
@@ -176,7 +176,7 @@ impl Store for EmbeddedStore {
         tenant: &TenantId,
         search: &Search,
         order: SystemOrder,
-        page: &PageRequest<SystemKey>,
+        page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>> {
         if *search == Search::All {
             return self.read(|snapshot| snapshot.list_systems(tenant, search, order, page));

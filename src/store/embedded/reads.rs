@@ -15,10 +15,10 @@ use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::Row;
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::leases::Lease;
-use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::Session;
-use crate::domain::systems::{Direction, ListedSystem, System, SystemKey, SystemOrder, SystemOrderField};
+use crate::domain::system_names::Search;
+use crate::domain::systems::{Direction, ListedSystem, System, SystemOrder, SystemOrderField, SystemSortKey};
 use crate::store::{Page, PageEnd, PageRequest, Result, StoreError};
 
 /// Rows of a scan that are sent together.
@@ -99,7 +99,7 @@ impl Snapshot {
         tenant: &TenantId,
         search: &Search,
         order: SystemOrder,
-        page: &PageRequest<SystemKey>,
+        page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>> {
         if *search == Search::Nothing {
             return Ok(Page { items: Vec::new(), has_more: false });

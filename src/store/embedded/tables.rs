@@ -6,7 +6,7 @@ use redb::{ReadableDatabase, TableDefinition, TableHandle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::domain::systems::{SortValue, SystemKey, SystemOrderField};
+use crate::domain::systems::{SortValue, SystemOrderField, SystemSortKey};
 use crate::domain::time::Timestamp;
 use crate::store::{Result, StoreError};
 
@@ -123,7 +123,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn of(key: &SystemKey) -> Self {
+    pub fn of(key: &SystemSortKey) -> Self {
         Self { sort: sort_bytes(&key.value), id: key.id.to_string() }
     }
 

@@ -51,10 +51,10 @@ use crate::domain::changes::{Batch, Position};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::leases::Lease;
-use crate::domain::names::Search;
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
-use crate::domain::systems::{System, SystemKey, SystemOrder};
+use crate::domain::system_names::Search;
+use crate::domain::systems::{System, SystemOrder, SystemSortKey};
 use crate::domain::time::Timestamp;
 
 const SYSTEMS: &str = "systems";
@@ -509,7 +509,7 @@ impl Store for MongoStore {
         tenant: &TenantId,
         search: &Search,
         order: SystemOrder,
-        page: &PageRequest<SystemKey>,
+        page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>> {
         self.read_systems(tenant, search, order, page).await
     }

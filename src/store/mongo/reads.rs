@@ -9,10 +9,10 @@ use super::{MongoStore, is_duplicate_key, migrations, number_of};
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
-use crate::domain::names::{NAME_BYTES, Search};
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
-use crate::domain::systems::{Direction, SortValue, System, SystemKey, SystemOrder, SystemOrderField};
+use crate::domain::system_names::{NAME_BYTES, Search};
+use crate::domain::systems::{Direction, SortValue, System, SystemOrder, SystemOrderField, SystemSortKey};
 use crate::store::{Page, PageEnd, PageRequest, Result};
 
 /// No folded name is longer, in bytes: a character folds to 11 times its bytes at most.
@@ -45,7 +45,7 @@ impl MongoStore {
         tenant: &TenantId,
         search: &Search,
         order: SystemOrder,
-        page: &PageRequest<SystemKey>,
+        page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>> {
         let descending = order.direction == Direction::Descending;
         let (above, below) = if descending { (&page.before, &page.after) } else { (&page.after, &page.before) };
@@ -62,7 +62,7 @@ impl MongoStore {
             // A name stands once in a tenant, so the index need not hold the id.
             SystemOrderField::Name => {
                 for (operator, place) in [("$gte", above), ("$lte", below)] {
-                    if let Some(SystemKey { value: SortValue::Name(name), .. }) = place {
+                    if let Some(SystemSortKey { value: SortValue::Name(name), .. }) = place {
                         folded.insert(operator, name);
                     }
                 }
@@ -83,9 +83,9 @@ impl MongoStore {
                     filter.insert("folded", folded);
                 }
                 // Many systems may share a time: the bounds reach into them, down to the id.
-                let bound = |place: &Option<SystemKey>, none: Bson| -> Result<Document> {
+                let bound = |place: &Option<SystemSortKey>, none: Bson| -> Result<Document> {
                     Ok(match place {
-                        Some(SystemKey { value: SortValue::At(at), id }) => {
+                        Some(SystemSortKey { value: SortValue::At(at), id }) => {
                             doc! { "tenant": tenant.as_str(), member: at.as_millis(), "_id": to_bson(id)? }
                         }
                         _ => doc! { "tenant": tenant.as_str(), member: none.clone(), "_id": none },

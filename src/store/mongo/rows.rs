@@ -175,10 +175,10 @@ mod tests {
     use crate::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
     use crate::domain::keys::{KeyDigest, Mark};
     use crate::domain::leases::Incarnation;
-    use crate::domain::names::SystemName;
     use crate::domain::operators::PasswordHash;
     use crate::domain::permissions::Permissions;
     use crate::domain::sessions::SessionSecret;
+    use crate::domain::system_names::SystemName;
     use crate::domain::time::Timestamp;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);

@@ -70,7 +70,7 @@ pub async fn entries_read_back_as_they_were_returned(factory: &dyn Factory) {
     events[9] = events[9].clone().with_permissions(Permissions::NONE).refused(ErrorCode::Internal, 1);
     events[9].actor = AuditActor::operator(&ada);
     assert_eq!(events[9].image, Some(SystemImage::of(&keyed)));
-    for actor in [AuditActor::system(), AuditActor::anonymous()] {
+    for actor in [AuditActor::keymark(), AuditActor::anonymous()] {
         let mut event = acme.event(AuditAction::SignedIn);
         event.actor = actor;
         events.push(event);

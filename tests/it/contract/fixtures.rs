@@ -10,10 +10,10 @@ use keymark::domain::audit::{AuditAction, AuditActor, AuditEntry, AuditEvent, Au
 use keymark::domain::changes::{Batch, Change, Position, Row, RowId, Write};
 use keymark::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
 use keymark::domain::keys::{ApiKey, Key, KeyDigest, KeyPrefix};
-use keymark::domain::names::{Search, SystemName};
 use keymark::domain::operators::{Operator, PasswordHash, Username};
 use keymark::domain::permissions::Permissions;
 use keymark::domain::sessions::{Session, SessionSecret};
+use keymark::domain::system_names::{Search, SystemName};
 use keymark::domain::systems::{System, SystemOrder};
 use keymark::domain::time::Timestamp;
 use keymark::store::{Conflict, Feed, PageEnd, PageRequest, Result, Store, StoreError};

@@ -11,10 +11,10 @@ use keymark::domain::changes::{Batch, Change, Expected, Position, Row, RowId, Wr
 use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use keymark::domain::keys::{Key, KeyDigest};
 use keymark::domain::leases::{Lease, LogTime};
-use keymark::domain::names::Search;
 use keymark::domain::operators::{Operator, Username};
 use keymark::domain::sessions::{Session, SessionId};
-use keymark::domain::systems::{Direction, ListedSystem, System, SystemKey, SystemOrder};
+use keymark::domain::system_names::Search;
+use keymark::domain::systems::{Direction, ListedSystem, System, SystemOrder, SystemSortKey};
 use keymark::domain::time::Timestamp;
 use keymark::store::{
     self, Conflict, Feed, ListedSystems, Page, PageEnd, PageRequest, Purged, Quota, Result, Rows, Store, StoreError,
@@ -270,10 +270,10 @@ impl Store for MemoryStore {
         tenant: &TenantId,
         search: &Search,
         order: SystemOrder,
-        request: &PageRequest<SystemKey>,
+        request: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>> {
         let place = |system: &System| order.field.key_of(system);
-        let precedes = |one: &SystemKey, other: &SystemKey| match order.direction {
+        let precedes = |one: &SystemSortKey, other: &SystemSortKey| match order.direction {
             Direction::Ascending => one < other,
             Direction::Descending => one > other,
         };

@@ -6,12 +6,12 @@ use keymark::domain::audit::{AuditAction, AuditActor, AuditFilter, AuditOutcome}
 use keymark::domain::changes::{Batch, Change, Row, Write};
 use keymark::domain::ids::TenantId;
 use keymark::domain::keys::Key;
-use keymark::domain::names::Search;
 use keymark::domain::operators::Operator;
 use keymark::domain::permissions::{Permission, Permissions};
 use keymark::domain::refusal::ErrorCode;
 use keymark::domain::sessions::Session;
-use keymark::domain::systems::{Direction, System, SystemKey, SystemOrder, SystemOrderField};
+use keymark::domain::system_names::Search;
+use keymark::domain::systems::{Direction, System, SystemOrder, SystemOrderField, SystemSortKey};
 use keymark::store::{PageEnd, PageRequest, Quota, Store, StoreError};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -453,7 +453,7 @@ impl World<'_> {
         self.tenants.iter_mut().find(|tenant| tenant.id == *id).expect("it is one of this case")
     }
 
-    fn place(&self, order: SystemOrder, index: &Index) -> Option<SystemKey> {
+    fn place(&self, order: SystemOrder, index: &Index) -> Option<SystemSortKey> {
         let versions = get(&self.systems, index)?;
         Some(order.field.key_of(&versions[versions.len() - 1]))
     }

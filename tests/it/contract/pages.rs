@@ -1,8 +1,8 @@
 //! Lists of systems: pages by keyset, that stay right while rows come and go, and searches for plain text.
 
 use keymark::domain::ids::TenantId;
-use keymark::domain::names::Search;
-use keymark::domain::systems::{Direction, SortValue, System, SystemKey, SystemOrder, SystemOrderField};
+use keymark::domain::system_names::Search;
+use keymark::domain::systems::{Direction, SortValue, System, SystemOrder, SystemOrderField, SystemSortKey};
 use keymark::store::{Page, PageEnd, PageRequest, Store};
 
 use super::Factory;
@@ -134,7 +134,7 @@ pub async fn a_place_serves_when_its_row_is_gone(factory: &dyn Factory) {
         let before = PageRequest { after: None, before: place, limit: 5, from: PageEnd::Last };
         assert_eq!(list(&*store, &acme.id, order, &before).await.items, expected[..2], "{order:?}");
     }
-    let never_was = SystemKey { value: SortValue::Name("system 1z".to_owned()), id: all[0].id };
+    let never_was = SystemSortKey { value: SortValue::Name("system 1z".to_owned()), id: all[0].id };
     let between = PageRequest { after: Some(never_was), before: None, limit: 5, from: PageEnd::First };
     assert_eq!(list(&*store, &acme.id, ORDERS[0], &between).await.items, all[3..]);
 }
@@ -271,7 +271,7 @@ async fn list(
     store: &dyn Store,
     tenant: &TenantId,
     order: SystemOrder,
-    request: &PageRequest<SystemKey>,
+    request: &PageRequest<SystemSortKey>,
 ) -> Page<System> {
     store.list_systems(tenant, &Search::All, order, request).await.unwrap()
 }
@@ -306,7 +306,7 @@ fn in_order(systems: &[System], order: SystemOrder) -> Vec<System> {
 /// Page by page through a list, from one of its ends.
 struct Walk {
     order: SystemOrder,
-    request: PageRequest<SystemKey>,
+    request: PageRequest<SystemSortKey>,
     has_more: bool,
     /// All that was seen, in the order of the list.
     seen: Vec<System>,

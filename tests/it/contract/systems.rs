@@ -2,7 +2,7 @@
 
 use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::{Batch, Expected, Requirement, Row, RowId};
-use keymark::domain::names::Search;
+use keymark::domain::system_names::Search;
 use keymark::domain::systems::System;
 use keymark::store::{Conflict, Store};
 

@@ -3,10 +3,10 @@
 use keymark::domain::audit::{AuditAction, AuditFilter, AuditHead};
 use keymark::domain::changes::Row;
 use keymark::domain::keys::Key;
-use keymark::domain::names::Search;
 use keymark::domain::operators::Operator;
 use keymark::domain::permissions::Permissions;
 use keymark::domain::sessions::Session;
+use keymark::domain::system_names::Search;
 use keymark::domain::systems::{SystemOrder, SystemOrderField};
 use keymark::store::{Conflict, PageEnd, PageRequest};
 

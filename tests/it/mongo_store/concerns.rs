@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use keymark::domain::audit::{AuditAction, AuditFilter, AuditOutcome};
 use keymark::domain::changes::Row;
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
-use keymark::domain::names::Search;
+use keymark::domain::system_names::Search;
 use keymark::domain::systems::{Direction, SystemOrder, SystemOrderField};
 use keymark::store::{PageEnd, PageRequest, Quota, Store};
 use mongodb::bson::{Document, doc};

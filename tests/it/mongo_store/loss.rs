@@ -7,7 +7,7 @@ use futures::future::join_all;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::keys::KeyDigest;
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
-use keymark::domain::names::Search;
+use keymark::domain::system_names::Search;
 use keymark::domain::systems::SystemOrder;
 use keymark::domain::time::Timestamp;
 use keymark::store::{Quota, Store};

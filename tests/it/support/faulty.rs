@@ -12,10 +12,10 @@ use keymark::domain::changes::{Batch, Position};
 use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use keymark::domain::keys::{Key, KeyDigest};
 use keymark::domain::leases::Lease;
-use keymark::domain::names::Search;
 use keymark::domain::operators::{Operator, Username};
 use keymark::domain::sessions::{Session, SessionId};
-use keymark::domain::systems::{System, SystemKey, SystemOrder};
+use keymark::domain::system_names::Search;
+use keymark::domain::systems::{System, SystemOrder, SystemSortKey};
 use keymark::domain::time::Timestamp;
 use keymark::store::{Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -121,7 +121,7 @@ passed_on! {
     async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
     async fn list_systems(
-        &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemKey>
+        &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemSortKey>
     ) -> Result<Page<System>>;
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
     async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>>;

@@ -13,7 +13,7 @@ use memchr::memmem::Finder;
 
 use crate::domain::ids::SystemId;
 use crate::domain::pages::{Page, PageEnd, PageRequest};
-use crate::domain::systems::{Direction, ListedSystem, SortValue, SystemKey, SystemOrder, SystemOrderField};
+use crate::domain::systems::{Direction, ListedSystem, SortValue, SystemOrder, SystemOrderField, SystemSortKey};
 use crate::domain::time::Timestamp;
 
 /// Most systems of a chunk: what one change moves, or copies when somebody searches at that time (some 30 KB).
@@ -25,7 +25,7 @@ type Id = [u8; 16];
 
 /// Systems by id. A clone is a snapshot, which costs a pointer a chunk.
 #[derive(Clone, Default)]
-pub struct Names {
+pub struct NameIndex {
     /// By id; none is empty.
     chunks: Vec<Arc<Chunk>>,
     len: usize,
@@ -78,7 +78,7 @@ impl PartialOrd for Rank<'_> {
     }
 }
 
-impl Names {
+impl NameIndex {
     pub fn len(&self) -> usize {
         self.len
     }
@@ -153,7 +153,12 @@ impl Names {
 
     /// The places of the systems that have this in their folded names, which is not empty, as
     /// [`list_systems`](crate::store::Store::list_systems) would give them.
-    pub fn page<'a>(&'a self, needle: &str, order: SystemOrder, page: &'a PageRequest<SystemKey>) -> Page<SystemKey> {
+    pub fn page<'a>(
+        &'a self,
+        needle: &str,
+        order: SystemOrder,
+        page: &'a PageRequest<SystemSortKey>,
+    ) -> Page<SystemSortKey> {
         let ascending = order.direction == Direction::Ascending;
         let (low, high) = if ascending { (&page.after, &page.before) } else { (&page.before, &page.after) };
         let (low, high) = (low.as_ref().map(place_of), high.as_ref().map(place_of));
@@ -331,7 +336,7 @@ fn row_number(row: usize) -> u16 {
     u16::try_from(row).expect("a chunk has few rows")
 }
 
-fn place_of(key: &SystemKey) -> (Value<'_>, Id) {
+fn place_of(key: &SystemSortKey) -> (Value<'_>, Id) {
     let value = match &key.value {
         SortValue::Name(folded) => Value::Name(folded.as_bytes()),
         SortValue::At(at) => Value::At(*at),
@@ -339,12 +344,12 @@ fn place_of(key: &SystemKey) -> (Value<'_>, Id) {
     (value, key.id.to_bytes())
 }
 
-fn key_of((value, id): (Value<'_>, Id)) -> SystemKey {
+fn key_of((value, id): (Value<'_>, Id)) -> SystemSortKey {
     let value = match value {
         Value::Name(folded) => SortValue::Name(String::from_utf8_lossy(folded).into_owned()),
         Value::At(at) => SortValue::At(at),
     };
-    SystemKey { value, id: SystemId::from_bytes(id) }
+    SystemSortKey { value, id: SystemId::from_bytes(id) }
 }
 
 #[cfg(test)]
@@ -354,7 +359,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::names::fold;
+    use crate::domain::system_names::fold;
 
     /// Few letters, so that needles occur often and names have prefixes in common; some take several bytes.
     fn system(n: u8, name: &str, updated: i64) -> ListedSystem {
@@ -370,13 +375,13 @@ mod tests {
         }
     }
 
-    fn key(field: SystemOrderField, system: &ListedSystem) -> SystemKey {
+    fn key(field: SystemOrderField, system: &ListedSystem) -> SystemSortKey {
         let value = match field {
             SystemOrderField::Name => SortValue::Name(system.folded_name.clone()),
             SystemOrderField::UpdatedAt => SortValue::At(system.updated_at),
             SystemOrderField::CreatedAt => SortValue::At(system.created_at),
         };
-        SystemKey { value, id: system.id }
+        SystemSortKey { value, id: system.id }
     }
 
     /// What a store would list.
@@ -384,15 +389,15 @@ mod tests {
         systems: &BTreeMap<SystemId, ListedSystem>,
         needle: &str,
         order: SystemOrder,
-        page: &PageRequest<SystemKey>,
-    ) -> Page<SystemKey> {
+        page: &PageRequest<SystemSortKey>,
+    ) -> Page<SystemSortKey> {
         let matching = systems.values().filter(|system| system.folded_name.contains(needle));
         let mut keys: Vec<_> = matching.map(|system| key(order.field, system)).collect();
         keys.sort();
         if order.direction == Direction::Descending {
             keys.reverse();
         }
-        let precedes = |one: &SystemKey, other: &SystemKey| match order.direction {
+        let precedes = |one: &SystemSortKey, other: &SystemSortKey| match order.direction {
             Direction::Ascending => one < other,
             Direction::Descending => one > other,
         };
@@ -437,7 +442,7 @@ mod tests {
             limit in 1_usize..12,
             from in prop_oneof![Just(PageEnd::First), Just(PageEnd::Last)],
         ) {
-            let (mut names, mut model) = (Names::default(), BTreeMap::new());
+            let (mut names, mut model) = (NameIndex::default(), BTreeMap::new());
             for step in steps {
                 let before = (names.clone(), model.clone());
                 match step {
@@ -479,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_system_costs_at_most_60_bytes_and_70_while_systems_come_and_go() {
-        let mut names = Names::default();
+        let mut names = NameIndex::default();
         (0..50_000).for_each(|n| names.put(&one_of_many(n)));
         let each = names.bytes() / names.len();
         assert!((57..=60).contains(&each), "{each} bytes");
@@ -496,7 +501,7 @@ mod tests {
 
     #[test]
     fn pages_of_many_chunks_are_those_of_a_plain_list() {
-        let (mut names, mut model) = (Names::default(), BTreeMap::new());
+        let (mut names, mut model) = (NameIndex::default(), BTreeMap::new());
         for n in 0..5_000 {
             let system = one_of_many(n * 7_919 % 5_003);
             names.put(&system);

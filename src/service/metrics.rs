@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use super::Service;
 
 #[derive(Default)]
-pub(super) struct Figures {
+pub(super) struct ServiceMetrics {
     sign_ins: Family<[(&'static str, &'static str); 1], Counter>,
     subscribers: Gauge,
 }
@@ -22,7 +22,7 @@ impl Drop for Subscriber {
     }
 }
 
-impl Figures {
+impl ServiceMetrics {
     /// `outcome`: accepted, refused (a wrong username or password) or limited (too many attempts).
     pub fn count_sign_in(&self, outcome: &'static str) {
         self.sign_ins.get_or_create(&[("outcome", outcome)]).inc();
@@ -37,7 +37,7 @@ impl Figures {
 impl Service {
     /// Has everything here shown among the metrics.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("sign_ins", "Attempts to sign in, by outcome", self.figures.sign_ins.clone());
-        registry.register("subscribers", "Subscriptions to changes that are open", self.figures.subscribers.clone());
+        registry.register("sign_ins", "Attempts to sign in, by outcome", self.metrics.sign_ins.clone());
+        registry.register("subscribers", "Subscriptions to changes that are open", self.metrics.subscribers.clone());
     }
 }

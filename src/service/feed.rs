@@ -15,9 +15,9 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use super::figures::Subscriber;
+use super::metrics::Subscriber;
 use super::{Caller, Service};
-use crate::coherence::Heard;
+use crate::coherence::FeedEvent;
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{Change, RowId, Write};
 use crate::domain::ids::TenantId;
@@ -26,7 +26,7 @@ use crate::domain::permissions::Permission;
 /// Changes that a slow subscriber may be behind before it has to read the log; each tenant with subscribers keeps them.
 const CHANGES_KEPT: usize = 128;
 /// Those of people, who are looked up anew by whoever missed one.
-const CHANGES_OF_PEOPLE_KEPT: usize = 8;
+const IDENTITY_CHANGES_KEPT: usize = 8;
 /// Entries that a subscriber who is behind reads at once, and so holds at most.
 const ENTRIES_A_READ: usize = 32;
 /// How long to wait before a store that could not be reached is asked again.
@@ -47,14 +47,14 @@ enum Topic {
     /// All changes of the tenant.
     Changes(TenantId),
     /// Those of its operators and sessions: every socket listens to them, and they are rare.
-    People(TenantId),
+    Identities(TenantId),
 }
 
 /// Hands the feed to subscribers: a channel for each topic that somebody listens to.
 #[derive(Default)]
-pub struct Changes(Mutex<HashMap<Topic, broadcast::Sender<News>>>);
+pub struct FeedChannels(Mutex<HashMap<Topic, broadcast::Sender<News>>>);
 
-impl Changes {
+impl FeedChannels {
     fn subscribe(&self, topic: Topic) -> broadcast::Receiver<News> {
         let mut channels = self.channels();
         match channels.get(&topic) {
@@ -65,7 +65,7 @@ impl Changes {
                 }
                 let (channel, news) = broadcast::channel(match topic {
                     Topic::Changes(_) => CHANGES_KEPT,
-                    Topic::People(_) => CHANGES_OF_PEOPLE_KEPT,
+                    Topic::Identities(_) => IDENTITY_CHANGES_KEPT,
                 });
                 channels.insert(topic, channel);
                 news
@@ -73,19 +73,19 @@ impl Changes {
         }
     }
 
-    fn tell(&self, heard: Heard) {
+    fn tell(&self, heard: FeedEvent) {
         // Sent without the lock: to wake thousands takes its time.
         let (news, channels): (News, Vec<broadcast::Sender<News>>) = match heard {
-            Heard::Change(change) => {
+            FeedEvent::Change(change) => {
                 // One without an entry removes what is past its time, and is no news to anybody.
                 let Some(entry) = change.entry.clone().map(Arc::new) else { return };
-                let of_people = change.writes.iter().any(Write::is_of_people);
-                let people = of_people.then(|| Topic::People(entry.tenant.clone()));
-                let topics = people.into_iter().chain([Topic::Changes(entry.tenant.clone())]);
+                let affects_identity = change.writes.iter().any(Write::affects_identity);
+                let identities = affects_identity.then(|| Topic::Identities(entry.tenant.clone()));
+                let topics = identities.into_iter().chain([Topic::Changes(entry.tenant.clone())]);
                 let channels = self.channels();
                 (News::Change(change, entry), topics.filter_map(|topic| channels.get(&topic).cloned()).collect())
             }
-            Heard::Resumed => (News::Resumed, self.channels().values().cloned().collect()),
+            FeedEvent::Resumed => (News::Resumed, self.channels().values().cloned().collect()),
         };
         for channel in channels {
             // Where nobody listens any more, nobody hears it.
@@ -101,7 +101,7 @@ impl Changes {
 impl Service {
     /// Follows the store's feed until it is told to stop.
     pub async fn follow_feed(&self, stop: CancellationToken) {
-        self.coherence.follow(stop, |heard| self.changes.tell(heard)).await;
+        self.coherence.follow(stop, |heard| self.feed.tell(heard)).await;
     }
 
     /// The tenant's entries as they are written: those after number `after` first, or, without one, those written
@@ -113,7 +113,7 @@ impl Service {
         after: Option<u64>,
     ) -> impl Stream<Item = Result<Arc<AuditEntry>, Error>> + Send + use<> {
         let watch = Watch::new(self, caller, Topic::Changes, Some(permission));
-        let subscriber = self.figures.subscriber();
+        let subscriber = self.metrics.subscriber();
         let start =
             Entries { _subscriber: subscriber, watch, last: after, ready: VecDeque::new(), behind: after.is_some() };
         stream::try_unfold(start, |mut entries| async move {
@@ -127,7 +127,7 @@ impl Service {
         self: &Arc<Self>,
         caller: &Caller,
     ) -> impl Stream<Item = Result<Caller, Error>> + Send + use<> {
-        let watch = Watch::new(self, caller, Topic::People, None);
+        let watch = Watch::new(self, caller, Topic::Identities, None);
         stream::try_unfold((true, watch), |(first, mut watch)| async move {
             let before = (!first).then_some(watch.caller.operator.permissions);
             while before == Some(watch.caller.operator.permissions) {
@@ -141,7 +141,7 @@ impl Service {
     /// past its end.
     pub fn session_ended(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
         let left = caller.session.expires_at.since(self.environment.now());
-        let mut watch = Watch::new(self, caller, Topic::People, None);
+        let mut watch = Watch::new(self, caller, Topic::Identities, None);
         let ended = async move {
             loop {
                 match watch.next().await {
@@ -193,7 +193,7 @@ impl Watch {
         topic: fn(TenantId) -> Topic,
         permission: Option<Permission>,
     ) -> Self {
-        let news = service.changes.subscribe(topic(caller.operator.tenant.clone()));
+        let news = service.feed.subscribe(topic(caller.operator.tenant.clone()));
         Self { service: Arc::clone(service), news, caller: caller.clone(), permission, stale: true }
     }
 
@@ -234,7 +234,7 @@ impl Watch {
     /// was answered before a later check.
     async fn check(&mut self) -> Result<(), Error> {
         self.stale = true;
-        self.caller = in_time(|| self.service.find_again(&self.caller)).await?;
+        self.caller = in_time(|| self.service.refresh_caller(&self.caller)).await?;
         self.stale = false;
         self.permission.map_or(Ok(()), |permission| Ok(self.caller.check(permission)?))
     }

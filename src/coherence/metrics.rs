@@ -16,13 +16,13 @@ use super::Coherence;
 const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
 
 /// What is counted as it happens.
-pub(super) struct Figures {
+pub(super) struct CoherenceMetrics {
     pub enforcements: Histogram,
     pub pending: Counter,
     pub losses: Counter,
 }
 
-impl Default for Figures {
+impl Default for CoherenceMetrics {
     fn default() -> Self {
         Self { enforcements: Histogram::new(BUCKETS), pending: Counter::default(), losses: Counter::default() }
     }
@@ -31,7 +31,7 @@ impl Default for Figures {
 impl Coherence {
     /// Has everything here shown among the metrics.
     pub fn register(self: &Arc<Self>, registry: &mut Registry) {
-        let Figures { enforcements, pending, losses } = &self.figures;
+        let CoherenceMetrics { enforcements, pending, losses } = &self.metrics;
         registry.register(
             "enforcement_seconds",
             "From a commit to the proof that no instance acts without it",
@@ -82,8 +82,8 @@ impl Collector for Snapshot {
             gauge("memory_keys", "Current keys in memory", count(memory.keys.current()))?;
             gauge("memory_revoked_keys", "Revoked keys in memory", count(memory.keys.revoked()))?;
             gauge("memory_key_bytes", "Bytes of memory that keys take", count(memory.keys.bytes()))?;
-            gauge("memory_sessions", "Sessions in memory", count(memory.people.sessions()))?;
-            gauge("memory_operators", "Operators in memory", count(memory.people.operators()))?;
+            gauge("memory_sessions", "Sessions in memory", count(memory.identities.sessions()))?;
+            gauge("memory_operators", "Operators in memory", count(memory.identities.operators()))?;
             let (tenants, bytes) = memory.names.size();
             gauge("memory_named_tenants", "Tenants whose systems' names are in memory", count(tenants))?;
             gauge("memory_name_bytes", "Bytes of memory that names take", count(bytes))?;

@@ -11,7 +11,7 @@ use tenants::Tenants;
 
 use crate::domain::ids::SystemId;
 use crate::domain::keys::{Key, KeyDigest, Mark};
-use crate::domain::names::SystemName;
+use crate::domain::system_names::SystemName;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Found, Identity, RevokedKey};
 
@@ -25,7 +25,7 @@ const TOMBSTONE_DIGEST_BYTES: usize = 12;
 /// be in before the feed is followed from where the scan began.
 ///
 /// Each of 256 shards has a lock of its own, held for one row, or for as long as a shard takes to grow.
-pub struct Index {
+pub struct KeyIndex {
     shards: Box<[RwLock<Shard>]>,
     tenants: Tenants,
 }
@@ -65,7 +65,7 @@ struct Tombstone {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<CurrentRow>() == 80 && size_of::<Tombstone>() == 40);
 
-impl Index {
+impl KeyIndex {
     pub fn new() -> Self {
         Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), tenants: Tenants::default() }
     }
@@ -136,7 +136,7 @@ impl Index {
 /// A shard that a panic left half written must answer nothing: it could have lost a revocation.
 const NO_PANIC: &str = "no writer panics while it holds the lock";
 
-impl Default for Index {
+impl Default for KeyIndex {
     fn default() -> Self {
         Self::new()
     }
@@ -272,7 +272,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_found_is_what_a_plain_map_holds(steps in vec(step(), 0..400)) {
-            let (index, mut model) = (Index::new(), HashMap::<u8, Key>::new());
+            let (index, mut model) = (KeyIndex::new(), HashMap::<u8, Key>::new());
             for step in steps {
                 match step {
                     Step::Put(n, revision) => {
@@ -309,7 +309,7 @@ mod tests {
             rows in Just((1..=8).flat_map(|n| (1..=5).map(move |revision| (n, revision))).collect::<Vec<_>>())
                 .prop_shuffle(),
         ) {
-            let index = Index::new();
+            let index = KeyIndex::new();
             for (n, revision) in rows {
                 // The last row of every other key is the one that revokes it.
                 let ends = n % 2 == 0 && revision == 5;
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_tombstone_knows_its_time_to_the_second() {
-        let index = Index::new();
+        let index = KeyIndex::new();
         for (at, kept) in [(1_700_000_000_999, 1_700_000_000_000), (-1, 0), (i64::MAX, i64::from(u32::MAX) * 1000)] {
             index.remove(&digest(1));
             index.put(&key(1, 1).revoked(Timestamp::from_millis(at)));
@@ -336,7 +336,7 @@ mod tests {
     /// Rows move whenever one is removed, and change whenever a system is renamed.
     #[test]
     fn a_reader_never_sees_a_mixture_of_two_rows() {
-        let (index, over) = (Index::new(), AtomicBool::new(false));
+        let (index, over) = (KeyIndex::new(), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..2)
                 .map(|writer| {
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_key_costs_at_most_150_bytes_and_a_revoked_one_at_most_70() {
-        let index = Index::new();
+        let index = KeyIndex::new();
         let at = Timestamp::from_millis(1_700_000_000_000);
         let mut filled = 0;
         for count in [60_000, 100_000, 115_000, 130_000] {

@@ -13,12 +13,12 @@ use crate::domain::sessions::{Session, SessionId};
 /// changed. A removal leaves nothing behind that a row read earlier could be compared with: rows of a scan must be in
 /// before the feed is followed from where the scan began, or a session that was ended would be back.
 #[derive(Default)]
-pub struct People {
+pub struct Identities {
     operators: RwLock<HashMap<OperatorId, Arc<Operator>>>,
     sessions: RwLock<HashMap<SessionId, Session>>,
 }
 
-impl People {
+impl Identities {
     pub fn new() -> Self {
         Self::default()
     }
@@ -107,23 +107,23 @@ mod tests {
 
     #[test]
     fn a_stale_operator_does_not_replace_a_newer_one() {
-        let (people, first) = (People::new(), operator());
+        let (identities, first) = (Identities::new(), operator());
         let second = first.with_password(PasswordHash::from_phc(String::new()), NOON);
-        people.put_operator(&second);
-        people.put_operator(&first);
-        assert_eq!(people.find_operator(first.id).as_deref(), Some(&second));
-        assert_eq!(people.operators(), 1);
-        people.remove_operator(first.id);
-        assert_eq!((people.find_operator(first.id), people.operators()), (None, 0));
+        identities.put_operator(&second);
+        identities.put_operator(&first);
+        assert_eq!(identities.find_operator(first.id).as_deref(), Some(&second));
+        assert_eq!(identities.operators(), 1);
+        identities.remove_operator(first.id);
+        assert_eq!((identities.find_operator(first.id), identities.operators()), (None, 0));
     }
 
     #[test]
     fn a_session_is_there_until_it_is_removed() {
-        let (people, session) = (People::new(), session_of(&operator()));
-        people.put_session(&session);
-        people.put_session(&session);
-        assert_eq!((people.find_session(&session.id), people.sessions()), (Some(session.clone()), 1));
-        people.remove_session(session.id);
-        assert_eq!((people.find_session(&session.id), people.sessions()), (None, 0));
+        let (identities, session) = (Identities::new(), session_of(&operator()));
+        identities.put_session(&session);
+        identities.put_session(&session);
+        assert_eq!((identities.find_session(&session.id), identities.sessions()), (Some(session.clone()), 1));
+        identities.remove_session(session.id);
+        assert_eq!((identities.find_session(&session.id), identities.sessions()), (None, 0));
     }
 }
