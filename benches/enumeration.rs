@@ -1,5 +1,7 @@
 //! Whether the time that a refused sign-in takes tells a username that is known from one that is not: the two compared by
 //! the [Mann-Whitney U test](https://en.wikipedia.org/wiki/Mann%E2%80%93Whitney_U_test).
+#![expect(unreachable_pub, reason = "files in `support` are shared by path")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
 #[path = "support/instance.rs"]
 mod instance;

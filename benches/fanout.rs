@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench fanout` runs all; `-- 1000` one number of subscribers. The server is a process of its own, so
 //! that its memory can be told apart: this program starts itself again, with `serve`.
+#![expect(unreachable_pub, reason = "files in `support` are shared by path")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
 #[path = "support/asked.rs"]
 mod asked;

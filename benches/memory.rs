@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench memory` runs all; `-- current` or `-- revoked` one, each in a process of its own, so that
 //! none is given memory that another freed.
+#![expect(unreachable_pub, reason = "files in `support` are shared by path")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
 #[path = "support/again.rs"]
 mod again;

@@ -5,6 +5,8 @@
 //!
 //! The verification listener and what it is compared with are processes of their own, so that their processor time can
 //! be told apart: this program starts itself again, with `serve` and the name of a server.
+#![expect(unreachable_pub, reason = "files in `support` are shared by path")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
 #[path = "support/instance.rs"]
 mod instance;

@@ -1,6 +1,8 @@
 //! What exact revocation costs: the wait for other instances, and the loading of memory.
 //!
 //! `cargo bench --bench revocation` runs all; `-- barrier`, `-- embedded` or `-- mongodb` one part.
+#![expect(unreachable_pub, reason = "files in `support` are shared by path")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
 #[path = "support/again.rs"]
 mod again;

@@ -2,6 +2,8 @@
 //! of a system in memory and on disk.
 //!
 //! `cargo bench --bench search` runs all; `-- embedded` or `-- mongodb` one store.
+#![expect(unreachable_pub, reason = "files in `support` are shared by path")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
 #[path = "support/again.rs"]
 mod again;

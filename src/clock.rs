@@ -1,4 +1,6 @@
-//! Time and randomness, as arguments: nothing else asks the system for either.
+//! Time and randomness, as arguments: nothing else asks the system for either (`clippy.toml`).
+
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the module that asks the system")]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

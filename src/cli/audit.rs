@@ -8,7 +8,7 @@ use crate::audit_text::Format;
 use crate::domain::ids::TenantId;
 
 #[derive(Subcommand)]
-pub enum Audit {
+pub(super) enum Audit {
     /// Write a tenant's whole log to standard output, oldest entry first.
     Export {
         /// The tenant.
@@ -27,7 +27,7 @@ pub enum Audit {
 }
 
 impl Audit {
-    pub fn command(self) -> Command {
+    pub(super) fn command(self) -> Command {
         match self {
             Self::Export { tenant, format } => Command::ExportAudit { tenant, jsonl: format == Format::Jsonl },
             Self::Verify { tenant } => Command::VerifyAudit { tenant },

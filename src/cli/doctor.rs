@@ -10,7 +10,7 @@ use crate::app::{App, Purpose, StartError, holds_store, is_open_to_others, no_fi
 use crate::config::{Config, StoreConfig};
 
 /// Prints a line a check. Fails when one does.
-pub async fn run(mut config: Config) -> Result<(), StartError> {
+pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
     let mut failed = 0;
     let mut report = |what: &str, outcome: Result<String, String>| match outcome {
         Ok(found) => println!("ok    {what}: {found}"),

@@ -65,6 +65,7 @@ pub fn main() -> ExitCode {
         print!("{}", graphql::sdl());
         return ExitCode::SUCCESS;
     }
+    #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
     let outcome = Config::load(cli.flags, cli.config.as_deref(), |name| std::env::var_os(name))
         .map_err(StartError::from)
         .and_then(|config| {

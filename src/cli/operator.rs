@@ -10,7 +10,7 @@ use crate::domain::operators::Username;
 use crate::domain::permissions::{Permission, Permissions};
 
 #[derive(Subcommand)]
-pub enum Operator {
+pub(super) enum Operator {
     /// Add an operator. Without --password-stdin a password is generated and printed once.
     Add {
         /// What the operator signs in with.
@@ -59,7 +59,7 @@ pub enum Operator {
 }
 
 #[derive(Args)]
-pub struct PasswordSource {
+pub(super) struct PasswordSource {
     /// Read the password from standard input, up to the end of its first line.
     #[arg(long)]
     password_stdin: bool,
@@ -78,7 +78,7 @@ impl PasswordSource {
 }
 
 impl Operator {
-    pub async fn command(self) -> Result<Command, StartError> {
+    pub(super) async fn command(self) -> Result<Command, StartError> {
         Ok(match self {
             Self::Add { username, tenant, permissions, password } => {
                 Command::AddOperator { tenant, username, password: password.read().await?, permissions }
@@ -93,7 +93,7 @@ impl Operator {
     }
 }
 
-pub fn tenant(text: &str) -> Result<TenantId, String> {
+pub(super) fn tenant(text: &str) -> Result<TenantId, String> {
     text.parse().map_err(|_| "a tenant is named by 1 to 63 of a-z, 0-9, - and _, from a letter or digit".to_owned())
 }
 

@@ -25,7 +25,7 @@ type Id = [u8; 16];
 
 /// Systems by id. A clone is a snapshot, which costs a pointer a chunk.
 #[derive(Clone, Default)]
-pub struct NameIndex {
+pub(super) struct NameIndex {
     /// By id; none is empty.
     chunks: Vec<Arc<Chunk>>,
     len: usize,
@@ -79,12 +79,12 @@ impl PartialOrd for Rank<'_> {
 }
 
 impl NameIndex {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Bytes of memory that it holds, room to grow included.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         // An `Arc` has two counts before its chunk.
         let each = size_of::<Chunk>() + 2 * size_of::<usize>();
         let chunks = self.chunks.iter().map(|chunk| each + chunk.allocated_bytes());
@@ -92,7 +92,7 @@ impl NameIndex {
     }
 
     /// The system is so from now on.
-    pub fn put(&mut self, system: &ListedSystem) {
+    pub(super) fn put(&mut self, system: &ListedSystem) {
         let id = system.id.to_bytes();
         let Some(place) = self.chunk_of(&id) else {
             self.chunks.push(Arc::new(Chunk::of(system)));
@@ -126,7 +126,7 @@ impl NameIndex {
         self.len += 1;
     }
 
-    pub fn remove(&mut self, id: SystemId) {
+    pub(super) fn remove(&mut self, id: SystemId) {
         let id = id.to_bytes();
         let Some(place) = self.chunk_of(&id) else { return };
         let Ok(row) = self.chunks[place].ids.binary_search(&id) else { return };
@@ -144,7 +144,7 @@ impl NameIndex {
     }
 
     /// How many systems have this in their folded names, which is not empty.
-    pub fn count(&self, needle: &str) -> usize {
+    pub(super) fn count(&self, needle: &str) -> usize {
         let finder = Finder::new(needle);
         let mut count = 0;
         self.chunks.iter().for_each(|chunk| chunk.each_match(&finder, |_| count += 1));
@@ -153,7 +153,7 @@ impl NameIndex {
 
     /// The places of the systems that have this in their folded names, which is not empty, as
     /// [`list_systems`](crate::store::Store::list_systems) would give them.
-    pub fn page<'a>(
+    pub(super) fn page<'a>(
         &'a self,
         needle: &str,
         order: SystemOrder,

@@ -54,7 +54,7 @@ thread_local! {
 
 /// What may be wrong, in the protocol or in what drives it. Each has to be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
+pub(super) enum Bug {
     /// A change is said to be enforced when it is committed.
     NoWait,
     /// A lease counts from when its probe was met.
@@ -95,7 +95,7 @@ pub enum Bug {
     Drift,
 }
 
-pub fn is_planted(bug: Bug) -> bool {
+pub(super) fn is_planted(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
 }
 
@@ -1159,6 +1159,7 @@ fn all_hold(schedules: u64, faults: Faults) -> Counts {
     counts
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test's own setting")]
 fn schedules() -> u64 {
     let asked = std::env::var(SCHEDULES_VARIABLE).ok();
     asked.map_or(SCHEDULES, |number| number.parse().expect("a number of schedules"))

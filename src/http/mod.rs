@@ -14,7 +14,6 @@ pub mod verify;
 pub mod websocket;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request as HttpRequest, State};
@@ -25,6 +24,7 @@ use http::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
 

@@ -24,11 +24,11 @@ impl Drop for Subscriber {
 
 impl ServiceMetrics {
     /// `outcome`: accepted, refused (a wrong username or password) or limited (too many attempts).
-    pub fn count_sign_in(&self, outcome: &'static str) {
+    pub(super) fn count_sign_in(&self, outcome: &'static str) {
         self.sign_ins.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    pub fn subscriber(&self) -> Subscriber {
+    pub(super) fn subscriber(&self) -> Subscriber {
         self.subscribers.inc();
         Subscriber(self.subscribers.clone())
     }

@@ -1,13 +1,14 @@
 //! Any store, with its calls timed and its errors counted.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 
 use super::{Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};

@@ -101,12 +101,3 @@ fn the_domain_waits_for_nothing_and_knows_no_framework() {
         }
     }
 }
-
-#[test]
-fn the_time_of_day_and_the_systems_randomness_come_from_the_clock_module() {
-    for source in sources().iter().filter(|source| source.module != "clock") {
-        for call in ["SystemTime", "SysRng"] {
-            assert!(!source.code.contains(call), "{} has {call}", source.path.display());
-        }
-    }
-}

@@ -9,20 +9,20 @@ use hashbrown::HashTable;
 use crate::domain::keys::KeyDigest;
 
 /// The shard of a digest is its first byte, which its rows need not repeat: what follows is the rest.
-pub const SHARDS: usize = 256;
+pub(super) const SHARDS: usize = 256;
 
 /// Which shard holds the digest.
-pub fn shard_of(digest: &KeyDigest) -> usize {
+pub(super) fn shard_of(digest: &KeyDigest) -> usize {
     usize::from(digest.as_bytes()[0])
 }
 
 /// The digest without the byte that picks its shard.
-pub fn rest_of(digest: &KeyDigest) -> &[u8; 31] {
+pub(super) fn rest_of(digest: &KeyDigest) -> &[u8; 31] {
     digest.as_bytes().last_chunk().expect("31 of 32 bytes")
 }
 
 /// Something kept of a key.
-pub trait Row {
+pub(super) trait Row {
     /// The digest's first bytes after the one that picks the shard: as many as tell rows apart, at least 8.
     fn digest_rest(&self) -> &[u8];
 
@@ -35,7 +35,7 @@ pub trait Row {
 const CHUNK: usize = 32;
 
 /// The rows of one shard, one for each digest.
-pub struct Dense<R> {
+pub(super) struct Dense<R> {
     slots: HashTable<u32>,
     rows: Chunks<R>,
     /// The sum of the rows' own.
@@ -52,22 +52,22 @@ impl<R> Default for Dense<R> {
 }
 
 impl<R: Row> Dense<R> {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// What the shard holds elsewhere, room to grow included.
-    pub fn allocated_bytes(&self) -> usize {
+    pub(super) fn allocated_bytes(&self) -> usize {
         self.slots.allocation_size() + self.rows.allocated_bytes() + self.heap_bytes
     }
 
-    pub fn find(&self, digest: &KeyDigest) -> Option<&R> {
+    pub(super) fn find(&self, digest: &KeyDigest) -> Option<&R> {
         let slot = self.slots.find(hash(rest_of(digest)), |slot| is_of(self.rows.get(*slot), digest))?;
         Some(self.rows.get(*slot))
     }
 
     /// The row of `digest` from now on.
-    pub fn put(&mut self, digest: &KeyDigest, row: R) {
+    pub(super) fn put(&mut self, digest: &KeyDigest, row: R) {
         let Self { slots, rows, heap_bytes } = self;
         *heap_bytes += row.heap_bytes();
         let hash_here = hash(rest_of(digest));
@@ -82,7 +82,7 @@ impl<R: Row> Dense<R> {
     }
 
     /// Forgets the row of `digest`, if there is one.
-    pub fn remove(&mut self, digest: &KeyDigest) {
+    pub(super) fn remove(&mut self, digest: &KeyDigest) {
         let Self { slots, rows, heap_bytes } = self;
         let Ok(entry) = slots.find_entry(hash(rest_of(digest)), |slot| is_of(rows.get(*slot), digest)) else {
             return;

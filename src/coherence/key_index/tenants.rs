@@ -10,14 +10,14 @@ use crate::domain::ids::TenantId;
 ///
 /// Reading a number takes no lock: the n-th block holds 2^n tenants and never moves.
 #[derive(Default)]
-pub struct Tenants {
+pub(super) struct Tenants {
     numbers: RwLock<HashMap<TenantId, u32>>,
     blocks: [OnceLock<Box<[OnceLock<TenantId>]>>; 32],
 }
 
 impl Tenants {
     /// The tenant's number, a new one if it has none.
-    pub fn number(&self, tenant: &TenantId) -> u32 {
+    pub(super) fn number(&self, tenant: &TenantId) -> u32 {
         if let Some(number) = self.numbers.read().expect(NO_PANIC).get(tenant) {
             return *number;
         }
@@ -32,13 +32,13 @@ impl Tenants {
     }
 
     /// The tenant of a number that [`number`](Self::number) gave.
-    pub fn get(&self, number: u32) -> TenantId {
+    pub(super) fn get(&self, number: u32) -> TenantId {
         let (block, place) = place_of(number);
         let tenant = self.blocks[block].get().and_then(|block| block[place].get());
         tenant.expect("a number is given out after its tenant is in place").clone()
     }
 
-    pub fn allocated_bytes(&self) -> usize {
+    pub(super) fn allocated_bytes(&self) -> usize {
         let numbers = self.numbers.read().expect(NO_PANIC);
         // A map of hashbrown has 8 buckets for each 7 rows of its capacity, and a byte beside each.
         let map = numbers.capacity() * 8 / 7 * (size_of::<(TenantId, u32)>() + 1);

@@ -16,7 +16,7 @@ use crate::service::Service;
 /// Who did what to what, when, from where, with what outcome. Entries are never changed or removed.
 #[derive(SimpleObject)]
 #[graphql(complex)]
-pub struct AuditEntry {
+pub(crate) struct AuditEntry {
     /// Names the entry.
     pub id: ID,
     /// Gapless within the tenant, from 1.
@@ -101,7 +101,7 @@ impl From<audit::AuditEntry> for AuditEntry {
 
 /// Who did something.
 #[derive(SimpleObject)]
-pub struct AuditActor {
+pub(super) struct AuditActor {
     /// What kind of actor it was.
     kind: AuditActorKind,
     /// The operator's id, where it was one.
@@ -242,7 +242,7 @@ impl From<AuditFilter> for audit::AuditFilter {
     }
 }
 
-pub struct AuditEntryConnection(Arc<AuditPage>);
+pub(crate) struct AuditEntryConnection(Arc<AuditPage>);
 
 /// What a page was asked for, and what it holds. Cursors are made of it only where they are selected.
 struct AuditPage {
@@ -259,7 +259,7 @@ impl AuditPage {
     }
 }
 
-pub struct AuditEntryEdge {
+pub(super) struct AuditEntryEdge {
     page: Arc<AuditPage>,
     index: usize,
 }
@@ -305,7 +305,7 @@ impl AuditEntryConnection {
 }
 
 impl AuditEntryConnection {
-    pub fn new(
+    pub(crate) fn new(
         service: &Arc<Service>,
         tenant: &TenantId,
         filter: audit::AuditFilter,

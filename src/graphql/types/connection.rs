@@ -12,7 +12,7 @@ const DEFAULT_SIZE: i32 = 50;
 const LARGEST_SIZE: i32 = 200;
 
 /// What a connection's field was asked for.
-pub struct Paging {
+pub(crate) struct Paging {
     pub first: Option<i32>,
     pub after: Option<String>,
     pub last: Option<i32>,
@@ -21,7 +21,7 @@ pub struct Paging {
 
 impl Paging {
     /// The request for a page, its cursors read by `decode`.
-    pub fn request<K>(&self, decode: impl Fn(&str) -> Result<K, Refusal>) -> Result<PageRequest<K>, Error> {
+    pub(crate) fn request<K>(&self, decode: impl Fn(&str) -> Result<K, Refusal>) -> Result<PageRequest<K>, Error> {
         let (size, from) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
                 return Err(with_code("Give `first` or `last`, not both.", ErrorCode::BadUserInput));
@@ -39,7 +39,7 @@ impl Paging {
 
 /// Where a page stands in its list.
 #[derive(SimpleObject)]
-pub struct PageInfo {
+pub(super) struct PageInfo {
     /// Whether there are items after this page.
     has_next_page: bool,
     /// Whether there are items before this page.
@@ -53,7 +53,7 @@ pub struct PageInfo {
 impl PageInfo {
     /// Beyond the end that the page was taken from nothing is known but what the client said itself: that it has
     /// been there.
-    pub fn of<T, K>(page: &Page<T>, request: &PageRequest<K>, cursor: impl Fn(&T) -> String) -> Self {
+    pub(super) fn of<T, K>(page: &Page<T>, request: &PageRequest<K>, cursor: impl Fn(&T) -> String) -> Self {
         let (has_next_page, has_previous_page) = match request.from {
             PageEnd::First => (page.has_more, request.after.is_some()),
             PageEnd::Last => (request.before.is_some(), page.has_more),

@@ -8,13 +8,13 @@ mod systems;
 mod time;
 mod viewer;
 
-pub use self::audit::{AuditEntry, AuditEntryConnection, AuditFilter};
-pub use self::connection::Paging;
-pub use self::node::Node;
-pub use self::payloads::{
+pub(super) use self::audit::{AuditEntry, AuditEntryConnection, AuditFilter};
+pub(super) use self::connection::Paging;
+pub(super) use self::node::Node;
+pub(super) use self::payloads::{
     ChangePasswordPayload, CreateSystemPayload, DeleteSystemPayload, GenerateKeyPayload, RenameSystemPayload,
     RevokeKeyPayload, SignInPayload, SignOutPayload,
 };
-pub use self::systems::{System, SystemChange, SystemChangeKind, SystemConnection, SystemOrder};
-pub use self::time::DateTime;
-pub use self::viewer::Viewer;
+pub(super) use self::systems::{System, SystemChange, SystemChangeKind, SystemConnection, SystemOrder};
+pub(super) use self::time::DateTime;
+pub(super) use self::viewer::Viewer;

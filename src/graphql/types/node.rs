@@ -7,7 +7,7 @@ use super::{AuditEntry, System};
 /// An object with a globally unique id.
 #[derive(Interface)]
 #[graphql(field(name = "id", ty = "&ID", desc = "Names the object; unique across tenants and types."))]
-pub enum Node {
+pub(crate) enum Node {
     System(System),
     AuditEntry(Box<AuditEntry>),
 }

@@ -8,7 +8,7 @@ use crate::service::sessions::OpenedSession;
 
 /// What `signIn` answers.
 #[derive(SimpleObject)]
-pub struct SignInPayload {
+pub(crate) struct SignInPayload {
     /// The operator who is signed in now.
     viewer: Viewer,
     /// The token for `Authorization: Bearer`; browsers get it as a cookie too.
@@ -26,14 +26,14 @@ impl From<OpenedSession> for SignInPayload {
 
 /// What `signOut` answers.
 #[derive(SimpleObject)]
-pub struct SignOutPayload {
+pub(crate) struct SignOutPayload {
     /// Whether a session was ended; false when nobody was signed in.
     pub signed_out: bool,
 }
 
 /// What `changePassword` answers: every session before it has ended.
 #[derive(SimpleObject)]
-pub struct ChangePasswordPayload {
+pub(crate) struct ChangePasswordPayload {
     /// The operator, who is signed in anew.
     viewer: Viewer,
     /// The token of the new session.
@@ -51,21 +51,21 @@ impl From<OpenedSession> for ChangePasswordPayload {
 
 /// What `createSystem` answers.
 #[derive(SimpleObject)]
-pub struct CreateSystemPayload {
+pub(crate) struct CreateSystemPayload {
     /// The new system.
     pub system: System,
 }
 
 /// What `renameSystem` answers.
 #[derive(SimpleObject)]
-pub struct RenameSystemPayload {
+pub(crate) struct RenameSystemPayload {
     /// The system under its new name.
     pub system: System,
 }
 
 /// What `deleteSystem` answers.
 #[derive(SimpleObject)]
-pub struct DeleteSystemPayload {
+pub(crate) struct DeleteSystemPayload {
     /// The id of the system that is gone.
     pub deleted_system_id: ID,
     /// Whether every instance refuses the system's key.
@@ -74,7 +74,7 @@ pub struct DeleteSystemPayload {
 
 /// What `generateKey` answers.
 #[derive(SimpleObject)]
-pub struct GenerateKeyPayload {
+pub(crate) struct GenerateKeyPayload {
     /// The whole key: shown here, once, and never again.
     pub api_key: String,
     /// The system with the mark of its key.
@@ -85,7 +85,7 @@ pub struct GenerateKeyPayload {
 
 /// What `revokeKey` answers.
 #[derive(SimpleObject)]
-pub struct RevokeKeyPayload {
+pub(crate) struct RevokeKeyPayload {
     /// The system, without its key.
     pub system: System,
     /// Whether every instance refuses the key.
@@ -94,7 +94,7 @@ pub struct RevokeKeyPayload {
 
 /// Whether every instance is known to act on the change.
 #[derive(SimpleObject)]
-pub struct Enforcement {
+pub(crate) struct Enforcement {
     /// How far it has come.
     state: EnforcementState,
     /// From the durable commit to the proof, in milliseconds.

@@ -16,7 +16,7 @@ use crate::service::Service;
 
 /// A registered client application of the tenant, with at most one current API key.
 #[derive(SimpleObject)]
-pub struct System {
+pub(crate) struct System {
     /// Names the system.
     pub id: ID,
     /// The name as it was typed; unique in the tenant whatever its case and width.
@@ -106,7 +106,7 @@ impl From<SystemOrder> for systems::SystemOrder {
     }
 }
 
-pub struct SystemConnection(Arc<SystemPage>);
+pub(crate) struct SystemConnection(Arc<SystemPage>);
 
 /// What a page was asked for, and what it holds. Cursors are made of it only where they are selected.
 struct SystemPage {
@@ -124,7 +124,7 @@ impl SystemPage {
     }
 }
 
-pub struct SystemEdge {
+pub(super) struct SystemEdge {
     page: Arc<SystemPage>,
     index: usize,
 }
@@ -170,7 +170,7 @@ impl SystemConnection {
 }
 
 impl SystemConnection {
-    pub fn new(
+    pub(crate) fn new(
         service: &Arc<Service>,
         tenant: &TenantId,
         search: Search,
@@ -185,7 +185,7 @@ impl SystemConnection {
 
 /// A change of a system or its key.
 #[derive(SimpleObject)]
-pub struct SystemChange {
+pub(crate) struct SystemChange {
     /// Resumes after this change: pass it as `after`.
     cursor: String,
     /// What was done.
@@ -236,7 +236,7 @@ impl SystemChangeKind {
 
 impl SystemChange {
     /// The change that an entry tells of; `None` when it tells of something else.
-    pub fn of(service: &Service, entry: audit::AuditEntry) -> Option<Self> {
+    pub(crate) fn of(service: &Service, entry: audit::AuditEntry) -> Option<Self> {
         let kind = SystemChangeKind::of(&entry)?;
         let id = entry.event.system?;
         Some(Self {

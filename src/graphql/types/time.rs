@@ -4,7 +4,7 @@ use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value
 
 use crate::domain::time::Timestamp;
 
-pub struct DateTime(pub Timestamp);
+pub(crate) struct DateTime(pub Timestamp);
 
 /// A point in time by RFC 3339, in UTC with milliseconds: `2026-01-31T13:37:00.000Z`. As an argument any offset and
 /// precision is taken.

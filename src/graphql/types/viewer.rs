@@ -7,7 +7,7 @@ use crate::service::Caller;
 
 /// The operator who asks.
 #[derive(SimpleObject)]
-pub struct Viewer {
+pub(crate) struct Viewer {
     /// Names the operator.
     id: ID,
     /// What the operator signs in with.

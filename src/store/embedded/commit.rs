@@ -25,7 +25,7 @@ use crate::store::{self, Conflict, Purged, Quota, Result, StoreError};
 type Storage<T> = Result<T, redb::Error>;
 
 /// Commits the batch inside `txn`. The inner error is a refusal, after which `txn` is as it was.
-pub fn commit(txn: &WriteTransaction, batch: Batch, feed_kept: u64) -> Storage<Result<AuditEntry>> {
+pub(super) fn commit(txn: &WriteTransaction, batch: Batch, feed_kept: u64) -> Storage<Result<AuditEntry>> {
     match check(txn, &batch) {
         Ok(Ok(())) => {}
         Ok(Err(conflict)) => return Ok(Err(StoreError::Conflict(conflict))),
@@ -257,14 +257,14 @@ fn append_entry(txn: &WriteTransaction, entry: &AuditEntry) -> Storage<()> {
     Ok(())
 }
 
-pub fn put_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Storage<()> {
+pub(super) fn put_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Storage<()> {
     let row = Row::Lease(lease);
     put(txn, &row)?;
     feed::append(txn, &[Write::Put(row)], None, feed_kept)
 }
 
 /// Removes the lease if it has this sequence still, and says whether it did.
-pub fn delete_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Storage<bool> {
+pub(super) fn delete_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Storage<bool> {
     let id = lease.incarnation.to_string();
     let found: Option<Lease> = get(txn, LEASES, id.as_str())?;
     let as_expected = found.is_some_and(|found| found.sequence == lease.sequence);
@@ -276,7 +276,7 @@ pub fn delete_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Sto
     Ok(as_expected)
 }
 
-pub fn take_token(
+pub(super) fn take_token(
     txn: &WriteTransaction,
     bucket: &str,
     quota: Quota,
@@ -293,7 +293,7 @@ pub fn take_token(
     })
 }
 
-pub fn return_token(txn: &WriteTransaction, bucket: &str, quota: Quota) -> Storage<()> {
+pub(super) fn return_token(txn: &WriteTransaction, bucket: &str, quota: Quota) -> Storage<()> {
     let mut buckets = txn.open_table(BUCKETS)?;
     let arrival = buckets.get(bucket)?.map(|at| Timestamp::from_millis(at.value()));
     if let Some(arrival) = arrival {
@@ -302,7 +302,12 @@ pub fn return_token(txn: &WriteTransaction, bucket: &str, quota: Quota) -> Stora
     Ok(())
 }
 
-pub fn replace_setting(txn: &WriteTransaction, name: &str, expected: Option<&str>, value: &str) -> Storage<bool> {
+pub(super) fn replace_setting(
+    txn: &WriteTransaction,
+    name: &str,
+    expected: Option<&str>,
+    value: &str,
+) -> Storage<bool> {
     let mut settings = txn.open_table(SETTINGS)?;
     let as_expected = settings.get(name)?.as_ref().map(|found| found.value()) == expected;
     if as_expected {
@@ -311,7 +316,12 @@ pub fn replace_setting(txn: &WriteTransaction, name: &str, expected: Option<&str
     Ok(as_expected)
 }
 
-pub fn purge(txn: &WriteTransaction, now: Timestamp, revoked_before: Timestamp, feed_kept: u64) -> Storage<Purged> {
+pub(super) fn purge(
+    txn: &WriteTransaction,
+    now: Timestamp,
+    revoked_before: Timestamp,
+    feed_kept: u64,
+) -> Storage<Purged> {
     let mut gone = Vec::new();
     let mut purged = Purged::default();
     for row in txn.open_table(REVOKED_KEYS)?.range(..(revoked_before.as_millis(), &[0; 32]))? {

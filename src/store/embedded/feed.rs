@@ -26,7 +26,7 @@ struct Kept {
 }
 
 /// Appends a change, and drops the one that is `kept` older.
-pub fn append(
+pub(super) fn append(
     txn: &WriteTransaction,
     writes: &[Write],
     entry: Option<&AuditEntry>,
@@ -43,17 +43,17 @@ pub fn append(
 }
 
 /// The sequence of the last change in this transaction, 0 when there is none.
-pub fn last_written(txn: &WriteTransaction) -> Result<u64, redb::Error> {
+pub(super) fn last_written(txn: &WriteTransaction) -> Result<u64, redb::Error> {
     Ok(txn.open_table(FEED)?.last()?.map_or(0, |(sequence, _)| sequence.value()))
 }
 
-pub fn last_sequence(database: &Database) -> Result<u64, redb::Error> {
+pub(super) fn last_sequence(database: &Database) -> Result<u64, redb::Error> {
     let feed = database.begin_read()?.open_table(FEED)?;
     Ok(feed.last()?.map_or(0, |(sequence, _)| sequence.value()))
 }
 
 /// Follows the changes after `position`, or those after the last one.
-pub fn follow(handle: &Arc<Handle>, position: Option<&Position>) -> Result<Feed> {
+pub(super) fn follow(handle: &Arc<Handle>, position: Option<&Position>) -> Result<Feed> {
     let mut last = handle.follow();
     let after = match position {
         None => *last.borrow_and_update(),

@@ -25,15 +25,15 @@ use crate::store::{Page, PageEnd, PageRequest, Result, StoreError};
 const ROWS_A_CHUNK: usize = 1024;
 
 /// A snapshot of the file.
-pub struct Snapshot(ReadTransaction);
+pub(super) struct Snapshot(ReadTransaction);
 
 impl Snapshot {
-    pub fn of(database: &Database) -> Result<Self> {
+    pub(super) fn of(database: &Database) -> Result<Self> {
         database.begin_read().map(Self).map_err(storage)
     }
 
     /// The row of `table` under `key`.
-    pub fn get<'k, K: redb::Key + 'static, T: DeserializeOwned>(
+    pub(super) fn get<'k, K: redb::Key + 'static, T: DeserializeOwned>(
         &self,
         table: TableDefinition<K, &[u8]>,
         key: impl std::borrow::Borrow<K::SelfType<'k>>,
@@ -44,23 +44,23 @@ impl Snapshot {
     }
 
     /// The text that `table` has for `key`.
-    pub fn text(&self, table: TableDefinition<&str, &str>, key: &str) -> Result<Option<String>> {
+    pub(super) fn text(&self, table: TableDefinition<&str, &str>, key: &str) -> Result<Option<String>> {
         let table = self.0.open_table(table).map_err(storage)?;
         Ok(table.get(key).map_err(storage)?.map(|value| value.value().to_owned()))
     }
 
-    pub fn contains(&self, table: TableDefinition<&str, ()>, key: &str) -> Result<bool> {
+    pub(super) fn contains(&self, table: TableDefinition<&str, ()>, key: &str) -> Result<bool> {
         let table = self.0.open_table(table).map_err(storage)?;
         Ok(table.get(key).map_err(storage)?.is_some())
     }
 
-    pub fn list_leases(&self) -> Result<Vec<Lease>> {
+    pub(super) fn list_leases(&self) -> Result<Vec<Lease>> {
         let leases = self.0.open_table(LEASES).map_err(storage)?;
         leases.iter().map_err(storage)?.map(|row| decode(row.map_err(storage)?.1.value())).collect()
     }
 
     /// Sends every key, operator and session, until nobody takes them any more.
-    pub fn scan_rows(&self, chunks: &mpsc::Sender<Vec<Row>>) -> Result<()> {
+    pub(super) fn scan_rows(&self, chunks: &mpsc::Sender<Vec<Row>>) -> Result<()> {
         self.scan_table(KEYS, Row::Key, chunks)?;
         self.scan_table(OPERATORS, Row::Operator, chunks)?;
         self.scan_table(SESSIONS, Row::Session, chunks)
@@ -77,14 +77,14 @@ impl Snapshot {
     }
 
     /// Sends what lists need of the tenant's systems, by id, until nobody takes it any more.
-    pub fn scan_systems(&self, tenant: &TenantId, chunks: &mpsc::Sender<Vec<ListedSystem>>) -> Result<()> {
+    pub(super) fn scan_systems(&self, tenant: &TenantId, chunks: &mpsc::Sender<Vec<ListedSystem>>) -> Result<()> {
         let systems = self.0.open_table(SYSTEMS).map_err(storage)?;
         let (tenant, end) = (tenant.as_str(), successor(tenant.as_str()));
         let rows = systems.range((tenant, "")..(end.as_str(), "")).map_err(storage)?;
         send(rows, |system: System| ListedSystem::from(&system), chunks)
     }
 
-    pub fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
+    pub(super) fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
         let systems = self.0.open_table(SYSTEMS).map_err(storage)?;
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
@@ -94,7 +94,7 @@ impl Snapshot {
         Ok(found)
     }
 
-    pub fn list_systems(
+    pub(super) fn list_systems(
         &self,
         tenant: &TenantId,
         search: &Search,
@@ -156,7 +156,7 @@ impl Snapshot {
         Ok(finish(items, false, page.from))
     }
 
-    pub fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
+    pub(super) fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
         let tenant = tenant.as_str();
         match search {
             Search::Nothing => Ok(0),
@@ -177,14 +177,14 @@ impl Snapshot {
         }
     }
 
-    pub fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {
+    pub(super) fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {
         match self.text(OPERATORS_BY_USERNAME, username.as_str())? {
             None => Ok(None),
             Some(id) => self.get(OPERATORS, id.as_str()),
         }
     }
 
-    pub fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>> {
+    pub(super) fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>> {
         let operators = self.0.open_table(OPERATORS).map_err(storage)?;
         let mut listed = Vec::new();
         for row in operators.iter().map_err(storage)? {
@@ -197,7 +197,7 @@ impl Snapshot {
         Ok(listed)
     }
 
-    pub fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
+    pub(super) fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
         let by_operator = self.0.open_table(SESSIONS_BY_OPERATOR).map_err(storage)?;
         let operator = operator.to_string();
         let end = successor(&operator);
@@ -209,7 +209,7 @@ impl Snapshot {
         Ok(listed)
     }
 
-    pub fn list_tenants(&self) -> Result<Vec<TenantId>> {
+    pub(super) fn list_tenants(&self) -> Result<Vec<TenantId>> {
         let heads = self.0.open_table(AUDIT_HEADS).map_err(storage)?;
         heads
             .iter()
@@ -221,11 +221,11 @@ impl Snapshot {
             .collect()
     }
 
-    pub fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
+    pub(super) fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
         Ok(self.get(AUDIT_HEADS, tenant.as_str())?.unwrap_or_default())
     }
 
-    pub fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
+    pub(super) fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
         let by_id = self.0.open_table(AUDIT_BY_ID).map_err(storage)?;
         match by_id.get(id.to_string().as_str()).map_err(storage)? {
             Some(place) if place.value().0 == tenant.as_str() => self.get(AUDIT, place.value()),
@@ -233,7 +233,7 @@ impl Snapshot {
         }
     }
 
-    pub fn list_audit(
+    pub(super) fn list_audit(
         &self,
         tenant: &TenantId,
         filter: &AuditFilter,
@@ -255,7 +255,7 @@ impl Snapshot {
         Ok(finish(items, has_more, page.from))
     }
 
-    pub fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
+    pub(super) fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
         if *filter == AuditFilter::default() {
             return Ok(self.audit_head(tenant)?.number);
         }
@@ -267,7 +267,7 @@ impl Snapshot {
         Ok(count)
     }
 
-    pub fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+    pub(super) fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
         let audit = self.0.open_table(AUDIT).map_err(storage)?;
         let rows = audit
             .range((Bound::Excluded((tenant.as_str(), number)), Bound::Included((tenant.as_str(), u64::MAX))))

@@ -11,51 +11,51 @@ use crate::domain::time::Timestamp;
 use crate::store::{Result, StoreError};
 
 /// (tenant, id) → system.
-pub const SYSTEMS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("systems");
+pub(super) const SYSTEMS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("systems");
 /// (tenant, folded name, id) → system: the default order is read in one sweep, and names are unique by it.
-pub const SYSTEMS_BY_NAME: SystemIndex = TableDefinition::new("systems_by_name");
+pub(super) const SYSTEMS_BY_NAME: SystemIndex = TableDefinition::new("systems_by_name");
 /// (tenant, time, id) → nothing.
-pub const SYSTEMS_BY_UPDATE: SystemIndex = TableDefinition::new("systems_by_update");
+pub(super) const SYSTEMS_BY_UPDATE: SystemIndex = TableDefinition::new("systems_by_update");
 /// (tenant, time, id) → nothing.
-pub const SYSTEMS_BY_CREATION: SystemIndex = TableDefinition::new("systems_by_creation");
+pub(super) const SYSTEMS_BY_CREATION: SystemIndex = TableDefinition::new("systems_by_creation");
 /// tenant → how many systems it has.
-pub const SYSTEM_COUNTS: TableDefinition<&str, u64> = TableDefinition::new("system_counts");
+pub(super) const SYSTEM_COUNTS: TableDefinition<&str, u64> = TableDefinition::new("system_counts");
 /// digest → key.
-pub const KEYS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("keys");
+pub(super) const KEYS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("keys");
 /// (time of revocation, digest) → nothing.
-pub const REVOKED_KEYS: TableDefinition<(i64, &[u8; 32]), ()> = TableDefinition::new("revoked_keys");
+pub(super) const REVOKED_KEYS: TableDefinition<(i64, &[u8; 32]), ()> = TableDefinition::new("revoked_keys");
 /// id → operator.
-pub const OPERATORS: TableDefinition<&str, &[u8]> = TableDefinition::new("operators");
+pub(super) const OPERATORS: TableDefinition<&str, &[u8]> = TableDefinition::new("operators");
 /// username → id.
-pub const OPERATORS_BY_USERNAME: TableDefinition<&str, &str> = TableDefinition::new("operators_by_username");
+pub(super) const OPERATORS_BY_USERNAME: TableDefinition<&str, &str> = TableDefinition::new("operators_by_username");
 /// id → session.
-pub const SESSIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("sessions");
+pub(super) const SESSIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("sessions");
 /// (operator, id) → nothing.
-pub const SESSIONS_BY_OPERATOR: TableDefinition<(&str, &str), ()> = TableDefinition::new("sessions_by_operator");
+pub(super) const SESSIONS_BY_OPERATOR: TableDefinition<(&str, &str), ()> = TableDefinition::new("sessions_by_operator");
 /// (tenant, number) → audit entry.
-pub const AUDIT: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("audit");
+pub(super) const AUDIT: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("audit");
 /// id → (tenant, number).
-pub const AUDIT_BY_ID: TableDefinition<&str, (&str, u64)> = TableDefinition::new("audit_by_id");
+pub(super) const AUDIT_BY_ID: TableDefinition<&str, (&str, u64)> = TableDefinition::new("audit_by_id");
 /// (tenant, system or actor, number) → nothing.
-pub const AUDIT_BY_SUBJECT: TableDefinition<(&str, &str, u64), ()> = TableDefinition::new("audit_by_subject");
+pub(super) const AUDIT_BY_SUBJECT: TableDefinition<(&str, &str, u64), ()> = TableDefinition::new("audit_by_subject");
 /// tenant → where its log ends.
-pub const AUDIT_HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("audit_heads");
+pub(super) const AUDIT_HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("audit_heads");
 /// sequence → committed change.
-pub const FEED: TableDefinition<u64, &[u8]> = TableDefinition::new("feed");
+pub(super) const FEED: TableDefinition<u64, &[u8]> = TableDefinition::new("feed");
 /// incarnation → lease.
-pub const LEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("leases");
+pub(super) const LEASES: TableDefinition<&str, &[u8]> = TableDefinition::new("leases");
 /// bucket → theoretical arrival time, in milliseconds since the Unix epoch.
-pub const BUCKETS: TableDefinition<&str, i64> = TableDefinition::new("buckets");
+pub(super) const BUCKETS: TableDefinition<&str, i64> = TableDefinition::new("buckets");
 /// name → value.
-pub const SETTINGS: TableDefinition<&str, &str> = TableDefinition::new("settings");
+pub(super) const SETTINGS: TableDefinition<&str, &str> = TableDefinition::new("settings");
 /// marker → nothing.
-pub const MARKERS: TableDefinition<&str, ()> = TableDefinition::new("markers");
+pub(super) const MARKERS: TableDefinition<&str, ()> = TableDefinition::new("markers");
 
 /// An order of systems: (tenant, what is sorted, id).
-pub type SystemIndex = TableDefinition<'static, (&'static str, &'static [u8], &'static str), &'static [u8]>;
+pub(super) type SystemIndex = TableDefinition<'static, (&'static str, &'static [u8], &'static str), &'static [u8]>;
 
 /// Makes every table that is not there yet, so that later transactions find them.
-pub fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
+pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     let mut txn = db.begin_write()?;
     txn.set_two_phase_commit(true);
     txn.open_table(SYSTEMS)?;
@@ -83,20 +83,20 @@ pub fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
 }
 
 /// Whether [`create_all`], as it is now, has run on this file: the youngest table is there.
-pub fn are_created(db: &redb::Database) -> Result<bool, redb::Error> {
+pub(super) fn are_created(db: &redb::Database) -> Result<bool, redb::Error> {
     Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == LEASES.name()))
 }
 
-pub fn encode(row: &impl Serialize) -> Vec<u8> {
+pub(super) fn encode(row: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(row).expect("rows have string keys and plain values alone")
 }
 
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupt(error.into()))
 }
 
 /// The bytes that sort as `value` does.
-pub fn sort_bytes(value: &SortValue) -> Vec<u8> {
+pub(super) fn sort_bytes(value: &SortValue) -> Vec<u8> {
     match value {
         SortValue::Name(folded) => folded.as_bytes().to_vec(),
         SortValue::At(at) => time_bytes(*at).to_vec(),
@@ -108,7 +108,7 @@ fn time_bytes(at: Timestamp) -> [u8; 8] {
     (at.as_millis() ^ i64::MIN).to_be_bytes()
 }
 
-pub fn index_of(field: SystemOrderField) -> SystemIndex {
+pub(super) fn index_of(field: SystemOrderField) -> SystemIndex {
     match field {
         SystemOrderField::Name => SYSTEMS_BY_NAME,
         SystemOrderField::UpdatedAt => SYSTEMS_BY_UPDATE,
@@ -117,28 +117,28 @@ pub fn index_of(field: SystemOrderField) -> SystemIndex {
 }
 
 /// A place in an order, owned: what a bound borrows from.
-pub struct Place {
+pub(super) struct Place {
     sort: Vec<u8>,
     id: String,
 }
 
 impl Place {
-    pub fn of(key: &SystemSortKey) -> Self {
+    pub(super) fn of(key: &SystemSortKey) -> Self {
         Self { sort: sort_bytes(&key.value), id: key.id.to_string() }
     }
 
-    pub fn key<'a>(&'a self, tenant: &'a str) -> (&'a str, &'a [u8], &'a str) {
+    pub(super) fn key<'a>(&'a self, tenant: &'a str) -> (&'a str, &'a [u8], &'a str) {
         (tenant, &self.sort, &self.id)
     }
 }
 
 /// The first text after every text that begins like `tenant` ends: nothing sorts between a text and itself with a
 /// zero byte behind it.
-pub fn successor(tenant: &str) -> String {
+pub(super) fn successor(tenant: &str) -> String {
     format!("{tenant}\0")
 }
 
 /// A bound that lies before `place` if there is one, else `edge`.
-pub fn bound<T>(place: Option<T>, edge: Bound<T>) -> Bound<T> {
+pub(super) fn bound<T>(place: Option<T>, edge: Bound<T>) -> Bound<T> {
     place.map_or(edge, Bound::Excluded)
 }

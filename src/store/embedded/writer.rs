@@ -22,7 +22,7 @@ const JOBS_WAITING: usize = 1024;
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Opens the file.
-pub type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
+pub(super) type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
 
 /// Tells the caller how its job ended, once the commit has: the job's own answer, or what went wrong.
 type Reply = Box<dyn FnOnce(Result<(), &Failure>) + Send>;
@@ -55,7 +55,7 @@ impl Failure {
 type Job = Box<dyn FnOnce(&WriteTransaction) -> Result<Reply, (Reply, redb::Error)> + Send>;
 
 /// The open file; `None` between a failed commit and the next opening.
-pub struct Handle {
+pub(super) struct Handle {
     database: RwLock<Option<Database>>,
     /// The sequence of the last committed change.
     last: watch::Sender<u64>,
@@ -63,7 +63,7 @@ pub struct Handle {
 
 impl Handle {
     /// The file for reading; hold it for one read and across no await.
-    pub fn read(&self) -> Result<Reading<'_>> {
+    pub(super) fn read(&self) -> Result<Reading<'_>> {
         let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
         if guard.is_some() {
             Ok(Reading(guard))
@@ -73,7 +73,7 @@ impl Handle {
     }
 
     /// Moves to the sequence of each committed change.
-    pub fn follow(&self) -> watch::Receiver<u64> {
+    pub(super) fn follow(&self) -> watch::Receiver<u64> {
         self.last.subscribe()
     }
 
@@ -82,7 +82,7 @@ impl Handle {
     }
 }
 
-pub struct Reading<'a>(RwLockReadGuard<'a, Option<Database>>);
+pub(super) struct Reading<'a>(RwLockReadGuard<'a, Option<Database>>);
 
 impl std::ops::Deref for Reading<'_> {
     type Target = Database;
@@ -93,14 +93,14 @@ impl std::ops::Deref for Reading<'_> {
 }
 
 /// Sends jobs to the writer; the thread ends, and the file closes, when the last of these is gone.
-pub struct Writer {
+pub(super) struct Writer {
     jobs: SyncSender<Job>,
     pub handle: Arc<Handle>,
 }
 
 impl Writer {
     /// Takes the opened file over.
-    pub fn start(database: Database, opener: Opener) -> Result<Self, redb::Error> {
+    pub(super) fn start(database: Database, opener: Opener) -> Result<Self, redb::Error> {
         let last = feed::last_sequence(&database)?;
         let handle = Arc::new(Handle { database: RwLock::new(Some(database)), last: watch::Sender::new(last) });
         let (jobs, queue) = sync_channel(JOBS_WAITING);
@@ -113,7 +113,7 @@ impl Writer {
     }
 
     /// Runs `work` in a transaction and waits until it is committed durably.
-    pub async fn submit<T, W>(&self, work: W) -> Result<T>
+    pub(super) async fn submit<T, W>(&self, work: W) -> Result<T>
     where
         T: Send + 'static,
         W: FnOnce(&WriteTransaction) -> Result<Result<T>, redb::Error> + Send + 'static,
