@@ -1,31 +1,39 @@
-# make run      the console, then the server, on the embedded store
-# make console  the console's files, which the binary embeds
-# make test     everything: installs what the tests need, then runs them all
-# make check    formatting, lints and documentation; warnings are errors
-# make bench    ratios against the alternatives, measured side by side
-# make torture  the model of the protocol and its simulation, then a cluster that fails in every way, for
-#               TORTURE_SECONDS (900)
-# make release  the binary alone, with the console in it
+# make run          build the console and the server, and serve on the embedded store
+# make console      build the console's files, which the binary embeds
+# make release      build the binary, with the console in it: target/release/keymark
+# make test         install what the tests need, and run all of them
+# make check        formatting, lints and documentation; warnings are errors
+# make check-quick  the part of `make check` that builds nothing
+# make bench        compare with the alternatives, side by side
+# make torture      check the model of the protocol, simulate it, and let a cluster fail in every way for
+#                   TORTURE_SECONDS (900)
+# make hooks        run `make check-quick` before each commit of this clone
 
 CARGO ?= cargo
 TORTURE_SECONDS ?= 900
 CONSOLE_BUILT := console/dist/index.html
 CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type f) \
 	$(wildcard console/*.html console/*.json console/*.ts) schema.graphql
+# npm writes it last, so it exists only after a complete installation.
+CONSOLE_MODULES := console/node_modules/.package-lock.json
 
-.PHONY: run console release test check bench torture tools-build tools-test
+.PHONY: run console release test check check-quick bench torture hooks tools-build tools-test
 
 run: console tools-build
-	$(CARGO) run --release -- serve
+	$(CARGO) run --locked --release -- serve
 
 release: console tools-build
-	$(CARGO) build --release
+	$(CARGO) build --locked --release
 
 console: $(CONSOLE_BUILT)
 
-$(CONSOLE_BUILT): $(CONSOLE_SOURCES)
+$(CONSOLE_BUILT): $(CONSOLE_SOURCES) $(CONSOLE_MODULES)
+	cd console && npm run build
+	@touch $@
+
+$(CONSOLE_MODULES): console/package.json console/package-lock.json
 	@scripts/need.sh node npm
-	cd console && npm ci --no-audit --no-fund && npm run build
+	cd console && npm ci --no-audit --no-fund
 	@touch $@
 
 tools-build:
@@ -40,11 +48,14 @@ test: tools-test console
 	cd console && npm test
 	cd console && npm run e2e
 
-check: tools-build console
-	$(CARGO) fmt --check
+check: check-quick console
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	cd console && npm run check
+
+check-quick: tools-build $(CONSOLE_MODULES)
+	$(CARGO) fmt --check
+	cd console && npm exec -- biome check .
 
 bench: console tools-build
 	@scripts/need.sh python3 pip nginx
@@ -57,3 +68,6 @@ torture: tools-build
 	docs/model/check.sh
 	KEYMARK_SIMULATION_SCHEDULES=2000000 $(CARGO) test --locked --lib -- --nocapture coherence::simulation
 	KEYMARK_TORTURE_SECONDS=$(TORTURE_SECONDS) $(CARGO) test --locked --test it -- --nocapture cluster::
+
+hooks:
+	git config core.hooksPath .githooks
