@@ -4,6 +4,8 @@
 # make test         install what the tests need, and run all of them
 # make check        formatting, lints and documentation; warnings are errors
 # make check-quick  the part of `make check` that builds nothing
+# make audit        licenses, sources and duplicate versions of every dependency
+# make advisories   known vulnerabilities of every dependency, from databases on github.com and npmjs.com
 # make bench        compare with the alternatives, side by side
 # make torture      check the model of the protocol, simulate it, and let a cluster fail in every way for
 #                   TORTURE_SECONDS (900)
@@ -17,7 +19,7 @@ CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type
 # npm writes it last, so it exists only after a complete installation.
 CONSOLE_MODULES := console/node_modules/.package-lock.json
 
-.PHONY: run console release test check check-quick bench torture hooks tools-build tools-test
+.PHONY: run console release test check check-quick audit advisories bench torture hooks tools-build tools-test tools-audit
 
 run: console tools-build
 	$(CARGO) run --locked --release -- serve
@@ -43,6 +45,10 @@ tools-test:
 	@scripts/need.sh cargo node npm python3 pip chromium nginx caddy haproxy promtool
 	@scripts/mongod.sh
 
+tools-audit: tools-build
+	@scripts/need.sh node
+	@scripts/cargo-deny.sh
+
 test: tools-test console
 	$(CARGO) test --locked
 	cd console && npm test
@@ -56,6 +62,14 @@ check: check-quick console
 check-quick: tools-build $(CONSOLE_MODULES)
 	$(CARGO) fmt --check
 	cd console && npm exec -- biome check .
+
+audit: tools-audit
+	.tools/cargo-deny/bin/cargo-deny --locked check bans licenses sources
+	node scripts/npm-licenses.mjs
+
+advisories: tools-audit
+	.tools/cargo-deny/bin/cargo-deny --locked check advisories
+	cd console && npm audit
 
 bench: console tools-build
 	@scripts/need.sh python3 pip nginx

@@ -1,0 +1,45 @@
+// Checks that every npm package in console/package-lock.json has a license that is allowed for its use: what the
+// binary embeds needs a permissive one; tools that only build or test the console may also be MPL-2.0.
+//
+//   node scripts/npm-licenses.mjs
+import { readFileSync } from "node:fs";
+
+const PERMISSIVE = new Set(["0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "PSF-2.0"]);
+const DEVELOPMENT = new Set([...PERMISSIVE, "MPL-2.0"]);
+
+const CONSOLE = new URL("../console/", import.meta.url);
+const readJson = (path) => JSON.parse(readFileSync(new URL(path, CONSOLE), "utf8"));
+
+/** The SPDX expression: from the lock file, or from the installed package where the lock file has none. */
+function licenseOf(path, locked) {
+  if (locked.license) return locked.license;
+  try {
+    return readJson(`${path}/package.json`).license ?? "";
+  } catch (error) {
+    if (error.code === "ENOENT") return "";
+    throw error;
+  }
+}
+
+/** Whether `allowed` satisfies an SPDX expression. One with parentheses inside is refused: look at it by hand. */
+function satisfies(allowed, expression) {
+  const flat = expression.replace(/^\((.*)\)$/, "$1");
+  if (/[()]/.test(flat)) return false;
+  return flat.split(" OR ").some((choice) => choice.split(" AND ").every((id) => allowed.has(id)));
+}
+
+const packages = Object.entries(readJson("package-lock.json").packages).filter(([path]) => path !== "");
+const refused = [];
+for (const [path, locked] of packages) {
+  const license = licenseOf(path, locked);
+  if (!satisfies(locked.dev ? DEVELOPMENT : PERMISSIVE, license)) {
+    const use = locked.dev ? "to develop" : "in the binary";
+    refused.push(`${path.replace(/^.*node_modules\//, "")} ${locked.version} (${use}): ${license || "no license"}`);
+  }
+}
+
+if (refused.length > 0) {
+  console.error(`npm licenses: ${refused.length} of ${packages.length} packages refused:\n  ${refused.join("\n  ")}`);
+  process.exit(1);
+}
+console.log(`npm licenses ok: ${packages.length} packages`);
