@@ -126,10 +126,10 @@ settings! {
 
 /// Settings that never stand on a command line or in the file, and what holds without them.
 pub const SECRETS: &[(&str, &str)] = &[
-    ("KEYMARK_SECRET", "created in the data directory (embedded); demanded (MongoDB)"),
+    ("KEYMARK_SECRET", "created in the data directory (embedded); required (MongoDB)"),
     ("KEYMARK_SECRET_FILE", "none: a file that holds the secret instead"),
     ("KEYMARK_PREVIOUS_SECRETS", "none"),
-    ("KEYMARK_INITIAL_ADMIN_PASSWORD", "generated and printed once (embedded); demanded (MongoDB)"),
+    ("KEYMARK_INITIAL_ADMIN_PASSWORD", "generated and printed once (embedded); required (MongoDB)"),
     ("KEYMARK_VERIFIER_TOKEN", "none: loopback only"),
 ];
 
