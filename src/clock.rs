@@ -1,6 +1,10 @@
-//! Time and randomness, as arguments: nothing else asks the system for either (`clippy.toml`).
+//! Time and randomness, passed as arguments: no other module reads the system's clocks or generator (`clippy.toml`).
 
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the module that asks the system")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this module reads the system's clocks and generator"
+)]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,12 +15,12 @@ use rand::rngs::SysRng;
 
 use crate::domain::time::Timestamp;
 
-/// Tells the time of day.
+/// A wall clock.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// The wall clock of the system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -27,14 +31,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// A point in time on this machine's own clock since it was started, time asleep included: to measure with, and
-/// meaningless anywhere else. Nanoseconds.
+/// A time in nanoseconds since this machine was started, including time asleep. For measuring durations; not comparable
+/// between machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
 impl Moment {
     pub const START: Self = Self(0);
-    /// After every other one.
+    /// Later than every other moment.
     pub const NEVER: Self = Self(u64::MAX);
 
     pub const fn from_nanos(nanos: u64) -> Self {
@@ -56,12 +60,12 @@ impl Moment {
     }
 }
 
-/// Measures time.
+/// A monotonic clock.
 pub trait Stopwatch: Send + Sync + 'static {
     fn now(&self) -> Moment;
 }
 
-/// The machine's boot clock. On Linux it goes on while the machine sleeps, and nobody can set it.
+/// The boot clock of the system. It cannot be set, and on Linux it keeps running while the machine sleeps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BootClock;
 
@@ -69,7 +73,7 @@ impl Stopwatch for BootClock {
     fn now(&self) -> Moment {
         #[cfg(target_os = "linux")]
         const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
-        // Elsewhere the monotonic clock is the nearest; macOS counts sleep in it.
+        // The closest clock on other systems; on macOS it includes time asleep.
         #[cfg(not(target_os = "linux"))]
         const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
         let time = rustix::time::clock_gettime(CLOCK);
@@ -78,7 +82,7 @@ impl Stopwatch for BootClock {
     }
 }
 
-/// Where secrets and ids draw their randomness from.
+/// Source of randomness for secrets and ids.
 type Random = Mutex<Box<dyn CryptoRng + Send>>;
 
 /// The clock and the random number generator that a running Keymark uses.
@@ -89,7 +93,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The machine's clock, and the operating system's generator.
+    /// The system's wall clock and random number generator.
     pub fn system() -> Self {
         Self::new(Arc::new(SystemClock), Box::new(UnwrapErr(SysRng)))
     }
@@ -102,7 +106,7 @@ impl Environment {
         self.clock.now()
     }
 
-    /// The generator, for one draw; hold it across no await.
+    /// Locks the generator. Do not hold the guard across an `await`.
     pub fn rng(&self) -> MutexGuard<'_, Box<dyn CryptoRng + Send>> {
         self.random.lock().unwrap_or_else(PoisonError::into_inner)
     }
