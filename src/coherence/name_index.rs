@@ -1,9 +1,9 @@
-//! The names of one tenant's systems, to be searched through: 37 bytes a system and those of its folded name, and
-//! about an eighth more while systems come and go.
+//! A substring index of the names of one tenant's systems. A system takes 37 bytes plus its folded name, and about an
+//! eighth more while systems are created and deleted.
 //!
-//! A needle that is nowhere costs one sweep through all names. One that is everywhere costs a few chunks, however many
-//! systems there are: chunks are looked at from the one that can hold the first item of the list on, until none that
-//! is left can hold one that stands before the last item found.
+//! A search for a rare text sweeps through all names. A search for a common one visits only a few chunks, however many
+//! systems there are: chunks are visited in the order of their best system, and the search stops when no remaining
+//! chunk can contain a system that sorts before the last one found.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -16,32 +16,34 @@ use crate::domain::pages::{Page, PageEnd, PageRequest};
 use crate::domain::systems::{Direction, ListedSystem, SortValue, SystemOrder, SystemOrderField, SystemSortKey};
 use crate::domain::time::Timestamp;
 
-/// Most systems of a chunk: what one change moves, or copies when somebody searches at that time (some 30 KB).
-const CHUNK: usize = 512;
-/// Stands behind each name. No text in UTF-8 has this byte, so that no needle is found across two names.
+/// A change moves at most this many rows, some 30 KB, or copies them if a search holds a snapshot.
+const MAX_CHUNK_ROWS: usize = 512;
+/// Follows each name. This byte does not occur in UTF-8, so no match spans two names.
 const SEPARATOR: u8 = 0xff;
+/// A page is rarely larger; the heap grows if it is.
+const INITIAL_HEAP_CAPACITY: usize = 256;
 
 type Id = [u8; 16];
 
-/// Systems by id. A clone is a snapshot, which costs a pointer a chunk.
+/// Systems sorted by id. A clone is a snapshot and copies one pointer per chunk.
 #[derive(Clone, Default)]
 pub(super) struct NameIndex {
-    /// By id; none is empty.
+    /// Sorted by id; none is empty.
     chunks: Vec<Arc<Chunk>>,
     len: usize,
 }
 
-/// Rows, column by column, by id.
+/// Rows sorted by id, stored by column.
 #[derive(Clone, Default)]
 struct Chunk {
-    /// Folded names, each with a separator behind it.
+    /// Folded names, each followed by a separator.
     text: Vec<u8>,
-    /// Where the separators are.
+    /// Offsets of the separators.
     ends: Vec<u32>,
     ids: Vec<Id>,
     updated: Vec<Timestamp>,
     created: Vec<Timestamp>,
-    /// By what can be sorted, as in [`FIELDS`].
+    /// One for each of [`FIELDS`].
     extremes: [Extremes; 3],
 }
 
@@ -52,23 +54,23 @@ struct Extremes {
     greatest: u16,
 }
 
-/// What rows are sorted by, borrowed.
+/// A borrowed [`SortValue`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Value<'a> {
     Name(&'a [u8]),
     At(Timestamp),
 }
 
-/// A place in an order, which sorts before another one if it is nearer to the end that a page is taken from.
+/// Orders systems so that the nearest to the end that a page is taken from comes first.
 #[derive(PartialEq, Eq)]
 struct Rank<'a> {
-    place: (Value<'a>, Id),
-    upwards: bool,
+    key: (Value<'a>, Id),
+    smallest_first: bool,
 }
 
 impl Ord for Rank<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        if self.upwards { self.place.cmp(&other.place) } else { other.place.cmp(&self.place) }
+        if self.smallest_first { self.key.cmp(&other.key) } else { other.key.cmp(&self.key) }
     }
 }
 
@@ -83,44 +85,44 @@ impl NameIndex {
         self.len
     }
 
-    /// Bytes of memory that it holds, room to grow included.
+    /// Bytes of memory used, including unused capacity.
     pub(super) fn bytes(&self) -> usize {
-        // An `Arc` has two counts before its chunk.
+        // An `Arc` stores two counts with its chunk.
         let each = size_of::<Chunk>() + 2 * size_of::<usize>();
         let chunks = self.chunks.iter().map(|chunk| each + chunk.allocated_bytes());
         self.chunks.capacity() * size_of::<Arc<Chunk>>() + chunks.sum::<usize>()
     }
 
-    /// The system is so from now on.
+    /// Inserts or replaces the system.
     pub(super) fn put(&mut self, system: &ListedSystem) {
         let id = system.id.to_bytes();
-        let Some(place) = self.chunk_of(&id) else {
-            self.chunks.push(Arc::new(Chunk::of(system)));
+        let Some(index) = self.chunk_index(&id) else {
+            self.chunks.push(Arc::new(Chunk::new(system)));
             self.len = 1;
             return;
         };
-        let is_last = place + 1 == self.chunks.len();
-        let chunk = Arc::make_mut(&mut self.chunks[place]);
+        let is_last = index + 1 == self.chunks.len();
+        let chunk = Arc::make_mut(&mut self.chunks[index]);
         match chunk.ids.binary_search(&id) {
             Ok(row) => {
                 chunk.remove(row);
                 chunk.insert(row, system);
-                // Those of the removed one may be among the known ones.
-                chunk.find_extremes(0);
+                // The replaced row may have been an extreme.
+                chunk.update_extremes(0);
                 return;
             }
-            Err(row) if chunk.ids.len() < CHUNK => chunk.insert(row, system),
-            // Ids grow with time: what comes behind all others leaves full chunks behind it.
-            Err(CHUNK) if is_last => {
+            Err(row) if chunk.ids.len() < MAX_CHUNK_ROWS => chunk.insert(row, system),
+            // Ids grow with time, so a system is usually the last one: starting a new chunk keeps the others full.
+            Err(MAX_CHUNK_ROWS) if is_last => {
                 chunk.shrink();
-                self.chunks.push(Arc::new(Chunk::of(system)));
+                self.chunks.push(Arc::new(Chunk::new(system)));
             }
             Err(row) => {
                 let mut upper = chunk.split();
                 let half = chunk.ids.len();
                 let (into, row) = if row <= half { (&mut *chunk, row) } else { (&mut upper, row - half) };
                 into.insert(row, system);
-                self.chunks.insert(place + 1, Arc::new(upper));
+                self.chunks.insert(index + 1, Arc::new(upper));
             }
         }
         self.len += 1;
@@ -128,22 +130,22 @@ impl NameIndex {
 
     pub(super) fn remove(&mut self, id: SystemId) {
         let id = id.to_bytes();
-        let Some(place) = self.chunk_of(&id) else { return };
-        let Ok(row) = self.chunks[place].ids.binary_search(&id) else { return };
+        let Some(index) = self.chunk_index(&id) else { return };
+        let Ok(row) = self.chunks[index].ids.binary_search(&id) else { return };
         self.len -= 1;
-        if self.chunks[place].ids.len() == 1 {
-            self.chunks.remove(place);
+        if self.chunks[index].ids.len() == 1 {
+            self.chunks.remove(index);
             return;
         }
-        let chunk = Arc::make_mut(&mut self.chunks[place]);
+        let chunk = Arc::make_mut(&mut self.chunks[index]);
         chunk.remove(row);
-        chunk.find_extremes(0);
+        chunk.update_extremes(0);
         if chunk.ids.len() < chunk.ids.capacity() / 2 {
             chunk.shrink();
         }
     }
 
-    /// How many systems have this in their folded names, which is not empty.
+    /// Number of systems whose folded name contains `needle`, which must not be empty.
     pub(super) fn count(&self, needle: &str) -> usize {
         let finder = Finder::new(needle);
         let mut count = 0;
@@ -151,8 +153,8 @@ impl NameIndex {
         count
     }
 
-    /// The places of the systems that have this in their folded names, which is not empty, as
-    /// [`list_systems`](crate::store::Store::list_systems) would give them.
+    /// Sort keys of the systems whose folded name contains `needle`, which must not be empty, as
+    /// [`list_systems`](crate::store::Store::list_systems) would list them.
     pub(super) fn page<'a>(
         &'a self,
         needle: &str,
@@ -161,42 +163,42 @@ impl NameIndex {
     ) -> Page<SystemSortKey> {
         let ascending = order.direction == Direction::Ascending;
         let (low, high) = if ascending { (&page.after, &page.before) } else { (&page.before, &page.after) };
-        let (low, high) = (low.as_ref().map(place_of), high.as_ref().map(place_of));
-        let upwards = ascending == (page.from == PageEnd::First);
-        let rank = |place| Rank { place, upwards };
+        let (low, high) = (low.as_ref().map(borrowed_key), high.as_ref().map(borrowed_key));
+        let smallest_first = ascending == (page.from == PageEnd::First);
+        let rank = |key| Rank { key, smallest_first };
         let finder = Finder::new(needle);
 
         let best_of = |chunk: &'a Chunk| {
             let Extremes { least, greatest } = chunk.extremes[order.field as usize];
-            // Rows that share a value, as times may be shared by all, differ by their ids.
-            let (row, id) = if upwards { (least, 0) } else { (greatest, chunk.ids.len() - 1) };
+            // Rows with the same value, as all may have the same time, are sorted by id.
+            let (row, id) = if smallest_first { (least, 0) } else { (greatest, chunk.ids.len() - 1) };
             rank((chunk.value(order.field, row.into()), chunk.ids[id]))
         };
         let mut chunks: Vec<_> = self.chunks.iter().map(|chunk| (best_of(chunk), chunk)).collect();
         chunks.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        // One more than asked for says whether there are more.
-        let most = page.limit.saturating_add(1);
-        let mut found = BinaryHeap::with_capacity(most.min(256));
+        // One more than requested, to find out whether there are more.
+        let wanted = page.limit.saturating_add(1);
+        let mut found = BinaryHeap::with_capacity(wanted.min(INITIAL_HEAP_CAPACITY));
         for (best, chunk) in chunks {
-            if found.len() == most && found.peek().is_some_and(|last| *last < best) {
+            if found.len() == wanted && found.peek().is_some_and(|last| *last < best) {
                 break;
             }
             chunk.each_match(&finder, |row| {
-                let place = (chunk.value(order.field, row), chunk.ids[row]);
-                if low.is_some_and(|low| place <= low) || high.is_some_and(|high| place >= high) {
+                let key = (chunk.value(order.field, row), chunk.ids[row]);
+                if low.is_some_and(|low| key <= low) || high.is_some_and(|high| key >= high) {
                     return;
                 }
-                if found.len() < most {
-                    found.push(rank(place));
+                if found.len() < wanted {
+                    found.push(rank(key));
                 } else if let Some(mut last) = found.peek_mut()
-                    && rank(place) < *last
+                    && rank(key) < *last
                 {
-                    *last = rank(place);
+                    *last = rank(key);
                 }
             });
         }
-        let has_more = found.len() == most;
-        let mut items: Vec<_> = found.into_sorted_vec().iter().map(|rank| key_of(rank.place)).collect();
+        let has_more = found.len() == wanted;
+        let mut items: Vec<_> = found.into_sorted_vec().iter().map(|rank| owned_key(rank.key)).collect();
         items.truncate(page.limit);
         if page.from == PageEnd::Last {
             items.reverse();
@@ -204,15 +206,15 @@ impl NameIndex {
         Page { items, has_more }
     }
 
-    /// The place of the chunk that the id is in, or belongs in.
-    fn chunk_of(&self, id: &Id) -> Option<usize> {
+    /// Index of the chunk that contains the id or into which it would be inserted; `None` if there are no chunks.
+    fn chunk_index(&self, id: &Id) -> Option<usize> {
         let after = self.chunks.partition_point(|chunk| chunk.ids[0] <= *id);
         (!self.chunks.is_empty()).then(|| after.saturating_sub(1))
     }
 }
 
 impl Chunk {
-    fn of(system: &ListedSystem) -> Self {
+    fn new(system: &ListedSystem) -> Self {
         let mut chunk = Self::default();
         chunk.insert(0, system);
         chunk
@@ -234,7 +236,7 @@ impl Chunk {
         }
     }
 
-    /// Gives each row whose name has the needle in it.
+    /// Calls `visit` with each row whose name contains the needle.
     fn each_match(&self, finder: &Finder, mut visit: impl FnMut(usize)) {
         let (mut row, mut start) = (0, 0);
         while let Some(found) = finder.find(&self.text[start..]) {
@@ -256,12 +258,12 @@ impl Chunk {
         self.ids.insert(row, system.id.to_bytes());
         self.updated.insert(row, system.updated_at);
         self.created.insert(row, system.created_at);
-        // Rows behind it have moved; where there are none, as while all are loaded, it need but be looked at itself.
+        // The rows after it have moved. If there are none, as while names are loaded, only the new row can be an extreme.
         let moved = row + 1 < self.ids.len();
-        self.find_extremes(if moved { 0 } else { row });
+        self.update_extremes(if moved { 0 } else { row });
     }
 
-    /// Leaves the extremes to be found anew.
+    /// The caller must update the extremes.
     fn remove(&mut self, row: usize) {
         let (start, end) = (self.start(row), self.ends[row] as usize + 1);
         self.text.drain(start..end);
@@ -272,7 +274,7 @@ impl Chunk {
         self.created.remove(row);
     }
 
-    /// Keeps the lower half, and gives the upper one.
+    /// Keeps the lower half and returns the upper one.
     fn split(&mut self) -> Self {
         let half = self.ids.len() / 2;
         let start = self.start(half);
@@ -285,25 +287,25 @@ impl Chunk {
             extremes: Default::default(),
         };
         upper.ends.iter_mut().for_each(|end| *end -= offset(start));
-        self.find_extremes(0);
-        upper.find_extremes(0);
+        self.update_extremes(0);
+        upper.update_extremes(0);
         upper
     }
 
-    /// Finds the extremes, where they are right for the rows before `from`.
-    fn find_extremes(&mut self, from: usize) {
+    /// Updates the extremes, which must be correct for the rows before `from`.
+    fn update_extremes(&mut self, from: usize) {
         for field in FIELDS {
-            let mut known = if from == 0 { Extremes::default() } else { self.extremes[field as usize] };
+            let mut extremes = if from == 0 { Extremes::default() } else { self.extremes[field as usize] };
             for row in from..self.ids.len() {
                 let value = self.value(field, row);
-                if value < self.value(field, known.least.into()) {
-                    known.least = row_number(row);
+                if value < self.value(field, extremes.least.into()) {
+                    extremes.least = row_number(row);
                 }
-                if value > self.value(field, known.greatest.into()) {
-                    known.greatest = row_number(row);
+                if value > self.value(field, extremes.greatest.into()) {
+                    extremes.greatest = row_number(row);
                 }
             }
-            self.extremes[field as usize] = known;
+            self.extremes[field as usize] = extremes;
         }
     }
 
@@ -323,20 +325,20 @@ impl Chunk {
     }
 }
 
-/// The index of each is its place in a chunk's extremes.
+/// In the order of a chunk's extremes.
 const FIELDS: [SystemOrderField; 3] =
     [SystemOrderField::Name, SystemOrderField::UpdatedAt, SystemOrderField::CreatedAt];
 
-/// A chunk's names have fewer bytes than 2^32: each has a few thousand at most.
+/// Fits in 32 bits, as each name of a chunk has a few thousand bytes at most.
 fn offset(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("a chunk is small")
+    u32::try_from(bytes).expect("a chunk's names take less than 4 GiB")
 }
 
 fn row_number(row: usize) -> u16 {
-    u16::try_from(row).expect("a chunk has few rows")
+    u16::try_from(row).expect("a chunk has at most 512 rows")
 }
 
-fn place_of(key: &SystemSortKey) -> (Value<'_>, Id) {
+fn borrowed_key(key: &SystemSortKey) -> (Value<'_>, Id) {
     let value = match &key.value {
         SortValue::Name(folded) => Value::Name(folded.as_bytes()),
         SortValue::At(at) => Value::At(*at),
@@ -344,7 +346,7 @@ fn place_of(key: &SystemSortKey) -> (Value<'_>, Id) {
     (value, key.id.to_bytes())
 }
 
-fn key_of((value, id): (Value<'_>, Id)) -> SystemSortKey {
+fn owned_key((value, id): (Value<'_>, Id)) -> SystemSortKey {
     let value = match value {
         Value::Name(folded) => SortValue::Name(String::from_utf8_lossy(folded).into_owned()),
         Value::At(at) => SortValue::At(at),
@@ -361,10 +363,10 @@ mod tests {
     use super::*;
     use crate::domain::system_names::fold;
 
-    /// Few letters, so that needles occur often and names have prefixes in common; some take several bytes.
+    /// Names with few letters, so that searches match often and names share prefixes. Some letters take several bytes.
     fn system(n: u8, name: &str, updated: i64) -> ListedSystem {
         let mut id = [0; 16];
-        // Neither in the order in which systems come nor in that of their names.
+        // Ids in neither the order of creation nor the order of names.
         id[0] = n.wrapping_mul(37);
         id[15] = n;
         ListedSystem {
@@ -384,7 +386,7 @@ mod tests {
         SystemSortKey { value, id: system.id }
     }
 
-    /// What a store would list.
+    /// The page that a store would list.
     fn listed(
         systems: &BTreeMap<SystemId, ListedSystem>,
         needle: &str,
@@ -433,7 +435,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_found_is_what_a_plain_list_gives(
+        fn index_agrees_with_a_plain_list(
             steps in vec_of(step()),
             needle in "[abs1é]{1,2}",
             order in order(),
@@ -483,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_costs_at_most_60_bytes_and_70_while_systems_come_and_go() {
+    fn system_takes_at_most_60_bytes_and_70_after_many_changes() {
         let mut names = NameIndex::default();
         (0..50_000).for_each(|n| names.put(&one_of_many(n)));
         let each = names.bytes() / names.len();
@@ -500,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_many_chunks_are_those_of_a_plain_list() {
+    fn pages_across_many_chunks_agree_with_a_plain_list() {
         let (mut names, mut model) = (NameIndex::default(), BTreeMap::new());
         for n in 0..5_000 {
             let system = one_of_many(n * 7_919 % 5_003);
