@@ -403,7 +403,7 @@ async fn run_lease(store: &dyn Store, timing: Timing, purpose: Purpose) -> Resul
     if !store.is_shared() {
         let remembers = purpose == Purpose::Serving && !timing.lease.is_zero();
         let nobody = Timing { lease: Duration::ZERO, ..timing };
-        return Ok(if remembers { Role::Alone } else { Role::Observer(nobody) });
+        return Ok(if remembers { Role::Standalone } else { Role::Observer(nobody) });
     }
     let own = timing.lease.as_millis().to_string();
     loop {

@@ -1,17 +1,18 @@
-//! Every operator and every session in memory.
+//! The cached operators and sessions of all tenants.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock};
 
+use super::locks::{read, write};
 use crate::domain::ids::OperatorId;
 use crate::domain::operators::Operator;
 use crate::domain::sessions::{Session, SessionId};
 
 /// Operators and sessions by id.
 ///
-/// Rows may come in any order and more than once: the greatest revision of an operator stands, and a session is never
-/// changed. A removal leaves nothing behind that a row read earlier could be compared with: rows of a scan must be in
-/// before the feed is followed from where the scan began, or a session that was ended would be back.
+/// Rows may be put in any order and more than once: the greatest revision of an operator wins, and sessions never
+/// change. A removal leaves no trace, so an older row that is put afterwards would bring back a session that has ended.
+/// Therefore all rows of a scan must be put before any change that the feed delivers after the scan began.
 #[derive(Default)]
 pub struct Identities {
     operators: RwLock<HashMap<OperatorId, Arc<Operator>>>,
@@ -23,15 +24,15 @@ impl Identities {
         Self::default()
     }
 
-    /// Takes in a row as the feed or a scan gives it, unless what is there is newer.
+    /// Stores the operator unless a newer revision is cached.
     pub fn put_operator(&self, operator: &Operator) {
         let mut operators = write(&self.operators);
-        if operators.get(&operator.id).is_none_or(|known| operator.revision > known.revision) {
+        if operators.get(&operator.id).is_none_or(|cached| operator.revision > cached.revision) {
             operators.insert(operator.id, Arc::new(operator.clone()));
         }
     }
 
-    /// Their sessions go by themselves: each was forgotten in the batch that removed the operator.
+    /// Leaves the sessions: the batch that removed the operator deletes each of them.
     pub fn remove_operator(&self, id: OperatorId) {
         write(&self.operators).remove(&id);
     }
@@ -48,31 +49,19 @@ impl Identities {
         read(&self.operators).get(&id).cloned()
     }
 
-    /// The session, ended or not: [`Session::stands`] says.
+    /// Returns the session even if it has ended: see [`Session::stands`].
     pub fn find_session(&self, id: &SessionId) -> Option<Session> {
         read(&self.sessions).get(id).cloned()
     }
 
-    /// How many operators there are.
     pub fn operators(&self) -> usize {
         read(&self.operators).len()
     }
 
-    /// How many sessions there are, ended ones that were not purged yet included.
+    /// Number of sessions, including those that have ended but are not purged yet.
     pub fn sessions(&self) -> usize {
         read(&self.sessions).len()
     }
-}
-
-/// A table that a panic left half written must answer nothing: it could have lost a removal.
-const NO_PANIC: &str = "no writer panics while it holds the lock";
-
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().expect(NO_PANIC)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().expect(NO_PANIC)
 }
 
 #[cfg(test)]
@@ -106,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_operator_does_not_replace_a_newer_one() {
+    fn older_revision_does_not_replace_a_newer_one() {
         let (identities, first) = (Identities::new(), operator());
         let second = first.with_password(PasswordHash::from_phc(String::new()), NOON);
         identities.put_operator(&second);
@@ -118,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_there_until_it_is_removed() {
+    fn session_is_found_until_it_is_removed() {
         let (identities, session) = (Identities::new(), session_of(&operator()));
         identities.put_session(&session);
         identities.put_session(&session);

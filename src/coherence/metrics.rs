@@ -1,7 +1,7 @@
-//! What is measured of memory, leases and barriers.
+//! Metrics of the cache, the lease and the barriers.
 
 use std::fmt;
-use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -10,12 +10,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::Coherence;
+/// Upper bounds in seconds: from a barrier on a single instance to the length of a lease.
+const ENFORCEMENT_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
 
-/// Seconds of a barrier: from one instance to a lease.
-const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
-
-/// What is counted as it happens.
 pub(super) struct CoherenceMetrics {
     pub enforcements: Histogram,
     pub pending: Counter,
@@ -24,69 +21,85 @@ pub(super) struct CoherenceMetrics {
 
 impl Default for CoherenceMetrics {
     fn default() -> Self {
-        Self { enforcements: Histogram::new(BUCKETS), pending: Counter::default(), losses: Counter::default() }
+        Self {
+            enforcements: Histogram::new(ENFORCEMENT_BUCKETS),
+            pending: Counter::default(),
+            losses: Counter::default(),
+        }
     }
 }
 
-impl Coherence {
-    /// Has everything here shown among the metrics.
-    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
-        let CoherenceMetrics { enforcements, pending, losses } = &self.metrics;
+impl CoherenceMetrics {
+    /// Registers these metrics, and gauges whose values `gauges` returns at each scrape.
+    pub(super) fn register(&self, registry: &mut Registry, gauges: impl Fn() -> Gauges + Send + Sync + 'static) {
         registry.register(
             "enforcement_seconds",
-            "From a commit to the proof that no instance acts without it",
-            enforcements.clone(),
+            "Time from a commit until the change was enforced on every instance",
+            self.enforcements.clone(),
         );
         registry.register(
             "enforcements_pending",
-            "Changes answered before that proof, since the wait was cut short",
-            pending.clone(),
+            "Changes whose response was sent before they were known to be enforced",
+            self.pending.clone(),
         );
-        registry.register("feed_losses", "How often the feed was lost and memory with it", losses.clone());
-        registry.register_collector(Box::new(Snapshot(Arc::clone(self))));
+        registry.register("feed_losses", "Times the change feed was lost and the cache dropped", self.losses.clone());
+        registry.register_collector(Box::new(GaugeCollector(gauges)));
     }
 }
 
-/// What is looked up when somebody asks.
-struct Snapshot(Arc<Coherence>);
+/// Values at the time of a scrape.
+pub(super) struct Gauges {
+    pub is_cache_used: bool,
+    pub instances: u32,
+    pub lease_age: Option<Duration>,
+    pub feed_lag: Option<Duration>,
+    pub cache: Option<CacheGauges>,
+}
 
-impl fmt::Debug for Snapshot {
+pub(super) struct CacheGauges {
+    pub keys: usize,
+    pub revoked_keys: usize,
+    pub key_bytes: usize,
+    pub sessions: usize,
+    pub operators: usize,
+    pub named_tenants: usize,
+    pub name_bytes: usize,
+}
+
+struct GaugeCollector<F>(F);
+
+impl<F> fmt::Debug for GaugeCollector<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Snapshot")
+        f.write_str("GaugeCollector")
     }
 }
 
-impl Collector for Snapshot {
+impl<F: Fn() -> Gauges + Send + Sync + 'static> Collector for GaugeCollector<F> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let coherence = &*self.0;
+        let Gauges { is_cache_used, instances, lease_age, feed_lag, cache } = (self.0)();
         let mut gauge = |name: &str, help: &str, value: f64| {
             let metric = ConstGauge::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
         };
-        let now = coherence.stopwatch.now();
-        let (instances, lease_age, feed_lag) = {
-            let state = coherence.state();
-            (state.protocol.instances(), state.protocol.lease_age(now), state.protocol.feed_lag(now))
-        };
-        let answers = coherence.read(|_| ()).is_some();
-        gauge("memory_answers", "1 while memory answers, 0 while the store is read", f64::from(u8::from(answers)))?;
-        gauge("instances", "Instances known to take part", f64::from(instances))?;
+        gauge("memory_answers", "1 if the cache is used, 0 if it is bypassed", f64::from(u8::from(is_cache_used)))?;
+        gauge("instances", "Known instances, including this one", f64::from(instances))?;
         if let Some(age) = lease_age {
-            gauge("lease_age_seconds", "Since the lease was last renewed", age.as_secs_f64())?;
+            gauge("lease_age_seconds", "Time since the lease was last renewed", age.as_secs_f64())?;
         }
         if let Some(lag) = feed_lag {
-            gauge("feed_lag_seconds", "From a write to its arrival in the feed, of the last probe", lag.as_secs_f64())?;
+            let help = "Time from sending the last probe until it arrived in the change feed";
+            gauge("feed_lag_seconds", help, lag.as_secs_f64())?;
         }
-        if let Some(memory) = coherence.memory.load().as_ref() {
+        if let Some(cache) = cache {
             let count = |number: usize| number as f64;
-            gauge("memory_keys", "Current keys in memory", count(memory.keys.current()))?;
-            gauge("memory_revoked_keys", "Revoked keys in memory", count(memory.keys.revoked()))?;
-            gauge("memory_key_bytes", "Bytes of memory that keys take", count(memory.keys.bytes()))?;
-            gauge("memory_sessions", "Sessions in memory", count(memory.identities.sessions()))?;
-            gauge("memory_operators", "Operators in memory", count(memory.identities.operators()))?;
-            let (tenants, bytes) = memory.names.size();
-            gauge("memory_named_tenants", "Tenants whose systems' names are in memory", count(tenants))?;
-            gauge("memory_name_bytes", "Bytes of memory that names take", count(bytes))?;
+            gauge("memory_keys", "Current keys in the cache", count(cache.keys))?;
+            gauge("memory_revoked_keys", "Revoked keys in the cache", count(cache.revoked_keys))?;
+            gauge("memory_key_bytes", "Memory used by cached keys", count(cache.key_bytes))?;
+            gauge("memory_sessions", "Sessions in the cache", count(cache.sessions))?;
+            gauge("memory_operators", "Operators in the cache", count(cache.operators))?;
+            let help = "Tenants whose system names are in the cache";
+            gauge("memory_named_tenants", help, count(cache.named_tenants))?;
+            gauge("memory_name_bytes", "Memory used by cached system names", count(cache.name_bytes))?;
         }
         Ok(())
     }

@@ -1,18 +1,20 @@
-//! What an instance knows by heart, and why it may act on it.
+//! The in-memory cache and the lease protocol.
 //!
-//! The keys, operators and sessions of all tenants are in [`Memory`], loaded once and kept right by the feed. Memory
-//! answers under a lease alone: see [`protocol`]. Whoever changes something that memory answers with waits at a
-//! [`Barrier`] until no instance answers without it. Names of systems, which nobody waits for, are beside them by a rule
-//! of their own: see [`search`].
+//! Each instance keeps the keys, operators and sessions of all tenants in a [`Cache`], loaded from the store once and
+//! kept current by the store's feed. The cache may be read only while the instance holds a lease; see [`protocol`]. A
+//! change that makes caches outdated waits at a [`Barrier`] until every instance enforces it. Names of systems are cached
+//! too, for searches, under a rule that needs no barrier; see [`search`].
 
 pub mod identities;
 pub mod key_index;
+mod locks;
 mod metrics;
 mod name_index;
 pub mod protocol;
 pub mod search;
 #[cfg(test)]
 mod simulation;
+pub mod tenant_names;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,15 +23,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures::{StreamExt, TryStreamExt};
+use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::identities::Identities;
 use self::key_index::KeyIndex;
-use self::metrics::CoherenceMetrics;
-use self::protocol::{BarrierId, Enforced, News, Protocol, Role};
-use self::search::TenantNames;
+use self::metrics::{CacheGauges, CoherenceMetrics, Gauges};
+use self::protocol::{Enforced, LogEvent, PendingChangeId, Protocol, Role};
+use self::tenant_names::TenantNames;
 use crate::clock::{Environment, Moment, Stopwatch};
 use crate::domain::changes::{Change, Row, RowId, Write};
 use crate::domain::ids::AuditEntryId;
@@ -37,24 +40,24 @@ use crate::domain::leases::{Incarnation, Lease};
 use crate::domain::time::Timestamp;
 use crate::store::{Feed, Store, StoreError};
 
-/// How long the write of a probe may take. One that is later has not renewed much.
+/// Limit on the write of a probe. A probe that takes longer would renew little of the lease.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to wait before a broken feed is followed again, at first and at most.
-const RETRY_AFTER: Duration = Duration::from_millis(50);
-const RETRY_AT_MOST: Duration = Duration::from_secs(2);
+/// Delay before a lost feed is opened again; doubles with each failure, up to [`MAX_RETRY_DELAY`].
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// One life of what an instance knows: dropped whole as soon as its feed breaks, and never mended.
-pub struct Memory {
-    /// Until when it may answer, as nanoseconds of the stopwatch; 0: not at all.
+/// The cache of one incarnation of this instance. When its feed is lost, it is dropped as a whole and never repaired.
+pub struct Cache {
+    /// Until when it may be read, in nanoseconds of the stopwatch; 0 if it may not.
     deadline: AtomicU64,
     pub keys: KeyIndex,
     pub identities: Identities,
     pub names: Arc<TenantNames>,
 }
 
-impl Memory {
+impl Cache {
     fn new() -> Self {
-        let names = Arc::new(TenantNames::new(search::MOST_BYTES));
+        let names = Arc::new(TenantNames::new(tenant_names::MAX_NAME_BYTES));
         Self { deadline: AtomicU64::new(0), keys: KeyIndex::new(), identities: Identities::new(), names }
     }
 
@@ -81,37 +84,36 @@ impl Memory {
     }
 }
 
-/// Whether every instance is known to act on a change.
+/// Whether a change is known to be enforced on every instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enforcement {
-    /// From the durable commit to the proof, or to where the wait was cut short.
+    /// Time from the commit until the change was known to be enforced, or until the wait timed out.
     pub elapsed: Duration,
-    /// Instances that acknowledged it or are provably not answering from memory.
+    /// Instances that acknowledged the change, or are known not to serve from a cache without it.
     pub instances: u32,
-    /// Whether the proof is there.
     pub is_proved: bool,
-    /// While it is not: no instance acts on the old state after this. `None` where there is no such bound.
+    /// If the wait timed out: the time after which no instance uses the old state. `None` if there is no such bound.
     pub pending_until: Option<Timestamp>,
 }
 
-/// What a follower hears.
+/// An event of the store's feed, as its followers receive it.
 #[derive(Clone)]
 pub enum FeedEvent {
     Change(Arc<Change>),
-    /// The feed was broken and is whole again: look for what was missed.
+    /// A feed was opened, for the first time or after a loss. Changes may have been missed before it.
     Resumed,
 }
 
-/// Keeps memory right, and knows when a change is enforced.
+/// Keeps the cache current and reports when changes are enforced.
 pub struct Coherence {
     store: Arc<dyn Store>,
     environment: Environment,
     stopwatch: Arc<dyn Stopwatch>,
     role: Role,
-    memory: ArcSwapOption<Memory>,
+    cache: ArcSwapOption<Cache>,
     state: Mutex<State>,
-    /// The state was changed by somebody else than the one who waits for its next moment.
-    changed: Notify,
+    /// Wakes [`run_timer`](Self::run_timer), since the time of its next wake-up may have changed.
+    rescheduled: Notify,
     loaded: AtomicBool,
     probes: TaskTracker,
     metrics: CoherenceMetrics,
@@ -119,7 +121,7 @@ pub struct Coherence {
 
 struct State {
     protocol: Protocol,
-    waiting: HashMap<BarrierId, oneshot::Sender<Enforced>>,
+    barriers: HashMap<PendingChangeId, oneshot::Sender<Enforced>>,
     last_probe: Option<Lease>,
 }
 
@@ -130,154 +132,186 @@ impl Coherence {
         stopwatch: Arc<dyn Stopwatch>,
         role: Role,
     ) -> Arc<Self> {
-        let state = State { protocol: Protocol::new(role), waiting: HashMap::new(), last_probe: None };
+        let state = State { protocol: Protocol::new(role), barriers: HashMap::new(), last_probe: None };
         Arc::new(Self {
             store,
             environment,
             stopwatch,
             role,
-            memory: ArcSwapOption::empty(),
+            cache: ArcSwapOption::empty(),
             state: Mutex::new(state),
-            changed: Notify::new(),
+            rescheduled: Notify::new(),
             loaded: AtomicBool::new(false),
             probes: TaskTracker::new(),
             metrics: CoherenceMetrics::default(),
         })
     }
 
-    /// What `read` finds in memory; `None` when memory may not answer now, and the store has to be asked.
+    /// Returns what `read` returns from the cache, or `None` if the cache may not be used now and the caller must read
+    /// the store.
     ///
-    /// The order is what makes it right: the deadline is loaded before the entry is read, so that an entry from
-    /// before a pause is not saved by a lease that was renewed in the pause; and the clock is read after the entry,
-    /// so that a pause between the two does not go unnoticed.
-    pub fn read<T>(&self, read: impl FnOnce(&Memory) -> T) -> Option<T> {
-        let memory = self.memory.load();
-        let memory = memory.as_ref()?;
-        let deadline = memory.deadline.load(Ordering::Acquire);
-        let found = read(memory);
+    /// Three reads, in an order that matters. The deadline is loaded before the entry: if the thread pauses between
+    /// the two, a lease renewed during the pause must not cover an entry read before it. The clock is read after the
+    /// entry, so that a pause between these two is noticed as well.
+    pub fn read<T>(&self, read: impl FnOnce(&Cache) -> T) -> Option<T> {
+        let cache = self.cache.load();
+        let cache = cache.as_ref()?;
+        let deadline = cache.deadline.load(Ordering::Acquire);
+        let found = read(cache);
         (self.stopwatch.now() < Moment::from_nanos(deadline)).then_some(found)
     }
 
-    /// Whether memory was loaded once, or never is.
+    /// Returns true once the cache has been loaded, or, in a process without a cache, once the feed was opened. Stays
+    /// true when the feed is lost.
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
     }
 
-    /// Says that a batch with this entry is about to be committed.
+    /// Creates a barrier for a batch with this audit entry. Must be called before the batch is committed.
     pub fn begin(self: &Arc<Self>, entry: AuditEntryId) -> Barrier {
         self.barrier(|protocol, _| protocol.begin(entry))
     }
 
-    /// A barrier for a change that was found to stand already, made by whomever.
+    /// Creates a barrier for a request whose change was found to be committed already, by any instance.
     pub fn begin_repeat(self: &Arc<Self>) -> Barrier {
         self.barrier(Protocol::begin_repeat)
     }
 
-    fn barrier(self: &Arc<Self>, begin: impl FnOnce(&mut Protocol, Moment) -> BarrierId) -> Barrier {
+    fn barrier(self: &Arc<Self>, begin: impl FnOnce(&mut Protocol, Moment) -> PendingChangeId) -> Barrier {
         let (done, enforced) = oneshot::channel();
         let mut state = self.state();
         let id = begin(&mut state.protocol, self.stopwatch.now());
-        state.waiting.insert(id, done);
+        state.barriers.insert(id, done);
         drop(state);
         Barrier { coherence: Arc::clone(self), id, committed: None, enforced }
+    }
+
+    /// Registers the metrics of the cache, the lease and the barriers.
+    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
+        let coherence = Arc::clone(self);
+        self.metrics.register(registry, move || coherence.gauges());
+    }
+
+    fn gauges(&self) -> Gauges {
+        let now = self.stopwatch.now();
+        let (instances, lease_age, feed_lag) = {
+            let state = self.state();
+            (state.protocol.instances(), state.protocol.lease_age(now), state.protocol.feed_lag(now))
+        };
+        let cache = self.cache.load();
+        let cache = cache.as_ref().map(|cache| {
+            let (named_tenants, name_bytes) = cache.names.size();
+            CacheGauges {
+                keys: cache.keys.current(),
+                revoked_keys: cache.keys.revoked(),
+                key_bytes: cache.keys.bytes(),
+                sessions: cache.identities.sessions(),
+                operators: cache.identities.operators(),
+                named_tenants,
+                name_bytes,
+            }
+        });
+        Gauges { is_cache_used: self.read(|_| ()).is_some(), instances, lease_age, feed_lag, cache }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this instance ever answers from memory.
-    fn remembers(&self) -> bool {
+    fn has_cache(&self) -> bool {
         match self.role {
-            Role::Alone => true,
+            Role::Standalone => true,
             Role::Member(timing) => !timing.lease.is_zero(),
             Role::Observer(_) => false,
         }
     }
 
-    /// Does what is due: tells who waits that a change is enforced, and sends a probe.
-    fn settle(self: &Arc<Self>) {
+    /// Opens the barriers of enforced changes, and sends a probe if one is due.
+    fn run_due(self: &Arc<Self>) {
         let mut state = self.state();
         let now = self.stopwatch.now();
-        for enforced in state.protocol.enforced(now) {
-            if let Some(done) = state.waiting.remove(&enforced.barrier) {
-                // Whoever asked may have gone.
+        for enforced in state.protocol.take_enforced(now) {
+            if let Some(done) = state.barriers.remove(&enforced.change) {
+                // Fails if the caller no longer waits.
                 let _ = done.send(enforced);
             }
         }
-        let probe = state.protocol.probe(now);
+        let probe = state.protocol.start_probe(now);
         state.last_probe = probe.or(state.last_probe);
         drop(state);
         if let Some(lease) = probe {
             let coherence = Arc::clone(self);
-            self.probes.spawn(async move { coherence.send(lease).await });
+            self.probes.spawn(async move { coherence.send_probe(lease).await });
         }
     }
 
-    /// Does what is due, and has the next moment looked up anew.
-    fn advance(self: &Arc<Self>) {
-        self.settle();
-        self.changed.notify_one();
+    /// Called after the protocol's state has changed: does what is due, and schedules the next wake-up again.
+    fn run_due_and_reschedule(self: &Arc<Self>) {
+        self.run_due();
+        self.rescheduled.notify_one();
     }
 
-    async fn send(self: Arc<Self>, lease: Lease) {
+    async fn send_probe(self: Arc<Self>, lease: Lease) {
         let sent = tokio::time::timeout(PROBE_TIMEOUT, self.store.put_lease(&lease)).await;
         let succeeded = matches!(sent, Ok(Ok(())));
         let now = self.stopwatch.now();
-        let gone = {
+        let stale = {
             let mut state = self.state();
             state.protocol.probe_ended(&lease, succeeded, now);
-            if succeeded { state.protocol.gone(now) } else { Vec::new() }
+            if succeeded { state.protocol.stale_leases(now) } else { Vec::new() }
         };
-        self.advance();
-        for lease in &gone {
-            self.remove(lease).await;
+        self.run_due_and_reschedule();
+        for lease in &stale {
+            self.delete_lease(lease).await;
         }
     }
 
-    /// Removes a lease under which nobody answers any more. One that stays slows others down, and no more.
-    async fn remove(&self, lease: &Lease) {
+    /// Deletes a lease that is no longer used. A failure is harmless: other instances wait until the lease expires.
+    async fn delete_lease(&self, lease: &Lease) {
         if let Err(error) = self.store.delete_lease(lease).await {
-            tracing::debug!(%error, "a lease could not be removed");
+            tracing::debug!(%error, "lease not deleted");
         }
     }
 
-    /// Follows the store's feed until it is told to stop, and says what it hears.
-    pub async fn follow(self: &Arc<Self>, stop: CancellationToken, heard: impl Fn(FeedEvent)) {
+    /// Follows the store's feed until `stop` is cancelled, and passes each event to `notify`. Then releases the lease.
+    pub async fn follow(self: &Arc<Self>, stop: CancellationToken, notify: impl Fn(FeedEvent)) {
         let following = async {
-            let mut retry_after = RETRY_AFTER;
+            let mut retry_delay = MIN_RETRY_DELAY;
             loop {
                 let error = match self.store.watch(None).await {
                     Ok(feed) => {
-                        heard(FeedEvent::Resumed);
-                        let followed = self.live(feed, &heard).await;
-                        if self.forget() {
-                            retry_after = RETRY_AFTER;
+                        notify(FeedEvent::Resumed);
+                        let error = self.run_incarnation(feed, &notify).await;
+                        if self.drop_cache() {
+                            retry_delay = MIN_RETRY_DELAY;
                         }
-                        followed
+                        error
                     }
                     Err(error) => error,
                 };
-                tracing::warn!(%error, "the feed is lost: memory does not answer until it is loaded anew");
-                tokio::time::sleep(retry_after).await;
-                retry_after = (retry_after * 2).min(RETRY_AT_MOST);
+                tracing::warn!(%error, "change feed lost; cache bypassed until reload");
+                tokio::time::sleep(retry_delay).await;
+                retry_delay = (retry_delay * 2).min(MAX_RETRY_DELAY);
             }
         };
         let _: Option<std::convert::Infallible> = stop
             .run_until_cancelled(async {
                 tokio::select! {
                     never = following => never,
-                    never = self.keep_time() => never,
+                    never = self.run_timer() => never,
                 }
             })
             .await;
-        self.leave().await;
+        self.release_lease().await;
     }
 
-    /// One life of memory: from its loading to the error that ends it.
-    async fn live(self: &Arc<Self>, mut feed: Feed, heard: &impl Fn(FeedEvent)) -> StoreError {
+    /// Loads the cache and keeps it current, until the feed is lost. Returns the error that ended the feed.
+    async fn run_incarnation(self: &Arc<Self>, mut feed: Feed, notify: &impl Fn(FeedEvent)) -> StoreError {
         let incarnation = Incarnation::generate(&mut **self.environment.rng());
         self.state().protocol.opened(incarnation, self.stopwatch.now());
+        // Changes received while the cache is loaded are applied only after all scanned rows are in: a row from the
+        // scan may be older and would undo them. Subscribers get them immediately. They need not wait for the cache,
+        // which is not used yet: until the deadline is published, every request reads the store, which has the change.
         let mut early = Vec::new();
         let loaded = {
             let mut loading = std::pin::pin!(self.load());
@@ -285,123 +319,133 @@ impl Coherence {
                 tokio::select! {
                     loaded = &mut loading => break loaded,
                     next = feed.next() => match next {
-                        Some(Ok(change)) => early.push(hear(change, heard)),
+                        Some(Ok(change)) => early.push(notify_change(change, notify)),
                         Some(Err(error)) => return error,
-                        None => return ended(),
+                        None => return feed_ended(),
                     },
                 }
             }
         };
-        let (memory, leases) = match loaded {
+        let (cache, leases) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => return error,
         };
-        self.memory.store(memory.clone());
-        let memory = memory.as_deref();
+        // Going live, in this order:
+        // 1. Store the cache. Its deadline is 0, so every read still goes to the store.
+        // 2. Pass the leases to the protocol, before any change: for each change that it receives, it decides which
+        //    instances to wait for. From here on it may send probes, which claim only what was applied so far.
+        // 3. Apply the early changes.
+        // 4. Publish the deadline. A standalone process has one since step 2, and must not use a cache that lacks the
+        //    early changes.
+        // 5. Report as loaded, and so as ready, only when all this is done.
+        self.cache.store(cache.clone());
+        let cache = cache.as_deref();
         self.state().protocol.loaded(self.stopwatch.now(), &leases);
         for change in early {
-            self.apply(memory, &change);
+            self.apply(cache, &change);
         }
-        self.extend(memory);
+        self.publish_deadline(cache);
         self.loaded.store(true, Ordering::Release);
-        self.advance();
+        self.run_due_and_reschedule();
         loop {
             match feed.next().await {
                 Some(Ok(change)) => {
-                    self.apply(memory, &change);
-                    self.extend(memory);
-                    hear(change, heard);
-                    self.advance();
+                    // Applied before subscribers get it: a client that reacts to an event with a request to this
+                    // instance must not be served from a cache without the change.
+                    self.apply(cache, &change);
+                    self.publish_deadline(cache);
+                    notify_change(change, notify);
+                    self.run_due_and_reschedule();
                 }
                 Some(Err(error)) => return error,
-                None => return ended(),
+                None => return feed_ended(),
             }
         }
     }
 
-    /// Reads everything that memory holds, where there is to be one, and then who else there is.
-    async fn load(&self) -> Result<(Option<Arc<Memory>>, Vec<Lease>), StoreError> {
-        let memory = self.remembers().then(|| Arc::new(Memory::new()));
-        if let Some(memory) = &memory {
+    /// Reads all rows into a new cache, if this process has one, and then the leases of all instances.
+    async fn load(&self) -> Result<(Option<Arc<Cache>>, Vec<Lease>), StoreError> {
+        let cache = self.has_cache().then(|| Arc::new(Cache::new()));
+        if let Some(cache) = &cache {
             let mut rows = self.store.scan_rows().await?;
             while let Some(row) = rows.try_next().await? {
-                memory.put(&row);
+                cache.put(&row);
             }
         }
         let leases = if self.store.is_shared() { self.store.list_leases().await? } else { Vec::new() };
-        Ok((memory, leases))
+        Ok((cache, leases))
     }
 
-    /// Changes memory, and only then tells the protocol.
-    fn apply(&self, memory: Option<&Memory>, change: &Change) {
-        if let Some(memory) = memory {
-            memory.apply(change);
+    /// Applies the change to the cache, and only then to the protocol, whose next probe acknowledges it.
+    fn apply(&self, cache: Option<&Cache>, change: &Change) {
+        if let Some(cache) = cache {
+            cache.apply(change);
         }
-        self.state().protocol.applied(self.stopwatch.now(), change.at, news(change));
+        self.state().protocol.applied(self.stopwatch.now(), change.at, log_event(change));
     }
 
-    /// Lets memory answer for as long as the protocol says: never while a change that was heard is not in it.
-    fn extend(&self, memory: Option<&Memory>) {
-        let Some(memory) = memory else { return };
+    /// Allows reads of the cache until the protocol's deadline. Called only when every change that the protocol has
+    /// received is in the cache.
+    fn publish_deadline(&self, cache: Option<&Cache>) {
+        let Some(cache) = cache else { return };
         let deadline = self.state().protocol.deadline().map_or(0, Moment::as_nanos);
-        memory.deadline.store(deadline, Ordering::Release);
+        cache.deadline.store(deadline, Ordering::Release);
     }
 
-    /// Memory stops to answer, before anything else. Says whether it had been loaded.
-    fn forget(self: &Arc<Self>) -> bool {
-        let memory = self.memory.swap(None);
-        if let Some(memory) = &memory {
-            memory.deadline.store(0, Ordering::Release);
+    /// Stops all reads of the cache before it does anything else, and drops it. Returns true if it had been loaded.
+    fn drop_cache(self: &Arc<Self>) -> bool {
+        let cache = self.cache.swap(None);
+        if let Some(cache) = &cache {
+            cache.deadline.store(0, Ordering::Release);
         }
         let was_loaded = self.state().protocol.lost();
         self.metrics.losses.inc();
-        self.advance();
+        self.run_due_and_reschedule();
         was_loaded
     }
 
-    /// Wakes when something is due.
-    async fn keep_time(self: &Arc<Self>) -> std::convert::Infallible {
+    async fn run_timer(self: &Arc<Self>) -> std::convert::Infallible {
         loop {
             let wake_at = self.state().protocol.wake_at();
-            let wait = wake_at.map_or(RETRY_AT_MOST, |at| at.since(self.stopwatch.now()));
-            let _ = tokio::time::timeout(wait, self.changed.notified()).await;
-            self.settle();
-            if let Some(memory) = &*self.memory.load() {
-                memory.names.drop_unused(self.stopwatch.now());
+            let wait = wake_at.map_or(MAX_RETRY_DELAY, |at| at.since(self.stopwatch.now()));
+            let _ = tokio::time::timeout(wait, self.rescheduled.notified()).await;
+            self.run_due();
+            if let Some(cache) = &*self.cache.load() {
+                cache.names.evict(self.stopwatch.now());
             }
         }
     }
 
-    /// Says good-bye, so that nobody waits for this instance.
-    async fn leave(self: &Arc<Self>) {
-        self.forget();
+    /// Releases this instance's lease, so that other instances do not wait for it.
+    async fn release_lease(self: &Arc<Self>) {
+        self.drop_cache();
         self.probes.close();
         self.probes.wait().await;
         let last = self.state().last_probe.take();
         if let Some(lease) = last {
-            self.remove(&lease).await;
+            self.delete_lease(&lease).await;
         }
     }
 }
 
-/// A change on its way to be enforced. Dropped, nobody waits for it any more.
+/// A change that is being committed and enforced. Dropping it abandons the wait.
 pub struct Barrier {
     coherence: Arc<Coherence>,
-    id: BarrierId,
+    id: PendingChangeId,
     committed: Option<Moment>,
     enforced: oneshot::Receiver<Enforced>,
 }
 
 impl Barrier {
-    /// Says that the store has acknowledged the change.
+    /// Must be called as soon as the store has acknowledged the commit.
     pub fn committed(&mut self) {
         let now = self.coherence.stopwatch.now();
         self.committed = Some(now);
         self.coherence.state().protocol.committed(self.id, now);
-        self.coherence.advance();
+        self.coherence.run_due_and_reschedule();
     }
 
-    /// Waits until the change is enforced, at most for `limit`.
+    /// Waits until the change is enforced, for `limit` at most.
     pub async fn enforced(mut self, limit: Duration) -> Enforcement {
         match tokio::time::timeout(limit, &mut self.enforced).await {
             Ok(Ok(Enforced { elapsed, instances, .. })) => {
@@ -432,32 +476,34 @@ impl Drop for Barrier {
     fn drop(&mut self) {
         let mut state = self.coherence.state();
         state.protocol.abandon(self.id);
-        state.waiting.remove(&self.id);
+        state.barriers.remove(&self.id);
     }
 }
 
-/// Tells of a change. Leases are no news to anybody else.
-fn hear(change: Change, heard: &impl Fn(FeedEvent)) -> Arc<Change> {
+/// Passes a change to `notify`, unless it only concerns leases.
+fn notify_change(change: Change, notify: &impl Fn(FeedEvent)) -> Arc<Change> {
     let change = Arc::new(change);
-    if !matches!(news(&change), News::Lease(_) | News::LeaseGone(_)) {
-        heard(FeedEvent::Change(Arc::clone(&change)));
+    if !matches!(log_event(&change), LogEvent::Lease(_) | LogEvent::LeaseRemoved(_)) {
+        notify(FeedEvent::Change(Arc::clone(&change)));
     }
     change
 }
 
-/// What a change is to the protocol.
-fn news(change: &Change) -> News {
+fn log_event(change: &Change) -> LogEvent {
     match (&change.entry, change.writes.first()) {
-        (Some(entry), _) => News::Entry { id: entry.event.id, asks: change.writes.iter().any(is_remembered) },
-        (None, Some(Write::Put(Row::Lease(lease)))) => News::Lease(*lease),
-        (None, Some(Write::Delete(RowId::Lease(incarnation)))) => News::LeaseGone(*incarnation),
-        _ => News::Other,
+        (Some(entry), _) => {
+            let requires_ack = change.writes.iter().any(outdates_caches);
+            LogEvent::Entry { id: entry.event.id, requires_ack }
+        }
+        (None, Some(Write::Put(Row::Lease(lease)))) => LogEvent::Lease(*lease),
+        (None, Some(Write::Delete(RowId::Lease(incarnation)))) => LogEvent::LeaseRemoved(*incarnation),
+        _ => LogEvent::Other,
     }
 }
 
-/// Whether memory may answer otherwise after this write. A session that was opened is none: one that is not in memory
-/// is looked up in the store.
-fn is_remembered(write: &Write) -> bool {
+/// Returns true if a cache without this write could give a wrong result. A new session cannot: a session that is not
+/// in the cache is looked up in the store.
+fn outdates_caches(write: &Write) -> bool {
     match write {
         Write::Put(Row::Key(_) | Row::Operator(_)) => true,
         Write::Delete(RowId::Operator(_) | RowId::Session(_)) => true,
@@ -465,6 +511,6 @@ fn is_remembered(write: &Write) -> bool {
     }
 }
 
-fn ended() -> StoreError {
+fn feed_ended() -> StoreError {
     StoreError::Unavailable("the feed ended".into())
 }

@@ -1,14 +1,21 @@
-//! How revocation is exact on many instances: a state machine, without waiting, input or output.
+//! The lease protocol: a state machine that decides when this instance may serve from its cache, and when a change is
+//! enforced on every instance. It does no I/O and never blocks; [`Coherence`](super::Coherence) drives it.
 //!
-//! An instance may answer from memory until `s + L`, where `s` is its clock before it sent the latest probe that it
-//! has met in its own feed: what was committed before that probe is in its memory. A change is *enforced* once every
-//! instance that may still answer without it has either said that it applied it, or cannot answer from memory any
-//! more: see [`Protocol::enforced`]. `docs/model/lease.pml` is the model of it.
+//! Each instance renews its lease by writing a *probe* to the store: an update of its lease document. When the probe
+//! arrives in the instance's own feed, everything committed before the probe is in the cache, so the instance may
+//! serve from the cache until `s + L`, where `s` is its clock just before it sent the probe and `L` the length of a
+//! lease. A change is *enforced* once every instance that may still serve from a cache without the change has either
+//! acknowledged it or lost its lease: see [`Protocol::take_enforced`]. `docs/model/lease.pml` is a model of this
+//! protocol.
 //!
-//! Whoever drives it keeps these orders: memory is changed *before* [`applied`](Protocol::applied) is called, and
-//! [`probe`](Protocol::probe) is called *before* its write is sent. The clock is read *after* what it is to tell the
-//! time of has happened: after a change has come out of the feed, after the leases were read, after a commit was
-//! acknowledged; and before a probe is sent.
+//! The driver must keep this order:
+//!
+//! - The cache is changed *before* [`applied`](Protocol::applied) is called, since the next probe acknowledges the
+//!   change to the other instances.
+//! - [`start_probe`](Protocol::start_probe) is called *before* the probe is sent.
+//! - The clock is read *after* the event that it dates: after a change was received from the feed, after the leases
+//!   were read, after a commit was acknowledged. Only for a probe is it read before, as the probe must not be dated
+//!   later than it was sent.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -17,17 +24,17 @@ use crate::clock::Moment;
 use crate::domain::ids::AuditEntryId;
 use crate::domain::leases::{Incarnation, Lease, LogTime};
 
-/// Probes that were sent and not met yet, of which the newest are remembered: one is sent at a time, so that more are
-/// only those whose answer was lost.
-const PROBES_REMEMBERED: usize = 64;
-/// A lease that was not renewed for this many lengths is an instance that is gone.
-const GONE_AFTER_LEASES: u32 = 10;
-/// After a probe that failed, the next one follows after this part of the usual interval.
-const RETRY_PART: u32 = 10;
-/// How often a process that is alone asks its store again for a place in the feed.
-pub(super) const ALONE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// Former lives of this instance that are remembered.
-const LIVES_REMEMBERED: usize = 64;
+/// Probes sent but not yet received from the feed, of which the newest are kept. One is sent at a time, so there is
+/// more than one only if the outcome of a write was unknown.
+const MAX_OUTSTANDING_PROBES: usize = 64;
+/// An instance that has not renewed its lease for this many lease lengths is gone, and its lease is removed.
+const STALE_AFTER_LEASES: u32 = 10;
+/// A failed probe is retried after the probe interval divided by this.
+const PROBE_RETRY_DIVISOR: u32 = 10;
+/// Interval of the probes of a standalone process, sent only while a change waits for one.
+pub(super) const STANDALONE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Former incarnations of this instance that are kept, so that their late probes are recognized.
+const MAX_FORMER_INCARNATIONS: usize = 64;
 
 /// Whether a test has planted this bug: see the simulation.
 #[cfg(test)]
@@ -43,7 +50,7 @@ macro_rules! planted {
     };
 }
 
-/// How long leases last, and how often they are renewed. The same on every instance of a store.
+/// How long a lease lasts and how often it is renewed. Every instance of a store uses the same values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     pub lease: Duration,
@@ -51,8 +58,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// How long to wait until a lease has ended on every clock: a hundredth more than it lasts, since two clocks may
-    /// run apart (time synchronisation slews them by at most 1/2000).
+    /// How long to wait until a lease has expired on every clock: 1 % longer than the lease, because the clocks of two
+    /// instances may drift apart (time synchronisation slews each by at most 1/2000).
     pub fn margin(&self) -> Duration {
         if planted!(Drift) {
             return self.lease;
@@ -61,132 +68,137 @@ impl Timing {
     }
 }
 
-/// Who takes part.
+/// How a process takes part in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The one process over its store: memory may answer while the feed is whole, and there is nobody to wait for.
-    Alone,
-    /// One of several instances that answer from memory; under leases of no length it never does.
+    /// The only process on its store: it may serve from its cache while the feed is intact, and waits for nobody else.
+    Standalone,
+    /// One of several instances that serve from a cache. With leases of length zero it never does.
     Member(Timing),
-    /// Changes things, and never answers from memory.
+    /// Makes changes but has no cache, such as a command run beside a server.
     Observer(Timing),
 }
 
 impl Role {
-    /// `None`: there is nobody else.
+    /// The timing of the store's leases; `None` where there are no other instances.
     pub fn timing(self) -> Option<Timing> {
         match self {
-            Self::Alone => None,
+            Self::Standalone => None,
             Self::Member(timing) | Self::Observer(timing) => Some(timing),
         }
     }
 
-    /// Whether it holds leases: others wait for it, and it tells them how far it has come.
+    /// Whether this process holds a lease, so that others wait for its acknowledgements.
     fn holds_leases(self) -> bool {
         matches!(self, Self::Member(timing) if !timing.lease.is_zero())
     }
 }
 
-/// A change that is being made, or a repeat of one that stands already: what is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BarrierId(u64);
+pub struct PendingChangeId(u64);
 
-/// How a barrier ended.
+/// A pending change that has been enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enforced {
-    pub barrier: BarrierId,
-    /// From the acknowledged commit to the proof.
+    pub change: PendingChangeId,
+    /// Time from the acknowledged commit until the change was known to be enforced.
     pub elapsed: Duration,
-    /// Instances that acknowledged the change or cannot answer from memory any more; this one among them.
+    /// Instances that acknowledged the change or no longer hold a lease from before it, including this one.
     pub instances: u32,
 }
 
-/// What a change of the feed is to the protocol.
+/// An event of the store's feed, reduced to what the protocol needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
-    /// A batch; `asks` when somebody may wait for it to be enforced.
+pub enum LogEvent {
+    /// A batch with its audit entry. `requires_ack` if its author may be waiting until it is enforced.
     Entry {
         id: AuditEntryId,
-        asks: bool,
+        requires_ack: bool,
     },
     Lease(Lease),
-    LeaseGone(Incarnation),
-    /// Anything else.
+    LeaseRemoved(Incarnation),
     Other,
 }
 
-/// How a barrier finds its place in the feed.
+/// The event of the feed at which a pending change, or the change that it repeats, is known to be applied.
 #[derive(Clone, Copy, Debug)]
-enum Marker {
-    /// The entry of the change itself, which is the last thing of its batch.
+enum AwaitedEvent {
+    /// The change's own audit entry, which is the last write of its batch.
     Entry(AuditEntryId),
-    /// Any probe of this instance with a greater sequence: it was sent after the change was acknowledged. `None`
-    /// until that has happened.
+    /// Any probe of this instance with a greater sequence number: it was sent after the change was acknowledged.
+    /// `None` until the change is acknowledged.
     ProbeAfter(Option<u64>),
 }
 
-struct Barrier {
-    marker: Marker,
-    /// When the change was acknowledged.
+/// A change that is being committed, or a repeat of one that already has been.
+struct PendingChange {
+    awaits: AwaitedEvent,
+    /// When the commit was acknowledged.
     committed: Option<Moment>,
-    passed: Option<Passed>,
+    /// Set once the awaited event was received.
+    acks: Option<AckWait>,
 }
 
-/// The marker was met in the feed.
-struct Passed {
-    at: LogTime,
-    /// Those whose acknowledgement is awaited, and when they were last heard of before the marker.
-    awaited: BTreeMap<Incarnation, Moment>,
+/// The acknowledgements that a pending change waits for.
+struct AckWait {
+    /// Position of the awaited event. A lease that has applied this acknowledges the change.
+    position: LogTime,
+    /// Instances that have not acknowledged the change, each with the time when its last lease before the awaited event
+    /// was received.
+    missing: BTreeMap<Incarnation, Moment>,
+    /// Instances that had to acknowledge the change, including this one.
     instances: u32,
 }
 
+/// Another instance.
 struct Peer {
-    last: Lease,
-    /// When that was heard.
-    seen: Moment,
+    lease: Lease,
+    received_at: Moment,
 }
 
-/// One life of the memory: from the opening of a feed to its loss.
-struct Life {
-    incarnation: Incarnation,
-    loaded: bool,
+/// The state of one incarnation of this instance: from the opening of a feed until the feed is lost.
+struct IncarnationState {
+    id: Incarnation,
+    is_loaded: bool,
     applied: LogTime,
     deadline: Option<Moment>,
-    /// How long the last probe that was met took.
+    /// Time from sending a probe until it arrived in the feed, of the last one that did.
     round_trip: Option<Duration>,
-    /// Of the last probe that was sent.
+    /// Sequence number of the last probe sent.
     sequence: u64,
+    /// Sequence numbers of the outstanding probes, and when each was sent.
     sent: VecDeque<(u64, Moment)>,
     in_flight: Option<u64>,
     next_probe: Moment,
-    /// A probe is wanted before its time.
-    wanted: bool,
+    /// A probe is to be sent as soon as possible, without waiting for `next_probe`.
+    is_probe_requested: bool,
     peers: BTreeMap<Incarnation, Peer>,
-    /// What this instance's former lives have left in the store.
-    left: Vec<Lease>,
+    /// Leases that former incarnations of this instance have left in the store.
+    leftovers: Vec<Lease>,
 }
 
-/// The state of one instance.
+/// The protocol state of one process.
 pub struct Protocol {
     role: Role,
-    life: Option<Life>,
-    /// What became of this instance's earlier lives is known: their memory is gone.
+    /// `None` while there is no feed.
+    current: Option<IncarnationState>,
+    /// Earlier incarnations of this process, newest first. Their caches no longer exist, so nothing waits for them.
     former: VecDeque<Incarnation>,
-    barriers: BTreeMap<BarrierId, Barrier>,
-    next_barrier: u64,
+    changes: BTreeMap<PendingChangeId, PendingChange>,
+    next_change: u64,
 }
 
 impl Protocol {
     pub fn new(role: Role) -> Self {
-        Self { role, life: None, former: VecDeque::new(), barriers: BTreeMap::new(), next_barrier: 0 }
+        Self { role, current: None, former: VecDeque::new(), changes: BTreeMap::new(), next_change: 0 }
     }
 
-    /// A feed was opened: what it brings is followed from here on. Memory is loaded after this.
+    /// A feed was opened, and the loading of the cache begins.
     pub fn opened(&mut self, incarnation: Incarnation, now: Moment) {
-        debug_assert!(self.life.is_none(), "the feed before this one was not said to be lost");
-        self.life = Some(Life {
-            incarnation,
-            loaded: false,
+        debug_assert!(self.current.is_none(), "`lost` is called before the next feed is opened");
+        self.current = Some(IncarnationState {
+            id: incarnation,
+            is_loaded: false,
             applied: LogTime::default(),
             deadline: None,
             round_trip: None,
@@ -194,282 +206,299 @@ impl Protocol {
             sent: VecDeque::new(),
             in_flight: None,
             next_probe: now,
-            wanted: false,
+            is_probe_requested: false,
             peers: BTreeMap::new(),
-            left: Vec::new(),
+            leftovers: Vec::new(),
         });
     }
 
-    /// Memory holds everything committed before the feed was opened, and these leases were read since. Each counts
-    /// as heard of now, so that no instance is unknown.
+    /// The cache contains everything that was committed before the feed was opened, and `leases` were read after the
+    /// feed was opened. Each lease counts as received now, so that every instance that may hold one is a known peer.
     pub fn loaded(&mut self, now: Moment, leases: &[Lease]) {
-        let (waiting, former) = (self.asks(), &self.former);
-        let Some(life) = &mut self.life else { return };
-        life.loaded = true;
-        life.wanted = waiting;
-        let others = leases.iter().filter(|lease| lease.incarnation != life.incarnation);
-        let (left, peers) = others.partition(|lease| former.contains(&lease.incarnation));
-        life.left = left;
+        let (awaits_probe, former) = (self.awaits_probe(), &self.former);
+        let Some(current) = &mut self.current else { return };
+        current.is_loaded = true;
+        current.is_probe_requested = awaits_probe;
+        let others = leases.iter().filter(|lease| lease.incarnation != current.id);
+        let (leftovers, peers) = others.partition(|lease| former.contains(&lease.incarnation));
+        current.leftovers = leftovers;
         let peers: Vec<Lease> = peers;
-        life.peers = peers.into_iter().map(|lease| (lease.incarnation, Peer { last: lease, seen: now })).collect();
-        if self.role == Role::Alone {
-            life.deadline = Some(Moment::NEVER);
+        current.peers = peers.into_iter().map(|lease| (lease.incarnation, Peer { lease, received_at: now })).collect();
+        if self.role == Role::Standalone {
+            current.deadline = Some(Moment::NEVER);
         }
     }
 
-    /// The next change of the feed has been applied to memory.
-    pub fn applied(&mut self, now: Moment, at: LogTime, news: News) {
-        let Some(life) = &mut self.life else { return };
-        life.applied = at;
-        match news {
-            News::Entry { id, asks } => {
-                life.wanted |= asks && self.role.holds_leases();
-                for barrier in self.barriers.values_mut() {
-                    if matches!(barrier.marker, Marker::Entry(marker) if marker == id) {
-                        barrier.pass(at, life, now, self.role);
+    /// The next event of the feed was applied to the cache.
+    pub fn applied(&mut self, now: Moment, position: LogTime, event: LogEvent) {
+        let Some(current) = &mut self.current else { return };
+        current.applied = position;
+        match event {
+            LogEvent::Entry { id, requires_ack } => {
+                current.is_probe_requested |= requires_ack && self.role.holds_leases();
+                for change in self.changes.values_mut() {
+                    if matches!(change.awaits, AwaitedEvent::Entry(entry) if entry == id) {
+                        change.wait_for_acks(position, current, now, self.role);
                     }
                 }
             }
-            News::Lease(lease)
-                if lease.incarnation == life.incarnation
-                    || (planted!(FormerLife) && self.former.contains(&lease.incarnation)) =>
+            LogEvent::Lease(lease)
+                if lease.incarnation == current.id
+                    || (planted!(FormerIncarnation) && self.former.contains(&lease.incarnation)) =>
             {
-                let found = life.sent.iter().position(|(sequence, _)| *sequence == lease.sequence);
+                let found = current.sent.iter().position(|(sequence, _)| *sequence == lease.sequence);
                 if let Some(found) = found {
-                    life.round_trip = Some(now.since(life.sent[found].1));
+                    current.round_trip = Some(now.since(current.sent[found].1));
                 }
                 if let (Some(found), Role::Member(timing)) = (found, self.role) {
-                    let from = if planted!(TtlStart) { now } else { life.sent[found].1 };
+                    let from = if planted!(TtlStart) { now } else { current.sent[found].1 };
                     let until = from.plus(timing.lease);
-                    life.deadline = life.deadline.max(Some(until));
+                    current.deadline = current.deadline.max(Some(until));
                 }
-                for barrier in self.barriers.values_mut() {
-                    let passes = matches!(barrier.marker, Marker::ProbeAfter(Some(after)) if lease.sequence > after);
-                    if passes && barrier.passed.is_none() {
-                        barrier.pass(at, life, now, self.role);
+                for change in self.changes.values_mut() {
+                    let is_awaited =
+                        matches!(change.awaits, AwaitedEvent::ProbeAfter(Some(after)) if lease.sequence > after);
+                    if is_awaited && change.acks.is_none() {
+                        change.wait_for_acks(position, current, now, self.role);
                     }
                 }
             }
-            News::Lease(lease) if self.former.contains(&lease.incarnation) => {}
-            News::Lease(lease) => {
-                life.peers.insert(lease.incarnation, Peer { last: lease, seen: now });
-                life.wanted |= lease.asks && self.role.holds_leases();
-                for passed in self.barriers.values_mut().filter_map(|barrier| barrier.passed.as_mut()) {
-                    if lease.applied >= passed.at {
-                        passed.awaited.remove(&lease.incarnation);
+            LogEvent::Lease(lease) if self.former.contains(&lease.incarnation) => {}
+            LogEvent::Lease(lease) => {
+                current.peers.insert(lease.incarnation, Peer { lease, received_at: now });
+                current.is_probe_requested |= lease.requests_ack && self.role.holds_leases();
+                for acks in self.changes.values_mut().filter_map(|change| change.acks.as_mut()) {
+                    if lease.applied >= acks.position {
+                        acks.missing.remove(&lease.incarnation);
                     }
                 }
             }
-            News::LeaseGone(incarnation) => {
-                life.peers.remove(&incarnation);
-                life.left.retain(|lease| lease.incarnation != incarnation);
-                for passed in self.barriers.values_mut().filter_map(|barrier| barrier.passed.as_mut()) {
-                    passed.awaited.remove(&incarnation);
+            LogEvent::LeaseRemoved(incarnation) => {
+                current.peers.remove(&incarnation);
+                current.leftovers.retain(|lease| lease.incarnation != incarnation);
+                for acks in self.changes.values_mut().filter_map(|change| change.acks.as_mut()) {
+                    acks.missing.remove(&incarnation);
                 }
             }
-            News::Other => {}
+            LogEvent::Other => {}
         }
     }
 
-    /// The feed is lost: memory is gone. Changes whose place was met or not met in it find another one in the next.
-    /// Says whether memory had been loaded.
+    /// The feed was lost, and the cache was dropped. Pending changes wait for a probe in the next feed, whether or not
+    /// their awaited event was already received in this one. Returns true if the cache had been loaded.
     pub fn lost(&mut self) -> bool {
-        let life = self.life.take();
-        let was_loaded = life.as_ref().is_some_and(|life| life.loaded);
-        if let Some(life) = life {
-            self.former.truncate(LIVES_REMEMBERED - 1);
-            self.former.push_front(life.incarnation);
+        let lost = self.current.take();
+        let was_loaded = lost.as_ref().is_some_and(|lost| lost.is_loaded);
+        if let Some(lost) = lost {
+            self.former.truncate(MAX_FORMER_INCARNATIONS - 1);
+            self.former.push_front(lost.id);
         }
-        for barrier in self.barriers.values_mut() {
-            barrier.passed = None;
-            // The next life counts its probes anew, and sends all of them after this.
-            let is_committed = barrier.committed.is_some() || planted!(EarlyMarker);
-            barrier.marker = Marker::ProbeAfter(is_committed.then_some(0));
+        for change in self.changes.values_mut() {
+            change.acks = None;
+            // The next incarnation counts its probes from 1 again, and sends all of them after this.
+            let is_committed = change.committed.is_some() || planted!(EarlyProbe);
+            change.awaits = AwaitedEvent::ProbeAfter(is_committed.then_some(0));
         }
         was_loaded
     }
 
-    /// Until when memory may answer; `None`: not at all.
+    /// Until when the cache may be used; `None` if it may not.
     pub fn deadline(&self) -> Option<Moment> {
-        self.life.as_ref()?.deadline
+        self.current.as_ref()?.deadline
     }
 
-    /// A change is about to be committed, with this entry.
-    pub fn begin(&mut self, entry: AuditEntryId) -> BarrierId {
-        // Without a feed that is open already the entry may never be met.
-        let marker = if self.life.is_some() { Marker::Entry(entry) } else { Marker::ProbeAfter(None) };
-        self.add(Barrier { marker, committed: None, passed: None })
+    /// A change with this audit entry is about to be committed.
+    pub fn begin(&mut self, entry: AuditEntryId) -> PendingChangeId {
+        // A feed that is opened later may begin after the entry.
+        let awaits = if self.current.is_some() { AwaitedEvent::Entry(entry) } else { AwaitedEvent::ProbeAfter(None) };
+        self.add(PendingChange { awaits, committed: None, acks: None })
     }
 
-    /// A change was found that stands already, `now` or earlier.
-    pub fn begin_repeat(&mut self, now: Moment) -> BarrierId {
-        let id = self.add(Barrier { marker: Marker::ProbeAfter(None), committed: None, passed: None });
+    /// A requested change was found to be committed already, at `now` or earlier.
+    pub fn begin_repeat(&mut self, now: Moment) -> PendingChangeId {
+        let id = self.add(PendingChange { awaits: AwaitedEvent::ProbeAfter(None), committed: None, acks: None });
         self.committed(id, now);
         id
     }
 
-    fn add(&mut self, barrier: Barrier) -> BarrierId {
-        let id = BarrierId(self.next_barrier);
-        self.next_barrier += 1;
-        self.barriers.insert(id, barrier);
+    fn add(&mut self, change: PendingChange) -> PendingChangeId {
+        let id = PendingChangeId(self.next_change);
+        self.next_change += 1;
+        self.changes.insert(id, change);
         id
     }
 
-    /// The store has acknowledged the change.
-    pub fn committed(&mut self, id: BarrierId, now: Moment) {
-        let Some(barrier) = self.barriers.get_mut(&id) else { return };
-        barrier.committed = Some(now);
-        if matches!(barrier.marker, Marker::ProbeAfter(None)) {
-            barrier.marker = Marker::ProbeAfter(Some(self.life.as_ref().map_or(0, |life| life.sequence)));
-            if let Some(life) = &mut self.life {
-                life.wanted = true;
+    /// The store has acknowledged the commit of the change.
+    pub fn committed(&mut self, id: PendingChangeId, now: Moment) {
+        let Some(change) = self.changes.get_mut(&id) else { return };
+        change.committed = Some(now);
+        if matches!(change.awaits, AwaitedEvent::ProbeAfter(None)) {
+            let sequence = self.current.as_ref().map_or(0, |current| current.sequence);
+            change.awaits = AwaitedEvent::ProbeAfter(Some(sequence));
+            if let Some(current) = &mut self.current {
+                current.is_probe_requested = true;
             }
         }
     }
 
-    /// The change was not made, or nobody waits for it.
-    pub fn abandon(&mut self, id: BarrierId) {
-        self.barriers.remove(&id);
+    /// The change was not committed, or its caller no longer waits for it.
+    pub fn abandon(&mut self, id: PendingChangeId) {
+        self.changes.remove(&id);
     }
 
-    /// The barriers that are done, each given once.
-    pub fn enforced(&mut self, now: Moment) -> Vec<Enforced> {
-        let (role, life) = (self.role, self.life.as_ref());
+    /// Removes and returns the pending changes that are enforced.
+    pub fn take_enforced(&mut self, now: Moment) -> Vec<Enforced> {
+        let (role, current) = (self.role, self.current.as_ref());
         let mut enforced = Vec::new();
-        self.barriers.retain(|id, barrier| {
-            let Some(committed) = barrier.committed else { return true };
-            let Some(instances) = barrier.enforced_on(committed, now, role, life) else { return true };
-            enforced.push(Enforced { barrier: *id, elapsed: now.since(committed), instances });
+        self.changes.retain(|id, change| {
+            let Some(committed) = change.committed else { return true };
+            let Some(instances) = change.enforced_on(committed, now, role, current) else { return true };
+            enforced.push(Enforced { change: *id, elapsed: now.since(committed), instances });
             false
         });
         enforced
     }
 
-    /// The probe to send now, if it is time for one. It claims what is in memory at this moment.
-    pub fn probe(&mut self, now: Moment) -> Option<Lease> {
-        let asks = self.asks();
-        let life = self.life.as_mut().filter(|life| life.loaded && life.in_flight.is_none())?;
-        let periodic = asks || matches!(self.role, Role::Member(_));
-        let is_due = life.wanted || (periodic && now >= life.next_probe);
+    /// The probe to send now, if one is due. It acknowledges everything that is in the cache at this moment.
+    pub fn start_probe(&mut self, now: Moment) -> Option<Lease> {
+        let awaits_probe = self.awaits_probe();
+        let current = self.current.as_mut().filter(|current| current.is_loaded && current.in_flight.is_none())?;
+        let is_periodic = awaits_probe || matches!(self.role, Role::Member(_));
+        let is_due = current.is_probe_requested || (is_periodic && now >= current.next_probe);
         if !is_due {
             return None;
         }
-        life.sequence += 1;
-        life.sent.push_back((life.sequence, now));
-        if life.sent.len() > PROBES_REMEMBERED {
-            life.sent.pop_front();
+        current.sequence += 1;
+        current.sent.push_back((current.sequence, now));
+        if current.sent.len() > MAX_OUTSTANDING_PROBES {
+            current.sent.pop_front();
         }
-        life.in_flight = Some(life.sequence);
-        life.wanted = false;
-        // Who never answers from memory is behind in nothing.
-        let applied = if self.role.holds_leases() { life.applied } else { LogTime::LAST };
-        Some(Lease { incarnation: life.incarnation, sequence: life.sequence, applied, asks })
+        current.in_flight = Some(current.sequence);
+        current.is_probe_requested = false;
+        // Observers hold no cache, so they never lag.
+        let applied = if self.role.holds_leases() { current.applied } else { LogTime::LAST };
+        Some(Lease { incarnation: current.id, sequence: current.sequence, applied, requests_ack: awaits_probe })
     }
 
-    /// The write of a probe has ended. One that failed may arrive yet.
+    /// The write of a probe has ended. A probe whose write failed may still arrive in the feed.
     pub fn probe_ended(&mut self, lease: &Lease, succeeded: bool, now: Moment) {
-        let interval = self.role.timing().map_or(ALONE_PROBE_INTERVAL, |timing| timing.probe_interval);
-        let Some(life) = &mut self.life else { return };
-        if life.in_flight == Some(lease.sequence) && life.incarnation == lease.incarnation {
-            life.in_flight = None;
+        let interval = self.role.timing().map_or(STANDALONE_PROBE_INTERVAL, |timing| timing.probe_interval);
+        let Some(current) = &mut self.current else { return };
+        if current.in_flight == Some(lease.sequence) && current.id == lease.incarnation {
+            current.in_flight = None;
             if planted!(StampLate) {
-                life.sent.iter_mut().filter(|sent| sent.0 == lease.sequence).for_each(|sent| sent.1 = now);
+                current.sent.iter_mut().filter(|sent| sent.0 == lease.sequence).for_each(|sent| sent.1 = now);
             }
-            life.next_probe = now.plus(if succeeded { interval } else { interval / RETRY_PART });
+            current.next_probe = now.plus(if succeeded { interval } else { interval / PROBE_RETRY_DIVISOR });
         }
     }
 
-    /// When to look again for [`enforced`](Self::enforced) barriers and a [`probe`](Self::probe), if nothing happens
-    /// before.
+    /// When to call [`take_enforced`](Self::take_enforced) and [`start_probe`](Self::start_probe) again, if nothing
+    /// happens before.
     pub fn wake_at(&self) -> Option<Moment> {
         let margin = self.role.timing().map(|timing| timing.margin());
-        let ends = self.barriers.values().filter_map(|barrier| {
-            let (committed, margin) = (barrier.committed?, margin?);
+        let ends = self.changes.values().filter_map(|change| {
+            let (committed, margin) = (change.committed?, margin?);
             let end = committed.plus(margin);
-            Some(barrier.passed.as_ref().map_or(end, |passed| passed.silent_at(margin).min(end)))
+            Some(change.acks.as_ref().map_or(end, |acks| acks.leases_expire_at(margin).min(end)))
         });
-        let probe = self.life.as_ref().filter(|life| life.loaded && life.in_flight.is_none()).and_then(|life| {
-            let periodic = matches!(self.role, Role::Member(_)) || self.asks();
-            if life.wanted { Some(Moment::START) } else { periodic.then_some(life.next_probe) }
+        let current = self.current.as_ref().filter(|current| current.is_loaded && current.in_flight.is_none());
+        let probe = current.and_then(|current| {
+            let is_periodic = matches!(self.role, Role::Member(_)) || self.awaits_probe();
+            if current.is_probe_requested { Some(Moment::START) } else { is_periodic.then_some(current.next_probe) }
         });
         ends.chain(probe).min()
     }
 
-    /// Leases to be removed: of this instance's former lives, and of instances that were not heard of for so long that
-    /// they are gone.
+    /// Leases to remove from the store: those of this process's former incarnations, and those of instances that have
+    /// not renewed theirs for [`STALE_AFTER_LEASES`] lease lengths.
     ///
-    /// None of others while this instance holds no lease itself: what it has not heard may be waiting in its feed.
-    pub fn gone(&self, now: Moment) -> Vec<Lease> {
-        let (Some(life), Some(timing)) = (&self.life, self.role.timing()) else { return Vec::new() };
-        let mut gone = life.left.clone();
-        if life.deadline.is_some_and(|deadline| now < deadline) {
-            let silent = life.peers.values().filter(|peer| now >= peer.seen.plus(timing.lease * GONE_AFTER_LEASES));
-            gone.extend(silent.map(|peer| peer.last));
+    /// While this instance holds no lease itself it returns none of the others': their renewals may be waiting in a
+    /// feed that lags.
+    pub fn stale_leases(&self, now: Moment) -> Vec<Lease> {
+        let (Some(current), Some(timing)) = (&self.current, self.role.timing()) else { return Vec::new() };
+        let mut stale = current.leftovers.clone();
+        if current.deadline.is_some_and(|deadline| now < deadline) {
+            let limit = timing.lease * STALE_AFTER_LEASES;
+            let gone = current.peers.values().filter(|peer| now >= peer.received_at.plus(limit));
+            stale.extend(gone.map(|peer| peer.lease));
         }
-        gone
+        stale
     }
 
-    /// How long ago the probe was sent that renewed the lease last.
+    /// Time since the probe was sent that last renewed the lease.
     pub fn lease_age(&self, now: Moment) -> Option<Duration> {
         let Role::Member(timing) = self.role else { return None };
         let left = self.deadline()?.since(now);
-        // Past its end the age is told from there.
+        // After the lease has expired, its age keeps growing.
         let over = now.since(self.deadline()?);
         Some(timing.lease.saturating_sub(left) + over)
     }
 
-    /// How long the last probe took to come back, or, where that is longer, how long the newest has been under way.
+    /// Round trip of the last probe, or, if that is longer, the time since the probe in flight was sent.
     pub fn feed_lag(&self, now: Moment) -> Option<Duration> {
-        let life = self.life.as_ref()?;
-        let met = life.round_trip?;
-        let under_way = life.in_flight.and(life.sent.back()).map_or(Duration::ZERO, |(_, sent)| now.since(*sent));
-        Some(met.max(under_way))
+        let current = self.current.as_ref()?;
+        let round_trip = current.round_trip?;
+        let in_flight = current.in_flight.and(current.sent.back());
+        let waiting = in_flight.map_or(Duration::ZERO, |(_, sent)| now.since(*sent));
+        Some(round_trip.max(waiting))
     }
 
-    /// Instances known to take part, this one among them.
+    /// Known instances, including this one.
     pub fn instances(&self) -> u32 {
-        1 + self.life.as_ref().map_or(0, |life| count(&life.peers))
+        1 + self.current.as_ref().map_or(0, |current| count(&current.peers))
     }
 
     /// Whether a change waits for a probe of this instance.
-    fn asks(&self) -> bool {
-        self.barriers
+    fn awaits_probe(&self) -> bool {
+        self.changes
             .values()
-            .any(|barrier| barrier.passed.is_none() && matches!(barrier.marker, Marker::ProbeAfter(Some(_))))
+            .any(|change| change.acks.is_none() && matches!(change.awaits, AwaitedEvent::ProbeAfter(Some(_))))
     }
 }
 
-impl Passed {
-    /// When the last of those that have not acknowledged it cannot answer from memory any more.
-    fn silent_at(&self, margin: Duration) -> Moment {
-        self.awaited.values().max().map_or(Moment::START, |seen| seen.plus(margin))
+impl AckWait {
+    /// When the last of the instances that have not acknowledged the change can no longer hold a lease from before it.
+    fn leases_expire_at(&self, margin: Duration) -> Moment {
+        self.missing.values().max().map_or(Moment::START, |received_at| received_at.plus(margin))
     }
 }
 
-impl Barrier {
-    fn pass(&mut self, at: LogTime, life: &Life, now: Moment, role: Role) {
-        let awaited: BTreeMap<_, _> = match role.timing() {
+impl PendingChange {
+    /// The awaited event was received at `position`: waits for each instance that had not applied it and may hold a
+    /// lease.
+    fn wait_for_acks(&mut self, position: LogTime, current: &IncarnationState, now: Moment, role: Role) {
+        let missing: BTreeMap<_, _> = match role.timing() {
             None => BTreeMap::new(),
-            Some(timing) => life
+            Some(timing) => current
                 .peers
                 .iter()
-                .filter(|(_, peer)| peer.last.applied < at && now < peer.seen.plus(timing.margin()))
-                .map(|(incarnation, peer)| (*incarnation, peer.seen))
+                .filter(|(_, peer)| peer.lease.applied < position && now < peer.received_at.plus(timing.margin()))
+                .map(|(incarnation, peer)| (*incarnation, peer.received_at))
                 .collect(),
         };
-        self.passed = Some(Passed { at, instances: 1 + count(&awaited), awaited });
+        self.acks = Some(AckWait { position, instances: 1 + count(&missing), missing });
     }
 
-    /// On how many instances it is enforced; `None` while it is not known to be.
-    fn enforced_on(&self, committed: Moment, now: Moment, role: Role, life: Option<&Life>) -> Option<u32> {
-        let known = || self.passed.as_ref().map_or(1 + life.map_or(0, |life| count(&life.peers)), |p| p.instances);
+    /// The number of instances on which the change is enforced; `None` while it is not known to be on all.
+    fn enforced_on(
+        &self,
+        committed: Moment,
+        now: Moment,
+        role: Role,
+        current: Option<&IncarnationState>,
+    ) -> Option<u32> {
+        let known = || {
+            let peers = || current.map_or(0, |current| count(&current.peers));
+            self.acks.as_ref().map_or_else(|| 1 + peers(), |acks| acks.instances)
+        };
         match role.timing() {
-            None => (life.is_none() || self.passed.is_some()).then_some(1),
-            // No lease that began before the commit is left.
+            None => (current.is_none() || self.acks.is_some()).then_some(1),
+            // Every lease that began before the commit has expired.
             Some(timing) if now >= committed.plus(timing.margin()) => Some(known()),
             Some(timing) => {
-                let passed = self.passed.as_ref()?;
-                (now >= passed.silent_at(timing.margin())).then_some(passed.instances)
+                let acks = self.acks.as_ref()?;
+                (now >= acks.leases_expire_at(timing.margin())).then_some(acks.instances)
             }
         }
     }
@@ -508,12 +537,17 @@ mod tests {
         Moment::from_nanos(nanos)
     }
 
-    /// A lease of another instance, which has applied this much.
+    /// The lease of another instance, which has applied the log up to `applied`.
     fn lease_of(number: u64, applied: u64) -> Lease {
-        Lease { incarnation: incarnation(number), sequence: applied + 1, applied: LogTime::new(applied), asks: false }
+        Lease {
+            incarnation: incarnation(number),
+            sequence: applied + 1,
+            applied: LogTime::new(applied),
+            requests_ack: false,
+        }
     }
 
-    /// An instance, its clock and its feed, in which everything that is told comes next.
+    /// An instance with its clock and its position in the feed.
     struct Instance {
         protocol: Protocol,
         now: u64,
@@ -525,7 +559,7 @@ mod tests {
             Self { protocol: Protocol::new(role), now: 1_000_000, at: 0 }
         }
 
-        /// As life 1, among these others.
+        /// An instance in its first incarnation, loaded with these leases of others.
         fn loaded(role: Role, others: &[Lease]) -> Self {
             let mut instance = Self::new(role);
             instance.load(1, others);
@@ -540,50 +574,50 @@ mod tests {
             moment(self.now)
         }
 
-        fn load(&mut self, life: u64, others: &[Lease]) {
-            self.protocol.opened(incarnation(life), self.now());
+        fn load(&mut self, number: u64, others: &[Lease]) {
+            self.protocol.opened(incarnation(number), self.now());
             self.protocol.loaded(self.now(), others);
         }
 
-        fn tell(&mut self, news: News) {
+        fn receive(&mut self, event: LogEvent) {
             self.at += 1;
-            self.protocol.applied(moment(self.now), LogTime::new(self.at), news);
+            self.protocol.applied(moment(self.now), LogTime::new(self.at), event);
         }
 
-        fn tell_entry(&mut self, number: u64) {
-            self.tell(News::Entry { id: entry(number), asks: true });
+        fn receive_entry(&mut self, number: u64) {
+            self.receive(LogEvent::Entry { id: entry(number), requires_ack: true });
         }
 
         fn probe(&mut self) -> Option<Lease> {
-            self.protocol.probe(self.now())
+            self.protocol.start_probe(self.now())
         }
 
-        /// Sends a probe that is due, which arrives and is met at once.
+        /// Sends the probe that is due and receives it from the feed immediately.
         fn renew(&mut self) -> Lease {
             let lease = self.probe().expect("a probe is due");
             self.protocol.probe_ended(&lease, true, self.now());
-            self.tell(News::Lease(lease));
+            self.receive(LogEvent::Lease(lease));
             lease
         }
 
-        fn begin(&mut self, number: u64) -> BarrierId {
+        fn begin(&mut self, number: u64) -> PendingChangeId {
             self.protocol.begin(entry(number))
         }
 
-        fn committed(&mut self, barrier: BarrierId) {
-            self.protocol.committed(barrier, self.now());
+        fn committed(&mut self, change: PendingChangeId) {
+            self.protocol.committed(change, self.now());
         }
 
-        /// A change that is committed and met at once.
-        fn change(&mut self, number: u64) -> BarrierId {
-            let barrier = self.begin(number);
-            self.tell_entry(number);
-            self.committed(barrier);
-            barrier
+        /// Commits a change and receives it from the feed immediately.
+        fn change(&mut self, number: u64) -> PendingChangeId {
+            let change = self.begin(number);
+            self.receive_entry(number);
+            self.committed(change);
+            change
         }
 
-        fn enforced(&mut self) -> Vec<BarrierId> {
-            self.protocol.enforced(self.now()).into_iter().map(|enforced| enforced.barrier).collect()
+        fn enforced(&mut self) -> Vec<PendingChangeId> {
+            self.protocol.take_enforced(self.now()).into_iter().map(|enforced| enforced.change).collect()
         }
 
         fn is_enforced_at(&mut self, now: u64) -> bool {
@@ -593,19 +627,19 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_lasts_from_before_its_probe_was_sent_and_begins_when_it_is_met() {
+    fn lease_starts_when_its_probe_is_received_and_is_dated_from_before_sending() {
         let mut instance = Instance::member(&[]);
         let sent = instance.now;
         let lease = instance.probe().unwrap();
         instance.now += 100;
         instance.protocol.probe_ended(&lease, true, instance.now());
         assert_eq!(instance.protocol.deadline(), None);
-        instance.tell(News::Lease(lease));
+        instance.receive(LogEvent::Lease(lease));
         assert_eq!(instance.protocol.deadline(), Some(moment(sent + LEASE)));
     }
 
     #[test]
-    fn no_probe_is_sent_before_memory_is_loaded() {
+    fn no_probe_is_sent_before_the_cache_is_loaded() {
         let mut instance = Instance::new(Role::Member(timing(LEASE)));
         assert_eq!(instance.probe(), None);
         instance.protocol.opened(incarnation(1), instance.now());
@@ -615,20 +649,20 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_is_late_or_told_twice_shortens_no_lease() {
+    fn late_or_duplicate_probe_does_not_shorten_the_lease() {
         let mut instance = Instance::member(&[]);
         let late = instance.probe().unwrap();
         instance.protocol.probe_ended(&late, false, instance.now());
         instance.now += PROBE_INTERVAL;
         let (sent, lease) = (instance.now, instance.renew());
         for again in [late, lease, late] {
-            instance.tell(News::Lease(again));
+            instance.receive(LogEvent::Lease(again));
             assert_eq!(instance.protocol.deadline(), Some(moment(sent + LEASE)));
         }
     }
 
     #[test]
-    fn one_probe_is_under_way_at_a_time_and_a_failed_one_is_soon_sent_again() {
+    fn one_probe_is_in_flight_at_a_time_and_a_failed_one_is_retried_soon() {
         let mut instance = Instance::member(&[]);
         let lost = instance.probe().unwrap();
         instance.now += LEASE;
@@ -640,36 +674,36 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_enforced_when_everybody_else_has_applied_it() {
+    fn change_is_enforced_when_all_other_instances_have_applied_it() {
         let mut instance = Instance::member(&[lease_of(2, 0), lease_of(3, 0)]);
-        let barrier = instance.change(7);
+        let change = instance.change(7);
         let applied = instance.at;
         assert!(instance.enforced().is_empty());
-        instance.tell(News::Lease(lease_of(2, applied)));
-        instance.tell(News::Lease(lease_of(3, applied - 1)));
-        assert!(instance.enforced().is_empty(), "the third has not come so far");
-        instance.tell(News::Lease(lease_of(3, applied)));
+        instance.receive(LogEvent::Lease(lease_of(2, applied)));
+        instance.receive(LogEvent::Lease(lease_of(3, applied - 1)));
+        assert!(instance.enforced().is_empty(), "instance 3 has not applied it");
+        instance.receive(LogEvent::Lease(lease_of(3, applied)));
         instance.now += 5;
-        let enforced = instance.protocol.enforced(instance.now());
-        assert_eq!(enforced, [Enforced { barrier, elapsed: Duration::from_nanos(5), instances: 3 }]);
-        assert!(instance.enforced().is_empty(), "each is given once");
+        let enforced = instance.protocol.take_enforced(instance.now());
+        assert_eq!(enforced, [Enforced { change, elapsed: Duration::from_nanos(5), instances: 3 }]);
+        assert!(instance.enforced().is_empty(), "each change is returned once");
     }
 
     #[test]
-    fn nothing_is_enforced_before_it_was_acknowledged() {
+    fn change_is_not_enforced_before_its_commit_is_acknowledged() {
         let mut instance = Instance::member(&[]);
-        let barrier = instance.begin(7);
-        instance.tell_entry(7);
+        let change = instance.begin(7);
+        instance.receive_entry(7);
         assert!(!instance.is_enforced_at(instance.now + 100 * MARGIN));
-        instance.committed(barrier);
-        assert_eq!(instance.enforced(), [barrier]);
+        instance.committed(change);
+        assert_eq!(instance.enforced(), [change]);
     }
 
     #[test]
-    fn without_a_feed_a_change_is_enforced_one_lease_and_its_margin_after_the_commit() {
+    fn without_a_feed_a_change_is_enforced_one_lease_plus_margin_after_the_commit() {
         let mut instance = Instance::new(Role::Member(timing(LEASE)));
-        let barrier = instance.begin(7);
-        instance.committed(barrier);
+        let change = instance.begin(7);
+        instance.committed(change);
         let end = instance.now + MARGIN;
         assert_eq!(instance.protocol.wake_at(), Some(moment(end)));
         assert!(!instance.is_enforced_at(end - 1));
@@ -677,29 +711,29 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_instance_costs_one_lease_and_then_nothing() {
+    fn dead_instance_delays_changes_for_one_lease_only() {
         let mut instance = Instance::member(&[]);
-        instance.tell(News::Lease(lease_of(2, 0)));
-        let silent = instance.now + MARGIN;
+        instance.receive(LogEvent::Lease(lease_of(2, 0)));
+        let expiry = instance.now + MARGIN;
         instance.now += LEASE / 2;
         instance.change(7);
-        assert!(!instance.is_enforced_at(silent - 1));
-        assert!(instance.is_enforced_at(silent));
+        assert!(!instance.is_enforced_at(expiry - 1));
+        assert!(instance.is_enforced_at(expiry));
         instance.change(8);
         assert_eq!(instance.enforced().len(), 1);
     }
 
     #[test]
-    fn leases_found_at_load_are_waited_for_and_the_own_former_lives_are_not() {
+    fn leases_found_while_loading_are_waited_for_but_not_those_of_former_incarnations() {
         let mut instance = Instance::member(&[]);
         let own = instance.renew();
         instance.protocol.lost();
         instance.load(2, &[own]);
         instance.change(7);
         assert_eq!(instance.enforced().len(), 1);
-        instance.tell(News::Lease(Lease { sequence: own.sequence + 1, ..own }));
+        instance.receive(LogEvent::Lease(Lease { sequence: own.sequence + 1, ..own }));
         instance.change(8);
-        assert_eq!(instance.enforced().len(), 1, "a late probe of a former life makes nobody wait");
+        assert_eq!(instance.enforced().len(), 1, "a late probe of a former incarnation is not waited for");
 
         instance.protocol.lost();
         instance.load(3, &[own, lease_of(9, 0)]);
@@ -708,104 +742,104 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_leaves_is_waited_for_no_longer() {
+    fn instance_that_removed_its_lease_is_not_waited_for() {
         let mut instance = Instance::member(&[lease_of(2, 0)]);
         let under_way = instance.change(7);
         assert!(instance.enforced().is_empty());
-        instance.tell(News::LeaseGone(incarnation(2)));
+        instance.receive(LogEvent::LeaseRemoved(incarnation(2)));
         assert_eq!(instance.enforced(), [under_way]);
         let later = instance.change(8);
         assert_eq!(instance.enforced(), [later]);
     }
 
     #[test]
-    fn a_repeat_waits_for_a_probe_sent_after_it_and_for_the_others() {
+    fn repeat_waits_for_a_later_probe_and_for_the_other_instances() {
         let mut instance = Instance::member(&[lease_of(2, 0)]);
         let before = instance.probe().unwrap();
         let repeat = instance.protocol.begin_repeat(instance.now());
         instance.protocol.probe_ended(&before, true, instance.now());
-        instance.tell(News::Lease(before));
-        instance.tell(News::Lease(lease_of(2, instance.at)));
+        instance.receive(LogEvent::Lease(before));
+        instance.receive(LogEvent::Lease(lease_of(2, instance.at)));
         assert!(instance.enforced().is_empty());
         let after = instance.renew();
-        assert!(after.asks);
-        instance.tell(News::Lease(lease_of(2, instance.at - 1)));
+        assert!(after.requests_ack);
+        instance.receive(LogEvent::Lease(lease_of(2, instance.at - 1)));
         assert!(instance.enforced().is_empty());
-        instance.tell(News::Lease(lease_of(2, instance.at - 1)));
+        instance.receive(LogEvent::Lease(lease_of(2, instance.at - 1)));
         assert_eq!(instance.enforced(), [repeat]);
     }
 
     #[test]
-    fn a_member_answers_at_once_whoever_asks() {
+    fn member_acknowledges_immediately_when_requested() {
         let mut instance = Instance::member(&[]);
         instance.renew();
         assert_eq!(instance.probe(), None);
-        instance.tell(News::Lease(Lease { asks: true, ..lease_of(2, 0) }));
+        instance.receive(LogEvent::Lease(Lease { requests_ack: true, ..lease_of(2, 0) }));
         assert_eq!(instance.renew().applied, LogTime::new(instance.at - 1));
         assert_eq!(instance.probe(), None);
-        instance.tell_entry(7);
+        instance.receive_entry(7);
         assert_eq!(instance.renew().applied, LogTime::new(instance.at - 1));
-        instance.tell(News::Entry { id: entry(8), asks: false });
+        instance.receive(LogEvent::Entry { id: entry(8), requires_ack: false });
         assert_eq!(instance.probe(), None);
     }
 
     #[test]
-    fn a_feed_lost_before_the_commit_leaves_a_change_to_a_probe_after_the_commit() {
+    fn after_a_feed_lost_before_the_commit_a_change_waits_for_a_probe_sent_after_the_commit() {
         let mut instance = Instance::member(&[]);
-        let barrier = instance.begin(7);
+        let change = instance.begin(7);
         instance.protocol.lost();
         instance.load(2, &[lease_of(3, 0)]);
         instance.renew();
-        instance.tell_entry(7);
-        instance.committed(barrier);
+        instance.receive_entry(7);
+        instance.committed(change);
         assert!(instance.enforced().is_empty(), "that probe was sent before the commit");
         instance.renew();
-        instance.tell(News::Lease(lease_of(3, instance.at)));
-        assert_eq!(instance.enforced(), [barrier]);
+        instance.receive(LogEvent::Lease(lease_of(3, instance.at)));
+        assert_eq!(instance.enforced(), [change]);
     }
 
     #[test]
-    fn a_feed_lost_after_the_commit_leaves_a_change_to_the_next_life() {
-        for is_met in [false, true] {
+    fn after_a_feed_lost_after_the_commit_a_change_is_enforced_by_the_next_incarnation() {
+        for is_received in [false, true] {
             let mut instance = Instance::member(&[lease_of(3, 0)]);
-            let barrier = instance.begin(7);
-            instance.committed(barrier);
-            if is_met {
-                instance.tell_entry(7);
+            let change = instance.begin(7);
+            instance.committed(change);
+            if is_received {
+                instance.receive_entry(7);
             }
             instance.protocol.lost();
             assert!(instance.enforced().is_empty());
             instance.load(2, &[lease_of(3, 0)]);
             instance.renew();
             assert!(instance.enforced().is_empty());
-            instance.tell(News::Lease(lease_of(3, instance.at)));
-            assert_eq!(instance.enforced(), [barrier]);
+            instance.receive(LogEvent::Lease(lease_of(3, instance.at)));
+            assert_eq!(instance.enforced(), [change]);
         }
     }
 
     #[test]
-    fn a_change_begun_without_a_feed_finds_its_place_in_one_opened_before_its_commit() {
-        for role in [Role::Member(timing(LEASE)), Role::Alone] {
+    fn change_begun_without_a_feed_is_enforced_through_a_feed_opened_before_its_commit() {
+        for role in [Role::Member(timing(LEASE)), Role::Standalone] {
             let mut instance = Instance::new(role);
-            let barrier = instance.begin(7);
+            let change = instance.begin(7);
             instance.load(1, &[]);
-            instance.committed(barrier);
+            instance.committed(change);
             assert!(instance.enforced().is_empty());
             instance.renew();
-            assert_eq!(instance.enforced(), [barrier]);
+            assert_eq!(instance.enforced(), [change]);
         }
     }
 
     #[test]
-    fn an_abandoned_change_is_waited_for_by_nobody() {
+    fn abandoned_change_is_never_reported_as_enforced() {
         let mut instance = Instance::member(&[]);
-        let barrier = instance.change(7);
-        instance.protocol.abandon(barrier);
+        let change = instance.change(7);
+        instance.protocol.abandon(change);
         assert!(!instance.is_enforced_at(instance.now + MARGIN));
     }
 
     #[test]
-    fn the_answer_to_a_probe_of_a_former_life_is_not_taken_for_this_one() {
+    fn probe_of_a_former_incarnation_does_not_renew_the_lease() {
         let mut instance = Instance::member(&[]);
         let former = instance.probe().unwrap();
         instance.protocol.lost();
@@ -814,24 +848,24 @@ mod tests {
         let lease = instance.probe().unwrap();
         assert_eq!(lease.sequence, former.sequence);
         instance.protocol.probe_ended(&former, true, instance.now());
-        instance.tell(News::Lease(former));
+        instance.receive(LogEvent::Lease(former));
         assert_eq!(instance.protocol.deadline(), None);
         instance.now += PROBE_INTERVAL;
-        assert_eq!(instance.probe(), None, "its own is under way still");
+        assert_eq!(instance.probe(), None, "its own probe is still in flight");
     }
 
     #[test]
-    fn an_observer_waits_for_the_members_and_makes_nobody_wait() {
+    fn observer_waits_for_members_and_members_do_not_wait_for_it() {
         let mut observer = Instance::loaded(Role::Observer(timing(LEASE)), &[lease_of(2, 0)]);
         assert_eq!(observer.probe(), None);
         let change = observer.change(7);
-        assert_eq!(observer.probe(), None, "nobody waits for what it has applied");
+        assert_eq!(observer.probe(), None, "no acknowledgement is expected from an observer");
         assert!(observer.enforced().is_empty());
-        observer.tell(News::Lease(lease_of(2, observer.at)));
+        observer.receive(LogEvent::Lease(lease_of(2, observer.at)));
         assert_eq!(observer.enforced(), [change]);
         let repeat = observer.protocol.begin_repeat(observer.now());
         let lease = observer.renew();
-        observer.tell(News::Lease(lease_of(2, observer.at)));
+        observer.receive(LogEvent::Lease(lease_of(2, observer.at)));
         assert_eq!(observer.enforced(), [repeat]);
         assert_eq!(observer.protocol.deadline(), None);
 
@@ -841,58 +875,58 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_answers_while_its_feed_is_whole_and_waits_for_itself() {
-        let mut alone = Instance::loaded(Role::Alone, &[]);
+    fn standalone_process_uses_its_cache_while_the_feed_is_intact_and_waits_only_for_itself() {
+        let mut alone = Instance::loaded(Role::Standalone, &[]);
         assert_eq!(alone.protocol.deadline(), Some(Moment::NEVER));
         assert_eq!(alone.probe(), None);
         let change = alone.begin(7);
         alone.committed(change);
         assert!(!alone.is_enforced_at(alone.now + 100 * MARGIN));
-        alone.tell_entry(7);
+        alone.receive_entry(7);
         assert_eq!(alone.enforced(), [change]);
         let change = alone.begin(8);
         alone.committed(change);
         alone.protocol.lost();
         assert_eq!(alone.protocol.deadline(), None);
-        assert_eq!(alone.enforced(), [change], "nobody answers from memory");
+        assert_eq!(alone.enforced(), [change], "the cache is gone");
     }
 
     #[test]
-    fn under_leases_of_no_length_a_commit_is_enough_and_nobody_is_behind() {
+    fn with_leases_of_length_zero_a_commit_is_enforced_immediately() {
         let mut instance = Instance::loaded(Role::Member(timing(0)), &[]);
-        assert_eq!(instance.probe().expect("it says that it is there").applied, LogTime::LAST);
-        instance.tell_entry(6);
+        assert_eq!(instance.probe().expect("a probe that announces the instance").applied, LogTime::LAST);
+        instance.receive_entry(6);
         assert_eq!(instance.probe(), None);
-        let barrier = instance.begin(7);
-        instance.committed(barrier);
-        assert_eq!(instance.enforced(), [barrier]);
+        let change = instance.begin(7);
+        instance.committed(change);
+        assert_eq!(instance.enforced(), [change]);
     }
 
     #[test]
-    fn leases_are_removed_by_an_instance_that_would_have_heard_of_them() {
+    fn stale_leases_are_removed_only_by_an_instance_that_holds_a_lease() {
         let mut instance = Instance::member(&[lease_of(2, 0)]);
         instance.renew();
         instance.now += 10 * LEASE;
-        assert_eq!(instance.protocol.gone(instance.now()), [], "its own feed may be behind as far");
+        assert_eq!(instance.protocol.stale_leases(instance.now()), [], "its own feed may lag as much");
         instance.renew();
-        assert_eq!(instance.protocol.gone(instance.now()), [lease_of(2, 0)]);
-        instance.tell(News::Lease(lease_of(2, 1)));
-        assert_eq!(instance.protocol.gone(instance.now()), []);
+        assert_eq!(instance.protocol.stale_leases(instance.now()), [lease_of(2, 0)]);
+        instance.receive(LogEvent::Lease(lease_of(2, 1)));
+        assert_eq!(instance.protocol.stale_leases(instance.now()), []);
     }
 
-    /// Something that happens to an instance.
+    /// An event at an instance.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Time(u64),
         Begin,
         BeginRepeat,
         Commit,
-        MeetEntry,
+        ReceiveEntry,
         EndProbe(bool),
-        MeetProbe,
-        Hear(u64),
-        Leave(u64),
-        Lose,
+        ReceiveProbe,
+        ReceiveLease(u64),
+        RemoveLease(u64),
+        LoseFeed,
         Load,
     }
 
@@ -902,12 +936,12 @@ mod tests {
             Just(Step::Begin),
             Just(Step::BeginRepeat),
             Just(Step::Commit),
-            Just(Step::MeetEntry),
+            Just(Step::ReceiveEntry),
             any::<bool>().prop_map(Step::EndProbe),
-            Just(Step::MeetProbe),
-            (2u64..5).prop_map(Step::Hear),
-            (2u64..5).prop_map(Step::Leave),
-            Just(Step::Lose),
+            Just(Step::ReceiveProbe),
+            (2u64..5).prop_map(Step::ReceiveLease),
+            (2u64..5).prop_map(Step::RemoveLease),
+            Just(Step::LoseFeed),
             Just(Step::Load),
         ];
         proptest::collection::vec(step, 1..40)
@@ -915,7 +949,7 @@ mod tests {
 
     fn roles() -> impl Strategy<Value = Role> {
         prop_oneof![
-            Just(Role::Alone),
+            Just(Role::Standalone),
             Just(Role::Member(timing(LEASE))),
             Just(Role::Member(timing(0))),
             Just(Role::Observer(timing(LEASE))),
@@ -923,11 +957,10 @@ mod tests {
     }
 
     proptest! {
-        /// Neither overslept nor woken for nothing.
         #[test]
-        fn something_is_due_at_the_moment_to_wake_at_and_nothing_before(role in roles(), steps in steps()) {
+        fn work_is_due_exactly_at_the_wake_up_time(role in roles(), steps in steps()) {
             let mut instance = Instance::new(role);
-            let (mut lives, mut entries, mut begun, mut probe) = (0, 0, None, None);
+            let (mut incarnations, mut entries, mut begun, mut probe) = (0, 0, None, None);
             for step in steps {
                 match step {
                     Step::Time(passed) => instance.now += passed,
@@ -938,23 +971,23 @@ mod tests {
                     Step::BeginRepeat => {
                         instance.protocol.begin_repeat(instance.now());
                     }
-                    Step::Commit => begun.take().into_iter().for_each(|barrier| instance.committed(barrier)),
-                    Step::MeetEntry => instance.tell_entry(entries),
+                    Step::Commit => begun.take().into_iter().for_each(|change| instance.committed(change)),
+                    Step::ReceiveEntry => instance.receive_entry(entries),
                     Step::EndProbe(succeeded) => {
                         if let Some(lease) = &probe {
                             instance.protocol.probe_ended(lease, succeeded, instance.now());
                         }
                     }
-                    Step::MeetProbe => probe.into_iter().for_each(|lease| instance.tell(News::Lease(lease))),
-                    Step::Hear(other) => instance.tell(News::Lease(lease_of(other, instance.at))),
-                    Step::Leave(other) => instance.tell(News::LeaseGone(incarnation(other))),
-                    Step::Lose => {
+                    Step::ReceiveProbe => probe.into_iter().for_each(|lease| instance.receive(LogEvent::Lease(lease))),
+                    Step::ReceiveLease(other) => instance.receive(LogEvent::Lease(lease_of(other, instance.at))),
+                    Step::RemoveLease(other) => instance.receive(LogEvent::LeaseRemoved(incarnation(other))),
+                    Step::LoseFeed => {
                         instance.protocol.lost();
                     }
                     Step::Load => {
                         instance.protocol.lost();
-                        lives += 100;
-                        instance.load(lives, &[lease_of(2, 0)]);
+                        incarnations += 100;
+                        instance.load(incarnations, &[lease_of(2, 0)]);
                     }
                 }
                 let due = |instance: &mut Instance| {
@@ -970,12 +1003,12 @@ mod tests {
                         prop_assert!(!due(&mut instance).0);
                     }
                     Some(at) => {
-                        prop_assert!(at > instance.now(), "woken for nothing");
+                        prop_assert!(at > instance.now(), "woken with nothing due");
                         instance.now = at.as_nanos() - 1;
-                        prop_assert!(!due(&mut instance).0, "overslept");
+                        prop_assert!(!due(&mut instance).0, "due before the wake-up time");
                         instance.now += 1;
                         let (is_due, sent) = due(&mut instance);
-                        prop_assert!(is_due, "woken for nothing");
+                        prop_assert!(is_due, "woken with nothing due");
                         probe = sent.or(probe);
                     }
                 }

@@ -1,22 +1,23 @@
-//! Random schedules of real [`Protocol`]s over one simulated log, and a checker of what clients were told.
+//! Random schedules of real [`Protocol`]s over a simulated log, and a checker of the responses that clients get.
 //!
-//! Simulated: one to four processes, each with a protocol, a memory and a driver that takes the steps of the real one
-//! in the same order; one log, in which everything is committed in one order, and its rows and lease documents. Every
-//! request to the store and every answer travels for itself: it may be slow, overtaken, lost, or arrive after its
+//! Simulated: one to four processes, each with a protocol, a cache and a driver that takes the same steps in the same
+//! order as the real one; one log, in which all commits have one order, with its rows and lease documents. Each request
+//! to the store and each response is a separate message: it may be delayed, overtaken or lost, or arrive after its
 //! sender gave up, and a probe may arrive twice. Feeds lag. Processes pause between any two steps while their clocks
-//! go on, crash, leave and come back; feeds break while rows are scanned and written. Clocks start anywhere and run
-//! apart as far as the margin allows. For some time no primary may be there. Clients generate, revoke (one key or
-//! several at once), repeat both, and verify.
+//! run on, crash, shut down and restart; feeds are lost while rows are scanned and written. Clocks start at any time
+//! and drift apart as far as the margin allows. There may be no primary for some time. Clients generate keys, revoke
+//! one or several, repeat both, and verify.
 //!
-//! Not simulated: the database (the log *is* what a majority has committed), threads below the steps named here, the
-//! formats of what is sent, sessions and operators (they are rows as keys are), and a clock that stands still. Keymark
-//! has no mode in which a refusal too is exact, hence no bug that would break it.
+//! Not simulated: the database (the log is what a majority has committed), threads below the steps named here, the
+//! formats of messages, sessions and operators (they are rows like keys), and a clock that stands still. Keymark has no
+//! mode in which refusals are linearizable too, so there is no bug that would break it.
 //!
-//! Checked: no verification that was begun after a revocation was said to be enforced accepts the key; none that ended
-//! before anybody revoked, and was begun after the key was said to be known everywhere, misses it in memory; and
-//! everybody who waits is answered in time once the faults have stopped, without any timer where there were none.
+//! Checked: no verification that begins after a revocation was reported as enforced accepts the key; no verification
+//! misses a key in the cache if it began after the key's generation was reported as enforced and ended before any
+//! revocation of it began; and every waiting client gets its response in time once the faults have stopped, without a
+//! timer where there were no faults.
 //!
-//! A schedule follows from its seed alone. The seed of one that fails is printed with its trace.
+//! A schedule is determined by its seed. When one fails, its seed is printed with its trace.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -24,74 +25,74 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::protocol::{ALONE_PROBE_INTERVAL, BarrierId, News, Protocol, Role, Timing};
+use super::protocol::{LogEvent, PendingChangeId, Protocol, Role, STANDALONE_PROBE_INTERVAL, Timing};
 use crate::clock::Moment;
 use crate::domain::ids::AuditEntryId;
 use crate::domain::leases::{Incarnation, Lease, LogTime};
 use crate::domain::time::Timestamp;
 
-/// Schedules of the ordinary run; the environment may ask for another number.
+/// Number of schedules, unless the environment variable sets another.
 const SCHEDULES: u64 = 100_000;
 const SCHEDULES_VARIABLE: &str = "KEYMARK_SIMULATION_SCHEDULES";
-/// A planted bug has to be found within so many.
-const SCHEDULES_FOR_A_BUG: u64 = 100_000;
+/// A planted bug must be found within this many schedules.
+const MAX_SCHEDULES_PER_BUG: u64 = 100_000;
 const STEPS: u32 = 300;
-/// One schedule of this many is followed until nobody waits any more.
-const SETTLED_ONE_IN: u64 = 8;
+/// One schedule in this many continues, without faults, until no client waits any more.
+const DRAINED_ONE_IN: u64 = 8;
 
-/// In the simulation's unit of time.
+/// In nanoseconds, the simulation's unit of time.
 const LEASE: u64 = 10_000;
 const PROBE_INTERVAL: u64 = 1_000;
-/// A clock runs fast or slow by at most 1/202: then one hundredth makes up for two that run apart, as
-/// (1 + 1/202) / (1 - 1/202) < 1.01.
-const TICKS: u64 = 20_200;
-const SKEW_AT_MOST: u64 = 100;
+/// A clock runs fast or slow by at most 1/202 (`MAX_SKEW` of so many ticks). A margin of 1 % then covers two clocks
+/// that drift apart, as (1 + 1/202) / (1 - 1/202) < 1.01.
+const TICKS_PER_PERIOD: u64 = 20_200;
+const MAX_SKEW: u64 = 100;
 const KEYS: usize = 3;
 
 thread_local! {
     static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
 }
 
-/// What may be wrong, in the protocol or in what drives it. Each has to be found.
+/// A bug in the protocol or its driver. The checker must find each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bug {
-    /// A change is said to be enforced when it is committed.
+    /// A change is reported as enforced when it is committed.
     NoWait,
-    /// A lease counts from when its probe was met.
+    /// A lease starts when its probe is received.
     TtlStart,
-    /// A lease counts from when the write of its probe was answered.
+    /// A lease starts when the write of its probe is acknowledged.
     StampLate,
-    /// The deadline is loaded after the entry was read.
+    /// The deadline is loaded after the entry is read.
     LoadLate,
-    /// The deadline is that of whatever memory there is by then, not of the one that is read.
-    DeadlineApart,
-    /// The clock's reading is older than the verification.
+    /// The deadline is that of the current cache, not of the cache that is read.
+    OtherDeadline,
+    /// The clock is read before the verification begins.
     ClockEarly,
-    /// Who else there is is not read when memory is loaded.
+    /// The leases of other instances are not read when the cache is loaded.
     Forget,
-    /// A change counts as heard of when the one before it was.
-    HeardEarly,
-    /// A broken feed goes on at its end, with the memory there is.
+    /// A change is dated with the time when the previous one was received.
+    ReceivedEarly,
+    /// After a loss, the feed continues at the end of the log, with the same cache.
     Skip,
-    /// Memory is built anew, and what was heard of the others before is kept.
-    KeptLife,
-    /// Memory is built anew, and may answer meanwhile for as long as the old one might.
+    /// The cache is reloaded, but the state of the peers is kept.
+    KeptPeers,
+    /// While the cache is reloaded, it is used until the deadline of the old one.
     KeptDeadline,
-    /// Probes of a former life count for this one.
-    FormerLife,
-    /// A probe of the next life counts as sent after a commit that it was sent before.
-    EarlyMarker,
-    /// A change is told to the protocol before memory is changed.
+    /// Probes of a former incarnation renew the lease.
+    FormerIncarnation,
+    /// A probe of the next incarnation counts as sent after a commit although it was sent before.
+    EarlyProbe,
+    /// A change is applied to the protocol before the cache.
     AckEarly,
-    /// Rows that were scanned overwrite what was followed meanwhile.
+    /// Scanned rows overwrite changes that were applied meanwhile.
     Fill,
-    /// Rows are scanned as they were before the feed was opened.
+    /// The scan reads rows from before the feed was opened.
     StaleRead,
-    /// A repeat is answered at once.
+    /// A repeat does not wait.
     Idempotent,
-    /// A repeat waits for a probe sent before it was found to be one.
+    /// A repeat waits for a probe that was sent before the repeat was detected.
     RepeatEarly,
-    /// Waits for as long as a lease lasts, whatever the clocks do.
+    /// Waits for the length of a lease without the margin for drift.
     Drift,
 }
 
@@ -99,7 +100,7 @@ pub(super) fn is_planted(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
 }
 
-/// What a key is, in the store or in memory.
+/// State of a key, in the store or in a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
     Absent,
@@ -107,7 +108,7 @@ enum Row {
     Revoked,
 }
 
-/// Keys, by bits.
+/// A set of keys: bit `n` is key `n`.
 type Keys = u8;
 
 #[derive(Clone, Copy, Debug)]
@@ -118,15 +119,15 @@ struct Batch {
     becomes: Row,
 }
 
-/// What is committed at once.
+/// A commit in the log.
 #[derive(Clone, Copy, Debug)]
 enum Entry {
     Batch(Batch),
     Lease(Lease),
-    LeaseGone(Incarnation),
+    LeaseRemoved(Incarnation),
 }
 
-/// An instance from one start to its end.
+/// One run of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Process {
     instance: usize,
@@ -138,8 +139,8 @@ enum Message {
     Put {
         from: Process,
         lease: Lease,
-        /// Whether the sender was told how it ended, or has given up.
-        answered: bool,
+        /// The sender has its response or has given up: the message still arrives, but without a response.
+        is_detached: bool,
     },
     PutEnded {
         to: Process,
@@ -150,7 +151,7 @@ enum Message {
     Commit {
         operation: usize,
         batch: Batch,
-        answered: bool,
+        is_detached: bool,
     },
     CommitEnded {
         operation: usize,
@@ -165,25 +166,25 @@ enum Outcome {
     Unknown,
 }
 
-/// Where a process is in its driver.
+/// The next step of a process's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Down,
     /// Without a feed.
     Closed,
-    /// The next row to scan, and what was read of it.
+    /// The next row to scan, and its state if it was read.
     Scanning(usize, Option<Row>),
     Listing,
     Listed,
     /// Ready for the next change.
     Following,
-    /// The first half of it is done: memory is changed.
+    /// The change is applied to the cache but not to the protocol.
     Applied,
-    /// The protocol knows it; the deadline was not passed on yet.
-    Told,
+    /// The change is applied to both; the deadline is not yet published.
+    Unpublished,
 }
 
-struct Memory {
+struct Cache {
     rows: [Row; KEYS],
     deadline: u64,
 }
@@ -193,46 +194,46 @@ struct Instance {
     start: u32,
     phase: Phase,
     protocol: Protocol,
-    /// What verifications read.
-    memory: Option<usize>,
-    /// What the driver builds and follows into.
+    /// The cache that verifications read.
+    cache: Option<usize>,
+    /// The cache that the driver loads and keeps current.
     building: usize,
-    /// Of the next change in the log.
+    /// Index of the next change in the log.
     position: usize,
     listed: Vec<Lease>,
     last_probe: Option<Lease>,
     paused_until: u32,
     clock_start: u64,
-    /// Ticks while [`TICKS`] units of time pass.
+    /// Ticks of the clock in [`TICKS_PER_PERIOD`] units of time.
     clock_rate: u64,
-    /// A reading of some time ago.
+    /// An earlier reading of the clock.
     old_reading: Moment,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Reading,
-    /// Found to be a repeat.
-    Found,
+    /// The change is already committed.
+    Repeat,
     Committing,
     Waiting,
     Ended,
 }
 
-/// A change that a client has asked for.
+/// A change requested by a client.
 struct Operation {
     process: Process,
     keys: Keys,
     becomes: Row,
     progress: Progress,
-    barrier: Option<BarrierId>,
-    /// The keys that are so when it is enforced.
+    barrier: Option<PendingChangeId>,
+    /// The keys that are known to be in the new state when the change is enforced.
     covers: Keys,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    Memory,
+enum Read {
+    Cache,
     Deadline,
     Entry,
     Clock,
@@ -241,18 +242,18 @@ enum Look {
 struct Verification {
     process: Process,
     key: usize,
-    next: Look,
-    memory: usize,
+    next: Read,
+    cache: usize,
     deadline: Moment,
     row: Row,
     reading: Moment,
-    /// When it was begun, the revocation of the key was enforced.
+    /// The key's revocation was enforced when the verification began.
     is_revoked: bool,
-    /// When it was begun, the key was known everywhere.
-    is_known: bool,
+    /// The key's generation was enforced when the verification began.
+    is_generated: bool,
 }
 
-/// How much happened, to see that something did.
+/// Counts of events, to check that enough of each happened.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     accepted: u64,
@@ -262,18 +263,17 @@ struct Counts {
     by_timer: u64,
     repeats: u64,
     unknown: u64,
-    rebuilds: u64,
+    reloads: u64,
     crashes: u64,
-    leaves: u64,
+    shutdowns: u64,
     pauses: u64,
     failovers: u64,
     late_probes: u64,
     double_probes: u64,
     removed_leases: u64,
-    settled: u64,
+    drained: u64,
 }
 
-/// What a schedule is allowed to do.
 #[derive(Clone, Copy, Debug)]
 enum Faults {
     Any,
@@ -290,17 +290,17 @@ struct World {
     leases: Vec<Lease>,
     has_primary: bool,
     messages: Vec<Message>,
-    memories: Vec<Memory>,
+    caches: Vec<Cache>,
     instances: Vec<Instance>,
     operations: Vec<Operation>,
     verifications: Vec<Verification>,
-    /// An instance that follows seldom.
-    laggard: usize,
-    /// One step of so many takes time.
-    haste: usize,
-    /// One fault of so many that might happen does.
-    luck: usize,
-    known: Keys,
+    /// An instance that rarely reads its feed.
+    lagging: usize,
+    /// One step in so many takes time.
+    time_one_in: usize,
+    /// One in so many possible faults happens.
+    fault_one_in: usize,
+    generated: Keys,
     revoking: Keys,
     revoked: Keys,
     counts: Counts,
@@ -339,15 +339,15 @@ fn margin() -> Duration {
 
 impl Instance {
     fn clock(&self, now: u64) -> Moment {
-        Moment::from_nanos(self.clock_start + now * self.clock_rate / TICKS)
+        Moment::from_nanos(self.clock_start + now * self.clock_rate / TICKS_PER_PERIOD)
     }
 
-    /// When its clock will show this.
+    /// The time at which its clock will show `reading`.
     fn when(&self, reading: Moment) -> u64 {
-        (reading.as_nanos().saturating_sub(self.clock_start) * TICKS).div_ceil(self.clock_rate)
+        (reading.as_nanos().saturating_sub(self.clock_start) * TICKS_PER_PERIOD).div_ceil(self.clock_rate)
     }
 
-    fn answers(&self) -> bool {
+    fn has_cache(&self) -> bool {
         !matches!(self.role, Role::Observer(_))
     }
 }
@@ -356,7 +356,7 @@ impl World {
     fn new(seed: u64, faults: Faults, is_traced: bool) -> Self {
         let mut chance = Chance(StdRng::seed_from_u64(seed));
         let instances = [1, 2, 2, 2, 3, 3, 4][chance.below(7)];
-        let is_alone = instances == 1 && chance.one_in(2);
+        let is_standalone = instances == 1 && chance.one_in(2);
         let mut world = Self {
             faults,
             now: 0,
@@ -366,14 +366,14 @@ impl World {
             leases: Vec::new(),
             has_primary: true,
             messages: Vec::with_capacity(16),
-            memories: Vec::with_capacity(8),
+            caches: Vec::with_capacity(8),
             instances: Vec::with_capacity(instances),
             operations: Vec::with_capacity(8),
             verifications: Vec::with_capacity(8),
-            laggard: chance.below(2 * instances),
-            haste: [2, 8, 32][chance.below(3)],
-            luck: [1, 3, 9][chance.below(3)],
-            known: 0b011,
+            lagging: chance.below(2 * instances),
+            time_one_in: [2, 8, 32][chance.below(3)],
+            fault_one_in: [1, 3, 9][chance.below(3)],
+            generated: 0b011,
             revoking: 0,
             revoked: 0,
             counts: Counts::default(),
@@ -382,25 +382,25 @@ impl World {
             chance,
         };
         for instance in 0..instances {
-            let role = match is_alone {
-                true => Role::Alone,
+            let role = match is_standalone {
+                true => Role::Standalone,
                 false if instance > 0 && world.chance.one_in(8) => Role::Observer(timing()),
                 false => Role::Member(timing()),
             };
-            let skew = [0, SKEW_AT_MOST, 2 * SKEW_AT_MOST][world.chance.below(3)];
+            let skew = [0, MAX_SKEW, 2 * MAX_SKEW][world.chance.below(3)];
             world.instances.push(Instance {
                 role,
                 start: 0,
                 phase: Phase::Closed,
                 protocol: Protocol::new(role),
-                memory: None,
+                cache: None,
                 building: 0,
                 position: 0,
                 listed: Vec::new(),
                 last_probe: None,
                 paused_until: 0,
                 clock_start: world.chance.below(100_000) as u64,
-                clock_rate: TICKS - SKEW_AT_MOST + skew,
+                clock_rate: TICKS_PER_PERIOD - MAX_SKEW + skew,
                 old_reading: Moment::START,
             });
         }
@@ -427,12 +427,12 @@ impl World {
                 while self.instances[instance].phase != Phase::Following {
                     self.drive(instance);
                 }
-                self.settle(instance);
+                self.run_due(instance);
             }
         }
         while self.step < STEPS && self.violation.is_none() {
             self.step += 1;
-            if self.chance.one_in(self.haste) {
+            if self.chance.one_in(self.time_one_in) {
                 self.now += 1 + self.chance.below(4) as u64;
             }
             self.take_a_step();
@@ -444,7 +444,7 @@ impl World {
         match self.chance.below(64) {
             0..20 => {
                 let instance = self.chance.below(count);
-                if self.runs(instance) && (instance != self.laggard || self.chance.one_in(8)) {
+                if self.runs(instance) && (instance != self.lagging || self.chance.one_in(8)) {
                     self.drive(instance);
                     while self.runs(instance) && !self.chance.one_in(4) && self.drive(instance) {}
                 }
@@ -456,7 +456,7 @@ impl World {
             32..42 => {
                 let instance = self.chance.below(count);
                 if self.runs(instance) {
-                    self.settle(instance);
+                    self.run_due(instance);
                 }
             }
             42..50 => {
@@ -465,22 +465,24 @@ impl World {
                     self.verify(instance, key);
                 } else if !self.verifications.is_empty() {
                     let verification = self.chance.below(self.verifications.len());
-                    self.look(verification);
+                    self.step_verification(verification);
                 }
             }
-            50..53 if self.operations.len() < 6 => self.ask(),
+            50..53 if self.operations.len() < 6 => self.begin_operation(),
             50..58 if !self.operations.is_empty() => {
                 let operation = self.chance.below(self.operations.len());
-                self.operate(operation);
+                self.step_operation(operation);
             }
-            58..60 if matches!(self.faults, Faults::Any) => self.jump(),
-            60..64 if matches!(self.faults, Faults::Any) && self.chance.one_in(self.luck) => self.fault(),
+            58..60 if matches!(self.faults, Faults::Any) => self.advance_time(),
+            60..64 if matches!(self.faults, Faults::Any) && self.chance.one_in(self.fault_one_in) => {
+                self.inject_fault()
+            }
             _ => {}
         }
     }
 
-    /// Time goes on: to the moment somebody waits for, most often.
-    fn jump(&mut self) {
+    /// Advances time, usually to the next wake-up of an instance.
+    fn advance_time(&mut self) {
         let instance = &self.instances[self.chance.below(self.instances.len())];
         match self.chance.below(16) {
             0..11 => {
@@ -494,7 +496,7 @@ impl World {
         trace!(self, "time has passed");
     }
 
-    fn fault(&mut self) {
+    fn inject_fault(&mut self) {
         let instance = self.chance.below(self.instances.len());
         if self.instances[instance].phase == Phase::Down {
             let role = self.instances[instance].role;
@@ -518,9 +520,9 @@ impl World {
                 self.verifications.retain(|verification| verification.process.instance != instance);
             }
             12..14 if self.runs(instance) => {
-                self.counts.leaves += 1;
-                trace!(self, "{instance} leaves");
-                self.forget(instance);
+                self.counts.shutdowns += 1;
+                trace!(self, "{instance} shuts down");
+                self.drop_cache(instance);
                 if let Some(lease) = self.instances[instance].last_probe.take() {
                     self.messages.push(Message::Delete(lease));
                 }
@@ -538,7 +540,7 @@ impl World {
     fn stop(&mut self, instance: usize) {
         let stopped = &mut self.instances[instance];
         stopped.phase = Phase::Down;
-        stopped.memory = None;
+        stopped.cache = None;
         stopped.start += 1;
         for operation in self.operations.iter_mut().filter(|operation| operation.process.instance == instance) {
             operation.progress = Progress::Ended;
@@ -547,15 +549,15 @@ impl World {
 
     // The driver.
 
-    fn forget(&mut self, instance: usize) {
-        let forgetful = &mut self.instances[instance];
-        if let Some(memory) = forgetful.memory.take()
+    fn drop_cache(&mut self, instance: usize) {
+        let dropping = &mut self.instances[instance];
+        if let Some(cache) = dropping.cache.take()
             && !is_planted(Bug::KeptDeadline)
         {
-            self.memories[memory].deadline = 0;
+            self.caches[cache].deadline = 0;
         }
-        forgetful.protocol.lost();
-        forgetful.phase = Phase::Closed;
+        dropping.protocol.lost();
+        dropping.phase = Phase::Closed;
     }
 
     fn lose_feed(&mut self, instance: usize) {
@@ -563,28 +565,28 @@ impl World {
             return;
         }
         trace!(self, "{instance} loses its feed");
-        self.counts.rebuilds += 1;
-        let loses = &mut self.instances[instance];
-        let has_followed = matches!(loses.phase, Phase::Following | Phase::Applied | Phase::Told);
+        self.counts.reloads += 1;
+        let losing = &mut self.instances[instance];
+        let has_followed = matches!(losing.phase, Phase::Following | Phase::Applied | Phase::Unpublished);
         if is_planted(Bug::Skip) && has_followed {
-            (loses.position, loses.phase) = (self.log.len(), Phase::Following);
-        } else if is_planted(Bug::KeptLife) && has_followed {
-            loses.memory = None;
-            (loses.position, loses.phase) = (self.log.len(), Phase::Scanning(0, None));
+            (losing.position, losing.phase) = (self.log.len(), Phase::Following);
+        } else if is_planted(Bug::KeptPeers) && has_followed {
+            losing.cache = None;
+            (losing.position, losing.phase) = (self.log.len(), Phase::Scanning(0, None));
         } else {
-            self.forget(instance);
-            // It may tell the others at once that nobody has to wait for that life.
+            self.drop_cache(instance);
+            // It may delete its lease immediately, so that no instance waits for the former incarnation.
             let last = self.instances[instance].last_probe.filter(|_| self.chance.one_in(2));
             self.messages.extend(last.map(Message::Delete));
         }
-        // Often the next one is whole while much is under way from before.
+        // Often the next feed is loaded while messages from before are still in flight.
         if self.chance.one_in(2) {
             while self.instances[instance].phase != Phase::Following && self.drive(instance) {}
-            self.settle(instance);
+            self.run_due(instance);
         }
     }
 
-    /// One step of an instance's follower; says whether there was one to take.
+    /// Takes one step of an instance's driver. Returns false if there is none to take.
     fn drive(&mut self, instance: usize) -> bool {
         let clock = self.instances[instance].clock(self.now);
         match self.instances[instance].phase {
@@ -594,15 +596,15 @@ impl World {
                     return false;
                 }
                 let incarnation = Incarnation::generate(&mut self.chance.0);
-                let driven = &mut self.instances[instance];
-                driven.protocol.opened(incarnation, clock);
-                driven.position = self.log.len();
-                let kept = driven.last_probe.is_some() && is_planted(Bug::KeptDeadline);
-                let deadline = if kept { self.memories[driven.building].deadline } else { 0 };
-                driven.building = self.memories.len();
-                driven.memory = kept.then_some(driven.building);
-                driven.phase = if driven.answers() { Phase::Scanning(0, None) } else { Phase::Listing };
-                self.memories.push(Memory { rows: [Row::Absent; KEYS], deadline });
+                let driver = &mut self.instances[instance];
+                driver.protocol.opened(incarnation, clock);
+                driver.position = self.log.len();
+                let kept = driver.last_probe.is_some() && is_planted(Bug::KeptDeadline);
+                let deadline = if kept { self.caches[driver.building].deadline } else { 0 };
+                driver.building = self.caches.len();
+                driver.cache = kept.then_some(driver.building);
+                driver.phase = if driver.has_cache() { Phase::Scanning(0, None) } else { Phase::Listing };
+                self.caches.push(Cache { rows: [Row::Absent; KEYS], deadline });
                 trace!(self, "{instance} opens a feed as {incarnation}");
             }
             Phase::Scanning(key, None) => {
@@ -617,33 +619,33 @@ impl World {
                 self.instances[instance].phase = Phase::Scanning(key, Some(row));
             }
             Phase::Scanning(key, Some(row)) => {
-                if is_planted(Bug::Fill) && self.chance.one_in(2) && self.follow_early(instance) {
+                if is_planted(Bug::Fill) && self.chance.one_in(2) && self.apply_early(instance) {
                     return true;
                 }
-                let driven = &mut self.instances[instance];
-                self.memories[driven.building].rows[key] = row;
-                driven.phase = if key + 1 < KEYS { Phase::Scanning(key + 1, None) } else { Phase::Listing };
+                let driver = &mut self.instances[instance];
+                self.caches[driver.building].rows[key] = row;
+                driver.phase = if key + 1 < KEYS { Phase::Scanning(key + 1, None) } else { Phase::Listing };
                 trace!(self, "{instance} has scanned key {key}: {row:?}");
             }
             Phase::Listing => {
                 if !self.has_primary {
                     return false;
                 }
-                let driven = &mut self.instances[instance];
-                driven.listed.clear();
-                if !is_planted(Bug::Forget) && driven.role != Role::Alone {
-                    driven.listed.extend_from_slice(&self.leases);
+                let driver = &mut self.instances[instance];
+                driver.listed.clear();
+                if !is_planted(Bug::Forget) && driver.role != Role::Standalone {
+                    driver.listed.extend_from_slice(&self.leases);
                 }
-                driven.phase = Phase::Listed;
+                driver.phase = Phase::Listed;
             }
             Phase::Listed => {
-                let driven = &mut self.instances[instance];
-                driven.memory = driven.answers().then_some(driven.building);
-                if !(is_planted(Bug::KeptLife) && driven.protocol.deadline().is_some()) {
-                    driven.protocol.loaded(clock, &driven.listed);
+                let driver = &mut self.instances[instance];
+                driver.cache = driver.has_cache().then_some(driver.building);
+                if !(is_planted(Bug::KeptPeers) && driver.protocol.deadline().is_some()) {
+                    driver.protocol.loaded(clock, &driver.listed);
                 }
-                (driven.phase, driven.old_reading) = (Phase::Told, clock);
-                trace!(self, "{instance} has loaded, and knows {} leases", self.instances[instance].listed.len());
+                (driver.phase, driver.old_reading) = (Phase::Unpublished, clock);
+                trace!(self, "{instance} has loaded its cache and {} leases", self.instances[instance].listed.len());
             }
             Phase::Following => {
                 if self.instances[instance].position == self.log.len() {
@@ -652,60 +654,60 @@ impl World {
                 }
                 match is_planted(Bug::AckEarly) {
                     false => self.change_memory(instance),
-                    true => self.tell(instance, clock),
+                    true => self.apply_to_protocol(instance, clock),
                 }
                 self.instances[instance].phase = Phase::Applied;
             }
             Phase::Applied => {
                 match is_planted(Bug::AckEarly) {
-                    false => self.tell(instance, clock),
+                    false => self.apply_to_protocol(instance, clock),
                     true => self.change_memory(instance),
                 }
-                let driven = &mut self.instances[instance];
-                (driven.position, driven.phase) = (driven.position + 1, Phase::Told);
-                driven.old_reading = clock;
+                let driver = &mut self.instances[instance];
+                (driver.position, driver.phase) = (driver.position + 1, Phase::Unpublished);
+                driver.old_reading = clock;
             }
-            Phase::Told => {
-                let driven = &mut self.instances[instance];
-                self.memories[driven.building].deadline = driven.protocol.deadline().map_or(0, Moment::as_nanos);
-                driven.phase = Phase::Following;
+            Phase::Unpublished => {
+                let driver = &mut self.instances[instance];
+                self.caches[driver.building].deadline = driver.protocol.deadline().map_or(0, Moment::as_nanos);
+                driver.phase = Phase::Following;
             }
         }
         true
     }
 
     fn change_memory(&mut self, instance: usize) {
-        let driven = &self.instances[instance];
-        if let Entry::Batch(batch) = &self.log[driven.position] {
-            let memory = &mut self.memories[driven.building];
-            (0..KEYS).filter(|key| batch.keys & 1 << key != 0).for_each(|key| memory.rows[key] = batch.becomes);
+        let driver = &self.instances[instance];
+        if let Entry::Batch(batch) = &self.log[driver.position] {
+            let cache = &mut self.caches[driver.building];
+            (0..KEYS).filter(|key| batch.keys & 1 << key != 0).for_each(|key| cache.rows[key] = batch.becomes);
         }
     }
 
-    fn tell(&mut self, instance: usize, clock: Moment) {
-        let driven = &mut self.instances[instance];
-        let news = match self.log[driven.position] {
-            Entry::Batch(batch) => News::Entry { id: batch.id, asks: true },
-            Entry::Lease(lease) => News::Lease(lease),
-            Entry::LeaseGone(incarnation) => News::LeaseGone(incarnation),
+    fn apply_to_protocol(&mut self, instance: usize, clock: Moment) {
+        let driver = &mut self.instances[instance];
+        let event = match self.log[driver.position] {
+            Entry::Batch(batch) => LogEvent::Entry { id: batch.id, requires_ack: true },
+            Entry::Lease(lease) => LogEvent::Lease(lease),
+            Entry::LeaseRemoved(incarnation) => LogEvent::LeaseRemoved(incarnation),
         };
-        let clock = if is_planted(Bug::HeardEarly) { driven.old_reading } else { clock };
-        driven.protocol.applied(clock, log_time(driven.position), news);
-        trace!(self, "{instance} has applied {}: {news:?}", self.instances[instance].position + 1);
+        let clock = if is_planted(Bug::ReceivedEarly) { driver.old_reading } else { clock };
+        driver.protocol.applied(clock, log_time(driver.position), event);
+        trace!(self, "{instance} has applied {}: {event:?}", self.instances[instance].position + 1);
     }
 
-    /// The bug of following while rows are scanned.
-    fn follow_early(&mut self, instance: usize) -> bool {
+    /// Applies the next change while rows are scanned, which is a bug.
+    fn apply_early(&mut self, instance: usize) -> bool {
         if self.instances[instance].position == self.log.len() {
             return false;
         }
         self.change_memory(instance);
-        self.tell(instance, self.instances[instance].clock(self.now));
+        self.apply_to_protocol(instance, self.instances[instance].clock(self.now));
         self.instances[instance].position += 1;
         true
     }
 
-    /// The row before the log's `position`.
+    /// The state of a key before the log's `position`.
     fn row_at(&self, key: usize, position: usize) -> Row {
         let first = if key < 2 { Row::Active } else { Row::Absent };
         self.log[..position].iter().fold(first, |row, entry| match entry {
@@ -714,33 +716,33 @@ impl World {
         })
     }
 
-    /// Answers whoever needs to wait no longer, and sends a probe if it is time for one.
-    fn settle(&mut self, instance: usize) {
+    /// Responds to the clients whose change is enforced, and sends a probe if one is due.
+    fn run_due(&mut self, instance: usize) {
         let process = self.process(instance);
-        let settled = &mut self.instances[instance];
-        let clock = settled.clock(self.now);
-        for enforced in settled.protocol.enforced(clock) {
+        let state = &mut self.instances[instance];
+        let clock = state.clock(self.now);
+        for enforced in state.protocol.take_enforced(clock) {
             let by_timer = enforced.elapsed >= margin();
             self.counts.by_timer += u64::from(by_timer);
             self.counts.fast += u64::from(!by_timer);
             let operation = self.operations.iter().position(|operation| {
                 operation.process == process
                     && operation.progress == Progress::Waiting
-                    && operation.barrier == Some(enforced.barrier)
+                    && operation.barrier == Some(enforced.change)
             });
             if let Some(operation) = operation {
-                self.answer(operation);
+                self.respond(operation);
             }
         }
-        let settled = &mut self.instances[instance];
-        if let Some(lease) = settled.protocol.probe(clock) {
-            settled.last_probe = Some(lease);
-            self.messages.push(Message::Put { from: process, lease, answered: false });
+        let state = &mut self.instances[instance];
+        if let Some(lease) = state.protocol.start_probe(clock) {
+            state.last_probe = Some(lease);
+            self.messages.push(Message::Put { from: process, lease, is_detached: false });
             trace!(self, "{instance} sends {lease:?}");
         }
         if self.chance.one_in(4) {
-            let gone = self.instances[instance].protocol.gone(clock);
-            self.messages.extend(gone.into_iter().map(Message::Delete));
+            let stale = self.instances[instance].protocol.stale_leases(clock);
+            self.messages.extend(stale.into_iter().map(Message::Delete));
         }
     }
 
@@ -749,29 +751,29 @@ impl World {
     fn deliver(&mut self, index: usize) {
         let faults = matches!(self.faults, Faults::Any);
         match self.messages[index] {
-            Message::Put { from, lease, answered } => {
+            Message::Put { from, lease, is_detached } => {
                 let fate = if faults { self.chance.below(16) } else { 15 };
                 let ended = |succeeded| Message::PutEnded { to: from, lease, succeeded };
                 match fate {
-                    // Lost on the way, or the sender waits no longer and it arrives later.
+                    // 0: lost. 1, 2: the sender gives up, and the probe arrives later.
                     0 => self.messages[index] = ended(false),
-                    1 | 2 if !answered => {
+                    1 | 2 if !is_detached => {
                         self.counts.late_probes += 1;
-                        self.messages[index] = Message::Put { from, lease, answered: true };
+                        self.messages[index] = Message::Put { from, lease, is_detached: true };
                         self.messages.push(ended(false));
                     }
                     _ if !self.has_primary => {}
-                    // Arrives now and once more.
-                    3 if !answered => {
+                    // Arrives twice.
+                    3 if !is_detached => {
                         self.counts.double_probes += 1;
                         self.put(lease);
-                        self.messages[index] = Message::Put { from, lease, answered: true };
+                        self.messages[index] = Message::Put { from, lease, is_detached: true };
                         self.messages.push(ended(true));
                     }
                     _ => {
                         self.put(lease);
                         self.messages[index] = ended(fate != 4);
-                        if answered {
+                        if is_detached {
                             self.messages.swap_remove(index);
                         }
                     }
@@ -799,25 +801,25 @@ impl World {
                     .position(|found| found.incarnation == lease.incarnation && found.sequence == lease.sequence);
                 if let Some(found) = found {
                     self.leases.swap_remove(found);
-                    self.log.push(Entry::LeaseGone(lease.incarnation));
+                    self.log.push(Entry::LeaseRemoved(lease.incarnation));
                     self.counts.removed_leases += 1;
                     trace!(self, "{}: the lease of {} is removed", self.log.len(), lease.incarnation);
                 }
             }
-            Message::Commit { operation, batch, answered } => {
+            Message::Commit { operation, batch, is_detached } => {
                 let fate = if faults { self.chance.below(16) } else { 15 };
                 let ended = |outcome| Message::CommitEnded { operation, outcome };
                 match fate {
-                    0 if !answered => self.messages[index] = ended(Outcome::Unknown),
-                    1 if !answered => {
-                        self.messages[index] = Message::Commit { operation, batch, answered: true };
+                    0 if !is_detached => self.messages[index] = ended(Outcome::Unknown),
+                    1 if !is_detached => {
+                        self.messages[index] = Message::Commit { operation, batch, is_detached: true };
                         self.messages.push(ended(Outcome::Unknown));
                     }
                     _ if !self.has_primary => {}
                     _ => {
                         let outcome = self.commit(batch);
                         self.messages[index] = ended(if fate == 2 { Outcome::Unknown } else { outcome });
-                        if answered {
+                        if is_detached {
                             self.messages.swap_remove(index);
                         }
                     }
@@ -858,8 +860,8 @@ impl World {
 
     // Clients.
 
-    /// A client asks for a change.
-    fn ask(&mut self) {
+    /// A client requests a change.
+    fn begin_operation(&mut self) {
         let instance = self.chance.below(self.instances.len());
         if !self.runs(instance) {
             return;
@@ -883,7 +885,7 @@ impl World {
         });
     }
 
-    fn operate(&mut self, index: usize) {
+    fn step_operation(&mut self, index: usize) {
         let operation = &self.operations[index];
         let (process, becomes) = (operation.process, operation.becomes);
         if !self.is_alive(process) || !self.runs(process.instance) {
@@ -907,18 +909,18 @@ impl World {
                     let batch = Batch { id, keys: changes, was, becomes };
                     operation.barrier = Some(self.instances[process.instance].protocol.begin(id));
                     operation.progress = Progress::Committing;
-                    self.messages.push(Message::Commit { operation: index, batch, answered: false });
+                    self.messages.push(Message::Commit { operation: index, batch, is_detached: false });
                 } else if stands == 0 {
                     operation.progress = Progress::Ended;
                 } else if is_planted(Bug::Idempotent) {
-                    self.answer(index);
+                    self.respond(index);
                 } else if is_planted(Bug::RepeatEarly) {
                     operation.progress = Progress::Waiting;
                 } else {
-                    operation.progress = Progress::Found;
+                    operation.progress = Progress::Repeat;
                 }
             }
-            Progress::Found => {
+            Progress::Repeat => {
                 self.counts.repeats += 1;
                 self.begin_repeat(index, Progress::Waiting);
             }
@@ -941,7 +943,7 @@ impl World {
         let barrier = operation.barrier.expect("begun before the commit");
         trace!(self, "operation {index}: {outcome:?}");
         match outcome {
-            Outcome::Committed if is_planted(Bug::NoWait) => self.answer(index),
+            Outcome::Committed if is_planted(Bug::NoWait) => self.respond(index),
             Outcome::Committed => {
                 instance.protocol.committed(barrier, clock);
                 operation.progress = Progress::Waiting;
@@ -958,71 +960,71 @@ impl World {
         }
     }
 
-    /// The client is told that the change is enforced, and looks whether it is.
-    fn answer(&mut self, index: usize) {
+    /// Reports the change to the client as enforced. Some clients verify a changed key then.
+    fn respond(&mut self, index: usize) {
         let operation = &mut self.operations[index];
         operation.progress = Progress::Ended;
         let covers = operation.covers;
         match operation.becomes {
             Row::Revoked => self.revoked |= covers,
-            _ => self.known |= covers,
+            _ => self.generated |= covers,
         }
         trace!(self, "operation {index} is enforced: {covers:03b}");
         for instance in 0..self.instances.len() {
             if covers != 0 && self.runs(instance) && self.chance.one_in(2) {
-                let key = (0..KEYS).find(|key| covers & 1 << key != 0).expect("one at least");
+                let key = (0..KEYS).find(|key| covers & 1 << key != 0).expect("at least one key");
                 self.verify(instance, key);
             }
         }
     }
 
     fn verify(&mut self, instance: usize, key: usize) {
-        if !self.runs(instance) || !self.instances[instance].answers() {
+        if !self.runs(instance) || !self.instances[instance].has_cache() {
             return;
         }
         self.verifications.push(Verification {
             process: self.process(instance),
             key,
-            next: Look::Memory,
-            memory: 0,
+            next: Read::Cache,
+            cache: 0,
             deadline: Moment::START,
             row: Row::Absent,
             reading: self.instances[instance].old_reading,
             is_revoked: self.revoked & 1 << key != 0,
-            is_known: self.known & 1 << key != 0,
+            is_generated: self.generated & 1 << key != 0,
         });
         trace!(self, "{instance} begins to verify key {key}");
-        self.look(self.verifications.len() - 1);
+        self.step_verification(self.verifications.len() - 1);
     }
 
-    /// Some steps of a verification, in the one order that is right.
-    fn look(&mut self, index: usize) {
+    /// Takes some steps of a verification, in the order of `Coherence::read`.
+    fn step_verification(&mut self, index: usize) {
         loop {
             let verification = &mut self.verifications[index];
             let instance = &self.instances[verification.process.instance];
-            // A process that leaves ends what it has begun.
+            // A process that shuts down finishes the verifications that it has begun.
             if instance.paused_until > self.step {
                 return;
             }
             verification.next = match verification.next {
-                Look::Memory => match instance.memory {
-                    Some(memory) => {
-                        verification.memory = memory;
-                        if is_planted(Bug::LoadLate) { Look::Entry } else { Look::Deadline }
+                Read::Cache => match instance.cache {
+                    Some(cache) => {
+                        verification.cache = cache;
+                        if is_planted(Bug::LoadLate) { Read::Entry } else { Read::Deadline }
                     }
                     None => return self.read_through(index),
                 },
-                Look::Deadline => {
-                    let current = instance.memory.filter(|_| is_planted(Bug::DeadlineApart));
-                    let memory = current.unwrap_or(verification.memory);
-                    verification.deadline = Moment::from_nanos(self.memories[memory].deadline);
-                    if is_planted(Bug::LoadLate) { Look::Clock } else { Look::Entry }
+                Read::Deadline => {
+                    let current = instance.cache.filter(|_| is_planted(Bug::OtherDeadline));
+                    let cache = current.unwrap_or(verification.cache);
+                    verification.deadline = Moment::from_nanos(self.caches[cache].deadline);
+                    if is_planted(Bug::LoadLate) { Read::Clock } else { Read::Entry }
                 }
-                Look::Entry => {
-                    verification.row = self.memories[verification.memory].rows[verification.key];
-                    if is_planted(Bug::LoadLate) { Look::Deadline } else { Look::Clock }
+                Read::Entry => {
+                    verification.row = self.caches[verification.cache].rows[verification.key];
+                    if is_planted(Bug::LoadLate) { Read::Deadline } else { Read::Clock }
                 }
-                Look::Clock => {
+                Read::Clock => {
                     if !is_planted(Bug::ClockEarly) {
                         verification.reading = instance.clock(self.now);
                     }
@@ -1039,14 +1041,14 @@ impl World {
     }
 
     fn read_through(&mut self, index: usize) {
-        // The store's rows are right by definition.
+        // The store's rows are correct by definition.
         self.counts.read_through += 1;
         self.verifications.swap_remove(index);
     }
 
     fn verified(&mut self, index: usize) {
-        let Verification { process, key, row, is_revoked, is_known, .. } = self.verifications.swap_remove(index);
-        trace!(self, "{} finds key {key} in memory: {row:?}", process.instance);
+        let Verification { process, key, row, is_revoked, is_generated, .. } = self.verifications.swap_remove(index);
+        trace!(self, "{} finds key {key} in cache: {row:?}", process.instance);
         match row {
             Row::Active => self.counts.accepted += 1,
             Row::Revoked | Row::Absent => self.counts.refused += 1,
@@ -1054,21 +1056,21 @@ impl World {
         if row == Row::Active && is_revoked {
             self.violation = Some("a key was accepted after its revocation was enforced");
         }
-        if row != Row::Active && is_known && self.revoking & 1 << key == 0 {
-            self.violation = Some("a key was refused that is known everywhere and that nobody revoked");
+        if row != Row::Active && is_generated && self.revoking & 1 << key == 0 {
+            self.violation = Some("a key was refused although its generation was enforced and nobody revoked it");
         }
     }
 
-    /// The faults stop: everybody who waits has to be answered within one lease, and the time to send a probe once
-    /// more; or, where `by_timer` does not allow that, before any time has passed.
-    fn calm_down(&mut self, by_timer: bool) {
+    /// Stops the faults. All waiting clients must get a response within one lease plus one probe interval or, unless
+    /// `by_timer`, before any time has passed.
+    fn drain(&mut self, by_timer: bool) {
         self.faults = Faults::None;
         self.has_primary = true;
         self.step = u32::MAX;
-        let slowest = TICKS - SKEW_AT_MOST;
-        let lease = (LEASE + LEASE / 100) * TICKS / slowest;
+        let slowest = TICKS_PER_PERIOD - MAX_SKEW;
+        let lease = (LEASE + LEASE / 100) * TICKS_PER_PERIOD / slowest;
         let probe_interval = match self.instances[0].role {
-            Role::Alone => u64::try_from(ALONE_PROBE_INTERVAL.as_nanos()).expect("a second"),
+            Role::Standalone => u64::try_from(STANDALONE_PROBE_INTERVAL.as_nanos()).expect("a second"),
             Role::Member(_) | Role::Observer(_) => PROBE_INTERVAL,
         };
         let limit = self.now + if by_timer { lease + probe_interval } else { 0 };
@@ -1078,25 +1080,25 @@ impl World {
                 self.deliver(last);
             }
             for operation in 0..self.operations.len() {
-                self.operate(operation);
+                self.step_operation(operation);
             }
             for instance in 0..self.instances.len() {
                 while self.drive(instance) {}
-                self.settle(instance);
+                self.run_due(instance);
             }
             let progress = |progress| self.operations.iter().any(|operation| operation.progress == progress);
             if self.violation.is_some() || self.operations.iter().all(|one| one.progress == Progress::Ended) {
                 return;
             }
-            let is_busy = !self.messages.is_empty() || self.log.len() != before || progress(Progress::Found);
+            let is_busy = !self.messages.is_empty() || self.log.len() != before || progress(Progress::Repeat);
             if self.now > limit {
-                self.violation = Some("somebody was not answered in time");
+                self.violation = Some("a client did not get its response in time");
                 return;
             }
             if !is_busy {
                 let wake = self.instances.iter().filter_map(|instance| {
-                    let up = instance.phase != Phase::Down;
-                    up.then(|| instance.protocol.wake_at().map(|at| instance.when(at))).flatten()
+                    let is_up = instance.phase != Phase::Down;
+                    is_up.then(|| instance.protocol.wake_at().map(|at| instance.when(at))).flatten()
                 });
                 self.now = wake.min().unwrap_or(limit).clamp(self.now + 1, limit + 1);
                 trace!(self, "time has passed");
@@ -1111,7 +1113,7 @@ fn log_time(position: usize) -> LogTime {
 
 impl Counts {
     fn add(&mut self, other: &Self) {
-        let Self { accepted, refused, read_through, fast, by_timer, repeats, unknown, rebuilds, .. } = other;
+        let Self { accepted, refused, read_through, fast, by_timer, repeats, unknown, reloads, .. } = other;
         self.accepted += accepted;
         self.refused += refused;
         self.read_through += read_through;
@@ -1119,17 +1121,17 @@ impl Counts {
         self.by_timer += by_timer;
         self.repeats += repeats;
         self.unknown += unknown;
-        self.rebuilds += rebuilds;
-        let Self { crashes, leaves, pauses, failovers, late_probes, double_probes, removed_leases, settled, .. } =
+        self.reloads += reloads;
+        let Self { crashes, shutdowns, pauses, failovers, late_probes, double_probes, removed_leases, drained, .. } =
             other;
         self.crashes += crashes;
-        self.leaves += leaves;
+        self.shutdowns += shutdowns;
         self.pauses += pauses;
         self.failovers += failovers;
         self.late_probes += late_probes;
         self.double_probes += double_probes;
         self.removed_leases += removed_leases;
-        self.settled += settled;
+        self.drained += drained;
     }
 }
 
@@ -1138,15 +1140,15 @@ fn schedule(seed: u64, faults: Faults, is_traced: bool) -> World {
     let mut world = World::new(seed, faults, is_traced);
     world.run();
     let by_timer = matches!(faults, Faults::Any);
-    if world.violation.is_none() && (!by_timer || seed.is_multiple_of(SETTLED_ONE_IN)) {
-        world.counts.settled += 1;
-        world.calm_down(by_timer);
+    if world.violation.is_none() && (!by_timer || seed.is_multiple_of(DRAINED_ONE_IN)) {
+        world.counts.drained += 1;
+        world.drain(by_timer);
     }
     world
 }
 
-/// Runs many, and fails with the trace of the first one that breaks the promise.
-fn all_hold(schedules: u64, faults: Faults) -> Counts {
+/// Runs schedules of many seeds. Panics with the trace of the first that fails the check.
+fn check_all(schedules: u64, faults: Faults) -> Counts {
     let mut counts = Counts::default();
     for seed in 0..schedules {
         let world = schedule(seed, faults, false);
@@ -1159,73 +1161,73 @@ fn all_hold(schedules: u64, faults: Faults) -> Counts {
     counts
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test's own setting")]
+#[expect(clippy::disallowed_methods, reason = "a setting of the test alone")]
 fn schedules() -> u64 {
-    let asked = std::env::var(SCHEDULES_VARIABLE).ok();
-    asked.map_or(SCHEDULES, |number| number.parse().expect("a number of schedules"))
+    let set = std::env::var(SCHEDULES_VARIABLE).ok();
+    set.map_or(SCHEDULES, |number| number.parse().expect("a number of schedules"))
 }
 
 #[test]
-fn no_schedule_breaks_the_promise() {
+fn no_schedule_violates_the_guarantee() {
     let schedules = schedules();
-    let counts = all_hold(schedules, Faults::Any);
+    let counts = check_all(schedules, Faults::Any);
     println!("{schedules} schedules: {counts:?}");
-    // Enough of everything has happened for that to mean something.
+    // Enough of each kind of event happened for the result to mean something.
     assert!(counts.accepted > schedules / 4, "{counts:?}");
     assert!(counts.refused > schedules / 4, "{counts:?}");
     assert!(counts.read_through > schedules / 4, "{counts:?}");
-    for common in [counts.fast, counts.rebuilds, counts.crashes, counts.leaves, counts.pauses, counts.failovers] {
+    for common in [counts.fast, counts.reloads, counts.crashes, counts.shutdowns, counts.pauses, counts.failovers] {
         assert!(common > schedules / 10, "{counts:?}");
     }
     for rarer in [counts.by_timer, counts.repeats, counts.unknown, counts.late_probes, counts.double_probes] {
         assert!(rarer > schedules / 40, "{counts:?}");
     }
     assert!(counts.removed_leases > schedules / 40, "{counts:?}");
-    assert!(counts.settled > schedules / 10, "{counts:?}");
+    assert!(counts.drained > schedules / 10, "{counts:?}");
 }
 
 #[test]
-fn without_faults_nobody_waits_for_a_timer() {
-    let counts = all_hold(schedules() / 20, Faults::None);
+fn without_faults_no_change_waits_for_a_timer() {
+    let counts = check_all(schedules() / 20, Faults::None);
     assert_eq!(counts.by_timer, 0);
     assert!(counts.fast > 0 && counts.repeats > 0, "{counts:?}");
 }
 
-fn is_found(bug: Bug) {
+fn assert_found(bug: Bug) {
     PLANTED.set(Some(bug));
-    let found = (0..SCHEDULES_FOR_A_BUG).find(|seed| schedule(*seed, Faults::Any, false).violation.is_some());
+    let found = (0..MAX_SCHEDULES_PER_BUG).find(|seed| schedule(*seed, Faults::Any, false).violation.is_some());
     PLANTED.set(None);
     let seed = found.unwrap_or_else(|| panic!("{bug:?} was not found"));
     println!("{bug:?} is found by seed {seed}");
 }
 
-macro_rules! is_found {
+macro_rules! planted_bugs {
     ($($name:ident: $bug:ident),+ $(,)?) => {
         $(#[test]
         fn $name() {
-            is_found(Bug::$bug);
+            assert_found(Bug::$bug);
         })+
     };
 }
 
-is_found! {
-    an_answer_without_a_barrier_is_found: NoWait,
-    a_lease_that_counts_from_the_meeting_of_its_probe_is_found: TtlStart,
-    a_lease_that_counts_from_the_answer_to_its_probe_is_found: StampLate,
-    a_deadline_loaded_after_the_entry_is_found: LoadLate,
-    a_deadline_of_another_memory_is_found: DeadlineApart,
-    a_clock_read_before_the_verification_is_found: ClockEarly,
-    leases_not_read_at_load_are_found: Forget,
-    a_clock_read_before_a_change_came_is_found: HeardEarly,
-    a_feed_that_skips_is_found: Skip,
-    a_fleet_remembered_from_a_former_life_is_found: KeptLife,
-    a_deadline_kept_through_a_rebuild_is_found: KeptDeadline,
-    probes_counted_for_another_life_are_found: FormerLife,
-    a_marker_from_before_the_commit_is_found: EarlyMarker,
-    an_acknowledgement_before_memory_is_changed_is_found: AckEarly,
-    a_scan_that_overwrites_what_is_newer_is_found: Fill,
-    a_scan_older_than_the_feed_is_found: StaleRead,
-    a_repeat_answered_at_once_is_found: Idempotent,
-    a_repeat_that_waits_for_too_early_a_probe_is_found: RepeatEarly,
-    a_wait_without_a_margin_is_found: Drift,
+planted_bugs! {
+    finds_response_without_a_barrier: NoWait,
+    finds_lease_dated_from_receiving_its_probe: TtlStart,
+    finds_lease_dated_from_the_acknowledgement_of_its_probe: StampLate,
+    finds_deadline_loaded_after_the_entry: LoadLate,
+    finds_deadline_of_another_cache: OtherDeadline,
+    finds_clock_read_before_the_verification: ClockEarly,
+    finds_leases_not_read_while_loading: Forget,
+    finds_clock_read_before_a_change_was_received: ReceivedEarly,
+    finds_feed_that_skips_changes: Skip,
+    finds_peers_kept_from_a_former_incarnation: KeptPeers,
+    finds_deadline_kept_through_a_reload: KeptDeadline,
+    finds_lease_renewed_by_a_former_incarnation: FormerIncarnation,
+    finds_probe_from_before_the_commit: EarlyProbe,
+    finds_acknowledgement_before_the_cache_is_changed: AckEarly,
+    finds_scan_that_overwrites_newer_rows: Fill,
+    finds_scan_older_than_the_feed: StaleRead,
+    finds_repeat_that_does_not_wait: Idempotent,
+    finds_repeat_that_waits_for_an_earlier_probe: RepeatEarly,
+    finds_wait_without_a_margin: Drift,
 }

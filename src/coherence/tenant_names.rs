@@ -1,9 +1,5 @@
-//! Searches through systems: from names in memory, loaded for a tenant when somebody searches there.
-//!
-//! A lease says that memory has every change that waited for it, and creating or renaming a system waits for nobody.
-//! So a search asks the store first where the tenant's log ends, by one look-up of one row: the log has no gaps, and
-//! whoever has applied its entry of this number has all that was answered before. Pages hold what the store has of the
-//! systems found; one that has changed meanwhile makes the page be looked up anew.
+//! The cached names of systems, by tenant. A tenant's names are loaded when an operator of the tenant first searches,
+//! and evicted when they are no longer used.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,71 +9,66 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use tokio::sync::watch;
 
-use super::Coherence;
+use super::locks::{read, write};
 use super::name_index::NameIndex;
 use crate::clock::Moment;
 use crate::domain::changes::{Change, Row, RowId, Write};
 use crate::domain::ids::{SystemId, TenantId};
-use crate::domain::pages::{Page, PageRequest};
-use crate::domain::system_names::Search;
-use crate::domain::systems::{ListedSystem, System, SystemOrder, SystemSortKey};
+use crate::domain::systems::ListedSystem;
 use crate::store::{Store, StoreError};
 
-/// Bytes that the names of all tenants may take, besides those that are being loaded: some 4,000,000 systems.
-pub const MOST_BYTES: usize = 256 << 20;
-/// Counted for each tenant besides its names: about what its place in the table and its channel take.
+/// Limit on the names of all tenants together, except those being loaded: some 4,000,000 systems.
+pub(super) const MAX_NAME_BYTES: usize = 256 << 20;
+/// Estimated size of a tenant's entry in the table and of its channel, counted in addition to its names.
 const TENANT_BYTES: usize = 512;
-/// How often it is looked at what can be dropped.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A tenant's names are dropped when nobody has searched through them for this long.
-pub const UNUSED: Duration = Duration::from_secs(10 * 60);
-/// How long a search waits for the feed: many times what a change takes to arrive. Then the store is asked.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// How often a page is looked up anew because systems on it were changed.
-const TRIES: usize = 3;
-/// Changes that may come while names are loaded.
-const MOST_PENDING: usize = 100_000;
-/// Systems that are loaded at once before others have their turn.
-const LOADED_AT_ONCE: usize = 1_000;
+const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
+/// A tenant's names are evicted after this long without a search.
+const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
+/// How long a search waits for the feed before it reads the store: many times what a change takes to arrive.
+const MAX_FEED_WAIT: Duration = Duration::from_millis(100);
+/// Changes kept while a tenant's names are loaded. If there are more, the load is given up.
+const MAX_PENDING_CHANGES: usize = 100_000;
+/// Systems loaded before other tasks get a turn.
+const SYSTEMS_PER_YIELD: usize = 1_000;
 
-/// The names of the tenants where somebody searches.
+/// The names of the tenants whose operators search.
 ///
-/// One tenant's are loaded at a time. While they are, changes of its systems are kept aside, from before the scan
-/// begins: what the scan does not see is among them. Those up to the entry that the scan knows are left out, since
-/// they would put rows back to what they were; all others are applied in the feed's order. A state that the scan saw
-/// too early is then gone before a search that was told of its entry looks.
+/// One tenant's names are loaded at a time. Changes of its systems that arrive during the load are kept, from before
+/// the scan begins, so that the scan misses none. When the scan is done, those up to the entry that the scan is known to
+/// contain are skipped, since they would restore older rows, and the others are applied in order. The scan may
+/// already contain parts of a later entry; they are complete once that entry is applied, which every search that must
+/// see the entry waits for.
 pub struct TenantNames {
-    most_bytes: usize,
+    max_bytes: usize,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
-    known: HashMap<TenantId, Arc<Known>>,
+    loaded: HashMap<TenantId, Arc<LoadedNames>>,
     loading: Option<Loading>,
-    /// Tenants with more names than there is room for, and when that was found.
+    /// Tenants whose names exceed the limit, and when that was found.
     too_large: HashMap<TenantId, Moment>,
-    /// When it was looked at last what can be dropped.
-    looked_at: Option<Moment>,
+    last_eviction: Option<Moment>,
 }
 
 struct Loading {
     tenant: TenantId,
-    /// What the feed has told since it began. `None` when that was too much: then it comes to nothing.
+    /// Changes received since the load began; `None` after more than [`MAX_PENDING_CHANGES`], and the load fails.
     pending: Option<Vec<SystemChange>>,
 }
 
 /// The names of one tenant.
-struct Known {
-    /// Whoever searches takes a snapshot, and holds the lock no longer than that.
+pub(super) struct LoadedNames {
+    /// Searches take a snapshot and hold the lock only for that.
     names: RwLock<Arc<NameIndex>>,
-    /// The number of the last entry that is in the names.
+    /// Number of the last audit entry that the names contain.
     applied: watch::Sender<u64>,
-    /// When somebody searched last, as nanoseconds of the stopwatch.
-    used: AtomicU64,
+    /// Time of the last search, in nanoseconds of the stopwatch.
+    last_used: AtomicU64,
 }
 
-/// What an entry of the log did to systems.
+/// What one audit entry changed about systems.
 struct SystemChange {
     number: u64,
     writes: Vec<SystemWrite>,
@@ -89,7 +80,7 @@ enum SystemWrite {
 }
 
 impl SystemChange {
-    fn of(number: u64, writes: &[Write]) -> Self {
+    fn new(number: u64, writes: &[Write]) -> Self {
         let writes = writes.iter().filter_map(|write| match write {
             Write::Put(Row::System(system)) => Some(SystemWrite::Put(system.into())),
             Write::Delete(RowId::System(id)) => Some(SystemWrite::Remove(*id)),
@@ -108,28 +99,29 @@ impl SystemChange {
     }
 }
 
-impl Known {
-    /// Whether it follows on what was applied before.
+impl LoadedNames {
+    /// Applies the change unless the names contain it. Returns false if a change before it is missing.
     fn apply(&self, change: &SystemChange) -> bool {
         let applied = *self.applied.borrow();
         if change.number == applied + 1 {
             if !change.writes.is_empty() {
-                change.apply(Arc::make_mut(&mut self.names.write().expect(NO_PANIC)));
+                change.apply(Arc::make_mut(&mut write(&self.names)));
             }
             self.applied.send_replace(change.number);
         }
         change.number <= applied + 1
     }
 
-    /// The names with everything up to this entry, as soon as that has come.
-    async fn with(&self, number: u64) -> Option<Arc<NameIndex>> {
+    /// Waits until the names contain the audit entry of this number, and returns them; `None` after
+    /// [`MAX_FEED_WAIT`].
+    pub(super) async fn names_at(&self, number: u64) -> Option<Arc<NameIndex>> {
         let mut applied = self.applied.subscribe();
-        let arrived = tokio::time::timeout(PATIENCE, applied.wait_for(|applied| *applied >= number)).await;
+        let arrived = tokio::time::timeout(MAX_FEED_WAIT, applied.wait_for(|applied| *applied >= number)).await;
         matches!(arrived, Ok(Ok(_))).then(|| self.names())
     }
 
-    fn used(&self) -> Moment {
-        Moment::from_nanos(self.used.load(Ordering::Relaxed))
+    fn last_used(&self) -> Moment {
+        Moment::from_nanos(self.last_used.load(Ordering::Relaxed))
     }
 
     fn bytes(&self) -> usize {
@@ -137,81 +129,81 @@ impl Known {
     }
 
     fn names(&self) -> Arc<NameIndex> {
-        Arc::clone(&self.names.read().expect(NO_PANIC))
+        Arc::clone(&read(&self.names))
     }
 }
 
-/// NameIndex that a panic left half written must answer nothing.
-const NO_PANIC: &str = "no writer panics while it holds the lock";
-
 impl TenantNames {
-    /// Drops names as soon as all together have more bytes than this.
-    pub fn new(most_bytes: usize) -> Self {
-        Self { most_bytes, inner: Mutex::default() }
+    /// Names are evicted when all together take more than `max_bytes`.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, inner: Mutex::default() }
     }
 
-    /// How many tenants' names there are, and their bytes.
+    /// Number of tenants whose names are loaded, and the bytes that the names take.
     pub fn size(&self) -> (usize, usize) {
         let inner = self.inner();
-        (inner.known.len(), inner.bytes())
+        (inner.loaded.len(), inner.bytes())
     }
 
-    /// Takes in what the feed tells, in its order.
+    /// Applies the next change of the feed.
     pub(super) fn apply(&self, change: &Change) {
         let Some(entry) = &change.entry else { return };
         let mut inner = self.inner();
         if let Some(loading) = inner.loading.as_mut().filter(|loading| loading.tenant == entry.tenant) {
             if let Some(pending) = &mut loading.pending {
-                pending.push(SystemChange::of(entry.number, &change.writes));
+                pending.push(SystemChange::new(entry.number, &change.writes));
             }
-            loading.pending.take_if(|pending| pending.len() > MOST_PENDING);
-        } else if let Some(known) = inner.known.get(&entry.tenant)
-            && !known.apply(&SystemChange::of(entry.number, &change.writes))
+            loading.pending.take_if(|pending| pending.len() > MAX_PENDING_CHANGES);
+        } else if let Some(loaded) = inner.loaded.get(&entry.tenant)
+            && !loaded.apply(&SystemChange::new(entry.number, &change.writes))
         {
-            // A gap cannot be; names that have one are no longer right.
-            inner.known.remove(&entry.tenant);
+            // The feed delivers every entry, so this should not happen; if it does, the names are incomplete.
+            inner.loaded.remove(&entry.tenant);
         }
     }
 
-    /// The tenant's names, used now.
-    fn get(&self, tenant: &TenantId, now: Moment) -> Option<Arc<Known>> {
+    /// Returns the tenant's names, if they are loaded, and marks them as used at `now`.
+    pub(super) fn get(&self, tenant: &TenantId, now: Moment) -> Option<Arc<LoadedNames>> {
         let inner = self.inner();
-        let known = inner.known.get(tenant)?;
-        known.used.store(now.as_nanos(), Ordering::Relaxed);
-        Some(Arc::clone(known))
+        let loaded = inner.loaded.get(tenant)?;
+        loaded.last_used.store(now.as_nanos(), Ordering::Relaxed);
+        Some(Arc::clone(loaded))
     }
 
-    /// Begins to load, unless names are being loaded or there is no room for these. Changes are kept aside from here
-    /// on, until the load is dropped.
-    fn begin(self: &Arc<Self>, tenant: &TenantId) -> Option<Load> {
+    /// Begins a load, and with it the keeping of changes, until the returned guard is dropped. `None` if another load
+    /// is running or these names were found to be too large.
+    pub(super) fn begin_load(self: &Arc<Self>, tenant: &TenantId) -> Option<Load> {
         let mut inner = self.inner();
-        if inner.loading.is_some() || inner.known.contains_key(tenant) || inner.too_large.contains_key(tenant) {
+        if inner.loading.is_some() || inner.loaded.contains_key(tenant) || inner.too_large.contains_key(tenant) {
             return None;
         }
         inner.loading = Some(Loading { tenant: tenant.clone(), pending: Some(Vec::new()) });
         Some(Load { names: Arc::clone(self), tenant: tenant.clone() })
     }
 
-    /// Drops what was not used for long, and then what was not used for longest, until the rest has room.
-    pub(super) fn drop_unused(&self, now: Moment) {
+    /// Evicts names that were not used for [`MAX_IDLE`], and then the least recently used until the rest is within the
+    /// limit. Does nothing if called again within [`EVICTION_INTERVAL`].
+    pub(super) fn evict(&self, now: Moment) {
         let mut inner = self.inner();
-        if inner.looked_at.is_some_and(|at| now.since(at) < LOOK_EVERY) {
+        if inner.last_eviction.is_some_and(|at| now.since(at) < EVICTION_INTERVAL) {
             return;
         }
-        inner.looked_at = Some(now);
-        inner.too_large.retain(|_, found| now.since(*found) < UNUSED);
-        let mut dropped: Vec<_> = inner.known.extract_if(|_, known| now.since(known.used()) >= UNUSED).collect();
-        let mut excess = inner.bytes().saturating_sub(self.most_bytes);
+        inner.last_eviction = Some(now);
+        inner.too_large.retain(|_, found| now.since(*found) < MAX_IDLE);
+        let is_idle = |loaded: &LoadedNames| now.since(loaded.last_used()) >= MAX_IDLE;
+        let mut evicted: Vec<_> = inner.loaded.extract_if(|_, loaded| is_idle(loaded)).collect();
+        let mut excess = inner.bytes().saturating_sub(self.max_bytes);
         if excess > 0 {
-            let mut by_use: Vec<_> = inner.known.iter().map(|(tenant, known)| (known.used(), tenant.clone())).collect();
-            by_use.sort_unstable_by_key(|(used, _)| *used);
-            for (_, tenant) in by_use {
-                let Some(known) = inner.known.get(&tenant).filter(|_| excess > 0) else { break };
-                excess = excess.saturating_sub(known.bytes());
-                dropped.extend(inner.known.remove_entry(&tenant));
+            let uses = inner.loaded.iter().map(|(tenant, loaded)| (loaded.last_used(), tenant.clone()));
+            let mut by_last_use: Vec<_> = uses.collect();
+            by_last_use.sort_unstable_by_key(|(last_used, _)| *last_used);
+            for (_, tenant) in by_last_use {
+                let Some(loaded) = inner.loaded.get(&tenant).filter(|_| excess > 0) else { break };
+                excess = excess.saturating_sub(loaded.bytes());
+                evicted.extend(inner.loaded.remove_entry(&tenant));
             }
         }
-        // The feed does not wait until all this is freed.
+        // Unlocked first, so that the feed does not wait while `evicted` is freed.
         drop(inner);
     }
 
@@ -222,25 +214,25 @@ impl TenantNames {
 
 impl Inner {
     fn bytes(&self) -> usize {
-        self.known.values().map(|known| known.bytes()).sum()
+        self.loaded.values().map(|loaded| loaded.bytes()).sum()
     }
 }
 
-/// The loading of one tenant's names: there is one at a time.
-struct Load {
+/// A running load of one tenant's names. Only one exists at a time; dropping it ends the load.
+pub(super) struct Load {
     names: Arc<TenantNames>,
     tenant: TenantId,
 }
 
 impl Load {
-    async fn run(self, store: &dyn Store, now: Moment) -> Result<(), StoreError> {
+    pub(super) async fn run(self, store: &dyn Store, now: Moment) -> Result<(), StoreError> {
         let (number, mut systems) = store.scan_systems(&self.tenant).await?;
         let mut names = NameIndex::default();
         while let Some(system) = systems.try_next().await? {
             names.put(&system);
-            if names.len() % LOADED_AT_ONCE == 0 {
-                if names.bytes() > self.names.most_bytes {
-                    tracing::warn!(tenant = %self.tenant, "too many systems to be searched in memory");
+            if names.len() % SYSTEMS_PER_YIELD == 0 {
+                if names.bytes() > self.names.max_bytes {
+                    tracing::warn!(tenant = %self.tenant, "too many systems to cache their names; searching the store");
                     self.names.inner().too_large.insert(self.tenant.clone(), now);
                     return Ok(());
                 }
@@ -251,26 +243,27 @@ impl Load {
         Ok(())
     }
 
-    /// Brings the names, which have everything up to the entry of this number, to where the feed is.
+    /// Applies the kept changes to `names`, which contain everything up to the audit entry `number`, and publishes
+    /// them.
     fn finish(&self, names: NameIndex, number: u64, now: Moment) {
-        let known = Known {
+        let loaded = LoadedNames {
             names: RwLock::new(Arc::new(names)),
             applied: watch::Sender::new(number),
-            used: AtomicU64::new(now.as_nanos()),
+            last_used: AtomicU64::new(now.as_nanos()),
         };
         loop {
             let mut inner = self.names.inner();
             let Some(pending) = inner.loading.as_mut().and_then(|loading| loading.pending.as_mut()) else { return };
             let pending = std::mem::take(pending);
             if pending.is_empty() {
-                // At once, or the next change would be kept aside for nobody.
+                // Under the same lock, or the next change would be neither kept nor applied.
                 inner.loading = None;
-                inner.known.insert(self.tenant.clone(), Arc::new(known));
+                inner.loaded.insert(self.tenant.clone(), Arc::new(loaded));
                 return;
             }
-            // The feed does not wait for this.
+            // Unlocked first, so that the feed does not wait while the changes are applied.
             drop(inner);
-            if !pending.iter().all(|change| known.apply(change)) {
+            if !pending.iter().all(|change| loaded.apply(change)) {
                 return;
             }
         }
@@ -281,91 +274,6 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.names.inner().loading.take_if(|loading| loading.tenant == self.tenant);
     }
-}
-
-impl Coherence {
-    /// [`Store::list_systems`], from memory where that is faster.
-    pub async fn list_systems(
-        &self,
-        tenant: &TenantId,
-        search: &Search,
-        order: SystemOrder,
-        page: &PageRequest<SystemSortKey>,
-    ) -> Result<Page<System>, StoreError> {
-        if let Search::Containing(needle) = search
-            && !needle.is_empty()
-        {
-            for _ in 0..TRIES {
-                let Some(names) = self.names_of(tenant).await? else { break };
-                let (needle, page) = (needle.clone(), page.clone());
-                let found = apart(move || names.page(&needle, order, &page)).await?;
-                let ids: Vec<_> = found.items.iter().map(|place| place.id).collect();
-                let systems = self.store.find_systems(tenant, &ids).await?;
-                if let Some(items) = as_found(systems, &found.items, search, order) {
-                    return Ok(Page { items, has_more: found.has_more });
-                }
-            }
-        }
-        self.store.list_systems(tenant, search, order, page).await
-    }
-
-    /// [`Store::count_systems`], from memory where that is faster.
-    pub async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64, StoreError> {
-        if *search != Search::Nothing
-            && let Some(names) = self.names_of(tenant).await?
-        {
-            let count = match search {
-                Search::Containing(needle) if !needle.is_empty() => {
-                    let needle = needle.clone();
-                    apart(move || names.count(&needle)).await?
-                }
-                _ => names.len(),
-            };
-            return Ok(count as u64);
-        }
-        self.store.count_systems(tenant, search).await
-    }
-
-    /// The tenant's names, with everything that was answered before this call. `None` when the store has to be asked:
-    /// the feed is not trusted or late, or the names are not loaded, which then begins.
-    async fn names_of(&self, tenant: &TenantId) -> Result<Option<Arc<NameIndex>>, StoreError> {
-        let now = self.stopwatch.now();
-        let found = self.read(|memory| (memory.names.get(tenant, now), Arc::clone(&memory.names)));
-        match found {
-            None => Ok(None),
-            Some((Some(known), _)) => Ok(known.with(self.store.audit_head(tenant).await?.number).await),
-            Some((None, names)) => {
-                if let Some(load) = names.begin(tenant) {
-                    let store = Arc::clone(&self.store);
-                    tokio::spawn(async move {
-                        if let Err(error) = load.run(&*store, now).await {
-                            tracing::debug!(%error, "names could not be loaded");
-                        }
-                    });
-                }
-                Ok(None)
-            }
-        }
-    }
-}
-
-/// Works on a thread that may take its time: a sweep through a million names takes milliseconds.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Unavailable(error.into()))
-}
-
-/// The systems at these places, if each one stands there still and matches.
-fn as_found(
-    systems: Vec<System>,
-    places: &[SystemSortKey],
-    search: &Search,
-    order: SystemOrder,
-) -> Option<Vec<System>> {
-    let mut systems: HashMap<SystemId, System> = systems.into_iter().map(|system| (system.id, system)).collect();
-    let stands = |place: &SystemSortKey, system: &System| {
-        order.field.key_of(system) == *place && search.matches(&system.name.folded())
-    };
-    places.iter().map(|place| systems.remove(&place.id).filter(|system| stands(place, system))).collect()
 }
 
 #[cfg(test)]
@@ -386,12 +294,12 @@ mod tests {
         SystemChange { number, writes: vec![SystemWrite::Put(system(n, name))] }
     }
 
-    /// As the feed does it, but for the entry around the change.
-    fn tell(names: &TenantNames, change: SystemChange) {
+    /// What [`TenantNames::apply`] does with a change of the tenant.
+    fn apply(names: &TenantNames, change: SystemChange) {
         let mut inner = names.inner();
         match &mut inner.loading {
             Some(loading) => loading.pending.as_mut().unwrap().push(change),
-            None => assert!(inner.known[&tenant(1)].apply(&change)),
+            None => assert!(inner.loaded[&tenant(1)].apply(&change)),
         }
     }
 
@@ -404,74 +312,74 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_load_that_races_the_feed_ends_with_what_the_feed_says() {
-        let names = Arc::new(TenantNames::new(MOST_BYTES));
-        let load = names.begin(&tenant(1)).unwrap();
-        assert!(names.begin(&tenant(1)).is_none() && names.begin(&tenant(2)).is_none(), "one at a time");
-        // The scan knows entry 7. Rows of 6 would undo what it saw; of 8 and 9 it saw a part.
-        tell(&names, put(6, 1, "old"));
-        tell(&names, put(7, 1, "seven"));
-        tell(&names, put(8, 2, "eight"));
-        tell(&names, SystemChange { number: 9, writes: vec![SystemWrite::Remove(SystemId::from_bytes([3; 16]))] });
+    async fn names_loaded_while_the_feed_changes_them_end_up_current() {
+        let names = Arc::new(TenantNames::new(MAX_NAME_BYTES));
+        let load = names.begin_load(&tenant(1)).unwrap();
+        assert!(names.begin_load(&tenant(1)).is_none() && names.begin_load(&tenant(2)).is_none(), "one at a time");
+        // The scan contains everything up to entry 7, and parts of 8 and 9. Entry 6 would restore an older row.
+        apply(&names, put(6, 1, "old"));
+        apply(&names, put(7, 1, "seven"));
+        apply(&names, put(8, 2, "eight"));
+        apply(&names, SystemChange { number: 9, writes: vec![SystemWrite::Remove(SystemId::from_bytes([3; 16]))] });
         let mut scanned = NameIndex::default();
         [system(1, "seven"), system(3, "nine removes it"), system(4, "stays")].iter().for_each(|row| scanned.put(row));
         load.finish(scanned, 7, Moment::START);
         drop(load);
 
         assert_eq!(["old", "seven", "eight", "nine", "stays"].map(|name| found(&names, name)), [0, 1, 1, 0, 1]);
-        let known = names.get(&tenant(1), Moment::START).unwrap();
-        assert_eq!(known.with(9).await.map(|names| names.len()), Some(3));
-        tell(&names, put(10, 5, "ten"));
-        assert_eq!(known.with(10).await.map(|names| names.len()), Some(4));
-        assert!(!known.apply(&put(12, 6, "after a gap")));
+        let loaded = names.get(&tenant(1), Moment::START).unwrap();
+        assert_eq!(loaded.names_at(9).await.map(|names| names.len()), Some(3));
+        apply(&names, put(10, 5, "ten"));
+        assert_eq!(loaded.names_at(10).await.map(|names| names.len()), Some(4));
+        assert!(!loaded.apply(&put(12, 6, "after a gap")));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_the_feed_in_vain_is_told_so() {
-        let names = Arc::new(TenantNames::new(MOST_BYTES));
-        names.begin(&tenant(1)).unwrap().finish(NameIndex::default(), 3, Moment::START);
-        let known = names.get(&tenant(1), Moment::START).unwrap();
-        assert!(known.with(3).await.is_some());
-        assert!(known.with(4).await.is_none());
-        let waiting = known.with(5);
-        let telling = async { assert!(known.apply(&put(4, 1, "four")) && known.apply(&put(5, 2, "five"))) };
-        assert_eq!(futures::join!(waiting, telling).0.map(|names| names.len()), Some(2));
+    async fn waiting_for_names_times_out_when_the_feed_lags() {
+        let names = Arc::new(TenantNames::new(MAX_NAME_BYTES));
+        names.begin_load(&tenant(1)).unwrap().finish(NameIndex::default(), 3, Moment::START);
+        let loaded = names.get(&tenant(1), Moment::START).unwrap();
+        assert!(loaded.names_at(3).await.is_some());
+        assert!(loaded.names_at(4).await.is_none());
+        let waiting = loaded.names_at(5);
+        let applying = async { assert!(loaded.apply(&put(4, 1, "four")) && loaded.apply(&put(5, 2, "five"))) };
+        assert_eq!(futures::join!(waiting, applying).0.map(|names| names.len()), Some(2));
     }
 
     #[test]
-    fn too_many_changes_bring_a_load_to_nothing() {
-        let names = Arc::new(TenantNames::new(MOST_BYTES));
-        let load = names.begin(&tenant(1)).unwrap();
+    fn too_many_pending_changes_abort_the_load() {
+        let names = Arc::new(TenantNames::new(MAX_NAME_BYTES));
+        let load = names.begin_load(&tenant(1)).unwrap();
         names.inner().loading.as_mut().unwrap().pending = None;
         load.finish(NameIndex::default(), 1, Moment::START);
-        assert!(names.get(&tenant(1), Moment::START).is_none() && names.begin(&tenant(1)).is_none());
+        assert!(names.get(&tenant(1), Moment::START).is_none() && names.begin_load(&tenant(1)).is_none());
         drop(load);
-        assert!(names.begin(&tenant(1)).is_some());
+        assert!(names.begin_load(&tenant(1)).is_some());
     }
 
     #[test]
-    fn names_that_nobody_uses_are_dropped_and_the_rest_is_bounded() {
-        let of_ten = || {
+    fn idle_names_are_evicted_and_then_the_least_recently_used() {
+        let ten_names = || {
             let mut names = NameIndex::default();
             (0..10).for_each(|n| names.put(&system(n, &format!("system {n}"))));
             names
         };
-        let names = Arc::new(TenantNames::new(3 * (TENANT_BYTES + of_ten().bytes()) + 10));
+        let names = Arc::new(TenantNames::new(3 * (TENANT_BYTES + ten_names().bytes()) + 10));
         for n in 0..5 {
-            names.begin(&tenant(n)).unwrap().finish(of_ten(), 1, seconds(n));
+            names.begin_load(&tenant(n)).unwrap().finish(ten_names(), 1, seconds(n));
         }
         names.get(&tenant(0), seconds(9));
-        names.drop_unused(seconds(10));
+        names.evict(seconds(10));
         let left = |names: &TenantNames| {
-            let mut left: Vec<_> = names.inner().known.keys().map(ToString::to_string).collect();
+            let mut left: Vec<_> = names.inner().loaded.keys().map(ToString::to_string).collect();
             left.sort();
             left
         };
-        assert_eq!(left(&names), ["tenant-0", "tenant-3", "tenant-4"], "those used last");
-        names.drop_unused(seconds(4 + UNUSED.as_secs()));
-        assert_eq!(left(&names), ["tenant-0"], "those used within ten minutes");
-        assert!(names.begin(&tenant(4)).is_some(), "they can be loaded again");
-        names.drop_unused(seconds(9 + UNUSED.as_secs()));
+        assert_eq!(left(&names), ["tenant-0", "tenant-3", "tenant-4"], "the most recently used");
+        names.evict(seconds(4 + MAX_IDLE.as_secs()));
+        assert_eq!(left(&names), ["tenant-0"], "used within ten minutes");
+        assert!(names.begin_load(&tenant(4)).is_some(), "evicted names can be loaded again");
+        names.evict(seconds(9 + MAX_IDLE.as_secs()));
         assert_eq!(names.size(), (0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Leases: what instances that answer from memory tell one another through the feed.
+//! Leases, through which the instances of a store coordinate their caches. They reach each other through the feed.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::hex::{hex, written_in_hex};
 
-/// When something was committed, in the order of the feed. Comparable between instances; the time of no clock.
+/// The time of a commit in the order of the feed. Comparable between instances, and unrelated to any clock.
 ///
-/// Everything that commits at once has one and the same; what is committed later has a greater one.
+/// Writes that are committed together have the same time; later commits have a greater one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LogTime(u64);
 
 impl LogTime {
-    /// After every other one.
+    /// Later than every commit.
     pub const LAST: Self = Self(u64::MAX);
 
     pub const fn new(time: u64) -> Self {
@@ -27,13 +27,13 @@ impl LogTime {
     }
 }
 
-/// One life of one instance's memory: drawn anew each time it is built.
+/// Identifies one cache of one instance: a new one is generated each time the instance loads its cache.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Incarnation([u8; 16]);
 
 impl Incarnation {
-    /// 128 bits: two never meet.
+    /// 128 random bits, so that no two are equal.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self(rng.random())
     }
@@ -53,15 +53,16 @@ impl fmt::Debug for Incarnation {
 
 written_in_hex!(Incarnation, "not an incarnation of 32 hex digits");
 
-/// What an incarnation last said of itself: the one document that it, and it alone, writes again and again.
+/// The lease document of an incarnation, written only by that incarnation. Each write is a probe of the lease protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lease {
     pub incarnation: Incarnation,
-    /// Moves by one with each write; the first is 1.
+    /// 1 for the first write, and one more with each further write.
     pub sequence: u64,
-    /// Everything committed up to this is in its memory.
+    /// The cache contains everything committed up to this time.
     pub applied: LogTime,
-    /// Whether the others are to say at once how far they have come.
-    pub asks: bool,
+    /// Requests that other instances write their leases immediately, to acknowledge a change.
+    #[serde(rename = "asks")]
+    pub requests_ack: bool,
 }

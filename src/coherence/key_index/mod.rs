@@ -1,46 +1,47 @@
-//! Every key in memory, by digest: at most 150 bytes for a current one whose system's name has 20 bytes, and at most
-//! 70 for a revoked one, room to grow included.
+//! The cached keys of all tenants, by digest. A current key whose system's name has 20 bytes takes at most 150 bytes,
+//! and a revoked key at most 70, including unused capacity.
 
-mod dense;
+mod row_table;
 mod tenants;
 
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dense::{Dense, Row, SHARDS, rest_of, shard_of};
+use row_table::{Row, RowTable, SHARDS, allocated_block, rest_of, shard_of};
 use tenants::Tenants;
 
+use super::locks::{read, write};
 use crate::domain::ids::SystemId;
 use crate::domain::keys::{Key, KeyDigest, Mark};
 use crate::domain::system_names::SystemName;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Found, Identity, RevokedKey};
 
-/// Bytes of a digest that are kept of a revoked key, after the one that picks the shard.
+/// Bytes of the digest kept for a revoked key, in addition to the one that selects its shard.
 const TOMBSTONE_DIGEST_BYTES: usize = 12;
 
-/// Every current key, and every revoked one that is remembered.
+/// Current keys, and revoked ones until they are purged.
 ///
-/// Rows may come in any order and more than once: the greatest revision stands, and a revoked key stays revoked. Only
-/// [`remove`](Self::remove) leaves nothing behind that a row read earlier could be compared with: rows of a scan must
-/// be in before the feed is followed from where the scan began.
+/// Rows may be put in any order and more than once: the greatest revision wins, and a revoked key stays revoked. Only
+/// [`remove`](Self::remove) leaves no trace to compare an older row with. Therefore all rows of a scan must be put before
+/// any change that the feed delivers after the scan began.
 ///
-/// Each of 256 shards has a lock of its own, held for one row, or for as long as a shard takes to grow.
+/// Each of 256 shards has its own lock, held for one row, or while the shard grows.
 pub struct KeyIndex {
     shards: Box<[RwLock<Shard>]>,
     tenants: Tenants,
 }
 
-/// A digest is in one of the two tables at most.
+/// A digest is in at most one of the two tables.
 #[derive(Default)]
 struct Shard {
-    current: Dense<CurrentRow>,
-    revoked: Dense<Tombstone>,
+    current: RowTable<CurrentRow>,
+    revoked: RowTable<Tombstone>,
 }
 
-/// 80 bytes, and the name's.
+/// 80 bytes, and those of the name.
 struct CurrentRow {
     digest: KeyDigest,
-    /// A [`SystemId`] is aligned to 16 bytes, which would make the row 96.
+    /// Not a [`SystemId`], whose alignment of 16 bytes would make the row 96 bytes long.
     system: [u8; 16],
     system_name: SystemName,
     revision: u64,
@@ -50,15 +51,15 @@ struct CurrentRow {
 
 /// 40 bytes.
 ///
-/// With the byte that picks its shard, 104 bits of the digest are kept. Two keys that have them in common are taken
-/// for one once the first is revoked: at worst, one chance in 2^104 for each pair of keys, a key is refused as revoked
-/// that is good or unknown, and none is ever accepted for it.
+/// With the byte that selects its shard, 104 bits of the digest are kept. If two keys agree in them, which has a
+/// probability of 2^-104 for each pair of keys, and one is revoked, the other is refused as revoked too. No key is ever
+/// accepted because of it.
 struct Tombstone {
     digest: [u8; TOMBSTONE_DIGEST_BYTES],
     system: [u8; 16],
     tenant: u32,
     mark: Mark,
-    /// Seconds since the Unix epoch, rounded down: good until 2106.
+    /// Seconds since the Unix epoch, rounded down; overflows in 2106.
     revoked_at: u32,
 }
 
@@ -70,7 +71,7 @@ impl KeyIndex {
         Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), tenants: Tenants::default() }
     }
 
-    /// Takes in a row as the feed or a scan gives it, unless what is there is newer.
+    /// Stores the key unless a newer revision is cached.
     pub fn put(&self, key: &Key) {
         let tenant = self.tenants.number(&key.tenant);
         let mut shard = self.write(&key.digest);
@@ -81,20 +82,19 @@ impl KeyIndex {
             }
             return;
         }
-        let known = shard.current.find(&key.digest).map_or(0, |row| row.revision);
-        if key.revision > known && shard.revoked.find(&key.digest).is_none() {
+        let cached = shard.current.find(&key.digest).map_or(0, |row| row.revision);
+        if key.revision > cached && shard.revoked.find(&key.digest).is_none() {
             shard.current.put(&key.digest, CurrentRow::new(key, tenant));
         }
     }
 
-    /// Forgets a key that was purged.
+    /// Removes a key that was purged, current or revoked.
     pub fn remove(&self, digest: &KeyDigest) {
         let mut shard = self.write(digest);
         shard.revoked.remove(digest);
         shard.current.remove(digest);
     }
 
-    /// The key of this digest, current or revoked.
     pub fn find(&self, digest: &KeyDigest) -> Option<Found> {
         let shard = self.read(digest);
         if let Some(row) = shard.current.find(digest) {
@@ -103,17 +103,16 @@ impl KeyIndex {
         shard.revoked.find(digest).map(|row| Found::Revoked(row.revoked_key(digest, &self.tenants)))
     }
 
-    /// How many keys are current. Counted shard by shard, as the other counts are.
+    /// Number of current keys. Like the other totals, it is summed shard by shard while keys may change.
     pub fn current(&self) -> usize {
         self.sum(|shard| shard.current.len())
     }
 
-    /// How many revoked keys are remembered.
     pub fn revoked(&self) -> usize {
         self.sum(|shard| shard.revoked.len())
     }
 
-    /// Bytes of memory that it holds, room to grow included.
+    /// Bytes of memory used, including unused capacity.
     pub fn bytes(&self) -> usize {
         let shards = size_of_val(&*self.shards)
             + self.sum(|shard| shard.current.allocated_bytes() + shard.revoked.allocated_bytes());
@@ -121,20 +120,17 @@ impl KeyIndex {
     }
 
     fn sum(&self, of: impl Fn(&Shard) -> usize) -> usize {
-        self.shards.iter().map(|shard| of(&shard.read().expect(NO_PANIC))).sum()
+        self.shards.iter().map(|shard| of(&read(shard))).sum()
     }
 
     fn read(&self, digest: &KeyDigest) -> RwLockReadGuard<'_, Shard> {
-        self.shards[shard_of(digest)].read().expect(NO_PANIC)
+        read(&self.shards[shard_of(digest)])
     }
 
     fn write(&self, digest: &KeyDigest) -> RwLockWriteGuard<'_, Shard> {
-        self.shards[shard_of(digest)].write().expect(NO_PANIC)
+        write(&self.shards[shard_of(digest)])
     }
 }
-
-/// A shard that a panic left half written must answer nothing: it could have lost a revocation.
-const NO_PANIC: &str = "no writer panics while it holds the lock";
 
 impl Default for KeyIndex {
     fn default() -> Self {
@@ -170,7 +166,7 @@ impl Row for CurrentRow {
     }
 
     fn heap_bytes(&self) -> usize {
-        allocation(self.system_name.as_str().len())
+        allocated_block(self.system_name.as_str().len())
     }
 }
 
@@ -207,11 +203,6 @@ impl Row for Tombstone {
     }
 }
 
-/// What an allocator spends on `bytes`: the usual ones hand out small blocks in steps of 16 bytes.
-fn allocation(bytes: usize) -> usize {
-    bytes.next_multiple_of(16)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -222,14 +213,14 @@ mod tests {
 
     use super::*;
 
-    /// The `n`-th of 64 keys in two shards. Four at a time agree in all that is hashed.
+    /// The digest of the `n`-th of 64 keys in two shards. Groups of four have the same hash.
     fn digest(n: u8) -> KeyDigest {
         let mut bytes = [0; 32];
         (bytes[0], bytes[1], bytes[9]) = (n % 2, n / 8, n);
         KeyDigest::from_bytes(bytes)
     }
 
-    /// All that a look-up shows follows from `n` and the revision, so that a mixture of two rows is noticed.
+    /// Everything that a look-up returns follows from `n` and the revision, so that a mixture of two rows is noticed.
     fn key(n: u8, revision: u64) -> Key {
         Key {
             digest: digest(n),
@@ -246,7 +237,7 @@ mod tests {
         key(n, revision).revoked(Timestamp::from_millis(i64::from(n) * 1000))
     }
 
-    fn shown(key: &Key) -> Found {
+    fn expected(key: &Key) -> Found {
         let (tenant, system, mark) = (key.tenant.clone(), key.system, key.mark);
         match key.revoked_at {
             None => Found::Current(Identity { tenant, system, system_name: key.system_name.clone(), mark }),
@@ -271,24 +262,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_found_is_what_a_plain_map_holds(steps in vec(step(), 0..400)) {
+        fn index_agrees_with_a_plain_map(steps in vec(step(), 0..400)) {
             let (index, mut model) = (KeyIndex::new(), HashMap::<u8, Key>::new());
             for step in steps {
                 match step {
                     Step::Put(n, revision) => {
                         let key = key(n, revision);
                         index.put(&key);
-                        let known = model.entry(n).or_insert_with(|| key.clone());
-                        if known.revoked_at.is_none() && known.revision < revision {
-                            *known = key;
+                        let stored = model.entry(n).or_insert_with(|| key.clone());
+                        if stored.revoked_at.is_none() && stored.revision < revision {
+                            *stored = key;
                         }
                     }
                     Step::Revoke(n, revision) => {
                         let key = revoked(n, revision);
                         index.put(&key);
-                        let known = model.entry(n).or_insert_with(|| key.clone());
-                        if known.revoked_at.is_none() {
-                            *known = key;
+                        let stored = model.entry(n).or_insert_with(|| key.clone());
+                        if stored.revoked_at.is_none() {
+                            *stored = key;
                         }
                     }
                     Step::Purge(n) => {
@@ -298,32 +289,32 @@ mod tests {
                 }
             }
             for n in 0..64 {
-                prop_assert_eq!(index.find(&digest(n)), model.get(&n).map(shown));
+                prop_assert_eq!(index.find(&digest(n)), model.get(&n).map(expected));
             }
-            let (gone, good): (Vec<&Key>, Vec<&Key>) = model.values().partition(|key| key.revoked_at.is_some());
-            prop_assert_eq!((index.current(), index.revoked()), (good.len(), gone.len()));
+            let (revoked, current): (Vec<&Key>, Vec<&Key>) = model.values().partition(|key| key.revoked_at.is_some());
+            prop_assert_eq!((index.current(), index.revoked()), (current.len(), revoked.len()));
         }
 
         #[test]
-        fn the_order_in_which_rows_come_does_not_matter(
+        fn order_in_which_rows_are_put_does_not_matter(
             rows in Just((1..=8).flat_map(|n| (1..=5).map(move |revision| (n, revision))).collect::<Vec<_>>())
                 .prop_shuffle(),
         ) {
             let index = KeyIndex::new();
             for (n, revision) in rows {
-                // The last row of every other key is the one that revokes it.
-                let ends = n % 2 == 0 && revision == 5;
-                index.put(&if ends { revoked(n, revision - 1) } else { key(n, revision) });
+                // Every other key is revoked by its last row.
+                let revokes = n % 2 == 0 && revision == 5;
+                index.put(&if revokes { revoked(n, revision - 1) } else { key(n, revision) });
             }
             for n in 1..=8 {
                 let last = if n % 2 == 0 { revoked(n, 4) } else { key(n, 5) };
-                prop_assert_eq!(index.find(&digest(n)), Some(shown(&last)));
+                prop_assert_eq!(index.find(&digest(n)), Some(expected(&last)));
             }
         }
     }
 
     #[test]
-    fn a_tombstone_knows_its_time_to_the_second() {
+    fn revocation_time_is_kept_to_the_second() {
         let index = KeyIndex::new();
         for (at, kept) in [(1_700_000_000_999, 1_700_000_000_000), (-1, 0), (i64::MAX, i64::from(u32::MAX) * 1000)] {
             index.remove(&digest(1));
@@ -333,9 +324,9 @@ mod tests {
         }
     }
 
-    /// Rows move whenever one is removed, and change whenever a system is renamed.
+    /// Rows move when another one is removed, and change when a system is renamed.
     #[test]
-    fn a_reader_never_sees_a_mixture_of_two_rows() {
+    fn readers_never_see_a_mixture_of_two_rows() {
         let (index, over) = (KeyIndex::new(), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..2)
@@ -360,7 +351,7 @@ mod tests {
                             let Some(found) = index.find(&digest(n)) else { continue };
                             let Found::Current(identity) = &found else { panic!("{found:?}") };
                             let revision = identity.mark.as_str().parse().unwrap();
-                            assert_eq!(found, shown(&key(n, revision)));
+                            assert_eq!(found, expected(&key(n, revision)));
                         }
                     }
                 });
@@ -371,7 +362,7 @@ mod tests {
         });
     }
 
-    /// The `n`-th of many keys, with a digest as uniform as a real one and a name of 20 bytes.
+    /// The `n`-th of many keys, with a uniformly distributed digest and a name of 20 bytes.
     fn one_of_many(n: u32) -> Key {
         use sha2::Digest;
         Key {
@@ -382,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_costs_at_most_150_bytes_and_a_revoked_one_at_most_70() {
+    fn current_key_takes_at_most_150_bytes_and_a_revoked_key_at_most_70() {
         let index = KeyIndex::new();
         let at = Timestamp::from_millis(1_700_000_000_000);
         let mut filled = 0;
@@ -396,6 +387,6 @@ mod tests {
         let each = index.bytes() / filled as usize;
         assert!((45..=70).contains(&each), "{each} bytes for each of {filled} revoked ones");
         (0..filled).for_each(|n| index.remove(&one_of_many(n).digest));
-        assert!(index.bytes() < 500_000, "{} bytes when all is gone", index.bytes());
+        assert!(index.bytes() < 500_000, "{} bytes after all keys were removed", index.bytes());
     }
 }

@@ -1,101 +1,98 @@
-//! Rows side by side in chunks, found by a table of 32-bit slots.
+//! A compact hash table: rows in chunks, located through a table of 32-bit slots.
 //!
-//! A map that holds its rows itself has room for twice as many just after it has grown. Here only the slots, of 5
-//! bytes each, double. Rows never move for growth: a vector of them, grown by an eighth at a time, left so many holes
-//! behind that the program held 27 bytes more for each key of a million (174 resident, against 147).
+//! A map that contains its rows has room for twice as many just after it has grown. Here only the slots double, which
+//! take 5 bytes each. Rows never move when the table grows: with a vector of rows, grown by an eighth at a time,
+//! fragmentation cost 27 bytes for each of a million keys (174 resident bytes a key instead of 147).
 
 use hashbrown::HashTable;
 
 use crate::domain::keys::KeyDigest;
 
-/// The shard of a digest is its first byte, which its rows need not repeat: what follows is the rest.
+/// The first byte of a digest selects its shard. Rows need not repeat it; the other bytes are the digest's rest.
 pub(super) const SHARDS: usize = 256;
 
-/// Which shard holds the digest.
 pub(super) fn shard_of(digest: &KeyDigest) -> usize {
     usize::from(digest.as_bytes()[0])
 }
 
-/// The digest without the byte that picks its shard.
+/// The digest without the byte that selects the shard.
 pub(super) fn rest_of(digest: &KeyDigest) -> &[u8; 31] {
     digest.as_bytes().last_chunk().expect("31 of 32 bytes")
 }
 
-/// Something kept of a key.
 pub(super) trait Row {
-    /// The digest's first bytes after the one that picks the shard: as many as tell rows apart, at least 8.
+    /// A prefix of the digest's rest that identifies the row; at least 8 bytes.
     fn digest_rest(&self) -> &[u8];
 
-    /// Bytes that it holds elsewhere.
+    /// Bytes that the row has allocated elsewhere.
     fn heap_bytes(&self) -> usize;
 }
 
-/// Rows of a chunk. Few, since a shard has half a chunk to spare on average; and 32 rows of 40 or 80 bytes are a
-/// quarter more than a power of two, which is a size that allocators have blocks of.
-const CHUNK: usize = 32;
+/// Few, since half a chunk of each shard is unused on average. 32 rows of 40 or 80 bytes are a quarter more than a
+/// power of two, which is a size class of common allocators.
+const ROWS_PER_CHUNK: usize = 32;
 
-/// The rows of one shard, one for each digest.
-pub(super) struct Dense<R> {
+/// The rows of one shard, by digest.
+pub(super) struct RowTable<R> {
     slots: HashTable<u32>,
     rows: Chunks<R>,
-    /// The sum of the rows' own.
+    /// Sum of the rows' [`heap_bytes`](Row::heap_bytes).
     heap_bytes: usize,
 }
 
-/// Rows by slot. Every chunk is full but the last, which is not empty.
+/// Rows by slot. Every chunk is full except the last, which is never empty.
 struct Chunks<R>(Vec<Vec<R>>);
 
-impl<R> Default for Dense<R> {
+impl<R> Default for RowTable<R> {
     fn default() -> Self {
         Self { slots: HashTable::new(), rows: Chunks(Vec::new()), heap_bytes: 0 }
     }
 }
 
-impl<R: Row> Dense<R> {
+impl<R: Row> RowTable<R> {
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// What the shard holds elsewhere, room to grow included.
+    /// Bytes that the table has allocated, including unused capacity.
     pub(super) fn allocated_bytes(&self) -> usize {
         self.slots.allocation_size() + self.rows.allocated_bytes() + self.heap_bytes
     }
 
     pub(super) fn find(&self, digest: &KeyDigest) -> Option<&R> {
-        let slot = self.slots.find(hash(rest_of(digest)), |slot| is_of(self.rows.get(*slot), digest))?;
+        let slot = self.slots.find(hash(rest_of(digest)), |slot| matches(self.rows.get(*slot), digest))?;
         Some(self.rows.get(*slot))
     }
 
-    /// The row of `digest` from now on.
+    /// Inserts or replaces the row of `digest`.
     pub(super) fn put(&mut self, digest: &KeyDigest, row: R) {
         let Self { slots, rows, heap_bytes } = self;
         *heap_bytes += row.heap_bytes();
         let hash_here = hash(rest_of(digest));
-        if let Some(slot) = slots.find(hash_here, |slot| is_of(rows.get(*slot), digest)) {
+        if let Some(slot) = slots.find(hash_here, |slot| matches(rows.get(*slot), digest)) {
             let previous = std::mem::replace(rows.get_mut(*slot), row);
             *heap_bytes -= previous.heap_bytes();
             return;
         }
-        let slot = u32::try_from(slots.len()).expect("a shard has fewer rows than 2^32: they are 160 GB at least");
+        let slot = u32::try_from(slots.len()).expect("2^32 rows of a shard would take 160 GB");
         rows.push(row);
         slots.insert_unique(hash_here, slot, |slot| hash(rows.get(*slot).digest_rest()));
     }
 
-    /// Forgets the row of `digest`, if there is one.
     pub(super) fn remove(&mut self, digest: &KeyDigest) {
         let Self { slots, rows, heap_bytes } = self;
-        let Ok(entry) = slots.find_entry(hash(rest_of(digest)), |slot| is_of(rows.get(*slot), digest)) else {
+        let Ok(entry) = slots.find_entry(hash(rest_of(digest)), |slot| matches(rows.get(*slot), digest)) else {
             return;
         };
         let (slot, _) = entry.remove();
         let moved_from = slots.len();
-        let last = rows.pop().expect("there is a row for every slot");
+        let last = rows.pop().expect("every slot has a row");
         *heap_bytes -= if slot as usize == moved_from {
             last.heap_bytes()
         } else {
-            // The last row moves to where the removed one was; its slot must say so.
-            let mended = slots.find_mut(hash(last.digest_rest()), |other| *other as usize == moved_from);
-            *mended.expect("there is a slot for every row") = slot;
+            // The last row moves into the place of the removed one, and its slot is updated.
+            let moved = slots.find_mut(hash(last.digest_rest()), |other| *other as usize == moved_from);
+            *moved.expect("every row has a slot") = slot;
             std::mem::replace(rows.get_mut(slot), last).heap_bytes()
         };
         if slots.len() < slots.capacity() / 4 {
@@ -106,18 +103,18 @@ impl<R: Row> Dense<R> {
 
 impl<R> Chunks<R> {
     fn get(&self, slot: u32) -> &R {
-        &self.0[slot as usize / CHUNK][slot as usize % CHUNK]
+        &self.0[slot as usize / ROWS_PER_CHUNK][slot as usize % ROWS_PER_CHUNK]
     }
 
     fn get_mut(&mut self, slot: u32) -> &mut R {
-        &mut self.0[slot as usize / CHUNK][slot as usize % CHUNK]
+        &mut self.0[slot as usize / ROWS_PER_CHUNK][slot as usize % ROWS_PER_CHUNK]
     }
 
     fn push(&mut self, row: R) {
         match self.0.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK => chunk.push(row),
+            Some(chunk) if chunk.len() < ROWS_PER_CHUNK => chunk.push(row),
             _ => {
-                let mut chunk = Vec::with_capacity(CHUNK);
+                let mut chunk = Vec::with_capacity(ROWS_PER_CHUNK);
                 chunk.push(row);
                 self.0.push(chunk);
             }
@@ -134,18 +131,23 @@ impl<R> Chunks<R> {
     }
 
     fn allocated_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<Vec<R>>() + self.0.len() * CHUNK * size_of::<R>()
+        self.0.capacity() * size_of::<Vec<R>>() + self.0.len() * ROWS_PER_CHUNK * size_of::<R>()
     }
 }
 
-/// Digests are outputs of HMAC-SHA-256 under a secret: uniformly distributed, whatever keys somebody presents. So
-/// 8 bytes of one are a hash as they are.
+/// Digests are outputs of HMAC-SHA-256 under a secret, so they are uniformly distributed whatever keys an attacker
+/// presents, and 8 bytes of one can serve as a hash.
 fn hash(rest: &[u8]) -> u64 {
     u64::from_le_bytes(*rest.first_chunk().expect("at least 8 bytes of the digest are kept"))
 }
 
-/// Need not take the same time for every digest: whoever times it learns bytes of digests of keys that exist, and
-/// can steer no presented key towards them, nor compute one from them, without the pepper.
-fn is_of<R: Row>(row: &R, digest: &KeyDigest) -> bool {
+/// Need not run in constant time. Timing could reveal bytes of the digests of existing keys, but without the pepper an
+/// attacker can neither choose a key with a given digest nor compute a key from its digest.
+fn matches<R: Row>(row: &R, digest: &KeyDigest) -> bool {
     rest_of(digest).starts_with(row.digest_rest())
+}
+
+/// Bytes that an allocator spends on a block of `bytes`: common ones round small blocks up to 16 bytes.
+pub(super) fn allocated_block(bytes: usize) -> usize {
+    bytes.next_multiple_of(16)
 }

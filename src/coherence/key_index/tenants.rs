@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{OnceLock, RwLock};
 
+use super::row_table::allocated_block;
+use crate::coherence::locks::{read, write};
 use crate::domain::ids::TenantId;
 
 /// Numbers of tenants. One that was given out is never forgotten: tenants are few, and the whole table goes with its
@@ -18,10 +20,10 @@ pub(super) struct Tenants {
 impl Tenants {
     /// The tenant's number, a new one if it has none.
     pub(super) fn number(&self, tenant: &TenantId) -> u32 {
-        if let Some(number) = self.numbers.read().expect(NO_PANIC).get(tenant) {
+        if let Some(number) = read(&self.numbers).get(tenant) {
             return *number;
         }
-        let mut numbers = self.numbers.write().expect(NO_PANIC);
+        let mut numbers = write(&self.numbers);
         let next = u32::try_from(numbers.len()).expect("fewer tenants than 2^32");
         *numbers.entry(tenant.clone()).or_insert_with(|| {
             let (block, place) = place_of(next);
@@ -39,17 +41,15 @@ impl Tenants {
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
-        let numbers = self.numbers.read().expect(NO_PANIC);
+        let numbers = read(&self.numbers);
         // A map of hashbrown has 8 buckets for each 7 rows of its capacity, and a byte beside each.
         let map = numbers.capacity() * 8 / 7 * (size_of::<(TenantId, u32)>() + 1);
         let blocks = self.blocks.iter().filter_map(OnceLock::get).map(|block| size_of_val(&**block));
         // An `Arc` has two counts before its text.
-        let texts = numbers.keys().map(|tenant| super::allocation(tenant.as_str().len() + 2 * size_of::<usize>()));
+        let texts = numbers.keys().map(|tenant| allocated_block(tenant.as_str().len() + 2 * size_of::<usize>()));
         map + blocks.sum::<usize>() + texts.sum::<usize>()
     }
 }
-
-const NO_PANIC: &str = "nothing panics while it holds the lock";
 
 /// Block and place of a number: 0 | 1 2 | 3 4 5 6 | …
 fn place_of(number: u32) -> (usize, usize) {

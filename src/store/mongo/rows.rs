@@ -55,11 +55,11 @@ pub(super) fn to_document(row: &Row) -> Result<Document> {
             document.insert("revision", 1_i64);
             Ok(document)
         }
-        Row::Lease(Lease { incarnation, sequence, applied, asks }) => Ok(doc! {
+        Row::Lease(Lease { incarnation, sequence, applied, requests_ack }) => Ok(doc! {
             "_id": to_bson(incarnation)?,
             "sequence": number_to_bson(*sequence),
             "applied": applied.get().cast_signed(),
-            "asks": asks,
+            "asks": requests_ack,
         }),
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn lease_from_document(mut document: Document) -> Result<Lease> {
         incarnation: mongodb::bson::deserialize_from_bson(incarnation).map_err(corrupt)?,
         sequence: u64::try_from(document.get_i64("sequence").map_err(corrupt)?).map_err(corrupt)?,
         applied: LogTime::new(document.get_i64("applied").map_err(corrupt)?.cast_unsigned()),
-        asks: document.get_bool("asks").map_err(corrupt)?,
+        requests_ack: document.get_bool("asks").map_err(corrupt)?,
     })
 }
 
@@ -208,7 +208,7 @@ mod tests {
         };
         let revoked = key.revoked(NOW);
         let incarnation = Incarnation::generate(&mut rng);
-        let lease = Lease { incarnation, sequence: 1, applied: LogTime::new(u64::MAX), asks: true };
+        let lease = Lease { incarnation, sequence: 1, applied: LogTime::new(u64::MAX), requests_ack: true };
         vec![
             Row::System(system),
             Row::Key(key),
