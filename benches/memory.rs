@@ -1,7 +1,7 @@
-//! What an index of 1,000,000 keys costs: resident memory, time to fill, look-ups per second on one thread.
+//! The cost of an index of 1,000,000 keys: resident memory, time to fill, look-ups per second on one thread.
 //!
-//! `cargo bench --bench memory` runs all; `-- current` or `-- revoked` one, each in a process of its own, so that
-//! none is given memory that another freed.
+//! `cargo bench --bench memory` runs both parts, each in its own process, so that none reuses memory that another freed;
+//! `-- current` or `-- revoked` runs one.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
@@ -24,7 +24,7 @@ use keymark::domain::time::Timestamp;
 use keys::{digest, key};
 use resident::resident;
 
-/// The allocator of the program.
+/// The server's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -57,15 +57,15 @@ fn measure(what: &str, revoked_at: Option<Timestamp>) {
     let resident = resident(std::process::id()).saturating_sub(before) as f64 / KEYS as f64;
     let held = index.bytes() as f64 / KEYS as f64;
     println!("{KEYS} keys, {what}, names of 20 bytes, {TENANTS} tenants");
-    println!("  memory   {resident:>10.1} bytes a key resident, {held:.1} by its own count");
+    println!("  memory   {resident:>10.1} resident bytes per key, {held:.1} by its own count");
     println!("  filled   {:>10.2} s, the longest row {:.2} ms", filling.as_secs_f64(), longest.as_secs_f64() * 1e3);
-    println!("  hits     {:>10.0} a second", look_ups(&index, 0, true));
-    println!("  misses   {:>10.0} a second", look_ups(&index, KEYS, false));
+    println!("  hits     {:>10.0} per second", look_ups(&index, 0, true));
+    println!("  misses   {:>10.0} per second", look_ups(&index, KEYS, false));
 }
 
-/// Look-ups per second of digests from the `first` on, in an order that has nothing to do with that of the rows.
+/// Look-ups per second of digests from `first` on, in an order unrelated to that of the rows.
 fn look_ups(index: &KeyIndex, first: u64, known: bool) -> f64 {
-    const STEP: u64 = 618_033; // shares no factor with KEYS, so that each key has its turn
+    const STEP: u64 = 618_033; // coprime to KEYS, so that each key is looked up once
     let began = Instant::now();
     for n in 0..KEYS {
         let found = index.find(&digest(first + n * STEP % KEYS));

@@ -1,7 +1,7 @@
-//! What a search costs: the first page of 50 through GraphQL, in tenants of 1,000 to 1,000,000 systems, and the bytes
-//! of a system in memory and on disk.
+//! The cost of a search: latency of the first page of 50 through GraphQL, in tenants of 1,000 to 1,000,000 systems, and
+//! the size of a system in the cache and on disk.
 //!
-//! `cargo bench --bench search` runs all; `-- embedded` or `-- mongodb` one store.
+//! `cargo bench --bench search` runs both stores; `-- embedded` or `-- mongodb` one of them.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
@@ -46,17 +46,17 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// The allocator of the program.
+/// The server's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
-const SYSTEMS_A_BATCH: u32 = 2_000;
+const SYSTEMS_PER_BATCH: u32 = 2_000;
 const PARTS: [&str; 2] = ["embedded", "mongodb"];
-/// In every name, in 20 of a tenant, and in none.
+/// A text that occurs in every name, one in 20 names of a tenant, and one in none.
 const NEEDLES: [(&str, &str); 3] = [("common", "system"), ("rare", "rarity"), ("absent", "nowhere")];
 const PAGES: usize = 300;
-const PAGES_OF_THE_STORE: usize = 10;
+const STORE_PAGES: usize = 10;
 const DATABASE: &str = "searches";
 
 fn main() {
@@ -65,7 +65,7 @@ fn main() {
         Some("embedded") => runtime.block_on(embedded()),
         Some("mongodb") => runtime.block_on(mongodb()),
         Some(_) => {}
-        // Each part in a process of its own, so that none is given memory that another freed.
+        // Each part in its own process, so that none reuses memory that another freed.
         None => PARTS.iter().for_each(|part| again(part, &[])),
     }
 }
@@ -77,7 +77,7 @@ async fn embedded() {
     println!("embedded");
     measure(store).await;
     let bytes = std::fs::metadata(directory.path().join(FILE_NAME)).expect("the file").len();
-    println!("  on disk    {} bytes a system, with its place in the feed", bytes / all());
+    println!("  on disk    {} bytes per system, including the feed", bytes / all());
 }
 
 async fn mongodb() {
@@ -92,7 +92,7 @@ async fn mongodb() {
     let stats: Document = client.database(DATABASE).run_command(command).await.expect("statistics");
     let bytes = |of| stats.get(of).and_then(|n| n.as_i64().or(n.as_i32().map(i64::from))).expect("a number") as u64;
     let (rows, indexes) = (bytes("storageSize") / all(), bytes("totalIndexSize") / all());
-    println!("  on disk    {rows} bytes a system, and {indexes} in its indexes");
+    println!("  on disk    {rows} bytes per system, and {indexes} in indexes");
 }
 
 fn all() -> u64 {
@@ -103,20 +103,20 @@ fn tenant(size: u32) -> TenantId {
     format!("tenant-of-{size}").parse().expect("a tenant")
 }
 
-/// Puts the systems into the store, some thousands at once.
+/// Commits the systems in batches.
 async fn fill(store: &dyn Store) {
     let environment = Environment::system();
     let request_id = RequestId::new(environment.now(), &mut **environment.rng());
     let origin = Origin { actor: AuditActor::keymark(), source_address: None, request_id };
     for size in SIZES {
-        for first in (0..size).step_by(SYSTEMS_A_BATCH as usize) {
+        for first in (0..size).step_by(SYSTEMS_PER_BATCH as usize) {
             let now = environment.now();
             let id = AuditEntryId::new(now, &mut **environment.rng());
             let event = AuditEvent::new(id, now, &origin, AuditAction::SystemCreated);
             let mut batch = Batch::new(tenant(size), event);
-            for n in first..size.min(first + SYSTEMS_A_BATCH) {
+            for n in first..size.min(first + SYSTEMS_PER_BATCH) {
                 let id = SystemId::new(now, &mut **environment.rng());
-                // In no order, and each one once: by a factor that the size has no divisor in common with.
+                // Shuffled: the factor is coprime to the size, so each number occurs once.
                 let shuffled = u64::from(n) * 7_919 % u64::from(size);
                 let kind = if n % (size / 20) == 0 { "rarity" } else { "plenty" };
                 let name = SystemName::parse(&format!("System {shuffled:07} {kind}")).expect("a name");
@@ -140,26 +140,25 @@ async fn measure(store: Arc<dyn Store>) {
         let token = instance.operator(tenant(size).as_str(), &format!("admin-{size}")).await.token;
         let client = Client { routes: routes.clone(), token };
 
-        println!("  {size} systems; milliseconds of the first page of 50 (goal at 100,000: 5 in the median)");
-        let alone = store_alone(&*store, size).await;
-        let (before, began) = (memory(coherence), Instant::now());
+        println!("  {size} systems; latency of the first page of 50 in ms (goal at 100,000: median 5)");
+        let store_p50 = store_only(&*store, size).await;
+        let (before, began) = (cached_names(coherence), Instant::now());
         client.page(Some("warm"), "NAME").await;
-        until(|| memory(coherence).0 == loaded).await;
-        let each = (memory(coherence).1 - before.1) / size as usize;
-        println!("    loaded in {:.0} ms, {each} bytes a system", began.elapsed().as_secs_f64() * 1e3);
+        until(|| cached_names(coherence).0 == loaded).await;
+        let each = (cached_names(coherence).1 - before.1) / size as usize;
+        println!("    loaded in {:.0} ms, {each} bytes per system", began.elapsed().as_secs_f64() * 1e3);
         client.measure("all", None, "NAME", "").await;
-        for ((needle, text), alone) in NEEDLES.into_iter().zip(alone) {
+        for ((needle, text), store_p50) in NEEDLES.into_iter().zip(store_p50) {
             for order in ["NAME", "UPDATED_AT"] {
-                let store =
-                    if order == "NAME" { format!("  (the store alone: p50 {alone:.1})") } else { String::new() };
+                let store = if order == "NAME" { format!("  (store only: p50 {store_p50:.1})") } else { String::new() };
                 client.measure(needle, Some(text), order, &store).await;
             }
         }
     }
 }
 
-fn memory(coherence: &Coherence) -> (usize, usize) {
-    coherence.read(|memory| memory.names.size()).unwrap_or_default()
+fn cached_names(coherence: &Coherence) -> (usize, usize) {
+    coherence.read(|cache| cache.names.size()).unwrap_or_default()
 }
 
 async fn until(condition: impl Fn() -> bool) {
@@ -168,13 +167,13 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Medians of what the store takes for each needle, by name.
-async fn store_alone(store: &dyn Store, size: u32) -> Vec<f64> {
+/// Median latency of the store for each needle, ordered by name.
+async fn store_only(store: &dyn Store, size: u32) -> Vec<f64> {
     let order = SystemOrder { field: SystemOrderField::Name, direction: Direction::Ascending };
     let mut medians = Vec::new();
     for (_, needle) in NEEDLES {
         let mut times = Vec::new();
-        for _ in 0..PAGES_OF_THE_STORE {
+        for _ in 0..STORE_PAGES {
             let began = Instant::now();
             let search = Search::parse(needle);
             store.list_systems(&tenant(size), &search, order, &PageRequest::first(50)).await.expect("a page");

@@ -27,7 +27,7 @@ impl Instance {
     /// Takes part as the program would over this store, and gives it when it is ready. Passwords cost what they do there,
     /// or next to nothing.
     pub async fn start(store: &Arc<dyn Store>, costly_passwords: bool) -> Self {
-        let role = if store.is_shared() { Role::Member(TIMING) } else { Role::Alone };
+        let role = if store.is_shared() { Role::Member(TIMING) } else { Role::Standalone };
         let environment = Environment::system();
         let coherence = Coherence::new(Arc::clone(store), environment.clone(), Arc::new(BootClock), role);
         let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);

@@ -25,7 +25,7 @@ async fn a_flood_of_bad_keys_is_told_to_wait_and_good_keys_of_the_same_source_pa
     let operator = app.operator(&["view", "create", "edit"]).await;
     let system = operator.create_system("Billing").await;
     let key = operator.generate_key(&system.id).await.api_key;
-    app.remembers().await;
+    app.wait_for_cache().await;
 
     let (verifier, unknown) = (app.verifier(), unknown_key());
     let before = switch.calls(&["find_key"]);

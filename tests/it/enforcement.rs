@@ -1,6 +1,7 @@
-//! The promise between instances: what was answered counts everywhere, at once, and without the database.
+//! Enforcement across instances: once a change is reported as enforced, every instance acts on it, even without the
+//! database.
 //!
-//! `cluster` looks for what breaks it; here each part of it has a test of its own.
+//! One test for each part of this guarantee. `cluster` searches for violations under random faults.
 
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +30,7 @@ use crate::support::{mongod, until};
 const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 const CHANGES: &str = "subscription ($after: String) { systemChanged(after: $after) { system { name } } }";
 
-/// Longer than any test: what is enforced all the same was acknowledged.
+/// Longer than any test, so that a change can only be enforced through acknowledgements.
 const LONG: Timing = timing(300);
 const SHORT: Timing = timing(1);
 const NONE: Timing = timing(0);
@@ -42,7 +43,7 @@ fn with(timing: Timing) -> Setup {
     Setup { timing, ..Setup::default() }
 }
 
-fn switched(switch: &Switch, timing: Timing) -> Setup {
+fn with_switch(switch: &Switch, timing: Timing) -> Setup {
     Setup { switch: Some(switch.clone()), ..with(timing) }
 }
 
@@ -50,10 +51,10 @@ async fn key(operator: &Operator<'_>, name: &str) -> Generated {
     operator.generate_key(&operator.create_system(name).await.id).await
 }
 
-/// Puts the lease of an instance into the store that answers nobody.
+/// Puts the lease of an instance into the store that never acknowledges a change.
 async fn silent_instance(app: &App) -> Lease {
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1000));
-    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), asks: false };
+    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false };
     app.store.put_lease(&lease).await.expect("put");
     lease
 }
@@ -63,11 +64,11 @@ fn state(answer: &Answer, mutation: &str) -> Json {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_a_key_counts_on_each_of_three_instances_as_soon_as_it_is_answered() {
+async fn key_change_is_enforced_on_three_instances_when_its_response_is_sent() {
     let first = App::mongodb().await;
     let fleet = [first.instance(2).await, first.instance(3).await, first];
     for app in &fleet {
-        app.remembers().await;
+        app.wait_for_cache().await;
     }
     let operator = fleet[0].operator(&ALL).await;
     for i in 0..21 {
@@ -93,19 +94,19 @@ async fn a_change_of_a_key_counts_on_each_of_three_instances_as_soon_as_it_is_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn verdicts_and_callers_are_known_without_the_store() {
+async fn keys_are_verified_and_callers_authenticated_without_the_store() {
     for first in [App::mongodb_with(with(LONG)).await, App::embedded_with(with(LONG)).await] {
         let switch = Switch::default();
-        let app = first.instance_with(2, switched(&switch, LONG)).await;
+        let app = first.instance_with(2, with_switch(&switch, LONG)).await;
         for instance in [&first, &app] {
-            instance.remembers().await;
+            instance.wait_for_cache().await;
         }
         let operator = first.operator(&ALL).await;
         let (good, revoked) = (key(&operator, "Good").await.api_key, key(&operator, "Revoked").await);
         operator.revoke_key(&revoked.system.id).await;
         let unknown = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99));
         let operator = operator.at(&app);
-        until(async || app.coherence.read(|memory| memory.identities.sessions()) == Some(1)).await;
+        until(async || app.coherence.read(|cache| cache.identities.sessions()) == Some(1)).await;
 
         let reads = || switch.calls(&["find_key", "find_session", "find_operator"]);
         let before = reads();
@@ -127,11 +128,11 @@ async fn verdicts_and_callers_are_known_without_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_accepted_once_the_lease_is_over_while_the_store_fails() {
+async fn no_key_is_accepted_after_the_lease_expired_while_the_store_fails() {
     let switch = Switch::default();
-    let app = App::mongodb_with(switched(&switch, SHORT)).await;
+    let app = App::mongodb_with(with_switch(&switch, SHORT)).await;
     let good = key(&app.operator(&ALL).await, "Billing").await.api_key;
-    app.remembers().await;
+    app.wait_for_cache().await;
     switch.fail();
     until(async || app.verifier().code(&good).await == "UNAVAILABLE").await;
     for _ in 0..200 {
@@ -140,11 +141,11 @@ async fn nothing_is_accepted_once_the_lease_is_over_while_the_store_fails() {
     }
     switch.work();
     assert_eq!(app.verifier().code(&good).await, "VALID");
-    app.remembers().await;
+    app.wait_for_cache().await;
     assert_eq!(app.verifier().code(&good).await, "VALID");
 }
 
-/// What a subscription is told until it ends: without results, that is.
+/// Receives the events of a subscription until it ends. Panics if one of them is a result.
 async fn end_without_results(mut live: Subscription) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
@@ -159,19 +160,19 @@ async fn end_without_results(mut live: Subscription) -> Vec<Event> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_shut_out_on_one_instance_is_refused_and_told_nothing_more_on_the_others() {
+async fn operator_locked_out_on_one_instance_is_refused_and_receives_nothing_more_on_the_others() {
     let app = App::mongodb_with(with(LONG)).await;
     let other = app.instance_with(2, with(LONG)).await;
     for instance in [&app, &other] {
-        instance.remembers().await;
+        instance.wait_for_cache().await;
     }
     let author = app.operator(&ALL).await;
     let address = other.listen().await;
     for way in ["sign-out", "own password", "set password", "removal", "codes"] {
         let operator = app.operator(&ALL).await;
-        let beside = operator.at(&other);
+        let there = operator.at(&other);
         let after = json!({ "after": operator.newest_cursor().await });
-        let mut live = beside.subscribe_at(address, CHANGES, after).await;
+        let mut live = there.subscribe_at(address, CHANGES, after).await;
         let before = author.create_system(&format!("Before {way}")).await;
         assert_eq!(live.next().await["system"]["name"], before.name.as_str());
         match way {
@@ -186,7 +187,7 @@ async fn who_is_shut_out_on_one_instance_is_refused_and_told_nothing_more_on_the
             "removal" => operator.be_removed().await,
             _ => operator.may(&["create"]).await,
         }
-        let refused = beside.query("{ systems { nodes { id } } }", json!({})).await;
+        let refused = there.query("{ systems { nodes { id } } }", json!({})).await;
         for (i, author) in [author.at(&other), author.at(&app)].iter().enumerate() {
             author.create_system(&format!("After {way} {i}")).await;
         }
@@ -200,10 +201,10 @@ async fn who_is_shut_out_on_one_instance_is_refused_and_told_nothing_more_on_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_repeat_is_refused_as_one_only_once_the_first_change_is_enforced() {
+async fn repeat_is_reported_as_such_only_after_the_first_change_is_enforced() {
     let settings = Settings { enforcement_wait: Duration::from_millis(100), ..Setup::default().settings };
     let app = App::mongodb_with(Setup { settings, ..with(LONG) }).await;
-    app.remembers().await;
+    app.wait_for_cache().await;
     let operator = app.operator(&ALL).await;
     let (revoked, deleted) = (key(&operator, "Revoked").await.system.id, key(&operator, "Deleted").await.system.id);
     let fresh = operator.create_system("Fresh").await.id;
@@ -220,7 +221,7 @@ async fn a_repeat_is_refused_as_one_only_once_the_first_change_is_enforced() {
 
     let never = SystemId::new(START, &mut StdRng::seed_from_u64(99)).to_string();
     for answer in [operator.try_revoke_key(&never).await, operator.try_delete_system(&never).await] {
-        assert_eq!(answer.code(), Some("NOT_FOUND"), "what never was needs no proof");
+        assert_eq!(answer.code(), Some("NOT_FOUND"), "a system that never existed needs no barrier");
     }
     assert_eq!(operator.try_revoke_key(&fresh).await.code(), Some("KEY_NOT_GENERATED"));
 
@@ -230,31 +231,31 @@ async fn a_repeat_is_refused_as_one_only_once_the_first_change_is_enforced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_says_nothing_is_waited_for_until_it_is_gone() {
+async fn silent_instance_is_waited_for_until_its_lease_is_deleted() {
     let app = App::mongodb_with(with(LONG)).await;
-    app.remembers().await;
+    app.wait_for_cache().await;
     let operator = app.operator(&ALL).await;
     let system = key(&operator, "Billing").await.system.id;
     let silent = silent_instance(&app).await;
-    let answered = AtomicBool::new(false);
+    let responded = AtomicBool::new(false);
     let revoking = async {
         let answer = operator.try_revoke_key(&system).await;
-        answered.store(true, Ordering::SeqCst);
+        responded.store(true, Ordering::SeqCst);
         answer
     };
-    let going = async {
+    let deleting = async {
         until(async || operator.find_system(&system).await.expect("there").key_state == "NOT_GENERATED").await;
-        assert!(!answered.load(Ordering::SeqCst));
+        assert!(!responded.load(Ordering::SeqCst));
         assert!(app.store.delete_lease(&silent).await.expect("deleted"));
     };
-    let (answer, ()) = tokio::join!(revoking, going);
+    let (answer, ()) = tokio::join!(revoking, deleting);
     assert_eq!(state(&answer, "revokeKey"), "ENFORCED");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_says_nothing_is_waited_for_until_its_lease_is_over() {
+async fn silent_instance_is_waited_for_until_its_lease_expires() {
     let app = App::mongodb_with(with(SHORT)).await;
-    app.remembers().await;
+    app.wait_for_cache().await;
     let operator = app.operator(&ALL).await;
     let systems = [key(&operator, "One").await.system.id, key(&operator, "Other").await.system.id];
     silent_instance(&app).await;
@@ -265,43 +266,43 @@ async fn an_instance_that_says_nothing_is_waited_for_until_its_lease_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_is_ready_once_its_memory_is_loaded_and_right_before() {
+async fn instance_is_correct_before_its_cache_is_loaded_and_ready_afterwards() {
     let app = App::mongodb().await;
     let operator = app.operator(&ALL).await;
     let (good, ending) = (key(&operator, "Good").await, key(&operator, "Ending").await);
     let (switch, (open, opened)) = (Switch::default(), oneshot::channel());
-    switch.after("scan_rows", async { opened.await.expect("it is opened") });
-    let late = app.instance_with(2, switched(&switch, Setup::default().timing)).await;
+    switch.after("scan_rows", async { opened.await.expect("the test lets it continue") });
+    let late = app.instance_with(2, with_switch(&switch, Setup::default().timing)).await;
     until(async || switch.calls(&["scan_rows"]) == 1).await;
     assert_eq!(late.verifier().code(&ending.api_key).await, "VALID");
     operator.revoke_key(&ending.system.id).await;
     let added = key(&operator.at(&late), "Added").await;
     assert_eq!(late.anonymous().get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
-    let all_is_right = async || {
+    let verdicts_are_correct = async || {
         for (key, verdict) in [(&good, "VALID"), (&ending, "REVOKED"), (&added, "VALID")] {
             assert_eq!(late.verifier().code(&key.api_key).await, verdict);
         }
         assert!(operator.at(&late).is_signed_in().await);
     };
-    all_is_right().await;
-    open.send(()).expect("it waits");
+    verdicts_are_correct().await;
+    open.send(()).expect("it is waiting");
     until(async || late.anonymous().get("/readyz").await.status == StatusCode::OK).await;
-    all_is_right().await;
-    late.remembers().await;
-    all_is_right().await;
+    verdicts_are_correct().await;
+    late.wait_for_cache().await;
+    verdicts_are_correct().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_changed_while_the_feed_was_lost_counts_at_once_and_is_known_afterwards() {
+async fn changes_made_while_the_feed_is_lost_are_enforced_immediately_and_cached_afterwards() {
     let app = App::mongodb_with(with(SHORT)).await;
     let switch = Switch::default();
-    let other = app.instance_with(2, switched(&switch, SHORT)).await;
+    let other = app.instance_with(2, with_switch(&switch, SHORT)).await;
     let (operator, leaver) = (app.operator(&ALL).await, app.operator(&ALL).await);
     let (good, ending) = (key(&operator, "Good").await, key(&operator, "Ending").await);
-    other.remembers().await;
+    other.wait_for_cache().await;
 
     let (open, opened) = oneshot::channel();
-    switch.after("watch", async { opened.await.expect("it is opened") });
+    switch.after("watch", async { opened.await.expect("the test lets it continue") });
     switch.break_feeds();
     until(async || switch.calls(&["watch"]) == 2).await;
     let reads = switch.calls(&["find_key"]);
@@ -312,31 +313,31 @@ async fn what_changed_while_the_feed_was_lost_counts_at_once_and_is_known_afterw
     assert_eq!(state(&operator.try_revoke_key(&ending.system.id).await, "revokeKey"), "ENFORCED");
     let added = key(&operator, "Added").await;
     assert_eq!(leaver.sign_out().await.data("signOut.signedOut"), true);
-    let all_is_right = async || {
+    let verdicts_are_correct = async || {
         for (key, verdict) in [(&good, "VALID"), (&ending, "REVOKED"), (&added, "VALID")] {
             assert_eq!(other.verifier().code(&key.api_key).await, verdict);
         }
         assert!(!leaver.at(&other).is_signed_in().await && operator.at(&other).is_signed_in().await);
     };
-    all_is_right().await;
-    open.send(()).expect("it waits");
-    other.remembers().await;
-    all_is_right().await;
+    verdicts_are_correct().await;
+    open.send(()).expect("it is waiting");
+    other.wait_for_cache().await;
+    verdicts_are_correct().await;
     until(async || {
         let reads = switch.calls(&["find_key"]);
-        all_is_right().await;
+        verdicts_are_correct().await;
         switch.calls(&["find_key"]) == reads
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_is_enforced_though_the_feed_is_lost_between_its_commit_and_the_answer() {
+async fn change_is_enforced_although_the_feed_is_lost_after_its_commit() {
     let switch = Switch::default();
-    let app = App::mongodb_with(switched(&switch, LONG)).await;
+    let app = App::mongodb_with(with_switch(&switch, LONG)).await;
     let other = app.instance_with(2, with(LONG)).await;
     for instance in [&app, &other] {
-        instance.remembers().await;
+        instance.wait_for_cache().await;
     }
     let operator = app.operator(&ALL).await;
     let ending = key(&operator, "Ending").await;
@@ -347,14 +348,14 @@ async fn a_change_is_enforced_though_the_feed_is_lost_between_its_commit_and_the
     for instance in [&app, &other] {
         assert_eq!(instance.verifier().code(&ending.api_key).await, "REVOKED");
     }
-    assert_eq!(switch.calls(&["watch"]), 2, "the feed was lost, and is followed again");
+    assert_eq!(switch.calls(&["watch"]), 2, "the feed was lost and opened again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_leases_each_verification_reads_the_store_and_nobody_is_waited_for() {
+async fn with_leases_of_length_zero_each_verification_reads_the_store_and_no_instance_is_waited_for() {
     for first in [App::mongodb_with(with(NONE)).await, App::embedded_with(with(NONE)).await] {
         let switch = Switch::default();
-        let app = first.instance_with(2, switched(&switch, NONE)).await;
+        let app = first.instance_with(2, with_switch(&switch, NONE)).await;
         let operator = first.operator(&ALL).await;
         let ending = key(&operator, "Ending").await;
         silent_instance(&app).await;
@@ -369,7 +370,7 @@ async fn without_leases_each_verification_reads_the_store_and_nobody_is_waited_f
     }
 }
 
-/// A real server over MongoDB, with leases of this length; how it ended when it does not start.
+/// Starts a server process over MongoDB, with leases of this length. The error is its exit status and log.
 async fn server(options: &MongoOptions, lease: &str) -> Result<Server, (ExitStatus, String)> {
     let mut command = keymark();
     command.envs([
@@ -383,11 +384,11 @@ async fn server(options: &MongoOptions, lease: &str) -> Result<Server, (ExitStat
 }
 
 fn started(server: Result<Server, (ExitStatus, String)>) -> Server {
-    server.unwrap_or_else(|(status, log)| panic!("it did not start: {status}: {log}"))
+    server.unwrap_or_else(|(status, log)| panic!("the server did not start: {status}: {log}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_of_one_store_have_leases_of_one_length_and_leave_none_behind() {
+async fn instances_of_a_store_use_one_lease_length_and_delete_their_leases_on_exit() {
     let options = mongod::fresh_database().await;
     let store = MongoStore::connect(&options).await.expect("a database");
     let leases = async || store.list_leases().await.expect("leases").len();
@@ -403,7 +404,7 @@ async fn instances_of_one_store_have_leases_of_one_length_and_leave_none_behind(
         let (status, log) = server.stop().await;
         assert!(status.success(), "{log}");
     }
-    assert_eq!(leases().await, 0, "who stops takes the lease away");
+    assert_eq!(leases().await, 0, "a server that stops deletes its lease");
 
     let crashed = started(server(&options, "1s").await);
     until(async || leases().await == 1).await;
@@ -411,11 +412,11 @@ async fn instances_of_one_store_have_leases_of_one_length_and_leave_none_behind(
     let after = started(server(&options, "2s").await);
     until(async || leases().await == 1).await;
     after.stop().await;
-    assert_eq!(leases().await, 0, "nor is that of the one that crashed left");
+    assert_eq!(leases().await, 0, "the lease of the crashed server is deleted as well");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_beside_a_server_has_ended_only_once_the_server_obeys() {
+async fn command_beside_a_server_ends_after_the_server_enforces_its_change() {
     let options = mongod::fresh_database().await;
     let server = started(server(&options, "5min").await);
     let token = server.sign_in("admin", PASSWORD).await;

@@ -1,4 +1,4 @@
-//! Searches: what is found in memory is what the store would have found, at once on every instance.
+//! Searches through cached names find the same systems as the store, on every instance.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::support::faulty::Switch;
 use crate::support::{on_both_stores, within};
 
 on_both_stores![
-    a_search_in_memory_finds_what_the_store_finds,
-    what_was_answered_is_found_at_once_on_another_instance,
-    names_that_are_loaded_amid_changes_are_right,
-    a_page_with_a_system_that_changed_meanwhile_is_looked_up_anew,
-    a_tenant_finds_none_of_anothers_systems,
-    an_instance_without_leases_asks_the_store,
+    search_in_the_cache_finds_what_the_store_finds,
+    change_is_found_on_another_instance_when_its_response_is_sent,
+    names_loaded_during_changes_are_complete,
+    page_with_a_system_changed_meanwhile_is_searched_again,
+    search_finds_no_system_of_another_tenant,
+    instance_without_a_cache_searches_the_store,
 ];
 
 const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
@@ -34,12 +34,12 @@ fn acme() -> TenantId {
     "acme".parse().unwrap()
 }
 
-/// How many tenants' names the instance has in memory.
+/// Number of tenants whose names the instance has cached.
 fn loaded(app: &App) -> usize {
-    app.coherence.read(|memory| memory.names.size().0).unwrap_or(0)
+    app.coherence.read(|cache| cache.names.size().0).unwrap_or(0)
 }
 
-/// Searches until this many tenants' names are in memory.
+/// Searches until the names of this many tenants are cached.
 async fn load(operator: &Operator<'_>, tenants: usize) {
     within(async {
         while loaded(operator.app) < tenants {
@@ -49,7 +49,7 @@ async fn load(operator: &Operator<'_>, tenants: usize) {
     .await;
 }
 
-/// The names of the systems that are found, by name.
+/// Names of the systems found, in alphabetical order.
 async fn found(operator: &Operator<'_>, needle: &str) -> Vec<String> {
     let document = "query ($s: String) { systems(search: $s, first: 200) { nodes { name } totalCount } }";
     let answer = operator.query(document, json!({ "s": needle })).await;
@@ -59,8 +59,8 @@ async fn found(operator: &Operator<'_>, needle: &str) -> Vec<String> {
     names
 }
 
-/// A random walk of changes; after each of them a random page is asked for on another instance.
-async fn a_search_in_memory_finds_what_the_store_finds(app: App) {
+/// Makes random changes, and after each of them searches a random page on another instance.
+async fn search_in_the_cache_finds_what_the_store_finds(app: App) {
     let (second, tenant) = (app.instance(2).await, acme());
     let operator = app.operator(&ALL).await;
     load(&operator.at(&second), 1).await;
@@ -103,16 +103,16 @@ async fn a_search_in_memory_finds_what_the_store_finds(app: App) {
     assert_eq!(loaded(&second), 1);
 }
 
-async fn what_was_answered_is_found_at_once_on_another_instance(app: App) {
+async fn change_is_found_on_another_instance_when_its_response_is_sent(app: App) {
     let switch = Switch::default();
     let second = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
     let here = app.operator(&ALL).await;
     let there = here.at(&second);
     load(&there, 1).await;
-    let asked = Arc::new(AtomicBool::new(false));
+    let store_searched = Arc::new(AtomicBool::new(false));
     for call in ["list_systems", "count_systems"] {
-        let asked = Arc::clone(&asked);
-        switch.after(call, async move { asked.store(true, Ordering::SeqCst) });
+        let store_searched = Arc::clone(&store_searched);
+        switch.after(call, async move { store_searched.store(true, Ordering::SeqCst) });
         for round in 0..20 {
             let name = format!("{call} {round}");
             let system = here.create_system(&name).await;
@@ -124,10 +124,10 @@ async fn what_was_answered_is_found_at_once_on_another_instance(app: App) {
             assert_eq!(found(&there, &format!("renamed {round}")).await, [""; 0]);
         }
     }
-    assert!(!asked.load(Ordering::SeqCst), "all of it from memory");
+    assert!(!store_searched.load(Ordering::SeqCst), "all searches used the cache");
 }
 
-async fn names_that_are_loaded_amid_changes_are_right(app: App) {
+async fn names_loaded_during_changes_are_complete(app: App) {
     let operator = app.operator(&ALL).await;
     for n in 0..50 {
         operator.create_system(&format!("System {n:02}")).await;
@@ -151,7 +151,7 @@ async fn names_that_are_loaded_amid_changes_are_right(app: App) {
     }
 }
 
-async fn a_page_with_a_system_that_changed_meanwhile_is_looked_up_anew(app: App) {
+async fn page_with_a_system_changed_meanwhile_is_searched_again(app: App) {
     let switch = Switch::default();
     let second = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
     let app = Arc::new(app);
@@ -161,7 +161,7 @@ async fn a_page_with_a_system_that_changed_meanwhile_is_looked_up_anew(app: App)
     let there = operator.at(&second);
     load(&there, 1).await;
 
-    // The search knows where the log ends, and is about to look.
+    // The search has read the end of the log, and is about to search the cached names.
     let (first, id, token) = (Arc::clone(&app), system.id.clone(), operator.token.clone());
     switch.after("audit_head", async move {
         let document = "mutation ($id: ID!) { renameSystem(id: $id, name: \"Payroll\") { system { id } } }";
@@ -171,7 +171,7 @@ async fn a_page_with_a_system_that_changed_meanwhile_is_looked_up_anew(app: App)
     assert_eq!(found(&there, "billing").await, ["Billing too"]);
 }
 
-async fn a_tenant_finds_none_of_anothers_systems(app: App) {
+async fn search_finds_no_system_of_another_tenant(app: App) {
     let (acme, bolt) = (app.operator_of("acme", &ALL).await, app.operator_of("bolt", &ALL).await);
     acme.create_system("Billing of Acme").await;
     bolt.create_system("Billing of Bolt").await;
@@ -186,7 +186,7 @@ async fn a_tenant_finds_none_of_anothers_systems(app: App) {
     }
 }
 
-async fn an_instance_without_leases_asks_the_store(app: App) {
+async fn instance_without_a_cache_searches_the_store(app: App) {
     let timing = Timing { lease: Duration::ZERO, probe_interval: Duration::from_secs(1) };
     let second = app.instance_with(2, Setup { timing, ..Setup::default() }).await;
     let operator = app.operator(&ALL).await;
@@ -197,9 +197,9 @@ async fn an_instance_without_leases_asks_the_store(app: App) {
     assert_eq!(loaded(&second), 0);
 }
 
-/// Somebody patches a document behind Keymark's back: what the feed says then is not all, and memory starts anew.
+/// A document is patched without Keymark. The feed cannot represent that, so it counts as lost and the cache is reloaded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_feed_drops_the_names() {
+async fn losing_the_feed_drops_the_names() {
     let app = App::mongodb().await;
     let operator = app.operator(&ALL).await;
     operator.create_system("Billing").await;

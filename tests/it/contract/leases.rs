@@ -19,7 +19,7 @@ pub async fn a_lease_is_listed_as_it_was_put_last(factory: &dyn Factory) {
     let (mut one, mut other) = (lease(1), lease(2));
     for (round, instance) in instances.iter().cycle().take(4).enumerate() {
         one = next(one, LogTime::new(round as u64));
-        other = Lease { asks: !other.asks, ..next(other, LogTime::new(u64::MAX - round as u64)) };
+        other = Lease { requests_ack: !other.requests_ack, ..next(other, LogTime::new(u64::MAX - round as u64)) };
         for lease in [one, other] {
             instance.put_lease(&lease).await.unwrap();
         }
@@ -151,7 +151,7 @@ pub async fn no_batch_writes_a_lease(factory: &dyn Factory) {
 /// The first lease of an incarnation; another one for each seed.
 fn lease(seed: u64) -> Lease {
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(seed));
-    Lease { incarnation, sequence: 1, applied: LogTime::default(), asks: false }
+    Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false }
 }
 
 fn next(lease: Lease, applied: LogTime) -> Lease {

@@ -30,7 +30,7 @@ async fn a_frozen_database_is_lost_and_found() {
     let quota = Quota { burst: 1, every: Duration::from_secs(1) };
     let (batch, tenant) = (acme.note(AuditAction::SignedIn), acme.id.clone());
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1));
-    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), asks: false };
+    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false };
     let queued: Vec<_> = (0..5).map(|_| acme.note(AuditAction::SignedOut)).collect();
     within(PROMPTLY, async {
         let (page, digests) = (whole(), [KeyDigest::from_bytes([7; 32])]);

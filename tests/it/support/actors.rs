@@ -198,8 +198,8 @@ impl App {
         }
     }
 
-    /// Waits until it answers from memory.
-    pub async fn remembers(&self) {
+    /// Waits until it uses its cache.
+    pub async fn wait_for_cache(&self) {
         super::until(async || self.coherence.read(|_| ()).is_some()).await;
     }
 
