@@ -1,16 +1,16 @@
--- Asks Keymark whether a request has a good key. In HAProxy's configuration:
+-- Verifies the API key of a request with Keymark. In HAProxy's configuration:
 --
 --     http-request lua.keymark http://127.0.0.1:9001/v1/forward-auth
 --
--- sets txn.keymark_status to 200 (and the identity headers), 401 (and txn.keymark_challenge) or 503. Nothing is set
--- when this fails, so let a request pass for 200 alone.
+-- sets txn.keymark_status to 200 (and the identity headers), 401 (and txn.keymark_challenge) or 503. If the action
+-- fails, it sets nothing, so let a request pass only for 200.
 
--- Longer than the time-outs of what it asks, since it would ask again.
+-- Longer than the time-outs of HAProxy's own listener: Lua's client would retry after a time-out of its own.
 local TIMEOUT_MS = 5000
 local IDENTITY = { "x-keymark-tenant-id", "x-keymark-system-id", "x-keymark-system-name" }
 local token = os.getenv("KEYMARK_VERIFIER_TOKEN")
 
--- All values of a header, counted from 1; HAProxy counts them from 0.
+-- Returns all values of a header, indexed from 1; HAProxy indexes them from 0.
 local function values(headers, name)
     local found = {}
     local index = 0
@@ -24,10 +24,10 @@ end
 core.register_action("keymark", { "http-req" }, function(txn, url)
     local presented = txn.http:req_get_headers()
     local headers = {
-        -- All of them: Keymark refuses a request with two keys.
+        -- All values, because Keymark refuses a request with two keys.
         ["x-api-key"] = values(presented, "x-api-key"),
         ["authorization"] = values(presented, "authorization"),
-        -- What --trusted-proxies makes Keymark believe: where the client is.
+        -- The client's address; Keymark trusts it if --trusted-proxies lists this proxy.
         ["x-forwarded-for"] = { tostring(txn.f:src()) },
     }
     if token then

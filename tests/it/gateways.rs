@@ -95,8 +95,11 @@ fn assert_refused(answer: &Answer, status: u16, context: &str) {
     assert_eq!(answer.status, status, "{context}: {}", answer.text);
     assert_eq!(answer.header("content-type"), Some("application/json"), "{context}");
     assert_eq!(answer.header("cache-control"), Some("no-store"), "{context}");
-    let message =
-        if status == 401 { "The request needs one good API key." } else { "The API key cannot be verified now." };
+    let message = if status == 401 {
+        "The request needs one valid API key."
+    } else {
+        "The API key cannot be verified right now."
+    };
     assert_eq!(answer.body["error"], message, "{context}: {}", answer.text);
     assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{context}");
 }
