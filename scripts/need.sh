@@ -1,9 +1,9 @@
 #!/bin/sh
-# Says in one line what is missing of the named tools, and how to get it. Chromium and the gateways (nginx, Caddy,
-# HAProxy) are installed where that can be done.
+# Checks that the named tools are available. Installs Chromium, promtool and the gateways (nginx, Caddy, HAProxy) with
+# apt-get as root; otherwise reports in one line what is missing and how to get it.
 set -eu
 
-# Debian keeps some programs where only root looks.
+# Debian installs some programs outside the PATH of users.
 PATH="$PATH:/usr/local/sbin:/usr/sbin"
 
 missing() {
@@ -15,7 +15,8 @@ has() {
     command -v "$1" >/dev/null 2>&1
 }
 
-# Installs a package, without starting what it brings: the tests do that themselves, and a service would take ports.
+# Installs a package without starting its service: the tests start the programs themselves, and a service would use
+# their ports.
 install() {
     { has apt-get && [ "$(id -u)" = 0 ]; } || missing "$2 for the tests" "$3"
     policy=/usr/sbin/policy-rc.d
@@ -26,7 +27,7 @@ install() {
         chmod 755 "$policy"
     fi
     { apt-get update && apt-get install --yes --no-install-recommends "$1"; } >&2 ||
-        missing "$2 for the tests" 'apt-get could not install it: see above'
+        missing "$2 for the tests" 'apt-get cannot install it, see above'
     ! has systemctl || systemctl --quiet disable "$1" 2>/dev/null || true
 }
 
@@ -37,12 +38,12 @@ for tool in "$@"; do
         wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
         found=$(rustc --version | cut -d' ' -f2)
         oldest=$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1)
-        [ "$oldest" = "$wanted" ] || missing "Rust $wanted or newer, and this is $found" 'run: rustup update stable'
+        [ "$oldest" = "$wanted" ] || missing "Rust $wanted or newer, but found $found" 'update it, for example with rustup'
         ;;
     node)
         has node || missing 'Node.js 20.19 or newer' 'install it from https://nodejs.org or with your package manager'
         node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' ||
-            missing "Node.js 20.19 or newer, and this is $(node --version)" 'install a newer one from https://nodejs.org'
+            missing "Node.js 20.19 or newer, but found $(node --version)" 'install a newer one from https://nodejs.org'
         ;;
     npm)
         has npm || missing 'npm' 'it comes with Node.js; install it with your package manager'

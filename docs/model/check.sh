@@ -1,10 +1,10 @@
 #!/bin/sh
-# Checks lease.pml with SPIN: the protocol must hold in every state of the model, and each planted bug must be found.
+# Checks lease.pml with SPIN: the property must hold in every state of the model, and each planted bug must be found.
 #
 #   docs/model/check.sh             every variant
-#   docs/model/check.sh BUG_SKIP …  the variants that have one of these among their flags
+#   docs/model/check.sh BUG_SKIP …  the variants with one of these flags
 #
-# A variant may take MODEL_MEMORY_MIB of memory, 6000 unless that is set.
+# MODEL_MEMORY_MIB limits the memory of a variant (default: 6000).
 set -eu
 
 model=$(cd "$(dirname "$0")" && pwd)/lease.pml
@@ -15,7 +15,7 @@ trap 'exit 1' HUP INT TERM
 failed=0
 
 # check EXPECTED SEARCH FLAG…: EXPECTED is `holds` (all states visited, no error) or `broken` (an assertion fails).
-# SEARCH is `depth`, or `breadth` where a bug is near the start but depth-first search takes long to come upon it.
+# SEARCH is `depth`, or `breadth` if a bug is near the start but depth-first search takes long to find it.
 check() {
     expected=$1 search=$2
     shift 2
@@ -29,7 +29,7 @@ check() {
     # shellcheck disable=SC2086
     cc -O2 -w -DSAFETY -DCOLLAPSE -DMEMLIM="${MODEL_MEMORY_MIB:-6000}" $breadth -o pan pan.c
     started=$(date +%s)
-    # Processes that wait at the end are normal (-E); a search that is cut short says so.
+    # -E: processes may still be waiting at the end. The report says whether the search was complete.
     ./pan -E -m1000000 >report 2>&1 || true
     took=$(($(date +%s) - started))
     states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' report)
@@ -48,7 +48,7 @@ check() {
     fi
 }
 
-# Whether these flags were asked for.
+# Whether the variant with these flags was selected.
 wanted() {
     [ -n "$asked" ] || return 0
     for flag in "$@"; do

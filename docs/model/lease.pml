@@ -1,12 +1,12 @@
 /*
  * Freshness leases for linearizable revocation -- Promela model, checked with SPIN 6.5.2.
  *
- * It models the protocol of src/coherence/ at small bounds: Follower and Prober are the
+ * Models the protocol of src/coherence/ at small bounds: Follower and Prober are the
  * instance that follows the feed and renews its lease, Verify is the order in which a
- * verification reads deadline, entry and clock, and Revoker is the barrier behind a change
- * (Protocol::enforced).  FILL and STRICT are not built: memory always holds every key, and a
- * reject is answered at once.  Whoever changes the protocol changes it here first.  check.sh
- * runs every variant.
+ * verification reads deadline, entry and clock, and Revoker is the barrier of a change
+ * (Protocol::enforced).  FILL and STRICT are not implemented: the cache always contains
+ * every key, and a reject returns immediately.  Change this model before you change the
+ * protocol.  check.sh runs every variant.
  *
  * Modelled
  *  - LOG: the majority-committed oplog, one total order.  Change streams deliver only
@@ -15,11 +15,11 @@
  *  - NI verifying instances.  Each follows LOG at its own pace (any lag; a pause is a
  *    process that is not scheduled).  A probe is stamped with the local clock BEFORE it is
  *    sent, enters LOG after any delay or never, and extends the lease only when the
- *    instance meets it again in LOG.
- *  - one key, one revocation; the revoker follows LOG from a start of its own, may crash
+ *    instance receives it from LOG.
+ *  - one key, one revocation; the revoker follows LOG from a position of its own, may crash
  *    after the write (-DCRASH), and the client then retries at another server.
  *  - loss of the stream: the instance drops its state, starts a new stream, re-hydrates.
- *  - on-demand fill (two steps: read the database, insert later), eviction at any moment.
+ *  - on-demand fill (two steps: read the database, insert later), eviction at any time.
  *  - clocks: `now` is real time; instance clocks may run slow by up to D ticks (-DD=1).
  *
  * Property: no accept whose verify was invoked after a revoke returned success.
@@ -27,7 +27,7 @@
  * (no new-old inversion: the key is then an atomic register, not just a regular one).
  *
  * Deliberately broken variants; SPIN must find an error in each:
- *  BUG_TTLSTART  lease counted from the moment the probe is met, not from its sending
+ *  BUG_TTLSTART  lease counted from when the probe is received, not from when it is sent
  *  BUG_LOADLATE  verify reads the entry first and loads the lease deadline afterwards
  *  BUG_FILL      a fill inserts although an event for the key was applied meanwhile
  *  BUG_STALEREAD a fill reads at a position older than the one the instance has applied
@@ -86,7 +86,7 @@ byte deadline[NI];           /* lease deadline on the instance's clock          
 bool clean[NI];              /* no event for the key applied since the fill began     */
 byte sentat[8];              /* [i*4+n] send time of probe n                          */
 byte nseq[NI];
-byte firstseq[NI];           /* first probe of the present incarnation                */
+byte firstseq[NI];           /* first probe of the current incarnation                */
 byte flying[NI];             /* probe sent, not yet in LOG                            */
 bool flyack[NI];
 #if D > 0
@@ -97,7 +97,7 @@ byte lag[NI];
 #endif
 #define DB ((revpos != NONE) -> 2 : 1)
 #ifdef STRICT
-bool sawack[4];              /* [i*2+j] instance i has met j's ack in its own stream   */
+bool sawack[4];              /* [i*2+j] instance i has received j's ack in its stream  */
 byte seenat[NI];             /* i's clock when it applied the revoke                  */
 #endif
 
@@ -160,7 +160,7 @@ proctype Follower(byte i) {
 #ifdef LOSS
   :: d_step { !lost && revpos != NONE ->     /* stream lost (useful only around the revoke) */
        lost = true;
-       pos[i] = loglen;                     /* new stream starts at the present end        */
+       pos[i] = loglen;                     /* new stream starts at the current end        */
 #ifndef BUG_SKIP
        deadline[i] = 0; cache[i] = 0; clean[i] = false;
        firstseq[i] = nseq[i] + 1            /* earlier probes belong to the old incarnation */
@@ -240,15 +240,15 @@ proctype Verify(byte i) {
 out: skip
 }
 
-bool heard[4]; byte obs[4]; bool gotack[4];     /* [(life)*2 + i] */
+bool seen[4]; byte obs[4]; bool gotack[4];      /* [revoker*2 + i] */
 
 /* instance i can no longer hold a lease that predates the revoke */
 #ifdef BUG_FORGET
-#define UNHEARD(i) (!heard[f*2+i])
+#define UNSEEN(i) (!seen[f*2+i])
 #else
-#define UNHEARD(i) (!heard[f*2+i] && now >= t0 + W)
+#define UNSEEN(i) (!seen[f*2+i] && now >= t0 + W)
 #endif
-#define ACC(i) (gotack[f*2+i] || (heard[f*2+i] && now >= obs[f*2+i] + W) || UNHEARD(i))
+#define ACC(i) (gotack[f*2+i] || (seen[f*2+i] && now >= obs[f*2+i] + W) || UNSEEN(i))
 #if NI == 2
 #define ACCOUNTED (ACC(0) && ACC(1))
 #else
@@ -279,11 +279,11 @@ proctype Revoker(byte f) {
        if
        :: who[p] < REV && ackd[p] -> gotack[f*2 + who[p]] = true
        :: who[p] < REV && !ackd[p] && p < revpos ->
-            heard[f*2 + who[p]] = true; obs[f*2 + who[p]] = now
+            seen[f*2 + who[p]] = true; obs[f*2 + who[p]] = now
        :: else -> skip
        fi;
        p = p + 1 }
-  :: atomic { now >= a + W -> goto done }         /* slow path: needs no stream at all   */
+  :: atomic { now >= a + W -> goto done }         /* slow path: needs no stream          */
   :: atomic { p > revpos && ACCOUNTED ->          /* fast path                           */
        goto done }
   :: now >= TMAX -> goto dead
