@@ -1,4 +1,4 @@
-//! Instances of the real binary over one store, and what is asked of them; all of it goes into the [`History`].
+//! Server processes on one store, and the requests to them, all of which are recorded in a [`History`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,16 +17,16 @@ use crate::support::process::{self, Server, keymark};
 const SECRET: &str = "a root secret of 32 bytes or more, for all instances";
 const PASSWORD: &str = "a password for the operator of the fleet";
 
-/// How long an instance may take until it is ready.
-const STARTING: Duration = Duration::from_secs(60);
-const ASKING: Duration = Duration::from_millis(20);
-/// A change that is not answered in this time, and that of a lease, is left open and tried again elsewhere.
-const CHANGING: Duration = Duration::from_secs(10);
-/// Longer than anything is made to fail for: what a stopped instance answers when it wakes is what counts most.
-const VERIFYING: Duration = Duration::from_secs(180);
+/// How long an instance may take to become ready.
+const MAX_START: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Timeout of a mutation, in addition to the lease. After it the outcome is open and another instance is tried.
+const MUTATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than any fault: the verdicts of a stopped instance when it continues are the most likely violations.
+const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Lines of an instance's log that are shown when it fails.
-const LOGGED: usize = 100;
+/// Lines of an instance's log that are printed when a test fails.
+const MAX_LOG_LINES: usize = 100;
 
 pub struct Fleet {
     pub history: History,
@@ -36,11 +36,11 @@ pub struct Fleet {
     client: reqwest::Client,
     next_key: AtomicUsize,
     next_system: AtomicUsize,
-    /// The one that something is made to fail at, or none's number.
-    troubled: AtomicUsize,
-    stale: Option<Stale>,
-    changing: Duration,
-    /// The data of the embedded store.
+    /// The instance with a fault; `usize::MAX` if there is none.
+    faulty: AtomicUsize,
+    stale: Option<StaleCache>,
+    mutation_timeout: Duration,
+    /// Data directory of the embedded store.
     _directory: TempDir,
 }
 
@@ -57,10 +57,10 @@ struct Addresses {
     verification: String,
 }
 
-/// A planted bug: verdicts are kept for a while, as if each instance had a cache that hears of nothing.
-struct Stale {
-    kept_for: Duration,
-    kept: Mutex<HashMap<(usize, KeyNumber), (Instant, Verdict)>>,
+/// A planted bug: verdicts are cached for a while, as if each instance had a cache without invalidation.
+struct StaleCache {
+    ttl: Duration,
+    verdicts: Mutex<HashMap<(usize, KeyNumber), (Instant, Verdict)>>,
 }
 
 pub struct Key {
@@ -69,9 +69,9 @@ pub struct Key {
     text: String,
 }
 
-/// Where a verification is asked for.
+/// An endpoint for verifications.
 #[derive(Clone, Copy)]
-pub enum Door {
+pub enum Endpoint {
     Verify,
     ForwardAuth,
 }
@@ -83,7 +83,7 @@ pub enum End {
 }
 
 impl Fleet {
-    /// Three instances over a replica set of three members, with leases of so many seconds.
+    /// Three instances over a replica set of three members. `lease` is in seconds.
     pub async fn of_three(lease: u64) -> Self {
         let set = ReplicaSet::start(3).await;
         let variables = |instance| {
@@ -95,8 +95,8 @@ impl Fleet {
             ]
         };
         let variables = (0..3).map(variables).collect();
-        let changing = CHANGING + Duration::from_secs(lease);
-        Self { changing, ..Self::start(variables, Some(set), process::directory()).await }
+        let mutation_timeout = MUTATION_TIMEOUT + Duration::from_secs(lease);
+        Self { mutation_timeout, ..Self::start(variables, Some(set), process::directory()).await }
     }
 
     /// One instance over the embedded store.
@@ -106,9 +106,9 @@ impl Fleet {
         Self::start(vec![vec![("KEYMARK_DATA_DIR", data)]], None, directory).await
     }
 
-    /// The same, with the planted bug.
-    pub async fn embedded_and_stale(kept_for: Duration) -> Self {
-        Self { stale: Some(Stale { kept_for, kept: Mutex::default() }), ..Self::embedded().await }
+    /// One instance over the embedded store, with the planted bug.
+    pub async fn embedded_and_stale(ttl: Duration) -> Self {
+        Self { stale: Some(StaleCache { ttl, verdicts: Mutex::default() }), ..Self::embedded().await }
     }
 
     async fn start(variables: Vec<Vec<(&'static str, String)>>, set: Option<ReplicaSet>, directory: TempDir) -> Self {
@@ -125,9 +125,9 @@ impl Fleet {
             client: reqwest::Client::new(),
             next_key: AtomicUsize::new(0),
             next_system: AtomicUsize::new(0),
-            troubled: AtomicUsize::new(usize::MAX),
+            faulty: AtomicUsize::new(usize::MAX),
             stale: None,
-            changing: CHANGING,
+            mutation_timeout: MUTATION_TIMEOUT,
             _directory: directory,
         };
         futures::future::join_all((0..fleet.size()).map(|number| fleet.start_instance(number))).await;
@@ -142,28 +142,28 @@ impl Fleet {
         self.instances.len()
     }
 
-    /// Says at which instance something fails now.
-    pub fn set_troubled(&self, instance: Option<usize>) {
-        self.troubled.store(instance.unwrap_or(usize::MAX), Ordering::Relaxed);
+    /// Sets the instance that has a fault now.
+    pub fn set_faulty(&self, instance: Option<usize>) {
+        self.faulty.store(instance.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    pub fn is_troubled(&self, instance: usize) -> bool {
-        self.troubled.load(Ordering::Relaxed) == instance
+    pub fn is_faulty(&self, instance: usize) -> bool {
+        self.faulty.load(Ordering::Relaxed) == instance
     }
 
-    /// Starts an instance that is down, and waits until it is ready.
+    /// Starts an instance that is down and waits until it is ready.
     pub async fn start_instance(&self, number: usize) {
         let instance = &self.instances[number];
         let mut command = keymark();
         command.env("KEYMARK_SECRET", SECRET).env("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD);
         command.env("KEYMARK_LOG", "warn");
         command.envs(instance.variables.iter().map(|(name, value)| (name, value)));
-        let server = within(STARTING, Server::run(command)).await;
+        let server = within(MAX_START, Server::run(command)).await;
         let server = server.unwrap_or_else(|(status, log)| panic!("instance {number}: {status}: {log}"));
         let ready = format!("{}/readyz", server.public);
-        within(STARTING, async {
+        within(MAX_START, async {
             while !self.client.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
-                tokio::time::sleep(ASKING).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         })
         .await;
@@ -172,16 +172,16 @@ impl Fleet {
         *instance.server.lock().await = Some(server);
     }
 
-    /// Ends an instance without a word.
+    /// Kills an instance with SIGKILL.
     pub async fn kill_instance(&self, number: usize) {
         self.instances[number].server.lock().await.take().expect("it runs").kill().await;
     }
 
-    /// What an instance logged last.
+    /// The last lines of an instance's log.
     pub async fn log_of(&self, number: usize) -> String {
         let server = self.instances[number].server.lock().await;
         let log = server.as_ref().map(Server::log).unwrap_or_default();
-        let lines: Vec<_> = log.lines().rev().take(LOGGED).collect();
+        let lines: Vec<_> = log.lines().rev().take(MAX_LOG_LINES).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
@@ -193,42 +193,44 @@ impl Fleet {
         self.instances[instance].addresses.read().unwrap().clone()
     }
 
-    pub async fn verify(&self, instance: usize, key: &Key, door: Door) -> Verdict {
+    pub async fn verify(&self, instance: usize, key: &Key, endpoint: Endpoint) -> Verdict {
         let invoked = self.history.now();
-        let kept = self.stale.as_ref().and_then(|stale| stale.verdict(instance, key));
-        let verdict = match kept {
+        let cached = self.stale.as_ref().and_then(|stale| stale.verdict(instance, key));
+        let verdict = match cached {
             Some(verdict) => verdict,
-            None => self.ask(instance, key, door).await.unwrap_or(Verdict::Lost),
+            None => self.request_verdict(instance, key, endpoint).await.unwrap_or(Verdict::Lost),
         };
         let verification = Verification { span: self.history.since(invoked), key: key.number, instance, verdict };
         self.history.record(|events| events.verifications.push(verification));
-        if let (Some(stale), None) = (&self.stale, kept) {
+        if let (Some(stale), None) = (&self.stale, cached) {
             stale.keep(instance, key, verdict);
         }
         verdict
     }
 
-    async fn ask(&self, instance: usize, key: &Key, door: Door) -> reqwest::Result<Verdict> {
+    async fn request_verdict(&self, instance: usize, key: &Key, endpoint: Endpoint) -> reqwest::Result<Verdict> {
         let address = self.addresses(instance).verification;
-        let request = match door {
-            Door::Verify => {
+        let request = match endpoint {
+            Endpoint::Verify => {
                 let body = json!({ "apiKey": key.text }).to_string();
                 self.client.post(format!("{address}/v1/verify")).body(body)
             }
-            Door::ForwardAuth => self.client.get(format!("{address}/v1/forward-auth")).header("x-api-key", &key.text),
+            Endpoint::ForwardAuth => {
+                self.client.get(format!("{address}/v1/forward-auth")).header("x-api-key", &key.text)
+            }
         };
-        let answer = request.timeout(VERIFYING).send().await?;
-        let said = match (answer.status().as_u16(), door) {
+        let answer = request.timeout(VERIFICATION_TIMEOUT).send().await?;
+        let code = match (answer.status().as_u16(), endpoint) {
             (503, _) => "UNAVAILABLE".to_owned(),
-            (200, Door::ForwardAuth) => "VALID".to_owned(),
-            (401, Door::ForwardAuth) => format!("{:?}", answer.headers().get(WWW_AUTHENTICATE)),
-            (200, Door::Verify) => {
+            (200, Endpoint::ForwardAuth) => "VALID".to_owned(),
+            (401, Endpoint::ForwardAuth) => format!("{:?}", answer.headers().get(WWW_AUTHENTICATE)),
+            (200, Endpoint::Verify) => {
                 let answer: Json = answer.json().await?;
                 let code = answer["code"].as_str().expect("a code").to_owned();
                 assert_eq!(answer["valid"], code == "VALID", "{answer}");
                 code
             }
-            (status, _) => panic!("a verification answered {status}"),
+            (status, _) => panic!("a verification returned {status}"),
         };
         let verdicts = [
             ("VALID", Verdict::Accepted),
@@ -237,23 +239,23 @@ impl Fleet {
             ("MALFORMED", Verdict::Malformed),
             ("UNAVAILABLE", Verdict::Unavailable),
         ];
-        let verdict = verdicts.into_iter().find(|(code, _)| said.contains(code));
-        Ok(verdict.unwrap_or_else(|| panic!("a verification answered {said}")).1)
+        let verdict = verdicts.into_iter().find(|(text, _)| code.contains(text));
+        Ok(verdict.unwrap_or_else(|| panic!("a verification returned {code}")).1)
     }
 
-    /// The data of a mutation, or the code of its error; `None` without an answer.
+    /// The data of a mutation, or its error code; `None` if there was no response.
     async fn mutate(&self, instance: usize, document: &str, variables: Json) -> Option<Result<Json, String>> {
         let body = json!({ "query": document, "variables": variables }).to_string();
         let request = self.client.post(format!("{}/graphql", self.addresses(instance).public));
         let request = request.header("content-type", "application/json").bearer_auth(&self.token).body(body);
-        let answer: Json = request.timeout(self.changing).send().await.ok()?.json().await.ok()?;
+        let answer: Json = request.timeout(self.mutation_timeout).send().await.ok()?.json().await.ok()?;
         match answer.pointer("/errors/0/extensions/code").and_then(Json::as_str) {
             Some(code) => Some(Err(code.to_owned())),
             None => Some(Ok(answer["data"].clone())),
         }
     }
 
-    /// The id of a new system, when the answer says so.
+    /// Creates a system and returns its id, or `None` unless the response confirms it.
     pub async fn create_system(&self, instance: usize) -> Option<String> {
         let name = format!("system-{}", self.next_system.fetch_add(1, Ordering::Relaxed));
         let document = "mutation ($name: String!) { createSystem(name: $name) { system { id } } }";
@@ -261,7 +263,7 @@ impl Fleet {
         Some(text(&data, "/createSystem/system/id"))
     }
 
-    /// A new key of the system, when the answer says so.
+    /// Generates a key for the system, or returns `None` unless the response contains it.
     pub async fn generate(&self, instance: usize, system: &str) -> Option<Key> {
         let document = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey enforcement { state } } }";
         let invoked = self.history.now();
@@ -296,24 +298,24 @@ impl Fleet {
 }
 
 fn text(answer: &Json, pointer: &str) -> String {
-    answer.pointer(pointer).and_then(Json::as_str).unwrap_or_else(|| panic!("{pointer} in an answer")).to_owned()
+    answer.pointer(pointer).and_then(Json::as_str).unwrap_or_else(|| panic!("no {pointer} in the response")).to_owned()
 }
 
 fn outcome(state: &str) -> Outcome {
     match state {
         "ENFORCED" => Outcome::Enforced,
         "PENDING" => Outcome::Open,
-        other => panic!("an enforcement is {other}"),
+        other => panic!("unknown state of an enforcement: {other}"),
     }
 }
 
-impl Stale {
+impl StaleCache {
     fn verdict(&self, instance: usize, key: &Key) -> Option<Verdict> {
-        let (since, verdict) = *self.kept.lock().unwrap().get(&(instance, key.number))?;
-        (since.elapsed() < self.kept_for).then_some(verdict)
+        let (since, verdict) = *self.verdicts.lock().unwrap().get(&(instance, key.number))?;
+        (since.elapsed() < self.ttl).then_some(verdict)
     }
 
     fn keep(&self, instance: usize, key: &Key, verdict: Verdict) {
-        self.kept.lock().unwrap().insert((instance, key.number), (Instant::now(), verdict));
+        self.verdicts.lock().unwrap().insert((instance, key.number), (Instant::now(), verdict));
     }
 }

@@ -1,29 +1,30 @@
-//! What was asked and answered, by one clock; and the checker, which finds answers that break the promise.
+//! The history of requests and responses, timed by one clock, and the checker, which finds responses that violate the
+//! guarantee.
 //!
-//! The promise, for each key:
+//! A key *ends* when it is revoked or its system is deleted. The guarantee for each key is:
 //!
-//! 1. Once a revocation of it, or the deletion of its system, has answered `ENFORCED`, or a repeat has answered that
-//!    there is nothing left to do, no verification that begins afterwards accepts it, and one that rejects it says
-//!    `REVOKED`.
-//! 2. From when its generation has answered `ENFORCED` until its first revocation begins, nothing rejects it; and
-//!    nothing calls it revoked before.
-//! 3. Any other answer to a revocation, `PENDING`, an error or none, proves nothing: it may take effect at any time after
-//!    it was asked for. The same for a generation.
+//! 1. Once a revocation of the key, or the deletion of its system, has returned `ENFORCED`, or a repeat has returned that
+//!    there is nothing left to do, no verification that begins afterwards accepts the key, and if one rejects it, the
+//!    verdict is `REVOKED`.
+//! 2. From when the key's generation has returned `ENFORCED` until its first revocation begins, no verification rejects
+//!    it; and no verification returns `REVOKED` before the first revocation begins.
+//! 3. Any other outcome of a revocation (`PENDING`, an error, no response) guarantees nothing: it may take effect at any
+//!    time after the request. The same holds for a generation.
 //!
-//! That a verification cannot be decided is always allowed.
+//! A verification may always fail as undecided.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// A time, since the history began.
+/// Time since the history began.
 pub type Moment = Duration;
 
-/// Which key: keys are numbered, and appear in no report.
+/// Identifies a key in reports, which never contain the key itself.
 pub type KeyNumber = usize;
 
-/// From just before an operation was asked for until just after its answer was there.
+/// From just before a request was sent until just after its response was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     pub invoked: Moment,
@@ -36,9 +37,8 @@ pub enum Verdict {
     Revoked,
     NotFound,
     Malformed,
-    /// It could not be decided.
     Unavailable,
-    /// No answer.
+    /// No response.
     Lost,
 }
 
@@ -50,13 +50,13 @@ pub struct Verification {
     pub verdict: Verdict,
 }
 
-/// How a change ended.
+/// The outcome of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Enforced,
-    /// A repeat: it has been made before, and is enforced.
+    /// A repeat of a change that is enforced.
     AlreadyEnforced,
-    /// Pending, failed, or not answered: it may be made, or may have been.
+    /// Pending, failed, or without a response: it may have been made, or may be made later.
     Open,
 }
 
@@ -66,7 +66,7 @@ impl Outcome {
     }
 }
 
-/// A key was generated, revoked, or lost its system.
+/// The generation of a key, its revocation, or the deletion of its system.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
     pub span: Span,
@@ -75,7 +75,7 @@ pub struct Change {
     pub outcome: Outcome,
 }
 
-/// A time in which something was made to fail.
+/// The duration of a fault.
 #[derive(Clone, Debug)]
 pub struct Disturbance {
     pub name: &'static str,
@@ -91,7 +91,7 @@ pub struct Events {
     pub disturbances: Vec<Disturbance>,
 }
 
-/// Takes down what happens.
+/// Records events.
 pub struct History {
     began: Instant,
     events: Mutex<Events>,
@@ -106,38 +106,38 @@ impl History {
         self.began.elapsed()
     }
 
-    /// The span of an operation that was invoked then and has returned now.
+    /// The span of an operation that was invoked at `invoked` and returns now.
     pub fn since(&self, invoked: Moment) -> Span {
         Span { invoked, returned: self.now() }
     }
 
-    pub fn record(&self, take_down: impl FnOnce(&mut Events)) {
-        take_down(&mut self.events.lock().unwrap());
+    pub fn record(&self, add: impl FnOnce(&mut Events)) {
+        add(&mut self.events.lock().unwrap());
     }
 
-    pub fn look<T>(&self, at: impl FnOnce(&Events) -> T) -> T {
-        at(&self.events.lock().unwrap())
+    pub fn inspect<T>(&self, read: impl FnOnce(&Events) -> T) -> T {
+        read(&self.events.lock().unwrap())
     }
 }
 
-/// An answer that breaks the promise.
+/// A verdict that violates the guarantee.
 #[derive(Clone, Copy)]
 pub struct Violation {
     pub what: &'static str,
     pub verification: Verification,
-    /// The change whose answer was not kept to.
+    /// The change that the verdict contradicts.
     pub change: Option<Change>,
 }
 
-/// What is known of one key.
+/// The changes of one key that determine which verdicts are allowed.
 #[derive(Clone, Copy, Default)]
-struct Life {
-    /// The first answer that it is good everywhere.
-    good: Option<Change>,
-    /// The first attempt to end it.
-    doubted: Option<Change>,
-    /// The first answer that it is ended everywhere.
-    dead: Option<Change>,
+struct KeyHistory {
+    /// The first generation that was reported as enforced.
+    generated: Option<Change>,
+    /// The first attempt to end the key.
+    end_attempted: Option<Change>,
+    /// The first end that was reported as enforced.
+    ended: Option<Change>,
 }
 
 fn first(known: Option<Change>, new: Change, at: impl Fn(&Change) -> Moment) -> Option<Change> {
@@ -147,134 +147,137 @@ fn first(known: Option<Change>, new: Change, at: impl Fn(&Change) -> Moment) -> 
     }
 }
 
-fn lives(events: &Events) -> BTreeMap<KeyNumber, Life> {
-    let mut lives = BTreeMap::<KeyNumber, Life>::new();
+fn key_histories(events: &Events) -> BTreeMap<KeyNumber, KeyHistory> {
+    let mut keys = BTreeMap::<KeyNumber, KeyHistory>::new();
     for change in events.generations.iter().filter(|change| change.outcome == Outcome::Enforced) {
-        let life = lives.entry(change.key).or_default();
-        life.good = first(life.good, *change, |change| change.span.returned);
+        let key = keys.entry(change.key).or_default();
+        key.generated = first(key.generated, *change, |change| change.span.returned);
     }
     for change in &events.ends {
-        let life = lives.entry(change.key).or_default();
-        life.doubted = first(life.doubted, *change, |change| change.span.invoked);
+        let key = keys.entry(change.key).or_default();
+        key.end_attempted = first(key.end_attempted, *change, |change| change.span.invoked);
         if change.outcome.is_final() {
-            life.dead = first(life.dead, *change, |change| change.span.returned);
+            key.ended = first(key.ended, *change, |change| change.span.returned);
         }
     }
-    lives
+    keys
 }
 
-impl Life {
-    fn violation(&self, verification: &Verification) -> Option<Violation> {
+impl KeyHistory {
+    fn check(&self, verification: &Verification) -> Option<Violation> {
         let Span { invoked, returned } = verification.span;
-        let broken = |what, change| Some(Violation { what, verification: *verification, change });
-        let after_death = self.dead.filter(|dead| invoked > dead.span.returned);
-        let before_doubt = self.doubted.is_none_or(|doubted| returned < doubted.span.invoked);
+        let violation = |what, change| Some(Violation { what, verification: *verification, change });
+        let after_end = self.ended.filter(|end| invoked > end.span.returned);
+        let before_end = self.end_attempted.is_none_or(|attempt| returned < attempt.span.invoked);
         match verification.verdict {
             Verdict::Unavailable | Verdict::Lost => None,
-            Verdict::Accepted if after_death.is_some() => broken("accepted after its end was enforced", after_death),
+            Verdict::Accepted if after_end.is_some() => violation("accepted after its end was enforced", after_end),
             Verdict::Accepted => None,
-            Verdict::Malformed => broken("called malformed", self.good),
-            Verdict::NotFound if after_death.is_some() => broken("forgotten after its end", after_death),
+            Verdict::Malformed => violation("reported as malformed", self.generated),
+            Verdict::NotFound if after_end.is_some() => violation("not found after its end", after_end),
             Verdict::NotFound => {
-                let good = self.good.filter(|good| before_doubt && invoked > good.span.returned)?;
-                broken("unknown after its generation was enforced", Some(good))
+                let generated = self.generated.filter(|change| before_end && invoked > change.span.returned)?;
+                violation("not found after its generation was enforced", Some(generated))
             }
-            Verdict::Revoked if before_doubt => broken("called revoked before anybody asked for it", self.good),
+            Verdict::Revoked if before_end => {
+                violation("reported as revoked before a revocation was requested", self.generated)
+            }
             Verdict::Revoked => None,
         }
     }
 }
 
-/// Every answer that breaks the promise.
 pub fn violations(events: &Events) -> Vec<Violation> {
-    let lives = lives(events);
-    let unknown = Life::default();
-    let life = |verification: &Verification| lives.get(&verification.key).unwrap_or(&unknown);
-    events.verifications.iter().filter_map(|verification| life(verification).violation(verification)).collect()
+    let keys = key_histories(events);
+    let unknown = KeyHistory::default();
+    let history = |verification: &Verification| keys.get(&verification.key).unwrap_or(&unknown);
+    events.verifications.iter().filter_map(|verification| history(verification).check(verification)).collect()
 }
 
-/// Violations of one kind, of one key at one instance, in a line each.
+/// One line for the violations of one kind, by one key at one instance.
 pub fn summary(violations: &[Violation]) -> Vec<String> {
-    let mut alike = BTreeMap::<_, Vec<&Violation>>::new();
+    let mut groups = BTreeMap::<_, Vec<&Violation>>::new();
     for violation in violations {
         let Verification { instance, key, .. } = violation.verification;
-        alike.entry((violation.what, instance, key)).or_default().push(violation);
+        groups.entry((violation.what, instance, key)).or_default().push(violation);
     }
-    let line = |((what, instance, key), alike): (_, Vec<&Violation>)| {
-        let from = alike.iter().map(|violation| violation.verification.span.invoked).min().unwrap_or_default();
-        let until = alike.iter().map(|violation| violation.verification.span.returned).max().unwrap_or_default();
-        let times = alike.len();
-        let change = alike[0].change.map_or_else(String::new, |Change { span, instance, .. }| {
-            format!("; instance {instance} was asked at {:.3?} and answered at {:.3?}", span.invoked, span.returned)
+    let line = |((what, instance, key), group): (_, Vec<&Violation>)| {
+        let from = group.iter().map(|violation| violation.verification.span.invoked).min().unwrap_or_default();
+        let until = group.iter().map(|violation| violation.verification.span.returned).max().unwrap_or_default();
+        let times = group.len();
+        let change = group[0].change.map_or_else(String::new, |Change { span, instance, .. }| {
+            format!("; requested from instance {instance} at {:.3?}, response at {:.3?}", span.invoked, span.returned)
         });
         format!("key {key} {what} by instance {instance}, {times} times from {from:.3?} to {until:.3?}{change}")
     };
-    alike.into_iter().map(line).collect()
+    groups.into_iter().map(line).collect()
 }
 
-/// How much the checker had to see: where nothing happened, nothing can be wrong.
+/// How much happened: without enough events, finding no violation means nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct Coverage {
     pub keys: usize,
-    pub by_instance: Vec<Answers>,
+    pub by_instance: Vec<VerdictCounts>,
     pub ends: usize,
-    /// Attempts to end a key that proved nothing.
+    /// Attempts to end a key whose outcome is open.
     pub open_ends: usize,
     pub longest_end: Duration,
-    /// Ends that were asked for and enforced while something was made to fail, by what that was.
-    pub ends_amid: BTreeMap<&'static str, usize>,
+    /// Ends that were requested and enforced during a fault, by fault.
+    pub ends_during: BTreeMap<&'static str, usize>,
 }
 
-/// What one instance answered.
+/// Verdicts of one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answers {
+pub struct VerdictCounts {
     pub accepted: usize,
-    /// Rejected, of verifications that began after the key's end was enforced: these could have been violations.
+    /// Rejections after the key's end was enforced, where accepting would have been a violation.
     pub refused_after_end: usize,
     pub refused: usize,
     pub undecided: usize,
 }
 
-pub fn seen(events: &Events, instances: usize) -> Seen {
-    let lives = lives(events);
+pub fn coverage(events: &Events, instances: usize) -> Coverage {
+    let keys = key_histories(events);
     let enforced = || events.ends.iter().filter(|end| end.outcome.is_final());
-    let mut seen = Seen {
-        keys: lives.len(),
-        by_instance: vec![Answers::default(); instances],
+    let mut coverage = Coverage {
+        keys: keys.len(),
+        by_instance: vec![VerdictCounts::default(); instances],
         ends: enforced().count(),
         open_ends: events.ends.len() - enforced().count(),
         longest_end: enforced().map(|end| end.span.returned - end.span.invoked).max().unwrap_or_default(),
-        ends_amid: BTreeMap::new(),
+        ends_during: BTreeMap::new(),
     };
     for Verification { span, key, instance, verdict } in &events.verifications {
-        let answers = &mut seen.by_instance[*instance];
-        let dead = lives.get(key).and_then(|life| life.dead);
+        let counts = &mut coverage.by_instance[*instance];
+        let ended = keys.get(key).and_then(|key| key.ended);
         match verdict {
-            Verdict::Accepted => answers.accepted += 1,
-            Verdict::Unavailable | Verdict::Lost => answers.undecided += 1,
-            _ if dead.is_some_and(|dead| span.invoked > dead.span.returned) => answers.refused_after_end += 1,
-            _ => answers.refused += 1,
+            Verdict::Accepted => counts.accepted += 1,
+            Verdict::Unavailable | Verdict::Lost => counts.undecided += 1,
+            _ if ended.is_some_and(|end| span.invoked > end.span.returned) => counts.refused_after_end += 1,
+            _ => counts.refused += 1,
         }
     }
     for Disturbance { name, span } in &events.disturbances {
-        let amid = |end: &&Change| end.span.invoked > span.invoked && end.span.returned < span.returned;
-        *seen.ends_amid.entry(name).or_default() += enforced().filter(amid).count();
+        let is_during = |end: &&Change| end.span.invoked > span.invoked && end.span.returned < span.returned;
+        *coverage.ends_during.entry(name).or_default() += enforced().filter(is_during).count();
     }
-    seen
+    coverage
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { keys, by_instance, ends, open_ends, longest_end, ends_amid } = self;
+        let Self { keys, by_instance, ends, open_ends, longest_end, ends_during } = self;
         writeln!(f, "{keys} keys; {ends} ends enforced, the longest in {longest_end:.2?}; {open_ends} left open")?;
-        for (number, Answers { accepted, refused_after_end, refused, undecided }) in by_instance.iter().enumerate() {
+        for (number, VerdictCounts { accepted, refused_after_end, refused, undecided }) in
+            by_instance.iter().enumerate()
+        {
             writeln!(
                 f,
                 "instance {number}: {accepted} accepted, {refused_after_end} refused after their end, {refused} \
                  refused otherwise, {undecided} undecided"
             )?;
         }
-        write!(f, "ends enforced amid: {ends_amid:?}")
+        write!(f, "ends enforced during: {ends_during:?}")
     }
 }
 
@@ -286,8 +289,8 @@ fn change(invoked: u64, returned: u64, outcome: Outcome) -> Change {
     Change { span: span(invoked, returned), key: 7, instance: 0, outcome }
 }
 
-/// The violations when key 7, generated from 1 to 2, is ended like this and verified like that.
-fn broken_by(ends: &[Change], (invoked, returned): (u64, u64), verdict: Verdict) -> Vec<&'static str> {
+/// The violations when key 7, generated from 1 to 2, is ended by `ends` and verified with this verdict.
+fn violations_of(ends: &[Change], (invoked, returned): (u64, u64), verdict: Verdict) -> Vec<&'static str> {
     let verification = Verification { span: span(invoked, returned), key: 7, instance: 1, verdict };
     let events = Events {
         verifications: vec![verification],
@@ -298,55 +301,55 @@ fn broken_by(ends: &[Change], (invoked, returned): (u64, u64), verdict: Verdict)
     violations(&events).iter().map(|violation| violation.what).collect()
 }
 
-const FINE: [&str; 0] = [];
+const NONE: [&str; 0] = [];
 
 #[test]
-fn an_accept_that_begins_after_the_end_was_enforced_is_found() {
+fn acceptance_after_the_end_was_enforced_is_a_violation() {
     let late = ["accepted after its end was enforced"];
     for outcome in [Outcome::Enforced, Outcome::AlreadyEnforced] {
         let end = [change(10, 20, outcome)];
-        assert_eq!(broken_by(&end, (21, 22), Verdict::Accepted), late);
-        assert_eq!(broken_by(&end, (21, 99), Verdict::Accepted), late);
-        assert_eq!(broken_by(&end, (19, 30), Verdict::Accepted), FINE, "it began before");
-        assert_eq!(broken_by(&end, (15, 16), Verdict::Accepted), FINE);
-        assert_eq!(broken_by(&end, (21, 22), Verdict::Revoked), FINE);
-        assert_eq!(broken_by(&end, (21, 22), Verdict::Unavailable), FINE);
-        assert_eq!(broken_by(&end, (21, 22), Verdict::NotFound), ["forgotten after its end"]);
+        assert_eq!(violations_of(&end, (21, 22), Verdict::Accepted), late);
+        assert_eq!(violations_of(&end, (21, 99), Verdict::Accepted), late);
+        assert_eq!(violations_of(&end, (19, 30), Verdict::Accepted), NONE, "it began before the end was enforced");
+        assert_eq!(violations_of(&end, (15, 16), Verdict::Accepted), NONE);
+        assert_eq!(violations_of(&end, (21, 22), Verdict::Revoked), NONE);
+        assert_eq!(violations_of(&end, (21, 22), Verdict::Unavailable), NONE);
+        assert_eq!(violations_of(&end, (21, 22), Verdict::NotFound), ["not found after its end"]);
     }
     let twice = [change(30, 40, Outcome::AlreadyEnforced), change(10, 20, Outcome::Enforced)];
-    assert_eq!(broken_by(&twice, (21, 22), Verdict::Accepted), late, "the first answer counts");
+    assert_eq!(violations_of(&twice, (21, 22), Verdict::Accepted), late, "the first response counts");
 }
 
 #[test]
-fn an_end_without_an_answer_stays_open_for_ever() {
+fn end_without_a_response_stays_open_forever() {
     let end = [change(10, 20, Outcome::Open)];
     for verdict in [Verdict::Accepted, Verdict::Revoked, Verdict::NotFound] {
-        assert_eq!(broken_by(&end, (1000, 1001), verdict), FINE);
+        assert_eq!(violations_of(&end, (1000, 1001), verdict), NONE);
     }
     let repeated = [change(10, 20, Outcome::Open), change(30, 40, Outcome::Enforced)];
-    assert_eq!(broken_by(&repeated, (25, 26), Verdict::Accepted), FINE);
-    assert_eq!(broken_by(&repeated, (25, 26), Verdict::Revoked), FINE);
-    assert_eq!(broken_by(&repeated, (41, 42), Verdict::Accepted).len(), 1);
+    assert_eq!(violations_of(&repeated, (25, 26), Verdict::Accepted), NONE);
+    assert_eq!(violations_of(&repeated, (25, 26), Verdict::Revoked), NONE);
+    assert_eq!(violations_of(&repeated, (41, 42), Verdict::Accepted).len(), 1);
 }
 
 #[test]
-fn a_reject_of_a_key_that_nobody_ended_is_found() {
+fn rejection_of_a_key_that_was_not_ended_is_a_violation() {
     let end = [change(10, 20, Outcome::Enforced)];
     for ends in [&[][..], &end] {
-        let unknown = ["unknown after its generation was enforced"];
-        assert_eq!(broken_by(ends, (3, 4), Verdict::NotFound), unknown);
-        assert_eq!(broken_by(ends, (1, 4), Verdict::NotFound), FINE, "it began before the generation was enforced");
-        let early = ["called revoked before anybody asked for it"];
-        assert_eq!(broken_by(ends, (3, 4), Verdict::Revoked), early);
-        assert_eq!(broken_by(ends, (3, 4), Verdict::Malformed), ["called malformed"]);
-        assert_eq!(broken_by(ends, (3, 4), Verdict::Accepted), FINE);
-        assert_eq!(broken_by(ends, (3, 4), Verdict::Lost), FINE);
+        let unknown = ["not found after its generation was enforced"];
+        assert_eq!(violations_of(ends, (3, 4), Verdict::NotFound), unknown);
+        assert_eq!(violations_of(ends, (1, 4), Verdict::NotFound), NONE, "it began before the generation was enforced");
+        let early = ["reported as revoked before a revocation was requested"];
+        assert_eq!(violations_of(ends, (3, 4), Verdict::Revoked), early);
+        assert_eq!(violations_of(ends, (3, 4), Verdict::Malformed), ["reported as malformed"]);
+        assert_eq!(violations_of(ends, (3, 4), Verdict::Accepted), NONE);
+        assert_eq!(violations_of(ends, (3, 4), Verdict::Lost), NONE);
     }
-    assert_eq!(broken_by(&end, (3, 11), Verdict::Revoked), FINE, "it was still being asked");
+    assert_eq!(violations_of(&end, (3, 11), Verdict::Revoked), NONE, "a revocation was already requested");
 }
 
 #[test]
-fn a_generation_that_is_not_enforced_promises_nothing() {
+fn generation_that_is_not_enforced_guarantees_nothing() {
     let verification = Verification { span: span(3, 4), key: 7, instance: 0, verdict: Verdict::NotFound };
     let generations = vec![change(1, 2, Outcome::Open)];
     let events = Events { verifications: vec![verification], generations, ..Events::default() };
@@ -354,7 +357,7 @@ fn a_generation_that_is_not_enforced_promises_nothing() {
 }
 
 #[test]
-fn keys_are_told_apart_and_what_was_seen_is_counted() {
+fn keys_are_checked_separately_and_coverage_is_counted() {
     let verify =
         |key, invoked, instance, verdict| Verification { span: span(invoked, invoked + 1), key, instance, verdict };
     let events = Events {
@@ -372,16 +375,16 @@ fn keys_are_told_apart_and_what_was_seen_is_counted() {
         ],
     };
     assert!(violations(&events).is_empty());
-    let expected = Seen {
+    let expected = Coverage {
         keys: 2,
         by_instance: vec![
-            Answers { accepted: 1, ..Answers::default() },
-            Answers { refused_after_end: 1, refused: 1, undecided: 1, ..Answers::default() },
+            VerdictCounts { accepted: 1, ..VerdictCounts::default() },
+            VerdictCounts { refused_after_end: 1, refused: 1, undecided: 1, ..VerdictCounts::default() },
         ],
         ends: 1,
         open_ends: 1,
         longest_end: Duration::from_secs(7),
-        ends_amid: BTreeMap::from([("stop", 1), ("kill", 0)]),
+        ends_during: BTreeMap::from([("stop", 1), ("kill", 0)]),
     };
-    assert_eq!(seen(&events, 2), expected);
+    assert_eq!(coverage(&events, 2), expected);
 }
