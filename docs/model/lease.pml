@@ -2,11 +2,11 @@
  * Freshness leases for linearizable revocation -- Promela model, checked with SPIN 6.5.2.
  *
  * Models the protocol of src/coherence/ at small bounds: Follower and Prober are the
- * instance that follows the feed and renews its lease, Verify is the order in which a
- * verification reads deadline, entry and clock, and Revoker is the barrier of a change
- * (Protocol::enforced).  FILL and STRICT are not implemented: the cache always contains
- * every key, and a reject returns immediately.  Change this model before you change the
- * protocol.  check.sh runs every variant.
+ * instance that follows the feed and renews its lease (Coherence::run_incarnation), Verify
+ * is the order in which a verification reads deadline, entry and clock (Coherence::read),
+ * and Revoker waits for acknowledgements (Protocol::take_enforced).  FILL and STRICT are
+ * not implemented: the cache always contains every key, and a reject returns immediately.
+ * Change this model before you change the protocol.  check.sh runs every variant.
  *
  * Modelled
  *  - LOG: the majority-committed oplog, one total order.  Change streams deliver only
