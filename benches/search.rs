@@ -212,8 +212,8 @@ impl Client {
             .header("authorization", format!("Bearer {}", self.token))
             .body(Body::from(body))
             .expect("a request");
-        let answer = self.routes.clone().oneshot(request).await.expect("infallible");
-        let body = answer.into_body().collect().await.expect("a whole answer").to_bytes();
+        let response = self.routes.clone().oneshot(request).await.expect("infallible");
+        let body = response.into_body().collect().await.expect("a whole body").to_bytes();
         assert!(body.starts_with(b"{\"data\":{\"systems\""), "{}", String::from_utf8_lossy(&body));
     }
 }

@@ -43,7 +43,7 @@
 //! `graphql::permissions::Permitted` has read the field's directive. `service::Service::revoke_key` loads the system,
 //! asks `domain::systems::System::revoke_key` for the decision, and commits one `domain::changes::Batch` with its audit
 //! entry (`store::Store::commit`). The store's feed brings the change to `coherence::Coherence::follow` on every instance,
-//! which applies it to `coherence::Memory`, tells `coherence::protocol::Protocol`, and hands it to the streams that
+//! which applies it to `coherence::Cache`, tells `coherence::protocol::Protocol`, and hands it to the streams that
 //! `service::Service::entries` gave to subscribers (`http::following` shows it once for all who select the same). Each
 //! instance then says in a lease how far it has come (`store::Store::put_lease`); when all have, the
 //! `coherence::Barrier` that the mutation waits at opens, and it answers.

@@ -71,7 +71,7 @@ impl Timing {
 /// How a process takes part in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The only process on its store: it may serve from its cache while the feed is intact, and waits for nobody else.
+    /// The only process on its store: it may serve from its cache while the feed is intact, and waits for no other instance.
     Standalone,
     /// One of several instances that serve from a cache. With leases of length zero it never does.
     Member(Timing),

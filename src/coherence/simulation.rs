@@ -9,7 +9,7 @@
 //! one or several, repeat both, and verify.
 //!
 //! Not simulated: the database (the log is what a majority has committed), threads below the steps named here, the
-//! formats of messages, sessions and operators (they are rows like keys), and a clock that stands still. Keymark has no
+//! formats of messages, sessions and operators (they are rows like keys), and a clock that stops. Keymark has no
 //! mode in which refusals are linearizable too, so there is no bug that would break it.
 //!
 //! Checked: no verification that begins after a revocation was reported as enforced accepts the key; no verification
@@ -898,19 +898,19 @@ impl World {
                     let keys = (0..KEYS).filter(|key| operation.keys & 1 << key != 0 && self.rows[*key] == row);
                     keys.map(|key| 1u8 << key).sum()
                 };
-                let (changes, stands) = (are(was), are(becomes));
+                let (changes, repeated) = (are(was), are(becomes));
                 if is_planted(Bug::RepeatEarly) && operation.barrier.is_none() {
                     return self.begin_repeat(index, Progress::Reading);
                 }
                 let operation = &mut self.operations[index];
-                operation.covers = changes | stands;
+                operation.covers = changes | repeated;
                 if changes != 0 {
                     let id = AuditEntryId::new(Timestamp::from_millis(0), &mut self.chance.0);
                     let batch = Batch { id, keys: changes, was, becomes };
                     operation.barrier = Some(self.instances[process.instance].protocol.begin(id));
                     operation.progress = Progress::Committing;
                     self.messages.push(Message::Commit { operation: index, batch, is_detached: false });
-                } else if stands == 0 {
+                } else if repeated == 0 {
                     operation.progress = Progress::Ended;
                 } else if is_planted(Bug::Idempotent) {
                     self.respond(index);
@@ -1057,7 +1057,7 @@ impl World {
             self.violation = Some("a key was accepted after its revocation was enforced");
         }
         if row != Row::Active && is_generated && self.revoking & 1 << key == 0 {
-            self.violation = Some("a key was refused although its generation was enforced and nobody revoked it");
+            self.violation = Some("a key was refused although its generation was enforced and it was not revoked");
         }
     }
 

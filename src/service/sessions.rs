@@ -31,11 +31,11 @@ impl Service {
     /// Whom a token stands for now: nobody when the session has ended or its operator is gone. From memory, if they
     /// are there; a session that was just opened on another instance may not be.
     pub async fn find_caller(&self, named: SessionRef) -> Result<Option<Caller>, Error> {
-        let remembered = self.coherence.read(|memory| {
-            memory.identities.find_session(&named.session).zip(memory.identities.find_operator(named.operator))
+        let cached = self.coherence.read(|cache| {
+            cache.identities.find_session(&named.session).zip(cache.identities.find_operator(named.operator))
         });
-        let (session, operator) = match remembered.flatten() {
-            Some(remembered) => remembered,
+        let (session, operator) = match cached.flatten() {
+            Some(cached) => cached,
             None => {
                 // Seldom come by, and large: not to be part of the future of every subscriber.
                 let stored = Box::pin(async {

@@ -73,7 +73,7 @@ impl Verifier {
 
     /// What memory has for the key: nothing is an answer too. `None` when memory may not answer.
     fn recall(&self, key: PresentedKey<'_>) -> Option<Option<Found>> {
-        self.coherence.read(|memory| self.digests(key).find_map(|digest| memory.keys.find(&digest)))
+        self.coherence.read(|cache| self.digests(key).find_map(|digest| cache.keys.find(&digest)))
     }
 
     /// The key's digests under each secret, the current one first.

@@ -59,8 +59,8 @@ async fn silent_instance(app: &App) -> Lease {
     lease
 }
 
-fn state(answer: &Answer, mutation: &str) -> Json {
-    answer.data(&format!("{mutation}.enforcement.state")).clone()
+fn state(response: &Answer, mutation: &str) -> Json {
+    response.data(&format!("{mutation}.enforcement.state")).clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,8 +86,8 @@ async fn key_change_is_enforced_on_three_instances_when_its_response_is_sent() {
         for app in &fleet {
             assert_eq!(app.verifier().code(key).await, "REVOKED", "{mutation}");
         }
-        for (answer, mutation) in [(generated, "generateKey"), (ended, mutation)] {
-            let enforcement = answer.data(&format!("{mutation}.enforcement"));
+        for (response, mutation) in [(generated, "generateKey"), (ended, mutation)] {
+            let enforcement = response.data(&format!("{mutation}.enforcement"));
             assert_eq!((&enforcement["state"], &enforcement["instances"]), (&json!("ENFORCED"), &json!(3)));
         }
     }
@@ -136,8 +136,8 @@ async fn no_key_is_accepted_after_the_lease_expired_while_the_store_fails() {
     switch.fail();
     until(async || app.verifier().code(&good).await == "UNAVAILABLE").await;
     for _ in 0..200 {
-        let answer = app.verifier().verify(&good).await;
-        assert_eq!((answer.status, &answer.body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("UNAVAILABLE")));
+        let response = app.verifier().verify(&good).await;
+        assert_eq!((response.status, &response.body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("UNAVAILABLE")));
     }
     switch.work();
     assert_eq!(app.verifier().code(&good).await, "VALID");
@@ -210,8 +210,8 @@ async fn repeat_is_reported_as_such_only_after_the_first_change_is_enforced() {
     let fresh = operator.create_system("Fresh").await.id;
     let silent = silent_instance(&app).await;
 
-    let answer = operator.try_revoke_key(&revoked).await;
-    let enforcement = answer.data("revokeKey.enforcement");
+    let response = operator.try_revoke_key(&revoked).await;
+    let enforcement = response.data("revokeKey.enforcement");
     assert_eq!(enforcement["state"], "PENDING");
     assert!(enforcement["enforcedNoLaterThan"].as_str().expect("a time") > START.to_string().as_str());
     assert_eq!(operator.try_revoke_key(&revoked).await.code(), Some("UNAVAILABLE"));
@@ -220,8 +220,8 @@ async fn repeat_is_reported_as_such_only_after_the_first_change_is_enforced() {
     assert_eq!(operator.try_revoke_key(&deleted).await.code(), Some("UNAVAILABLE"));
 
     let never = SystemId::new(START, &mut StdRng::seed_from_u64(99)).to_string();
-    for answer in [operator.try_revoke_key(&never).await, operator.try_delete_system(&never).await] {
-        assert_eq!(answer.code(), Some("NOT_FOUND"), "a system that never existed needs no barrier");
+    for response in [operator.try_revoke_key(&never).await, operator.try_delete_system(&never).await] {
+        assert_eq!(response.code(), Some("NOT_FOUND"), "a system that never existed needs no barrier");
     }
     assert_eq!(operator.try_revoke_key(&fresh).await.code(), Some("KEY_NOT_GENERATED"));
 
@@ -239,17 +239,17 @@ async fn silent_instance_is_waited_for_until_its_lease_is_deleted() {
     let silent = silent_instance(&app).await;
     let responded = AtomicBool::new(false);
     let revoking = async {
-        let answer = operator.try_revoke_key(&system).await;
+        let response = operator.try_revoke_key(&system).await;
         responded.store(true, Ordering::SeqCst);
-        answer
+        response
     };
     let deleting = async {
         until(async || operator.find_system(&system).await.expect("there").key_state == "NOT_GENERATED").await;
         assert!(!responded.load(Ordering::SeqCst));
         assert!(app.store.delete_lease(&silent).await.expect("deleted"));
     };
-    let (answer, ()) = tokio::join!(revoking, deleting);
-    assert_eq!(state(&answer, "revokeKey"), "ENFORCED");
+    let (response, ()) = tokio::join!(revoking, deleting);
+    assert_eq!(state(&response, "revokeKey"), "ENFORCED");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -343,8 +343,8 @@ async fn change_is_enforced_although_the_feed_is_lost_after_its_commit() {
     let ending = key(&operator, "Ending").await;
     let breaking = switch.clone();
     switch.after("commit", async move { breaking.break_feeds() });
-    let answer = operator.try_revoke_key(&ending.system.id).await;
-    assert_eq!(state(&answer, "revokeKey"), "ENFORCED");
+    let response = operator.try_revoke_key(&ending.system.id).await;
+    assert_eq!(state(&response, "revokeKey"), "ENFORCED");
     for instance in [&app, &other] {
         assert_eq!(instance.verifier().code(&ending.api_key).await, "REVOKED");
     }

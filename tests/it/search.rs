@@ -52,10 +52,10 @@ async fn load(operator: &Operator<'_>, tenants: usize) {
 /// Names of the systems found, in alphabetical order.
 async fn found(operator: &Operator<'_>, needle: &str) -> Vec<String> {
     let document = "query ($s: String) { systems(search: $s, first: 200) { nodes { name } totalCount } }";
-    let answer = operator.query(document, json!({ "s": needle })).await;
-    let nodes = answer.data("systems.nodes").as_array().unwrap();
+    let response = operator.query(document, json!({ "s": needle })).await;
+    let nodes = response.data("systems.nodes").as_array().unwrap();
     let names: Vec<_> = nodes.iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(answer.data("systems.totalCount"), names.len(), "{names:?}");
+    assert_eq!(response.data("systems.totalCount"), names.len(), "{names:?}");
     names
 }
 
@@ -133,8 +133,8 @@ async fn names_loaded_during_changes_are_complete(app: App) {
         operator.create_system(&format!("System {n:02}")).await;
     }
     let all = "{ systems(first: 200) { nodes { id name } } }";
-    let answer = operator.query(all, json!({})).await;
-    let systems = answer.data("systems.nodes").as_array().unwrap().clone();
+    let response = operator.query(all, json!({})).await;
+    let systems = response.data("systems.nodes").as_array().unwrap().clone();
     for number in 2..5 {
         let second = app.instance(number).await;
         let there = operator.at(&second);

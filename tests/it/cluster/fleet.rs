@@ -162,7 +162,7 @@ impl Fleet {
         let server = server.unwrap_or_else(|(status, log)| panic!("instance {number}: {status}: {log}"));
         let ready = format!("{}/readyz", server.public);
         within(MAX_START, async {
-            while !self.client.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            while !self.client.get(&ready).send().await.is_ok_and(|response| response.status().is_success()) {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         })
@@ -219,15 +219,15 @@ impl Fleet {
                 self.client.get(format!("{address}/v1/forward-auth")).header("x-api-key", &key.text)
             }
         };
-        let answer = request.timeout(VERIFICATION_TIMEOUT).send().await?;
-        let code = match (answer.status().as_u16(), endpoint) {
+        let response = request.timeout(VERIFICATION_TIMEOUT).send().await?;
+        let code = match (response.status().as_u16(), endpoint) {
             (503, _) => "UNAVAILABLE".to_owned(),
             (200, Endpoint::ForwardAuth) => "VALID".to_owned(),
-            (401, Endpoint::ForwardAuth) => format!("{:?}", answer.headers().get(WWW_AUTHENTICATE)),
+            (401, Endpoint::ForwardAuth) => format!("{:?}", response.headers().get(WWW_AUTHENTICATE)),
             (200, Endpoint::Verify) => {
-                let answer: Json = answer.json().await?;
-                let code = answer["code"].as_str().expect("a code").to_owned();
-                assert_eq!(answer["valid"], code == "VALID", "{answer}");
+                let response: Json = response.json().await?;
+                let code = response["code"].as_str().expect("a code").to_owned();
+                assert_eq!(response["valid"], code == "VALID", "{response}");
                 code
             }
             (status, _) => panic!("a verification returned {status}"),
@@ -248,10 +248,10 @@ impl Fleet {
         let body = json!({ "query": document, "variables": variables }).to_string();
         let request = self.client.post(format!("{}/graphql", self.addresses(instance).public));
         let request = request.header("content-type", "application/json").bearer_auth(&self.token).body(body);
-        let answer: Json = request.timeout(self.mutation_timeout).send().await.ok()?.json().await.ok()?;
-        match answer.pointer("/errors/0/extensions/code").and_then(Json::as_str) {
+        let response: Json = request.timeout(self.mutation_timeout).send().await.ok()?.json().await.ok()?;
+        match response.pointer("/errors/0/extensions/code").and_then(Json::as_str) {
             Some(code) => Some(Err(code.to_owned())),
-            None => Some(Ok(answer["data"].clone())),
+            None => Some(Ok(response["data"].clone())),
         }
     }
 
@@ -297,8 +297,12 @@ impl Fleet {
     }
 }
 
-fn text(answer: &Json, pointer: &str) -> String {
-    answer.pointer(pointer).and_then(Json::as_str).unwrap_or_else(|| panic!("no {pointer} in the response")).to_owned()
+fn text(response: &Json, pointer: &str) -> String {
+    response
+        .pointer(pointer)
+        .and_then(Json::as_str)
+        .unwrap_or_else(|| panic!("no {pointer} in the response"))
+        .to_owned()
 }
 
 fn outcome(state: &str) -> Outcome {

@@ -57,8 +57,8 @@ async fn check(fleet: &Fleet) -> Coverage {
         }
         panic!("{} violations, including:\n{}\n{logs}", violations.len(), lines.join("\n"));
     }
-    for answers in &coverage.by_instance {
-        assert!(answers.accepted >= 20 && answers.refused_after_end >= 20, "too few verifications: {coverage}");
+    for counts in &coverage.by_instance {
+        assert!(counts.accepted >= 20 && counts.refused_after_end >= 20, "too few verifications: {coverage}");
     }
     coverage
 }

@@ -199,10 +199,10 @@ async fn recover(fleet: &Fleet, since: Moment, after: Fault) {
 
 /// Polls the condition. Returns false if it is not met within `limit`.
 async fn becomes_true(limit: Duration, condition: impl Fn() -> bool) -> bool {
-    let met = tokio::time::timeout(limit, async {
+    let polling = tokio::time::timeout(limit, async {
         while !condition() {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     });
-    met.await.is_ok()
+    polling.await.is_ok()
 }
