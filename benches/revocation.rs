@@ -88,7 +88,7 @@ async fn barrier() {
         let began = Instant::now();
         let (_, enforcement) = service.revoke_key(&caller, request, system.id).await.expect("revoked");
         let whole = began.elapsed();
-        assert!(enforcement.is_proved && enforcement.instances == 3, "{enforcement:?}");
+        assert!(enforcement.is_enforced && enforcement.instances == 3, "{enforcement:?}");
         writes.push(whole - enforcement.elapsed);
         waits.push(enforcement.elapsed);
     }

@@ -91,7 +91,7 @@ pub struct Enforcement {
     pub elapsed: Duration,
     /// Instances that acknowledged the change, or are known not to serve from a cache without it.
     pub instances: u32,
-    pub is_proved: bool,
+    pub is_enforced: bool,
     /// If the wait timed out: the time after which no instance uses the old state. `None` if there is no such bound.
     pub pending_until: Option<Timestamp>,
 }
@@ -450,7 +450,7 @@ impl Barrier {
         match tokio::time::timeout(limit, &mut self.enforced).await {
             Ok(Ok(Enforced { elapsed, instances, .. })) => {
                 self.coherence.metrics.enforcements.observe(elapsed.as_secs_f64());
-                Enforcement { elapsed, instances, is_proved: true, pending_until: None }
+                Enforcement { elapsed, instances, is_enforced: true, pending_until: None }
             }
             _ => {
                 self.coherence.metrics.pending.inc();
@@ -466,7 +466,7 @@ impl Barrier {
         Enforcement {
             elapsed: now.since(since),
             instances: self.coherence.state().protocol.instances(),
-            is_proved: false,
+            is_enforced: false,
             pending_until: left.map(|left| environment.now().plus(left)),
         }
     }

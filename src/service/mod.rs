@@ -197,7 +197,7 @@ impl Service {
     /// Waits until no instance answers without the change, or as long as the settings allow.
     async fn enforce(&self, barrier: Barrier) -> Enforcement {
         let enforcement = barrier.enforced(self.settings.enforcement_wait).await;
-        if !enforcement.is_proved {
+        if !enforcement.is_enforced {
             tracing::warn!(until = ?enforcement.pending_until, "a change is not known to be enforced on every instance");
         }
         enforcement
@@ -210,6 +210,6 @@ impl Service {
 
     /// Waits like [`enforce`](Self::enforce), where there is no answer that could say how it ended.
     async fn enforce_fully(&self, barrier: Barrier) -> Result<(), Error> {
-        if self.enforce(barrier).await.is_proved { Ok(()) } else { Err(Error::NotEnforced) }
+        if self.enforce(barrier).await.is_enforced { Ok(()) } else { Err(Error::NotEnforced) }
     }
 }

@@ -117,7 +117,7 @@ pub enum EnforcementState {
 impl From<keys::Enforcement> for Enforcement {
     fn from(enforcement: keys::Enforcement) -> Self {
         Self {
-            state: if enforcement.is_proved { EnforcementState::Enforced } else { EnforcementState::Pending },
+            state: if enforcement.is_enforced { EnforcementState::Enforced } else { EnforcementState::Pending },
             elapsed_ms: enforcement.elapsed.as_secs_f64() * 1000.0,
             instances: i32::try_from(enforcement.instances).unwrap_or(i32::MAX),
             enforced_no_later_than: enforcement.pending_until.map(DateTime),
