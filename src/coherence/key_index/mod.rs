@@ -59,7 +59,7 @@ struct Tombstone {
     system: [u8; 16],
     tenant: u32,
     mark: Mark,
-    /// Seconds since the Unix epoch, rounded down; overflows in 2106.
+    /// Seconds since the Unix epoch, rounded down; saturates in 2106.
     revoked_at: u32,
 }
 
