@@ -6,7 +6,7 @@
 -- fails, it sets nothing, so let a request pass only for 200.
 
 -- Longer than the time-outs of HAProxy's own listener: Lua's client would retry after a time-out of its own.
-local TIMEOUT_MS = 5000
+local TIMEOUT_MS = 7000
 local IDENTITY = { "x-keymark-tenant-id", "x-keymark-system-id", "x-keymark-system-name" }
 local token = os.getenv("KEYMARK_VERIFIER_TOKEN")
 

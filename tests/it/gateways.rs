@@ -14,7 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::support::actors::{Answer, App, Setup};
 use crate::support::faulty::Switch;
-use crate::support::gateways::{Changes, Client, Echo, Gateway, Listening, Program, received, received_names};
+use crate::support::gateways::{
+    Changes, Client, ClosesKeptConnections, Echo, Gateway, Listening, Program, received, received_names,
+};
 
 /// Makes three tests of each case, one for each gateway.
 macro_rules! through_every_gateway {
@@ -49,6 +51,7 @@ through_every_gateway![
     nothing_passes_while_keymark_cannot_decide,
     nothing_passes_while_keymark_is_down_or_stuck,
     connections_are_kept,
+    a_kept_connection_that_closes_under_a_request_does_not_fail_it,
     a_gateway_shows_its_own_token_and_where_the_client_is,
 ];
 
@@ -282,6 +285,19 @@ async fn connections_are_kept(program: Program) {
     }
     let connections = [street.keymark.connections(), street.api.connections()];
     assert!(connections.iter().all(|count| *count <= 4), "to Keymark and the API: {connections:?}");
+}
+
+async fn a_kept_connection_that_closes_under_a_request_does_not_fail_it(program: Program) {
+    let response = "HTTP/1.1 200 OK\r\nx-keymark-tenant-id: acme\r\nx-keymark-system-id: sys_1\r\n\
+        x-keymark-system-name: Billing\r\ncontent-length: 0\r\n\r\n";
+    let keymark = ClosesKeptConnections::start(response).await;
+    let api = ClosesKeptConnections::start(response).await;
+    let gateway = Gateway::start(program, keymark.address, api.address, Changes::default()).await;
+    let client = Client::of(&gateway);
+    for _ in 0..5 {
+        assert_eq!(client.get(&[("x-api-key", "a key")]).await.status, 200);
+    }
+    assert!(keymark.closed() > 0 && api.closed() > 0, "{} and {}", keymark.closed(), api.closed());
 }
 
 async fn a_gateway_shows_its_own_token_and_where_the_client_is(program: Program) {
