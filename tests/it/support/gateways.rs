@@ -1,11 +1,11 @@
 //! Gateways that people run, as `docs/gateways/` configures them, between their clients and an API.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -17,13 +17,15 @@ use http::{HeaderMap, Method, Uri};
 use keymark::http::serve::{ServeLimits, serve};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::actors::Answer;
+use super::process::Log;
 use super::within;
 
 /// The addresses that the configurations tell their reader to change.
@@ -68,15 +70,25 @@ pub struct Changes {
 
 /// A running gateway.
 pub struct Gateway {
-    process: Child,
+    _process: Child,
     pub address: SocketAddr,
     directory: TempDir,
+    output: Log,
 }
 
 impl Gateway {
     pub async fn start(program: Program, keymark: SocketAddr, api: SocketAddr, changes: Changes) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let address = free_address();
+        // HAProxy inherits its listener as standard input: clients connect before it runs. The others say when they listen.
+        let (inherited, address) = match program {
+            Program::Haproxy => {
+                let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+                listener.set_nonblocking(true).expect("set");
+                let address = listener.local_addr().expect("an address");
+                (Some(OwnedFd::from(listener)), address)
+            }
+            Program::Nginx | Program::Caddy => (None, free_address()),
+        };
         let configuration = configuration(program, directory.path(), [address, keymark, api], &changes);
         let file = directory.path().join("configuration");
         std::fs::write(&file, configuration).expect("written");
@@ -87,7 +99,10 @@ impl Gateway {
         };
         match program {
             // One process, so that nothing of it outlives a test.
-            Program::Nginx => command.args(["-e", "stderr", "-g", "daemon off; master_process off; pid nginx.pid;"]),
+            Program::Nginx => {
+                let directives = "daemon off; master_process off; pid nginx.pid; error_log stderr notice;";
+                command.args(["-e", "stderr", "-g", directives])
+            }
             Program::Caddy => command.args(["run", "--adapter", "caddyfile"]),
             Program::Haproxy => command.arg("-db"),
         };
@@ -102,28 +117,31 @@ impl Gateway {
         if let Some(token) = changes.verifier_token {
             command.env("KEYMARK_VERIFIER_TOKEN", token);
         }
-        let log = File::create(directory.path().join("output")).expect("a file");
-        command.stdout(log.try_clone().expect("cloned")).stderr(log).stdin(Stdio::null()).kill_on_drop(true);
-        let process = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}: see scripts/need.sh"));
-        let mut gateway = Self { process, address, directory };
-        within(gateway.listening()).await;
-        gateway
-    }
-
-    async fn listening(&mut self) {
-        while TcpStream::connect(self.address).await.is_err() {
-            if let Some(status) = self.process.try_wait().expect("a status") {
-                panic!("it did not start: {status}: {}", self.log());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        command.stdin(inherited.map_or_else(Stdio::null, Stdio::from));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut process = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}: see scripts/need.sh"));
+        let outputs: [Box<dyn AsyncRead + Send + Unpin>; 2] =
+            [Box::new(process.stdout.take().expect("piped")), Box::new(process.stderr.take().expect("piped"))];
+        let mut output = Log::collect(outputs);
+        match program {
+            Program::Nginx => output.wait_for(r#"using the "epoll" event method"#).await,
+            Program::Caddy => output.wait_for("serving initial configuration").await,
+            Program::Haproxy => {}
         }
+        Self { _process: process, address, directory, output }
     }
 
-    /// All that it has logged, requests and errors.
+    /// The log so far, requests and errors.
     pub fn log(&self) -> String {
-        ["output", "access.log"]
-            .map(|name| std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default())
-            .concat()
+        self.output.text() + &std::fs::read_to_string(self.directory.path().join("access.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the gateway's log: {}", self.log());
+        }
     }
 }
 
@@ -136,8 +154,9 @@ fn configuration(program: Program, directory: &Path, addresses: [SocketAddr; 3],
     };
     let [listener, keymark, api] = addresses;
     match program {
+        Program::Nginx => replace(LISTENER, &listener.to_string()),
         Program::Caddy => replace(":9000", &format!(":{}", listener.port())),
-        Program::Nginx | Program::Haproxy => replace(LISTENER, &listener.to_string()),
+        Program::Haproxy => replace(LISTENER, "fd@0"),
     }
     replace(KEYMARK, &keymark.to_string());
     replace(API, &api.to_string());
@@ -245,6 +264,54 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// A server that closes each connection under its second request, without an answer, as a server may that stops.
+pub struct ClosesKeptConnections {
+    pub address: SocketAddr,
+    closed: Arc<AtomicUsize>,
+    serving: JoinHandle<()>,
+}
+
+impl ClosesKeptConnections {
+    /// `response` is the whole response to each first request, which must have no body.
+    pub async fn start(response: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let closed = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&closed);
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let counter = Arc::clone(&counter);
+                tokio::spawn(async move {
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"\r\n\r\n") {
+                        if stream.read_buf(&mut request).await? == 0 {
+                            return Ok(());
+                        }
+                    }
+                    stream.write_all(response.as_bytes()).await?;
+                    if stream.read(&mut [0; 1]).await? == 1 {
+                        counter.fetch_add(1, Ordering::Relaxed);
+                    }
+                    std::io::Result::Ok(())
+                });
+            }
+        });
+        Self { address, closed, serving }
+    }
+
+    /// The number of requests that were left without an answer.
+    pub fn closed(&self) -> usize {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ClosesKeptConnections {
+    fn drop(&mut self) {
+        self.serving.abort();
     }
 }
 

@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
 use super::within;
 
@@ -30,6 +30,43 @@ pub fn keymark() -> Command {
     command
 }
 
+/// The output of a process, collected as it arrives.
+pub struct Log(watch::Receiver<String>);
+
+impl Log {
+    pub fn collect(outputs: impl IntoIterator<Item = impl AsyncRead + Send + Unpin + 'static>) -> Self {
+        let (collected, log) = watch::channel(String::new());
+        let collected = Arc::new(collected);
+        for mut output in outputs {
+            let collected = Arc::clone(&collected);
+            tokio::spawn(async move {
+                let mut buffer = [0; 8192];
+                while let Ok(length @ 1..) = output.read(&mut buffer).await {
+                    collected.send_modify(|log| log.push_str(&String::from_utf8_lossy(&buffer[..length])));
+                }
+            });
+        }
+        Self(log)
+    }
+
+    /// The output so far.
+    pub fn text(&self) -> String {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until the output contains `text`; panics if the process closes its output before.
+    pub async fn wait_for(&mut self, text: &str) {
+        let found = within(self.0.wait_for(|log| log.contains(text))).await.is_ok();
+        assert!(found, "the process ended before it printed {text:?}: {}", self.text());
+    }
+
+    /// The whole output, once the process has closed it.
+    pub async fn to_end(mut self) -> String {
+        within(async { while self.0.changed().await.is_ok() {} }).await;
+        self.text()
+    }
+}
+
 /// A running server.
 pub struct Server {
     child: Child,
@@ -38,8 +75,7 @@ pub struct Server {
     /// The lines that it printed when it started.
     pub printed: Vec<String>,
     output: BufReader<ChildStdout>,
-    log: Arc<Mutex<String>>,
-    reading: JoinHandle<()>,
+    log: Log,
     pub client: reqwest::Client,
 }
 
@@ -60,22 +96,12 @@ impl Server {
         command.args(["--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
         let mut output = BufReader::new(child.stdout.take().expect("piped"));
-        let mut errors = child.stderr.take().expect("piped");
-        let log = Arc::new(Mutex::new(String::new()));
-        let kept = Arc::clone(&log);
-        let reading = tokio::spawn(async move {
-            let mut buffer = [0; 8192];
-            while let Ok(length @ 1..) = errors.read(&mut buffer).await {
-                kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
-            }
-        });
+        let log = Log::collect(child.stderr.take());
         // The announcement is written at once, so its lines are there together.
         let mut printed = vec![line(&mut output).await];
         if printed[0].is_empty() {
             let status = within(child.wait()).await.expect("ended");
-            within(reading).await.expect("read");
-            let log = log.lock().unwrap().clone();
-            return Err((status, log));
+            return Err((status, log.to_end().await));
         }
         printed.push(line(&mut output).await);
         let rest = output.buffer().to_vec();
@@ -85,7 +111,7 @@ impl Server {
             url.trim_end_matches("/v1/verify").trim_end_matches('/').to_owned()
         };
         let (public, verification) = (origin(&printed[0]), origin(&printed[1]));
-        Ok(Self { child, public, verification, printed, output, log, reading, client: reqwest::Client::new() })
+        Ok(Self { child, public, verification, printed, output, log, client: reqwest::Client::new() })
     }
 
     /// What it printed under this name when it started.
@@ -99,7 +125,7 @@ impl Server {
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
     }
 
     pub fn address(&self) -> std::net::SocketAddr {
@@ -140,11 +166,9 @@ impl Server {
     /// Waits for its end, and gives all that it logged.
     pub async fn wait(mut self) -> (ExitStatus, String) {
         let status = within(self.child.wait()).await.expect("ended");
-        within(self.reading).await.expect("read");
         let mut rest = String::new();
         self.output.read_to_string(&mut rest).await.expect("UTF-8");
-        let log = self.log.lock().unwrap().clone();
-        (status, log)
+        (status, self.log.to_end().await)
     }
 
     pub async fn stop(self) -> (ExitStatus, String) {
