@@ -24,7 +24,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use futures::{StreamExt, TryStreamExt};
 use prometheus_client::registry::Registry;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -112,8 +112,9 @@ pub struct Coherence {
     role: Role,
     cache: ArcSwapOption<Cache>,
     state: Mutex<State>,
-    /// Wakes [`run_timer`](Self::run_timer), since the time of its next wake-up may have changed.
-    rescheduled: Notify,
+    /// Wakes [`run_timer`](Self::run_timer), since the time of its next wake-up may have changed, and whoever watches
+    /// [`changes`](Self::changes).
+    changed: watch::Sender<()>,
     loaded: AtomicBool,
     probes: TaskTracker,
     metrics: CoherenceMetrics,
@@ -140,7 +141,7 @@ impl Coherence {
             role,
             cache: ArcSwapOption::empty(),
             state: Mutex::new(state),
-            rescheduled: Notify::new(),
+            changed: watch::Sender::new(()),
             loaded: AtomicBool::new(false),
             probes: TaskTracker::new(),
             metrics: CoherenceMetrics::default(),
@@ -165,6 +166,12 @@ impl Coherence {
     /// true when the feed is lost.
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Returns a receiver that is notified after each change of what this instance knows: the cache was loaded or
+    /// dropped, a change was applied, or the lease was renewed. A lease that expires notifies nobody.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Creates a barrier for a batch with this audit entry. Must be called before the batch is committed.
@@ -248,7 +255,7 @@ impl Coherence {
     /// Called after the protocol's state has changed: does what is due, and schedules the next wake-up again.
     fn run_due_and_reschedule(self: &Arc<Self>) {
         self.run_due();
-        self.rescheduled.notify_one();
+        self.changed.send_replace(());
     }
 
     async fn send_probe(self: Arc<Self>, lease: Lease) {
@@ -405,10 +412,11 @@ impl Coherence {
     }
 
     async fn run_timer(self: &Arc<Self>) -> std::convert::Infallible {
+        let mut changes = self.changes();
         loop {
             let wake_at = self.state().protocol.wake_at();
             let wait = wake_at.map_or(MAX_RETRY_DELAY, |at| at.since(self.stopwatch.now()));
-            let _ = tokio::time::timeout(wait, self.rescheduled.notified()).await;
+            let _ = tokio::time::timeout(wait, changes.changed()).await;
             self.run_due();
             if let Some(cache) = &*self.cache.load() {
                 cache.names.evict(self.stopwatch.now());

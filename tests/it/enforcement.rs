@@ -4,12 +4,14 @@
 //! One test for each part of this guarantee. `cluster` searches for violations under random faults.
 
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
 use keymark::admin::Command;
 use keymark::coherence::protocol::Timing;
+use keymark::domain::audit::AuditAction;
 use keymark::domain::ids::SystemId;
 use keymark::domain::keys::{ApiKey, KeyPrefix};
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
@@ -21,11 +23,12 @@ use rand::rngs::StdRng;
 use serde_json::{Value as Json, json};
 use tokio::sync::oneshot;
 
-use crate::support::actors::{Answer, App, Generated, Operator, PASSWORD, SECRET, START, Setup};
+use crate::contract::fixtures::follow;
+use crate::support::actors::{Answer, App, Generated, Operator, PASSWORD, SECRET, START, Setup, SkippingStopwatch};
 use crate::support::faulty::Switch;
 use crate::support::process::{Server, keymark, run};
 use crate::support::sockets::{Event, Subscription};
-use crate::support::{mongod, until};
+use crate::support::{mongod, within};
 
 const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 const CHANGES: &str = "subscription ($after: String) { systemChanged(after: $after) { system { name } } }";
@@ -106,7 +109,7 @@ async fn keys_are_verified_and_callers_authenticated_without_the_store() {
         operator.revoke_key(&revoked.system.id).await;
         let unknown = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99));
         let operator = operator.at(&app);
-        until(async || app.coherence.read(|cache| cache.identities.sessions()) == Some(1)).await;
+        app.wait_until(async || app.coherence.read(|cache| cache.identities.sessions()) == Some(1)).await;
 
         let reads = || switch.calls(&["find_key", "find_session", "find_operator"]);
         let before = reads();
@@ -130,11 +133,14 @@ async fn keys_are_verified_and_callers_authenticated_without_the_store() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_accepted_after_the_lease_expired_while_the_store_fails() {
     let switch = Switch::default();
-    let app = App::mongodb_with(with_switch(&switch, SHORT)).await;
+    let stopwatch = SkippingStopwatch::default();
+    let setup = Setup { stopwatch: Arc::new(stopwatch.clone()), ..with_switch(&switch, LONG) };
+    let app = App::mongodb_with(setup).await;
     let good = key(&app.operator(&ALL).await, "Billing").await.api_key;
     app.wait_for_cache().await;
     switch.fail();
-    until(async || app.verifier().code(&good).await == "UNAVAILABLE").await;
+    assert_eq!(app.verifier().code(&good).await, "VALID");
+    stopwatch.skip(LONG.lease);
     for _ in 0..200 {
         let response = app.verifier().verify(&good).await;
         assert_eq!((response.status, &response.body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("UNAVAILABLE")));
@@ -226,8 +232,8 @@ async fn repeat_is_reported_as_such_only_after_the_first_change_is_enforced() {
     assert_eq!(operator.try_revoke_key(&fresh).await.code(), Some("KEY_NOT_GENERATED"));
 
     assert!(app.store.delete_lease(&silent).await.expect("deleted"));
-    until(async || operator.try_revoke_key(&revoked).await.code() == Some("KEY_NOT_GENERATED")).await;
-    until(async || operator.try_delete_system(&deleted).await.code() == Some("NOT_FOUND")).await;
+    app.wait_until(async || operator.try_revoke_key(&revoked).await.code() == Some("KEY_NOT_GENERATED")).await;
+    app.wait_until(async || operator.try_delete_system(&deleted).await.code() == Some("NOT_FOUND")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -237,6 +243,7 @@ async fn silent_instance_is_waited_for_until_its_lease_is_deleted() {
     let operator = app.operator(&ALL).await;
     let system = key(&operator, "Billing").await.system.id;
     let silent = silent_instance(&app).await;
+    let mut feed = follow(&*app.store, None).await;
     let responded = AtomicBool::new(false);
     let revoking = async {
         let response = operator.try_revoke_key(&system).await;
@@ -244,7 +251,8 @@ async fn silent_instance_is_waited_for_until_its_lease_is_deleted() {
         response
     };
     let deleting = async {
-        until(async || operator.find_system(&system).await.expect("there").key_state == "NOT_GENERATED").await;
+        while feed.next().await.entry.is_none_or(|entry| entry.event.action != AuditAction::KeyRevoked) {}
+        assert_eq!(operator.find_system(&system).await.expect("there").key_state, "NOT_GENERATED");
         assert!(!responded.load(Ordering::SeqCst));
         assert!(app.store.delete_lease(&silent).await.expect("deleted"));
     };
@@ -273,7 +281,7 @@ async fn instance_is_correct_before_its_cache_is_loaded_and_ready_afterwards() {
     let (switch, (open, opened)) = (Switch::default(), oneshot::channel());
     switch.after("scan_rows", async { opened.await.expect("the test lets it continue") });
     let late = app.instance_with(2, with_switch(&switch, Setup::default().timing)).await;
-    until(async || switch.calls(&["scan_rows"]) == 1).await;
+    switch.wait_for_calls("scan_rows", 1).await;
     assert_eq!(late.verifier().code(&ending.api_key).await, "VALID");
     operator.revoke_key(&ending.system.id).await;
     let added = key(&operator.at(&late), "Added").await;
@@ -286,7 +294,7 @@ async fn instance_is_correct_before_its_cache_is_loaded_and_ready_afterwards() {
     };
     verdicts_are_correct().await;
     open.send(()).expect("it is waiting");
-    until(async || late.anonymous().get("/readyz").await.status == StatusCode::OK).await;
+    late.wait_until(async || late.anonymous().get("/readyz").await.status == StatusCode::OK).await;
     verdicts_are_correct().await;
     late.wait_for_cache().await;
     verdicts_are_correct().await;
@@ -304,7 +312,7 @@ async fn changes_made_while_the_feed_is_lost_are_enforced_immediately_and_cached
     let (open, opened) = oneshot::channel();
     switch.after("watch", async { opened.await.expect("the test lets it continue") });
     switch.break_feeds();
-    until(async || switch.calls(&["watch"]) == 2).await;
+    switch.wait_for_calls("watch", 2).await;
     let reads = switch.calls(&["find_key"]);
     for key in [&good, &ending] {
         assert_eq!(other.verifier().code(&key.api_key).await, "VALID");
@@ -323,12 +331,13 @@ async fn changes_made_while_the_feed_is_lost_are_enforced_immediately_and_cached
     open.send(()).expect("it is waiting");
     other.wait_for_cache().await;
     verdicts_are_correct().await;
-    until(async || {
-        let reads = switch.calls(&["find_key"]);
-        verdicts_are_correct().await;
-        switch.calls(&["find_key"]) == reads
-    })
-    .await;
+    other
+        .wait_until(async || {
+            let reads = switch.calls(&["find_key"]);
+            verdicts_are_correct().await;
+            switch.calls(&["find_key"]) == reads
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -383,6 +392,17 @@ async fn server(options: &MongoOptions, lease: &str) -> Result<Server, (ExitStat
     Server::run(command).await
 }
 
+/// Waits until the store has this many leases.
+async fn wait_for_leases(store: &MongoStore, count: usize) {
+    let mut feed = follow(store, None).await;
+    within(async {
+        while store.list_leases().await.expect("leases").len() != count {
+            feed.next().await;
+        }
+    })
+    .await;
+}
+
 fn started(server: Result<Server, (ExitStatus, String)>) -> Server {
     server.unwrap_or_else(|(status, log)| panic!("the server did not start: {status}: {log}"))
 }
@@ -393,13 +413,13 @@ async fn instances_of_a_store_use_one_lease_length_and_delete_their_leases_on_ex
     let store = MongoStore::connect(&options).await.expect("a database");
     let leases = async || store.list_leases().await.expect("leases").len();
     let one = started(server(&options, "2s").await);
-    until(async || leases().await == 1).await;
+    wait_for_leases(&store, 1).await;
     let (status, said) = server(&options, "1s").await.err().expect("refused");
     assert_eq!(status.code(), Some(2));
     let reason = "keymark: --lease: instances of this store run with 2s: use the same, or stop them first";
     assert_eq!(said.lines().last(), Some(reason), "{said}");
     let other = started(server(&options, "2s").await);
-    until(async || leases().await == 2).await;
+    wait_for_leases(&store, 2).await;
     for server in [one, other] {
         let (status, log) = server.stop().await;
         assert!(status.success(), "{log}");
@@ -407,10 +427,10 @@ async fn instances_of_a_store_use_one_lease_length_and_delete_their_leases_on_ex
     assert_eq!(leases().await, 0, "a server that stops deletes its lease");
 
     let crashed = started(server(&options, "1s").await);
-    until(async || leases().await == 1).await;
+    wait_for_leases(&store, 1).await;
     crashed.kill().await;
     let after = started(server(&options, "2s").await);
-    until(async || leases().await == 1).await;
+    wait_for_leases(&store, 1).await;
     after.stop().await;
     assert_eq!(leases().await, 0, "the lease of the crashed server is deleted as well");
 }

@@ -232,12 +232,16 @@ type Way = for<'a> fn(&'a App, &'a Operator<'a>) -> futures::future::BoxFuture<'
 
 #[tokio::test]
 async fn a_socket_closes_when_its_session_has_lasted_its_time() {
-    let setup = Setup::default();
-    let settings = Settings { session_lifetime: Duration::from_millis(400), ..setup.settings };
+    let session_lifetime = Duration::from_secs(60);
+    let settings = Settings { session_lifetime, ..Setup::default().settings };
     let app = App::embedded_with(Setup { settings, ..Setup::default() }).await;
     let operator = app.operator(&["view"]).await;
     let mut live = operator.subscribe("subscription { viewerChanged { username } }", json!({})).await;
     live.next().await;
+    // Moves the runtime's clock, by which the server ends the session.
+    tokio::time::pause();
+    tokio::time::advance(session_lifetime).await;
+    tokio::time::resume();
     assert_eq!(live.end().await.last(), Some(&Event::Closed(4403)));
 }
 
@@ -314,12 +318,7 @@ async fn a_store_that_fails_ends_no_subscription() {
     switch.fail();
     let asked = switch.calls(&["find_session"]);
     author.create_system("Payroll").await;
-    within(async {
-        while switch.calls(&["find_session"]) == asked {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    switch.wait_for_calls("find_session", asked + 1).await;
     switch.work();
     assert_eq!(changes.next().await["system"]["name"], "Payroll");
 }

@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use keymark::admin::{self, Command, Output as Answers, Socket};
 use keymark::auth::passwords::Cost;
-use keymark::clock::{BootClock, Clock, Environment};
+use keymark::clock::{BootClock, Clock, Environment, Moment, Stopwatch};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::ids::TenantId;
@@ -74,6 +74,22 @@ impl ManualClock {
     }
 }
 
+/// The machine's stopwatch, which tests can move forward.
+#[derive(Clone, Default)]
+pub struct SkippingStopwatch(Arc<AtomicU64>);
+
+impl Stopwatch for SkippingStopwatch {
+    fn now(&self) -> Moment {
+        BootClock.now().plus(Duration::from_nanos(self.0.load(Ordering::SeqCst)))
+    }
+}
+
+impl SkippingStopwatch {
+    pub fn skip(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_nanos()).expect("a short time"), Ordering::SeqCst);
+    }
+}
+
 /// What differs from an app as it comes.
 pub struct Setup {
     pub settings: Settings,
@@ -83,6 +99,7 @@ pub struct Setup {
     pub shown: Shown,
     pub secret: &'static str,
     pub previous_secrets: &'static [&'static str],
+    pub stopwatch: Arc<dyn Stopwatch>,
     /// Makes the app's store fail, where it is to.
     pub switch: Option<Switch>,
 }
@@ -98,6 +115,7 @@ impl Default for Setup {
             shown: Shown { introspection: true, graphiql: true },
             secret: SECRET,
             previous_secrets: &[],
+            stopwatch: Arc::new(BootClock),
             switch: None,
         }
     }
@@ -172,7 +190,7 @@ impl App {
         let previous: Vec<RootSecret> = setup.previous_secrets.iter().map(|secret| root_secret(secret)).collect();
         let keys = Keyring::new(&root_secret(setup.secret), &previous);
         let role = Role::Member(setup.timing);
-        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(BootClock), role);
+        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), setup.stopwatch, role);
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, setup.settings);
         let stop = CancellationToken::new();
         let public = keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.shown, stop.clone());
@@ -200,7 +218,18 @@ impl App {
 
     /// Waits until it uses its cache.
     pub async fn wait_for_cache(&self) {
-        super::until(async || self.coherence.read(|_| ()).is_some()).await;
+        self.wait_until(async || self.coherence.read(|_| ()).is_some()).await;
+    }
+
+    /// Waits until the condition holds. It is evaluated again after each change of what the instance knows.
+    pub async fn wait_until(&self, condition: impl AsyncFn() -> bool) {
+        let mut changes = self.coherence.changes();
+        super::within(async {
+            while !condition().await {
+                changes.changed().await.expect("the app lives");
+            }
+        })
+        .await;
     }
 
     /// The database of an app over MongoDB, for whoever gets at it behind Keymark's back.

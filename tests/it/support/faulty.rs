@@ -18,7 +18,10 @@ use keymark::domain::system_names::Search;
 use keymark::domain::systems::{System, SystemOrder, SystemSortKey};
 use keymark::domain::time::Timestamp;
 use keymark::store::{Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use super::within;
 
 /// What the store says of itself while it fails: for the log, and for nobody else.
 pub const CAUSE: &str = "connection to 10.1.2.3:27017 refused: driver-internal-detail";
@@ -39,7 +42,7 @@ struct Orders {
     /// What happens once, after the next call of this name, before it answers.
     after: Mutex<Option<(&'static str, BoxFuture<'static, ()>)>>,
     /// How often each call was made.
-    calls: Mutex<HashMap<&'static str, u64>>,
+    calls: watch::Sender<HashMap<&'static str, u64>>,
     /// Ends the feeds that are open.
     feeds: Mutex<CancellationToken>,
 }
@@ -60,8 +63,15 @@ impl Switch {
 
     /// How often these calls were made so far.
     pub fn calls(&self, names: &[&str]) -> u64 {
-        let calls = self.0.calls.lock().unwrap();
+        let calls = self.0.calls.borrow();
         names.iter().filter_map(|name| calls.get(name)).sum()
+    }
+
+    /// Waits until this call was made so often.
+    pub async fn wait_for_calls(&self, name: &str, count: u64) {
+        let mut calls = self.0.calls.subscribe();
+        let reached = calls.wait_for(|calls| calls.get(name).is_some_and(|made| *made >= count));
+        within(reached).await.expect("the switch lives");
     }
 
     /// Ends the feeds that are open.
@@ -80,7 +90,7 @@ impl Faulty {
     }
 
     fn check(&self, call: &'static str) -> Result<()> {
-        *self.switch.0.calls.lock().unwrap().entry(call).or_default() += 1;
+        self.switch.0.calls.send_modify(|calls| *calls.entry(call).or_default() += 1);
         if self.switch.0.fails.load(Ordering::SeqCst) { Err(StoreError::Unavailable(CAUSE.into())) } else { Ok(()) }
     }
 }

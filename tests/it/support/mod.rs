@@ -14,16 +14,6 @@ pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("not within the time limit")
 }
 
-/// Waits until something is so that there is no event of.
-pub async fn until(condition: impl AsyncFn() -> bool) {
-    within(async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
 /// Makes two tests of each case, one for each store that Keymark comes with. A case is a function that takes an
 /// [`App`](actors::App).
 macro_rules! on_both_stores {
