@@ -274,7 +274,7 @@ impl Documents {
 fn parse_within(limits: &Limits, text: &str) -> Result<Document, DocumentError> {
     let tokens = scan(limits, text)?;
     let parsed = parser::parse_query(text).map_err(|error| syntax_error(&error))?;
-    let (weight, introspects) = measure(limits, &parsed)?;
+    let (weight, introspects) = measure(limits, &parsed, tokens)?;
     Ok(Document {
         variable_uses: weight.variable_uses,
         introspects,
@@ -395,7 +395,8 @@ impl Weight {
     }
 }
 
-fn measure(limits: &Limits, document: &ExecutableDocument) -> Result<(Weight, bool), DocumentError> {
+/// `tokens` is the number of tokens of the document's text.
+fn measure(limits: &Limits, document: &ExecutableDocument, tokens: usize) -> Result<(Weight, bool), DocumentError> {
     if document.operations.iter().len() > limits.operations {
         return Err(DocumentError::too_many("operations", limits.operations));
     }
@@ -407,6 +408,8 @@ fn measure(limits: &Limits, document: &ExecutableDocument) -> Result<(Weight, bo
         fragments: &document.fragments,
         known: HashMap::with_capacity(document.fragments.len()),
         introspects: false,
+        visited: 0,
+        tokens,
     };
     let mut total = Weight::default();
     for (_, operation) in document.operations.iter() {
@@ -451,6 +454,9 @@ struct Measure<'a> {
     fragments: &'a HashMap<Name, Positioned<FragmentDefinition>>,
     known: HashMap<&'a str, Known>,
     introspects: bool,
+    /// Selections visited so far.
+    visited: usize,
+    tokens: usize,
 }
 
 impl<'a> Measure<'a> {
@@ -486,6 +492,9 @@ impl<'a> Measure<'a> {
         if level > self.limits.levels {
             return Err(self.too_many_levels());
         }
+        // Bounds the work by the text: a selection has a token of its own, however often its fragment is spread.
+        self.visited += set.items.len();
+        debug_assert!(self.visited <= self.tokens, "a selection is visited twice");
         let mut weight = Weight::default();
         for selection in &set.items {
             weight.add(self.directives(selection.node.directives())?);
