@@ -1,19 +1,31 @@
 //! GraphQL over WebSocket, over real sockets.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use axum::body::Body;
 use futures::{SinkExt, StreamExt};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use insta::assert_json_snapshot;
 use keymark::http::{graphql::TransportLimits, serve::ServeLimits, websocket::ConnectionLimits};
 use serde_json::{Value as Json, json};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream},
+    net::TcpStream,
+};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, client_async, connect_async,
     tungstenite::{self, Message, client::IntoClientRequest},
 };
 
-use super::toy::{Server, within};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::toy::{self, Server, World, within};
 
 async fn start() -> Server {
     start_with(ConnectionLimits::default()).await
@@ -24,7 +36,22 @@ async fn start_with(connection: ConnectionLimits) -> Server {
     Server::start(limits, ServeLimits::default()).await
 }
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+struct Socket<S = MaybeTlsStream<TcpStream>>(WebSocketStream<S>);
+
+/// Opens a socket in memory, and acknowledges nothing yet. No kernel takes part, so a paused clock moves on only when
+/// both ends wait for it: for tests of time-outs.
+async fn open_in_memory(world: &Arc<World>, connection: ConnectionLimits) -> Socket<DuplexStream> {
+    let limits = TransportLimits { connection, ..TransportLimits::default() };
+    let router = toy::router(world, limits, CancellationToken::new());
+    let service = service_fn(move |request: Request<Incoming>| router.clone().oneshot(request.map(Body::new)));
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(server), service).with_upgrades());
+    let mut request = "ws://localhost/graphql".into_client_request().expect("a request");
+    let subprotocol = HeaderValue::from_static("graphql-transport-ws");
+    request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    let (socket, _) = within(client_async(request, client)).await.expect("upgraded");
+    Socket(socket)
+}
 
 impl Server {
     async fn connect(
@@ -53,13 +80,17 @@ impl Server {
     /// A socket of a caller who is signed in.
     async fn acknowledged(&self) -> Socket {
         let mut socket = self.open().await;
-        socket.send(json!({ "type": "connection_init", "payload": { "authorization": "Bearer good" } })).await;
-        assert_eq!(socket.receive().await, json!({ "type": "connection_ack" }));
+        socket.sign_in().await;
         socket
     }
 }
 
-impl Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    async fn sign_in(&mut self) {
+        self.send(json!({ "type": "connection_init", "payload": { "authorization": "Bearer good" } })).await;
+        assert_eq!(self.receive().await, json!({ "type": "connection_ack" }));
+    }
+
     async fn send(&mut self, message: Json) {
         self.send_raw(Message::text(message.to_string())).await;
     }
@@ -159,11 +190,9 @@ async fn connection_is_acknowledged_for_those_who_may() {
     assert_eq!(socket.closed().await, (1013, "Not now.".to_owned()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn missing_connection_init_closes_with_4408() {
-    let server =
-        start_with(ConnectionLimits { init_timeout: Duration::from_millis(250), ..ConnectionLimits::default() }).await;
-    let mut socket = server.open().await;
+    let mut socket = open_in_memory(&Arc::default(), ConnectionLimits::default()).await;
     socket.send(json!({ "type": "ping" })).await;
     assert_eq!(socket.receive().await, json!({ "type": "pong" }));
     let (code, reason) = socket.closed().await;
@@ -458,42 +487,35 @@ async fn end_of_the_session_closes_with_4403_at_once() {
     within(server.world.dropped.notified()).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn silent_peer_is_pinged_and_then_closed() {
-    let server =
-        start_with(ConnectionLimits { keep_alive: Duration::from_millis(200), ..ConnectionLimits::default() }).await;
-    // One that reads answers pings by itself and is kept past any number of intervals.
-    let mut lively = server.acknowledged().await;
+    let limits = ConnectionLimits { keep_alive: Duration::from_secs(5), ..ConnectionLimits::default() };
+    // A client that reads answers pings by itself, and is kept past any number of intervals.
+    let mut lively = open_in_memory(&Arc::default(), limits.clone()).await;
+    lively.sign_in().await;
     for _ in 0..4 {
         let message = within(lively.0.next()).await.expect("open").expect("readable");
         assert!(matches!(message, Message::Ping(_)), "{message:?}");
     }
-    // One that never answers is not. Its frames are read from the bare stream, so that nothing answers for it.
-    let mut mute = server.acknowledged().await;
-    let MaybeTlsStream::Plain(stream) = mute.0.get_mut() else {
-        panic!("no TLS here");
-    };
+    // A client that never answers is not. Its frames are read from the bare stream, so that nothing answers for it.
+    let mut mute = open_in_memory(&Arc::default(), limits).await;
+    mute.sign_in().await;
     let mut frames = Vec::new();
-    let read = tokio::io::AsyncReadExt::read_to_end(stream, &mut frames);
-    within(read).await.expect("closed");
+    within(mute.0.get_mut().read_to_end(&mut frames)).await.expect("closed");
     assert!(frames.starts_with(&[0x89, 0x00]), "a ping first: {frames:x?}");
     let close = [&[0x88, 0x11], 1001_u16.to_be_bytes().as_slice(), b"No sign of life"].concat();
     assert!(frames.ends_with(&close), "a close frame last: {frames:x?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn client_that_does_not_read_is_dropped() {
-    let server = start_with(ConnectionLimits {
-        send_timeout: Duration::from_millis(100),
-        close_timeout: Duration::from_millis(100),
-        ..ConnectionLimits::default()
-    })
-    .await;
-    let mut socket = server.acknowledged().await;
+    let world = Arc::default();
+    let mut socket = open_in_memory(&world, ConnectionLimits::default()).await;
+    socket.sign_in().await;
     socket.subscribe("gone", "subscription { forever }").await;
     assert_eq!(socket.receive().await["type"], "next");
     socket.subscribe("flood", "subscription { flood }").await;
-    within(server.world.dropped.notified()).await;
+    within(world.dropped.notified()).await;
 }
 
 #[tokio::test]
