@@ -5,17 +5,19 @@ import { openSession } from "./session/session";
 import { SessionContext } from "./session/session-context";
 
 export function App() {
-  const [held, setHeld] = useState(() => ({ number: 1, session: openSession() }));
-  const { number, session } = held;
+  const [{ generation, session }, setState] = useState(() => ({
+    generation: 1,
+    session: openSession(),
+  }));
   useEffect(() => () => session.close(), [session]);
-  const open = useMemo(() => {
-    const restart = () => setHeld({ number: number + 1, session: openSession() });
+  const restartable = useMemo(() => {
+    const restart = () => setState({ generation: generation + 1, session: openSession() });
     return { ...session, restart };
-  }, [number, session]);
+  }, [generation, session]);
   return (
-    <SessionContext.Provider value={open}>
+    <SessionContext.Provider value={restartable}>
       <Provider value={session.client}>
-        <Console key={number} />
+        <Console key={generation} />
       </Provider>
     </SessionContext.Provider>
   );

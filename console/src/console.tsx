@@ -1,26 +1,26 @@
 import { useEffect, useRef } from "preact/hooks";
-import { Failed } from "./components/failed";
+import { LoadError } from "./components/load-error";
 import { Skeleton } from "./components/skeleton";
 import { CONTENT, SkipLink } from "./components/skip-link";
 import { TopBar } from "./components/top-bar";
 import { ViewerDocument } from "./gql/graphql";
-import { useLiveViewer } from "./live/live-viewer";
-import { useObserved } from "./live/observed";
+import { useObservable } from "./live/observable";
 import { useLiveQuery } from "./live/use-live-query";
+import { useLiveViewer } from "./live/use-live-viewer";
 import { Page } from "./pages/page";
 import { SignInPage } from "./pages/sign-in-page";
-import { Redirect, usePlace } from "./router";
-import { addressAfterSignIn, routeOf, SIGN_IN, signInAddress } from "./routes";
+import { Redirect, useLocation } from "./router";
+import { pathAfterSignIn, routeOf, SIGN_IN, signInPath } from "./routes";
 import { useSession } from "./session/session-context";
 import { ViewerContext } from "./session/viewer-context";
 
-/** Signing in first; the pages after. */
+/** Shows the sign-in page until an operator is signed in, then the pages. */
 export function Console() {
-  const { path, search } = usePlace();
+  const { path, search } = useLocation();
   const [{ data, error }, execute] = useLiveQuery(ViewerDocument, {});
   const viewerId = data?.viewer?.id;
-  const readAgain = () => execute({ requestPolicy: "network-only" });
-  useEndOfSession(viewerId, readAgain);
+  const refetch = () => execute({ requestPolicy: "network-only" });
+  useSessionEnd(viewerId, refetch);
   const wasSignedIn = useRef(false);
 
   if (!data) {
@@ -29,19 +29,19 @@ export function Console() {
         {error === undefined ? (
           <Skeleton lines={3} />
         ) : (
-          <Failed error={error} onRetry={readAgain} />
+          <LoadError error={error} onRetry={refetch} />
         )}
       </main>
     );
   }
   if (data.viewer === null) {
     if (path === SIGN_IN) {
-      return <SignInPage sessionEnded={wasSignedIn.current} onSignedInElsewhere={readAgain} />;
+      return <SignInPage sessionEnded={wasSignedIn.current} onSignedInElsewhere={refetch} />;
     }
-    return <Redirect to={signInAddress(path + location.search)} />;
+    return <Redirect to={signInPath(path + location.search)} />;
   }
   wasSignedIn.current = true;
-  if (path === SIGN_IN) return <Redirect to={addressAfterSignIn(search)} />;
+  if (path === SIGN_IN) return <Redirect to={pathAfterSignIn(search)} />;
   return (
     <ViewerContext.Provider value={data.viewer}>
       <SignedIn path={path} />
@@ -49,22 +49,22 @@ export function Console() {
   );
 }
 
-/** Looks who is signed in when the server has ended the session; whoever else it is by then starts anew. */
-function useEndOfSession(viewerId: string | undefined, readAgain: () => void) {
-  const { liveness, renewing, restart } = useSession();
-  const { state } = useObserved(liveness);
-  const isRenewing = useObserved(renewing);
-  const ended = state === "ended" && !isRenewing;
-  const read = useRef(readAgain);
-  read.current = readAgain;
+/** Refetches the viewer when the server ends the session, and restarts the session when another operator is signed in. */
+function useSessionEnd(viewerId: string | undefined, refetch: () => void) {
+  const { connection, changingPassword, restart } = useSession();
+  const { state } = useObservable(connection);
+  const isChangingPassword = useObservable(changingPassword);
+  const ended = state === "ended" && !isChangingPassword;
+  const latestRefetch = useRef(refetch);
+  latestRefetch.current = refetch;
   useEffect(() => {
-    if (ended) read.current();
+    if (ended) latestRefetch.current();
   }, [ended]);
-  const first = useRef<string>(undefined);
+  const firstViewerId = useRef<string>(undefined);
   useEffect(() => {
     if (viewerId === undefined) return;
-    first.current ??= viewerId;
-    if (first.current !== viewerId) restart();
+    firstViewerId.current ??= viewerId;
+    if (firstViewerId.current !== viewerId) restart();
   }, [viewerId, restart]);
 }
 

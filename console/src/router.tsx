@@ -1,30 +1,32 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 
-/** Where the console is: the address, and what the page before has to say. */
-export interface Place {
+/** The current URL, and the notice that the previous page left for this one. */
+export interface RouterLocation {
   path: string;
   search: URLSearchParams;
   notice: ComponentChildren;
 }
 
-interface Options {
-  /** In place of the current entry of the history. */
+interface NavigateOptions {
+  /** Replaces the current history entry instead of adding one. */
   replace?: boolean;
-  /** Said once, by the page that is gone to; a reload does not repeat it. */
+  /** Shown once, on the target page; a reload does not repeat it. */
   notice?: ComponentChildren;
 }
 
-const MOVED = "keymark-moved";
+const NAVIGATED = "keymark-navigated";
 
-/** Asked before a page is left; false keeps it. */
-type Guard = () => boolean;
+/** Called before a page is left; returns false to stay. */
+type LeaveGuard = () => boolean;
 
-let guard: Guard | undefined;
+let leaveGuard: LeaveGuard | undefined;
 let notice: ComponentChildren;
 let navigations = 0;
+/** Position of the current entry in the history. */
 let index = indexOf(history.state);
-const scrolledTo = new Map<number, number>();
+/** Scroll positions by history index. */
+const scrollPositions = new Map<number, number>();
 
 history.scrollRestoration = "manual";
 
@@ -33,75 +35,80 @@ function indexOf(state: unknown): number {
   return typeof state.index === "number" ? state.index : 0;
 }
 
-const place = (): Place => ({
+const currentLocation = (): RouterLocation => ({
   path: location.pathname,
   search: new URLSearchParams(location.search),
   notice,
 });
 
-/** Whether the console has moved since it was loaded: the focus then follows to the page's heading. */
+/** Whether the operator has navigated since the console was loaded; the page's heading then takes the focus. */
 export const hasNavigated = (): boolean => navigations > 0;
 
-export function navigate(address: string, options: Options = {}): void {
+/** Goes to a URL of the console. One that differs only in its query does not count as leaving the page. */
+export function navigate(url: string, options: NavigateOptions = {}): void {
   const { replace = false } = options;
-  const elsewhere = new URL(address, location.href).pathname !== location.pathname;
-  if (elsewhere && guard?.() === false) return;
-  if (elsewhere) {
+  const leavesPage = new URL(url, location.href).pathname !== location.pathname;
+  if (leavesPage && leaveGuard?.() === false) return;
+  if (leavesPage) {
     notice = options.notice;
     navigations += 1;
   }
-  if (replace) history.replaceState({ index }, "", address);
+  if (replace) history.replaceState({ index }, "", url);
   else {
-    scrolledTo.set(index, scrollY);
+    scrollPositions.set(index, scrollY);
     index += 1;
-    history.pushState({ index }, "", address);
+    history.pushState({ index }, "", url);
   }
-  dispatchEvent(new Event(MOVED));
-  if (elsewhere) scrollTo(0, 0);
+  dispatchEvent(new Event(NAVIGATED));
+  if (leavesPage) scrollTo(0, 0);
 }
 
 addEventListener("popstate", ({ state }) => {
-  const to = indexOf(state);
-  // Back where the page is, after a refusal: nothing is left.
-  if (to === index) return;
-  if (guard?.() === false) {
-    history.go(index - to);
+  const target = indexOf(state);
+  // The event of the `history.go` below, which undoes a refused navigation.
+  if (target === index) return;
+  if (leaveGuard?.() === false) {
+    history.go(index - target);
     return;
   }
-  scrolledTo.set(index, scrollY);
-  index = to;
+  scrollPositions.set(index, scrollY);
+  index = target;
   notice = undefined;
   navigations += 1;
-  dispatchEvent(new Event(MOVED));
-  // By then the page is rendered out of the cache, as tall as it was.
-  requestAnimationFrame(() => requestAnimationFrame(() => scrollTo(0, scrolledTo.get(to) ?? 0)));
+  dispatchEvent(new Event(NAVIGATED));
+  // Two frames later the page is rendered from the cache and has its former height.
+  requestAnimationFrame(() =>
+    requestAnimationFrame(() => scrollTo(0, scrollPositions.get(target) ?? 0)),
+  );
 });
 
-export function usePlace(): Place {
-  const [current, setCurrent] = useState(place);
+export function useLocation(): RouterLocation {
+  const [current, setCurrent] = useState(currentLocation);
   useEffect(() => {
-    const follow = () => setCurrent(place());
-    follow();
-    addEventListener(MOVED, follow);
-    return () => removeEventListener(MOVED, follow);
+    const update = () => setCurrent(currentLocation());
+    update();
+    addEventListener(NAVIGATED, update);
+    return () => removeEventListener(NAVIGATED, update);
   }, []);
   return current;
 }
 
 /**
- * While the component is there and has a question, leaving the page in any way asks first. From the commit that shows it to the one that
- * removes it: an effect would come and go some frames later, and meanwhile what is shown is left without asking, or a
- * question is asked about what is no longer there.
+ * Asks for confirmation before the page is left in any way, while the component is mounted and has a question.
+ *
+ * A layout effect, so that the guard lasts exactly from the commit that shows the component to the one that removes it.
+ * A plain effect runs some frames later: the page could be left without the question, or the question asked about
+ * something that is no longer shown.
  */
 export function useLeaveGuard(question: string | undefined): void {
   useLayoutEffect(() => {
     if (question === undefined) return;
     const mayLeave = () => confirm(question);
     const beforeUnload = (event: BeforeUnloadEvent) => event.preventDefault();
-    guard = mayLeave;
+    leaveGuard = mayLeave;
     addEventListener("beforeunload", beforeUnload);
     return () => {
-      if (guard === mayLeave) guard = undefined;
+      if (leaveGuard === mayLeave) leaveGuard = undefined;
       removeEventListener("beforeunload", beforeUnload);
     };
   }, [question]);
@@ -116,8 +123,8 @@ interface LinkProps {
 
 export function Link({ to, children, ...rest }: LinkProps) {
   const follow = (event: MouseEvent) => {
-    const elsewhere = event.metaKey || event.ctrlKey || event.shiftKey || event.altKey;
-    if (event.button !== 0 || elsewhere) return;
+    const opensElsewhere = event.metaKey || event.ctrlKey || event.shiftKey || event.altKey;
+    if (event.button !== 0 || opensElsewhere) return;
     event.preventDefault();
     navigate(to);
   };
@@ -128,7 +135,7 @@ export function Link({ to, children, ...rest }: LinkProps) {
   );
 }
 
-/** Goes on to another address, leaving no trace of this one. */
+/** Replaces the current history entry with another URL. */
 export function Redirect({ to }: { to: string }) {
   useEffect(() => navigate(to, { replace: true }), [to]);
   return null;

@@ -1,4 +1,4 @@
-import { type AuditChoice, auditParameters } from "./text/audit-filter";
+import { type AuditLogFilter, auditFilterParameters } from "./text/audit-filter";
 
 export type Route =
   | { page: "systems" }
@@ -38,26 +38,24 @@ export const SYSTEMS = "/systems";
 export const NEW_SYSTEM = "/systems/new";
 export const AUDIT = "/audit";
 export const SIGN_IN = "/sign-in";
-export const systemAddress = (id: string) => `/systems/${encodeURIComponent(id)}`;
-export const editAddress = (id: string) => `${systemAddress(id)}/edit`;
-export const keyAddress = (id: string) => `${systemAddress(id)}/key`;
+export const systemPath = (id: string) => `/systems/${encodeURIComponent(id)}`;
+export const editPath = (id: string) => `${systemPath(id)}/edit`;
+export const keyPath = (id: string) => `${systemPath(id)}/key`;
 
-export const listAddress = (search: string) =>
+export const listPath = (search: string) =>
   search === "" ? SYSTEMS : `${SYSTEMS}?${new URLSearchParams({ search })}`;
 
-export function auditAddress(choice: AuditChoice): string {
-  const parameters = auditParameters(choice);
+export function auditPath(filter: AuditLogFilter): string {
+  const parameters = auditFilterParameters(filter);
   return parameters.size === 0 ? AUDIT : `${AUDIT}?${parameters}`;
 }
 
-/** Where to sign in so that the page at `address` follows. */
-export const signInAddress = (address: string) =>
-  address === "/" || address === SYSTEMS
-    ? SIGN_IN
-    : `${SIGN_IN}?${new URLSearchParams({ next: address })}`;
+/** The sign-in page that continues at `next`. */
+export const signInPath = (next: string) =>
+  next === "/" || next === SYSTEMS ? SIGN_IN : `${SIGN_IN}?${new URLSearchParams({ next })}`;
 
-/** What follows after signing in: an address of this console, whoever made the link. */
-export function addressAfterSignIn(search: URLSearchParams): string {
+/** Where to continue after signing in: always a page of this console, since anybody can craft the link. */
+export function pathAfterSignIn(search: URLSearchParams): string {
   const next = search.get("next") ?? "";
   return /^\/(systems|audit)($|[/?])/.test(next) ? next : SYSTEMS;
 }

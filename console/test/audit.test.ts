@@ -1,16 +1,16 @@
 import { expect, test } from "vitest";
 import { auditSentence } from "../src/text/audit";
 import {
-  auditChoice,
-  auditFilter,
-  auditParameters,
-  exportAddress,
-  isNarrowed,
+  auditFilterParameters,
+  exportPath,
+  isFiltering,
+  parseAuditFilter,
+  toGraphqlFilter,
 } from "../src/text/audit-filter";
 import { fromLocalInput, toLocalInput } from "../src/text/time";
 import { entry } from "./support/render";
 
-const said = (parts: Partial<typeof entry>) =>
+const sentenceOf = (parts: Partial<typeof entry>) =>
   auditSentence({ ...entry, ...parts })
     .map((piece) => {
       if (typeof piece === "string") return piece;
@@ -30,25 +30,25 @@ test.each([
     { action: "PERMISSION_REFUSED", permissions: ["api_key_management:edit"], count: 3 },
     "Lacked the permission code api_key_management:edit (3 times)",
   ],
-] as const)("%o is said in words", (parts, words) => {
+] as const)("%o reads as a sentence", (parts, sentence) => {
   expect(
-    said({ ...parts, permissions: "permissions" in parts ? [...parts.permissions] : null }),
-  ).toBe(words);
+    sentenceOf({ ...parts, permissions: "permissions" in parts ? [...parts.permissions] : null }),
+  ).toBe(sentence);
 });
 
-test("a filter is the same in the address, for GraphQL and for the export", () => {
+test("a filter is the same in the URL, in GraphQL and in the export", () => {
   const parameters = new URLSearchParams(
     "systemId=s1&actions=KEY_REVOKED,NONSENSE,KEY_GENERATED&outcome=DONE&from=2026-03-01T12:00Z&x=1",
   );
-  const choice = auditChoice(parameters);
-  expect(auditFilter(choice)).toEqual({
+  const choice = parseAuditFilter(parameters);
+  expect(toGraphqlFilter(choice)).toEqual({
     systemId: "s1",
     actions: ["KEY_REVOKED", "KEY_GENERATED"],
     outcome: "DONE",
     from: "2026-03-01T12:00:00.000Z",
   });
-  expect(auditChoice(auditParameters(choice))).toEqual(choice);
-  const address = new URL(exportAddress(choice, "csv"), "http://keymark");
+  expect(parseAuditFilter(auditFilterParameters(choice))).toEqual(choice);
+  const address = new URL(exportPath(choice, "csv"), "http://keymark");
   expect(Object.fromEntries(address.searchParams)).toEqual({
     systemId: "s1",
     actions: "KEY_REVOKED,KEY_GENERATED",
@@ -58,15 +58,17 @@ test("a filter is the same in the address, for GraphQL and for the export", () =
   });
 });
 
-test("what makes no sense in an address narrows nothing", () => {
-  const choice = auditChoice(new URLSearchParams("actions=,x&outcome=MAYBE&from=then&systemId="));
-  expect(isNarrowed(choice)).toBe(false);
-  expect(auditParameters(choice).size).toBe(0);
+test("invalid parameters of a URL do not filter", () => {
+  const choice = parseAuditFilter(
+    new URLSearchParams("actions=,x&outcome=MAYBE&from=then&systemId="),
+  );
+  expect(isFiltering(choice)).toBe(false);
+  expect(auditFilterParameters(choice).size).toBe(0);
 });
 
-test("a moment survives the field that shows it in local time", () => {
-  const moment = "2026-03-01T12:34:00.000Z";
-  expect(fromLocalInput(toLocalInput(moment))).toBe(moment);
+test("a time is unchanged by the conversion to local time and back", () => {
+  const time = "2026-03-01T12:34:00.000Z";
+  expect(fromLocalInput(toLocalInput(time))).toBe(time);
   expect(toLocalInput(undefined)).toBe("");
   expect(fromLocalInput("")).toBeUndefined();
 });

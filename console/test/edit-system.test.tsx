@@ -1,39 +1,29 @@
 // @vitest-environment happy-dom
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { Page } from "../src/pages/page";
-import { entry, show, system } from "./support/render";
+import { entry, rendered, show, system } from "./support/render";
 
-let unmount = () => {};
 beforeEach(() => {
   vi.useFakeTimers();
 });
-afterEach(() => {
-  unmount();
-  vi.useRealTimers();
-});
 
-test("a key that is generated meanwhile does not stand in the way of a new name", async () => {
-  const answers: Record<string, unknown> = {};
+test("a key that is generated in the meantime does not conflict with a rename", async () => {
+  const responses: Record<string, unknown> = {};
   const route = { page: "edit-system", id: system.id } as const;
-  const page = show(<Page route={route} />, { codes: ["view", "edit"], answers });
-  unmount = page.unmount;
-  const button = (name: string) =>
-    Array.from(page.root.querySelectorAll("button")).find(
-      ({ textContent }) => textContent === name,
-    );
-  const rendered = () => vi.advanceTimersByTimeAsync(100);
+  const { send, button, type, variablesOf } = show(<Page route={route} />, {
+    permissions: ["view", "edit"],
+    responses,
+  });
   await rendered();
-  const field = page.root.querySelector("input");
-  if (field !== null) field.value = "Mine";
-  field?.dispatchEvent(new Event("input", { bubbles: true }));
+  type("Mine");
 
-  answers.System = { system: { ...system, keyState: "ACTIVE", keyMark: "abcd", revision: 2 } };
-  const news = { ...entry, id: "e2", cursor: "2", action: "KEY_GENERATED" };
-  page.send("AuditLogAppended", { auditLogAppended: news });
+  responses.System = { system: { ...system, keyState: "ACTIVE", keyMark: "abcd", revision: 2 } };
+  const appended = { ...entry, id: "e2", cursor: "2", action: "KEY_GENERATED" };
+  send("AuditLogAppended", { auditLogAppended: appended });
   await rendered();
   button("Save")?.click();
   await rendered();
   button("Confirm")?.click();
   await rendered();
-  expect(page.asked("RenameSystem")).toEqual({ id: "s1", name: "Mine", expectedRevision: 2 });
+  expect(variablesOf("RenameSystem")).toEqual({ id: "s1", name: "Mine", expectedRevision: 2 });
 });

@@ -1,12 +1,12 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Page } from "../src/pages/page";
-import { navigate, usePlace } from "../src/router";
+import { navigate, useLocation } from "../src/router";
 import { routeOf } from "../src/routes";
-import { entry, show, system } from "./support/render";
+import { entry, rendered, show, system } from "./support/render";
 
-const ALONE = { state: "ENFORCED", elapsedMs: 0.4, instances: 1, enforcedNoLaterThan: null };
-const MANY = { state: "ENFORCED", elapsedMs: 17.2, instances: 3, enforcedNoLaterThan: null };
+const SINGLE = { state: "ENFORCED", elapsedMs: 0.4, instances: 1, enforcedNoLaterThan: null };
+const CLUSTER = { state: "ENFORCED", elapsedMs: 17.2, instances: 3, enforcedNoLaterThan: null };
 const PENDING = {
   state: "PENDING",
   elapsedMs: 40,
@@ -19,33 +19,33 @@ const active = { ...system, keyState: "ACTIVE", keyMark: "abcd", revision: 2 };
 const CHANGES = [
   {
     what: "revoking",
-    at: "/systems/s1/key",
+    path: "/systems/s1/key",
     before: active,
-    presses: ["Revoke API Key", "Confirm"],
+    buttons: ["Revoke API Key", "Confirm"],
     mutation: "RevokeKey",
-    answer: (enforcement: unknown) => ({ revokeKey: { system, enforcement } }),
+    result: (enforcement: unknown) => ({ revokeKey: { system, enforcement } }),
     waiting: "Waiting until every instance refuses the key…",
     done: "The API key was revoked.",
     verdict: "refused",
   },
   {
     what: "deleting",
-    at: "/systems/s1",
+    path: "/systems/s1",
     before: active,
-    presses: ["Delete System", "Confirm"],
+    buttons: ["Delete System", "Confirm"],
     mutation: "DeleteSystem",
-    answer: (enforcement: unknown) => ({ deleteSystem: { deletedSystemId: "s1", enforcement } }),
+    result: (enforcement: unknown) => ({ deleteSystem: { deletedSystemId: "s1", enforcement } }),
     waiting: "Waiting until every instance refuses the key…",
     done: "Billing was deleted.",
     verdict: "refused",
   },
   {
     what: "generating",
-    at: "/systems/s1/key",
+    path: "/systems/s1/key",
     before: system,
-    presses: ["Generate API Key"],
+    buttons: ["Generate API Key"],
     mutation: "GenerateKey",
-    answer: (enforcement: unknown) => ({
+    result: (enforcement: unknown) => ({
       generateKey: { apiKey: "km_secret", system: active, enforcement },
     }),
     waiting: "Waiting until every instance accepts the key…",
@@ -57,112 +57,104 @@ const CHANGES = [
 beforeEach(() => {
   vi.useFakeTimers();
 });
-let unmount = () => {};
 afterEach(() => {
-  unmount();
-  vi.useRealTimers();
   vi.unstubAllGlobals();
 });
 
-function Here() {
-  return <Page route={routeOf(usePlace().path)} />;
+function CurrentPage() {
+  return <Page route={routeOf(useLocation().path)} />;
 }
 
-/** Begins a change, as far as the server's answer. */
-async function begun({ at, before, presses, mutation }: (typeof CHANGES)[number]) {
-  navigate(at);
-  const answers: Record<string, unknown> = { System: { system: before } };
-  const page = show(<Here />, { codes: ["view", "create", "edit", "delete"], answers });
-  unmount = page.unmount;
-  const rendered = () => vi.advanceTimersByTimeAsync(100);
-  const button = (name: string) =>
-    Array.from(page.root.querySelectorAll("button")).find(
-      ({ textContent }) => textContent === name,
-    );
+/** Starts a change in the console, up to the request that the test responds to. */
+async function start({ path, before, buttons, mutation }: (typeof CHANGES)[number]) {
+  navigate(path);
+  const responses: Record<string, unknown> = { System: { system: before } };
+  const permissions = ["view", "create", "edit", "delete"] as const;
+  const page = show(<CurrentPage />, { permissions, responses });
   await rendered();
-  for (const name of presses) {
-    button(name)?.click();
+  for (const name of buttons) {
+    page.button(name)?.click();
     await rendered();
   }
-  expect(page.asked(mutation)).toBeDefined();
-  const live = () =>
+  expect(page.variablesOf(mutation)).toBeDefined();
+  const statusTexts = () =>
     Array.from(
       page.root.querySelectorAll("[role=status]"),
       ({ textContent }) => textContent,
     ).join();
-  return { ...page, answers, rendered, button, live };
+  return { ...page, responses, statusTexts };
 }
 
 describe.each(CHANGES)("$what", (change) => {
-  const { mutation, answer, presses, waiting, done, verdict } = change;
+  const { mutation, result, buttons, waiting, done, verdict } = change;
   const word = verdict === "refused" ? "Refused" : "Accepted";
 
   test.each([
-    [ALONE, `${word} everywhere after less than 1 ms, on 1 instance.`],
-    [MANY, `${word} everywhere after 17 ms, on 3 instances.`],
+    [SINGLE, `${word} everywhere after less than 1 ms, on 1 instance.`],
+    [CLUSTER, `${word} everywhere after 17 ms, on 3 instances.`],
     [PENDING, new RegExp(`Not yet ${verdict} everywhere: at the latest at \\d+:03:04`)],
-  ])("says how it ended: %o", async (enforcement, words) => {
-    const { send, text, root, rendered } = await begun(change);
-    send(mutation, answer(enforcement));
+  ])("shows how far the change is enforced: %o", async (enforcement, status) => {
+    const { send, text, root } = await start(change);
+    send(mutation, result(enforcement));
     await rendered();
     expect(text()).toContain(done);
-    expect(text()).toMatch(words);
+    expect(text()).toMatch(status);
     expect(root.querySelector(".pending") !== null).toBe(enforcement.state === "PENDING");
   });
 
-  test("says what it waits for once that takes a second, and does nothing twice", async () => {
-    const { send, asked, live, button, text, rendered } = await begun(change);
-    const pressed = button(presses[presses.length - 1] ?? "");
-    expect(pressed?.getAttribute("aria-busy")).toBe("true");
-    expect(pressed?.getAttribute("aria-disabled")).toBe("true");
-    expect(live()).not.toContain(waiting);
-    const before = asked(mutation);
+  test("shows a status after a second, and ignores a second click", async () => {
+    const { send, variablesOf, statusTexts, button, text } = await start(change);
+    const clicked = button(buttons[buttons.length - 1] ?? "");
+    expect(clicked?.getAttribute("aria-busy")).toBe("true");
+    expect(clicked?.getAttribute("aria-disabled")).toBe("true");
+    expect(statusTexts()).not.toContain(waiting);
+    const variables = variablesOf(mutation);
     await vi.advanceTimersByTimeAsync(1_000);
-    expect(live()).toContain(waiting);
-    pressed?.click();
+    expect(statusTexts()).toContain(waiting);
+    clicked?.click();
     await rendered();
-    expect(asked(mutation)).toBe(before);
+    expect(variablesOf(mutation)).toBe(variables);
 
     await vi.advanceTimersByTimeAsync(11_000);
-    expect(live()).toContain(waiting);
-    send(mutation, answer(MANY));
+    expect(statusTexts()).toContain(waiting);
+    send(mutation, result(CLUSTER));
     await rendered();
     expect(text()).toContain(done);
     expect(text()).not.toContain(waiting);
   });
 });
 
-test("the news of the key that is on its way does not pass for another key", async () => {
+test("the change event of a key that is being generated is not taken for another key", async () => {
   const [, , generating] = CHANGES;
-  const { answers, send, text, rendered } = await begun(generating);
-  answers.System = { system: active };
-  const news = { ...entry, id: "e2", cursor: "2", action: "KEY_GENERATED" };
-  send("AuditLogAppended", { auditLogAppended: news });
+  const { responses, send, text } = await start(generating);
+  responses.System = { system: active };
+  const appended = { ...entry, id: "e2", cursor: "2", action: "KEY_GENERATED" };
+  send("AuditLogAppended", { auditLogAppended: appended });
   await rendered();
   expect(text()).toContain("abcd");
   expect(text()).not.toContain("This system has a key. Revoke it to generate another.");
   expect(text()).toContain("A key can be revoked once the new one is shown.");
 });
 
-test("leaving is asked about while a generated key is on its way, and until it is closed", async () => {
+test("leaving the page asks while a key is being generated, and until its dialog is closed", async () => {
   const [, , generating] = CHANGES;
-  const asked = vi.fn((_question?: string) => false);
-  vi.stubGlobal("confirm", asked);
-  const { send, button, rendered } = await begun(generating);
+  const confirm = vi.fn((_question?: string) => false);
+  vi.stubGlobal("confirm", confirm);
+  const { send, button } = await start(generating);
   navigate("/systems");
-  expect(asked).toHaveBeenCalledTimes(1);
-  expect(asked.mock.calls[0]?.[0]).toContain("on its way");
+  expect(confirm).toHaveBeenCalledTimes(1);
+  expect(confirm.mock.calls[0]?.[0]).toContain("on its way");
 
-  send(generating.mutation, generating.answer(ALONE));
+  send(generating.mutation, generating.result(SINGLE));
   await rendered();
   navigate("/systems");
-  expect(asked).toHaveBeenCalledTimes(2);
-  expect(asked.mock.calls[1]?.[0]).toContain("only this once");
-  expect(location.pathname).toBe(generating.at);
+  expect(confirm).toHaveBeenCalledTimes(2);
+  expect(confirm.mock.calls[1]?.[0]).toContain("only this once");
+  expect(location.pathname).toBe(generating.path);
 
   button("Close")?.click();
   await rendered();
   navigate("/systems");
-  expect(asked).toHaveBeenCalledTimes(2);
+  expect(confirm).toHaveBeenCalledTimes(2);
   expect(location.pathname).toBe("/systems");
 });

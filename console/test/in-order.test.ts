@@ -4,31 +4,31 @@ import { expect, test } from "vitest";
 import { makeSubject, pipe, subscribe } from "wonka";
 import { inOrderExchange, systemsIn } from "../src/graph/in-order";
 
-/** Operations go in, answers come when the test says, and what arrives at the cache is noted. */
-function wire() {
+/** Starts operations, sends their results, and records what the exchange delivers to the cache. */
+function setUp() {
   const operations = makeSubject<Operation>();
-  const answers = makeSubject<OperationResult>();
+  const results = makeSubject<OperationResult>();
   const client = new Client({ url: "/graphql", exchanges: [] });
   const forward = (source: Parameters<ExchangeInput["forward"]>[0]) => {
     pipe(
       source,
       subscribe(() => undefined),
     );
-    return answers.source;
+    return results.source;
   };
-  const arrived: unknown[] = [];
+  const delivered: unknown[] = [];
   const exchange = inOrderExchange({ client, forward, dispatchDebug: () => undefined });
   pipe(
     exchange(operations.source),
-    subscribe(({ data }) => arrived.push(data)),
+    subscribe(({ data }) => delivered.push(data)),
   );
-  const operation = (kind: "query" | "subscription", query: string) => {
-    const created = client.createRequestOperation(kind, createRequest(query, {}));
-    operations.next(created);
-    return (data: unknown) =>
-      answers.next({ operation: created, data, stale: false, hasNext: false });
+  /** Returns a function that sends a result of the operation. */
+  const start = (kind: "query" | "subscription", query: string) => {
+    const operation = client.createRequestOperation(kind, createRequest(query, {}));
+    operations.next(operation);
+    return (data: unknown) => results.next({ operation, data, stale: false, hasNext: false });
   };
-  return { operation, arrived };
+  return { start, delivered };
 }
 
 const QUERY = "query Systems { systems { id } }";
@@ -36,29 +36,29 @@ const SUBSCRIPTION = "subscription Changed { systemChanged { id } }";
 const list = (revision: number) => ({ systems: { nodes: [{ id: "a", revision }] } });
 const change = (revision: number) => ({ systemChanged: { system: { id: "a", revision } } });
 
-test("a change that is older than what is known brings what is known", () => {
-  const { operation, arrived } = wire();
-  const answer = operation("query", QUERY);
-  const send = operation("subscription", SUBSCRIPTION);
-  answer(list(5));
+test("a change with an outdated revision is delivered with the newest one", () => {
+  const { start, delivered } = setUp();
+  const respond = start("query", QUERY);
+  const send = start("subscription", SUBSCRIPTION);
+  respond(list(5));
   send(change(4));
   send(change(5));
   send(change(6));
-  expect(arrived).toEqual([list(5), change(5), change(5), change(6)]);
+  expect(delivered).toEqual([list(5), change(5), change(5), change(6)]);
 });
 
-test("an answer that was on its way while a change arrived is followed by the change once more", () => {
-  const { operation, arrived } = wire();
-  const send = operation("subscription", SUBSCRIPTION);
-  const answer = operation("query", QUERY);
+test("a change that arrives while a query is in flight is delivered again after its response", () => {
+  const { start, delivered } = setUp();
+  const send = start("subscription", SUBSCRIPTION);
+  const respond = start("query", QUERY);
   send(change(2));
-  answer(list(1));
-  expect(arrived).toEqual([change(2), list(1), change(2)]);
-  operation("query", QUERY)(list(2));
-  expect(arrived).toEqual([change(2), list(1), change(2), list(2)]);
+  respond(list(1));
+  expect(delivered).toEqual([change(2), list(1), change(2)]);
+  start("query", QUERY)(list(2));
+  expect(delivered).toEqual([change(2), list(1), change(2), list(2)]);
 });
 
-test("systems are found however deep they are", () => {
+test("systems are found at any depth", () => {
   const data = { deep: [{ system: { id: "a", revision: 1, name: "x" } }, null], text: "revision" };
   expect(systemsIn(data)).toEqual([{ id: "a", revision: 1, name: "x" }]);
 });

@@ -3,10 +3,10 @@ import { render } from "preact";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { navigate, useLeaveGuard } from "../src/router";
 
-const asked = vi.fn(() => false);
+const confirm = vi.fn(() => false);
 beforeEach(() => {
-  asked.mockClear();
-  vi.stubGlobal("confirm", asked);
+  confirm.mockClear();
+  vi.stubGlobal("confirm", confirm);
   navigate("/systems/s1/key");
 });
 afterEach(() => vi.unstubAllGlobals());
@@ -16,31 +16,31 @@ function Guarded() {
   return <p>Shown once</p>;
 }
 
-test("leaving asks from the moment at which the guarded is there until the moment at which it is gone", () => {
+test("leaving the page asks exactly while the guarded component is mounted", () => {
   const root = document.createElement("div");
   render(<Guarded />, root);
   expect(root.textContent).toBe("Shown once");
   navigate("/systems");
-  expect(asked).toHaveBeenCalledTimes(1);
+  expect(confirm).toHaveBeenCalledTimes(1);
   expect(location.pathname).toBe("/systems/s1/key");
 
   render(null, root);
   expect(root.textContent).toBe("");
   navigate("/systems");
-  expect(asked).toHaveBeenCalledTimes(1);
+  expect(confirm).toHaveBeenCalledTimes(1);
   expect(location.pathname).toBe("/systems");
 });
 
-test("the window's own question comes and goes with the guarded too", () => {
+test("closing the window asks exactly while the guarded component is mounted", () => {
   const root = document.createElement("div");
-  const leave = () => {
+  const asksBeforeUnload = () => {
     const event = new Event("beforeunload", { cancelable: true });
     dispatchEvent(event);
     return event.defaultPrevented;
   };
-  expect(leave()).toBe(false);
+  expect(asksBeforeUnload()).toBe(false);
   render(<Guarded />, root);
-  expect(leave()).toBe(true);
+  expect(asksBeforeUnload()).toBe(true);
   render(null, root);
-  expect(leave()).toBe(false);
+  expect(asksBeforeUnload()).toBe(false);
 });

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { compareNames, matchesSearch } from "../src/text/names";
 
-test("names are ordered by code point, whatever their case", () => {
+test("names are ordered by code point, ignoring case", () => {
   const names = ["zeta", "Beta", "alpha", "😀 app", "ﬁle", "beta 2", "ｚ wide", "Éclair"];
   expect(names.toSorted(compareNames)).toEqual([
     "alpha",
@@ -26,6 +26,6 @@ test.each([
   expect(matchesSearch(name, search)).toBe(true);
 });
 
-test("a search is no pattern", () => {
+test("a search is not a pattern", () => {
   expect(matchesSearch("billing", "b.*g")).toBe(false);
 });

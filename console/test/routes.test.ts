@@ -1,12 +1,5 @@
 import { expect, test } from "vitest";
-import {
-  addressAfterSignIn,
-  keyAddress,
-  listAddress,
-  routeOf,
-  signInAddress,
-  systemAddress,
-} from "../src/routes";
+import { keyPath, listPath, pathAfterSignIn, routeOf, signInPath, systemPath } from "../src/routes";
 
 test.each([
   ["/", { page: "systems" }],
@@ -27,23 +20,23 @@ test.each([
   expect(routeOf(path)).toEqual(route);
 });
 
-test("an address leads back to its page", () => {
+test("a path is parsed to the page that it was built for", () => {
   const id = "a/b?c d";
-  expect(routeOf(systemAddress(id))).toEqual({ page: "system", id });
-  expect(routeOf(keyAddress(id))).toEqual({ page: "manage-key", id });
+  expect(routeOf(systemPath(id))).toEqual({ page: "system", id });
+  expect(routeOf(keyPath(id))).toEqual({ page: "manage-key", id });
 });
 
-test("a search is kept in the address as it was typed", () => {
-  const address = listAddress("a&b=c #+ ü");
-  expect(new URL(address, "http://keymark").searchParams.get("search")).toBe("a&b=c #+ ü");
-  expect(listAddress("")).toBe("/systems");
+test("a search is kept in the URL as it was typed", () => {
+  const path = listPath("a&b=c #+ ü");
+  expect(new URL(path, "http://keymark").searchParams.get("search")).toBe("a&b=c #+ ü");
+  expect(listPath("")).toBe("/systems");
 });
 
-test("signing in leads on to the page that was asked for", () => {
-  const address = signInAddress("/systems/s1/key?x=1");
-  const { searchParams } = new URL(address, "http://keymark");
-  expect(addressAfterSignIn(searchParams)).toBe("/systems/s1/key?x=1");
-  expect(signInAddress("/")).toBe("/sign-in");
+test("signing in continues at the page that was requested", () => {
+  const path = signInPath("/systems/s1/key?x=1");
+  const { searchParams } = new URL(path, "http://keymark");
+  expect(pathAfterSignIn(searchParams)).toBe("/systems/s1/key?x=1");
+  expect(signInPath("/")).toBe("/sign-in");
 });
 
 test.each([
@@ -53,6 +46,6 @@ test.each([
   "/systemsandmore",
   "javascript:alert(1)",
   "",
-])("signing in does not lead on to %s", (next) => {
-  expect(addressAfterSignIn(new URLSearchParams({ next }))).toBe("/systems");
+])("signing in does not continue at %s", (next) => {
+  expect(pathAfterSignIn(new URLSearchParams({ next }))).toBe("/systems");
 });

@@ -1,15 +1,15 @@
 import { expect, test } from "vitest";
-import { type Named, type Page, withoutRow, withRow } from "../src/graph/rows";
+import { type NamedRow, type Page, withoutRow, withRow } from "../src/graph/rows";
 
-const page = (names: string, hasNextPage = false): Page<Named> => ({
+const page = (names: string, hasNextPage = false): Page<NamedRow> => ({
   rows: names.split(" ").filter(Boolean).map(named),
   hasNextPage,
 });
-const named = (name: string): Named => ({ id: name.toLowerCase(), name });
-const shown = (pages: Page<Named>[]) =>
+const named = (name: string): NamedRow => ({ id: name.toLowerCase(), name });
+const shown = (pages: Page<NamedRow>[]) =>
   pages.map(({ rows }) => rows.map(({ name }) => name).join(" "));
 
-test("a row goes where its name belongs", () => {
+test("a row is inserted at the place of its name", () => {
   expect(shown(withRow([page("Ada cleo")], named("Bob")))).toEqual(["Ada Bob cleo"]);
   expect(shown(withRow([page("Ada cleo", true), page("eve fay")], named("Dan")))).toEqual([
     "Ada cleo",
@@ -17,25 +17,25 @@ test("a row goes where its name belongs", () => {
   ]);
 });
 
-test("a row at the very end is shown when the end is loaded", () => {
+test("a row after the last one is shown if the last page is loaded", () => {
   expect(shown(withRow([page("")], named("Zoe")))).toEqual(["Zoe"]);
   expect(shown(withRow([page("Ada Bob")], named("Zoe")))).toEqual(["Ada Bob Zoe"]);
 });
 
-test("a row past the last loaded one waits for its page", () => {
+test("a row after the last loaded one is left to the next page", () => {
   expect(shown(withRow([page("Ada Bob", true)], named("Zoe")))).toEqual(["Ada Bob"]);
 });
 
-test("a renamed row moves and is not doubled", () => {
+test("a renamed row is moved, not duplicated", () => {
   const pages = [page("Ada Bob", true), page("Cleo Dan")];
   expect(shown(withRow(pages, { id: "ada", name: "Coco" }))).toEqual(["Bob", "Cleo Coco Dan"]);
 });
 
-test("a page that others emptied is passed over", () => {
+test("an emptied page is skipped", () => {
   const pages = [page("", true), page("Cleo")];
   expect(shown(withRow(pages, named("Bob")))).toEqual(["", "Bob Cleo"]);
 });
 
-test("a deleted row goes from wherever it is", () => {
+test("a deleted row is removed from its page", () => {
   expect(shown(withoutRow([page("Ada Bob", true), page("Cleo")], "bob"))).toEqual(["Ada", "Cleo"]);
 });

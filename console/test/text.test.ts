@@ -7,7 +7,7 @@ import { failureOf } from "../src/text/failures";
 import { markText } from "../src/text/mark";
 import { relativeTime } from "../src/text/time";
 
-test("a mark shows the last characters alone", () => {
+test("a mark shows only the last characters", () => {
   expect(markText("abcd")).toBe("••••••••••••abcd");
   expect(markText(null)).toBe("Not generated");
 });
@@ -19,33 +19,33 @@ test.each([
   ["2026-03-01T09:00:00.000Z", "3 hours ago"],
   ["2026-02-28T11:00:00.000Z", "yesterday"],
   ["2025-01-01T00:00:00.000Z", "last year"],
-])("%s is %s", (time, words) => {
-  expect(relativeTime(new Date(time), new Date("2026-03-01T12:00:00.000Z"), "en")).toBe(words);
+])("%s is %s", (time, text) => {
+  expect(relativeTime(new Date(time), new Date("2026-03-01T12:00:00.000Z"), "en")).toBe(text);
 });
 
-const answered = (extensions: Record<string, unknown>) =>
-  new CombinedError({ graphQLErrors: [{ message: "Said by the server.", extensions }] });
+const errorWith = (extensions: Record<string, unknown>) =>
+  new CombinedError({ graphQLErrors: [{ message: "The server's message.", extensions }] });
 
 test.each([
   [{ code: "NAME_TAKEN" }, "Another system already has this name."],
-  [{ code: "INVALID_NAME" }, "Said by the server."],
+  [{ code: "INVALID_NAME" }, "The server's message."],
   [{ code: "RATE_LIMITED", retryAfterSeconds: 1 }, "Too many attempts. Try again in 1 second."],
-  [{ code: "UNHEARD_OF" }, "Said by the server."],
+  [{ code: "UNKNOWN_CODE" }, "The server's message."],
   [
     { code: "FORBIDDEN", permission: "api_key_management:edit" },
     "You need the permission code api_key_management:edit. Ask whoever manages your tenant's operators for it.",
   ],
-])("%o is said in words", (extensions, words) => {
-  expect(failureOf(answered(extensions)).words).toBe(words);
+])("%o has a message for the operator", (extensions, message) => {
+  expect(failureOf(errorWith(extensions)).message).toBe(message);
 });
 
-test("no answer at all is said as such", () => {
-  const { code, words } = failureOf(new CombinedError({ networkError: new Error("refused") }));
+test("a missing response is reported as an unreachable server", () => {
+  const { code, message } = failureOf(new CombinedError({ networkError: new Error("refused") }));
   expect(code).toBeUndefined();
-  expect(words).toMatch(/cannot be reached/);
+  expect(message).toMatch(/cannot be reached/);
 });
 
-test("waiting doubles up to half a minute and never goes without a part by chance", () => {
+test("the back-off doubles up to half a minute, and half of it is random", () => {
   expect([0, 1, 2, 10, 5000].map((failures) => backOff(failures, () => 1))).toEqual([
     500, 1000, 2000, 30_000, 30_000,
   ]);
@@ -59,7 +59,7 @@ const enforced = {
   enforcedNoLaterThan: null,
 } as const;
 
-test("a revocation says how soon it was enforced, and on how many instances", () => {
+test("an enforced change shows how long it took, and on how many instances", () => {
   expect(enforcementText("refused", enforced, "en")).toBe(
     "Refused everywhere after 17 ms, on 3 instances.",
   );
@@ -71,7 +71,7 @@ test("a revocation says how soon it was enforced, and on how many instances", ()
   );
 });
 
-test("a pending revocation says until when", () => {
+test("a pending change shows by when it is enforced", () => {
   const pending = { ...enforced, state: "PENDING" } as const;
   const until = { ...pending, enforcedNoLaterThan: "2026-03-01T12:03:04.000Z" };
   expect(enforcementText("refused", until, "en")).toMatch(
@@ -80,7 +80,7 @@ test("a pending revocation says until when", () => {
   expect(enforcementText("accepted", pending, "en")).toBe("Not yet accepted everywhere.");
 });
 
-test("the headers editor may spell Authorization in any case", () => {
+test("the authorization header is found in any case", () => {
   expect(authorizationOf({ AUTHORIZATION: "Bearer t" })).toBe("Bearer t");
   expect(authorizationOf({ other: "x" })).toBeUndefined();
   expect(authorizationOf(undefined)).toBeUndefined();

@@ -4,81 +4,81 @@ import {
   AuditLogAppendedDocument,
   AuditLogDocument,
 } from "../gql/graphql";
-import { useFollowing } from "../live/use-following";
 import { useLiveQuery } from "../live/use-live-query";
-import { type AuditChoice, auditFilter, isNarrowed } from "../text/audit-filter";
+import { useLiveSubscription } from "../live/use-live-subscription";
+import { type AuditLogFilter, isFiltering, toGraphqlFilter } from "../text/audit-filter";
 import { AuditRow } from "./audit-row";
 import { AuditTable } from "./audit-table";
-import { Failed } from "./failed";
+import { LoadError } from "./load-error";
 import { NewEntries } from "./new-entries";
-import { NextPage } from "./next-page";
+import { ScrollSentinel } from "./scroll-sentinel";
 import { Skeleton } from "./skeleton";
-import { TableLine } from "./table-line";
+import { TableMessage } from "./table-message";
 
 const PAGE_SIZE = 50;
-/** More than this are not put on top of what is there: the newest are read instead. */
-const MOST_WAITING = 500;
+/** With more new entries than this, the log is reloaded instead of adding them on top. */
+const MAX_NEW_ENTRIES = 500;
 
 interface AuditEntriesProps {
-  choice: AuditChoice;
-  onSeen: (entries: readonly AuditEntryPartsFragment[]) => void;
+  filter: AuditLogFilter;
+  /** Called with the entries that are loaded or shown. */
+  onEntries: (entries: readonly AuditEntryPartsFragment[]) => void;
 }
 
-/** The entries of a filter, newest first. What is appended waits on top until it is wanted. */
-export function AuditEntries({ choice, onSeen }: AuditEntriesProps) {
-  const filter = auditFilter(choice);
+/** The entries that match a filter, newest first. Entries that are appended later are shown on request. */
+export function AuditEntries({ filter, onEntries }: AuditEntriesProps) {
   const [appended, setAppended] = useState<readonly AuditEntryPartsFragment[]>([]);
   const [shownCount, setShownCount] = useState(0);
-  const [reading, setReading] = useState(0);
-  const read = useRef(new Set<string>());
-  const ready = useFollowing({
+  const [reloads, setReloads] = useState(0);
+  const loadedIds = useRef(new Set<string>());
+  const ready = useLiveSubscription({
     document: AuditLogAppendedDocument,
-    variables: { filter },
+    variables: { filter: toGraphqlFilter(filter) },
     enabled: true,
     onData({ auditLogAppended: entry }) {
-      if (read.current.has(entry.id)) return;
+      if (loadedIds.current.has(entry.id)) return;
       setAppended((before) =>
         before.some(({ id }) => id === entry.id) ? before : [entry, ...before],
       );
     },
   });
-  const noteRead = (entries: readonly AuditEntryPartsFragment[]) => {
-    for (const { id } of entries) read.current.add(id);
-    setAppended((before) => before.filter(({ id }) => !read.current.has(id)));
-    onSeen(entries);
+  const onLoaded = (entries: readonly AuditEntryPartsFragment[]) => {
+    for (const { id } of entries) loadedIds.current.add(id);
+    setAppended((before) => before.filter(({ id }) => !loadedIds.current.has(id)));
+    onEntries(entries);
   };
-  const waiting = appended.length - Math.min(shownCount, appended.length);
-  const show = () => {
-    if (waiting > MOST_WAITING) {
+  const hiddenCount = appended.length - Math.min(shownCount, appended.length);
+  const showNewEntries = () => {
+    if (hiddenCount > MAX_NEW_ENTRIES) {
       setAppended([]);
       setShownCount(0);
-      setReading((count) => count + 1);
+      setReloads((count) => count + 1);
     } else setShownCount(appended.length);
-    onSeen(appended);
+    onEntries(appended);
     scrollTo({ top: 0 });
   };
-  const shown = appended.slice(waiting);
+  const shown = appended.slice(hiddenCount);
   return (
     <>
-      <NewEntries count={waiting} onShow={show} />
-      <AuditTable label="Audit log" withSystem>
+      <NewEntries count={hiddenCount} onShow={showNewEntries} />
+      <AuditTable label="Audit log" showSystem>
         <tbody>
           {shown.map((entry) => (
-            <AuditRow key={entry.id} entry={entry} withSystem fresh />
+            <AuditRow key={entry.id} entry={entry} showSystem isNew />
           ))}
         </tbody>
         {ready ? (
           <AuditPages
-            key={reading}
-            choice={choice}
+            key={reloads}
+            filter={filter}
             isFirst
             isEmpty={shown.length === 0}
-            onRead={noteRead}
+            onLoaded={onLoaded}
           />
         ) : (
-          <TableLine>
+          <TableMessage>
             <Skeleton lines={6} />
-          </TableLine>
+          </TableMessage>
         )}
       </AuditTable>
     </>
@@ -86,19 +86,19 @@ export function AuditEntries({ choice, onSeen }: AuditEntriesProps) {
 }
 
 interface AuditPagesProps {
-  choice: AuditChoice;
+  filter: AuditLogFilter;
   after?: string;
   isFirst?: boolean;
-  /** Whether nothing stands above. */
+  /** Whether no entry is shown above this page. */
   isEmpty: boolean;
-  onRead: (entries: readonly AuditEntryPartsFragment[]) => void;
+  onLoaded: (entries: readonly AuditEntryPartsFragment[]) => void;
 }
 
-/** A page of entries and, once it is scrolled to, the older ones. */
-function AuditPages({ choice, after, isFirst = false, isEmpty, onRead }: AuditPagesProps) {
+/** A page of entries and, once its end is scrolled to, the older ones. */
+function AuditPages({ filter, after, isFirst = false, isEmpty, onLoaded }: AuditPagesProps) {
   const [open, setOpen] = useState(false);
   const variables = {
-    filter: auditFilter(choice),
+    filter: toGraphqlFilter(filter),
     first: PAGE_SIZE,
     ...(after === undefined ? {} : { after }),
   };
@@ -106,17 +106,17 @@ function AuditPages({ choice, after, isFirst = false, isEmpty, onRead }: AuditPa
   const policy = isFirst ? "network-only" : "cache-first";
   const [{ data, error, fetching }, execute] = useLiveQuery(AuditLogDocument, variables, policy);
   const entries = isFirst && fetching ? undefined : data?.auditLog.nodes;
-  const noteRead = useRef(onRead);
-  noteRead.current = onRead;
+  const latest = useRef(onLoaded);
+  latest.current = onLoaded;
   useEffect(() => {
-    if (entries !== undefined) noteRead.current(entries);
+    if (entries !== undefined) latest.current(entries);
   }, [entries]);
   if (entries === undefined) {
     const retry = () => execute({ requestPolicy: "network-only" });
     return (
-      <TableLine>
-        {error === undefined ? <Skeleton lines={6} /> : <Failed error={error} onRetry={retry} />}
-      </TableLine>
+      <TableMessage>
+        {error === undefined ? <Skeleton lines={6} /> : <LoadError error={error} onRetry={retry} />}
+      </TableMessage>
     );
   }
   const { hasNextPage = false, endCursor = null } = data?.auditLog.pageInfo ?? {};
@@ -124,29 +124,29 @@ function AuditPages({ choice, after, isFirst = false, isEmpty, onRead }: AuditPa
     <>
       <tbody>
         {entries.map((entry) => (
-          <AuditRow key={entry.id} entry={entry} withSystem />
+          <AuditRow key={entry.id} entry={entry} showSystem />
         ))}
       </tbody>
       {entries.length === 0 && isEmpty && (
-        <TableLine>
+        <TableMessage>
           <div class="empty">
-            <p>{isNarrowed(choice) ? "No entry matches." : "There are no entries yet."}</p>
+            <p>{isFiltering(filter) ? "No entry matches." : "There are no entries yet."}</p>
           </div>
-        </TableLine>
+        </TableMessage>
       )}
       {hasNextPage && endCursor !== null && open && (
         <AuditPages
           key={endCursor}
-          choice={choice}
+          filter={filter}
           after={endCursor}
           isEmpty={false}
-          onRead={onRead}
+          onLoaded={onLoaded}
         />
       )}
       {hasNextPage && !open && (
-        <TableLine>
-          <NextPage onReached={() => setOpen(true)} />
-        </TableLine>
+        <TableMessage>
+          <ScrollSentinel onReached={() => setOpen(true)} />
+        </TableMessage>
       )}
     </>
   );

@@ -1,36 +1,36 @@
 import type { AuditAction } from "../gql/graphql";
 import { useViewer } from "../session/viewer-context";
 import { ACTION_NAMES, isAuditAction } from "../text/audit";
-import { type AuditChoice, isNarrowed } from "../text/audit-filter";
+import { type AuditLogFilter, isFiltering } from "../text/audit-filter";
 import { fromLocalInput, toLocalInput } from "../text/time";
-import { Choice } from "./choice";
+import { SelectField } from "./select-field";
 import { SystemPicker } from "./system-picker";
 import { TimeField } from "./time-field";
 import type { SeenNames } from "./use-seen-names";
 
 interface AuditFiltersProps {
-  choice: AuditChoice;
+  filter: AuditLogFilter;
   operators: SeenNames;
   systems: SeenNames;
-  onChoose: (choice: AuditChoice) => void;
+  onChoose: (filter: AuditLogFilter) => void;
 }
 
+/** The option that stands for a filter by several actions, which only a URL can set. */
 const SEVERAL = "several";
 
-/** Which entries of the log are shown. */
-export function AuditFilters({ choice, operators, systems, onChoose }: AuditFiltersProps) {
-  const { actions = [], actorId, outcome, from, to, systemId } = choice;
-  const choose = (part: AuditChoice) => onChoose({ ...choice, ...part });
+export function AuditFilters({ filter, operators, systems, onChoose }: AuditFiltersProps) {
+  const { actions = [], actorId, outcome, from, to, systemId } = filter;
+  const choose = (part: AuditLogFilter) => onChoose({ ...filter, ...part });
   return (
     <search class="filters" aria-label="Filter the audit log">
       <SystemPicker systemId={systemId} seen={systems} onPick={(id) => choose({ systemId: id })} />
-      <Choice
+      <SelectField
         label="Operator"
         value={actorId ?? ""}
         options={[["", "Any"], ...useOperators(operators, actorId)]}
         onChoose={(id) => choose({ actorId: id || undefined })}
       />
-      <Choice
+      <SelectField
         label="Action"
         value={actions.length > 1 ? SEVERAL : (actions[0] ?? "")}
         options={[
@@ -42,7 +42,7 @@ export function AuditFilters({ choice, operators, systems, onChoose }: AuditFilt
           if (action !== SEVERAL) choose({ actions: isAuditAction(action) ? [action] : undefined });
         }}
       />
-      <Choice
+      <SelectField
         label="Outcome"
         value={outcome ?? ""}
         options={[
@@ -64,7 +64,7 @@ export function AuditFilters({ choice, operators, systems, onChoose }: AuditFilt
         value={toLocalInput(to)}
         onChoose={(local) => choose({ to: fromLocalInput(local) })}
       />
-      <button type="button" disabled={!isNarrowed(choice)} onClick={() => onChoose({})}>
+      <button type="button" disabled={!isFiltering(filter)} onClick={() => onChoose({})}>
         Show all
       </button>
     </search>
@@ -75,11 +75,11 @@ function severalNames(actions: readonly AuditAction[]): string {
   return actions.map((action) => ACTION_NAMES[action]).join(", ");
 }
 
-/** The API lists no operators: those that the log shows, whoever is asking, and the one that is chosen. */
-function useOperators(seen: SeenNames, chosen: string | undefined): [string, string][] {
+/** The API cannot list operators, so the options are those seen in the log, the viewer, and the selected one. */
+function useOperators(seen: SeenNames, selected: string | undefined): [string, string][] {
   const { id, username } = useViewer();
   const names = new Map(seen);
   names.set(id, `${username} (you)`);
-  if (chosen !== undefined && !names.has(chosen)) names.set(chosen, chosen);
+  if (selected !== undefined && !names.has(selected)) names.set(selected, selected);
   return Array.from(names).sort(([, one], [, other]) => one.localeCompare(other));
 }

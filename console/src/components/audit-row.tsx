@@ -1,6 +1,6 @@
 import type { AuditEntryPartsFragment } from "../gql/graphql";
 import { Link } from "../router";
-import { systemAddress } from "../routes";
+import { systemPath } from "../routes";
 import { exactTime, shortTime } from "../text/time";
 import { AuditSentence } from "./audit-sentence";
 import { memo } from "./memo";
@@ -9,15 +9,15 @@ import { useFlash } from "./use-flash";
 
 interface AuditRowProps {
   entry: AuditEntryPartsFragment;
-  withSystem: boolean;
-  /** It has come while the log was looked at. */
-  fresh?: boolean;
+  showSystem: boolean;
+  /** Whether the entry was appended while the log was open; the row then flashes. */
+  isNew?: boolean;
 }
 
-export const AuditRow = memo(({ entry, withSystem, fresh = false }: AuditRowProps) => {
+export const AuditRow = memo(({ entry, showSystem, isNew = false }: AuditRowProps) => {
   const { actor, occurredAt, systemId, systemName, outcome, sourceAddress } = entry;
   const time = new Date(occurredAt);
-  const flashes = useFlash(0, fresh);
+  const flashes = useFlash(0, isNew);
   return (
     <tr class={flashes ? "changed" : undefined}>
       <td>
@@ -31,10 +31,10 @@ export const AuditRow = memo(({ entry, withSystem, fresh = false }: AuditRowProp
       <th scope="row">
         <AuditSentence entry={entry} />
       </th>
-      {withSystem && (
+      {showSystem && (
         <td>
           {systemId !== null && systemName !== null && (
-            <Link to={systemAddress(systemId)}>
+            <Link to={systemPath(systemId)}>
               <Name>{systemName}</Name>
             </Link>
           )}

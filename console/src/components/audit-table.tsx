@@ -2,17 +2,17 @@ import type { ComponentChildren, RefObject } from "preact";
 
 interface AuditTableProps {
   label: string;
-  /** Whether entries of several systems are in it. */
-  withSystem: boolean;
+  /** Whether there is a column for the system. */
+  showSystem: boolean;
   tableRef?: RefObject<HTMLTableElement | null>;
   children: ComponentChildren;
 }
 
-/** The frame of audit entries; its children are bodies of rows. */
-export function AuditTable({ label, withSystem, tableRef, children }: AuditTableProps) {
+/** The table around audit entries; its children are `tbody` elements. */
+export function AuditTable({ label, showSystem, tableRef, children }: AuditTableProps) {
   return (
     <table
-      class={withSystem ? "audit" : "audit one-system"}
+      class={showSystem ? "audit" : "audit one-system"}
       aria-label={label}
       {...(tableRef && { ref: tableRef })}
     >
@@ -21,7 +21,7 @@ export function AuditTable({ label, withSystem, tableRef, children }: AuditTable
           <th scope="col">Time</th>
           <th scope="col">Who</th>
           <th scope="col">What</th>
-          {withSystem && <th scope="col">System</th>}
+          {showSystem && <th scope="col">System</th>}
           <th scope="col">Outcome</th>
           <th scope="col">Address</th>
         </tr>

@@ -2,7 +2,7 @@ import { useClient } from "@urql/preact";
 import type { TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
 import { ChangePasswordDocument } from "../gql/graphql";
-import { wake } from "../live/wake";
+import { retryNow } from "../live/wake";
 import { useSession } from "../session/session-context";
 import { failureOf } from "../text/failures";
 import { Dialog } from "./dialog";
@@ -13,47 +13,51 @@ interface ChangePasswordDialogProps {
   onCancel: () => void;
 }
 
-interface Failed {
+interface FieldError {
   field: "current" | "new" | "repeated";
-  words: string;
+  message: string;
 }
 
 export function ChangePasswordDialog({ onChanged, onCancel }: ChangePasswordDialogProps) {
   const client = useClient();
-  const { renewing } = useSession();
+  const { changingPassword } = useSession();
   const [currentPassword, setCurrentPassword] = useState("");
   const [newPassword, setNewPassword] = useState("");
   const [repeated, setRepeated] = useState("");
   const [busy, setBusy] = useState(false);
-  const [failed, setFailed] = useState<Failed>();
-  const errorAt = (field: Failed["field"]) => (failed?.field === field ? failed.words : undefined);
+  const [fieldError, setFieldError] = useState<FieldError>();
+  const errorAt = (field: FieldError["field"]) =>
+    fieldError?.field === field ? fieldError.message : undefined;
 
   const submit = async (event: TargetedSubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
     if (newPassword !== repeated) {
-      setFailed({ field: "repeated", words: "This is not the same as the new password." });
+      setFieldError({
+        field: "repeated",
+        message: "This is not the same as the new password.",
+      });
       return;
     }
     setBusy(true);
-    setFailed(undefined);
-    // The answer brings a new session; the end of the old one may be heard of before.
-    renewing.update(() => true);
+    setFieldError(undefined);
+    // The response sets the cookie of a new session; the socket may report the end of the old one before that.
+    changingPassword.update(() => true);
     const { error } = await client.mutation(ChangePasswordDocument, {
       currentPassword,
       newPassword,
     });
-    renewing.update(() => false);
+    changingPassword.update(() => false);
     if (error === undefined) {
-      wake();
+      retryNow();
       onChanged();
       return;
     }
-    const { code, words } = failureOf(error);
+    const { code, message } = failureOf(error);
     setBusy(false);
-    setFailed(
+    setFieldError(
       code === "INVALID_CREDENTIALS"
-        ? { field: "current", words: "This is not your password." }
-        : { field: code === "INVALID_PASSWORD" ? "new" : "current", words },
+        ? { field: "current", message: "This is not your password." }
+        : { field: code === "INVALID_PASSWORD" ? "new" : "current", message },
     );
   };
 

@@ -2,17 +2,17 @@ import type { CombinedError } from "@urql/core";
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { failureOf } from "../text/failures";
+import { DelayedStatus } from "./delayed-status";
 import { Dialog } from "./dialog";
-import { StillWaiting } from "./still-waiting";
 
 interface ConfirmDialogProps {
   title: string;
-  /** How the button looks: like any other, or like one that destroys. */
+  /** The style of the Confirm button. */
   tone?: "primary" | "danger";
-  /** What is waited for, when it takes long. */
+  /** Shown when the action takes longer than a second. */
   waitingFor?: string;
   children: ComponentChildren;
-  /** Does it; what it settles with is said in the dialog. */
+  /** Performs the action. The dialog shows the error that it resolves to. */
   onConfirm: () => Promise<CombinedError | undefined>;
   onCancel: () => void;
 }
@@ -20,29 +20,29 @@ interface ConfirmDialogProps {
 export function ConfirmDialog(props: ConfirmDialogProps) {
   const { title, tone = "danger", waitingFor, children, onConfirm, onCancel } = props;
   const [busy, setBusy] = useState(false);
-  const [failed, setFailed] = useState<string>();
+  const [errorMessage, setErrorMessage] = useState<string>();
   const confirm = async () => {
     if (busy) return;
     setBusy(true);
-    setFailed(undefined);
+    setErrorMessage(undefined);
     const error = await onConfirm();
     setBusy(false);
-    if (error !== undefined) setFailed(failureOf(error).words);
+    if (error !== undefined) setErrorMessage(failureOf(error).message);
   };
   return (
     <Dialog title={title} onEscape={busy ? undefined : onCancel}>
       {children}
-      {failed && (
+      {errorMessage && (
         <p class="error" role="alert">
-          {failed}
+          {errorMessage}
         </p>
       )}
-      <StillWaiting busy={busy}>{waitingFor}</StillWaiting>
+      <DelayedStatus busy={busy}>{waitingFor}</DelayedStatus>
       <div class="actions">
         <button type="button" onClick={onCancel} disabled={busy}>
           Cancel
         </button>
-        {/* Not disabled while it waits: it would lose the focus. */}
+        {/* Not disabled while busy: a disabled button loses the focus. */}
         <button type="button" class={tone} onClick={confirm} aria-disabled={busy} aria-busy={busy}>
           Confirm
         </button>

@@ -3,12 +3,12 @@ import { useId, useLayoutEffect, useRef } from "preact/hooks";
 
 interface DialogProps {
   title: string;
-  /** What Escape does; undefined while it may do nothing. */
+  /** Called on Escape; undefined while Escape must not close the dialog. */
   onEscape: (() => void) | undefined;
   children: ComponentChildren;
 }
 
-/** A modal dialog: it traps the focus and gives it back, and no click beside it closes it. */
+/** A modal dialog. It traps the focus and returns it on closing; a click outside does not close it. */
 export function Dialog({ title, onEscape, children }: DialogProps) {
   const id = useId();
   const ref = useRef<HTMLDialogElement>(null);
@@ -17,7 +17,7 @@ export function Dialog({ title, onEscape, children }: DialogProps) {
     dialog?.showModal();
     return () => dialog?.close();
   }, []);
-  // Chromium lets a second Escape through even where `cancel` is refused: the key itself is refused instead.
+  // Chromium closes the dialog on a second Escape even if `cancel` was prevented, so the key itself is prevented.
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Escape") return;
     event.preventDefault();

@@ -2,48 +2,52 @@ import type { TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
 import type { SystemPartsFragment } from "../gql/graphql";
 import { Link, navigate } from "../router";
-import { systemAddress } from "../routes";
+import { systemPath } from "../routes";
 import { NAMING_ADVICE } from "../text/naming-advice";
 import { Field } from "./field";
 import { Name } from "./name";
 import { type Rename, RenameDialog } from "./rename-dialog";
 
-/** Renames a system. What somebody else does meanwhile is shown and neither overwritten nor written over the typing. */
+/**
+ * Renames a system. A rename by another operator in the meantime is shown; it is not overwritten without asking, and
+ * does not replace what is typed here.
+ */
 export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
   const [base, setBase] = useState({ name: system.name, revision: system.revision });
   const [name, setName] = useState(system.name);
-  const [failed, setFailed] = useState<string>();
+  const [errorMessage, setErrorMessage] = useState<string>();
   const [rename, setRename] = useState<Rename>();
-  // While the dialog is open it is the server that tells: it refuses a change of an older revision.
-  const renamedMeanwhile = system.name !== base.name && rename === undefined;
-  // A change of the key does not concern the name.
+  // While the dialog is open the server detects the conflict: it rejects a rename of an older revision.
+  const renamedByOther = system.name !== base.name && rename === undefined;
+  // A new revision with the same name is a change of the key, which does not conflict with a rename.
   if (system.name === base.name && system.revision !== base.revision) {
     setBase({ name: system.name, revision: system.revision });
   }
 
-  const startFrom = (value: string) => {
+  /** Continues from the current revision with `value` as the input. */
+  const rebase = (value: string) => {
     setBase({ name: system.name, revision: system.revision });
     setName(value);
-    setFailed(undefined);
+    setErrorMessage(undefined);
   };
   const submit = (event: TargetedSubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
     const newName = name.trim();
     if (newName === base.name) {
-      setFailed("This is the name already.");
+      setErrorMessage("This is the name already.");
       return;
     }
-    setFailed(undefined);
+    setErrorMessage(undefined);
     const { name: oldName, revision: expectedRevision } = base;
     setRename({ id: system.id, oldName, newName, expectedRevision });
   };
-  const done = () => {
-    const said = (
+  const onRenamed = () => {
+    const notice = (
       <>
         The system is called <Name>{rename?.newName ?? name}</Name> now.
       </>
     );
-    navigate(systemAddress(system.id), { replace: true, notice: said });
+    navigate(systemPath(system.id), { replace: true, notice });
   };
 
   return (
@@ -55,11 +59,11 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
           onInput={setName}
           autoComplete="off"
           hint={NAMING_ADVICE}
-          error={failed}
+          error={errorMessage}
           autoFocus
         />
         <div class="actions">
-          <Link to={systemAddress(system.id)} class="button">
+          <Link to={systemPath(system.id)} class="button">
             Cancel
           </Link>
           <button type="submit" class="primary">
@@ -67,18 +71,18 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
           </button>
         </div>
       </form>
-      {/* Below the form, so that what is about to be clicked stays where it is. */}
-      <div role="alert" class={renamedMeanwhile ? "warning meanwhile" : undefined}>
-        {renamedMeanwhile && (
+      {/* Below the form, so that its appearance does not move a button that is about to be clicked. */}
+      <div role="alert" class={renamedByOther ? "warning conflict" : undefined}>
+        {renamedByOther && (
           <>
             <p>
               Somebody else has changed the name to “<Name>{system.name}</Name>” meanwhile.
             </p>
             <div class="actions">
-              <button type="button" onClick={() => startFrom(system.name)}>
+              <button type="button" onClick={() => rebase(system.name)}>
                 Take their name
               </button>
-              <button type="button" onClick={() => startFrom(name)}>
+              <button type="button" onClick={() => rebase(name)}>
                 Keep what I typed
               </button>
             </div>
@@ -88,10 +92,10 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
       {rename && (
         <RenameDialog
           rename={rename}
-          onRenamed={done}
-          onRefused={(words) => {
+          onRenamed={onRenamed}
+          onRefused={(message) => {
             setRename(undefined);
-            setFailed(words);
+            setErrorMessage(message);
           }}
           onCancel={() => setRename(undefined)}
         />

@@ -9,24 +9,24 @@ interface FieldProps {
   autoComplete: string;
   hint?: string;
   error?: string | undefined;
-  /** Takes the focus when it appears, and again when it is wrong. */
+  /** Focuses the input when it is mounted. */
   autoFocus?: boolean;
 }
 
-/** A labelled input that says at itself what is wrong with it. */
+/** A labelled input with its hint and its error, which takes the focus whenever there is a new error. */
 export function Field(props: FieldProps) {
   const { label, type = "text", value, onInput, autoComplete, hint, error, autoFocus } = props;
   const id = useId();
   const input = useRef<HTMLInputElement>(null);
-  const about = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
-  // At once: later it would take the focus away from where somebody has put it meanwhile.
+  const describedBy = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
+  // A layout effect: a plain one runs later, and could take the focus from where the operator has moved it by then.
   useLayoutEffect(() => {
     if (autoFocus) input.current?.focus();
   }, [autoFocus]);
   useLayoutEffect(() => {
     if (error !== undefined) input.current?.focus();
   }, [error]);
-  const given = {
+  const inputProps = {
     ref: input,
     id,
     value,
@@ -34,12 +34,16 @@ export function Field(props: FieldProps) {
     required: true,
     autoComplete,
     "aria-invalid": error !== undefined,
-    "aria-describedby": about === "" ? undefined : about,
+    "aria-describedby": describedBy === "" ? undefined : describedBy,
   };
   return (
     <div class="field">
       <label for={id}>{label}</label>
-      {type === "password" ? <input type="password" {...given} /> : <input dir="auto" {...given} />}
+      {type === "password" ? (
+        <input type="password" {...inputProps} />
+      ) : (
+        <input dir="auto" {...inputProps} />
+      )}
       {error && (
         <p id={`${id}-error`} class="error" role="alert">
           {error}

@@ -5,8 +5,8 @@ import { generateKey, type NewKey } from "../graph/generate-key";
 import { useLeaveGuard } from "../router";
 import { useMay } from "../session/viewer-context";
 import { failureOf } from "../text/failures";
+import { DelayedStatus } from "./delayed-status";
 import { RevokeKeyDialog } from "./revoke-key-dialog";
-import { StillWaiting } from "./still-waiting";
 
 interface KeyActionsProps {
   system: SystemPartsFragment;
@@ -14,36 +14,36 @@ interface KeyActionsProps {
   onRevoked: (enforcement: EnforcementPartsFragment) => void;
 }
 
-/** Generating and revoking, each with the reason why it cannot be done now. */
+/** The buttons that generate and revoke the key, each with the reason when it is disabled. */
 export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) {
   const id = useId();
   const client = useClient();
   const [busy, setBusy] = useState(false);
-  const [failed, setFailed] = useState<string>();
+  const [errorMessage, setErrorMessage] = useState<string>();
   const [revoking, setRevoking] = useState<SystemPartsFragment>();
   const mayGenerate = useMay("create");
   const mayRevoke = useMay("edit");
   const hasKey = system.keyState === "ACTIVE";
 
-  // Nobody would ever see the key: its only answer is on its way to this page.
+  // Only the response to this request contains the key, so leaving the page now would lose it.
   useLeaveGuard(
     busy ? "The new API key is on its way and shown only once. Leave without it?" : undefined,
   );
   const generate = async () => {
     if (busy) return;
     setBusy(true);
-    setFailed(undefined);
-    const generated = await generateKey(client, system.id);
+    setErrorMessage(undefined);
+    const result = await generateKey(client, system.id);
     setBusy(false);
-    if ("newKey" in generated) onGenerated(generated.newKey);
-    else setFailed(failureOf(generated.error).words);
+    if ("newKey" in result) onGenerated(result.newKey);
+    else setErrorMessage(failureOf(result.error).message);
   };
 
   return (
     <>
-      {failed && (
+      {errorMessage && (
         <p class="failed" role="alert">
-          {failed}
+          {errorMessage}
         </p>
       )}
       {mayGenerate && (
@@ -64,7 +64,7 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
               ? "This system has a key. Revoke it to generate another."
               : "The new key is shown in full once."}
           </p>
-          <StillWaiting busy={busy}>Waiting until every instance accepts the key…</StillWaiting>
+          <DelayedStatus busy={busy}>Waiting until every instance accepts the key…</DelayedStatus>
         </div>
       )}
       {mayRevoke && (
@@ -79,7 +79,7 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
             Revoke API Key
           </button>
           <p id={`${id}-revoke`} class="quiet">
-            {revocable(hasKey, busy)}
+            {revokeHint(hasKey, busy)}
           </p>
         </div>
       )}
@@ -97,7 +97,7 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
   );
 }
 
-function revocable(hasKey: boolean, generating: boolean): string {
+function revokeHint(hasKey: boolean, generating: boolean): string {
   if (generating) return "A key can be revoked once the new one is shown.";
   return hasKey ? "The current key stops working at once." : "This system has no key to revoke.";
 }

@@ -1,9 +1,9 @@
 import { useEffect, useState } from "preact/hooks";
-import type { Liveness } from "../graph/socket";
-import { useObserved } from "../live/observed";
+import type { ConnectionStatus } from "../graph/socket";
+import { useObservable } from "../live/observable";
 import { useSession } from "../session/session-context";
 
-const WORDS: Record<Liveness["state"], string> = {
+const LABELS: Record<ConnectionStatus["state"], string> = {
   connecting: "Connecting…",
   live: "Live",
   interrupted: "Connection lost. Reconnecting…",
@@ -11,15 +11,15 @@ const WORDS: Record<Liveness["state"], string> = {
 };
 const OFFLINE = "You are offline.";
 
-/** Whether what the page shows is kept up to date. */
+/** Shows whether the page receives changes live. */
 export function LiveDot() {
-  const { state } = useObserved(useSession().liveness);
+  const { state } = useObservable(useSession().connection);
   const online = useOnline();
-  const words = state === "interrupted" && !online ? OFFLINE : WORDS[state];
+  const label = state === "interrupted" && !online ? OFFLINE : LABELS[state];
   return (
-    <span class={`liveness ${state}`} role="status">
+    <span class={`connection ${state}`} role="status">
       <span class="dot" aria-hidden="true" />
-      {words}
+      {label}
     </span>
   );
 }
@@ -27,13 +27,13 @@ export function LiveDot() {
 function useOnline(): boolean {
   const [online, setOnline] = useState(navigator.onLine);
   useEffect(() => {
-    const follow = () => setOnline(navigator.onLine);
-    follow();
-    addEventListener("online", follow);
-    addEventListener("offline", follow);
+    const update = () => setOnline(navigator.onLine);
+    update();
+    addEventListener("online", update);
+    addEventListener("offline", update);
     return () => {
-      removeEventListener("online", follow);
-      removeEventListener("offline", follow);
+      removeEventListener("online", update);
+      removeEventListener("offline", update);
     };
   }, []);
   return online;

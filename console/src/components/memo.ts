@@ -1,7 +1,7 @@
 import { Component, type FunctionComponent, h } from "preact";
 
-/** Renders again only when a property is another value. */
-export function memo<Props extends object>(of: FunctionComponent<Props>) {
+/** Returns the component, rendered again only when one of its props changes. */
+export function memo<Props extends object>(component: FunctionComponent<Props>) {
   return class Memo extends Component<Props> {
     override shouldComponentUpdate(next: Props) {
       const names = new Set([...Object.keys(this.props), ...Object.keys(next)]);
@@ -11,7 +11,7 @@ export function memo<Props extends object>(of: FunctionComponent<Props>) {
     }
 
     override render() {
-      return h(of, this.props);
+      return h(component, this.props);
     }
   };
 }

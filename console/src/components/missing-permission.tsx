@@ -3,11 +3,11 @@ import { type Action, missingPermission, permissionCode } from "../text/permissi
 
 interface MissingPermissionProps {
   action: Action;
-  /** What can be done all the same. */
+  /** What the operator may do nevertheless. */
   children?: ComponentChildren;
 }
 
-/** Which code is missing, and whom to ask. */
+/** Takes the place of content that the operator lacks the permission code for. */
 export function MissingPermission({ action, children }: MissingPermissionProps) {
   return (
     <section class="empty">

@@ -1,4 +1,4 @@
-/** A name that somebody chose: its direction is its own and does not turn the words around it. */
+/** A name that a person chose; its text direction does not affect the text around it. */
 export function Name({ children }: { children: string }) {
   return <bdi class="name">{children}</bdi>;
 }

@@ -3,7 +3,7 @@ interface NewEntriesProps {
   onShow: () => void;
 }
 
-/** Says that there is more at the top, and brings it when it is wanted. Its place is kept, so that nothing moves. */
+/** A button that shows the entries that were appended. Its space is reserved, so that nothing moves when it appears. */
 export function NewEntries({ count, onShow }: NewEntriesProps) {
   return (
     <div class="new-entries" role="status">

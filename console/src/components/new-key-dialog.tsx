@@ -2,7 +2,7 @@ import { useId, useRef, useState } from "preact/hooks";
 import type { NewKey } from "../graph/generate-key";
 import { useLeaveGuard } from "../router";
 import { Dialog } from "./dialog";
-import { Enforced } from "./enforced";
+import { EnforcementStatus } from "./enforcement-status";
 import { KeyMark } from "./key-mark";
 
 interface NewKeyDialogProps {
@@ -10,7 +10,7 @@ interface NewKeyDialogProps {
   onClose: () => void;
 }
 
-/** Shows a key in full, once. Only Close ends it until the key was copied, and leaving the page asks first. */
+/** Shows a key in full, once. Until it is copied only Close closes the dialog, and leaving the page asks first. */
 export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
   const id = useId();
   const field = useRef<HTMLTextAreaElement>(null);
@@ -21,7 +21,7 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
       await navigator.clipboard.writeText(newKey.apiKey);
       setCopied("yes");
     } catch {
-      // No clipboard outside of a secure context, or without the browser's consent.
+      // The clipboard needs a secure context and the browser's permission.
       field.current?.focus();
       field.current?.select();
       setCopied("by hand");
@@ -51,7 +51,7 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
         API Key Mark: <KeyMark mark={newKey.mark} />
         <br />
         <span class="quiet">
-          <Enforced verdict="accepted" enforcement={newKey.enforcement} />
+          <EnforcementStatus verdict="accepted" enforcement={newKey.enforcement} />
         </span>
       </p>
       <p role="status" class="copied">

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact";
 
-/** What has just been done. */
+/** Confirms an action that has just succeeded. */
 export function Notice({ children }: { children: ComponentChildren }) {
   return (
     <div role="status" class={children ? "notice" : undefined}>

@@ -11,15 +11,15 @@ import { Name } from "./name";
 
 const MENU = "operator-menu";
 
-/** Who is signed in, and what concerns them: their password and signing out. */
+/** The signed-in operator, with a menu to change the password and to sign out. */
 export function OperatorMenu() {
   const { username, tenantId } = useViewer();
   const menu = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const [open, setOpen] = useState(false);
   const [changing, setChanging] = useState(false);
-  const [said, setSaid] = useState<string>();
-  const signOut = useSignOut(setSaid);
+  const [statusMessage, setStatusMessage] = useState<string>();
+  const signOut = useSignOut(setStatusMessage);
   return (
     <div class="operator">
       <button
@@ -50,7 +50,7 @@ export function OperatorMenu() {
           class="plain"
           onClick={() => {
             menu.current?.hidePopover();
-            setSaid(undefined);
+            setStatusMessage(undefined);
             setChanging(true);
           }}
         >
@@ -60,15 +60,15 @@ export function OperatorMenu() {
           Sign out
         </button>
       </div>
-      <span role="status" class={said === undefined ? undefined : "said"}>
-        {said}
+      <span role="status" class={statusMessage === undefined ? undefined : "status-message"}>
+        {statusMessage}
       </span>
       {changing && (
         <ChangePasswordDialog
           onCancel={() => setChanging(false)}
           onChanged={() => {
             setChanging(false);
-            setSaid("Your password was changed. Your other sessions have ended.");
+            setStatusMessage("Your password was changed. Your other sessions have ended.");
           }}
         />
       )}
@@ -76,14 +76,14 @@ export function OperatorMenu() {
   );
 }
 
-function useSignOut(onFailed: (words: string) => void): () => Promise<void> {
+function useSignOut(onFailed: (message: string) => void): () => Promise<void> {
   const client = useClient();
   const { restart } = useSession();
   return async () => {
     const { error } = await client.mutation(SignOutDocument, {});
     const failure = error && failureOf(error);
     if (failure !== undefined && failure.code !== "UNAUTHENTICATED") {
-      onFailed(failure.words);
+      onFailed(failure.message);
       return;
     }
     navigate(SIGN_IN, { replace: true });

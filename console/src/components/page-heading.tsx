@@ -4,27 +4,27 @@ import { SYSTEMS } from "../routes";
 
 interface Crumb {
   name: string;
-  address: string;
+  path: string;
 }
 
 interface PageHeadingProps {
   title: string;
-  /** The pages between API Key Management and this one; absent on API Key Management itself. */
+  /** The breadcrumbs between API Key Management and this page; absent on API Key Management itself. */
   trail?: readonly Crumb[];
-  /** False where a field takes the focus instead. */
+  /** False if a field of the page takes the focus instead. */
   focus?: boolean;
 }
 
-/** For when what had the focus cannot have it any more. */
+/** Moves the focus to the heading, when the focused control was disabled or removed. */
 export const focusHeading = () => document.querySelector("h1")?.focus({ preventScroll: true });
 
-/** Where this page is and what it is called; it takes the focus when the console has come here. */
+/** The breadcrumbs and the title of a page. The title takes the focus after a navigation within the console. */
 export function PageHeading({ title, trail, focus = true }: PageHeadingProps) {
   const heading = useRef<HTMLHeadingElement>(null);
   useLayoutEffect(() => {
     document.title = `${title} – Keymark`;
   }, [title]);
-  // At once: later it would take the focus away from where somebody has put it meanwhile.
+  // A layout effect: a plain one runs later, and could take the focus from where the operator has moved it by then.
   useLayoutEffect(() => {
     if (focus && hasNavigated()) heading.current?.focus({ preventScroll: true });
   }, [focus]);
@@ -40,9 +40,9 @@ export function PageHeading({ title, trail, focus = true }: PageHeadingProps) {
               <li>
                 <Link to={SYSTEMS}>API Key Management</Link>
               </li>
-              {trail.map(({ name, address }) => (
-                <li key={address}>
-                  <Link to={address}>{name}</Link>
+              {trail.map(({ name, path }) => (
+                <li key={path}>
+                  <Link to={path}>{name}</Link>
                 </li>
               ))}
               <li aria-current="page">{title}</li>

@@ -8,15 +8,15 @@ export interface Rename {
   id: string;
   oldName: string;
   newName: string;
-  /** The revision that was looked at: a newer one is not overwritten. */
+  /** The revision that the operator saw; the server rejects the rename if there is a newer one. */
   expectedRevision: number;
 }
 
 interface RenameDialogProps {
   rename: Rename;
   onRenamed: () => void;
-  /** The name itself is not good: the field says so. */
-  onRefused: (words: string) => void;
+  /** Called when the name itself is refused; the field shows the reason. */
+  onRefused: (message: string) => void;
   onCancel: () => void;
 }
 
@@ -29,7 +29,7 @@ export function RenameDialog({ rename, onRenamed, onRefused, onCancel }: RenameD
     if (data) onRenamed();
     const failure = error && failureOf(error);
     if (failure?.code !== "NAME_TAKEN" && failure?.code !== "INVALID_NAME") return error;
-    onRefused(failure.words);
+    onRefused(failure.message);
     return undefined;
   };
   return (

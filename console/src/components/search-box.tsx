@@ -5,14 +5,14 @@ interface SearchBoxProps {
   onInput: (value: string) => void;
 }
 
-/** Filters while typing. The key / leads to it from anywhere on the page. */
+/** Filters while typing. The / key focuses it from anywhere on the page. */
 export function SearchBox({ value, onInput }: SearchBoxProps) {
   const input = useRef<HTMLInputElement>(null);
-  // With the box itself: a key that is pressed on seeing it counts.
+  // A layout effect, so that the shortcut works as soon as the box is visible.
   useLayoutEffect(() => {
     const onKeyDown = (event: KeyboardEvent) => {
       const withModifier = event.ctrlKey || event.metaKey || event.altKey;
-      if (event.key !== "/" || withModifier || isBusy(event.target)) return;
+      if (event.key !== "/" || withModifier || takesKeys(event.target)) return;
       event.preventDefault();
       input.current?.focus();
       input.current?.select();
@@ -41,6 +41,6 @@ export function SearchBox({ value, onInput }: SearchBoxProps) {
   );
 }
 
-/** Whether keys are meant for a field or a dialog. */
-const isBusy = (target: EventTarget | null): boolean =>
+/** Whether the event target is a form control or inside a dialog. */
+const takesKeys = (target: EventTarget | null): boolean =>
   target instanceof Element && target.closest("input, textarea, select, dialog") !== null;

@@ -1,13 +1,13 @@
 interface SkeletonProps {
-  /** How many lines the content will take, so that nothing moves when it comes. */
+  /** The expected height of the content in lines, so that nothing moves when it appears. */
   lines: number;
 }
 
-/** What takes the place of content on its way; visible only when it takes its time. */
+/** Takes the place of content that is loading. It fades in late, so that quick loads do not flicker. */
 export function Skeleton({ lines }: SkeletonProps) {
   return (
     <div class="skeleton">
-      <span class="for-readers" role="status">
+      <span class="visually-hidden" role="status">
         Loading…
       </span>
       <span class="bones" aria-hidden="true" style={{ height: `${lines * 2.5}rem` }} />

@@ -1,6 +1,6 @@
 export const CONTENT = "content";
 
-/** For the keyboard: past the bar on top, without a trace in the address. */
+/** Lets keyboard users skip the top bar. It leaves the URL and the history unchanged. */
 export function SkipLink() {
   const skip = (event: MouseEvent) => {
     event.preventDefault();

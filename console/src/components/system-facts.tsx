@@ -5,9 +5,9 @@ import { TimeAgo } from "./time-ago";
 import { useFlash } from "./use-flash";
 
 export function SystemFacts({ system }: { system: SystemPartsFragment }) {
-  const changed = useFlash(system.revision);
+  const flashes = useFlash(system.revision);
   return (
-    <dl class={changed ? "facts changed" : "facts"}>
+    <dl class={flashes ? "facts changed" : "facts"}>
       <div>
         <dt>System Name</dt>
         <dd>

@@ -2,24 +2,24 @@ import { useQuery } from "@urql/preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { SystemDocument, SystemsDocument } from "../gql/graphql";
 import { fold } from "../text/names";
+import { useDebounced } from "./use-debounced";
 import type { SeenNames } from "./use-seen-names";
-import { useSettled } from "./use-settled";
 
 interface SystemPickerProps {
   systemId: string | undefined;
-  /** Names of systems in the log, of which some may be gone. */
+  /** Names of systems seen in the log, including deleted ones. */
   seen: SeenNames;
   onPick: (systemId: string | undefined) => void;
 }
 
 const SUGGESTIONS = 20;
-const ASK_AFTER_MS = 150;
+const DEBOUNCE_MS = 150;
 
-/** Names a system by typing: of those that there are, and those that the log remembers. */
+/** Picks a system by typing its name. Suggests existing systems and those seen in the log. */
 export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
   const id = useId();
   const [typed, setTyped] = useState<string>();
-  const search = useSettled(typed ?? "", ASK_AFTER_MS);
+  const search = useDebounced(typed ?? "", DEBOUNCE_MS);
   const [{ data: found }] = useQuery({
     query: SystemsDocument,
     variables: { search, first: SUGGESTIONS },
@@ -32,25 +32,25 @@ export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
     pause: systemId === undefined,
   });
   const name = systemId && (picked?.system?.name ?? seen.get(systemId) ?? systemId);
-  const options = new Map(Array.from(seen, ([known, words]) => [words, known]));
-  for (const system of found?.systems.nodes ?? []) options.set(system.name, system.id);
+  const idsByName = new Map(Array.from(seen, ([seenId, seenName]) => [seenName, seenId]));
+  for (const system of found?.systems.nodes ?? []) idsByName.set(system.name, system.id);
 
-  const picks = useRef(systemId);
-  if (picks.current !== systemId) {
-    // Chosen elsewhere, by the history for one: what is typed is about another system.
-    picks.current = systemId;
+  const pickedHere = useRef(systemId);
+  if (pickedHere.current !== systemId) {
+    // The system was changed from outside, such as by going back: the typed text belongs to the previous one.
+    pickedHere.current = systemId;
     setTyped(undefined);
   }
-  const pick = (words: string) => {
-    const exact = Array.from(options).find(([option]) => fold(option) === fold(words.trim()));
-    const id = words === "" ? undefined : (exact?.[1] ?? systemId);
+  const pick = (text: string) => {
+    const exact = Array.from(idsByName).find(([known]) => fold(known) === fold(text.trim()));
+    const id = text === "" ? undefined : (exact?.[1] ?? systemId);
     if (id === systemId) return;
-    picks.current = id;
+    pickedHere.current = id;
     onPick(id);
   };
   const latest = useRef(pick);
   latest.current = pick;
-  // Who types a whole name is faster than the server.
+  // A full name may be typed before the server has suggested it.
   useEffect(() => {
     if (found !== undefined && typed) latest.current(typed);
   }, [found, typed]);
@@ -73,7 +73,7 @@ export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
         onBlur={() => setTyped(undefined)}
       />
       <datalist id={`${id}-names`}>
-        {Array.from(options.keys(), (option) => (
+        {Array.from(idsByName.keys(), (option) => (
           <option key={option} value={option} />
         ))}
       </datalist>

@@ -1,6 +1,6 @@
 import type { SystemPartsFragment } from "../gql/graphql";
 import { Link } from "../router";
-import { systemAddress } from "../routes";
+import { systemPath } from "../routes";
 import { KeyMark } from "./key-mark";
 import { memo } from "./memo";
 import { Name } from "./name";
@@ -9,16 +9,16 @@ import { useFlash } from "./use-flash";
 
 interface SystemRowProps {
   system: SystemPartsFragment;
-  /** It has come while the list was looked at. */
-  fresh: boolean;
-  /** It is deleted, and stays only until nobody points at the list. */
-  deleted: boolean;
+  /** Whether the system appeared while the list was open; the row then flashes. */
+  isNew: boolean;
+  /** Whether the system is deleted; its row stays while the operator interacts with the list. */
+  isDeleted: boolean;
 }
 
-export const SystemRow = memo(({ system, fresh, deleted }: SystemRowProps) => {
-  const changed = useFlash(system.revision, fresh);
+export const SystemRow = memo(({ system, isNew, isDeleted }: SystemRowProps) => {
+  const flashes = useFlash(system.revision, isNew);
   return (
-    <tr class={deleted ? "deleted" : changed ? "changed" : undefined}>
+    <tr class={isDeleted ? "deleted" : flashes ? "changed" : undefined}>
       <th scope="row">
         <Name>{system.name}</Name>
       </th>
@@ -29,11 +29,11 @@ export const SystemRow = memo(({ system, fresh, deleted }: SystemRowProps) => {
         <TimeAgo time={system.updatedAt} />
       </td>
       <td>
-        {deleted ? (
+        {isDeleted ? (
           <span class="quiet">Deleted</span>
         ) : (
-          <Link to={systemAddress(system.id)} class="view">
-            View<span class="for-readers"> {system.name}</span>
+          <Link to={systemPath(system.id)} class="view">
+            View<span class="visually-hidden"> {system.name}</span>
           </Link>
         )}
       </td>

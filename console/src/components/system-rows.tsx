@@ -2,16 +2,16 @@ import { useEffect, useState } from "preact/hooks";
 import { SystemsDocument } from "../gql/graphql";
 import { useLiveQuery } from "../live/use-live-query";
 import { Link, navigate } from "../router";
-import { listAddress, NEW_SYSTEM } from "../routes";
-import { useOpenedPages } from "../session/session-context";
+import { listPath, NEW_SYSTEM } from "../routes";
+import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { matchesSearch } from "../text/names";
-import { Failed } from "./failed";
-import { NextPage } from "./next-page";
+import { LoadError } from "./load-error";
+import { ScrollSentinel } from "./scroll-sentinel";
 import { Skeleton } from "./skeleton";
 import { SystemRow } from "./system-row";
-import { TableLine } from "./table-line";
-import { useHeldRows } from "./use-held-rows";
+import { TableMessage } from "./table-message";
+import { useFrozenRows } from "./use-frozen-rows";
 
 const PAGE_SIZE = 50;
 
@@ -19,14 +19,14 @@ interface SystemRowsProps {
   search: string;
   typed: string;
   after?: string;
-  /** Whether rows have to stay where they are. */
-  held: boolean;
-  onWaiting: (waiting: boolean) => void;
+  /** Whether rows must stay in place. */
+  frozen: boolean;
+  onOutdated: (outdated: boolean) => void;
 }
 
-/** A page of rows and, once it is scrolled to, the pages after it. */
-export function SystemRows({ search, typed, after, held, onWaiting }: SystemRowsProps) {
-  const opened = useOpenedPages();
+/** A page of rows and, once its end is scrolled to, the pages after it. */
+export function SystemRows({ search, typed, after, frozen, onOutdated }: SystemRowsProps) {
+  const { openedPages } = useSession();
   const [openedHere, setOpenedHere] = useState<string>();
   const variables = { search, first: PAGE_SIZE, ...(after === undefined ? {} : { after }) };
   const [{ data, error, operation }, execute] = useLiveQuery(
@@ -34,34 +34,34 @@ export function SystemRows({ search, typed, after, held, onWaiting }: SystemRows
     variables,
     "cache-first",
   );
-  const answered = operation?.variables.search ?? "";
+  const loadedSearch = operation?.variables.search ?? "";
   const nodes = data?.systems.nodes ?? [];
   const matching =
-    answered === typed ? nodes : nodes.filter(({ name }) => matchesSearch(name, typed));
-  const { rows, waiting } = useHeldRows(matching, `${data && operation?.key} ${typed}`, held);
-  useEffect(() => onWaiting(waiting), [waiting, onWaiting]);
+    loadedSearch === typed ? nodes : nodes.filter(({ name }) => matchesSearch(name, typed));
+  const { rows, outdated } = useFrozenRows(matching, `${data && operation?.key} ${typed}`, frozen);
+  useEffect(() => onOutdated(outdated), [outdated, onOutdated]);
 
   if (!data) {
     const retry = () => execute({ requestPolicy: "network-only" });
     return (
-      <TableLine>
-        {error === undefined ? <Skeleton lines={6} /> : <Failed error={error} onRetry={retry} />}
-      </TableLine>
+      <TableMessage>
+        {error === undefined ? <Skeleton lines={6} /> : <LoadError error={error} onRetry={retry} />}
+      </TableMessage>
     );
   }
   const { hasNextPage, endCursor } = data.systems.pageInfo;
   if (rows.length === 0 && after === undefined && !hasNextPage) {
-    if (answered !== typed) return <TableLine>{null}</TableLine>;
-    return <TableLine>{typed === "" ? <NoSystems /> : <NoMatch search={typed} />}</TableLine>;
+    if (loadedSearch !== typed) return <TableMessage>{null}</TableMessage>;
+    return <TableMessage>{typed === "" ? <NoSystems /> : <NoMatch search={typed} />}</TableMessage>;
   }
-  // Rows of the last search stay until those of this one are here; their end is not this one's.
-  const next = answered === search && hasNextPage ? endCursor : null;
-  const open = next !== null && (openedHere === next || opened.has(next));
+  // Until the rows of this search are loaded, those of the previous one are shown; their cursor does not apply to it.
+  const next = loadedSearch === search && hasNextPage ? endCursor : null;
+  const open = next !== null && (openedHere === next || openedPages.has(next));
   return (
     <>
       <tbody>
-        {rows.map(({ row, fresh, deleted }) => (
-          <SystemRow key={row.id} system={row} fresh={fresh} deleted={deleted} />
+        {rows.map(({ row, isNew, isDeleted }) => (
+          <SystemRow key={row.id} system={row} isNew={isNew} isDeleted={isDeleted} />
         ))}
       </tbody>
       {next !== null && open && (
@@ -70,19 +70,19 @@ export function SystemRows({ search, typed, after, held, onWaiting }: SystemRows
           search={search}
           typed={typed}
           after={next}
-          held={held}
-          onWaiting={onWaiting}
+          frozen={frozen}
+          onOutdated={onOutdated}
         />
       )}
       {next !== null && !open && (
-        <TableLine>
-          <NextPage
+        <TableMessage>
+          <ScrollSentinel
             onReached={() => {
-              opened.add(next);
+              openedPages.add(next);
               setOpenedHere(next);
             }}
           />
-        </TableLine>
+        </TableMessage>
       )}
     </>
   );
@@ -105,7 +105,7 @@ function NoMatch({ search }: { search: string }) {
       <p>
         No system matches “<bdi>{search}</bdi>”.
       </p>
-      <button type="button" onClick={() => navigate(listAddress(""), { replace: true })}>
+      <button type="button" onClick={() => navigate(listPath(""), { replace: true })}>
         Show all systems
       </button>
     </div>

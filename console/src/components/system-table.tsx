@@ -1,17 +1,17 @@
 import { useState } from "preact/hooks";
 import { SystemRows } from "./system-rows";
-import { useHold } from "./use-hold";
+import { useInteraction } from "./use-interaction";
 
 interface SystemTableProps {
-  /** What the server is asked for. */
+  /** The debounced search that is sent to the server. */
   search: string;
-  /** What is typed: the rows that are there are filtered by it at once. */
+  /** The text in the search box, which filters the loaded rows immediately. */
   typed: string;
 }
 
 export function SystemTable({ search, typed }: SystemTableProps) {
-  const { ref, held } = useHold<HTMLTableElement>();
-  const [waiting, setWaiting] = useState(false);
+  const { ref, interacting } = useInteraction<HTMLTableElement>();
+  const [outdated, setOutdated] = useState(false);
   return (
     <>
       <table class="systems" ref={ref} aria-label="Systems">
@@ -23,10 +23,10 @@ export function SystemTable({ search, typed }: SystemTableProps) {
             <td />
           </tr>
         </thead>
-        <SystemRows search={search} typed={typed} held={held} onWaiting={setWaiting} />
+        <SystemRows search={search} typed={typed} frozen={interacting} onOutdated={setOutdated} />
       </table>
-      <p role="status" class={held && waiting ? "waiting" : undefined}>
-        {held && waiting && "The list has changed. It moves once you have left it."}
+      <p role="status" class={interacting && outdated ? "list-outdated" : undefined}>
+        {interacting && outdated && "The list has changed. It moves once you have left it."}
       </p>
     </>
   );

@@ -2,12 +2,12 @@ import { useId } from "preact/hooks";
 
 interface TimeFieldProps {
   label: string;
-  /** Local time, as the input holds it. */
+  /** Local time, in the format of `datetime-local`. */
   value: string;
   onChoose: (value: string) => void;
 }
 
-/** A moment; it counts once the field is left or Enter is pressed, since half a date is none. */
+/** An input for a date and time. It reports on blur and on Enter, since a half-typed date has no value. */
 export function TimeField({ label, value, onChoose }: TimeFieldProps) {
   const id = useId();
   const choose = (input: HTMLInputElement) => {

@@ -2,13 +2,13 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 const FLASH_MS = 2_000;
 
-/** True for a moment after the revision has moved, and after something fresh has appeared. */
-export function useFlash(revision: number, fresh = false): boolean {
-  const seen = useRef(fresh ? undefined : revision);
-  const [on, setOn] = useState(fresh);
+/** Returns true for `FLASH_MS` after the revision has changed, and after a new item was mounted. */
+export function useFlash(revision: number, isNew = false): boolean {
+  const lastRevision = useRef(isNew ? undefined : revision);
+  const [on, setOn] = useState(isNew);
   useEffect(() => {
-    if (seen.current === revision) return;
-    seen.current = revision;
+    if (lastRevision.current === revision) return;
+    lastRevision.current = revision;
     setOn(true);
     const timer = setTimeout(() => setOn(false), FLASH_MS);
     return () => clearTimeout(timer);

@@ -1,31 +1,31 @@
 import { useCallback, useState } from "preact/hooks";
 import type { AuditEntryPartsFragment } from "../gql/graphql";
 
-/** Names by id, of what was seen in the log: systems and operators that are gone have them nowhere else. */
+/** Names by id, collected from audit entries: the only source of the names of deleted systems and operators. */
 export type SeenNames = ReadonlyMap<string, string>;
 
 export function useSeenNames() {
   const [operators, setOperators] = useState<SeenNames>(new Map());
   const [systems, setSystems] = useState<SeenNames>(new Map());
-  const note = useCallback((entries: readonly AuditEntryPartsFragment[]) => {
-    const people = entries.filter(({ actor }) => actor.kind === "OPERATOR");
-    setOperators((known) => withNames(known, people, ({ actor }) => [actor.id, actor.name]));
+  const collect = useCallback((entries: readonly AuditEntryPartsFragment[]) => {
+    const byOperators = entries.filter(({ actor }) => actor.kind === "OPERATOR");
+    setOperators((known) => withNames(known, byOperators, ({ actor }) => [actor.id, actor.name]));
     setSystems((known) => withNames(known, entries, (entry) => [entry.systemId, entry.systemName]));
   }, []);
-  return [operators, systems, note] as const;
+  return [operators, systems, collect] as const;
 }
 
-type Named = (entry: AuditEntryPartsFragment) => [id: string | null, name: string | null];
+type NameOf = (entry: AuditEntryPartsFragment) => [id: string | null, name: string | null];
 
 function withNames(
   known: SeenNames,
   entries: readonly AuditEntryPartsFragment[],
-  nameOf: Named,
+  nameOf: NameOf,
 ): SeenNames {
   const added = entries.map(nameOf).filter(([id, name]) => id && name && !known.has(id));
   if (added.length === 0) return known;
   const names = new Map(known);
-  // Entries come newest first, and so the newest name of an id is the first.
+  // Entries are newest first, so the first name of an id is its newest.
   for (const [id, name] of added) if (id && name && !names.has(id)) names.set(id, name);
   return names;
 }

@@ -5,9 +5,9 @@ import type {
   RenameSystemMutation,
   SystemChangedSubscription,
 } from "../gql/graphql";
-import { forgetSystem, showSystem } from "./loaded-systems";
+import { removeSystem, upsertSystem } from "./loaded-systems";
 
-/** Values that belong to the field that gave them; whatever else the console reads has an id. */
+/** Types without an id: their values are cached with the field that returned them. */
 const EMBEDDED = [
   "AuditActor",
   "AuditEntryConnection",
@@ -27,35 +27,35 @@ const EMBEDDED = [
 
 const keys: KeyingConfig = Object.fromEntries(EMBEDDED.map((type) => [type, () => null]));
 
-/** Entities are updated by whatever brings them; only which lists a system is in needs saying. */
+/** Results update entities by their id; only the lists that contain a system need explicit updates. */
 export const cacheOptions: CacheExchangeOpts = {
   keys,
   resolvers: {
     Query: {
-      // A system that a list has loaded need not be waited for; one that is gone stays gone.
-      system: (_parent, given, cache) =>
-        cache.resolve("Query", "system", given) === null
+      // Resolves to the system that a list has already loaded, without a request; a deleted one stays null.
+      system: (_parent, variables, cache) =>
+        cache.resolve("Query", "system", variables) === null
           ? null
-          : { __typename: "System", id: String(given.id) },
+          : { __typename: "System", id: String(variables.id) },
     },
   },
   updates: {
     Mutation: {
       createSystem({ createSystem }: CreateSystemMutation, _arguments, cache) {
-        showSystem(cache, createSystem.system);
+        upsertSystem(cache, createSystem.system);
       },
       renameSystem({ renameSystem }: RenameSystemMutation, _arguments, cache) {
-        showSystem(cache, renameSystem.system);
+        upsertSystem(cache, renameSystem.system);
       },
       deleteSystem({ deleteSystem }: DeleteSystemMutation, _arguments, cache) {
-        forgetSystem(cache, deleteSystem.deletedSystemId);
+        removeSystem(cache, deleteSystem.deletedSystemId);
       },
     },
     Subscription: {
       systemChanged({ systemChanged }: SystemChangedSubscription, _arguments, cache) {
         const { kind, system, systemId } = systemChanged;
-        if (system === null) forgetSystem(cache, systemId);
-        else if (kind === "CREATED" || kind === "RENAMED") showSystem(cache, system);
+        if (system === null) removeSystem(cache, systemId);
+        else if (kind === "CREATED" || kind === "RENAMED") upsertSystem(cache, system);
       },
     },
   },

@@ -6,33 +6,34 @@ import {
   type GenerateKeyMutation,
 } from "../gql/graphql";
 
-/** A key in full, which nothing but the dialog that shows it may hold. */
+/** A key in full. Only the dialog that shows it may hold one. */
 export interface NewKey {
   apiKey: string;
   mark: string | null;
   enforcement: EnforcementPartsFragment;
 }
 
-type Generated = { newKey: NewKey } | { error: CombinedError };
+type GenerateKeyResult = { newKey: NewKey } | { error: CombinedError };
 
-interface Receiver {
+/** The part of an operation's context that takes the key. */
+interface ApiKeyReceiver {
   receiveApiKey: (apiKey: string) => void;
 }
 
-const isReceiver = (context: object): context is Receiver =>
+const isReceiver = (context: object): context is ApiKeyReceiver =>
   "receiveApiKey" in context && typeof context.receiveApiKey === "function";
 
-/** Generates a key past the cache: the cache takes in the system alone. */
-export async function generateKey(client: Client, systemId: string): Promise<Generated> {
+/** Generates a key. The key bypasses the cache, which receives only the system. */
+export async function generateKey(client: Client, systemId: string): Promise<GenerateKeyResult> {
   let apiKey = "";
-  const receiver: Receiver = {
+  const receiver: ApiKeyReceiver = {
     receiveApiKey: (received) => {
       apiKey = received;
     },
   };
   const { data, error } = await client.mutation(GenerateKeyDocument, { systemId }, receiver);
   if (!data) {
-    return { error: error ?? new CombinedError({ networkError: new Error("no answer") }) };
+    return { error: error ?? new CombinedError({ networkError: new Error("no response") }) };
   }
   const { system, enforcement } = data.generateKey;
   const newKey = { apiKey, mark: system.keyMark, enforcement };
@@ -40,8 +41,8 @@ export async function generateKey(client: Client, systemId: string): Promise<Gen
   return { newKey };
 }
 
-/** Hands a generated key over to whoever asked for it, and takes it out of what goes on to the cache. */
-export const keyTakenOutExchange: Exchange =
+/** Passes a generated key to the receiver in the operation's context, and removes it from the result before the cache. */
+export const extractApiKeyExchange: Exchange =
   ({ forward }) =>
   (operations) =>
     pipe(

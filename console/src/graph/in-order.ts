@@ -2,20 +2,21 @@ import type { Exchange, OperationResult } from "@urql/core";
 import { fromArray, fromValue, map, mergeMap, pipe, tap } from "wonka";
 
 /**
- * Puts right what HTTP and the WebSocket deliver in different orders, before the cache sees it:
- * - a change that is older than what is known of its system brings the newest image of it instead of its own;
- * - an answer that was on its way while changes arrived may not know of them: they follow it once more.
+ * Corrects the order of results from HTTP and the WebSocket before they reach the cache:
+ * - a change that carries an older revision of a system than one already received is delivered with the newest one;
+ * - changes that arrive while a query is in flight are delivered again after its response, which may predate them.
  */
 export const inOrderExchange: Exchange =
   ({ forward }) =>
   (operations) => {
     const newest = new Map<string, Revised>();
-    const arrivedSince = new Map<number, OperationResult[]>();
+    /** Changes received while a query is in flight, by the key of the query. */
+    const receivedInFlight = new Map<number, OperationResult[]>();
     return pipe(
       operations,
       tap(({ kind, key }) => {
-        if (kind === "query") arrivedSince.set(key, []);
-        else if (kind === "teardown") arrivedSince.delete(key);
+        if (kind === "query") receivedInFlight.set(key, []);
+        else if (kind === "teardown") receivedInFlight.delete(key);
       }),
       forward,
       map((result) => {
@@ -31,11 +32,11 @@ export const inOrderExchange: Exchange =
       mergeMap((result) => {
         const { kind, key } = result.operation;
         if (kind === "subscription") {
-          for (const missed of arrivedSince.values()) missed.push(result);
+          for (const changes of receivedInFlight.values()) changes.push(result);
         }
-        const missed = arrivedSince.get(key) ?? [];
-        arrivedSince.delete(key);
-        return missed.length === 0 ? fromValue(result) : fromArray([result, ...missed]);
+        const changes = receivedInFlight.get(key) ?? [];
+        receivedInFlight.delete(key);
+        return changes.length === 0 ? fromValue(result) : fromArray([result, ...changes]);
       }),
     );
   };
@@ -45,7 +46,7 @@ interface Revised {
   revision: number;
 }
 
-/** Every system in an answer, however deep. */
+/** Returns every system in a result, at any depth. */
 export function systemsIn(data: unknown): Revised[] {
   if (typeof data !== "object" || data === null) return [];
   return isRevised(data) ? [data] : Object.values(data).flatMap(systemsIn);
@@ -57,7 +58,7 @@ const isRevised = (data: object): data is Revised =>
   "revision" in data &&
   typeof data.revision === "number";
 
-/** The same with each system as it is known by now. */
+/** Returns the data with each system replaced by its newest known revision. */
 function withNewest(data: unknown, newest: ReadonlyMap<string, Revised>): unknown {
   if (typeof data !== "object" || data === null || Array.isArray(data)) return data;
   if (isRevised(data)) return newest.get(data.id) ?? data;

@@ -8,36 +8,36 @@ import {
 import { matchesSearch } from "../text/names";
 import { type Page, withoutRow, withRow } from "./rows";
 
-/** Shows a created or renamed system in every loaded list that it belongs in, and in no other. */
-export function showSystem(cache: Cache, system: SystemPartsFragment): void {
-  rearrange(cache, (pages, search) =>
+/** Puts a created or renamed system into every loaded list that it matches, and removes it from the others. */
+export function upsertSystem(cache: Cache, system: SystemPartsFragment): void {
+  updateLists(cache, (pages, search) =>
     matchesSearch(system.name, search) ? withRow(pages, system) : withoutRow(pages, system.id),
   );
   cache.link("Query", "system", { id: system.id }, { __typename: "System", id: system.id });
 }
 
-/** Takes a deleted system out of every loaded list and page. */
-export function forgetSystem(cache: Cache, id: string): void {
-  rearrange(cache, (pages) => withoutRow(pages, id));
+/** Removes a deleted system from every loaded list, and from its own page. */
+export function removeSystem(cache: Cache, id: string): void {
+  updateLists(cache, (pages) => withoutRow(pages, id));
   cache.link("Query", "system", { id }, null);
 }
 
-type Rearrange = (
+type UpdateList = (
   pages: Page<SystemPartsFragment>[],
   search: string,
 ) => Page<SystemPartsFragment>[];
 
-function rearrange(cache: Cache, change: Rearrange): void {
+function updateLists(cache: Cache, update: UpdateList): void {
   for (const search of loadedSearches(cache)) {
     const loaded = loadedPages(cache, search);
     const pages = loaded.map(toPage);
-    const changed = change(pages, search.search ?? "");
+    const updated = update(pages, search.search ?? "");
     for (const [at, { variables }] of loaded.entries()) {
-      // What is written again is shown again: most pages stay as they are.
-      if (changed[at] === pages[at]) continue;
+      // Writing a page renders it again, so pages that did not change are left alone.
+      if (updated[at] === pages[at]) continue;
       cache.updateQuery<SystemsQuery, SystemsQueryVariables>(
         { query: SystemsDocument, variables },
-        (data) => data && withNodes(data, changed[at]?.rows ?? data.systems.nodes),
+        (data) => data && withNodes(data, updated[at]?.rows ?? data.systems.nodes),
       );
     }
   }
@@ -48,12 +48,12 @@ interface LoadedPage {
   data: SystemsQuery;
 }
 
-/** The arguments of each first page. */
+/** The arguments of the first page of each loaded list. */
 const loadedSearches = (cache: Cache): SystemsQueryVariables[] =>
   cache
     .inspectFields("Query")
-    .filter(({ fieldName, arguments: given }) => fieldName === "systems" && !given?.after)
-    .map(({ arguments: given }): SystemsQueryVariables => ({ ...given }));
+    .filter(({ fieldName, arguments: variables }) => fieldName === "systems" && !variables?.after)
+    .map(({ arguments: variables }): SystemsQueryVariables => ({ ...variables }));
 
 function loadedPages(cache: Cache, first: SystemsQueryVariables): LoadedPage[] {
   const pages: LoadedPage[] = [];

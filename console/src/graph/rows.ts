@@ -1,18 +1,21 @@
 import { compareNames } from "../text/names";
 
-export interface Named {
+export interface NamedRow {
   readonly id: string;
   readonly name: string;
 }
 
-/** A loaded page of a search's rows, which are ordered by name. */
-export interface Page<Row extends Named> {
+/** A loaded page of a list whose rows are ordered by name. */
+export interface Page<Row extends NamedRow> {
   readonly rows: readonly Row[];
   readonly hasNextPage: boolean;
 }
 
-/** The pages with the row where its name belongs; past the last loaded row it waits for its own page. */
-export function withRow<Row extends Named>(pages: readonly Page<Row>[], row: Row): Page<Row>[] {
+/**
+ * Returns the pages with the row at the place of its name. A row that belongs after the last loaded one is left out: it
+ * comes with the page that is loaded next.
+ */
+export function withRow<Row extends NamedRow>(pages: readonly Page<Row>[], row: Row): Page<Row>[] {
   const others = withoutRow(pages, row.id);
   const target = others.findIndex(
     ({ rows, hasNextPage }) =>
@@ -25,7 +28,7 @@ export function withRow<Row extends Named>(pages: readonly Page<Row>[], row: Row
   });
 }
 
-export const withoutRow = <Row extends Named>(
+export const withoutRow = <Row extends NamedRow>(
   pages: readonly Page<Row>[],
   id: string,
 ): Page<Row>[] =>

@@ -1,12 +1,13 @@
 import { type Client, CloseCode, createClient, type Sink, type SubscribePayload } from "graphql-ws";
 import { backOff } from "../live/back-off";
-import type { Observed } from "../live/observed";
+import type { Observable } from "../live/observable";
 import { onWake, pause } from "../live/wake";
 import { graphqlWebSocketUrl } from "./urls";
 
-/** `ended` when the server says that nobody is signed in; `reconnections` counts the times that `live` came back. */
-export interface Liveness {
+/** `ended` means that the server closed the socket because no operator is signed in. */
+export interface ConnectionStatus {
   state: "connecting" | "live" | "interrupted" | "ended";
+  /** How many times the state returned to `live`. */
   reconnections: number;
 }
 
@@ -15,54 +16,54 @@ export interface OpenSocket {
   close(): void;
 }
 
-const PING_EVERY_MS = 10_000;
-const PONG_WITHIN_MS = 5_000;
+const PING_INTERVAL_MS = 10_000;
+const PONG_TIMEOUT_MS = 5_000;
 
-/** The one WebSocket behind all subscriptions. The cookie of the page signs it in. */
-export function openSocket(liveness: Observed<Liveness>): OpenSocket {
+/** Opens the one WebSocket that all subscriptions share. The page's cookie authenticates it. */
+export function openSocket(connection: Observable<ConnectionStatus>): OpenSocket {
   let connectedBefore = false;
-  let heardAt = Date.now();
-  let awakened = false;
-  let overdue: ReturnType<typeof setTimeout> | undefined;
+  let lastMessageAt = Date.now();
+  let skipNextBackOff = false;
+  let pongTimeout: ReturnType<typeof setTimeout> | undefined;
   const client = createClient({
     url: graphqlWebSocketUrl(),
     retryAttempts: Number.POSITIVE_INFINITY,
     retryWait: async (retries) => {
-      if (!awakened) await pause(backOff(retries));
-      awakened = false;
+      if (!skipNextBackOff) await pause(backOff(retries));
+      skipNextBackOff = false;
     },
     shouldRetry: (reason) => closeCode(reason) !== CloseCode.Forbidden,
-    keepAlive: PING_EVERY_MS,
+    keepAlive: PING_INTERVAL_MS,
     on: {
       message: () => {
-        heardAt = Date.now();
+        lastMessageAt = Date.now();
       },
       connected: () => {
-        liveness.update(({ reconnections }) => ({
+        connection.update(({ reconnections }) => ({
           state: "live",
           reconnections: reconnections + (connectedBefore ? 1 : 0),
         }));
         connectedBefore = true;
       },
       closed: (event) => {
-        clearTimeout(overdue);
+        clearTimeout(pongTimeout);
         const state = closeCode(event) === CloseCode.Forbidden ? "ended" : "interrupted";
-        liveness.update((last) => ({ ...last, state }));
+        connection.update((last) => ({ ...last, state }));
       },
-      // A link that died in silence gives no close event: a missing pong does.
+      // A connection that was lost silently emits no close event; only the missing pong reveals it.
       ping: (received) => {
-        if (!received) overdue = setTimeout(() => client.terminate(), PONG_WITHIN_MS);
+        if (!received) pongTimeout = setTimeout(() => client.terminate(), PONG_TIMEOUT_MS);
       },
       pong: (received) => {
-        if (received) clearTimeout(overdue);
+        if (received) clearTimeout(pongTimeout);
       },
     },
   });
   const stopWaking = onWake(() => {
-    // After a sleep the link may be dead without knowing; pings would take their time to find out.
-    const silent = Date.now() - heardAt > PING_EVERY_MS + PONG_WITHIN_MS;
-    if (liveness.value.state !== "live" || (!silent && navigator.onLine)) return;
-    awakened = navigator.onLine;
+    // After a sleep the connection may be lost, which the next ping would detect only seconds later.
+    const silent = Date.now() - lastMessageAt > PING_INTERVAL_MS + PONG_TIMEOUT_MS;
+    if (connection.value.state !== "live" || (!silent && navigator.onLine)) return;
+    skipNextBackOff = navigator.onLine;
     client.terminate();
   });
   const close = () => {
@@ -77,10 +78,10 @@ function closeCode(event: unknown): unknown {
 }
 
 /**
- * Subscribes so that a socket that reconnects resumes: graphql-ws sends the payload again as it is by then, and the
- * payload's `after` has moved on with each result that carries a cursor.
+ * Subscribes so that a reconnect resumes where the connection was lost. graphql-ws sends the same payload object again,
+ * and its `after` variable is set to the cursor of each result that has one.
  */
-export function subscribeResuming(
+export function subscribeWithResume(
   client: Pick<Client, "subscribe">,
   request: SubscribePayload,
   sink: Sink,

@@ -4,7 +4,7 @@ import { createClient } from "graphql-ws";
 import { graphqlUrl, graphqlWebSocketUrl } from "../graph/urls";
 import { authorizationOf } from "./authorization";
 
-/** Queries and mutations over HTTP, subscriptions over a WebSocket; the cookie goes with both. */
+/** Sends queries and mutations over HTTP and subscriptions over a WebSocket, both with the page's cookie. */
 export const fetcher: Fetcher = (params, options) =>
   isSubscription(options?.documentAST, params.operationName)
     ? subscribe(params, options)
@@ -28,7 +28,7 @@ async function post(params: FetcherParams, options?: FetcherOpts): Promise<Execu
   return response.json();
 }
 
-// A client for each subscription, since its headers may differ; it closes its socket when the subscription ends.
+// Each subscription has a client of its own, since its headers may differ. The socket closes when the subscription ends.
 function subscribe(params: FetcherParams, options?: FetcherOpts) {
   const authorization = authorizationOf(options?.headers);
   const client = createClient({

@@ -3,7 +3,7 @@ import { GraphiQL } from "graphiql";
 import { createElement } from "react";
 import { createRoot } from "react-dom/client";
 import { fetcher } from "./fetcher";
-// graphiql/style.css would repeat Monaco's styles, which its modules bring along.
+// Not graphiql/style.css: it repeats Monaco's styles, which Monaco's modules already import.
 import "@graphiql/react/style.css";
 import "@graphiql/plugin-doc-explorer/style.css";
 import "@graphiql/plugin-history/style.css";

@@ -1,8 +1,8 @@
-const FIRST_MS = 500;
-const LONGEST_MS = 30_000;
+const INITIAL_DELAY_MS = 500;
+const MAX_DELAY_MS = 30_000;
 
-/** How long to wait before the next try: doubling up to half a minute, half of it by chance. */
+/** Returns the delay before the next retry in ms: exponential up to `MAX_DELAY_MS`, half of it random. */
 export function backOff(failures: number, random: () => number = Math.random): number {
-  const wait = Math.min(LONGEST_MS, FIRST_MS * 2 ** failures);
-  return wait / 2 + (wait / 2) * random();
+  const delay = Math.min(MAX_DELAY_MS, INITIAL_DELAY_MS * 2 ** failures);
+  return delay / 2 + (delay / 2) * random();
 }

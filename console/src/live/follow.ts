@@ -2,51 +2,54 @@ import type { AnyVariables, Client, TypedDocumentNode } from "@urql/core";
 import { LatestEntryDocument } from "../gql/graphql";
 import { cursorIn } from "../graph/socket";
 import { failureOf } from "../text/failures";
-import { drain, keepOpen } from "./keep-open";
+import { consume, keepOpen } from "./keep-open";
 
-/** The newest change that is known to have been seen. */
+/** How far a subscription has been received. `follow` updates it. */
 export interface Position {
+  /** The cursor of the newest change received. */
   cursor?: string | undefined;
-  /** The server did not take the cursor back: what came after it is not known. */
+  /** True while the position is unknown, so that changes may be missed until there is a new cursor. */
   lost?: boolean;
 }
 
-interface Following<Data, Variables> {
+interface FollowOptions<Data, Variables> {
   document: TypedDocumentNode<Data, Variables>;
-  /** What is followed, from the cursor on. */
+  /** Returns the variables that subscribe to the changes after a cursor. */
   variables: (after: string) => Variables;
   position: Position;
   onData: (data: Data) => void;
-  /** The position is known, or cannot be asked for now: what is read from here on is followed. */
+  /**
+   * Called once queries may be sent: every change after their responses will be received. Also called when the position
+   * cannot be fetched for now, so that the page loads nevertheless; `onGap` follows once it can.
+   */
   onReady: () => void;
-  /** Changes before the position were missed: what they concern has to be read again. */
+  /** Called when changes were missed: queries whose results they affect have to be refetched. */
   onGap: () => void;
 }
 
-/** Follows a subscription until the signal aborts: each time it ends, it goes on after the last change that was seen. */
+/** Follows a subscription until the signal aborts. Whenever it ends, resubscribes after the last change received. */
 export async function follow<Data extends object, Variables extends AnyVariables>(
   client: Client,
-  { document, variables, position, onData, onReady, onGap }: Following<Data, Variables>,
+  { document, variables, position, onData, onReady, onGap }: FollowOptions<Data, Variables>,
   signal: AbortSignal,
 ): Promise<void> {
   await keepOpen(signal, async () => {
     if (position.cursor === undefined) {
       position.cursor = await latestEntry(client);
       if (signal.aborted) return;
-      // What is read without a position is read again once there is one.
-      const missed = position.lost && position.cursor !== undefined;
+      const recovered = position.lost && position.cursor !== undefined;
       position.lost = position.cursor === undefined;
-      if (missed) onGap();
+      if (recovered) onGap();
     }
     onReady();
     if (position.cursor === undefined) return;
     const changes = client.subscription<Data, Variables>(document, variables(position.cursor));
-    await drain(changes, signal, ({ data, error }) => {
+    await consume(changes, signal, ({ data, error }) => {
       if (data) {
         position.cursor = cursorIn(data) ?? position.cursor;
         onData(data);
       }
-      // The server may refuse to resume there: the next try starts from its newest entry.
+      // The server rejected the cursor: the next attempt starts from the newest entry.
       else if (error && failureOf(error).code === "BAD_USER_INPUT") {
         position.cursor = undefined;
         position.lost = true;

@@ -3,23 +3,23 @@ import { onEnd, pipe, subscribe } from "wonka";
 import { backOff } from "./back-off";
 import { pause } from "./wake";
 
-/** An attempt that lasted this long was no failure to connect. */
-const STEADY_MS = 10_000;
+/** A stream that stayed open this long resets the back-off. */
+const STABLE_AFTER_MS = 10_000;
 
-/** Opens a stream again whenever it ends, until the signal aborts; dropped sockets are the socket's own business. */
+/** Reopens a stream with back-off whenever it ends, until the signal aborts. The socket reconnects by itself. */
 export async function keepOpen(signal: AbortSignal, open: () => Promise<void>): Promise<void> {
   let failures = 0;
   while (!signal.aborted) {
     const openedAt = performance.now();
     await open();
-    if (performance.now() - openedAt >= STEADY_MS) failures = 0;
+    if (performance.now() - openedAt >= STABLE_AFTER_MS) failures = 0;
     await pause(backOff(failures), signal);
     failures += 1;
   }
 }
 
-/** Settles when the subscription ends or fails, or the signal aborts. */
-export function drain<Data, Variables extends AnyVariables>(
+/** Resolves when the subscription completes or fails, or when the signal aborts. */
+export function consume<Data, Variables extends AnyVariables>(
   source: OperationResultSource<OperationResult<Data, Variables>>,
   signal: AbortSignal,
   onResult: (result: OperationResult<Data, Variables>) => void,

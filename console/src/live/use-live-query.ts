@@ -2,37 +2,37 @@ import type { AnyVariables, RequestPolicy, TypedDocumentNode } from "@urql/core"
 import { type UseQueryExecute, type UseQueryState, useQuery } from "@urql/preact";
 import { useEffect, useRef } from "preact/hooks";
 import { useSession } from "../session/session-context";
-import { useObserved } from "./observed";
+import { useObservable } from "./observable";
 
 /**
- * A query whose answer is kept right by a subscription. It is read again when changes were missed, and after a failure
- * once the socket is back; while the server cannot be reached, the last answer stays shown.
+ * Runs a query whose result a subscription keeps up to date. Refetches when changes were missed, and after a failure
+ * once the socket has reconnected. While the server is unreachable, keeps returning the last result.
  */
 export function useLiveQuery<Data, Variables extends AnyVariables>(
   query: TypedDocumentNode<Data, Variables>,
   variables: Variables,
   requestPolicy: RequestPolicy = "cache-and-network",
 ): [UseQueryState<Data, Variables>, UseQueryExecute] {
-  const { liveness, readings } = useSession();
-  const { reconnections } = useObserved(liveness);
-  const reading = useObserved(readings);
-  // Once changes were missed, what is cached may miss them too.
+  const { connection, refetchCount } = useSession();
+  const { reconnections } = useObservable(connection);
+  const refetches = useObservable(refetchCount);
+  // After a gap the cache may lack the missed changes as well.
   const policy =
-    requestPolicy === "cache-first" && reading > 0 ? "cache-and-network" : requestPolicy;
+    requestPolicy === "cache-first" && refetches > 0 ? "cache-and-network" : requestPolicy;
   const [state, execute] = useQuery<Data, Variables>({ query, variables, requestPolicy: policy });
   const failed = state.error !== undefined;
-  const last = useRef({ reconnections, reading });
+  const last = useRef({ reconnections, refetches });
   useEffect(() => {
-    const missed = reading !== last.current.reading;
-    const back = reconnections !== last.current.reconnections;
-    last.current = { reconnections, reading };
-    if (missed || (back && failed)) execute({ requestPolicy: "network-only" });
-  }, [reconnections, reading, failed, execute]);
+    const missedChanges = refetches !== last.current.refetches;
+    const reconnected = reconnections !== last.current.reconnections;
+    last.current = { reconnections, refetches };
+    if (missedChanges || (reconnected && failed)) execute({ requestPolicy: "network-only" });
+  }, [reconnections, refetches, failed, execute]);
 
-  const answered = useRef<UseQueryState<Data, Variables> | undefined>(undefined);
-  if (state.data) answered.current = state;
-  const before = answered.current;
+  const lastSuccess = useRef<UseQueryState<Data, Variables> | undefined>(undefined);
+  if (state.data) lastSuccess.current = state;
+  const previous = lastSuccess.current;
   const unreachable = state.error?.networkError !== undefined;
-  const same = before?.operation?.key === state.operation?.key;
-  return [before && unreachable && same ? before : state, execute];
+  const isSameQuery = previous?.operation?.key === state.operation?.key;
+  return [previous && unreachable && isSameQuery ? previous : state, execute];
 }

@@ -9,9 +9,10 @@ import {
 } from "../gql/graphql";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
-import { useFollowing } from "./use-following";
 import { useLiveQuery } from "./use-live-query";
+import { useLiveSubscription } from "./use-live-subscription";
 
+/** The actions after which the system has to be refetched. */
 const CHANGES: readonly AuditAction[] = [
   "SYSTEM_CREATED",
   "SYSTEM_RENAMED",
@@ -21,27 +22,27 @@ const CHANGES: readonly AuditAction[] = [
 ];
 
 interface LiveSystem {
-  /** Null when there is none; undefined while that is not known, or the operator may not see it. */
+  /** Null if it does not exist; undefined while loading, or when the operator may not see it. */
   system: SystemPartsFragment | null | undefined;
-  /** The system as it was last seen. */
+  /** The last known state of the system, also after its deletion. */
   lastSeen: SystemPartsFragment | undefined;
-  /** What has happened since the page was opened, newest first. */
+  /** The audit entries since the page was opened, newest first. */
   entries: readonly AuditEntryPartsFragment[];
   error: CombinedError | undefined;
-  /** False until the entries that are read are followed by those that are sent. */
+  /** True once the audit log may be queried without a gap before `entries`. */
   ready: boolean;
-  readAgain: () => void;
+  refetch: () => void;
 }
 
 /**
- * A system that is kept up to date by its audit entries: they say of refused attempts too. Whoever may not see systems
- * sees what the answers to their own changes have brought.
+ * Keeps a system up to date by subscribing to its audit entries, which unlike `systemChanged` include refused attempts.
+ * Operators who may not view systems see only the ones that they created, as returned by their own mutations.
  */
 export function useLiveSystem(id: string): LiveSystem {
-  const { created } = useSession();
+  const { createdSystemIds } = useSession();
   const mayView = useMay("view");
   const [entries, setEntries] = useState<readonly AuditEntryPartsFragment[]>([]);
-  const ready = useFollowing({
+  const ready = useLiveSubscription({
     document: AuditLogAppendedDocument,
     variables: { filter: { systemId: id } },
     enabled: mayView,
@@ -49,18 +50,18 @@ export function useLiveSystem(id: string): LiveSystem {
       setEntries((before) =>
         before.some((other) => other.id === entry.id) ? before : [entry, ...before],
       );
-      if (CHANGES.includes(entry.action)) readAgain();
+      if (CHANGES.includes(entry.action)) refetch();
     },
   });
   const policy = mayView && ready ? "cache-and-network" : "cache-only";
   const [{ data, error, stale, fetching }, execute] = useLiveQuery(SystemDocument, { id }, policy);
-  const readAgain = () => execute({ requestPolicy: "network-only" });
+  const refetch = () => execute({ requestPolicy: "network-only" });
   const lastSeen = useRef<SystemPartsFragment>(undefined);
   if (data?.system) lastSeen.current = data.system;
 
   let system = data?.system;
-  const asking = fetching || stale || !ready;
-  if (system === null && lastSeen.current === undefined && asking) system = undefined;
-  if (!mayView && !created.has(id)) system = undefined;
-  return { system, lastSeen: lastSeen.current, entries, error, ready, readAgain };
+  const pending = fetching || stale || !ready;
+  if (system === null && lastSeen.current === undefined && pending) system = undefined;
+  if (!mayView && !createdSystemIds.has(id)) system = undefined;
+  return { system, lastSeen: lastSeen.current, entries, error, ready, refetch };
 }

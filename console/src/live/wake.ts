@@ -1,19 +1,23 @@
 const TICK_MS = 2_000;
-const SLEPT_MS = 10_000;
+/** Ticks further apart than this mean that the machine or the tab was suspended. */
+const SUSPENDED_MS = 10_000;
 
-const WAKE = "keymark-wake";
-const EVENTS = ["online", "offline", "pageshow", "resume", WAKE];
+const RETRY_NOW = "keymark-retry-now";
+const EVENTS = ["online", "offline", "pageshow", "resume", RETRY_NOW];
 
-/** Calls back when the tab is looked at again, when it has slept, and when the network comes or goes. */
+/**
+ * Calls back when the tab becomes visible, after it was suspended, when the network comes or goes, and on `retryNow`.
+ * Returns a function that removes the callback.
+ */
 export function onWake(callback: () => void): () => void {
   const onVisible = () => {
     if (document.visibilityState === "visible") callback();
   };
-  let ticked = Date.now();
+  let lastTick = Date.now();
   const timer = setInterval(() => {
-    const slept = Date.now() - ticked > SLEPT_MS;
-    ticked = Date.now();
-    if (slept) callback();
+    const wasSuspended = Date.now() - lastTick > SUSPENDED_MS;
+    lastTick = Date.now();
+    if (wasSuspended) callback();
   }, TICK_MS);
   document.addEventListener("visibilitychange", onVisible);
   for (const event of EVENTS) addEventListener(event, callback);
@@ -24,10 +28,13 @@ export function onWake(callback: () => void): () => void {
   };
 }
 
-/** Ends every pause: what was tried in vain has a reason to succeed now. */
-export const wake = () => dispatchEvent(new Event(WAKE));
+/** Ends every pause, so that whatever is backing off retries immediately. */
+export const retryNow = () => dispatchEvent(new Event(RETRY_NOW));
 
-/** Waits, but not through an awakening: whoever looks again should not wait for a long back-off to pass. */
+/**
+ * Resolves after a delay, on the next wake-up, or when the signal aborts. Waking cuts a back-off short, so that the
+ * operator does not wait for it.
+ */
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(done, ms);

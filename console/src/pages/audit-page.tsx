@@ -3,10 +3,10 @@ import { AuditFilters } from "../components/audit-filters";
 import { MissingPermission } from "../components/missing-permission";
 import { PageHeading } from "../components/page-heading";
 import { useSeenNames } from "../components/use-seen-names";
-import { navigate, usePlace } from "../router";
-import { auditAddress } from "../routes";
+import { navigate, useLocation } from "../router";
+import { auditPath } from "../routes";
 import { useMay } from "../session/viewer-context";
-import { auditChoice, exportAddress } from "../text/audit-filter";
+import { exportPath, parseAuditFilter } from "../text/audit-filter";
 
 export function AuditPage() {
   const mayView = useMay("view");
@@ -19,27 +19,27 @@ export function AuditPage() {
 }
 
 function AuditLog() {
-  const { search } = usePlace();
-  const choice = auditChoice(search);
-  const [operators, systems, noteNames] = useSeenNames();
+  const { search } = useLocation();
+  const filter = parseAuditFilter(search);
+  const [operators, systems, collectNames] = useSeenNames();
   return (
     <>
       <AuditFilters
-        choice={choice}
+        filter={filter}
         operators={operators}
         systems={systems}
-        onChoose={(chosen) => navigate(auditAddress(chosen))}
+        onChoose={(chosen) => navigate(auditPath(chosen))}
       />
       <p class="exports">
         Export what is filtered:{" "}
-        <a href={exportAddress(choice, "csv")} download>
+        <a href={exportPath(filter, "csv")} download>
           CSV
         </a>{" "}
-        <a href={exportAddress(choice, "jsonl")} download>
+        <a href={exportPath(filter, "jsonl")} download>
           JSON Lines
         </a>
       </p>
-      <AuditEntries key={auditAddress(choice)} choice={choice} onSeen={noteNames} />
+      <AuditEntries key={auditPath(filter)} filter={filter} onEntries={collectNames} />
     </>
   );
 }

@@ -7,7 +7,7 @@ import { Name } from "../components/name";
 import { PageHeading } from "../components/page-heading";
 import { CreateSystemDocument } from "../gql/graphql";
 import { Link, navigate } from "../router";
-import { SYSTEMS, systemAddress } from "../routes";
+import { SYSTEMS, systemPath } from "../routes";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { failureOf } from "../text/failures";
@@ -25,26 +25,26 @@ export function CreateSystemPage() {
 
 function CreateSystemForm() {
   const client = useClient();
-  const { created } = useSession();
+  const { createdSystemIds } = useSession();
   const [name, setName] = useState("");
   const [busy, setBusy] = useState(false);
-  const [failed, setFailed] = useState<string>();
+  const [errorMessage, setErrorMessage] = useState<string>();
   const submit = async (event: TargetedSubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
     setBusy(true);
-    setFailed(undefined);
+    setErrorMessage(undefined);
     const { data, error } = await client.mutation(CreateSystemDocument, { name });
     setBusy(false);
     if (data) {
       const { system } = data.createSystem;
-      created.add(system.id);
-      const said = (
+      createdSystemIds.add(system.id);
+      const notice = (
         <>
           <Name>{system.name}</Name> was created.
         </>
       );
-      navigate(systemAddress(system.id), { replace: true, notice: said });
-    } else if (error !== undefined) setFailed(failureOf(error).words);
+      navigate(systemPath(system.id), { replace: true, notice });
+    } else if (error !== undefined) setErrorMessage(failureOf(error).message);
   };
   return (
     <form onSubmit={submit} noValidate>
@@ -54,7 +54,7 @@ function CreateSystemForm() {
         onInput={setName}
         autoComplete="off"
         hint={NAMING_ADVICE}
-        error={failed}
+        error={errorMessage}
         autoFocus
       />
       <div class="actions">

@@ -1,42 +1,42 @@
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useState } from "preact/hooks";
-import { Enforced } from "../components/enforced";
+import { EnforcementStatus } from "../components/enforcement-status";
 import { KeyActions } from "../components/key-actions";
 import { MissingPermission } from "../components/missing-permission";
 import { NewKeyDialog } from "../components/new-key-dialog";
 import { Notice } from "../components/notice";
 import { focusHeading } from "../components/page-heading";
 import { SystemFacts } from "../components/system-facts";
-import { SystemFrame } from "../components/system-frame";
+import { SystemPageLayout } from "../components/system-page-layout";
 import type { NewKey } from "../graph/generate-key";
 import { useMay } from "../session/viewer-context";
 
 export function ManageKeyPage({ id }: { id: string }) {
   const [newKey, setNewKey] = useState<NewKey>();
-  const [said, setSaid] = useState<ComponentChildren>();
+  const [notice, setNotice] = useState<ComponentChildren>();
   const mayGenerate = useMay("create");
   const mayRevoke = useMay("edit");
-  // The button that was pressed cannot be pressed again, and so could not take the focus back.
+  // The button that opened the dialog is disabled by now, so it cannot take the focus back.
   useLayoutEffect(() => {
-    if (said !== undefined) focusHeading();
-  }, [said]);
+    if (notice !== undefined) focusHeading();
+  }, [notice]);
   return (
     <>
-      <SystemFrame id={id} title="Manage API Key" below notice={<Notice>{said}</Notice>}>
+      <SystemPageLayout id={id} title="Manage API Key" isSubpage notice={<Notice>{notice}</Notice>}>
         {({ system }) => (
           <>
             <SystemFacts system={system} />
             <KeyActions
               system={system}
               onGenerated={(generated) => {
-                setSaid(undefined);
+                setNotice(undefined);
                 setNewKey(generated);
               }}
               onRevoked={(enforcement) =>
-                setSaid(
+                setNotice(
                   <>
                     The API key was revoked.{" "}
-                    <Enforced verdict="refused" enforcement={enforcement} />
+                    <EnforcementStatus verdict="refused" enforcement={enforcement} />
                   </>,
                 )
               }
@@ -44,13 +44,13 @@ export function ManageKeyPage({ id }: { id: string }) {
             {!mayGenerate && !mayRevoke && <MissingPermission action="create" />}
           </>
         )}
-      </SystemFrame>
+      </SystemPageLayout>
       {newKey && (
         <NewKeyDialog
           newKey={newKey}
           onClose={() => {
             setNewKey(undefined);
-            setSaid("The API key was generated.");
+            setNotice("The API key was generated.");
           }}
         />
       )}

@@ -3,49 +3,49 @@ import type { TargetedSubmitEvent } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Field } from "../components/field";
 import { SignInDocument } from "../gql/graphql";
-import { navigate, usePlace } from "../router";
-import { addressAfterSignIn } from "../routes";
+import { navigate, useLocation } from "../router";
+import { pathAfterSignIn } from "../routes";
 import { useSession } from "../session/session-context";
 import { failureOf } from "../text/failures";
 
 interface SignInPageProps {
   sessionEnded: boolean;
-  /** The cookie may have come by another tab: looks again. */
+  /** Called when another tab may have signed in: the viewer has to be refetched. */
   onSignedInElsewhere: () => void;
 }
 
 export function SignInPage({ sessionEnded, onSignedInElsewhere }: SignInPageProps) {
   const client = useClient();
   const { restart } = useSession();
-  const { search } = usePlace();
+  const { search } = useLocation();
   const [username, setUsername] = useState("");
   const [password, setPassword] = useState("");
   const [busy, setBusy] = useState(false);
-  const [failed, setFailed] = useState<string>();
+  const [errorMessage, setErrorMessage] = useState<string>();
   useLayoutEffect(() => {
     document.title = "Sign in – Keymark";
   }, []);
-  const lookAgain = useRef(onSignedInElsewhere);
-  lookAgain.current = onSignedInElsewhere;
+  const latest = useRef(onSignedInElsewhere);
+  latest.current = onSignedInElsewhere;
   useEffect(() => {
-    const look = () => {
-      if (document.visibilityState === "visible") lookAgain.current();
+    const onVisibilityChange = () => {
+      if (document.visibilityState === "visible") latest.current();
     };
-    document.addEventListener("visibilitychange", look);
-    return () => document.removeEventListener("visibilitychange", look);
+    document.addEventListener("visibilitychange", onVisibilityChange);
+    return () => document.removeEventListener("visibilitychange", onVisibilityChange);
   }, []);
   const submit = async (event: TargetedSubmitEvent<HTMLFormElement>) => {
     event.preventDefault();
     setBusy(true);
-    setFailed(undefined);
+    setErrorMessage(undefined);
     const { error } = await client.mutation(SignInDocument, { username, password });
     setBusy(false);
     if (error !== undefined) {
       setPassword("");
-      setFailed(failureOf(error).words);
+      setErrorMessage(failureOf(error).message);
       return;
     }
-    navigate(addressAfterSignIn(search), { replace: true });
+    navigate(pathAfterSignIn(search), { replace: true });
     restart();
   };
   return (
@@ -66,7 +66,7 @@ export function SignInPage({ sessionEnded, onSignedInElsewhere }: SignInPageProp
           value={password}
           onInput={setPassword}
           autoComplete="current-password"
-          error={failed}
+          error={errorMessage}
         />
         <div class="actions">
           <button type="submit" class="primary" disabled={busy}>

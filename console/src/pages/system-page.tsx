@@ -1,44 +1,44 @@
 import { useState } from "preact/hooks";
 import { DeleteSystemDialog } from "../components/delete-system-dialog";
-import { Enforced } from "../components/enforced";
+import { EnforcementStatus } from "../components/enforcement-status";
 import { Name } from "../components/name";
 import { Notice } from "../components/notice";
+import { SystemAuditTrail } from "../components/system-audit-trail";
 import { SystemFacts } from "../components/system-facts";
-import { SystemFrame } from "../components/system-frame";
-import { SystemTrail } from "../components/system-trail";
+import { SystemPageLayout } from "../components/system-page-layout";
 import type { EnforcementPartsFragment, SystemPartsFragment } from "../gql/graphql";
-import { Link, navigate, usePlace } from "../router";
-import { editAddress, keyAddress, SYSTEMS } from "../routes";
+import { Link, navigate, useLocation } from "../router";
+import { editPath, keyPath, SYSTEMS } from "../routes";
 import { useMay } from "../session/viewer-context";
 
 export function SystemPage({ id }: { id: string }) {
-  const { notice } = usePlace();
+  const { notice } = useLocation();
   const [deleting, setDeleting] = useState<SystemPartsFragment>();
   const mayView = useMay("view");
   const mayDelete = useMay("delete");
   return (
     <>
-      <SystemFrame
+      <SystemPageLayout
         id={id}
         title="System Detail"
-        leaving={deleting}
+        deleting={deleting}
         notice={<Notice>{notice}</Notice>}
       >
         {({ system, entries }) => (
           <>
             <SystemFacts system={system} />
             <SystemActions system={system} onDelete={() => setDeleting(system)} />
-            {mayView && entries && <SystemTrail systemId={id} appended={entries} />}
+            {mayView && entries && <SystemAuditTrail systemId={id} appended={entries} />}
           </>
         )}
-      </SystemFrame>
+      </SystemPageLayout>
       {mayDelete && deleting && (
         <DeleteSystemDialog
           system={deleting}
           onCancel={() => setDeleting(undefined)}
           onDeleted={(enforcement) => {
-            const said = <Deleted system={deleting} enforcement={enforcement} />;
-            navigate(SYSTEMS, { replace: true, notice: said });
+            const notice = <DeletedNotice system={deleting} enforcement={enforcement} />;
+            navigate(SYSTEMS, { replace: true, notice });
           }}
         />
       )}
@@ -51,7 +51,6 @@ interface SystemActionsProps {
   onDelete: () => void;
 }
 
-/** What may be done to a system. */
 function SystemActions({ system, onDelete }: SystemActionsProps) {
   const mayGenerate = useMay("create");
   const mayEdit = useMay("edit");
@@ -59,12 +58,12 @@ function SystemActions({ system, onDelete }: SystemActionsProps) {
   return (
     <div class="actions">
       {(mayGenerate || mayEdit) && (
-        <Link to={keyAddress(system.id)} class="button primary">
+        <Link to={keyPath(system.id)} class="button primary">
           Manage API Key
         </Link>
       )}
       {mayEdit && (
-        <Link to={editAddress(system.id)} class="button">
+        <Link to={editPath(system.id)} class="button">
           Edit
         </Link>
       )}
@@ -77,18 +76,17 @@ function SystemActions({ system, onDelete }: SystemActionsProps) {
   );
 }
 
-interface DeletedProps {
+interface DeletedNoticeProps {
   system: SystemPartsFragment;
   enforcement: EnforcementPartsFragment;
 }
 
-/** Of its key too, where there was one to refuse. */
-function Deleted({ system, enforcement }: DeletedProps) {
+function DeletedNotice({ system, enforcement }: DeletedNoticeProps) {
   const hadKey = system.keyState === "ACTIVE" || enforcement.state === "PENDING";
   return (
     <>
       <Name>{system.name}</Name> was deleted.{" "}
-      {hadKey && <Enforced verdict="refused" enforcement={enforcement} />}
+      {hadKey && <EnforcementStatus verdict="refused" enforcement={enforcement} />}
     </>
   );
 }

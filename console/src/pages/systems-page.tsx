@@ -5,36 +5,36 @@ import { PageHeading } from "../components/page-heading";
 import { SearchBox } from "../components/search-box";
 import { Skeleton } from "../components/skeleton";
 import { SystemTable } from "../components/system-table";
-import { useSettled } from "../components/use-settled";
+import { useDebounced } from "../components/use-debounced";
 import { SystemChangedDocument } from "../gql/graphql";
-import { useChangeNews } from "../live/use-change-news";
-import { useFollowing } from "../live/use-following";
-import { Link, navigate, usePlace } from "../router";
-import { listAddress, NEW_SYSTEM } from "../routes";
+import { useChangeAnnouncement } from "../live/use-change-announcement";
+import { useLiveSubscription } from "../live/use-live-subscription";
+import { Link, navigate, useLocation } from "../router";
+import { listPath, NEW_SYSTEM } from "../routes";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 
-const SEARCH_AFTER_MS = 150;
+const SEARCH_DEBOUNCE_MS = 150;
 
-/** The systems of the tenant, filtered by what the address says. */
+/** The systems of the tenant, filtered by the `search` parameter of the URL. */
 export function SystemsPage() {
-  const { search: parameters, notice } = usePlace();
+  const { search: parameters, notice } = useLocation();
   const search = parameters.get("search") ?? "";
-  const settledSearch = useSettled(search, SEARCH_AFTER_MS);
+  const debouncedSearch = useDebounced(search, SEARCH_DEBOUNCE_MS);
   const mayView = useMay("view");
   const mayCreate = useMay("create");
-  const { news, tell } = useChangeNews();
+  const { announcement, announce } = useChangeAnnouncement();
   const { systemsPosition } = useSession();
-  const ready = useFollowing({
+  const ready = useLiveSubscription({
     document: SystemChangedDocument,
     variables: {},
     position: systemsPosition,
     enabled: mayView,
-    onData: ({ systemChanged }) => tell(systemChanged),
+    onData: ({ systemChanged }) => announce(systemChanged),
   });
   const table = useMemo(
-    () => <SystemTable search={settledSearch} typed={search} />,
-    [settledSearch, search],
+    () => <SystemTable search={debouncedSearch} typed={search} />,
+    [debouncedSearch, search],
   );
   return (
     <>
@@ -44,7 +44,7 @@ export function SystemsPage() {
         {mayView && (
           <SearchBox
             value={search}
-            onInput={(typed) => navigate(listAddress(typed), { replace: true })}
+            onInput={(typed) => navigate(listPath(typed), { replace: true })}
           />
         )}
         {mayCreate && (
@@ -59,8 +59,8 @@ export function SystemsPage() {
         </MissingPermission>
       )}
       {mayView && (ready ? table : <Skeleton lines={6} />)}
-      <p class="for-readers" role="status">
-        {news}
+      <p class="visually-hidden" role="status">
+        {announcement}
       </p>
     </>
   );

@@ -2,17 +2,15 @@ import { createContext } from "preact";
 import { useContext } from "preact/hooks";
 import type { Session } from "./session";
 
-interface OpenSession extends Session {
-  /** Drops everything that is held: after signing in or out. */
+interface RestartableSession extends Session {
+  /** Replaces the session with a new, empty one; for after signing in or out. */
   restart(): void;
 }
 
-export const SessionContext = createContext<OpenSession | undefined>(undefined);
+export const SessionContext = createContext<RestartableSession | undefined>(undefined);
 
-export function useSession(): OpenSession {
+export function useSession(): RestartableSession {
   const session = useContext(SessionContext);
-  if (session === undefined) throw new Error("used outside of a session");
+  if (session === undefined) throw new Error("useSession needs a SessionContext");
   return session;
 }
-
-export const useOpenedPages = (): Set<string> => useSession().openedPages;

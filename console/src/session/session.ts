@@ -1,36 +1,36 @@
 import { Client, fetchExchange, mapExchange, subscriptionExchange } from "@urql/core";
 import { cacheExchange } from "@urql/exchange-graphcache";
 import { cacheOptions } from "../graph/cache";
-import { keyTakenOutExchange } from "../graph/generate-key";
+import { extractApiKeyExchange } from "../graph/generate-key";
 import { inOrderExchange } from "../graph/in-order";
-import { type Liveness, openSocket, subscribeResuming } from "../graph/socket";
+import { type ConnectionStatus, openSocket, subscribeWithResume } from "../graph/socket";
 import { graphqlUrl } from "../graph/urls";
 import type { Position } from "../live/follow";
-import { Observed } from "../live/observed";
+import { Observable } from "../live/observable";
 import { failureOf } from "../text/failures";
 
-/** What is held for one operator, dropped as a whole when another signs in. */
+/** The client and the state of one signed-in operator, replaced as a whole when another signs in. */
 export interface Session {
   client: Client;
-  liveness: Observed<Liveness>;
-  /** Up to where the cached lists of systems are right. */
+  connection: Observable<ConnectionStatus>;
+  /** The change up to which the cached lists of systems are up to date. */
   systemsPosition: Position;
-  /** Systems that this operator has created here: they may be seen without the code to see all. */
-  created: Set<string>;
-  /** The pages of lists that were scrolled to, by the cursor before them: they are there when one comes back. */
+  /** Systems created in this session, which the operator may see even without the permission to view systems. */
+  createdSystemIds: Set<string>;
+  /** The cursors of list pages that were loaded by scrolling, so that they are there on coming back to the list. */
   openedPages: Set<string>;
-  /** How often everything had to be read again. */
-  readings: Observed<number>;
-  readAgain(): void;
-  /** While the password changes, the old session's end is no reason to ask for signing in. */
-  renewing: Observed<boolean>;
+  /** Incremented to refetch all live queries. */
+  refetchCount: Observable<number>;
+  refetchAll(): void;
+  /** True while the password changes, which ends the old session: the operator must not be asked to sign in. */
+  changingPassword: Observable<boolean>;
   close(): void;
 }
 
 export function openSession(): Session {
-  const liveness = new Observed<Liveness>({ state: "connecting", reconnections: 0 });
-  const readings = new Observed(0);
-  const socket = openSocket(liveness);
+  const connection = new Observable<ConnectionStatus>({ state: "connecting", reconnections: 0 });
+  const refetchCount = new Observable(0);
+  const socket = openSocket(connection);
   const client = new Client({
     url: graphqlUrl(),
     preferGetMethod: false,
@@ -39,17 +39,17 @@ export function openSession(): Session {
       mapExchange({
         onError(error) {
           if (failureOf(error).code !== "UNAUTHENTICATED") return;
-          liveness.update((last) => ({ ...last, state: "ended" }));
+          connection.update((last) => ({ ...last, state: "ended" }));
         },
       }),
       cacheExchange(cacheOptions),
       inOrderExchange,
-      keyTakenOutExchange,
+      extractApiKeyExchange,
       fetchExchange,
       subscriptionExchange({
         forwardSubscription: ({ query = "", variables }) => ({
           subscribe: (sink) => ({
-            unsubscribe: subscribeResuming(socket.client, { query, variables }, sink),
+            unsubscribe: subscribeWithResume(socket.client, { query, variables }, sink),
           }),
         }),
       }),
@@ -57,13 +57,13 @@ export function openSession(): Session {
   });
   return {
     client,
-    liveness,
+    connection,
     systemsPosition: {},
-    created: new Set(),
+    createdSystemIds: new Set(),
     openedPages: new Set(),
-    readings,
-    readAgain: () => readings.update((count) => count + 1),
-    renewing: new Observed(false),
+    refetchCount,
+    refetchAll: () => refetchCount.update((count) => count + 1),
+    changingPassword: new Observable(false),
     close: socket.close,
   };
 }

@@ -5,12 +5,13 @@ import { type Action, permissionCode } from "../text/permissions";
 
 export const ViewerContext = createContext<ViewerPartsFragment | undefined>(undefined);
 
-/** The signed-in operator. */
+/** Returns the signed-in operator. */
 export function useViewer(): ViewerPartsFragment {
   const viewer = useContext(ViewerContext);
-  if (viewer === undefined) throw new Error("used while nobody is signed in");
+  if (viewer === undefined) throw new Error("useViewer needs a ViewerContext");
   return viewer;
 }
 
+/** Whether the signed-in operator holds the permission code of an action. */
 export const useMay = (action: Action): boolean =>
   useViewer().permissions.includes(permissionCode(action));

@@ -1,8 +1,8 @@
 import type { AuditAction, AuditFilter, AuditOutcome } from "../gql/graphql";
 import { isAuditAction } from "./audit";
 
-/** The filter of the Audit Log as its address holds it; the names are those of the export's parameters. */
-export interface AuditChoice {
+/** The filter of the Audit Log page. The URLs of the page and of the export use its field names as parameters. */
+export interface AuditLogFilter {
   systemId?: string | undefined;
   actorId?: string | undefined;
   actions?: AuditAction[] | undefined;
@@ -11,8 +11,8 @@ export interface AuditChoice {
   to?: string | undefined;
 }
 
-/** What an address asks for; parts that make no sense are as good as absent. */
-export function auditChoice(parameters: URLSearchParams): AuditChoice {
+/** Reads a filter from the query of a URL; invalid parameters are ignored. */
+export function parseAuditFilter(parameters: URLSearchParams): AuditLogFilter {
   const actions = (parameters.get("actions") ?? "").split(",").filter(isAuditAction);
   const outcome = parameters.get("outcome");
   return {
@@ -20,34 +20,34 @@ export function auditChoice(parameters: URLSearchParams): AuditChoice {
     actorId: parameters.get("actorId") || undefined,
     actions: actions.length === 0 ? undefined : actions,
     outcome: outcome === "DONE" || outcome === "REFUSED" ? outcome : undefined,
-    from: moment(parameters.get("from")),
-    to: moment(parameters.get("to")),
+    from: parseTime(parameters.get("from")),
+    to: parseTime(parameters.get("to")),
   };
 }
 
-function moment(text: string | null): string | undefined {
+function parseTime(text: string | null): string | undefined {
   if (text === null) return undefined;
   const time = new Date(text);
   return Number.isNaN(time.getTime()) ? undefined : time.toISOString();
 }
 
-export function auditParameters(choice: AuditChoice): URLSearchParams {
+export function auditFilterParameters(filter: AuditLogFilter): URLSearchParams {
   const parameters = new URLSearchParams();
-  for (const [name, value] of Object.entries(choice)) {
+  for (const [name, value] of Object.entries(filter)) {
     if (value !== undefined) parameters.set(name, String(value));
   }
   return parameters;
 }
 
-/** The same for GraphQL, which tells null from absent. */
-export const auditFilter = (choice: AuditChoice): AuditFilter =>
-  Object.fromEntries(Object.entries(choice).filter(([, value]) => value !== undefined));
+/** Returns the filter as a GraphQL input, which must omit unset fields. */
+export const toGraphqlFilter = (filter: AuditLogFilter): AuditFilter =>
+  Object.fromEntries(Object.entries(filter).filter(([, value]) => value !== undefined));
 
-export const isNarrowed = (choice: AuditChoice): boolean =>
-  Object.values(choice).some((value) => value !== undefined);
+export const isFiltering = (filter: AuditLogFilter): boolean =>
+  Object.values(filter).some((value) => value !== undefined);
 
-export const exportAddress = (choice: AuditChoice, format: "csv" | "jsonl"): string => {
-  const parameters = auditParameters(choice);
+export const exportPath = (filter: AuditLogFilter, format: "csv" | "jsonl"): string => {
+  const parameters = auditFilterParameters(filter);
   parameters.set("format", format);
   return `/audit/export?${parameters}`;
 };

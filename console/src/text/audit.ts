@@ -1,12 +1,12 @@
 import type { AuditAction, AuditEntryPartsFragment } from "../gql/graphql";
 
-/** A piece of a sentence: words of ours, a name that somebody chose, or the mark of a key. */
+/** A part of a sentence: plain text, a name that a person chose, or the mark of a key. */
 export type Piece = string | { name: string } | { mark: string };
 
 type Sentence = (entry: AuditEntryPartsFragment) => Piece[];
 
-const withKey = (words: string, { keyMark }: AuditEntryPartsFragment): Piece[] =>
-  keyMark === null ? [words] : [`${words} `, { mark: keyMark }];
+const withKey = (text: string, { keyMark }: AuditEntryPartsFragment): Piece[] =>
+  keyMark === null ? [text] : [`${text} `, { mark: keyMark }];
 
 const codes = ({ permissions }: AuditEntryPartsFragment): string =>
   permissions === null || permissions.length === 0 ? "none" : permissions.join(", ");
@@ -41,13 +41,13 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   AUDIT_EXPORTED: () => ["Exported the audit log"],
 };
 
-/** What an entry says was done, beside the system that it concerns. */
+/** Describes what an entry records, without naming its system. */
 export function auditSentence(entry: AuditEntryPartsFragment): Piece[] {
   const sentence = SENTENCES[entry.action](entry);
   return entry.count > 1 ? [...sentence, ` (${entry.count} times)`] : sentence;
 }
 
-/** What the action is called where it is chosen. */
+/** The options of the action filter. */
 export const ACTION_NAMES: Record<AuditAction, string> = {
   SYSTEM_CREATED: "System created",
   SYSTEM_RENAMED: "System renamed",

@@ -1,9 +1,9 @@
 import type { EnforcementPartsFragment } from "../gql/graphql";
 
-/** What the instances do with a key once the change has reached them. */
+/** What every instance does with the key once the change is enforced. */
 export type Verdict = "refused" | "accepted";
 
-/** How far a change has come: proved on every instance, or the moment from which on it holds anyway. */
+/** Describes how far a change is enforced: on every instance already, or by a known time at the latest. */
 export function enforcementText(
   verdict: Verdict,
   enforcement: EnforcementPartsFragment,

@@ -2,11 +2,11 @@ import type { CombinedError } from "@urql/core";
 import type { ErrorCode } from "../gql/graphql";
 import { missingPermission } from "./permissions";
 
-/** An answer that was not the one hoped for, in words for the operator. */
+/** An error of a request, with a message for the operator. */
 export interface Failure {
-  /** Undefined when no answer came at all. */
+  /** Undefined when the server sent no response, or a code that is not in the schema. */
   code: ErrorCode | undefined;
-  words: string;
+  message: string;
 }
 
 interface Extensions {
@@ -15,28 +15,28 @@ interface Extensions {
   retryAfterSeconds?: unknown;
 }
 
-type Words = (message: string, extensions: Extensions) => string;
+type MessageFor = (serverMessage: string, extensions: Extensions) => string;
 
-const asServerSaid: Words = (message) => message;
+const asSent: MessageFor = (serverMessage) => serverMessage;
 
-const WORDS: Record<ErrorCode, Words> = {
+const MESSAGES: Record<ErrorCode, MessageFor> = {
   UNAUTHENTICATED: () => "Your session has ended. Sign in again.",
-  FORBIDDEN: (message, { permission }) =>
-    typeof permission === "string" ? missingPermission(permission) : message,
+  FORBIDDEN: (serverMessage, { permission }) =>
+    typeof permission === "string" ? missingPermission(permission) : serverMessage,
   NOT_FOUND: () => "This system does not exist any more.",
-  INVALID_NAME: asServerSaid,
+  INVALID_NAME: asSent,
   NAME_TAKEN: () => "Another system already has this name.",
   KEY_ALREADY_GENERATED: () => "This system has a key already. Revoke it to generate another.",
   KEY_NOT_GENERATED: () => "This system has no key.",
   CONFLICT: () => "Somebody else has changed this system meanwhile.",
   INVALID_CREDENTIALS: () => "The username or the password is wrong.",
-  INVALID_PASSWORD: asServerSaid,
+  INVALID_PASSWORD: asSent,
   RATE_LIMITED: (_, { retryAfterSeconds }) =>
     typeof retryAfterSeconds === "number"
       ? `Too many attempts. Try again in ${seconds(retryAfterSeconds)}.`
       : "Too many attempts. Try again later.",
-  BAD_USER_INPUT: asServerSaid,
-  QUERY_TOO_COMPLEX: asServerSaid,
+  BAD_USER_INPUT: asSent,
+  QUERY_TOO_COMPLEX: asSent,
   UNAVAILABLE: () => "Keymark cannot answer right now. Try again in a moment.",
   INTERNAL: () => "Something went wrong in Keymark. Its log says what.",
 };
@@ -45,15 +45,15 @@ const UNREACHABLE = "Keymark cannot be reached. Check your connection and try ag
 
 export function failureOf(error: CombinedError): Failure {
   const [first] = error.graphQLErrors;
-  if (first === undefined) return { code: undefined, words: UNREACHABLE };
+  if (first === undefined) return { code: undefined, message: UNREACHABLE };
   const extensions: Extensions = first.extensions;
   const { code } = extensions;
   return isErrorCode(code)
-    ? { code, words: WORDS[code](first.message, extensions) }
-    : { code: undefined, words: first.message };
+    ? { code, message: MESSAGES[code](first.message, extensions) }
+    : { code: undefined, message: first.message };
 }
 
 const isErrorCode = (code: unknown): code is ErrorCode =>
-  typeof code === "string" && Object.hasOwn(WORDS, code);
+  typeof code === "string" && Object.hasOwn(MESSAGES, code);
 
 const seconds = (count: number): string => (count === 1 ? "1 second" : `${count} seconds`);

@@ -1,5 +1,5 @@
 const HIDDEN = "•".repeat(12);
 
-/** What stands for a key wherever it is not shown in full. */
+/** Returns the text that lists show in place of a key. */
 export const markText = (mark: string | null): string =>
   mark === null ? "Not generated" : HIDDEN + mark;

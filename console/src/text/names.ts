@@ -1,9 +1,9 @@
-// The server folds names by NFKC and Unicode's full case folding; upper case and back comes to the same for all but a
-// few letters. A name that is misplaced by one of them is right again with the next page from the server.
+// The server folds names by NFKC and Unicode's full case folding. Upper-casing and lower-casing again gives the same for
+// all but a few letters; a name that one of them misplaces is corrected by the next page from the server.
 export const fold = (name: string): string =>
   name.normalize("NFKC").toUpperCase().toLowerCase().replaceAll("ς", "σ").normalize("NFKC");
 
-/** Names in the server's order: by code point once folded. */
+/** Compares names in the server's order: folded, by code point. */
 export function compareNames(one: string, other: string): number {
   const left = Array.from(fold(one));
   const right = Array.from(fold(other));

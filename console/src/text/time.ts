@@ -7,11 +7,11 @@ const STEPS: readonly [Intl.RelativeTimeFormatUnit, number][] = [
   ["minute", 60],
 ];
 
-// Making a format takes far longer than using it, and a list shows a thousand times.
+// Constructing a format is far slower than using it, and a list may show a thousand times.
 const formats = new Map<string, Intl.DateTimeFormat>();
 const relativeFormats = new Map<string | undefined, Intl.RelativeTimeFormat>();
 
-/** "5 minutes ago"; below a minute, and for a clock that is a little ahead, "just now". */
+/** Returns a text such as "5 minutes ago". Less than a minute, past or future, is "just now": clocks differ a little. */
 export function relativeTime(then: Date, now: Date, locale?: string): string {
   const seconds = (then.getTime() - now.getTime()) / 1000;
   const step = STEPS.find(([, length]) => Math.abs(seconds) >= length);
@@ -25,11 +25,11 @@ export function relativeTime(then: Date, now: Date, locale?: string): string {
   return format.format(Math.trunc(seconds / length), unit);
 }
 
-/** To the second and with its time zone, for whoever needs to know exactly. */
+/** Formats a time in full: to the second, with its time zone. */
 export const exactTime = (time: Date, locale?: string): string =>
   formatted(time, { dateStyle: "full", timeStyle: "long" }, locale);
 
-/** To the second, short enough for a column. */
+/** Formats a time to the second, short enough for a table column. */
 export const shortTime = (time: Date, locale?: string): string =>
   formatted(time, { dateStyle: "medium", timeStyle: "medium" }, locale);
 
@@ -43,15 +43,16 @@ function formatted(time: Date, options: Intl.DateTimeFormatOptions, locale?: str
   return format.format(time);
 }
 
-/** What an input of type `datetime-local` holds for a moment: its local time, to the minute. */
-export function toLocalInput(moment: string | undefined): string {
-  if (moment === undefined) return "";
-  const time = new Date(moment);
+/** Converts an ISO time to the value of a `datetime-local` input: local time, to the minute. */
+export function toLocalInput(isoTime: string | undefined): string {
+  if (isoTime === undefined) return "";
+  const time = new Date(isoTime);
   if (Number.isNaN(time.getTime())) return "";
   const local = new Date(time.getTime() - time.getTimezoneOffset() * 60_000);
   return local.toISOString().slice(0, 16);
 }
 
+/** Converts the value of a `datetime-local` input to an ISO time; undefined while it is incomplete. */
 export function fromLocalInput(local: string): string | undefined {
   const time = new Date(local);
   return Number.isNaN(time.getTime()) ? undefined : time.toISOString();

@@ -1,5 +1,5 @@
 import { vi } from "vitest";
 
-/** Waits for an assertion to hold. The limit is for a machine that stands still; nothing takes as long by itself. */
+/** Waits until an assertion holds. The timeout is generous, for machines under load. */
 export const eventually = (assertion: () => void): Promise<void> =>
   vi.waitFor(assertion, { timeout: 30_000, interval: 10 });

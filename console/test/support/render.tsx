@@ -1,11 +1,12 @@
 import { Client, type Exchange, type Operation } from "@urql/core";
 import { Provider } from "@urql/preact";
 import { type ComponentChildren, render } from "preact";
+import { afterEach, vi } from "vitest";
 import { filter, fromValue, makeSubject, merge, mergeMap, pipe } from "wonka";
 import type { AuditEntryPartsFragment, SystemPartsFragment } from "../../src/gql/graphql";
-import { keyTakenOutExchange } from "../../src/graph/generate-key";
-import type { Liveness } from "../../src/graph/socket";
-import { Observed } from "../../src/live/observed";
+import { extractApiKeyExchange } from "../../src/graph/generate-key";
+import type { ConnectionStatus } from "../../src/graph/socket";
+import { Observable } from "../../src/live/observable";
 import type { Session } from "../../src/session/session";
 import { SessionContext } from "../../src/session/session-context";
 import { ViewerContext } from "../../src/session/viewer-context";
@@ -39,8 +40,8 @@ export const entry: AuditEntryPartsFragment = {
 
 const pageInfo = { hasNextPage: false, endCursor: null };
 
-/** The server's answers, whoever asks. */
-const ANSWERS: Record<string, unknown> = {
+/** The default responses, by the name of the query. */
+const RESPONSES: Record<string, unknown> = {
   LatestEntry: { auditLog: { nodes: [{ id: "e1", cursor: "1" }] } },
   Systems: { systems: { nodes: [system], pageInfo } },
   System: { system },
@@ -49,34 +50,36 @@ const ANSWERS: Record<string, unknown> = {
 
 interface FakeServer {
   exchange: Exchange;
-  /** To whoever has subscribed to it, or waits for the answer to the mutation. */
+  /** Sends a result for the subscription or mutation of that name. */
   send: (name: string, data: unknown) => void;
-  /** What the mutation was last asked with. */
-  asked: (name: string) => unknown;
+  /** Returns the variables of the last subscription or mutation of that name; undefined if there was none. */
+  variablesOf: (name: string) => unknown;
 }
 
-/** Answers queries as above or as the test says, and subscriptions and mutations with what the test sends. */
-function fakeServer(answers: Record<string, unknown>): FakeServer {
+/** Responds to queries immediately, and to subscriptions and mutations with the data that the test sends. */
+function fakeServer(responses: Record<string, unknown>): FakeServer {
   const sent = makeSubject<{ name: string; data: unknown }>();
-  const waiting = new Map<string, Operation>();
-  const answer = (operation: Operation, data: unknown) =>
+  const open = new Map<string, Operation>();
+  const respond = (operation: Operation, data: unknown) =>
     fromValue({ operation, data, stale: false, hasNext: false });
   const exchange: Exchange = () => (operations) => {
     const queries = pipe(
       operations,
       filter((operation) => {
-        const waits = operation.kind === "subscription" || operation.kind === "mutation";
-        if (waits) waiting.set(nameOf(operation), operation);
+        const staysOpen = operation.kind === "subscription" || operation.kind === "mutation";
+        if (staysOpen) open.set(nameOf(operation), operation);
         return operation.kind === "query";
       }),
-      mergeMap((operation) => answer(operation, { ...ANSWERS, ...answers }[nameOf(operation)])),
+      mergeMap((operation) =>
+        respond(operation, { ...RESPONSES, ...responses }[nameOf(operation)]),
+      ),
     );
     const events = pipe(
       sent.source,
       mergeMap(({ name, data }) => {
-        const operation = waiting.get(name);
-        if (operation === undefined) throw new Error(`nobody waits for ${name}`);
-        return answer(operation, data);
+        const operation = open.get(name);
+        if (operation === undefined) throw new Error(`${name} was not requested`);
+        return respond(operation, data);
       }),
     );
     return merge([queries, events]);
@@ -84,7 +87,7 @@ function fakeServer(answers: Record<string, unknown>): FakeServer {
   return {
     exchange,
     send: (name, data) => sent.next({ name, data }),
-    asked: (name) => waiting.get(name)?.variables,
+    variablesOf: (name) => open.get(name)?.variables,
   };
 }
 
@@ -94,37 +97,49 @@ function nameOf({ query }: Operation): string {
   return definition.name?.value ?? "";
 }
 
-interface Setting {
-  codes: readonly Action[];
-  /** Ids of systems that the operator has created. */
+let unmount = () => {};
+// Unmounts before the timers are real again: effects clear the fake timers that they have set.
+afterEach(() => {
+  unmount();
+  unmount = () => {};
+  vi.useRealTimers();
+});
+
+/** Lets fake time pass, enough for effects to run and the results to be rendered. */
+export const rendered = () => vi.advanceTimersByTimeAsync(100);
+
+interface RenderOptions {
+  permissions: readonly Action[];
+  /** Ids of systems that the operator has created in this session. */
   created?: readonly string[];
-  /** In place of the usual answers, by the name of the query. */
-  answers?: Record<string, unknown>;
+  /** Responses that replace the default ones, by the name of the query. */
+  responses?: Record<string, unknown>;
 }
 
-/** Shows a part of the console to an operator with these codes. */
-export function show(children: ComponentChildren, { codes, created = [], answers = {} }: Setting) {
+/** Renders a part of the console for an operator with these permissions; it is unmounted after the test. */
+export function show(children: ComponentChildren, options: RenderOptions) {
+  const { permissions, created = [], responses = {} } = options;
   const root = document.createElement("div");
   document.body.replaceChildren(root);
-  const server = fakeServer(answers);
-  const exchanges = [keyTakenOutExchange, server.exchange];
+  const server = fakeServer(responses);
+  const exchanges = [extractApiKeyExchange, server.exchange];
   const client = new Client({ url: "/graphql", exchanges });
   const session: Session = {
     client,
-    liveness: new Observed<Liveness>({ state: "live", reconnections: 0 }),
+    connection: new Observable<ConnectionStatus>({ state: "live", reconnections: 0 }),
     systemsPosition: {},
-    created: new Set(created),
+    createdSystemIds: new Set(created),
     openedPages: new Set(),
-    readings: new Observed(0),
-    readAgain: () => undefined,
-    renewing: new Observed(false),
+    refetchCount: new Observable(0),
+    refetchAll: () => undefined,
+    changingPassword: new Observable(false),
     close: () => undefined,
   };
   const viewer = {
     id: "o1",
     username: "alice",
     tenantId: "acme",
-    permissions: codes.map(permissionCode),
+    permissions: permissions.map(permissionCode),
   };
   render(
     <SessionContext.Provider value={{ ...session, restart: () => undefined }}>
@@ -134,15 +149,25 @@ export function show(children: ComponentChildren, { codes, created = [], answers
     </SessionContext.Provider>,
     root,
   );
-  const named = (selector: string) =>
+  unmount = () => render(null, root);
+  const textsOf = (selector: string) =>
     Array.from(root.querySelectorAll(selector), ({ textContent }) => textContent?.trim() ?? "");
   return {
     root,
     send: server.send,
-    asked: server.asked,
+    variablesOf: server.variablesOf,
     text: () => root.textContent ?? "",
-    /** What can be pressed or followed. */
-    controls: () => named("button, a"),
-    unmount: () => render(null, root),
+    /** The names of all buttons and links. */
+    controls: () => textsOf("button, a"),
+    button: (name: string) =>
+      Array.from(root.querySelectorAll("button")).find(({ textContent }) => textContent === name),
+    input: () => root.querySelector("input"),
+    /** Replaces the content of the first input. */
+    type(text: string) {
+      const input = root.querySelector("input");
+      if (input === null) throw new Error("there is no input");
+      input.value = text;
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+    },
   };
 }

@@ -2,60 +2,60 @@ import type { ComponentChildren } from "preact";
 import type { AuditEntryPartsFragment, SystemPartsFragment } from "../gql/graphql";
 import { useLiveSystem } from "../live/use-live-system";
 import { Link } from "../router";
-import { auditAddress, SYSTEMS, systemAddress } from "../routes";
+import { auditPath, SYSTEMS, systemPath } from "../routes";
 import { useMay } from "../session/viewer-context";
-import { Failed } from "./failed";
+import { LoadError } from "./load-error";
 import { MissingPermission } from "./missing-permission";
 import { Name } from "./name";
 import { PageHeading } from "./page-heading";
 import { Skeleton } from "./skeleton";
 
-export interface SystemNow {
+export interface LoadedSystem {
   system: SystemPartsFragment;
-  /** The audit entries since the page was opened; undefined until those before can be read. */
+  /** The audit entries since the page was opened; undefined until the earlier ones can be queried without a gap. */
   entries: readonly AuditEntryPartsFragment[] | undefined;
 }
 
-interface SystemFrameProps {
+interface SystemPageLayoutProps {
   id: string;
   title: string;
-  /** Whether the page lies under System Detail. */
-  below?: boolean;
-  /** False where a field takes the focus instead of the heading. */
+  /** Whether System Detail is a breadcrumb of the page. */
+  isSubpage?: boolean;
+  /** False if a field of the page takes the focus instead of the heading. */
   focus?: boolean;
-  /** Shown in place of its absence: the system that this page is about to delete. */
-  leaving?: SystemPartsFragment | undefined;
-  /** Said above all else, whatever becomes of the system. */
+  /** The system that this page is deleting, still shown once it is deleted. */
+  deleting?: SystemPartsFragment | undefined;
+  /** Shown above the content, also when the system does not exist. */
   notice?: ComponentChildren;
-  children: (now: SystemNow) => ComponentChildren;
+  children: (loaded: LoadedSystem) => ComponentChildren;
 }
 
-/** A page about one system, or why the system is not there to see. */
-export function SystemFrame({ id, title, below, focus, leaving, ...rest }: SystemFrameProps) {
-  const { notice, children } = rest;
-  const { system, lastSeen, entries, error, ready, readAgain } = useLiveSystem(id);
+/** A page about one system, or the reason why it cannot be shown. */
+export function SystemPageLayout(props: SystemPageLayoutProps) {
+  const { id, title, isSubpage, focus, deleting, notice, children } = props;
+  const { system, lastSeen, entries, error, ready, refetch } = useLiveSystem(id);
   const mayView = useMay("view");
-  const shown = system ?? leaving;
-  const gone = system === null && leaving === undefined;
-  const trail = below && !gone ? [{ name: "System Detail", address: systemAddress(id) }] : [];
+  const shown = system ?? deleting;
+  const missing = system === null && deleting === undefined;
+  const trail = isSubpage && !missing ? [{ name: "System Detail", path: systemPath(id) }] : [];
 
   const content = () => {
     if (shown) return children({ system: shown, entries: ready ? entries : undefined });
-    if (gone) {
+    if (missing) {
       return lastSeen === undefined ? (
-        <NoSuchSystem id={id} />
+        <UnknownSystem id={id} />
       ) : (
-        <DeletedMeanwhile system={lastSeen} entries={entries} />
+        <DeletedSystem system={lastSeen} entries={entries} />
       );
     }
     if (!mayView) return <MissingPermission action="view" />;
-    if (error !== undefined) return <Failed error={error} onRetry={readAgain} />;
+    if (error !== undefined) return <LoadError error={error} onRetry={refetch} />;
     return <Skeleton lines={4} />;
   };
   return (
     <>
       <PageHeading
-        title={gone ? (lastSeen ? "System deleted" : "Page not found") : title}
+        title={missing ? (lastSeen ? "System deleted" : "Page not found") : title}
         trail={trail}
         {...(focus === undefined ? {} : { focus })}
       />
@@ -65,25 +65,26 @@ export function SystemFrame({ id, title, below, focus, leaving, ...rest }: Syste
   );
 }
 
-function NoSuchSystem({ id }: { id: string }) {
+function UnknownSystem({ id }: { id: string }) {
   return (
     <section class="empty">
       <h2>There is no such system.</h2>
       <p>It may have been deleted, or the address is not right.</p>
       <p>
         <Link to={SYSTEMS}>Go to API Key Management</Link> or look for{" "}
-        <Link to={auditAddress({ systemId: id })}>what the Audit Log has of it</Link>.
+        <Link to={auditPath({ systemId: id })}>what the Audit Log has of it</Link>.
       </p>
     </section>
   );
 }
 
-interface DeletedMeanwhileProps {
+interface DeletedSystemProps {
   system: SystemPartsFragment;
   entries: readonly AuditEntryPartsFragment[];
 }
 
-function DeletedMeanwhile({ system, entries }: DeletedMeanwhileProps) {
+/** Shown when the system was deleted elsewhere while its page was open. */
+function DeletedSystem({ system, entries }: DeletedSystemProps) {
   const deletion = entries.find(({ action }) => action === "SYSTEM_DELETED");
   return (
     <section class="empty" role="alert">
@@ -100,7 +101,7 @@ function DeletedMeanwhile({ system, entries }: DeletedMeanwhileProps) {
       </p>
       <p>
         <Link to={SYSTEMS}>Go to API Key Management</Link> or read{" "}
-        <Link to={auditAddress({ systemId: system.id })}>its entries in the Audit Log</Link>.
+        <Link to={auditPath({ systemId: system.id })}>its entries in the Audit Log</Link>.
       </p>
     </section>
   );

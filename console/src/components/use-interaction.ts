@@ -1,20 +1,21 @@
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 /**
- * Whether the operator is at an element: the pointer rests on it or the keyboard is in it. What is under the pointer
- * must not move then. A pointer that was there before the element came does not count: nobody aimed at it.
+ * Reports whether the operator interacts with an element: the pointer is over it, or keyboard focus is within it. Its
+ * content must not move then. The pointer counts only once it moves: an element that appears under a resting pointer is
+ * not what the operator points at.
  */
-export function useHold<Held extends HTMLElement>() {
-  const ref = useRef<Held>(null);
-  const [pointed, setPointed] = useState(false);
+export function useInteraction<Target extends HTMLElement>() {
+  const ref = useRef<Target>(null);
+  const [hovered, setHovered] = useState(false);
   const [focused, setFocused] = useState(false);
   useLayoutEffect(() => {
     const element = ref.current;
     if (element === null) return;
     const onMove = ({ pointerType, movementX, movementY }: PointerEvent) => {
-      if (pointerType !== "touch" && (movementX !== 0 || movementY !== 0)) setPointed(true);
+      if (pointerType !== "touch" && (movementX !== 0 || movementY !== 0)) setHovered(true);
     };
-    const onLeave = () => setPointed(false);
+    const onLeave = () => setHovered(false);
     const onFocusIn = ({ target }: FocusEvent) =>
       setFocused(target instanceof Element && target.matches(":focus-visible"));
     const onFocusOut = () => setFocused(false);
@@ -29,5 +30,5 @@ export function useHold<Held extends HTMLElement>() {
       element.removeEventListener("focusout", onFocusOut);
     };
   }, []);
-  return { ref, held: pointed || focused };
+  return { ref, interacting: hovered || focused };
 }

@@ -1,13 +1,13 @@
 import type { EnforcementPartsFragment } from "../gql/graphql";
 import { enforcementText, type Verdict } from "../text/enforcement";
 
-interface EnforcedProps {
+interface EnforcementStatusProps {
   verdict: Verdict;
   enforcement: EnforcementPartsFragment;
 }
 
-/** How far a change has come; what is not done yet stands out. */
-export const Enforced = ({ verdict, enforcement }: EnforcedProps) => (
+/** Shows how far a change is enforced; a pending one is highlighted. */
+export const EnforcementStatus = ({ verdict, enforcement }: EnforcementStatusProps) => (
   <span class={enforcement.state === "PENDING" ? "pending" : undefined}>
     {enforcementText(verdict, enforcement)}
   </span>

@@ -1,24 +1,24 @@
 import { useEffect, useRef } from "preact/hooks";
 import { Skeleton } from "./skeleton";
 
-/** Two windows' height before its end, the next page is on its way. */
-const AHEAD = "200%";
+/** How far below the viewport the sentinel may be, so that the next page is there before it is scrolled to. */
+const PRELOAD_DISTANCE = "200%";
 
-/** The end of what is loaded: says so when it is scrolled to. */
-export function NextPage({ onReached }: { onReached: () => void }) {
+/** Marks the end of the loaded rows, and calls back when it is about to be scrolled into view. */
+export function ScrollSentinel({ onReached }: { onReached: () => void }) {
   const ref = useRef<HTMLDivElement>(null);
   const latest = useRef(onReached);
   latest.current = onReached;
   useEffect(() => {
-    const end = ref.current;
-    if (end === null) return;
+    const element = ref.current;
+    if (element === null) return;
     const observer = new IntersectionObserver(
       (entries) => {
         if (entries.some(({ isIntersecting }) => isIntersecting)) latest.current();
       },
-      { rootMargin: `${AHEAD} 0px` },
+      { rootMargin: `${PRELOAD_DISTANCE} 0px` },
     );
-    observer.observe(end);
+    observer.observe(element);
     return () => observer.disconnect();
   }, []);
   return (

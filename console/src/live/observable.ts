@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 
-/** A value that tells when it changes. */
-export class Observed<Value> {
+/** A value that notifies its observers whenever it is updated. */
+export class Observable<Value> {
   readonly #observers = new Set<(value: Value) => void>();
   #value: Value;
 
@@ -13,18 +13,19 @@ export class Observed<Value> {
     return this.#value;
   }
 
-  update(change: (last: Value) => Value): void {
+  update(change: (current: Value) => Value): void {
     this.#value = change(this.#value);
     for (const observer of this.#observers) observer(this.#value);
   }
 
+  /** Returns a function that removes the observer. */
   observe(observer: (value: Value) => void): () => void {
     this.#observers.add(observer);
     return () => this.#observers.delete(observer);
   }
 }
 
-export function useObserved<Value>(observed: Observed<Value>): Value {
+export function useObservable<Value>(observed: Observable<Value>): Value {
   const [value, setValue] = useState(observed.value);
   useEffect(() => {
     setValue(() => observed.value);

@@ -1,21 +1,21 @@
 import { useId } from "preact/hooks";
 
-interface ChoiceProps {
+interface SelectFieldProps {
   label: string;
   value: string;
-  options: readonly (readonly [value: string, words: string])[];
+  options: readonly (readonly [value: string, text: string])[];
   onChoose: (value: string) => void;
 }
 
-export function Choice({ label, value, options, onChoose }: ChoiceProps) {
+export function SelectField({ label, value, options, onChoose }: SelectFieldProps) {
   const id = useId();
   return (
     <div class="field">
       <label for={id}>{label}</label>
       <select id={id} value={value} onChange={(event) => onChoose(event.currentTarget.value)}>
-        {options.map(([option, words]) => (
+        {options.map(([option, text]) => (
           <option key={option} value={option}>
-            {words}
+            {text}
           </option>
         ))}
       </select>

@@ -1,16 +1,16 @@
 import type { CombinedError } from "@urql/core";
 import { failureOf } from "../text/failures";
 
-interface FailedProps {
+interface LoadErrorProps {
   error: CombinedError;
   onRetry: () => void;
 }
 
-/** Why it is not there, and a way on. */
-export function Failed({ error, onRetry }: FailedProps) {
+/** Takes the place of content that failed to load, and offers a retry. */
+export function LoadError({ error, onRetry }: LoadErrorProps) {
   return (
     <div class="failed" role="alert">
-      <p>{failureOf(error).words}</p>
+      <p>{failureOf(error).message}</p>
       <button type="button" onClick={onRetry}>
         Try again
       </button>

@@ -1,0 +1,17 @@
+import { useClient } from "@urql/preact";
+import { useEffect } from "preact/hooks";
+import { ViewerChangedDocument } from "../gql/graphql";
+import { consume, keepOpen } from "./keep-open";
+
+/** Keeps the signed-in operator's permission codes in the cache up to date. */
+export function useLiveViewer(): void {
+  const client = useClient();
+  useEffect(() => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    void keepOpen(signal, () =>
+      consume(client.subscription(ViewerChangedDocument, {}), signal, () => undefined),
+    );
+    return () => controller.abort();
+  }, [client]);
+}
