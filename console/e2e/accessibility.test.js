@@ -77,7 +77,7 @@ describe("accessibility", () => {
       await assertAccessible(page, "the wide audit log");
 
       await page.goto(`/systems/${id}`);
-      await page.getByText("There is no such system.").waitFor();
+      await page.getByText("This system does not exist.").waitFor();
       await assertAccessible(page, "not found");
       await page.getByRole("button", { name: "Signed in as" }).click();
       await assertAccessible(page, "the menu");

@@ -38,12 +38,12 @@ describe("the audit log", () => {
     await page.getByRole("button", { name: "Show all" }).click();
     await page.getByLabel("Operator").selectOption("admin (you)");
     await page.getByLabel("Outcome").selectOption("Refused");
-    await page.getByText("No entry matches.").waitFor();
+    await page.getByText("No entries match the filter.").waitFor();
     await page.getByRole("button", { name: "Show all" }).click();
     await link.waitFor();
     await page.getByLabel("To", { exact: true }).fill("2020-01-01T00:00");
     await page.getByLabel("To", { exact: true }).press("Enter");
-    await page.getByText("No entry matches.").waitFor();
+    await page.getByText("No entries match the filter.").waitFor();
     assert.match(page.url(), /\?to=20(19|20)-/);
     assertClean();
   });

@@ -112,7 +112,7 @@ describe("the console", () => {
     await page.getByLabel("Username").fill("admin");
     await page.getByLabel("Password").fill("wrong");
     await page.getByRole("button", { name: "Sign in" }).click();
-    await page.getByText("The username or the password is wrong.").waitFor();
+    await page.getByText("The username or password is incorrect.").waitFor();
 
     await signIn("/systems?search=x");
     assert.equal(new URL(page.url()).search, "?search=x");

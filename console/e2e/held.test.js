@@ -17,7 +17,7 @@ describe("while somebody points at the list", () => {
     await row("Held third").hover();
 
     await api.createSystem("Held a little");
-    await page.getByText("The list has changed. It moves once you have left it.").waitFor();
+    await page.getByText("The list has changed. It updates when you leave it.").waitFor();
     await api.renameSystem(second, "Held zuletzt");
     await row("Held zuletzt").waitFor();
     await api.deleteSystem(first);
@@ -46,20 +46,22 @@ describe("while somebody points at the list", () => {
     ]);
     await api.renameSystem(id, "Theirs");
     await button("Confirm").click();
-    await page.getByText("Somebody else has changed this system meanwhile.").waitFor();
+    await page.getByText("Another operator changed this system in the meantime.").waitFor();
     await button("Cancel").click();
-    await page.getByText("Somebody else has changed the name to “Theirs” meanwhile.").waitFor();
+    await page
+      .getByText("Another operator changed the name to “Theirs” in the meantime.")
+      .waitFor();
     assert.equal(await page.getByLabel("System Name").inputValue(), "Mine");
 
     await button("Keep what I typed").click();
     await button("Save").click();
     await button("Confirm").click();
-    await page.getByText("The system is called Mine now.").waitFor();
+    await page.getByText("The system was renamed to Mine.").waitFor();
     await page.getByRole("link", { name: "Edit", exact: true }).click();
     await api.renameSystem(id, "Theirs again");
     await button("Take their name").click();
     assert.equal(await page.getByLabel("System Name").inputValue(), "Theirs again");
     await button("Save").click();
-    await page.getByText("This is the name already.").waitFor();
+    await page.getByText("This is already the system's name.").waitFor();
   });
 });

@@ -79,7 +79,7 @@ describe("a generated key", () => {
       navigator.clipboard.writeText = () => Promise.reject(new DOMException("refused"));
     });
     await dialog.getByRole("button", { name: "Copy" }).click();
-    await dialog.getByText("The browser does not allow copying.").waitFor();
+    await dialog.getByText("The browser did not allow copying.").waitFor();
     const selected = await page.evaluate(() => {
       const { value, selectionStart, selectionEnd } = document.activeElement;
       return value.slice(selectionStart, selectionEnd);

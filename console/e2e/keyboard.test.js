@@ -144,10 +144,10 @@ describe("with the keyboard alone", () => {
     await page.keyboard.press("Tab");
     await page.keyboard.type("another good passwort");
     await page.keyboard.press("Enter");
-    await page.getByText("This is not the same as the new password.").waitFor();
+    await page.getByText("The passwords do not match.").waitFor();
     await page.getByLabel("New password, repeated").fill("another good password");
     await page.keyboard.press("Enter");
-    await page.getByText("This is not your password.").waitFor();
+    await page.getByText("The current password is incorrect.").waitFor();
     await page.getByLabel("Current password").fill(operator.password);
     await page.keyboard.press("Enter");
     await page.getByText("Your password was changed.").waitFor();

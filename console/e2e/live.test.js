@@ -57,7 +57,7 @@ describe("a list that is open", () => {
     await signIn(`/systems/${id}`);
     await page.getByText("Short-lived").waitFor();
     await api.deleteSystem(id);
-    await page.getByText("Short-lived was deleted by somebody else.").waitFor();
+    await page.getByRole("heading", { name: "Short-lived was deleted." }).waitFor();
   });
 
   test("shows what the operator's permission codes allow, and follows a change of them", async () => {
@@ -87,7 +87,7 @@ describe("a list that is open", () => {
     await other.goto("/");
     await other.getByRole("button", { name: "Signed in as" }).click();
     await other.getByRole("button", { name: "Sign out" }).click();
-    await page.getByText("Your session has ended. Sign in again to go on.").waitFor();
+    await page.getByText("Your session has ended. Sign in again to continue.").waitFor();
     await signIn(page.url());
     assert.equal(new URL(page.url()).pathname, "/systems");
     assertClean();

@@ -74,7 +74,7 @@ async function shoot(suffix, { colorScheme, width, id, bare, api }) {
   await take("edit-dialog");
   await button("Cancel").click();
   await api.renameSystem(id, "Billing (mine)");
-  await page.getByText("Somebody else").waitFor();
+  await page.getByText("Another operator").waitFor();
   await take("edit-meanwhile");
   await api.renameSystem(id, "Billing (staging)");
   await page.goto(`/systems/${bare}/key`);
@@ -95,7 +95,7 @@ async function shoot(suffix, { colorScheme, width, id, bare, api }) {
   await page.getByText("2 new entries").waitFor();
   await take("audit");
   await page.goto("/systems/unknown");
-  await page.getByText("no such system").waitFor();
+  await page.getByText("This system does not exist.").waitFor();
   await take("not-found");
   await page.getByRole("button", { name: "Signed in as" }).click();
   await take("menu");
@@ -108,7 +108,7 @@ async function shoot(suffix, { colorScheme, width, id, bare, api }) {
   await creator.page.emulateMedia({ colorScheme });
   await creator.page.setViewportSize({ width, height: 900 });
   await creator.signIn("/", "creator");
-  await creator.page.getByText("You cannot see this").waitFor();
+  await creator.page.getByText("Permission required").waitFor();
   await creator.page.screenshot({ path: `${FOLDER}forbidden-${suffix}.png` });
   await creator.close();
 }

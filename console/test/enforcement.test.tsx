@@ -92,7 +92,7 @@ describe.each(CHANGES)("$what", (change) => {
   test.each([
     [SINGLE, `${word} everywhere after less than 1 ms, on 1 instance.`],
     [CLUSTER, `${word} everywhere after 17 ms, on 3 instances.`],
-    [PENDING, new RegExp(`Not yet ${verdict} everywhere: at the latest at \\d+:03:04`)],
+    [PENDING, new RegExp(`Not yet ${verdict} everywhere\\. It will be at \\d+:03:04`)],
   ])("shows how far the change is enforced: %o", async (enforcement, status) => {
     const { send, text, root } = await start(change);
     send(mutation, result(enforcement));
@@ -132,8 +132,8 @@ test("the change event of a key that is being generated is not taken for another
   send("AuditLogAppended", { auditLogAppended: appended });
   await rendered();
   expect(text()).toContain("abcd");
-  expect(text()).not.toContain("This system has a key. Revoke it to generate another.");
-  expect(text()).toContain("A key can be revoked once the new one is shown.");
+  expect(text()).not.toContain("This system has a key. Revoke it to generate a new one.");
+  expect(text()).toContain("You can revoke the key after it has been shown.");
 });
 
 test("leaving the page asks while a key is being generated, and until its dialog is closed", async () => {
@@ -143,13 +143,13 @@ test("leaving the page asks while a key is being generated, and until its dialog
   const { send, button } = await start(generating);
   navigate("/systems");
   expect(confirm).toHaveBeenCalledTimes(1);
-  expect(confirm.mock.calls[0]?.[0]).toContain("on its way");
+  expect(confirm.mock.calls[0]?.[0]).toContain("is being generated");
 
   send(generating.mutation, generating.result(SINGLE));
   await rendered();
   navigate("/systems");
   expect(confirm).toHaveBeenCalledTimes(2);
-  expect(confirm.mock.calls[1]?.[0]).toContain("only this once");
+  expect(confirm.mock.calls[1]?.[0]).toContain("shown only once");
   expect(location.pathname).toBe(generating.path);
 
   button("Close")?.click();

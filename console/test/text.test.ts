@@ -27,13 +27,13 @@ const errorWith = (extensions: Record<string, unknown>) =>
   new CombinedError({ graphQLErrors: [{ message: "The server's message.", extensions }] });
 
 test.each([
-  [{ code: "NAME_TAKEN" }, "Another system already has this name."],
+  [{ code: "NAME_TAKEN" }, "Another system already has this name. Choose a different one."],
   [{ code: "INVALID_NAME" }, "The server's message."],
   [{ code: "RATE_LIMITED", retryAfterSeconds: 1 }, "Too many attempts. Try again in 1 second."],
   [{ code: "UNKNOWN_CODE" }, "The server's message."],
   [
     { code: "FORBIDDEN", permission: "api_key_management:edit" },
-    "You need the permission code api_key_management:edit. Ask whoever manages your tenant's operators for it.",
+    "You need the permission code api_key_management:edit. Ask the person who manages your tenant's operators.",
   ],
 ])("%o has a message for the operator", (extensions, message) => {
   expect(failureOf(errorWith(extensions)).message).toBe(message);
@@ -75,7 +75,7 @@ test("a pending change shows by when it is enforced", () => {
   const pending = { ...enforced, state: "PENDING" } as const;
   const until = { ...pending, enforcedNoLaterThan: "2026-03-01T12:03:04.000Z" };
   expect(enforcementText("refused", until, "en")).toMatch(
-    /^Not yet refused everywhere: at the latest at \d+:03:04\b.*\.$/,
+    /^Not yet refused everywhere\. It will be at \d+:03:04\b.* at the latest\.$/,
   );
   expect(enforcementText("accepted", pending, "en")).toBe("Not yet accepted everywhere.");
 });

@@ -130,7 +130,9 @@ function AuditPages({ filter, after, isFirst = false, isEmpty, onLoaded }: Audit
       {entries.length === 0 && isEmpty && (
         <TableMessage>
           <div class="empty">
-            <p>{isFiltering(filter) ? "No entry matches." : "There are no entries yet."}</p>
+            <p>
+              {isFiltering(filter) ? "No entries match the filter." : "There are no entries yet."}
+            </p>
           </div>
         </TableMessage>
       )}

@@ -34,7 +34,7 @@ export function ChangePasswordDialog({ onChanged, onCancel }: ChangePasswordDial
     if (newPassword !== repeated) {
       setFieldError({
         field: "repeated",
-        message: "This is not the same as the new password.",
+        message: "The passwords do not match. Repeat the new password.",
       });
       return;
     }
@@ -56,7 +56,7 @@ export function ChangePasswordDialog({ onChanged, onCancel }: ChangePasswordDial
     setBusy(false);
     setFieldError(
       code === "INVALID_CREDENTIALS"
-        ? { field: "current", message: "This is not your password." }
+        ? { field: "current", message: "The current password is incorrect." }
         : { field: code === "INVALID_PASSWORD" ? "new" : "current", message },
     );
   };
@@ -79,7 +79,7 @@ export function ChangePasswordDialog({ onChanged, onCancel }: ChangePasswordDial
           value={newPassword}
           onInput={setNewPassword}
           autoComplete="new-password"
-          hint="8 characters or more. Wherever else you are signed in, you will have to sign in again."
+          hint="At least 8 characters. Your other sessions will be signed out."
           error={errorAt("new")}
         />
         <Field

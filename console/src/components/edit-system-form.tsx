@@ -34,7 +34,7 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
     event.preventDefault();
     const newName = name.trim();
     if (newName === base.name) {
-      setErrorMessage("This is the name already.");
+      setErrorMessage("This is already the system's name. Enter a different one.");
       return;
     }
     setErrorMessage(undefined);
@@ -44,7 +44,7 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
   const onRenamed = () => {
     const notice = (
       <>
-        The system is called <Name>{rename?.newName ?? name}</Name> now.
+        The system was renamed to <Name>{rename?.newName ?? name}</Name>.
       </>
     );
     navigate(systemPath(system.id), { replace: true, notice });
@@ -76,7 +76,7 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
         {renamedByOther && (
           <>
             <p>
-              Somebody else has changed the name to “<Name>{system.name}</Name>” meanwhile.
+              Another operator changed the name to “<Name>{system.name}</Name>” in the meantime.
             </p>
             <div class="actions">
               <button type="button" onClick={() => rebase(system.name)}>

@@ -27,7 +27,9 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
 
   // Only the response to this request contains the key, so leaving the page now would lose it.
   useLeaveGuard(
-    busy ? "The new API key is on its way and shown only once. Leave without it?" : undefined,
+    busy
+      ? "The new API key is being generated and is shown only once. Leave without it?"
+      : undefined,
   );
   const generate = async () => {
     if (busy) return;
@@ -61,8 +63,8 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
           </button>
           <p id={`${id}-generate`} class="quiet">
             {hasKey && !busy
-              ? "This system has a key. Revoke it to generate another."
-              : "The new key is shown in full once."}
+              ? "This system has a key. Revoke it to generate a new one."
+              : "The new key is shown in full only once."}
           </p>
           <DelayedStatus busy={busy}>Waiting until every instance accepts the key…</DelayedStatus>
         </div>
@@ -98,6 +100,8 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
 }
 
 function revokeHint(hasKey: boolean, generating: boolean): string {
-  if (generating) return "A key can be revoked once the new one is shown.";
-  return hasKey ? "The current key stops working at once." : "This system has no key to revoke.";
+  if (generating) return "You can revoke the key after it has been shown.";
+  return hasKey
+    ? "The current key stops working immediately."
+    : "This system has no key to revoke.";
 }

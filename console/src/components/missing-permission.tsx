@@ -11,7 +11,7 @@ interface MissingPermissionProps {
 export function MissingPermission({ action, children }: MissingPermissionProps) {
   return (
     <section class="empty">
-      <h2>You cannot see this</h2>
+      <h2>Permission required</h2>
       <p>{missingPermission(permissionCode(action))}</p>
       {children}
     </section>

@@ -15,7 +15,7 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
   const id = useId();
   const field = useRef<HTMLTextAreaElement>(null);
   const [copied, setCopied] = useState<"no" | "yes" | "by hand">("no");
-  useLeaveGuard("The API key is shown only this once. Leave without it?");
+  useLeaveGuard("The API key is shown only once. Leave without it?");
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(newKey.apiKey);
@@ -30,7 +30,7 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
   return (
     <Dialog title="API Key Generated" onEscape={copied === "yes" ? onClose : undefined}>
       <p class="warning">
-        Copy the key now and keep it safe: it is shown only this once and cannot be shown again.
+        Copy the key now and store it safely. It is shown only once and cannot be shown again.
       </p>
       <label for={id}>API Key</label>
       <textarea
@@ -57,7 +57,7 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
       <p role="status" class="copied">
         {copied === "yes" && "The key was copied."}
         {copied === "by hand" &&
-          "The browser does not allow copying. The key is selected: press Ctrl+C, or ⌘C."}
+          "The browser did not allow copying. The key is selected: press Ctrl+C or ⌘C to copy it."}
       </p>
       <div class="actions">
         <button type="button" onClick={onClose}>

@@ -36,7 +36,7 @@ export function RenameDialog({ rename, onRenamed, onRefused, onCancel }: RenameD
     <ConfirmDialog
       title="Confirm the changes"
       tone="primary"
-      waitingFor="Waiting for the answer…"
+      waitingFor="Saving…"
       onConfirm={confirm}
       onCancel={onCancel}
     >

@@ -68,11 +68,11 @@ export function SystemPageLayout(props: SystemPageLayoutProps) {
 function UnknownSystem({ id }: { id: string }) {
   return (
     <section class="empty">
-      <h2>There is no such system.</h2>
-      <p>It may have been deleted, or the address is not right.</p>
+      <h2>This system does not exist.</h2>
+      <p>It may have been deleted, or the address may be wrong.</p>
       <p>
         <Link to={SYSTEMS}>Go to API Key Management</Link> or look for{" "}
-        <Link to={auditPath({ systemId: id })}>what the Audit Log has of it</Link>.
+        <Link to={auditPath({ systemId: id })}>its entries in the Audit Log</Link>.
       </p>
     </section>
   );
@@ -89,12 +89,12 @@ function DeletedSystem({ system, entries }: DeletedSystemProps) {
   return (
     <section class="empty" role="alert">
       <h2>
-        <Name>{system.name}</Name> was deleted by somebody else.
+        <Name>{system.name}</Name> was deleted.
       </h2>
       <p>
         {deletion && (
           <>
-            It was <Name>{deletion.actor.name}</Name>.{" "}
+            It was deleted by <Name>{deletion.actor.name}</Name>.{" "}
           </>
         )}
         {system.keyState === "ACTIVE" && "Its key was revoked with it."}

@@ -93,7 +93,7 @@ function NoSystems() {
   return (
     <div class="empty">
       <h2>There are no systems yet.</h2>
-      <p>A system is an application that calls your API with a key of its own.</p>
+      <p>A system is an application that calls your API with its own key.</p>
       {mayCreate && <Link to={NEW_SYSTEM}>Create the first system</Link>}
     </div>
   );

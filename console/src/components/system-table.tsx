@@ -26,7 +26,7 @@ export function SystemTable({ search, typed }: SystemTableProps) {
         <SystemRows search={search} typed={typed} frozen={interacting} onOutdated={setOutdated} />
       </table>
       <p role="status" class={interacting && outdated ? "list-outdated" : undefined}>
-        {interacting && outdated && "The list has changed. It moves once you have left it."}
+        {interacting && outdated && "The list has changed. It updates when you leave it."}
       </p>
     </>
   );

@@ -34,6 +34,6 @@ export function useChangeAnnouncement() {
 function describe(changes: readonly Change[]): string {
   const [first, ...others] = changes;
   if (first === undefined) return "";
-  if (others.length > 0) return `${changes.length} changes by others.`;
+  if (others.length > 0) return `${changes.length} changes by other operators.`;
   return SENTENCES[first.kind](first.system?.name ?? first.entry.systemName ?? "an unknown system");
 }

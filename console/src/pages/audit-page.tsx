@@ -31,7 +31,7 @@ function AuditLog() {
         onChoose={(chosen) => navigate(auditPath(chosen))}
       />
       <p class="exports">
-        Export what is filtered:{" "}
+        Export the filtered entries:{" "}
         <a href={exportPath(filter, "csv")} download>
           CSV
         </a>{" "}

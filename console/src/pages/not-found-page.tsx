@@ -7,7 +7,7 @@ export function NotFoundPage() {
     <>
       <PageHeading title="Page not found" trail={[]} />
       <section class="empty">
-        <h2>There is nothing at this address.</h2>
+        <h2>No page exists at this address.</h2>
         <p>
           <Link to={SYSTEMS}>Go to API Key Management</Link>
         </p>

@@ -51,7 +51,7 @@ export function SignInPage({ sessionEnded, onSignedInElsewhere }: SignInPageProp
   return (
     <main class="sign-in">
       <h1>Sign in to Keymark</h1>
-      {sessionEnded && <p role="status">Your session has ended. Sign in again to go on.</p>}
+      {sessionEnded && <p role="status">Your session has ended. Sign in again to continue.</p>}
       <form onSubmit={submit}>
         <Field
           label="Username"

@@ -55,7 +55,7 @@ export function SystemsPage() {
       </div>
       {!mayView && (
         <MissingPermission action="view">
-          {mayCreate && <p>You can create a system all the same, and generate its key.</p>}
+          {mayCreate && <p>You can still create a system and generate its key.</p>}
         </MissingPermission>
       )}
       {mayView && (ready ? table : <Skeleton lines={6} />)}

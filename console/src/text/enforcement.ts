@@ -18,7 +18,7 @@ export function enforcementText(
   if (enforcedNoLaterThan === null) return `Not yet ${verdict} everywhere.`;
   const time = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
   const latest = time.format(new Date(enforcedNoLaterThan));
-  return `Not yet ${verdict} everywhere: at the latest at ${latest}.`;
+  return `Not yet ${verdict} everywhere. It will be at ${latest} at the latest.`;
 }
 
 function duration(ms: number, locale: string | undefined): string {

@@ -23,13 +23,14 @@ const MESSAGES: Record<ErrorCode, MessageFor> = {
   UNAUTHENTICATED: () => "Your session has ended. Sign in again.",
   FORBIDDEN: (serverMessage, { permission }) =>
     typeof permission === "string" ? missingPermission(permission) : serverMessage,
-  NOT_FOUND: () => "This system does not exist any more.",
+  NOT_FOUND: () => "This system no longer exists. Another operator may have deleted it.",
   INVALID_NAME: asSent,
-  NAME_TAKEN: () => "Another system already has this name.",
-  KEY_ALREADY_GENERATED: () => "This system has a key already. Revoke it to generate another.",
-  KEY_NOT_GENERATED: () => "This system has no key.",
-  CONFLICT: () => "Somebody else has changed this system meanwhile.",
-  INVALID_CREDENTIALS: () => "The username or the password is wrong.",
+  NAME_TAKEN: () => "Another system already has this name. Choose a different one.",
+  KEY_ALREADY_GENERATED: () => "This system already has a key. Revoke it to generate a new one.",
+  KEY_NOT_GENERATED: () => "This system has no key to revoke.",
+  CONFLICT: () =>
+    "Another operator changed this system in the meantime. Cancel to see the current state.",
+  INVALID_CREDENTIALS: () => "The username or password is incorrect.",
   INVALID_PASSWORD: asSent,
   RATE_LIMITED: (_, { retryAfterSeconds }) =>
     typeof retryAfterSeconds === "number"
@@ -37,8 +38,9 @@ const MESSAGES: Record<ErrorCode, MessageFor> = {
       : "Too many attempts. Try again later.",
   BAD_USER_INPUT: asSent,
   QUERY_TOO_COMPLEX: asSent,
-  UNAVAILABLE: () => "Keymark cannot answer right now. Try again in a moment.",
-  INTERNAL: () => "Something went wrong in Keymark. Its log says what.",
+  UNAVAILABLE: () => "Keymark is unavailable right now. Try again in a moment.",
+  INTERNAL: () =>
+    "Keymark failed unexpectedly. Try again; if it keeps failing, its log has the cause.",
 };
 
 const UNREACHABLE = "Keymark cannot be reached. Check your connection and try again.";

@@ -10,4 +10,4 @@ export type Action = keyof typeof CODES;
 export const permissionCode = (action: Action): string => CODES[action];
 
 export const missingPermission = (code: string): string =>
-  `You need the permission code ${code}. Ask whoever manages your tenant's operators for it.`;
+  `You need the permission code ${code}. Ask the person who manages your tenant's operators.`;
