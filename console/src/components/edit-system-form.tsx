@@ -1,12 +1,10 @@
-import type { TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
 import type { SystemPartsFragment } from "../gql/graphql";
-import { Link, navigate } from "../router";
+import { navigate } from "../router";
 import { systemPath } from "../routes";
-import { NAMING_ADVICE } from "../text/naming-advice";
-import { Field } from "./field";
 import { Name } from "./name";
 import { type Rename, RenameDialog } from "./rename-dialog";
+import { SystemNameForm } from "./system-name-form";
 
 /**
  * Renames a system. A rename by another operator in the meantime is shown; it is not overwritten without asking, and
@@ -30,8 +28,7 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
     setName(value);
     setErrorMessage(undefined);
   };
-  const submit = (event: TargetedSubmitEvent<HTMLFormElement>) => {
-    event.preventDefault();
+  const submit = () => {
     const newName = name.trim();
     if (newName === base.name) {
       setErrorMessage("This is already the system's name. Enter a different one.");
@@ -52,25 +49,14 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
 
   return (
     <>
-      <form onSubmit={submit} noValidate>
-        <Field
-          label="System Name"
-          value={name}
-          onInput={setName}
-          autoComplete="off"
-          hint={NAMING_ADVICE}
-          error={errorMessage}
-          autoFocus
-        />
-        <div class="actions">
-          <Link to={systemPath(system.id)} class="button">
-            Cancel
-          </Link>
-          <button type="submit" class="primary">
-            Save
-          </button>
-        </div>
-      </form>
+      <SystemNameForm
+        name={name}
+        onInput={setName}
+        error={errorMessage}
+        cancelTo={systemPath(system.id)}
+        submitLabel="Save"
+        onSubmit={submit}
+      />
       {/* Below the form, so that its appearance does not move a button that is about to be clicked. */}
       <div role="alert" class={renamedByOther ? "warning conflict" : undefined}>
         {renamedByOther && (

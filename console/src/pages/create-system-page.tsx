@@ -1,17 +1,15 @@
 import { useClient } from "@urql/preact";
-import type { TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
-import { Field } from "../components/field";
 import { MissingPermission } from "../components/missing-permission";
 import { Name } from "../components/name";
 import { PageHeading } from "../components/page-heading";
+import { SystemNameForm } from "../components/system-name-form";
 import { CreateSystemDocument } from "../gql/graphql";
-import { Link, navigate } from "../router";
+import { navigate } from "../router";
 import { SYSTEMS, systemPath } from "../routes";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { failureOf } from "../text/failures";
-import { NAMING_ADVICE } from "../text/naming-advice";
 
 export function CreateSystemPage() {
   const mayCreate = useMay("create");
@@ -29,8 +27,7 @@ function CreateSystemForm() {
   const [name, setName] = useState("");
   const [busy, setBusy] = useState(false);
   const [errorMessage, setErrorMessage] = useState<string>();
-  const submit = async (event: TargetedSubmitEvent<HTMLFormElement>) => {
-    event.preventDefault();
+  const submit = async () => {
     setBusy(true);
     setErrorMessage(undefined);
     const { data, error } = await client.mutation(CreateSystemDocument, { name });
@@ -47,24 +44,14 @@ function CreateSystemForm() {
     } else if (error !== undefined) setErrorMessage(failureOf(error).message);
   };
   return (
-    <form onSubmit={submit} noValidate>
-      <Field
-        label="System Name"
-        value={name}
-        onInput={setName}
-        autoComplete="off"
-        hint={NAMING_ADVICE}
-        error={errorMessage}
-        autoFocus
-      />
-      <div class="actions">
-        <Link to={SYSTEMS} class="button">
-          Cancel
-        </Link>
-        <button type="submit" class="primary" disabled={busy}>
-          Submit
-        </button>
-      </div>
-    </form>
+    <SystemNameForm
+      name={name}
+      onInput={setName}
+      error={errorMessage}
+      cancelTo={SYSTEMS}
+      submitLabel="Submit"
+      busy={busy}
+      onSubmit={submit}
+    />
   );
 }
