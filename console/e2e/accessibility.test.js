@@ -1,97 +1,97 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { AxeBuilder } from "@axe-core/playwright";
-import { signedIn } from "./support/api.js";
-import { stage } from "./support/stage.js";
+import { signInToApi } from "./support/api.js";
+import { fixture } from "./support/fixture.js";
 
 const WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 
 describe("accessibility", () => {
-  const on = stage();
+  const env = fixture();
 
   for (const colorScheme of ["light", "dark"]) {
-    test(`no page and no dialog breaks a rule of WCAG 2.2 AA, ${colorScheme}`, async () => {
-      const api = await signedIn(on.keymark);
+    test(`every page and dialog passes WCAG 2.2 AA, ${colorScheme}`, async () => {
+      const api = await signInToApi(env.keymark);
       const id = await api.createSystem(`Accessible, ${colorScheme}`);
-      const { page, signIn, row, assertClean } = await on.window();
-      const button = (name) => page.getByRole("button", { name, exact: true });
+      const window = await env.openWindow();
+      const { page, signIn, row, assertClean, button } = window;
       const dialog = () => page.getByRole("dialog").waitFor();
       await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
       await page.setViewportSize({ width: 360, height: 740 });
       await page.goto("/");
       await page.getByRole("heading", { name: "Sign in to Keymark" }).waitFor();
-      await assertAccessible(page, "signing in");
+      await assertAccessible(window, "signing in");
 
       await signIn();
       await row(`Accessible, ${colorScheme}`).waitFor();
-      await assertAccessible(page, "the list");
+      await assertAccessible(window, "the list");
       await page.setViewportSize({ width: 1440, height: 900 });
-      await assertAccessible(page, "the wide list");
+      await assertAccessible(window, "the wide list");
       await page.setViewportSize({ width: 2560, height: 1440 });
-      await assertAccessible(page, "the widest list");
+      await assertAccessible(window, "the widest list");
       await page.getByRole("searchbox").fill("no such name");
       await page.getByText("No system matches").waitFor();
-      await assertAccessible(page, "no match");
+      await assertAccessible(window, "no match");
 
       await page.goto("/systems/new");
       await page.getByLabel("System Name").fill("ab");
       await button("Submit").click();
       await page.getByRole("alert").waitFor();
-      await assertAccessible(page, "creating");
+      await assertAccessible(window, "creating");
       await page.goto(`/systems/${id}`);
       await page.getByRole("rowheader", { name: "Created the system" }).waitFor();
-      await assertAccessible(page, "a system");
+      await assertAccessible(window, "a system");
       await button("Delete System").click();
       await dialog();
-      await assertAccessible(page, "deleting");
+      await assertAccessible(window, "deleting");
 
       await page.goto(`/systems/${id}/edit`);
       await page.getByLabel("System Name").fill(`Renamed, ${colorScheme}`);
       await button("Save").click();
       await dialog();
-      await assertAccessible(page, "confirming a name");
+      await assertAccessible(window, "confirming a name");
       await api.renameSystem(id, `Contested, ${colorScheme}`);
       await button("Cancel").click();
       await button("Keep what I typed").waitFor();
-      await assertAccessible(page, "a name that is contested");
+      await assertAccessible(window, "a name that is contested");
 
       await page.goto(`/systems/${id}/key`);
       await button("Generate API Key").click();
       await dialog();
-      await assertAccessible(page, "a new key");
+      await assertAccessible(window, "a new key");
       await button("Close").click();
       await button("Revoke API Key").click();
       await dialog();
-      await assertAccessible(page, "revoking");
+      await assertAccessible(window, "revoking");
       await button("Confirm").click();
       await page.getByText("Refused everywhere").waitFor();
-      await assertAccessible(page, "a key that is revoked");
+      await assertAccessible(window, "a key that is revoked");
 
       await page.setViewportSize({ width: 360, height: 740 });
       await page.goto("/audit");
       await page.getByRole("rowheader").first().waitFor();
       await api.deleteSystem(id);
       await button("1 new entry").waitFor();
-      await assertAccessible(page, "the audit log");
+      await assertAccessible(window, "the audit log");
       await page.setViewportSize({ width: 1440, height: 900 });
-      await assertAccessible(page, "the wide audit log");
+      await assertAccessible(window, "the wide audit log");
 
       await page.goto(`/systems/${id}`);
       await page.getByText("This system does not exist.").waitFor();
-      await assertAccessible(page, "not found");
+      await assertAccessible(window, "not found");
       await page.getByRole("button", { name: "Signed in as" }).click();
-      await assertAccessible(page, "the menu");
+      await assertAccessible(window, "the menu");
       await button("Change password").click();
       await dialog();
-      await assertAccessible(page, "changing the password");
+      await assertAccessible(window, "changing the password");
       assertClean();
     });
   }
 
-  test("tables keep their meaning for screen readers, however they are laid out", async () => {
-    const api = await signedIn(on.keymark);
+  test("tables are tables to screen readers in the narrow layout too", async () => {
+    const api = await signInToApi(env.keymark);
     await api.createSystem("Read aloud");
-    const { page, signIn, row } = await on.window();
+    const { page, signIn, row } = await env.openWindow();
     await page.setViewportSize({ width: 360, height: 740 });
     await signIn("/systems?search=aloud");
     await row("Read aloud").waitFor();
@@ -103,29 +103,27 @@ describe("accessibility", () => {
     }
   });
 
-  test("high contrast and less motion are respected", async () => {
-    const api = await signedIn(on.keymark);
+  test("high contrast and reduced motion are respected", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Contrasted");
-    const { page, signIn, watch } = await on.window();
+    const window = await env.openWindow();
+    const { page, signIn, recordStyle } = window;
     await page.emulateMedia({ forcedColors: "active", reducedMotion: "reduce" });
     await signIn(`/systems/${id}`);
     await page.getByRole("rowheader", { name: "Created the system" }).waitFor();
-    await assertAccessible(page, "high contrast");
-    const marked = await watch(".facts.changed", "animationName");
+    await assertAccessible(window, "high contrast");
+    const recordedStyle = await recordStyle(".facts.changed", "animationName");
     await api.generateKey(id);
-    assert.equal(await marked(), "none");
+    assert.equal(await recordedStyle(), "none");
   });
 });
 
-async function assertAccessible(page, what) {
+async function assertAccessible({ page, assertNoHorizontalScroll }, what) {
   const { violations } = await new AxeBuilder({ page }).withTags(WCAG).analyze();
   assert.deepEqual(
     violations.map(({ id, nodes }) => [id, nodes.map(({ target }) => target)]),
     [],
     what,
   );
-  const overflow = await page.evaluate(
-    () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
-  );
-  assert.equal(overflow, 0, `${what} scrolls sideways`);
+  await assertNoHorizontalScroll(what);
 }

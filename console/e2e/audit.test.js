@@ -1,26 +1,25 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
-import { signedIn } from "./support/api.js";
-import { stage } from "./support/stage.js";
+import { signInToApi } from "./support/api.js";
+import { fixture } from "./support/fixture.js";
 
 describe("the audit log", () => {
-  const on = stage();
+  const env = fixture();
 
-  test("is filtered by system, operator, action, outcome and time, all in the address", async () => {
-    const api = await signedIn(on.keymark);
+  test("is filtered by system, operator, action, outcome and time, kept in the URL", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Filtered");
     await api.renameSystem(id, "Filtered twice");
     await api.createSystem("Another");
-    const { page, signIn, assertClean } = await on.window();
+    const { page, signIn, button, link, assertClean } = await env.openWindow();
     await signIn("/audit");
-    const entry = (words) => page.getByRole("rowheader", { name: words });
-    const link = page.getByRole("link", { name: "Another" });
-    await link.waitFor();
+    const entry = (sentence) => page.getByRole("rowheader", { name: sentence });
+    await link("Another").waitFor();
 
     await page.getByLabel("System", { exact: true }).fill("filtered twice");
     await page.waitForURL(`**/audit?systemId=${id}`);
-    await link.waitFor({ state: "detached" });
+    await link("Another").waitFor({ state: "detached" });
     await entry("Created the system").waitFor();
     assert.deepEqual(await page.getByRole("rowheader").allTextContents(), [
       "Renamed the system from Filtered",
@@ -35,12 +34,12 @@ describe("the audit log", () => {
     await page.goBack();
     await entry("Created the system").waitFor();
 
-    await page.getByRole("button", { name: "Show all" }).click();
+    await button("Show all").click();
     await page.getByLabel("Operator").selectOption("admin (you)");
     await page.getByLabel("Outcome").selectOption("Refused");
     await page.getByText("No entries match the filter.").waitFor();
-    await page.getByRole("button", { name: "Show all" }).click();
-    await link.waitFor();
+    await button("Show all").click();
+    await link("Another").waitFor();
     await page.getByLabel("To", { exact: true }).fill("2020-01-01T00:00");
     await page.getByLabel("To", { exact: true }).press("Enter");
     await page.getByText("No entries match the filter.").waitFor();
@@ -48,20 +47,20 @@ describe("the audit log", () => {
     assertClean();
   });
 
-  test("tells of new entries on top and moves nothing until they are asked for", async () => {
-    const api = await signedIn(on.keymark);
-    const { page, signIn, assertClean } = await on.window();
+  test("announces new entries, and adds them on top only on request", async () => {
+    const api = await signInToApi(env.keymark);
+    const { page, signIn, button, assertClean } = await env.openWindow();
     await signIn("/audit?actions=SYSTEM_CREATED");
     const rows = page.getByRole("rowheader");
     await rows.first().waitFor();
     const before = await rows.count();
     const top = await rows.first().evaluate((row) => row.getBoundingClientRect().top);
     for (const name of ["New one", "New two", "New three"]) await api.createSystem(name);
-    const more = page.getByRole("button", { name: "3 new entries" });
-    await more.waitFor();
+    const newEntries = button("3 new entries");
+    await newEntries.waitFor();
     assert.equal(await rows.count(), before);
     assert.equal(await rows.first().evaluate((row) => row.getBoundingClientRect().top), top);
-    await more.click();
+    await newEntries.click();
     await page.getByRole("link", { name: "New three" }).waitFor();
     assert.equal(await rows.count(), before + 3);
     const time = page.getByRole("row").nth(1).locator("time");
@@ -70,10 +69,10 @@ describe("the audit log", () => {
     assertClean();
   });
 
-  test("is exported as far as it is filtered", async () => {
-    const api = await signedIn(on.keymark);
+  test("is exported as filtered", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Exported");
-    const { page, signIn } = await on.window();
+    const { page, signIn } = await env.openWindow();
     await signIn(`/audit?systemId=${id}&actions=SYSTEM_CREATED`);
     for (const [name, extension] of [
       ["CSV", ".csv"],
@@ -90,10 +89,10 @@ describe("the audit log", () => {
     }
   });
 
-  test("of a system stands on its page, refused attempts included", async () => {
-    const api = await signedIn(on.keymark);
+  test("of a system is shown on its page and updates live", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Trailed");
-    const { page, signIn } = await on.window();
+    const { page, signIn, link } = await env.openWindow();
     await signIn(`/systems/${id}`);
     const trail = page.getByRole("table", { name: "Audit trail" });
     await trail.getByRole("rowheader", { name: "Created the system" }).waitFor();
@@ -103,7 +102,7 @@ describe("the audit log", () => {
       .getByRole("definition")
       .filter({ hasText: key.slice(-4) })
       .waitFor();
-    await page.getByRole("link", { name: "All entries" }).click();
+    await link("All entries").click();
     await page.waitForURL(`**/audit?systemId=${id}`);
     await page.getByRole("rowheader", { name: /^Generated the key •+/ }).waitFor();
   });

@@ -1,27 +1,26 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { signedIn, verdictOn } from "./support/api.js";
-import { stage } from "./support/stage.js";
+import { signInToApi, verify } from "./support/api.js";
+import { contentsOf } from "./support/browser.js";
+import { fixture } from "./support/fixture.js";
 
 describe("the console", () => {
-  const on = stage();
+  const env = fixture();
 
-  test("takes a system from its creation over a key and its revocation to its deletion", async () => {
-    const { page, signIn, row, assertClean } = await on.window();
+  test("creates a system, generates and revokes its key, and deletes it", async () => {
+    const { page, signIn, row, button, link, generateKey, assertClean } = await env.openWindow();
     await signIn();
 
-    await page.getByRole("link", { name: "Create API key" }).click();
+    await link("Create API key").click();
     await page.getByLabel("System Name").fill("Billing");
-    await page.getByRole("button", { name: "Submit" }).click();
+    await button("Submit").click();
     await page.getByRole("heading", { name: "System Detail" }).waitFor();
     await page.getByText("Not generated").waitFor();
 
-    await page.getByRole("link", { name: "Manage API Key" }).click();
-    await page.getByRole("button", { name: "Generate API Key" }).click();
-    const dialog = page.getByRole("dialog", { name: "API Key Generated" });
-    const apiKey = await dialog.getByLabel("API Key", { exact: true }).inputValue();
+    await link("Manage API Key").click();
+    const { dialog, apiKey } = await generateKey();
     await dialog.getByText(`••••••••••••${apiKey.slice(-4)}`).waitFor();
-    assert.equal(await verdictOn(on.keymark, apiKey), "VALID");
+    assert.equal(await verify(env.keymark, apiKey), "VALID");
 
     await page.keyboard.press("Escape");
     await page.keyboard.press("Escape");
@@ -31,48 +30,48 @@ describe("the console", () => {
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), apiKey);
     await dialog.getByRole("button", { name: "Close" }).click();
     await dialog.waitFor({ state: "detached" });
-    assert.equal((await everythingIn(page)).includes(apiKey), false);
+    assert.equal((await contentsOf(page)).includes(apiKey), false);
 
     await page.getByRole("button", { name: "Generate API Key", disabled: true }).waitFor();
-    await page.getByRole("button", { name: "Revoke API Key" }).click();
-    await page.getByRole("button", { name: "Confirm" }).click();
+    await button("Revoke API Key").click();
+    await button("Confirm").click();
     await page
       .getByText(/The API key was revoked. Refused everywhere after .*on \d+ instance/)
       .waitFor();
     await page.getByText("Not generated").waitFor();
-    assert.equal(await verdictOn(on.keymark, apiKey), "REVOKED");
+    assert.equal(await verify(env.keymark, apiKey), "REVOKED");
 
-    await page.getByRole("link", { name: "System Detail" }).click();
-    await page.getByRole("button", { name: "Delete System" }).click();
-    await page.getByRole("button", { name: "Confirm" }).click();
+    await link("System Detail").click();
+    await button("Delete System").click();
+    await button("Confirm").click();
     await page.getByText("Billing was deleted.").waitFor();
     await row("Billing").waitFor({ state: "detached" });
-    assert.equal(await verdictOn(on.keymark, apiKey), "REVOKED");
+    assert.equal(await verify(env.keymark, apiKey), "REVOKED");
     assertClean();
   });
 
-  test("says at the field that a name is taken or invalid", async () => {
-    const api = await signedIn(on.keymark);
+  test("shows at the field that a name is taken or invalid", async () => {
+    const api = await signInToApi(env.keymark);
     await api.createSystem("Warehouse");
-    const { page, signIn } = await on.window();
+    const { page, signIn, button } = await env.openWindow();
     await signIn("/systems/new");
     await page.getByRole("heading", { name: "Create System" }).waitFor();
 
-    for (const [name, words] of [
+    for (const [name, message] of [
       ["warehouse", "Another system already has this name."],
       ["ab", "at least 3 characters"],
     ]) {
       await page.getByLabel("System Name").fill(name);
-      await page.getByRole("button", { name: "Submit" }).click();
-      await page.getByRole("alert").filter({ hasText: words }).waitFor();
+      await button("Submit").click();
+      await page.getByRole("alert").filter({ hasText: message }).waitFor();
     }
   });
 
-  test("filters while typing and keeps the filter in the address", async () => {
-    const api = await signedIn(on.keymark);
+  test("filters while typing and keeps the filter in the URL", async () => {
+    const api = await signInToApi(env.keymark);
     await api.createSystem("Straße (prod)");
     await api.createSystem("Ledger");
-    const { page, signIn, row, assertClean } = await on.window();
+    const { page, signIn, row, assertClean } = await env.openWindow();
     await signIn();
     await row("Ledger").waitFor();
 
@@ -89,10 +88,10 @@ describe("the console", () => {
     assertClean();
   });
 
-  test("shows more than a page of systems, in order", async () => {
-    const api = await signedIn(on.keymark);
+  test("loads more than one page of systems in order", async () => {
+    const api = await signInToApi(env.keymark);
     for (let number = 100; number < 155; number += 1) await api.createSystem(`Many ${number}`);
-    const { page, signIn, row } = await on.window();
+    const { page, signIn, row } = await env.openWindow();
     await signIn("/systems?search=Many");
     await row("Many 149").waitFor();
     await row("Many 149").scrollIntoViewIfNeeded();
@@ -105,29 +104,22 @@ describe("the console", () => {
     assert.deepEqual(names.slice(49, 52), ["Many 149", "Many 149b", "Many 150"]);
   });
 
-  test("asks to sign in first, refuses a wrong password, and ends the session with Sign out", async () => {
-    const { page, signIn, choose, assertClean } = await on.window();
+  test("requires signing in, refuses a wrong password, and ends the session on Sign out", async () => {
+    const { page, signIn, chooseFromMenu, assertClean, button } = await env.openWindow();
     await page.goto("/systems?search=x");
     await page.getByRole("heading", { name: "Sign in to Keymark" }).waitFor();
     await page.getByLabel("Username").fill("admin");
     await page.getByLabel("Password").fill("wrong");
-    await page.getByRole("button", { name: "Sign in" }).click();
+    await button("Sign in").click();
     await page.getByText("The username or password is incorrect.").waitFor();
 
     await signIn("/systems?search=x");
     assert.equal(new URL(page.url()).search, "?search=x");
     assert.equal(await page.evaluate(() => document.cookie), "");
-    await choose("Sign out");
+    await chooseFromMenu("Sign out");
     await page.getByRole("heading", { name: "Sign in to Keymark" }).waitFor();
     await page.goto("/systems");
     await page.getByRole("heading", { name: "Sign in to Keymark" }).waitFor();
     assertClean();
   });
 });
-
-/** The page's markup and what its fields hold. */
-const everythingIn = (page) =>
-  page.evaluate(() => {
-    const fields = Array.from(document.querySelectorAll("input, textarea"), ({ value }) => value);
-    return [document.documentElement.outerHTML, ...fields].join("\n");
-  });

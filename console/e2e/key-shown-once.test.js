@@ -1,32 +1,31 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { signedIn } from "./support/api.js";
-import { stage } from "./support/stage.js";
+import { signInToApi } from "./support/api.js";
+import { contentsOf } from "./support/browser.js";
+import { fixture } from "./support/fixture.js";
 
 describe("a generated key", () => {
-  const on = stage();
+  const env = fixture();
 
-  /** A window with the dialog open, and the key in it. */
-  async function generated(name) {
-    const api = await signedIn(on.keymark);
+  /** Opens a window and generates a key for a new system of that name. */
+  async function generateKeyFor(name) {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem(name);
-    const window = await on.window();
-    const { page, signIn } = window;
+    const window = await env.openWindow();
+    const { signIn, link } = window;
     await signIn("/systems");
     await window.row(name).getByRole("link").click();
-    await page.getByRole("link", { name: "Manage API Key" }).click();
-    await page.getByRole("button", { name: "Generate API Key" }).click();
-    const dialog = page.getByRole("dialog", { name: "API Key Generated" });
-    const apiKey = await dialog.getByLabel("API Key", { exact: true }).inputValue();
+    await link("Manage API Key").click();
+    const { dialog, apiKey } = await window.generateKey();
     assert.match(apiKey, /^km_[0-9A-Za-z]{49}$/);
     return { ...window, id, dialog, apiKey };
   }
 
-  test("is nowhere in the page, its storage, its history or its memory after Close", async () => {
-    const { page, dialog, apiKey, assertClean } = await generated("Forgotten");
+  test("is not in the page, its storage, its history or its heap after Close", async () => {
+    const { page, dialog, apiKey, assertClean, button } = await generateKeyFor("Forgotten");
     const logged = [];
     page.on("console", (message) => logged.push(message.text()));
-    assert.equal((await heapOf(page)).includes(apiKey), true, "the search finds what is there");
+    assert.equal((await heapOf(page)).includes(apiKey), true, "the heap contains the shown key");
 
     await dialog.getByRole("button", { name: "Copy" }).click();
     await dialog.getByText("The key was copied.").waitFor();
@@ -35,46 +34,46 @@ describe("a generated key", () => {
     await page.getByText("The API key was generated.").waitFor();
 
     const secret = apiKey.slice(3);
-    assert.equal((await heldBy(page)).includes(secret), false);
+    assert.equal((await contentsOf(page)).includes(secret), false);
     assert.equal((await heapOf(page)).includes(secret), false);
     await page.goBack();
     await page.goForward();
-    await page.getByRole("button", { name: "Revoke API Key" }).waitFor();
-    assert.equal((await heldBy(page)).includes(secret), false);
+    await button("Revoke API Key").waitFor();
+    assert.equal((await contentsOf(page)).includes(secret), false);
     assert.equal(logged.join().includes(secret), false);
     assertClean();
   });
 
-  test("stays until Close while it was not copied, and asks before the page is left", async () => {
-    const { page, dialog, id } = await generated("Kept");
+  test("stays shown until Close if it was not copied, and leaving the page asks first", async () => {
+    const { page, dialog, id } = await generateKeyFor("Kept");
     await page.keyboard.press("Escape");
     await page.keyboard.press("Escape");
     await page.mouse.click(5, 5);
     await dialog.waitFor();
 
-    const asked = [];
-    page.on("dialog", async (question) => {
-      asked.push(question.type());
-      await question.dismiss();
+    const prompts = [];
+    page.on("dialog", async (prompt) => {
+      prompts.push(prompt.type());
+      await prompt.dismiss();
     });
-    await thereAndBack(page);
+    await goBackAndBeRefused(page);
     assert.equal(new URL(page.url()).pathname, `/systems/${id}/key`);
-    assert.deepEqual(asked, ["confirm"]);
-    // Refused, the reload never comes to its end.
-    const left = page.waitForEvent("dialog");
+    assert.deepEqual(prompts, ["confirm"]);
+    // Not awaited: a reload that is refused never resolves.
+    const prompted = page.waitForEvent("dialog");
     page.evaluate(() => location.reload()).catch(() => undefined);
-    await left;
+    await prompted;
     await dialog.waitFor();
-    assert.deepEqual(asked, ["confirm", "beforeunload"]);
+    assert.deepEqual(prompts, ["confirm", "beforeunload"]);
     await dialog.getByRole("button", { name: "Close" }).click();
     await dialog.waitFor({ state: "detached" });
     await page.goBack();
     await page.getByRole("heading", { name: "System Detail" }).waitFor();
-    assert.deepEqual(asked, ["confirm", "beforeunload"]);
+    assert.deepEqual(prompts, ["confirm", "beforeunload"]);
   });
 
-  test("is selected where the clipboard is refused, and Escape closes once it was copied by hand", async () => {
-    const { page, dialog, apiKey } = await generated("By hand");
+  test("is selected if the clipboard is refused, and Escape closes after it was copied by hand", async () => {
+    const { page, dialog, apiKey } = await generateKeyFor("By hand");
     await page.evaluate(() => {
       navigator.clipboard.writeText = () => Promise.reject(new DOMException("refused"));
     });
@@ -93,29 +92,27 @@ describe("a generated key", () => {
     await dialog.waitFor({ state: "detached" });
   });
 
-  test("outlives the loss of the permission codes that brought it", async () => {
-    const api = await signedIn(on.keymark);
+  test("stays shown when the operator loses the permissions that generated it", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Lost codes");
-    await on.keymark.manageOperator(
+    await env.keymark.manageOperator(
       "add",
       "loser",
       "--permissions=view,create",
       "--password-stdin",
     );
-    const { page, signIn } = await on.window();
+    const { page, signIn, generateKey } = await env.openWindow();
     await signIn(`/systems/${id}/key`, "loser");
-    await page.getByRole("button", { name: "Generate API Key" }).click();
-    const dialog = page.getByRole("dialog", { name: "API Key Generated" });
-    await dialog.waitFor();
-    await on.keymark.manageOperator("set-permissions", "loser", "");
+    const { dialog } = await generateKey();
+    await env.keymark.manageOperator("set-permissions", "loser", "");
     await page.getByText("You need the permission code api_key_management:view.").waitFor();
     await dialog.getByRole("button", { name: "Close" }).click();
     await dialog.waitFor({ state: "detached" });
   });
 });
 
-/** Goes back, where that is refused: ends once the history stands again where it stood. */
-const thereAndBack = (page) =>
+/** Goes back, which the page refuses; resolves when the history is restored. */
+const goBackAndBeRefused = (page) =>
   page.evaluate(
     () =>
       new Promise((resolve) => {
@@ -125,26 +122,7 @@ const thereAndBack = (page) =>
       }),
   );
 
-/** Markup, fields, storage, caches, history and cookies of the page. */
-const heldBy = (page) =>
-  page.evaluate(async () => {
-    const fields = Array.from(document.querySelectorAll("input, textarea"), ({ value }) => value);
-    const caches_ = await caches.keys();
-    const databases = await indexedDB.databases();
-    return JSON.stringify([
-      document.documentElement.outerHTML,
-      fields,
-      { ...localStorage },
-      { ...sessionStorage },
-      caches_,
-      databases,
-      history.state,
-      location.href,
-      document.cookie,
-    ]);
-  });
-
-/** Every string that the page's scripts can still reach. */
+/** Returns a heap snapshot, which contains every string that is still reachable. */
 async function heapOf(page) {
   const client = await page.context().newCDPSession(page);
   const chunks = [];

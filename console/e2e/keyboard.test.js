@@ -1,18 +1,18 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { signedIn } from "./support/api.js";
+import { signInToApi } from "./support/api.js";
+import { fixture } from "./support/fixture.js";
 import { operator } from "./support/keymark.js";
-import { stage } from "./support/stage.js";
 
 describe("with the keyboard alone", () => {
-  const on = stage();
+  const env = fixture();
 
-  test("every task is done, and the focus is always somewhere of use", async () => {
-    const { page, row, assertClean } = await on.window();
+  test("every task can be done, and the focus is never lost", async () => {
+    const { page, row, assertClean } = await env.openWindow();
     const press = (key) => page.keyboard.press(key);
     const type = (text) => page.keyboard.type(text);
-    const focused = (role, name) => isFocused(page, role, name);
-    /** Goes on with Tab until it is there. */
+    const focused = (role, name) => waitForFocus(page, role, name);
+    /** Presses Tab until the element has the focus. */
     const tabTo = async (role, name) => {
       const target = page.getByRole(role, { name, exact: true });
       await target.waitFor();
@@ -35,7 +35,7 @@ describe("with the keyboard alone", () => {
     await press("Enter");
     await page.getByText("There are no systems yet.").waitFor();
 
-    // Creates.
+    // Creates a system.
     await follow("link", "Create API key");
     await focused("textbox", "System Name");
     await type("ab");
@@ -46,7 +46,7 @@ describe("with the keyboard alone", () => {
     await press("Enter");
     await focused("heading", "System Detail");
 
-    // Renames: the dialog takes the focus, keeps it, and gives it back.
+    // Renames it: the dialog takes the focus, traps it, and returns it.
     await follow("link", "Edit");
     await focused("textbox", "System Name");
     await press("End");
@@ -71,7 +71,7 @@ describe("with the keyboard alone", () => {
     await focused("heading", "System Detail");
     await page.getByRole("definition").filter({ hasText: "abc by keyboard alone" }).waitFor();
 
-    // Generates, copies, closes.
+    // Generates and copies the key, and closes the dialog.
     await follow("link", "Manage API Key");
     await focused("heading", "Manage API Key");
     await follow("button", "Generate API Key");
@@ -81,7 +81,7 @@ describe("with the keyboard alone", () => {
     await page.getByRole("dialog").waitFor({ state: "detached" });
     await focused("heading", "Manage API Key");
 
-    // Revokes.
+    // Revokes the key.
     await follow("button", "Revoke API Key");
     await press("Escape");
     await focused("button", "Revoke API Key");
@@ -90,7 +90,7 @@ describe("with the keyboard alone", () => {
     await page.getByText("Refused everywhere").waitFor();
     await focused("heading", "Manage API Key");
 
-    // Searches, from anywhere on the list.
+    // Searches from anywhere on the list.
     await follow("link", "API Key Management");
     await focused("heading", "API Key Management");
     await press("/");
@@ -100,13 +100,13 @@ describe("with the keyboard alone", () => {
     await follow("link", "View abc by keyboard alone");
     await focused("heading", "System Detail");
 
-    // Deletes.
+    // Deletes the system.
     await follow("button", "Delete System");
     await follow("button", "Confirm");
     await focused("heading", "API Key Management");
     await page.getByText("abc by keyboard alone was deleted.").waitFor();
 
-    // Reads the audit log, filtered.
+    // Filters the audit log.
     await follow("link", "Audit Log");
     await focused("heading", "Audit Log");
     await tabTo("combobox", "Action");
@@ -114,7 +114,7 @@ describe("with the keyboard alone", () => {
     await page.waitForURL("**/audit?actions=SYSTEM_DELETED");
     await page.getByRole("rowheader", { name: "Deleted the system and its key" }).waitFor();
 
-    // Skips the bar on top, and signs out by the menu.
+    // Skips the top bar, and signs out from the menu.
     await page.reload();
     await page.getByRole("row").nth(1).waitFor();
     await press("Tab");
@@ -130,14 +130,15 @@ describe("with the keyboard alone", () => {
     assertClean();
   });
 
-  test("a changed password signs in, and the other sessions end", async () => {
-    await on.keymark.manageOperator("add", "changer", "--permissions=view", "--password-stdin");
-    const [window, other] = [await on.window(), await on.window()];
+  test("changing the password keeps this session and ends the others", async () => {
+    await env.keymark.manageOperator("add", "changer", "--permissions=view", "--password-stdin");
+    const window = await env.openWindow();
+    const other = await env.openWindow();
     await window.signIn("/", "changer");
     await other.signIn("/", "changer");
     const { page } = window;
-    await window.choose("Change password");
-    await isFocused(page, "textbox", "Current password");
+    await window.chooseFromMenu("Change password");
+    await waitForFocus(page, "textbox", "Current password");
     await page.keyboard.type("not it");
     await page.keyboard.press("Tab");
     await page.keyboard.type("another good password");
@@ -153,15 +154,14 @@ describe("with the keyboard alone", () => {
     await page.getByText("Your password was changed.").waitFor();
     await other.page.getByText("Your session has ended.").waitFor();
 
-    const api = await signedIn(on.keymark);
+    const api = await signInToApi(env.keymark);
     await api.createSystem("Still live");
     await window.row("Still live").waitFor();
     await page.getByText("Live", { exact: true }).waitFor();
   });
 });
 
-/** Waits until it has the focus. */
-async function isFocused(page, role, name) {
+async function waitForFocus(page, role, name) {
   const element = await page.getByRole(role, { name, exact: true }).elementHandle();
   await page.waitForFunction((expected) => document.activeElement === expected, element);
 }

@@ -1,19 +1,19 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { signedIn } from "./support/api.js";
-import { stage } from "./support/stage.js";
+import { signInToApi } from "./support/api.js";
+import { fixture } from "./support/fixture.js";
 
 const COUNT = 1_000;
 /** How many times as long as in a list of one system the answer to a key may take; drawing every row takes far more. */
 const FACTOR = 8;
 
 describe("a list of a thousand systems", () => {
-  const on = stage();
+  const env = fixture();
 
   test("loads on scrolling, stays where it is, and answers at once", async () => {
-    const api = await signedIn(on.keymark);
+    const api = await signInToApi(env.keymark);
     await api.createSystem("System alone");
-    const { page, signIn, row, assertClean } = await on.window();
+    const { page, signIn, row, assertClean } = await env.openWindow();
     await signIn();
     await row("System alone").waitFor();
     const amongOne = await typing(page, COMMON);

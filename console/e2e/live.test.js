@@ -1,48 +1,47 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { signedIn } from "./support/api.js";
-import { stage } from "./support/stage.js";
+import { signInToApi } from "./support/api.js";
+import { fixture } from "./support/fixture.js";
 
 /** At most so many times as long as the page takes to load anew: an answer that is waited for by a timer takes more. */
 const RELOADS = 3;
 
-describe("a list that is open", () => {
-  const on = stage();
+describe("an open page", () => {
+  const env = fixture();
 
   test("shows what an operator does in another window", async () => {
-    const watching = await on.window();
-    const working = await on.window();
+    const watching = await env.openWindow();
+    const working = await env.openWindow();
     await watching.signIn();
     await watching.page.getByText("There are no systems yet.").waitFor();
     await working.signIn("/systems/new");
 
-    const { page } = working;
+    const { page, button, link } = working;
     await page.getByLabel("System Name").fill("Payroll");
-    await page.getByRole("button", { name: "Submit" }).click();
+    await button("Submit").click();
     await watching.row("Payroll").filter({ hasText: "Not generated" }).waitFor();
 
-    await page.getByRole("link", { name: "Manage API Key" }).click();
-    await page.getByRole("button", { name: "Generate API Key" }).click();
-    const key = await page.getByLabel("API Key", { exact: true }).inputValue();
-    await page.getByRole("button", { name: "Close" }).click();
+    await link("Manage API Key").click();
+    const { apiKey } = await working.generateKey();
+    await button("Close").click();
     await watching
       .row("Payroll")
-      .filter({ hasText: `••••${key.slice(-4)}` })
+      .filter({ hasText: `••••${apiKey.slice(-4)}` })
       .waitFor();
 
-    await page.getByRole("link", { name: "System Detail" }).click();
-    await page.getByRole("button", { name: "Delete System" }).click();
-    await page.getByRole("button", { name: "Confirm" }).click();
+    await link("System Detail").click();
+    await button("Delete System").click();
+    await button("Confirm").click();
     await watching.row("Payroll").waitFor({ state: "detached" });
     watching.assertClean();
     working.assertClean();
   });
 
-  test("moves a renamed system to its new place", async () => {
-    const api = await signedIn(on.keymark);
+  test("moves a renamed system to the place of its new name", async () => {
+    const api = await signInToApi(env.keymark);
     const first = await api.createSystem("Alpha");
     await api.createSystem("Beta");
-    const { page, signIn, row } = await on.window();
+    const { page, signIn, row } = await env.openWindow();
     await signIn();
     await row("Alpha").waitFor();
     await api.renameSystem(first, "gamma");
@@ -50,38 +49,39 @@ describe("a list that is open", () => {
     assert.deepEqual(await page.getByRole("rowheader").allTextContents(), ["Beta", "gamma"]);
   });
 
-  test("tells whoever has a deleted system open", async () => {
-    const api = await signedIn(on.keymark);
+  test("shows that its system was deleted, and by whom", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Short-lived");
-    const { page, signIn } = await on.window();
+    const { page, signIn } = await env.openWindow();
     await signIn(`/systems/${id}`);
     await page.getByText("Short-lived").waitFor();
     await api.deleteSystem(id);
     await page.getByRole("heading", { name: "Short-lived was deleted." }).waitFor();
+    await page.getByText("It was deleted by admin.").waitFor();
   });
 
-  test("shows what the operator's permission codes allow, and follows a change of them", async () => {
-    const api = await signedIn(on.keymark);
+  test("shows what the operator's permissions allow, also when they change", async () => {
+    const api = await signInToApi(env.keymark);
     await api.createSystem("Watched");
-    await on.keymark.manageOperator("add", "watcher", "--permissions=view", "--password-stdin");
-    const { page, signIn, row, assertClean } = await on.window();
+    await env.keymark.manageOperator("add", "watcher", "--permissions=view", "--password-stdin");
+    const { page, signIn, row, assertClean, link } = await env.openWindow();
     await signIn("/", "watcher");
-    const create = page.getByRole("link", { name: "Create API key" });
+    const create = link("Create API key");
     await row("Watched").waitFor();
     assert.equal(await create.count(), 0);
 
-    await on.keymark.manageOperator("set-permissions", "watcher", "view,create");
+    await env.keymark.manageOperator("set-permissions", "watcher", "view,create");
     await create.waitFor();
-    await on.keymark.manageOperator("set-permissions", "watcher", "create");
+    await env.keymark.manageOperator("set-permissions", "watcher", "create");
     await page.getByText("You need the permission code api_key_management:view.").waitFor();
     assert.equal(await row("Watched").count(), 0);
-    await on.keymark.manageOperator("set-permissions", "watcher", "view");
+    await env.keymark.manageOperator("set-permissions", "watcher", "view");
     await row("Watched").waitFor();
     assertClean();
   });
 
-  test("asks to sign in again as soon as the session is ended elsewhere", async () => {
-    const { page, signIn, assertClean } = await on.window();
+  test("requires signing in again as soon as the session ends elsewhere", async () => {
+    const { page, signIn, assertClean } = await env.openWindow();
     await signIn("/systems?search=a");
     const other = await page.context().newPage();
     await other.goto("/");
@@ -93,16 +93,16 @@ describe("a list that is open", () => {
     assertClean();
   });
 
-  test("says that the connection is lost, keeps what it shows, and catches up", async () => {
-    const api = await signedIn(on.keymark);
+  test("shows that the connection is lost, keeps its content, and catches up", async () => {
+    const api = await signInToApi(env.keymark);
     await api.createSystem("Shown before");
-    const { page, signIn, row } = await on.window();
+    const { page, signIn, row, link } = await env.openWindow();
     await signIn();
     await row("Shown before").waitFor();
-    await on.keymark.restart(async () => {
+    await env.keymark.restart(async () => {
       await page.getByText("Connection lost. Reconnecting…").waitFor();
-      await page.getByRole("link", { name: "Create API key" }).click();
-      await page.getByRole("link", { name: "API Key Management" }).click();
+      await link("Create API key").click();
+      await link("API Key Management").click();
       await row("Shown before").waitFor();
     });
     await api.createSystem("Made meanwhile");
@@ -111,9 +111,9 @@ describe("a list that is open", () => {
   });
 
   test("is right again about as soon as a reload would make it, after an hour's sleep", async () => {
-    const api = await signedIn(on.keymark);
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Gone by morning");
-    const { page, signIn, row } = await on.window();
+    const { page, signIn, row } = await env.openWindow();
     const links = [];
     // A link that died in silence: nothing comes through, and nobody closes it.
     await page.routeWebSocket("**/graphql", (socket) => {
@@ -143,28 +143,28 @@ describe("a list that is open", () => {
     assert.equal(took < RELOADS * reload, true, `${took} ms, and ${reload} ms to reload`);
   });
 
-  test("shows a change by what is sent to it alone, briefly marked", async () => {
-    const api = await signedIn(on.keymark);
+  test("shows a change without a request, and highlights it briefly", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Noticed");
-    const { page, signIn, row, watch } = await on.window();
+    const { page, signIn, row, recordStyle } = await env.openWindow();
     await signIn("/systems?search=noticed");
     await row("Noticed").waitFor();
-    const marked = await watch("tr.changed", "animationName");
-    const asked = [];
-    page.on("request", (request) => asked.push(request.url()));
-    const key = await api.generateKey(id);
+    const recordedStyle = await recordStyle("tr.changed", "animationName");
+    const requests = [];
+    page.on("request", (request) => requests.push(request.url()));
+    const apiKey = await api.generateKey(id);
     await row("Noticed")
-      .filter({ hasText: key.slice(-4) })
+      .filter({ hasText: apiKey.slice(-4) })
       .waitFor();
-    assert.deepEqual(asked, []);
-    assert.equal(await marked(), "flash");
+    assert.deepEqual(requests, []);
+    assert.equal(await recordedStyle(), "flash");
     await page.locator("tr.changed").waitFor({ state: "detached" });
   });
 
-  test("has one WebSocket, and one subscription beside that of the operator", async () => {
-    const api = await signedIn(on.keymark);
+  test("has one WebSocket, with one subscription beside the viewer's", async () => {
+    const api = await signInToApi(env.keymark);
     await api.createSystem("Subscribed");
-    const { page, signIn } = await on.window();
+    const { page, signIn, link } = await env.openWindow();
     const sockets = [];
     page.on("websocket", (socket) => {
       const open = new Map();
@@ -175,26 +175,26 @@ describe("a list that is open", () => {
         if (type === "complete") open.delete(number);
       });
     });
-    /** Waits until exactly these are open. */
-    const follows = async (...names) => {
+    /** Waits until exactly these subscriptions are open. */
+    const subscriptions = async (...names) => {
       const { open, socket } = sockets.at(-1);
       while ([...open.values()].sort().join() !== names.join()) {
         await socket.waitForEvent("framesent");
       }
     };
     await signIn("/systems?search=subscribed");
-    await page.getByRole("link", { name: "View Subscribed" }).waitFor();
-    await follows("SystemChanged", "ViewerChanged");
-    await page.getByRole("link", { name: "View Subscribed" }).click();
+    await link("View Subscribed").waitFor();
+    await subscriptions("SystemChanged", "ViewerChanged");
+    await link("View Subscribed").click();
     await page.getByRole("rowheader", { name: "Created the system" }).waitFor();
-    await follows("AuditLogAppended", "ViewerChanged");
-    await page.getByRole("link", { name: "Audit Log" }).click();
+    await subscriptions("AuditLogAppended", "ViewerChanged");
+    await link("Audit Log").click();
     await page.getByRole("rowheader", { name: "Created the system" }).first().waitFor();
-    await follows("AuditLogAppended", "ViewerChanged");
-    await page.getByRole("link", { name: "API Keys" }).click();
-    await page.getByRole("link", { name: "Create API key" }).click();
+    await subscriptions("AuditLogAppended", "ViewerChanged");
+    await link("API Keys").click();
+    await link("Create API key").click();
     await page.getByLabel("System Name").waitFor();
-    await follows("ViewerChanged");
-    assert.equal(sockets.length <= 2, true, "one for signing in, one since");
+    await subscriptions("ViewerChanged");
+    assert.equal(sockets.length <= 2, true, "one before signing in, one after");
   });
 });

@@ -1,33 +1,31 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
-import { signedIn } from "./support/api.js";
-import { stage } from "./support/stage.js";
+import { signInToApi } from "./support/api.js";
+import { fixture } from "./support/fixture.js";
 
 const HOSTILE = "<img src=x onerror=alert(1)>";
 
 describe("the console", () => {
-  const on = stage();
+  const env = fixture();
 
-  test("shows names as names, whatever is in them", async () => {
-    const api = await signedIn(on.keymark);
+  test("shows names with markup, 64 wide letters or right-to-left text as plain names", async () => {
+    const api = await signInToApi(env.keymark);
     const wide = "W".repeat(64);
     for (const name of [HOSTILE, wide, "متجر الهدايا"]) await api.createSystem(name);
-    const { page, signIn, row, assertClean } = await on.window();
+    const window = await env.openWindow();
+    const { page, signIn, row, assertClean, button, link } = window;
     page.on("dialog", () => assert.fail("a name ran as a script"));
     await page.setViewportSize({ width: 360, height: 740 });
     await signIn();
     for (const name of [HOSTILE, wide, "متجر الهدايا"]) {
       await row(name).getByRole("link").click();
       await page.getByRole("definition").filter({ hasText: name }).waitFor();
-      await page.getByRole("button", { name: "Delete System" }).click();
+      await button("Delete System").click();
       await page.getByRole("dialog").getByText(name).waitFor();
-      const overflow = await page.evaluate(
-        () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
-      );
-      assert.equal(overflow, 0, "the page scrolls sideways");
-      await page.getByRole("button", { name: "Cancel" }).click();
-      await page.getByRole("link", { name: "API Key Management" }).click();
+      await window.assertNoHorizontalScroll("the page");
+      await button("Cancel").click();
+      await link("API Key Management").click();
     }
     await page.goto("/audit");
     await page.getByRole("link", { name: HOSTILE }).waitFor();
@@ -39,10 +37,10 @@ describe("the console", () => {
     assertClean();
   });
 
-  test("goes back, forward and on to links, and says what is not there", async () => {
-    const api = await signedIn(on.keymark);
+  test("supports deep links, back and forward, and reports pages that do not exist", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Linked to");
-    const { page, signIn, row } = await on.window();
+    const { page, signIn, row, link } = await env.openWindow();
     const heading = (name) => page.getByRole("heading", { name, exact: true, level: 1 }).waitFor();
     await signIn(`/systems/${id}/edit?from=mail`);
     await heading("Edit System");
@@ -50,7 +48,7 @@ describe("the console", () => {
     await page.goto("/systems?search=linked");
     await row("Linked to").getByRole("link").click();
     await heading("System Detail");
-    await page.getByRole("link", { name: "Manage API Key" }).click();
+    await link("Manage API Key").click();
     await heading("Manage API Key");
     await page.goBack();
     await heading("System Detail");
@@ -63,8 +61,8 @@ describe("the console", () => {
     await heading("System Detail");
     assert.equal(await page.title(), "System Detail – Keymark");
 
-    for (const address of ["unknown", "sys_00000000000000000000000000", "unknown/edit", "x/key"]) {
-      await page.goto(`/systems/${address}`);
+    for (const path of ["unknown", "sys_00000000000000000000000000", "unknown/edit", "x/key"]) {
+      await page.goto(`/systems/${path}`);
       await heading("Page not found");
     }
     await page.goto(`/systems/${id}/what`);
@@ -72,12 +70,12 @@ describe("the console", () => {
   });
 
   test("does not show a system of another tenant", async () => {
-    const api = await signedIn(on.keymark);
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Of the default tenant");
-    await on.keymark.manageOperator(
+    await env.keymark.manageOperator(
       ...["add", "stranger", "--tenant=elsewhere", "--permissions=view", "--password-stdin"],
     );
-    const { page, signIn } = await on.window();
+    const { page, signIn } = await env.openWindow();
     await signIn("/systems", "stranger");
     await page.getByText("There are no systems yet.").waitFor();
     await page.goto(`/systems/${id}`);
@@ -85,22 +83,22 @@ describe("the console", () => {
     assert.equal(await page.getByText("Of the default tenant").count(), 0);
   });
 
-  test("says why it failed, and tries again when asked", async () => {
-    const api = await signedIn(on.keymark);
+  test("shows why loading failed, and retries on request", async () => {
+    const api = await signInToApi(env.keymark);
     await api.createSystem("Behind a failure");
-    const { page, signIn, row } = await on.window();
+    const { page, signIn, row, button, link } = await env.openWindow();
     await signIn("/systems/new");
     await page.route("**/graphql", (route) => route.abort());
-    await page.getByRole("link", { name: "API Key Management" }).click();
+    await link("API Key Management").click();
     await page.getByText("Keymark cannot be reached.").waitFor();
     await page.unroute("**/graphql");
-    await page.getByRole("button", { name: "Try again" }).click();
+    await button("Try again").click();
     await row("Behind a failure").waitFor();
   });
 
-  test("says that it is offline and comes back by itself", async () => {
-    const api = await signedIn(on.keymark);
-    const { page, signIn, row } = await on.window();
+  test("shows that it is offline, and reconnects by itself", async () => {
+    const api = await signInToApi(env.keymark);
+    const { page, signIn, row } = await env.openWindow();
     await signIn();
     await page.context().setOffline(true);
     await page.getByText("You are offline.").waitFor();
@@ -110,13 +108,13 @@ describe("the console", () => {
     await page.getByText("Live", { exact: true }).waitFor();
   });
 
-  test("weighs less than 80 kB, GraphiQL apart", async () => {
-    const { page } = await on.window();
-    const asked = [];
-    page.on("requestfinished", (request) => asked.push(request));
+  test("transfers less than 80 kB, and nothing of GraphiQL", async () => {
+    const { page } = await env.openWindow();
+    const requests = [];
+    page.on("requestfinished", (request) => requests.push(request));
     await page.goto("/");
     await page.getByLabel("Username").waitFor();
-    const files = asked.filter((request) => !request.url().endsWith("/graphql"));
+    const files = requests.filter((request) => !request.url().endsWith("/graphql"));
     let total = 0;
     for (const request of files) total += (await request.sizes()).responseBodySize;
     assert.equal(total > 10_000 && total < 80_000, true, `${total} bytes`);
@@ -124,85 +122,86 @@ describe("the console", () => {
     assert.equal(html.includes("graphiql"), false);
   });
 
-  test("shows its first content once it knows who looks, and nothing jumps when the rest comes", async () => {
-    const api = await signedIn(on.keymark);
+  test("renders the page once the viewer is loaded, and nothing shifts when the rest loads", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Without a jump");
-    const { page, signIn } = await on.window();
+    const { page, signIn, button } = await env.openWindow();
     await page.addInitScript(() => {
-      globalThis.shifted = 0;
+      globalThis.layoutShift = 0;
       new PerformanceObserver((list) => {
-        for (const { value } of list.getEntries()) globalThis.shifted += value;
+        for (const { value } of list.getEntries()) globalThis.layoutShift += value;
       }).observe({ type: "layout-shift", buffered: true });
     });
     await signIn(`/systems/${id}`);
-    let answer;
-    let painted;
+    let releaseRequests;
+    let released;
     await page.route("**/graphql", async (route) => {
-      if (route.request().postDataJSON().operationName !== "Viewer") await painted;
+      if (route.request().postDataJSON().operationName !== "Viewer") await released;
       await route.continue();
     });
-    for (const [address, settled] of [
+    for (const [path, loaded] of [
       ["/systems", page.getByRole("rowheader").first()],
       [`/systems/${id}`, page.getByRole("rowheader", { name: "Created the system" })],
-      [`/systems/${id}/edit`, page.getByRole("button", { name: "Save" })],
+      [`/systems/${id}/edit`, button("Save")],
       ["/audit", page.getByRole("rowheader").first()],
     ]) {
-      painted = new Promise((resolve) => {
-        answer = resolve;
+      released = new Promise((resolve) => {
+        releaseRequests = resolve;
       });
-      await page.goto(address);
+      await page.goto(path);
       await page.waitForFunction(
         () => performance.getEntriesByName("first-contentful-paint").length > 0,
       );
       await page.getByRole("heading", { level: 1 }).waitFor();
-      answer();
-      await settled.waitFor();
-      const shifted = await page.evaluate(() => globalThis.shifted);
-      assert.equal(shifted < 0.02, true, `${address} moved by ${shifted}`);
+      releaseRequests();
+      await loaded.waitFor();
+      const shift = await page.evaluate(() => globalThis.layoutShift);
+      assert.equal(shift < 0.02, true, `${path} shifted by ${shift}`);
     }
   });
 
-  test("drops answers that come too late for what is typed by then", async () => {
-    const api = await signedIn(on.keymark);
+  test("ignores the response to a search that has changed since", async () => {
+    const api = await signInToApi(env.keymark);
     await api.createSystem("Late answer");
     await api.createSystem("Later answer");
-    const { page, signIn, row } = await on.window();
-    let answerLate;
-    const late = new Promise((resolve) => {
-      answerLate = resolve;
+    const { page, signIn, row } = await env.openWindow();
+    let releaseLate;
+    const released = new Promise((resolve) => {
+      releaseLate = resolve;
     });
     await page.route("**/graphql", async (route) => {
       const { operationName, variables } = route.request().postDataJSON();
-      if (operationName === "Systems" && variables.search === "late") await late;
+      if (operationName === "Systems" && variables.search === "late") await released;
       await route.continue();
     });
     await signIn("/systems?search=answer");
     await row("Late answer").waitFor();
-    const asked = page.waitForRequest((request) => asksFor(request, "late"));
+    const requested = page.waitForRequest((request) => searchesFor(request, "late"));
     await page.getByRole("searchbox").fill("late");
-    const request = await asked;
-    const answered = page.waitForResponse((response) => asksFor(response.request(), "later"));
-    // Typing goes on, and filters what is there without waiting.
+    const lateRequest = await requested;
+    const responded = page.waitForResponse((response) => searchesFor(response.request(), "later"));
+    // Typing on filters the loaded rows without waiting for a response.
     await page.getByRole("searchbox").fill("later");
     await row("Late answer").waitFor({ state: "detached" });
-    await answered;
-    answerLate();
-    await request.response().catch(() => undefined);
+    await responded;
+    releaseLate();
+    await lateRequest.response().catch(() => undefined);
     await row("Later answer").waitFor();
     assert.deepEqual(await page.getByRole("rowheader").allTextContents(), ["Later answer"]);
   });
 
-  test("prints what it says, without what can be pressed", async () => {
-    const api = await signedIn(on.keymark);
+  test("prints its content without controls", async () => {
+    const api = await signInToApi(env.keymark);
     await api.createSystem("On paper");
-    const { page, signIn, row } = await on.window();
+    const { page, signIn, row, link } = await env.openWindow();
     await signIn("/systems?search=paper");
     await row("On paper").waitFor();
     await page.emulateMedia({ media: "print" });
     await row("On paper").getByText("Not generated").waitFor();
-    assert.equal(await page.getByRole("link", { name: "Create API key" }).isVisible(), false);
+    assert.equal(await link("Create API key").isVisible(), false);
     assert.equal(await page.getByRole("searchbox").isVisible(), false);
   });
 });
 
-const asksFor = (request, search) => request.postData()?.includes(`"search":"${search}"`) ?? false;
+const searchesFor = (request, search) =>
+  request.postData()?.includes(`"search":"${search}"`) ?? false;

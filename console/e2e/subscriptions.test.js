@@ -2,28 +2,28 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { createClient } from "graphql-ws";
 import WebSocket from "ws";
-import { signedIn } from "./support/api.js";
+import { signInToApi } from "./support/api.js";
 import { startKeymark } from "./support/keymark.js";
 
 const CHANGES = `subscription ($after: String) {
   systemChanged(after: $after) { cursor kind systemId system { name } }
 }`;
 
-describe("the graphql-ws client", () => {
+describe("a graphql-ws client", () => {
   let keymark;
   before(async () => {
     keymark = await startKeymark();
   });
   after(() => keymark.stop());
 
-  test("follows changes with a bearer token", async () => {
-    const api = await signedIn(keymark);
-    const changes = follow(keymark, api.token, await api.latestChange());
-    const systemId = await api.createSystem("Followed");
+  test("receives changes with a bearer token", async () => {
+    const api = await signInToApi(keymark);
+    const changes = subscribe(keymark, api.token, await api.latestCursor());
+    const systemId = await api.createSystem("Received");
     const created = await next(changes);
     assert.deepEqual(
       [created.kind, created.systemId, created.system],
-      ["CREATED", systemId, { name: "Followed" }],
+      ["CREATED", systemId, { name: "Received" }],
     );
     await api.deleteSystem(systemId);
     const deleted = await next(changes);
@@ -31,16 +31,16 @@ describe("the graphql-ws client", () => {
     await changes.return();
   });
 
-  test("resumes after the last change that it saw, missing none and repeating none", async () => {
-    const api = await signedIn(keymark);
-    const before = follow(keymark, api.token, await api.latestChange());
+  test("resumes after the last change received, without gaps or duplicates", async () => {
+    const api = await signInToApi(keymark);
+    const before = subscribe(keymark, api.token, await api.latestCursor());
     const systemId = await api.createSystem("Resumed");
     const { cursor } = await next(before);
     await before.return();
 
     await api.renameSystem(systemId, "Resumed and renamed");
     await api.generateKey(systemId);
-    const after = follow(keymark, api.token, cursor);
+    const after = subscribe(keymark, api.token, cursor);
     const missed = [await next(after), await next(after)];
     await api.deleteSystem(systemId);
     const kinds = [...missed, await next(after)].map(({ kind }) => kind);
@@ -48,13 +48,13 @@ describe("the graphql-ws client", () => {
     await after.return();
   });
 
-  test("is refused without credentials with 4403", async () => {
-    const changes = follow(keymark, undefined, null);
+  test("without credentials is refused with close code 4403", async () => {
+    const changes = subscribe(keymark, undefined, null);
     await assert.rejects(next(changes), ({ code }) => code === 4403);
   });
 });
 
-function follow(keymark, token, after) {
+function subscribe(keymark, token, after) {
   const client = createClient({
     url: keymark.webSocket,
     webSocketImpl: WebSocket,

@@ -1,6 +1,6 @@
 // Writes every page and dialog, light and dark, 360, 768 and 1440 px wide, into screenshots/, to be looked at.
 import { mkdirSync, rmSync } from "node:fs";
-import { signedIn } from "../e2e/support/api.js";
+import { signInToApi } from "../e2e/support/api.js";
 import { openBrowser, openWindow } from "../e2e/support/browser.js";
 import { startKeymark } from "../e2e/support/keymark.js";
 
@@ -15,7 +15,7 @@ mkdirSync(FOLDER);
 const keymark = await startKeymark();
 const browser = await openBrowser();
 try {
-  const api = await signedIn(keymark);
+  const api = await signInToApi(keymark);
   const id = await api.createSystem("Billing (staging)");
   await api.generateKey(id);
   for (const name of [

@@ -1,46 +1,46 @@
 import assert from "node:assert/strict";
 import { operator } from "./keymark.js";
 
-/** The API as an integrator's program uses it: with a bearer token. */
-export async function signedIn(keymark) {
+/** Signs in as a program of an integrator does, with a bearer token, and returns the operations that tests need. */
+export async function signInToApi(keymark, username = operator.username) {
   const { signIn } = await send(
     keymark,
     undefined,
     `mutation ($username: String!, $password: String!) {
       signIn(username: $username, password: $password) { token }
     }`,
-    operator,
+    { ...operator, username },
   );
   const { token } = signIn;
   const query = (document, variables) => send(keymark, token, document, variables);
+  const createSystem = async (name) => {
+    const data = await query(
+      "mutation ($name: String!) { createSystem(name: $name) { system { id } } }",
+      { name },
+    );
+    return data.createSystem.system.id;
+  };
   return {
     token,
     query,
 
-    /** The newest change's cursor: what comes after it is still to come. */
-    async latestChange() {
+    /** Returns the cursor of the newest change. */
+    async latestCursor() {
       const { auditLog } = await query("{ auditLog(first: 1) { nodes { cursor } } }");
       return auditLog.nodes[0].cursor;
     },
 
-    async createSystem(name) {
-      const data = await query(
-        "mutation ($name: String!) { createSystem(name: $name) { system { id } } }",
-        { name },
-      );
-      return data.createSystem.system.id;
-    },
+    createSystem,
 
-    /** Many at once, a few requests at a time. */
+    /** Creates many systems, with a few requests at a time. */
     async createSystems(names) {
-      const document = "mutation ($name: String!) { createSystem(name: $name) { system { id } } }";
-      const left = Array.from(names);
-      const create = async () => {
-        for (let name = left.pop(); name !== undefined; name = left.pop()) {
-          await query(document, { name });
+      const remaining = Array.from(names);
+      const createRemaining = async () => {
+        for (let name = remaining.pop(); name !== undefined; name = remaining.pop()) {
+          await createSystem(name);
         }
       };
-      await Promise.all(Array.from({ length: 8 }, create));
+      await Promise.all(Array.from({ length: 8 }, createRemaining));
     },
 
     async renameSystem(id, name) {
@@ -79,8 +79,8 @@ async function send(keymark, token, query, variables = {}) {
   return data;
 }
 
-/** What a gateway is told about a key. */
-export async function verdictOn(keymark, apiKey) {
+/** Verifies a key as a gateway does, and returns the code of the verdict. */
+export async function verify(keymark, apiKey) {
   const response = await fetch(keymark.verification, {
     method: "POST",
     headers: { "content-type": "application/json" },

@@ -15,60 +15,80 @@ const ARGUMENTS = [
 export const openBrowser = () =>
   chromium.launch({
     executablePath: EXECUTABLE,
-    // Chromium's sandbox refuses root, which containers run as.
+    // Containers run as root, where Chromium's sandbox does not start.
     args: process.getuid?.() === 0 ? ["--no-sandbox", ...ARGUMENTS] : ARGUMENTS,
   });
 
-/** A window of a browser profile of its own, which notes whatever a page should not do. */
-export async function openWindow(browser, keymark) {
+/** Opens a window in a new browser profile. It records console errors and requests to other hosts. */
+export async function openWindow(browser, keymark, options = {}) {
   const context = await browser.newContext({
     baseURL: keymark.console,
     permissions: ["clipboard-read", "clipboard-write"],
+    ...options,
   });
   context.setDefaultTimeout(10_000);
   const page = await context.newPage();
-  const complaints = [];
+  const problems = [];
   const { host } = new URL(keymark.console);
-  const noteForeign = (url) => {
-    if (new URL(url).host !== host) complaints.push(`asked another host: ${url}`);
+  const checkHost = (url) => {
+    if (new URL(url).host !== host) problems.push(`request to another host: ${url}`);
   };
   page.on("console", (message) => {
-    if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
+    if (message.type() === "error" || message.type() === "warning") problems.push(message.text());
   });
-  page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("request", (request) => noteForeign(request.url()));
-  page.on("websocket", (socket) => noteForeign(socket.url()));
+  page.on("pageerror", (error) => problems.push(String(error)));
+  page.on("request", (request) => checkHost(request.url()));
+  page.on("websocket", (socket) => checkHost(socket.url()));
   return {
     page,
     close: () => context.close(),
 
-    /** Violations of the Content-Security-Policy are among the console's errors. */
-    assertClean: () => assert.deepEqual(complaints, []),
+    /** Asserts that nothing was recorded. Violations of the Content-Security-Policy are console errors too. */
+    assertClean: () => assert.deepEqual(problems, []),
 
-    async signIn(address = "/", username = operator.username) {
-      await page.goto(address);
+    async assertNoHorizontalScroll(what) {
+      const overflow = await page.evaluate(
+        () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+      );
+      assert.equal(overflow, 0, `${what} scrolls horizontally`);
+    },
+
+    button: (name) => page.getByRole("button", { name, exact: true }),
+    link: (name) => page.getByRole("link", { name, exact: true }),
+    row: (name) => page.getByRole("row").filter({ has: page.getByRole("rowheader", { name }) }),
+
+    async signIn(path = "/", username = operator.username) {
+      await page.goto(path);
       await page.getByLabel("Username").fill(username);
       await page.getByLabel("Password").fill(operator.password);
       await page.getByRole("button", { name: "Sign in", exact: true }).click();
       await page.getByText("Live", { exact: true }).waitFor();
     },
 
-    /** What the menu of the signed-in operator offers. */
-    async choose(name) {
+    /** Selects an item of the operator's menu. */
+    async chooseFromMenu(name) {
       await page.getByRole("button", { name: "Signed in as" }).click();
       await page.getByRole("button", { name, exact: true }).click();
     },
 
+    /** On the page Manage API Key: generates a key and returns it with its dialog. */
+    async generateKey() {
+      await page.getByRole("button", { name: "Generate API Key" }).click();
+      const dialog = page.getByRole("dialog", { name: "API Key Generated" });
+      const apiKey = await dialog.getByLabel("API Key", { exact: true }).inputValue();
+      return { dialog, apiKey };
+    },
+
     /**
-     * Watches for an element that may be there only briefly, so from before what brings it about. The function that
-     * this settles with waits for it, and tells what a property of its style was.
+     * Starts to look for an element that is shown only briefly, so call it before the action that shows the element.
+     * Returns a function that waits for the element and returns the value that the style property had then.
      */
-    async watch(selector, property) {
-      const watching = await page.evaluateHandle(
-        ([wanted, name]) => ({
-          seen: new Promise((resolve) => {
+    async recordStyle(selector, property) {
+      const recording = await page.evaluateHandle(
+        ([expected, name]) => ({
+          style: new Promise((resolve) => {
             const observer = new MutationObserver(() => {
-              const element = document.querySelector(wanted);
+              const element = document.querySelector(expected);
               if (element === null) return;
               observer.disconnect();
               resolve(getComputedStyle(element)[name]);
@@ -79,9 +99,24 @@ export async function openWindow(browser, keymark) {
         }),
         [selector, property],
       );
-      return () => watching.evaluate(({ seen }) => seen);
+      return () => recording.evaluate(({ style }) => style);
     },
-
-    row: (name) => page.getByRole("row").filter({ has: page.getByRole("rowheader", { name }) }),
   };
 }
+
+/** Returns everything that a page holds: markup, fields, storage, databases, history and cookies. */
+export const contentsOf = (page) =>
+  page.evaluate(async () => {
+    const fields = Array.from(document.querySelectorAll("input, textarea"), ({ value }) => value);
+    return JSON.stringify([
+      document.documentElement.outerHTML,
+      fields,
+      { ...localStorage },
+      { ...sessionStorage },
+      await caches.keys(),
+      await indexedDB.databases(),
+      history.state,
+      location.href,
+      document.cookie,
+    ]);
+  });

@@ -13,7 +13,7 @@ const ANY_PORT = "127.0.0.1:0";
 
 export const operator = { username: "admin", password: PASSWORD };
 
-/** A server of its own for a test, on the embedded store: fresh data, free ports, gone afterwards. */
+/** Starts a server on an empty embedded store and free ports; `stop` removes its data. */
 export async function startKeymark() {
   const dataDir = await mkdtemp(join(tmpdir(), "keymark-e2e-"));
   const instance = await startInstance({ KEYMARK_DATA_DIR: dataDir });
@@ -26,7 +26,7 @@ export async function startKeymark() {
   };
 }
 
-/** Two instances on one MongoDB: the first, which has the second as its `other`. */
+/** Starts two instances on one MongoDB, and returns the first, with the second as `other`. */
 export async function startCluster() {
   const mongod = await startMongod();
   const settings = {
@@ -54,9 +54,9 @@ async function startInstance(settings) {
     graphql: new URL("/graphql", console).href,
     webSocket: new URL("/graphql", console).href.replace("http:", "ws:"),
 
-    /** Runs `keymark operator …` beside the server; the password of a new operator is the same for all. */
+    /** Runs `keymark operator …` while the server is running. All operators have the same password. */
     async manageOperator(...arguments_) {
-      // Written to a command that reads nothing, it would fail as soon as that has ended.
+      // Only with this option does the command read its input; otherwise writing to it may fail once it has exited.
       const takesPassword = arguments_.includes("--password-stdin");
       const command = spawn(BINARY, ["operator", ...arguments_], {
         env: { PATH: process.env.PATH, KEYMARK_LOG: "warn", ...settings },
@@ -67,10 +67,10 @@ async function startInstance(settings) {
       assert.equal(code, 0);
     },
 
-    /** Stops it, does something meanwhile, and starts it again at the same addresses. */
-    async restart(meanwhile = async () => {}) {
+    /** Stops the instance, runs `whileStopped`, and starts it again at the same addresses. */
+    async restart(whileStopped) {
       await terminate(running.server);
-      await meanwhile();
+      await whileStopped();
       running = await launch(settings, new URL(console).host, new URL(verification).host);
     },
 
@@ -97,7 +97,7 @@ async function launch(settings, listen, verifyListen) {
       return { server, ...addresses };
     }
   }
-  throw new Error(`${BINARY} stopped before it said its addresses`);
+  throw new Error(`${BINARY} exited before it printed its addresses`);
 }
 
 async function terminate(server) {

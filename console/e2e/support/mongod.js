@@ -9,7 +9,7 @@ import { MongoClient } from "mongodb";
 /** Installed by `scripts/mongod.sh`, which `make test` runs. */
 const BINARY = resolve("../.tools/mongod");
 
-/** A replica set of one member, gone afterwards. */
+/** Starts a replica set of one member; `stop` removes its data. */
 export async function startMongod() {
   const dataDir = await mkdtemp(join(tmpdir(), "keymark-e2e-mongod-"));
   const port = await freePort();

@@ -1,41 +1,40 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { signedIn } from "./support/api.js";
-import { stage } from "./support/stage.js";
+import { signInToApi } from "./support/api.js";
+import { fixture } from "./support/fixture.js";
 
-describe("while somebody points at the list", () => {
-  const on = stage();
+describe("changes by another operator", () => {
+  const env = fixture();
 
-  test("rows neither come, go nor move, and do so once the pointer has left", async () => {
-    const api = await signedIn(on.keymark);
-    const first = await api.createSystem("Held first");
-    const second = await api.createSystem("Held second");
-    await api.createSystem("Held third");
-    const { page, signIn, row, assertClean } = await on.window();
-    await signIn("/systems?search=held");
+  test("do not add, remove or move rows until the pointer leaves the list", async () => {
+    const api = await signInToApi(env.keymark);
+    const first = await api.createSystem("Frozen first");
+    const second = await api.createSystem("Frozen second");
+    await api.createSystem("Frozen third");
+    const { page, signIn, row, assertClean } = await env.openWindow();
+    await signIn("/systems?search=frozen");
     const names = () => page.getByRole("rowheader").allTextContents();
-    await row("Held third").hover();
+    await row("Frozen third").hover();
 
-    await api.createSystem("Held a little");
+    await api.createSystem("Frozen added");
     await page.getByText("The list has changed. It updates when you leave it.").waitFor();
-    await api.renameSystem(second, "Held zuletzt");
-    await row("Held zuletzt").waitFor();
+    await api.renameSystem(second, "Frozen zebra");
+    await row("Frozen zebra").waitFor();
     await api.deleteSystem(first);
-    await row("Held first").getByText("Deleted").waitFor();
-    assert.deepEqual(await names(), ["Held first", "Held zuletzt", "Held third"]);
+    await row("Frozen first").getByText("Deleted").waitFor();
+    assert.deepEqual(await names(), ["Frozen first", "Frozen zebra", "Frozen third"]);
 
     await page.mouse.move(5, 5);
-    await row("Held first").waitFor({ state: "detached" });
-    await row("Held a little").waitFor();
-    assert.deepEqual(await names(), ["Held a little", "Held third", "Held zuletzt"]);
+    await row("Frozen first").waitFor({ state: "detached" });
+    await row("Frozen added").waitFor();
+    assert.deepEqual(await names(), ["Frozen added", "Frozen third", "Frozen zebra"]);
     assertClean();
   });
 
-  test("a rename meanwhile is shown on the edit page, and not overwritten", async () => {
-    const api = await signedIn(on.keymark);
+  test("to a name that is being edited are shown and not overwritten", async () => {
+    const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Contested");
-    const { page, signIn } = await on.window();
-    const button = (name) => page.getByRole("button", { name, exact: true });
+    const { page, signIn, button, link } = await env.openWindow();
     await signIn(`/systems/${id}/edit`);
     await page.getByLabel("System Name").fill("Mine");
     await button("Save").click();
@@ -57,7 +56,7 @@ describe("while somebody points at the list", () => {
     await button("Save").click();
     await button("Confirm").click();
     await page.getByText("The system was renamed to Mine.").waitFor();
-    await page.getByRole("link", { name: "Edit", exact: true }).click();
+    await link("Edit").click();
     await api.renameSystem(id, "Theirs again");
     await button("Take their name").click();
     assert.equal(await page.getByLabel("System Name").inputValue(), "Theirs again");
