@@ -4,18 +4,18 @@ import { defineConfig } from "vite";
 const page = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
 export default defineConfig({
-  // Only the console has JSX: a preset would alias React for GraphiQL's page too.
+  // Not @preact/preset-vite, which would also alias the React of GraphiQL's page. Only the console has JSX.
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   worker: { format: "es" },
   build: {
     target: "es2022",
-    // A data URI would break the Content-Security-Policy.
+    // The Content-Security-Policy forbids data URIs.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 5000,
     rolldownOptions: {
       input: { console: page("index.html"), graphiql: page("graphiql.html") },
-      // GraphiQL's dependencies carry "use client" in a hundred files.
+      // A hundred files of GraphiQL's dependencies have a "use client" directive.
       checks: { moduleLevelDirective: false },
     },
   },

@@ -1,5 +1,5 @@
-// Types the documents in src/documents from ../schema.graphql into src/gql/graphql.ts, so that a change of the schema
-// that breaks the console breaks its build. It drives codegen's core itself: its command line wants a newer Node.
+// Generates src/gql/graphql.ts, the types of the documents in src/documents, from ../schema.graphql: a schema change that
+// breaks the console breaks its build. Uses codegen's core, since its command line needs a newer Node.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { preset } from "@graphql-codegen/client-preset";
@@ -39,7 +39,7 @@ const sections = await preset.buildGeneratesSection({
 const section = sections.find(({ filename }) => filename === `${OUTPUT}graphql.ts`);
 const types = await codegen({ ...section, schemaAst });
 
-// The preset types only the enums that a document selects; error codes arrive in `extensions`.
+// The preset generates only the enums that documents select; error codes are in `extensions`, outside of any document.
 const codes = schemaAst.getType("ErrorCode").getValues();
 const errorCodes = `export type ErrorCode =\n${codes.map(({ name }) => `  | "${name}"`).join("\n")};\n`;
 

@@ -1,4 +1,4 @@
-// Writes a .br and a .gz beside each built file that gets smaller by it: the binary serves them as they are.
+// Writes a .br and a .gz beside each built file that compresses well; the binary serves them as they are.
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";

@@ -1,20 +1,86 @@
-// Writes every page and dialog, light and dark, 360, 768 and 1440 px wide, into screenshots/, to be looked at.
+// Takes screenshots of the console, light and dark.
+//   npm run screenshots          every page and dialog, 360, 768 and 1440 px wide, into console/screenshots/
+//   npm run screenshots:readme   the list of systems, into docs/images/, for the README
+// The pages are in the system-ui font of the machine.
 import { mkdirSync, rmSync } from "node:fs";
 import { signInToApi } from "../e2e/support/api.js";
 import { openBrowser, openWindow } from "../e2e/support/browser.js";
 import { startKeymark } from "../e2e/support/keymark.js";
 
+const README_FOLDER = new URL("../../docs/images/", import.meta.url).pathname;
 const FOLDER = new URL("../screenshots/", import.meta.url).pathname;
 const WIDTHS = [360, 768, 1440];
+const COLOR_SCHEMES = ["light", "dark"];
 const LONG = "W".repeat(64);
 
-process.chdir(new URL("..", import.meta.url).pathname);
-rmSync(FOLDER, { recursive: true, force: true });
-mkdirSync(FOLDER);
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+/** The systems in the README's picture: whether they have a key, and how long ago they were updated. */
+const README_SYSTEMS = {
+  "Billing (production)": { hasKey: true, age: 4 * MINUTE },
+  "Billing (staging)": { hasKey: true, age: 2 * DAY },
+  Checkout: { hasKey: true, age: 3 * HOUR },
+  "Customer portal": { hasKey: true, age: 19 * DAY },
+  "Data warehouse": { hasKey: true, age: 8 * DAY },
+  "Inventory sync": { hasKey: false, age: 26 * MINUTE },
+  "Mobile app (Android)": { hasKey: true, age: 5 * DAY },
+  "Mobile app (iOS)": { hasKey: true, age: 5 * DAY },
+  Payroll: { hasKey: true, age: 64 * DAY },
+  "Reporting dashboard": { hasKey: false, age: 30 * HOUR },
+  "Shipping labels": { hasKey: true, age: 33 * DAY },
+};
 
+process.chdir(new URL("..", import.meta.url).pathname);
+const forReadme = process.argv.includes("--readme");
 const keymark = await startKeymark();
 const browser = await openBrowser();
 try {
+  if (forReadme) await takeReadmePictures();
+  else await takeAll();
+} finally {
+  await browser.close();
+  await keymark.stop();
+}
+
+async function takeReadmePictures() {
+  mkdirSync(README_FOLDER, { recursive: true });
+  const permissions = "--permissions=view,create,edit,delete";
+  await keymark.manageOperator("add", "alice", "--tenant=acme", permissions, "--password-stdin");
+  const api = await signInToApi(keymark, "alice");
+  for (const [name, { hasKey }] of Object.entries(README_SYSTEMS)) {
+    const id = await api.createSystem(name);
+    if (hasKey) await api.generateKey(id);
+  }
+  for (const colorScheme of COLOR_SCHEMES) {
+    const { page, signIn, row, close } = await openWindow(browser, keymark, {
+      colorScheme,
+      deviceScaleFactor: 1.25,
+      viewport: { width: 1280, height: 800 },
+    });
+    await page.route("**/graphql", backdate);
+    await signIn("/", "alice");
+    await row("Shipping labels").waitFor();
+    // Away from the rows: the row under the pointer would be highlighted.
+    await page.mouse.move(0, 0);
+    await page.screenshot({ path: `${README_FOLDER}console-${colorScheme}.png` });
+    await close();
+  }
+}
+
+/** Passes a request on, and gives the listed systems the ages above: all were created just now. */
+async function backdate(route) {
+  const response = await route.fetch();
+  const result = await response.json();
+  for (const system of result.data?.systems?.nodes ?? []) {
+    system.updatedAt = new Date(Date.now() - README_SYSTEMS[system.name].age).toISOString();
+  }
+  await route.fulfill({ response, json: result });
+}
+
+async function takeAll() {
+  rmSync(FOLDER, { recursive: true, force: true });
+  mkdirSync(FOLDER);
   const api = await signInToApi(keymark);
   const id = await api.createSystem("Billing (staging)");
   await api.generateKey(id);
@@ -27,26 +93,21 @@ try {
   ]) {
     await api.createSystem(name);
   }
-  const bare = await api.createSystem("Checkout");
-  await api.renameSystem(bare, "Checkout (production)");
+  const withoutKey = await api.createSystem("Checkout");
+  await api.renameSystem(withoutKey, "Checkout (production)");
   await keymark.manageOperator("add", "creator", "--permissions=create", "--password-stdin");
 
-  for (const colorScheme of ["light", "dark"]) {
+  for (const colorScheme of COLOR_SCHEMES) {
     for (const width of WIDTHS) {
-      await shoot(`${colorScheme}-${width}`, { colorScheme, width, id, bare, api });
+      await takePages(`${colorScheme}-${width}`, { colorScheme, width, id, withoutKey, api });
     }
   }
-} finally {
-  await browser.close();
-  await keymark.stop();
 }
 
-async function shoot(suffix, { colorScheme, width, id, bare, api }) {
-  const { page, signIn, close } = await openWindow(browser, keymark);
-  await page.emulateMedia({ colorScheme });
-  await page.setViewportSize({ width, height: 900 });
+async function takePages(suffix, { colorScheme, width, id, withoutKey, api }) {
+  const options = { colorScheme, viewport: { width, height: 900 } };
+  const { page, button, signIn, generateKey, close } = await openWindow(browser, keymark, options);
   const take = (name) => page.screenshot({ path: `${FOLDER}${name}-${suffix}.png` });
-  const button = (name) => page.getByRole("button", { name, exact: true });
 
   await page.goto("/");
   await page.getByLabel("Username").waitFor();
@@ -74,12 +135,11 @@ async function shoot(suffix, { colorScheme, width, id, bare, api }) {
   await take("edit-dialog");
   await button("Cancel").click();
   await api.renameSystem(id, "Billing (mine)");
-  await page.getByText("Another operator").waitFor();
-  await take("edit-meanwhile");
+  await button("Keep what I typed").waitFor();
+  await take("edit-conflict");
   await api.renameSystem(id, "Billing (staging)");
-  await page.goto(`/systems/${bare}/key`);
-  await button("Generate API Key").click();
-  await page.getByRole("dialog").waitFor();
+  await page.goto(`/systems/${withoutKey}/key`);
+  await generateKey();
   await button("Copy").click();
   await take("key-dialog");
   await button("Close").click();
@@ -104,9 +164,7 @@ async function shoot(suffix, { colorScheme, width, id, bare, api }) {
   await take("password-dialog");
   await close();
 
-  const creator = await openWindow(browser, keymark);
-  await creator.page.emulateMedia({ colorScheme });
-  await creator.page.setViewportSize({ width, height: 900 });
+  const creator = await openWindow(browser, keymark, options);
   await creator.signIn("/", "creator");
   await creator.page.getByText("Permission required").waitFor();
   await creator.page.screenshot({ path: `${FOLDER}forbidden-${suffix}.png` });
