@@ -11,7 +11,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-test("a stream that ends is reopened with back-off until the signal aborts", async () => {
+test("a stream that ends is reopened with backoff until the signal aborts", async () => {
   const stop = new AbortController();
   const open = vi.fn(() => Promise.resolve());
   const kept = keepOpen(stop.signal, open);

@@ -1,7 +1,7 @@
 import { CombinedError } from "@urql/core";
 import { expect, test } from "vitest";
 import { authorizationOf } from "../src/graphiql/authorization";
-import { backOff } from "../src/live/back-off";
+import { backoff } from "../src/live/backoff";
 import { enforcementText } from "../src/text/enforcement";
 import { failureOf } from "../src/text/failures";
 import { markText } from "../src/text/mark";
@@ -45,11 +45,11 @@ test("a missing response is reported as an unreachable server", () => {
   expect(message).toMatch(/cannot be reached/);
 });
 
-test("the back-off doubles up to half a minute, and half of it is random", () => {
-  expect([0, 1, 2, 10, 5000].map((failures) => backOff(failures, () => 1))).toEqual([
+test("the backoff doubles up to half a minute, and half of it is random", () => {
+  expect([0, 1, 2, 10, 5000].map((failures) => backoff(failures, () => 1))).toEqual([
     500, 1000, 2000, 30_000, 30_000,
   ]);
-  expect(backOff(2, () => 0)).toBe(1000);
+  expect(backoff(2, () => 0)).toBe(1000);
 });
 
 const enforced = {

@@ -1,5 +1,5 @@
 import { type Client, CloseCode, createClient, type Sink, type SubscribePayload } from "graphql-ws";
-import { backOff } from "../live/back-off";
+import { backoff } from "../live/backoff";
 import type { Observable } from "../live/observable";
 import { onWake, pause } from "../live/wake";
 import { graphqlWebSocketUrl } from "./urls";
@@ -23,14 +23,14 @@ const PONG_TIMEOUT_MS = 5_000;
 export function openSocket(connection: Observable<ConnectionStatus>): OpenSocket {
   let connectedBefore = false;
   let lastMessageAt = Date.now();
-  let skipNextBackOff = false;
+  let skipNextBackoff = false;
   let pongTimeout: ReturnType<typeof setTimeout> | undefined;
   const client = createClient({
     url: graphqlWebSocketUrl(),
     retryAttempts: Number.POSITIVE_INFINITY,
     retryWait: async (retries) => {
-      if (!skipNextBackOff) await pause(backOff(retries));
-      skipNextBackOff = false;
+      if (!skipNextBackoff) await pause(backoff(retries));
+      skipNextBackoff = false;
     },
     shouldRetry: (reason) => closeCode(reason) !== CloseCode.Forbidden,
     keepAlive: PING_INTERVAL_MS,
@@ -63,7 +63,7 @@ export function openSocket(connection: Observable<ConnectionStatus>): OpenSocket
     // After a sleep the connection may be lost, which the next ping would detect only seconds later.
     const silent = Date.now() - lastMessageAt > PING_INTERVAL_MS + PONG_TIMEOUT_MS;
     if (connection.value.state !== "live" || (!silent && navigator.onLine)) return;
-    skipNextBackOff = navigator.onLine;
+    skipNextBackoff = navigator.onLine;
     client.terminate();
   });
   const close = () => {

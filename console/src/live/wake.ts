@@ -32,7 +32,7 @@ export function onWake(callback: () => void): () => void {
 export const retryNow = () => dispatchEvent(new Event(RETRY_NOW));
 
 /**
- * Resolves after a delay, on the next wake-up, or when the signal aborts. Waking cuts a back-off short, so that the
+ * Resolves after a delay, on the next wake-up, or when the signal aborts. Waking cuts a backoff short, so that the
  * operator does not wait for it.
  */
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {
