@@ -49,7 +49,7 @@ impl Identities {
         read(&self.operators).get(&id).cloned()
     }
 
-    /// Returns the session even if it has ended: see [`Session::stands`].
+    /// Returns the session even if it has ended: see [`Session::is_valid_for`].
     pub fn find_session(&self, id: &SessionId) -> Option<Session> {
         read(&self.sessions).get(id).cloned()
     }

@@ -10,6 +10,8 @@ pub mod key_index;
 mod locks;
 mod metrics;
 mod name_index;
+#[cfg(test)]
+mod planted_bugs;
 pub mod protocol;
 pub mod search;
 #[cfg(test)]

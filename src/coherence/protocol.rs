@@ -36,11 +36,11 @@ pub(super) const STANDALONE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Former incarnations of this instance that are kept, so that their late probes are recognized.
 const MAX_FORMER_INCARNATIONS: usize = 64;
 
-/// Whether a test has planted this bug: see the simulation.
+/// Whether a test has planted this bug.
 #[cfg(test)]
 macro_rules! planted {
     ($bug:ident) => {
-        super::simulation::is_planted(super::simulation::Bug::$bug)
+        super::planted_bugs::is_planted(super::planted_bugs::Bug::$bug)
     };
 }
 #[cfg(not(test))]
@@ -411,7 +411,7 @@ impl Protocol {
     }
 
     /// Leases to remove from the store: those of this process's former incarnations, and those of instances that have
-    /// not renewed theirs for [`STALE_AFTER_LEASES`] lease lengths.
+    /// not renewed theirs for 10 lease lengths.
     ///
     /// While this instance holds no lease itself it returns none of the others': their renewals may be waiting in a
     /// feed that lags.

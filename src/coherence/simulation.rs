@@ -19,12 +19,12 @@
 //!
 //! A schedule is determined by its seed. When one fails, its seed is printed with its trace.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::planted_bugs::{Bug, is_planted, with_planted};
 use super::protocol::{LogEvent, PendingChangeId, Protocol, Role, STANDALONE_PROBE_INTERVAL, Timing};
 use crate::clock::Moment;
 use crate::domain::ids::AuditEntryId;
@@ -48,57 +48,6 @@ const PROBE_INTERVAL: u64 = 1_000;
 const TICKS_PER_PERIOD: u64 = 20_200;
 const MAX_SKEW: u64 = 100;
 const KEYS: usize = 3;
-
-thread_local! {
-    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
-}
-
-/// A bug in the protocol or its driver. The checker must find each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bug {
-    /// A change is reported as enforced when it is committed.
-    NoWait,
-    /// A lease starts when its probe is received.
-    TtlStart,
-    /// A lease starts when the write of its probe is acknowledged.
-    StampLate,
-    /// The deadline is loaded after the entry is read.
-    LoadLate,
-    /// The deadline is that of the current cache, not of the cache that is read.
-    OtherDeadline,
-    /// The clock is read before the verification begins.
-    ClockEarly,
-    /// The leases of other instances are not read when the cache is loaded.
-    Forget,
-    /// A change is dated with the time when the previous one was received.
-    ReceivedEarly,
-    /// After a loss, the feed continues at the end of the log, with the same cache.
-    Skip,
-    /// The cache is reloaded, but the state of the peers is kept.
-    KeptPeers,
-    /// While the cache is reloaded, it is used until the deadline of the old one.
-    KeptDeadline,
-    /// Probes of a former incarnation renew the lease.
-    FormerIncarnation,
-    /// A probe of the next incarnation counts as sent after a commit although it was sent before.
-    EarlyProbe,
-    /// A change is applied to the protocol before the cache.
-    AckEarly,
-    /// Scanned rows overwrite changes that were applied meanwhile.
-    Fill,
-    /// The scan reads rows from before the feed was opened.
-    StaleRead,
-    /// A repeat does not wait.
-    Idempotent,
-    /// A repeat waits for a probe that was sent before the repeat was detected.
-    RepeatEarly,
-    /// Waits for the length of a lease without the margin for drift.
-    Drift,
-}
-
-pub(super) fn is_planted(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
-}
 
 /// State of a key, in the store or in a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -1194,9 +1143,9 @@ fn without_faults_no_change_waits_for_a_timer() {
 }
 
 fn assert_found(bug: Bug) {
-    PLANTED.set(Some(bug));
-    let found = (0..MAX_SCHEDULES_PER_BUG).find(|seed| schedule(*seed, Faults::Any, false).violation.is_some());
-    PLANTED.set(None);
+    let found = with_planted(bug, || {
+        (0..MAX_SCHEDULES_PER_BUG).find(|seed| schedule(*seed, Faults::Any, false).violation.is_some())
+    });
     let seed = found.unwrap_or_else(|| panic!("{bug:?} was not found"));
     println!("{bug:?} is found by seed {seed}");
 }

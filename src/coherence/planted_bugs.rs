@@ -1,0 +1,62 @@
+//! Bugs that a test can plant in the protocol or its driver, to show that the checker of the simulation finds them.
+
+use std::cell::Cell;
+
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// A bug in the protocol or its driver. The checker must find each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bug {
+    /// A change is reported as enforced when it is committed.
+    NoWait,
+    /// A lease starts when its probe is received.
+    TtlStart,
+    /// A lease starts when the write of its probe is acknowledged.
+    StampLate,
+    /// The deadline is loaded after the entry is read.
+    LoadLate,
+    /// The deadline is that of the current cache, not of the cache that is read.
+    OtherDeadline,
+    /// The clock is read before the verification begins.
+    ClockEarly,
+    /// The leases of other instances are not read when the cache is loaded.
+    Forget,
+    /// A change is dated with the time when the previous one was received.
+    ReceivedEarly,
+    /// After a loss, the feed continues at the end of the log, with the same cache.
+    Skip,
+    /// The cache is reloaded, but the state of the peers is kept.
+    KeptPeers,
+    /// While the cache is reloaded, it is used until the deadline of the old one.
+    KeptDeadline,
+    /// Probes of a former incarnation renew the lease.
+    FormerIncarnation,
+    /// A probe of the next incarnation counts as sent after a commit although it was sent before.
+    EarlyProbe,
+    /// A change is applied to the protocol before the cache.
+    AckEarly,
+    /// Scanned rows overwrite changes that were applied meanwhile.
+    Fill,
+    /// The scan reads rows from before the feed was opened.
+    StaleRead,
+    /// A repeat does not wait.
+    Idempotent,
+    /// A repeat waits for a probe that was sent before the repeat was detected.
+    RepeatEarly,
+    /// Waits for the length of a lease without the margin for drift.
+    Drift,
+}
+
+pub(super) fn is_planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// Runs `work` with the bug planted on this thread.
+pub(super) fn with_planted<T>(bug: Bug, work: impl FnOnce() -> T) -> T {
+    PLANTED.set(Some(bug));
+    let result = work();
+    PLANTED.set(None);
+    result
+}
