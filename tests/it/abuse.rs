@@ -1,22 +1,12 @@
 //! Floods of bad keys.
 
-use std::time::Duration;
-
 use http::Method;
-use keymark::coherence::protocol::Timing;
-use keymark::domain::keys::{ApiKey, KeyPrefix};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 
-use crate::support::actors::{App, Setup};
+use crate::support::actors::{App, Setup, unknown_key};
 use crate::support::faulty::Switch;
 
 /// More bad keys than one source may present at once; the clock stands still meanwhile.
 const FLOOD: usize = 20_001;
-
-fn unknown_key() -> String {
-    ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned()
-}
 
 #[tokio::test]
 async fn a_flood_of_bad_keys_is_told_to_wait_and_good_keys_of_the_same_source_pass() {
@@ -58,8 +48,7 @@ async fn a_flood_of_bad_keys_is_told_to_wait_and_good_keys_of_the_same_source_pa
 #[tokio::test]
 async fn while_memory_does_not_answer_a_source_of_too_many_bad_keys_waits_and_spares_the_store() {
     let switch = Switch::default();
-    let timing = Timing { lease: Duration::ZERO, ..Setup::default().timing };
-    let app = App::embedded_with(Setup { switch: Some(switch.clone()), timing, ..Setup::default() }).await;
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::without_leases() }).await;
     let operator = app.operator(&["view", "create"]).await;
     let key = operator.generate_key(&operator.create_system("Billing").await.id).await.api_key;
     let (verifier, unknown) = (app.verifier(), unknown_key());

@@ -8,7 +8,7 @@ use mongodb::bson::{Document, doc};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
-use crate::support::actors::{App, Operator, PASSWORD};
+use crate::support::actors::{ALL, App, Operator, PASSWORD};
 use crate::support::{on_both_stores, within};
 
 on_both_stores![
@@ -16,8 +16,6 @@ on_both_stores![
     the_log_is_filtered_and_counted,
     the_chain_can_be_checked_from_an_export_by_anybody,
 ];
-
-const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 
 async fn refused(app: &App) -> Vec<Json> {
     let log = app.log_of("acme").await;

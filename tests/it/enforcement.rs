@@ -24,13 +24,14 @@ use serde_json::{Value as Json, json};
 use tokio::sync::oneshot;
 
 use crate::contract::fixtures::follow;
-use crate::support::actors::{Answer, App, Generated, Operator, PASSWORD, SECRET, START, Setup, SkippingStopwatch};
+use crate::support::actors::{
+    ALL, Answer, App, Generated, Operator, PASSWORD, SECRET, START, Setup, SkippingStopwatch,
+};
 use crate::support::faulty::Switch;
 use crate::support::process::{Server, keymark, run};
 use crate::support::sockets::{Event, Subscription};
 use crate::support::{mongod, within};
 
-const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 const CHANGES: &str = "subscription ($after: String) { systemChanged(after: $after) { system { name } } }";
 
 /// Longer than any test, so that a change can only be enforced through acknowledgements.

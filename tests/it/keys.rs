@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::actors::{App, Operator};
+use crate::support::actors::{ALL, App, Operator};
 use crate::support::on_both_stores;
 
 on_both_stores![
@@ -12,8 +12,6 @@ on_both_stores![
     of_50_generates_over_two_instances_one_succeeds,
     of_20_revocations_at_once_one_succeeds_and_writes_the_entry,
 ];
-
-const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 
 async fn a_generated_key_is_good_on_every_instance(app: App) {
     let other = app.instance(2).await;

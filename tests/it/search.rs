@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use keymark::coherence::protocol::Timing;
 use keymark::domain::ids::TenantId;
 use keymark::domain::pages::{PageEnd, PageRequest};
 use keymark::domain::system_names::Search;
@@ -15,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::support::actors::{App, Operator, Setup};
+use crate::support::actors::{ALL, App, Operator, Setup};
 use crate::support::faulty::Switch;
 use crate::support::{on_both_stores, within};
 
@@ -27,8 +26,6 @@ on_both_stores![
     search_finds_no_system_of_another_tenant,
     instance_without_a_cache_searches_the_store,
 ];
-
-const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 
 fn acme() -> TenantId {
     "acme".parse().unwrap()
@@ -187,8 +184,7 @@ async fn search_finds_no_system_of_another_tenant(app: App) {
 }
 
 async fn instance_without_a_cache_searches_the_store(app: App) {
-    let timing = Timing { lease: Duration::ZERO, probe_interval: Duration::from_secs(1) };
-    let second = app.instance_with(2, Setup { timing, ..Setup::default() }).await;
+    let second = app.instance_with(2, Setup::without_leases()).await;
     let operator = app.operator(&ALL).await;
     for round in 0..5 {
         operator.create_system(&format!("System {round}")).await;
@@ -209,7 +205,8 @@ async fn losing_the_feed_drops_the_names() {
     let systems = app.database().await.collection::<Document>("systems");
     let patch = doc! { "$set": { "name": "Payroll", "folded": "payroll" } };
     systems.update_one(doc! { "tenant": "acme" }, patch).await.unwrap();
-    within(async { while loaded(&app) > 0 || found(&operator, "payroll").await != ["Payroll"] {} }).await;
+    app.wait_until(async || loaded(&app) == 0).await;
+    assert_eq!(found(&operator, "payroll").await, ["Payroll"]);
     load(&operator, 1).await;
     assert_eq!(found(&operator, "payroll").await, ["Payroll"]);
     operator.create_system("Payroll too").await;

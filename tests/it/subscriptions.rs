@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use keymark::admin::Command;
-use keymark::coherence::protocol::Timing;
 use keymark::domain::permissions::Permission;
 use keymark::domain::refusal::Refusal;
 use keymark::service::Settings;
 use keymark::service::error::Error;
 use serde_json::{Value as Json, json};
 
-use crate::support::actors::{App, Operator, PASSWORD, Setup, permissions};
+use crate::support::actors::{ALL, App, Operator, PASSWORD, Setup, permissions};
 use crate::support::faulty::Switch;
 use crate::support::sockets::{Event, Socket, Subscription};
 use crate::support::{on_both_stores, within};
@@ -27,7 +26,6 @@ on_both_stores![
     a_change_that_ends_its_own_session_is_answered_before_the_socket_closes,
 ];
 
-const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 const CHANGES: &str = "subscription ($id: ID, $after: String) { systemChanged(systemId: $id, after: $after) {
     cursor kind systemId occurredAt system { id name keyState keyMark revision updatedAt }
     entry { number action systemName previousName keyMark actor { name } } } }";
@@ -277,10 +275,8 @@ async fn a_socket_takes_the_token_or_the_cookie_and_nothing_else() {
 
 /// An app, and another instance over the same store, to which things happen while the first one looks away.
 async fn distracted(switch: &Switch) -> (App, Arc<App>) {
-    // Without leases, so that each look-up is a call of the store.
-    let timing = Timing { lease: Duration::ZERO, probe_interval: Duration::from_secs(1) };
-    let app = App::embedded_with(Setup { switch: Some(switch.clone()), timing, ..Setup::default() }).await;
-    let other = app.instance_with(2, Setup { timing, ..Setup::default() }).await;
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::without_leases() }).await;
+    let other = app.instance_with(2, Setup::without_leases()).await;
     (app, Arc::new(other))
 }
 

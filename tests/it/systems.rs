@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::actors::{App, Operator, START};
+use crate::support::actors::{ALL, App, Operator, START};
 use crate::support::on_both_stores;
 
 on_both_stores![
@@ -16,7 +16,6 @@ on_both_stores![
 ];
 
 const NOBODY: &str = "sys_01HF7YAT00000000000000000X";
-const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 
 /// The actions in the tenant's log that concern systems and keys, oldest first.
 async fn actions(app: &App) -> Vec<String> {

@@ -6,17 +6,13 @@ use std::time::Duration;
 use axum::body::Body;
 use futures::{StreamExt, stream};
 use http::Method;
-use keymark::coherence::protocol::Timing;
-use keymark::domain::keys::{ApiKey, KeyPrefix};
 use keymark::http::verify::Access;
 use keymark::service::Settings;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::actors::{App, Generated, Operator, SECRET, Setup};
+use crate::support::actors::{ALL, App, Generated, Operator, SECRET, Setup, unknown_key};
 use crate::support::faulty::{CAUSE, Switch};
 use crate::support::{on_both_stores, within};
 
@@ -25,14 +21,8 @@ on_both_stores![
     a_revoked_key_is_forgotten_after_its_retention,
 ];
 
-const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
-
 async fn key(operator: &Operator<'_>, name: &str) -> Generated {
     operator.generate_key(&operator.create_system(name).await.id).await
-}
-
-fn unknown_key() -> String {
-    ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned()
 }
 
 async fn a_verifier_is_told_whose_key_it_is_or_why_it_is_not_good(app: App) {
@@ -115,9 +105,7 @@ async fn what_is_no_key_is_malformed_and_needs_no_store() {
 #[tokio::test]
 async fn while_the_store_is_down_nothing_is_called_valid_and_no_internals_are_told() {
     let switch = Switch::default();
-    // Without leases, so that nothing is answered from memory.
-    let timing = Timing { lease: Duration::ZERO, probe_interval: Duration::from_secs(1) };
-    let app = App::embedded_with(Setup { switch: Some(switch.clone()), timing, ..Setup::default() }).await;
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::without_leases() }).await;
     let operator = app.operator(&ALL).await;
     let good = key(&operator, "Billing").await;
     switch.fail();

@@ -20,6 +20,7 @@ use keymark::clock::{BootClock, Clock, Environment, Moment, Stopwatch};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::ids::TenantId;
+use keymark::domain::keys::{ApiKey, KeyPrefix};
 use keymark::domain::permissions::{Permission, Permissions};
 use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::domain::time::Timestamp;
@@ -54,6 +55,8 @@ pub const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 pub const PASSWORD: &str = "correct horse battery staple";
 /// The root secret of every app.
 pub const SECRET: &str = "the root secret of every app under test, long enough";
+/// The short names of all permission codes.
+pub const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 /// The host that browsers see.
 pub const HOST_NAME: &str = "keymark.test";
 pub const OWN_ORIGIN: &str = "http://keymark.test";
@@ -102,6 +105,14 @@ pub struct Setup {
     pub stopwatch: Arc<dyn Stopwatch>,
     /// Makes the app's store fail, where it is to.
     pub switch: Option<Switch>,
+}
+
+impl Setup {
+    /// Without leases: the instance has no cache, and each lookup reads the store.
+    pub fn without_leases() -> Self {
+        let setup = Self::default();
+        Self { timing: Timing { lease: Duration::ZERO, ..setup.timing }, ..setup }
+    }
 }
 
 impl Default for Setup {
@@ -356,6 +367,11 @@ fn manual_clock() -> ManualClock {
 
 fn root_secret(text: &str) -> RootSecret {
     RootSecret::new(text.as_bytes().to_vec()).expect("long enough")
+}
+
+/// A well-formed key that no system has.
+pub fn unknown_key() -> String {
+    ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned()
 }
 
 /// Reads the short names of codes: `view`, `create`, `edit`, `delete`.
