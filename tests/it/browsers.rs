@@ -1,4 +1,4 @@
-//! What a browser may do for a page: the console's own, an allowed one's, and anybody's.
+//! Requests of browsers: what succeeds from the console's own pages, from allowed origins and from any other page.
 
 use http::Method;
 use keymark::http::front::Front;
@@ -38,7 +38,7 @@ fn with<'a>(caller: Caller<'a>, name: &str, value: Option<&str>) -> Caller<'a> {
 }
 
 #[tokio::test]
-async fn with_the_cookie_only_our_own_pages_change_anything() {
+async fn cookie_permits_changes_only_from_the_consoles_own_pages() {
     let app = app().await;
     let operator = app.operator(&["view", "create", "delete"]).await;
     let mut changed = Vec::new();
@@ -64,7 +64,7 @@ async fn with_the_cookie_only_our_own_pages_change_anything() {
 }
 
 #[tokio::test]
-async fn with_the_cookie_only_our_own_pages_and_the_address_bar_read_anything() {
+async fn cookie_permits_reads_only_from_own_pages_and_the_address_bar() {
     let app = app().await;
     let operator = app.operator(&["view"]).await;
     for origin in ORIGINS {
@@ -85,7 +85,7 @@ async fn with_the_cookie_only_our_own_pages_and_the_address_bar_read_anything() 
 }
 
 #[tokio::test]
-async fn a_stale_cookie_is_nobody() {
+async fn stale_cookie_is_treated_as_signed_out() {
     let app = app().await;
     let operator = app.operator(&["view"]).await;
     operator.sign_out().await;
@@ -99,7 +99,7 @@ async fn a_stale_cookie_is_nobody() {
 }
 
 #[tokio::test]
-async fn the_cookie_is_kept_from_scripts_and_other_sites() {
+async fn cookie_is_not_available_to_scripts_or_other_sites() {
     let app = app().await;
     app.add_operator("acme", "ada", &[]).await;
     let answer = app.anonymous().on_own_page().sign_in("ada", PASSWORD).await;
@@ -132,7 +132,7 @@ async fn the_cookie_is_kept_from_scripts_and_other_sites() {
 }
 
 #[tokio::test]
-async fn cors_opens_to_allowed_origins_and_never_to_the_cookie() {
+async fn cors_admits_allowed_origins_but_never_their_cookie() {
     let app = app().await;
     let operator = app.operator(&["view", "create"]).await;
     let preflight = |origin: &'static str| {
@@ -159,7 +159,7 @@ async fn cors_opens_to_allowed_origins_and_never_to_the_cookie() {
 }
 
 #[tokio::test]
-async fn forwarded_headers_count_from_trusted_proxies_alone() {
+async fn forwarded_headers_are_used_only_from_trusted_proxies() {
     let front = Front { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..Front::default() };
     let app = App::embedded_with(Setup { front, ..Setup::default() }).await;
     let operator = app.operator(&["view", "create"]).await;
@@ -175,7 +175,7 @@ async fn forwarded_headers_count_from_trusted_proxies_alone() {
 }
 
 #[tokio::test]
-async fn bad_requests_get_a_clear_answer_and_change_nothing() {
+async fn bad_requests_are_refused_and_change_nothing() {
     let app = app().await;
     let operator = app.operator(&["view", "create"]).await;
     let json_type = [("content-type", "application/json")];

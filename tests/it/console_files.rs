@@ -66,7 +66,7 @@ fn assert_secure(response: &Response<Body>) {
 }
 
 #[tokio::test]
-async fn the_console_is_embedded_and_answers_at_each_of_its_addresses() {
+async fn console_is_served_at_each_of_its_addresses() {
     for address in CONSOLE_ADDRESSES {
         let response = CONSOLE.get(address).await;
         assert_eq!(response.status(), StatusCode::OK, "{address}: run `make console`");
@@ -79,7 +79,7 @@ async fn the_console_is_embedded_and_answers_at_each_of_its_addresses() {
 }
 
 #[tokio::test]
-async fn graphiql_is_embedded_and_can_be_switched_off() {
+async fn graphiql_is_served_unless_disabled() {
     let response = CONSOLE.get("/graphiql").await;
     assert_eq!(response.status(), StatusCode::OK, "run `make console`");
     assert_secure(&response);
@@ -91,7 +91,7 @@ async fn graphiql_is_embedded_and_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn pages_ask_for_nothing_from_another_host() {
+async fn pages_load_nothing_from_other_hosts() {
     for address in ["/", "/graphiql"] {
         let page = text_of(CONSOLE.get(address).await).await;
         assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("=\"//"), "{page}");
@@ -99,7 +99,7 @@ async fn pages_ask_for_nothing_from_another_host() {
 }
 
 #[tokio::test]
-async fn hashed_files_are_kept_for_good_and_all_others_are_asked_for_again() {
+async fn hashed_files_are_immutable_and_others_are_revalidated() {
     let response = CONSOLE.get(&script().await).await;
     assert_eq!(header_of(&response, "cache-control"), Some("public, max-age=31536000, immutable"));
     assert_eq!(header_of(&response, "content-type"), Some("text/javascript; charset=utf-8"));
@@ -110,7 +110,7 @@ async fn hashed_files_are_kept_for_good_and_all_others_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn the_encoding_is_the_one_that_the_client_likes_best() {
+async fn response_has_the_encoding_that_the_client_prefers() {
     let script = script().await;
     for (accepted, expected) in [
         ("gzip, deflate, br, zstd", Some("br")),
@@ -136,7 +136,7 @@ async fn the_encoding_is_the_one_that_the_client_likes_best() {
 }
 
 #[tokio::test]
-async fn a_file_that_the_client_has_is_not_sent_again() {
+async fn unchanged_file_is_not_sent_again() {
     let script = script().await;
     let brotli = CONSOLE.get_accepting(&script, "br").await;
     let tag = header_of(&brotli, "etag").expect("a tag");
@@ -158,7 +158,7 @@ async fn a_file_that_the_client_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn head_says_what_get_would_without_the_body() {
+async fn head_returns_the_headers_of_get_without_a_body() {
     let script = script().await;
     for address in ["/", &script, "/nowhere"] {
         let get = CONSOLE.get(address).await;
@@ -172,7 +172,7 @@ async fn head_says_what_get_would_without_the_body() {
 }
 
 #[tokio::test]
-async fn files_can_only_be_read() {
+async fn only_get_and_head_are_allowed() {
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
         for address in ["/", "/systems/new", "/graphiql", &script().await] {
             let response = CONSOLE.ask(method.clone(), address, &[]).await;
@@ -184,7 +184,7 @@ async fn files_can_only_be_read() {
 }
 
 #[tokio::test]
-async fn anything_else_is_not_found_and_just_as_secure() {
+async fn unknown_paths_are_not_found_with_the_same_security_headers() {
     let script = script().await;
     for address in [
         "/nowhere",
@@ -213,7 +213,7 @@ async fn anything_else_is_not_found_and_just_as_secure() {
 }
 
 #[test]
-fn only_what_a_browser_asks_for_is_embedded() {
+fn only_files_that_browsers_load_are_embedded() {
     let files: Vec<_> = console::embedded_files().collect();
     assert!(!files.is_empty(), "run `make console`");
     for file in files {

@@ -1,4 +1,4 @@
-//! Many subscribers on several instances, and those who do not keep up.
+//! Many subscribers on several instances, and subscribers that do not keep up.
 
 use std::time::Duration;
 
@@ -8,18 +8,16 @@ use keymark::http::graphql::TransportLimits;
 use keymark::http::websocket::ConnectionLimits;
 use serde_json::{Value as Json, json};
 
-use crate::support::actors::App;
+use crate::support::actors::{ALL, App};
 use crate::support::sockets::{Event, Socket, Subscription};
 use crate::support::{on_both_stores, within};
 
 on_both_stores![
-    subscribers_on_every_instance_hear_everything_once_and_in_order,
-    a_subscriber_who_stalls_is_cut_off_with_a_code_and_catches_up_by_its_cursor,
+    every_subscriber_receives_each_change_once_and_in_order,
+    stalled_subscriber_is_disconnected_and_resumes_from_its_cursor,
 ];
 
-const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
-
-/// Two selections, each of which is shown once for many, and a third whose variable changes what is shown.
+/// Two selections whose payloads subscribers share, and a third whose payload depends on a variable.
 const DOCUMENTS: [&str; 3] = [
     "subscription ($after: String) { systemChanged(after: $after) { system { name } } }",
     "subscription ($after: String) { systemChanged(after: $after) { cursor entry { number } system { name } } }",
@@ -31,7 +29,7 @@ fn name_in(change: &Json) -> &str {
     change["system"]["name"].as_str().expect("a name")
 }
 
-async fn subscribers_on_every_instance_hear_everything_once_and_in_order(app: App) {
+async fn every_subscriber_receives_each_change_once_and_in_order(app: App) {
     let instances = [app.instance(2).await, app.instance(3).await];
     let operator = app.operator(&ALL).await;
     let stranger = app.operator_of("elsewhere", &ALL).await;
@@ -56,16 +54,16 @@ async fn subscribers_on_every_instance_hear_everything_once_and_in_order(app: Ap
             stranger.create_system(&format!("Not theirs {i}")).await;
         }
     };
-    let hear = join_all(subscribers.iter_mut().map(async |(i, live): &mut (usize, Subscription)| {
+    let receive = join_all(subscribers.iter_mut().map(async |(i, live): &mut (usize, Subscription)| {
         for name in &expected {
             let change = live.next().await;
             assert_eq!(name_in(&change), name, "subscriber {i}");
             if *i / 3 % 3 == 2 {
-                assert_eq!(change.get("kind").is_some(), *i % 2 == 0, "each is shown what it selected");
+                assert_eq!(change.get("kind").is_some(), *i % 2 == 0, "each receives what it selected");
             }
         }
     }));
-    tokio::join!(changes, hear);
+    tokio::join!(changes, receive);
     operator.rename_system(&first.id, "The last").await;
     for (i, live) in &mut subscribers {
         assert_eq!(name_in(&live.next().await), "The last", "nothing came twice to subscriber {i}");
@@ -79,7 +77,7 @@ async fn subscribers(app: &App) -> usize {
     line.expect("a gauge").parse().expect("a number")
 }
 
-async fn a_subscriber_who_stalls_is_cut_off_with_a_code_and_catches_up_by_its_cursor(app: App) {
+async fn stalled_subscriber_is_disconnected_and_resumes_from_its_cursor(app: App) {
     let connection = ConnectionLimits {
         send_timeout: Duration::from_millis(200),
         close_timeout: Duration::from_secs(20),
@@ -89,7 +87,7 @@ async fn a_subscriber_who_stalls_is_cut_off_with_a_code_and_catches_up_by_its_cu
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Renamed 0").await;
     let after = operator.newest_cursor().await;
-    // More than a connection holds after a few changes.
+    // A few changes are more than a connection buffers.
     let entries: String = (0..250).map(|i| format!("a{i}: entry {{ id hash requestId actor {{ id }} }} ")).collect();
     let large = format!(
         "subscription ($after: String) {{ systemChanged(after: $after) {{
@@ -102,7 +100,7 @@ async fn a_subscriber_who_stalls_is_cut_off_with_a_code_and_catches_up_by_its_cu
     stalled.send(json!({ "type": "subscribe", "id": "1", "payload": query })).await;
     let mut other = operator.subscribe_at(address, DOCUMENTS[0], json!({ "after": after })).await;
 
-    // While one does not read, another hears of each change before the next.
+    // While one subscriber does not read, another receives each change before the next is made.
     let mut made = 0;
     let mut change = async || {
         made += 1;
@@ -111,7 +109,7 @@ async fn a_subscriber_who_stalls_is_cut_off_with_a_code_and_catches_up_by_its_cu
         assert_eq!(name_in(&other.next().await), name);
         made
     };
-    // Enough to fill what a connection holds, and then until the server drops the subscription of the one that stalls.
+    // Enough to fill the buffers of a connection, and then until the server drops the stalled subscription.
     while change().await < 200 {}
     within(async {
         while subscribers(&app).await > 1 {
@@ -120,18 +118,18 @@ async fn a_subscriber_who_stalls_is_cut_off_with_a_code_and_catches_up_by_its_cu
     })
     .await;
 
-    let (mut heard, mut cursor) = (0, after);
+    let (mut received, mut cursor) = (0, after);
     loop {
         match stalled.event().await {
             Event::Next(data) => {
-                heard += 1;
-                assert_eq!(name_in(&data["systemChanged"]), format!("Renamed {heard}"));
+                received += 1;
+                assert_eq!(name_in(&data["systemChanged"]), format!("Renamed {received}"));
                 cursor = data["systemChanged"]["cursor"].as_str().expect("a cursor").to_owned();
             }
             end => break assert_eq!(end, Event::Closed(1013)),
         }
     }
-    assert!(heard < 200, "what the server held of it was bounded");
+    assert!(received < 200, "the server buffers a bounded number of changes");
     let mut again = operator.subscribe_at(address, DOCUMENTS[0], json!({ "after": cursor })).await;
     operator.rename_system(&system.id, "The last").await;
     loop {
@@ -139,8 +137,8 @@ async fn a_subscriber_who_stalls_is_cut_off_with_a_code_and_catches_up_by_its_cu
         if name_in(&change) == "The last" {
             break;
         }
-        heard += 1;
-        assert_eq!(name_in(&change), format!("Renamed {heard}"));
+        received += 1;
+        assert_eq!(name_in(&change), format!("Renamed {received}"));
     }
-    assert!(heard >= 200, "nothing was lost");
+    assert!(received >= 200, "nothing was lost");
 }

@@ -1,10 +1,8 @@
 //! Gateways in front of an API, configured as `docs/gateways/` says: the real programs, from their packages.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use http::Method;
-use keymark::coherence::protocol::Timing;
 use keymark::domain::keys::{ApiKey, KeyPrefix};
 use keymark::http::front::Front;
 use keymark::http::verify::Access;
@@ -12,7 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use zeroize::Zeroizing;
 
-use crate::support::actors::{Answer, App, Setup};
+use crate::support::actors::{ALL, Answer, App, Setup};
 use crate::support::faulty::Switch;
 use crate::support::gateways::{
     Changes, Client, ClosesKeptConnections, Echo, Gateway, Listening, Program, received, received_names,
@@ -43,25 +41,24 @@ macro_rules! through_every_gateway {
 }
 
 through_every_gateway![
-    a_good_key_passes_with_who_calls_and_without_itself,
-    the_key_is_forwarded_when_so_configured,
-    nothing_passes_without_one_good_key,
-    a_revoked_key_is_refused_on_the_next_request,
-    who_calls_cannot_be_forged,
-    nothing_passes_while_keymark_cannot_decide,
-    nothing_passes_while_keymark_is_down_or_stuck,
-    connections_are_kept,
-    a_kept_connection_that_closes_under_a_request_does_not_fail_it,
-    a_gateway_shows_its_own_token_and_where_the_client_is,
+    api_receives_the_identity_of_a_good_key_and_not_the_key,
+    api_receives_the_key_if_so_configured,
+    request_without_exactly_one_good_key_is_refused,
+    revoked_key_is_refused_on_the_next_request,
+    identity_headers_cannot_be_forged,
+    requests_are_refused_while_the_store_fails,
+    requests_are_refused_while_keymark_is_down_or_hangs,
+    connections_are_reused,
+    request_survives_the_closing_of_a_reused_connection,
+    gateway_sends_its_own_token_and_the_address_of_the_client,
 ];
 
-const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
 const NAME: &str = "Crédit & Débit 日本";
 const ESCAPED_NAME: &str = "Cr%C3%A9dit%20%26%20D%C3%A9bit%20%E6%97%A5%E6%9C%AC";
 const TOKEN: &str = "a-verifier-token-of-the-tests";
 
-/// A gateway between its clients, Keymark and an API.
-struct Street {
+/// A gateway with a client in front of it, and Keymark and an API behind it.
+struct Site {
     app: App,
     keymark: Listening,
     echo: Echo,
@@ -70,7 +67,7 @@ struct Street {
     client: Client,
 }
 
-impl Street {
+impl Site {
     async fn with(program: Program, setup: Setup, changes: Changes) -> Self {
         let app = App::embedded_with(setup).await;
         let keymark = Listening::start(app.verification_routes()).await;
@@ -85,7 +82,7 @@ impl Street {
         Self::with(program, Setup::default(), Changes::default()).await
     }
 
-    /// A good key, and the system's id.
+    /// Creates a system; returns a good key of it, and its id.
     async fn key(&self, name: &str) -> (String, String) {
         let operator = self.app.operator(&ALL).await;
         let generated = operator.generate_key(&operator.create_system(name).await.id).await;
@@ -93,7 +90,7 @@ impl Street {
     }
 }
 
-/// The answer to a request that was not let through, for want of a key or of a verdict.
+/// Asserts that the gateway refused the request: 401 for lack of a good key, 503 for lack of a verdict.
 fn assert_refused(answer: &Answer, status: u16, context: &str) {
     assert_eq!(answer.status, status, "{context}: {}", answer.text);
     assert_eq!(answer.header("content-type"), Some("application/json"), "{context}");
@@ -107,9 +104,9 @@ fn assert_refused(answer: &Answer, status: u16, context: &str) {
     assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{context}");
 }
 
-async fn a_good_key_passes_with_who_calls_and_without_itself(program: Program) {
-    let street = Street::of(program).await;
-    let (key, system) = street.key(NAME).await;
+async fn api_receives_the_identity_of_a_good_key_and_not_the_key(program: Program) {
+    let site = Site::of(program).await;
+    let (key, system) = site.key(NAME).await;
     let bearer = format!("Bearer {key}");
     let body = "0123456789".repeat(10_000);
     for headers in [
@@ -118,7 +115,7 @@ async fn a_good_key_passes_with_who_calls_and_without_itself(program: Program) {
         vec![("x-api-key", key.as_str()), ("authorization", bearer.as_str())],
     ] {
         for (method, body) in [(Method::GET, ""), (Method::POST, body.as_str()), (Method::DELETE, "")] {
-            let answer = street.client.send(method.clone(), "/orders?page=2", &headers, body).await;
+            let answer = site.client.send(method.clone(), "/orders?page=2", &headers, body).await;
             assert_eq!(answer.status, 200, "{method} {headers:?}: {}", answer.text);
             assert_eq!(answer.body["method"], method.as_str());
             assert_eq!(answer.body["uri"], "/orders?page=2");
@@ -134,24 +131,24 @@ async fn a_good_key_passes_with_who_calls_and_without_itself(program: Program) {
             );
         }
     }
-    assert!(!street.gateway.log().contains(&key), "{}", street.gateway.log());
+    assert!(!site.gateway.log().contains(&key), "{}", site.gateway.log());
 }
 
-async fn the_key_is_forwarded_when_so_configured(program: Program) {
+async fn api_receives_the_key_if_so_configured(program: Program) {
     let changes = Changes { deleted: program.key_removal().to_vec(), ..Changes::default() };
-    let street = Street::with(program, Setup::default(), changes).await;
-    let (key, _) = street.key("Billing").await;
+    let site = Site::with(program, Setup::default(), changes).await;
+    let (key, _) = site.key("Billing").await;
     let bearer = format!("Bearer {key}");
-    let answer = street.client.get(&[("x-api-key", &key), ("authorization", &bearer)]).await;
+    let answer = site.client.get(&[("x-api-key", &key), ("authorization", &bearer)]).await;
     assert_eq!(received(&answer, "x-api-key"), [key.as_str()]);
     assert_eq!(received(&answer, "authorization"), [bearer.as_str()]);
 }
 
-async fn nothing_passes_without_one_good_key(program: Program) {
-    let street = Street::of(program).await;
-    let (good, _) = street.key("Billing").await;
-    let (other, id) = street.key("Payroll").await;
-    street.app.operator(&ALL).await.revoke_key(&id).await;
+async fn request_without_exactly_one_good_key_is_refused(program: Program) {
+    let site = Site::of(program).await;
+    let (good, _) = site.key("Billing").await;
+    let (other, id) = site.key("Payroll").await;
+    site.app.operator(&ALL).await.revoke_key(&id).await;
     let unknown = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned();
     let (bearer, other_bearer) = (format!("Bearer {good}"), format!("Bearer {other}"));
     let challenge = r#"Bearer realm="keymark""#;
@@ -168,7 +165,7 @@ async fn nothing_passes_without_one_good_key(program: Program) {
         (vec![("x-api-key", other.as_str()), ("x-api-key", good.as_str())], challenge.to_owned()),
     ] {
         for (method, body) in [(Method::GET, ""), (Method::POST, "a body")] {
-            let answer = street.client.send(method, "/orders", &headers, body).await;
+            let answer = site.client.send(method, "/orders", &headers, body).await;
             let context = format!("{headers:?}");
             assert_refused(&answer, 401, &context);
             assert_eq!(answer.headers.get_all("www-authenticate").iter().count(), 1, "{context}");
@@ -176,7 +173,7 @@ async fn nothing_passes_without_one_good_key(program: Program) {
         }
     }
     let twice = [("authorization", bearer.as_str()), ("authorization", other_bearer.as_str())];
-    let answer = street.client.get(&twice).await;
+    let answer = site.client.get(&twice).await;
     match program {
         // It refuses them itself.
         Program::Nginx => assert_eq!(answer.status, 400),
@@ -184,27 +181,27 @@ async fn nothing_passes_without_one_good_key(program: Program) {
     }
     // A key in an address would be in every log on the way.
     let in_query = format!("/orders?apiKey={good}&x-api-key={good}&access_token={good}");
-    assert_refused(&street.client.send(Method::GET, &in_query, &[], "").await, 401, "in the query string");
-    assert_eq!(street.echo.requests(), 0, "nothing reached the API");
+    assert_refused(&site.client.send(Method::GET, &in_query, &[], "").await, 401, "in the query string");
+    assert_eq!(site.echo.requests(), 0, "nothing reached the API");
 }
 
-async fn a_revoked_key_is_refused_on_the_next_request(program: Program) {
-    let street = Street::of(program).await;
-    let (key, id) = street.key("Billing").await;
-    let operator = street.app.operator(&ALL).await;
-    assert_eq!(street.client.get(&[("x-api-key", &key)]).await.status, 200);
+async fn revoked_key_is_refused_on_the_next_request(program: Program) {
+    let site = Site::of(program).await;
+    let (key, id) = site.key("Billing").await;
+    let operator = site.app.operator(&ALL).await;
+    assert_eq!(site.client.get(&[("x-api-key", &key)]).await.status, 200);
     operator.revoke_key(&id).await;
-    assert_refused(&street.client.get(&[("x-api-key", &key)]).await, 401, "revoked");
+    assert_refused(&site.client.get(&[("x-api-key", &key)]).await, 401, "revoked");
     let next = operator.generate_key(&id).await.api_key;
-    assert_eq!(street.client.get(&[("x-api-key", &next)]).await.status, 200);
+    assert_eq!(site.client.get(&[("x-api-key", &next)]).await.status, 200);
     operator.delete_system(&id).await;
-    assert_refused(&street.client.get(&[("x-api-key", &next)]).await, 401, "deleted");
-    assert_eq!(street.echo.requests(), 2);
+    assert_refused(&site.client.get(&[("x-api-key", &next)]).await, 401, "deleted");
+    assert_eq!(site.echo.requests(), 2);
 }
 
-async fn who_calls_cannot_be_forged(program: Program) {
-    let street = Street::of(program).await;
-    let (key, system) = street.key("Billing").await;
+async fn identity_headers_cannot_be_forged(program: Program) {
+    let site = Site::of(program).await;
+    let (key, system) = site.key("Billing").await;
     let names = ["tenant-id", "system-id", "system-name", "tenant_id", "system_id", "system_name"];
     let forged: Vec<String> = ["X-Keymark-", "x_keymark_", "X_Keymark-", "X-Keymark_"]
         .iter()
@@ -212,10 +209,10 @@ async fn who_calls_cannot_be_forged(program: Program) {
         .collect();
     let mut headers: Vec<(&str, &str)> = forged.iter().map(|name| (name.as_str(), "forged")).collect();
     headers.extend(forged.iter().map(|name| (name.as_str(), "forged again")));
-    assert_refused(&street.client.get(&headers).await, 401, "no key");
+    assert_refused(&site.client.get(&headers).await, 401, "no key");
     headers.push(("x-api-key", "nonsense"));
-    assert_refused(&street.client.get(&headers).await, 401, "a bad key");
-    assert_eq!(street.echo.requests(), 0, "nothing reached the API");
+    assert_refused(&site.client.get(&headers).await, 401, "a bad key");
+    assert_eq!(site.echo.requests(), 0, "nothing reached the API");
     headers.pop();
     headers.push(("x-api-key", &key));
     // Nor can they be made to be dropped, as headers of one connection alone are.
@@ -224,7 +221,7 @@ async fn who_calls_cannot_be_forged(program: Program) {
     {
         let mut headers = headers.clone();
         headers.extend(connection.map(|connection| ("connection", connection)));
-        let answer = street.client.get(&headers).await;
+        let answer = site.client.get(&headers).await;
         assert_eq!(answer.status, 200, "{connection:?}: {}", answer.text);
         assert_eq!(received(&answer, "x-keymark-tenant-id"), ["acme"], "{connection:?}");
         assert_eq!(received(&answer, "x-keymark-system-id"), [system.as_str()], "{connection:?}");
@@ -237,57 +234,55 @@ async fn who_calls_cannot_be_forged(program: Program) {
     }
 }
 
-async fn nothing_passes_while_keymark_cannot_decide(program: Program) {
+async fn requests_are_refused_while_the_store_fails(program: Program) {
     let switch = Switch::default();
-    // No lease: each verification reads the store.
-    let timing = Timing { lease: Duration::ZERO, ..Setup::default().timing };
-    let setup = Setup { timing, switch: Some(switch.clone()), ..Setup::default() };
-    let street = Street::with(program, setup, Changes::default()).await;
-    let (key, _) = street.key("Billing").await;
+    let setup = Setup { switch: Some(switch.clone()), ..Setup::without_leases() };
+    let site = Site::with(program, setup, Changes::default()).await;
+    let (key, _) = site.key("Billing").await;
     switch.fail();
     for body in ["", "a body"] {
-        let answer = street.client.send(Method::POST, "/orders", &[("x-api-key", &key)], body).await;
+        let answer = site.client.send(Method::POST, "/orders", &[("x-api-key", &key)], body).await;
         assert_refused(&answer, 503, "the store fails");
     }
-    assert_eq!(street.echo.requests(), 0, "nothing reached the API");
+    assert_eq!(site.echo.requests(), 0, "nothing reached the API");
     switch.work();
-    assert_eq!(street.client.get(&[("x-api-key", &key)]).await.status, 200);
+    assert_eq!(site.client.get(&[("x-api-key", &key)]).await.status, 200);
 }
 
-async fn nothing_passes_while_keymark_is_down_or_stuck(program: Program) {
-    let mut street = Street::of(program).await;
-    let (key, _) = street.key("Billing").await;
+async fn requests_are_refused_while_keymark_is_down_or_hangs(program: Program) {
+    let mut site = Site::of(program).await;
+    let (key, _) = site.key("Billing").await;
     let headers = [("x-api-key", key.as_str())];
-    assert_eq!(street.client.get(&headers).await.status, 200);
-    street.keymark.stop().await;
+    assert_eq!(site.client.get(&headers).await.status, 200);
+    site.keymark.stop().await;
     for _ in 0..3 {
-        assert_refused(&street.client.get(&headers).await, 503, "down");
+        assert_refused(&site.client.get(&headers).await, 503, "down");
     }
-    street.keymark.restart().await;
-    assert_eq!(street.client.get(&headers).await.status, 200, "up again");
-    street.keymark.answer(false);
-    assert_refused(&street.client.get(&headers).await, 503, "stuck");
-    street.keymark.answer(true);
-    assert_eq!(street.client.get(&headers).await.status, 200, "answering again");
-    assert_eq!(street.echo.requests(), 3);
+    site.keymark.restart().await;
+    assert_eq!(site.client.get(&headers).await.status, 200, "up again");
+    site.keymark.answer(false);
+    assert_refused(&site.client.get(&headers).await, 503, "stuck");
+    site.keymark.answer(true);
+    assert_eq!(site.client.get(&headers).await.status, 200, "answering again");
+    assert_eq!(site.echo.requests(), 3);
     // What the API itself answers, or that it does not, is told from a refusal.
-    street.api.stop().await;
-    let answer = street.client.get(&headers).await;
+    site.api.stop().await;
+    let answer = site.client.get(&headers).await;
     assert!(answer.status.is_server_error(), "{}", answer.status);
     assert!(!answer.text.contains("cannot be verified"), "{}", answer.text);
 }
 
-async fn connections_are_kept(program: Program) {
-    let street = Street::of(program).await;
-    let (key, _) = street.key("Billing").await;
+async fn connections_are_reused(program: Program) {
+    let site = Site::of(program).await;
+    let (key, _) = site.key("Billing").await;
     for _ in 0..50 {
-        assert_eq!(street.client.get(&[("x-api-key", &key)]).await.status, 200);
+        assert_eq!(site.client.get(&[("x-api-key", &key)]).await.status, 200);
     }
-    let connections = [street.keymark.connections(), street.api.connections()];
+    let connections = [site.keymark.connections(), site.api.connections()];
     assert!(connections.iter().all(|count| *count <= 4), "to Keymark and the API: {connections:?}");
 }
 
-async fn a_kept_connection_that_closes_under_a_request_does_not_fail_it(program: Program) {
+async fn request_survives_the_closing_of_a_reused_connection(program: Program) {
     let response = "HTTP/1.1 200 OK\r\nx-keymark-tenant-id: acme\r\nx-keymark-system-id: sys_1\r\n\
         x-keymark-system-name: Billing\r\ncontent-length: 0\r\n\r\n";
     let keymark = ClosesKeptConnections::start(response).await;
@@ -300,31 +295,31 @@ async fn a_kept_connection_that_closes_under_a_request_does_not_fail_it(program:
     assert!(keymark.closed() > 0 && api.closed() > 0, "{} and {}", keymark.closed(), api.closed());
 }
 
-async fn a_gateway_shows_its_own_token_and_where_the_client_is(program: Program) {
+async fn gateway_sends_its_own_token_and_the_address_of_the_client(program: Program) {
     let setup = || Setup {
         access: || Access { token: Some(Zeroizing::new(TOKEN.to_owned())), ..Access::default() },
         front: Front { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..Front::default() },
         ..Setup::default()
     };
-    let without = Street::with(program, setup(), Changes::default()).await;
+    let without = Site::with(program, setup(), Changes::default()).await;
     let (key, _) = without.key("Billing").await;
     let headers = [("x-api-key", key.as_str()), ("x-keymark-verifier-token", TOKEN)];
     assert_refused(&without.client.get(&headers).await, 503, "the client's token is not the gateway's");
     assert_eq!(without.echo.requests(), 0, "nothing reached the API");
 
     let changes = Changes { verifier_token: Some(TOKEN), ..Changes::default() };
-    let street = Street::with(program, setup(), changes).await;
-    let (key, id) = street.key("Billing").await;
+    let site = Site::with(program, setup(), changes).await;
+    let (key, id) = site.key("Billing").await;
     let headers = [("x-api-key", key.as_str()), ("x-keymark-verifier-token", "a guess")];
-    let answer = street.client.get(&headers).await;
+    let answer = site.client.get(&headers).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(!answer.text.contains(TOKEN), "{}", answer.text);
 
-    street.app.operator(&ALL).await.revoke_key(&id).await;
-    let elsewhere = Client::at(&street.gateway, IpAddr::from(Ipv4Addr::new(127, 0, 0, 2)));
+    site.app.operator(&ALL).await.revoke_key(&id).await;
+    let elsewhere = Client::at(&site.gateway, IpAddr::from(Ipv4Addr::new(127, 0, 0, 2)));
     let headers = [("x-api-key", key.as_str()), ("x-forwarded-for", "203.0.113.7")];
     assert_refused(&elsewhere.get(&headers).await, 401, "revoked");
-    let log = street.app.log_of("acme").await;
+    let log = site.app.log_of("acme").await;
     let refused = log.last().expect("an entry").to_string();
     assert!(refused.contains("127.0.0.2") && !refused.contains("203.0.113.7"), "{refused}");
 }

@@ -38,7 +38,7 @@ fn hostile_documents_are_refused() {
 }
 
 #[test]
-fn large_variables_are_refused() {
+fn too_large_variables_are_refused() {
     let ids = |count: usize| json!({ "v": vec!["00000000000000000000000000"; count], "w": 1 });
     let one = "query ($v: [String]) { items(filter: $v) { totalCount } }";
     let many = format!(
@@ -58,7 +58,7 @@ fn large_variables_are_refused() {
 }
 
 #[test]
-fn page_sizes_in_variables_count() {
+fn page_sizes_in_variables_are_counted() {
     let row: String = (0..30).map(|n| format!("a{n}: id ")).collect();
     let lists: String = (0..20).map(|n| format!("l{n}: items(first: $n) {{ nodes {{ {row} }} }} ")).collect();
     let text = format!("query ($n: Int) {{ {lists} }}");
@@ -68,13 +68,13 @@ fn page_sizes_in_variables_count() {
 }
 
 #[test]
-fn a_page_that_its_field_refuses_counts_as_the_largest() {
+fn too_large_page_counts_as_the_largest() {
     let text = "query ($n: Int) { items(first: $n) { nodes { id } } }";
     assert_eq!(admit(text, json!({ "n": 2_000_000 })), Ok(()));
 }
 
 #[test]
-fn fragments_in_a_circle_are_invalid() {
+fn fragment_cycles_are_invalid() {
     for text in [
         "{ ...a } fragment a on Query { ...a }",
         "{ ...a } fragment a on Query { ...b ...b } fragment b on Query { hello ...a ...a }",
@@ -87,7 +87,7 @@ fn fragments_in_a_circle_are_invalid() {
 
 /// A parser that gives up on a block string reads its quotes as an empty string, and the rest as it likes.
 #[test]
-fn nothing_hides_behind_a_string_that_is_not_closed() {
+fn unclosed_string_hides_nothing_from_the_limits() {
     let lists = "[".repeat(10_000);
     for text in [
         format!("{{\n  echo(text: [\"\"\"[\" {lists}"),
@@ -184,7 +184,7 @@ fn documents_of_real_clients_pass() {
 }
 
 #[tokio::test]
-async fn introspection_is_answered() {
+async fn introspection_query_succeeds() {
     let schema = async_graphql::Schema::new(toy::Query, toy::Mutation, toy::Updates);
     let response = schema.execute(INTROSPECTION).await;
     assert_eq!(response.errors, []);
@@ -214,7 +214,7 @@ fn repeated_document_is_not_parsed_again() {
 }
 
 #[test]
-fn document_in_use_outlives_any_number_of_others() {
+fn document_in_use_stays_cached() {
     let documents = cache();
     let kept = documents.parse("{ hello }").expect("passes");
     for number in 0..2_000 {

@@ -89,7 +89,7 @@ impl Answer {
 }
 
 #[tokio::test]
-async fn answer_has_the_media_type_that_the_client_prefers() {
+async fn response_has_the_media_type_that_the_client_prefers() {
     let client = Client::new();
     let graphql = "application/graphql-response+json; charset=utf-8";
     let json = "application/json; charset=utf-8";
@@ -128,7 +128,7 @@ async fn answer_has_the_media_type_that_the_client_prefers() {
 }
 
 #[tokio::test]
-async fn client_that_takes_no_json_gets_406() {
+async fn client_that_accepts_no_json_gets_406() {
     let client = Client::new();
     for accept in [
         "text/html",
@@ -145,7 +145,7 @@ async fn client_that_takes_no_json_gets_406() {
 }
 
 #[tokio::test]
-async fn only_json_in_utf_8_is_taken() {
+async fn only_utf_8_json_is_accepted() {
     let client = Client::new();
     for (content_type, status) in [
         ("application/json", StatusCode::OK),
@@ -175,7 +175,7 @@ async fn only_json_in_utf_8_is_taken() {
 }
 
 #[tokio::test]
-async fn body_beyond_the_limit_is_refused_by_its_stated_length_and_by_its_bytes() {
+async fn too_large_body_is_refused_by_its_declared_length_and_by_its_bytes() {
     let client = Client::new();
     let mut request = post(GRAPHQL, json!({}));
     *request.body_mut() = Body::from_stream(stream::pending::<Result<String, std::io::Error>>());
@@ -200,7 +200,7 @@ async fn body_that_does_not_arrive_in_time_gets_408() {
 }
 
 #[tokio::test]
-async fn malformed_requests_get_400_that_says_why() {
+async fn malformed_requests_get_400_with_a_reason() {
     let client = Client::new();
     let mut messages = Vec::new();
     for body in [
@@ -247,7 +247,7 @@ async fn malformed_requests_get_400_that_says_why() {
 }
 
 #[tokio::test]
-async fn json_of_very_many_values_is_refused_before_it_is_parsed() {
+async fn json_with_too_many_values_is_refused_before_it_is_parsed() {
     let client = Client::new();
     for part in ["variables", "extensions"] {
         let answer = client.post(json!({ "query": "{ hello }", part: { "x": vec![1; 12_000] } })).await;
@@ -272,7 +272,7 @@ async fn unknown_members_and_nulls_of_a_request_are_ignored() {
 }
 
 #[tokio::test]
-async fn queries_run_by_get_with_variables_in_json() {
+async fn get_runs_queries_with_variables_in_json() {
     let client = Client::new();
     let answer = client
         .get("query=query($t:String!){echo(text:$t)}&variables=%7B%22t%22:%22a%2Bb%22%7D&operationName=&extensions=")
@@ -299,7 +299,7 @@ async fn malformed_get_requests_get_400() {
 }
 
 #[tokio::test]
-async fn get_runs_nothing_but_queries_by_the_selected_operation() {
+async fn get_runs_only_queries() {
     let client = Client::new();
     let both = "query=query+q{hello}mutation+m{set(value:7)}";
     let answer = client.get(&format!("{both}&operationName=q")).await;
@@ -330,7 +330,7 @@ async fn other_methods_get_405() {
 }
 
 #[tokio::test]
-async fn every_answer_forbids_caching_and_sniffing() {
+async fn every_response_forbids_caching_and_sniffing() {
     let client = Client::new();
     for answer in [
         client.query("{ hello }").await,
@@ -387,7 +387,7 @@ async fn field_errors_have_status_200_and_data() {
 
 /// <https://spec.graphql.org/October2021/#sec-Handling-Field-Errors>
 #[tokio::test]
-async fn failed_field_is_null_or_the_nearest_field_around_it_that_can_be() {
+async fn failed_field_makes_the_nearest_nullable_parent_null() {
     let client = Client::new();
     for (query, data) in [
         ("{ hello forbidden }", json!({ "hello": "world", "forbidden": null })),
@@ -429,7 +429,7 @@ fn types_of_the_api_are_known_from_its_schema() {
 
 /// <https://spec.graphql.org/October2021/#sec-Serialized-Map-Ordering>
 #[tokio::test]
-async fn fields_are_in_the_order_in_which_they_are_selected() {
+async fn fields_are_in_the_order_of_their_selection() {
     let client = Client::new();
     let query = "{ a: later nested { c: forbiddenLater ...n d: later name } hello e: forbidden ...q }
         fragment n on Nested { list { f: later name } name } fragment q on Query { hello a: later g: later }";
@@ -441,7 +441,7 @@ async fn fields_are_in_the_order_in_which_they_are_selected() {
 }
 
 #[tokio::test]
-async fn syntax_errors_say_where() {
+async fn syntax_errors_have_locations() {
     let answer = Client::new().query("{\n  hello(\n}").await;
     assert_json_snapshot!(answer.body, @r#"
     {
@@ -464,14 +464,14 @@ async fn syntax_errors_say_where() {
 }
 
 #[tokio::test]
-async fn default_values_count_in_conditions() {
+async fn default_values_apply_in_conditions() {
     let client = Client::new();
     let answer = client.query("query ($yes: Boolean = true) { hello @include(if: $yes) }").await;
     assert_eq!(answer.body, json!({ "data": { "hello": "world" } }));
 }
 
 #[tokio::test]
-async fn names_are_suggested_to_callers_who_are_signed_in_alone() {
+async fn names_are_suggested_only_to_signed_in_callers() {
     let client = Client::new();
     let query = json!({ "query": "{ helo nested { nam } echo(txt: \"a\") }" });
     let anonymous = client.post(query.clone()).await;
@@ -484,7 +484,7 @@ async fn names_are_suggested_to_callers_who_are_signed_in_alone() {
 }
 
 #[tokio::test]
-async fn internal_causes_stay_inside() {
+async fn internal_causes_are_not_exposed() {
     let answer = Client::new().query("{ leak }").await;
     assert_json_snapshot!(answer.body, @r#"
     {
@@ -557,7 +557,7 @@ async fn headers_that_resolvers_set_are_sent() {
 }
 
 #[tokio::test]
-async fn operations_get_the_data_of_their_caller() {
+async fn operations_run_with_the_data_of_their_caller() {
     let client = Client::new();
     let mut request = post(GRAPHQL, json!({ "query": "{ caller }" }));
     let token = "Bearer good".parse().expect("header");
@@ -567,7 +567,7 @@ async fn operations_get_the_data_of_their_caller() {
 }
 
 #[tokio::test]
-async fn refusals_of_the_gate_are_answered_before_the_body_is_read() {
+async fn gate_refuses_before_the_body_is_read() {
     let client = Client::new();
     let with_token = |token: &str| {
         let mut request = post(GRAPHQL, json!({}));
@@ -600,7 +600,7 @@ async fn refusals_of_the_gate_are_answered_before_the_body_is_read() {
 }
 
 #[tokio::test]
-async fn mutation_goes_on_when_its_client_hangs_up() {
+async fn mutation_continues_after_its_client_disconnects() {
     let client = Client::new();
     let request = post(GRAPHQL, json!({ "query": "mutation { setLater(value: 7) }" }));
     let call = tokio::spawn(client.router.clone().oneshot(request));

@@ -65,7 +65,7 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn head_that_does_not_arrive_in_time_is_given_up_and_an_idle_connection_is_not() {
+async fn slow_head_is_cut_off_and_an_idle_connection_is_not() {
     let server = start_with(ServeLimits { head_timeout: Duration::from_millis(50), ..ServeLimits::default() }).await;
     let mut idle = server.dial().await;
     send(&mut idle, &post("{ hello }")).await;
@@ -81,7 +81,7 @@ async fn head_that_does_not_arrive_in_time_is_given_up_and_an_idle_connection_is
 }
 
 #[tokio::test]
-async fn idle_connection_is_closed_in_the_end() {
+async fn idle_connection_is_closed_after_its_timeout() {
     let server = start_with(ServeLimits { idle_timeout: Duration::from_millis(250), ..ServeLimits::default() }).await;
     let mut idle = server.dial().await;
     read_to_end(&mut idle).await;
@@ -90,7 +90,7 @@ async fn idle_connection_is_closed_in_the_end() {
 }
 
 #[tokio::test]
-async fn client_that_leaves_its_answers_unread_is_cut_off() {
+async fn client_that_reads_no_responses_is_cut_off() {
     let server = start_with(ServeLimits { write_timeout: Duration::from_millis(250), ..ServeLimits::default() }).await;
     let mut stream = server.dial().await;
     let echoes: String = (0..20).map(|n| format!("a{n}: echo(text: $t) ")).collect();
@@ -103,7 +103,7 @@ async fn client_that_leaves_its_answers_unread_is_cut_off() {
 }
 
 #[tokio::test]
-async fn refusal_of_a_large_body_arrives_though_the_body_is_not_read() {
+async fn too_large_body_is_refused_before_it_is_read() {
     let server = start_with(ServeLimits::default()).await;
     let mut stream = server.dial().await;
     let head = "POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
@@ -143,7 +143,7 @@ async fn shutdown_waits_for_requests_and_closes_idle_connections() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_for_a_change_whose_client_hung_up() {
+async fn shutdown_waits_for_a_mutation_whose_client_disconnected() {
     let mut server = start_with(ServeLimits::default()).await;
     let mut gone = server.dial().await;
     send(&mut gone, &post("mutation { setLater(value: 7) }")).await;
@@ -158,7 +158,7 @@ async fn shutdown_waits_for_a_change_whose_client_hung_up() {
 }
 
 #[tokio::test]
-async fn shutdown_ends_whatever_clients_do() {
+async fn shutdown_ends_in_spite_of_unfinished_requests() {
     let mut server = start_with(ServeLimits { drain: Duration::from_millis(100), ..ServeLimits::default() }).await;
     let mut half_a_head = server.dial().await;
     send(&mut half_a_head, "POST /graphql").await;

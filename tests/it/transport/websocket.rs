@@ -139,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 }
 
 #[tokio::test]
-async fn only_the_living_subprotocol_is_spoken() {
+async fn only_graphql_transport_ws_is_accepted() {
     let server = start().await;
     let both = server.connect(Some("graphql-ws, graphql-transport-ws"), None).await;
     within(both.expect("upgraded").0.close(None)).await.expect("closed");
@@ -176,7 +176,7 @@ async fn foreign_origin_is_refused_before_the_upgrade() {
 }
 
 #[tokio::test]
-async fn connection_is_acknowledged_for_those_who_may() {
+async fn connection_init_requires_valid_credentials() {
     let server = start().await;
     server.acknowledged().await;
     for payload in [json!({}), Json::Null, json!({ "authorization": "Bearer bad" })] {
@@ -217,7 +217,7 @@ async fn subscribing_before_the_acknowledgement_closes_with_4401() {
 }
 
 #[tokio::test]
-async fn invalid_messages_close_with_4400_and_say_why() {
+async fn invalid_messages_close_with_4400_and_a_reason() {
     let server = start().await;
     let mut reasons = Vec::new();
     for message in [
@@ -290,7 +290,7 @@ async fn message_beyond_the_limit_closes_with_1009() {
 }
 
 #[tokio::test]
-async fn queries_and_mutations_give_one_result() {
+async fn queries_and_mutations_return_one_result() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
     let next = |payload: Json| json!({ "id": "1", "type": "next", "payload": payload });
@@ -316,7 +316,7 @@ async fn queries_and_mutations_give_one_result() {
 }
 
 #[tokio::test]
-async fn subscription_gives_its_events_and_completes() {
+async fn subscription_sends_its_events_and_completes() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
     socket.subscribe("1", "subscription { count(to: 2) }").await;
@@ -329,7 +329,7 @@ async fn subscription_gives_its_events_and_completes() {
 }
 
 #[tokio::test]
-async fn operations_of_one_socket_run_at_once() {
+async fn operations_of_one_socket_run_concurrently() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
     socket.subscribe("slow", "{ waits }").await;
@@ -379,7 +379,7 @@ async fn field_errors_are_results() {
 }
 
 #[tokio::test]
-async fn panics_are_internal_errors_and_the_socket_stays() {
+async fn panics_are_internal_errors_and_the_socket_stays_open() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
     for query in ["{ panics }", "mutation { panics }", "subscription { panics }"] {
@@ -435,7 +435,7 @@ async fn result_of_a_completed_query_is_not_sent() {
 }
 
 #[tokio::test]
-async fn mutation_goes_on_when_its_socket_is_gone() {
+async fn mutation_continues_after_its_socket_closes() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
     socket.subscribe("1", "mutation { setLater(value: 7) }").await;
@@ -447,7 +447,7 @@ async fn mutation_goes_on_when_its_socket_is_gone() {
 }
 
 #[tokio::test]
-async fn operations_beyond_the_limit_are_refused_one_by_one() {
+async fn operations_beyond_the_limit_are_refused_individually() {
     let server = start_with(ConnectionLimits { operations: 2, ..ConnectionLimits::default() }).await;
     let mut socket = server.acknowledged().await;
     for id in ["1", "2"] {
@@ -477,7 +477,7 @@ async fn operations_beyond_the_limit_are_refused_one_by_one() {
 }
 
 #[tokio::test]
-async fn end_of_the_session_closes_with_4403_at_once() {
+async fn end_of_the_session_closes_with_4403() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
     socket.subscribe("1", "subscription { forever }").await;
@@ -508,7 +508,7 @@ async fn silent_peer_is_pinged_and_then_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_that_does_not_read_is_dropped() {
+async fn client_that_does_not_read_is_disconnected() {
     let world = Arc::default();
     let mut socket = open_in_memory(&world, ConnectionLimits::default()).await;
     socket.sign_in().await;
