@@ -1,4 +1,4 @@
-//! Keymark in this process, and those who use it: operators, strangers, verifiers.
+//! Keymark in this process, and its clients: operators, anonymous callers and verifiers.
 //!
 //! Requests go through the real routers; sockets ([`sockets`](super::sockets)) through a real listener.
 
@@ -49,7 +49,7 @@ use tower::ServiceExt;
 use super::faulty::{Faulty, Switch};
 use super::mongod;
 
-/// When every app's clock starts.
+/// The initial time of every app's clock.
 pub const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 /// The password of every operator.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -57,7 +57,7 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub const SECRET: &str = "the root secret of every app under test, long enough";
 /// The short names of all permission codes.
 pub const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
-/// The host that browsers see.
+/// The `Host` header of all requests.
 pub const HOST_NAME: &str = "keymark.test";
 pub const OWN_ORIGIN: &str = "http://keymark.test";
 
@@ -93,7 +93,7 @@ impl SkippingStopwatch {
     }
 }
 
-/// What differs from an app as it comes.
+/// The settings of an app. The defaults are those of most tests.
 pub struct Setup {
     pub settings: Settings,
     pub timing: Timing,
@@ -103,7 +103,7 @@ pub struct Setup {
     pub secret: &'static str,
     pub previous_secrets: &'static [&'static str],
     pub stopwatch: Arc<dyn Stopwatch>,
-    /// Makes the app's store fail, where it is to.
+    /// Controls the app's store, which then is a [`Faulty`] one.
     pub switch: Option<Switch>,
 }
 
@@ -132,7 +132,7 @@ impl Default for Setup {
     }
 }
 
-/// Where the data is, shared by all instances.
+/// The data, shared by all instances.
 enum Backend {
     Embedded { directory: TempDir, store: Arc<dyn Store> },
     Mongo(MongoOptions),
@@ -142,20 +142,20 @@ enum Backend {
 pub struct App {
     pub service: Arc<Service>,
     pub coherence: Arc<Coherence>,
-    /// What the instance's data is in, and never fails.
+    /// The store beneath the one that the switch controls: it never fails.
     pub store: Arc<dyn Store>,
     pub clock: ManualClock,
     backend: Arc<Backend>,
     public: Router,
     verification: Routes,
-    /// Serves the command line, once there is one.
+    /// Starts the socket for the command line when it is first needed.
     commands: Once,
     stop: CancellationToken,
     _stop_on_drop: DropGuard,
 }
 
 impl App {
-    /// Over an embedded store of its own.
+    /// An app over an embedded store of its own.
     pub async fn embedded() -> Self {
         Self::embedded_with(Setup::default()).await
     }
@@ -166,7 +166,7 @@ impl App {
         Self::start(Arc::new(Backend::Embedded { directory, store }), manual_clock(), 1, setup).await
     }
 
-    /// Over a MongoDB database of its own.
+    /// An app over a MongoDB database of its own.
     pub async fn mongodb() -> Self {
         Self::mongodb_with(Setup::default()).await
     }
@@ -176,7 +176,7 @@ impl App {
         Self::start(Arc::new(Backend::Mongo(options)), manual_clock(), 1, setup).await
     }
 
-    /// Another instance over the same store, with the same clock. No two have one number: they would draw the same ids.
+    /// Another instance over the same store, with the same clock. The number seeds its ids, so no two may have the same.
     pub async fn instance(&self, number: u64) -> Self {
         self.instance_with(number, Setup::default()).await
     }
@@ -232,7 +232,7 @@ impl App {
         self.wait_until(async || self.coherence.read(|_| ()).is_some()).await;
     }
 
-    /// Waits until the condition holds. It is evaluated again after each change of what the instance knows.
+    /// Waits until the condition holds. It is evaluated again after each change of the instance's cache or lease.
     pub async fn wait_until(&self, condition: impl AsyncFn() -> bool) {
         let mut changes = self.coherence.changes();
         super::within(async {
@@ -243,7 +243,7 @@ impl App {
         .await;
     }
 
-    /// The database of an app over MongoDB, for whoever gets at it behind Keymark's back.
+    /// The database of an app over MongoDB, to change it without Keymark.
     pub async fn database(&self) -> mongodb::Database {
         match self.backend.as_ref() {
             Backend::Embedded { .. } => panic!("an embedded store has no database"),
@@ -251,7 +251,7 @@ impl App {
         }
     }
 
-    /// Adds an operator of the tenant `acme` with these codes, and signs in.
+    /// Adds an operator of the tenant `acme` with these permission codes, and signs in.
     pub async fn operator(&self, codes: &[&str]) -> Operator<'_> {
         self.operator_of("acme", codes).await
     }
@@ -273,14 +273,14 @@ impl App {
         self.command(command).await.expect("added");
     }
 
-    /// Signs in, with a bearer token.
+    /// Signs in and uses the token as a bearer token.
     pub async fn sign_in(&self, username: &str, password: &str) -> Operator<'_> {
         let answer = self.anonymous().sign_in(username, password).await;
         let token = answer.data("signIn.token").as_str().expect("a token").to_owned();
         Operator { caller: self.anonymous().bearing(&token), username: username.to_owned(), token }
     }
 
-    /// Somebody who is not signed in.
+    /// A caller without credentials.
     pub fn anonymous(&self) -> Caller<'_> {
         Caller { app: self, address: IpAddr::from([127, 0, 0, 1]), headers: Vec::new() }
     }
@@ -289,13 +289,13 @@ impl App {
         Verifier(self)
     }
 
-    /// Runs a command of the operator of the server.
+    /// Runs an administrative command in this process; returns its output.
     pub async fn command(&self, command: Command) -> Result<String, String> {
         let mut said = Said::default();
         admin::run(&self.service, command, &mut said).await.map(|()| said.0.lock().unwrap().clone())
     }
 
-    /// Runs the binary on this app's store.
+    /// Runs the binary with these arguments on this app's store.
     pub async fn cli(&self, arguments: &[&str]) -> Output {
         let mut command = super::process::keymark();
         match self.backend.as_ref() {
@@ -314,12 +314,12 @@ impl App {
         super::within(command.args(arguments).output()).await.expect("the binary runs")
     }
 
-    /// Serves the public routes on a port, for those who need a real connection.
+    /// Serves the public routes on a port.
     pub async fn listen(&self) -> SocketAddr {
         self.listen_with(self.public.clone()).await
     }
 
-    /// Serves the API alone on a port, within other limits than it comes with.
+    /// Serves only the API on a port, with these limits.
     pub async fn listen_within(&self, limits: TransportLimits) -> SocketAddr {
         let gate = SessionGate::new(Arc::clone(&self.service), Arc::default());
         let schema = keymark::graphql::schema(Arc::clone(&self.service), true);
@@ -338,7 +338,7 @@ impl App {
         address
     }
 
-    /// The routes that verifiers use, for those who serve them on a port.
+    /// The verification routes as a router.
     pub fn verification_routes(&self) -> Router {
         let routes = self.verification.clone();
         Router::new().fallback(async move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request<Body>| {
@@ -346,12 +346,12 @@ impl App {
         })
     }
 
-    /// Stops the app, as SIGTERM does.
+    /// Shuts the app down, as SIGTERM does.
     pub fn shut_down(&self) {
         self.stop.cancel();
     }
 
-    /// Every entry of a tenant's log, oldest first.
+    /// All entries of a tenant's audit log, oldest first.
     pub async fn log_of(&self, tenant: &str) -> Vec<Json> {
         // What is written behind answers, such as a failed sign-in, may be under way.
         super::within(self.service.finish()).await;
@@ -374,7 +374,7 @@ pub fn unknown_key() -> String {
     ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned()
 }
 
-/// Reads the short names of codes: `view`, `create`, `edit`, `delete`.
+/// Parses the short names of permission codes: `view`, `create`, `edit`, `delete`.
 pub fn permissions(codes: &[&str]) -> Permissions {
     let full = |code: &&str| format!("api_key_management:{code}").parse::<Permission>().expect("a code");
     codes.iter().map(full).collect()
@@ -390,7 +390,7 @@ impl Answers for Said {
     }
 }
 
-/// Whoever sends requests: with or without credentials, from some address.
+/// Sends requests from an address, with or without credentials.
 #[derive(Clone)]
 pub struct Caller<'a> {
     pub app: &'a App,
@@ -413,12 +413,12 @@ impl<'a> Caller<'a> {
         self.with(AUTHORIZATION.as_str(), format!("Bearer {token}"))
     }
 
-    /// Relies on the cookie, as a browser that was sent the token does.
+    /// Sends the token in the cookie, as a browser does.
     pub fn with_cookie(self, token: &str) -> Self {
         self.with("cookie", format!("theme=dark; keymark-session={token}"))
     }
 
-    /// A page of the console itself.
+    /// Sends the `Origin` of the console's own pages.
     pub fn on_own_page(self) -> Self {
         self.with("origin", OWN_ORIGIN)
     }
@@ -442,7 +442,7 @@ impl<'a> Caller<'a> {
         Answer::read(self.begin(method, address, headers, body).await).await
     }
 
-    /// Sends a request, and leaves its answer's body to be read.
+    /// Sends a request; returns the response with its body unread.
     pub async fn begin(
         &self,
         method: Method,
@@ -455,7 +455,7 @@ impl<'a> Caller<'a> {
         super::within(self.app.public.clone().oneshot(request)).await.expect("infallible")
     }
 
-    /// Sends to the verification listener.
+    /// Sends a request to the verification routes.
     pub async fn ask(&self, method: Method, address: &str, headers: &[(&str, &str)], body: Body) -> Answer {
         let request = self.request(method, address, headers, body);
         let response = super::within(self.app.verification.answer(request, self.address)).await;
@@ -472,12 +472,12 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// What came back.
+/// A response, read to its end.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// Null when it is not JSON.
+    /// The body as JSON; null if it is not JSON.
     pub body: Json,
     pub text: String,
 }
@@ -491,21 +491,21 @@ impl Answer {
         Self { status: parts.status, headers: parts.headers, body, text }
     }
 
-    /// What is at a path such as `createSystem.system.id`; there must be no errors.
+    /// The value at a path such as `createSystem.system.id`. Panics if the response has errors.
     pub fn data(&self, path: &str) -> &Json {
         assert!(self.body.get("errors").is_none(), "{}", self.text);
         let pointer = format!("/data/{}", path.replace('.', "/"));
         self.body.pointer(&pointer).unwrap_or_else(|| panic!("{path} in {}", self.text))
     }
 
-    /// The code of the one error; `None` when there is none.
+    /// The code of the error; `None` if there is none. Panics if there are several.
     pub fn code(&self) -> Option<&str> {
         let errors = self.body.get("errors")?.as_array()?;
         assert_eq!(errors.len(), 1, "{}", self.text);
         errors[0].pointer("/extensions/code")?.as_str()
     }
 
-    /// The one error's message and extensions.
+    /// The message and extensions of the first error.
     pub fn error(&self) -> Json {
         let error = self.body.pointer("/errors/0").unwrap_or_else(|| panic!("an error in {}", self.text));
         json!({ "message": error["message"], "extensions": error["extensions"] })
@@ -559,7 +559,7 @@ fn read<T: serde::de::DeserializeOwned>(data: &Json) -> T {
 }
 
 impl<'a> Operator<'a> {
-    /// The same operator, with the same token, at another instance.
+    /// The same operator with the same token, as a client of another instance.
     pub fn at<'b>(&self, app: &'b App) -> Operator<'b> {
         let (username, token) = (self.username.clone(), self.token.clone());
         Operator { caller: app.anonymous().bearing(&token), username, token }
@@ -635,7 +635,7 @@ impl<'a> Operator<'a> {
         self.query(document, json!({ "current": current, "new": new })).await
     }
 
-    /// Whether the token is good still.
+    /// Whether the token is still valid.
     pub async fn is_signed_in(&self) -> bool {
         let answer = self.query("{ viewer { username } }", json!({})).await;
         match answer.status {
@@ -645,13 +645,13 @@ impl<'a> Operator<'a> {
         }
     }
 
-    /// The cursor of the newest entry of the log: what comes after it is new.
+    /// The cursor of the newest audit entry: later entries come after it.
     pub async fn newest_cursor(&self) -> String {
         let answer = self.query("{ auditLog(first: 1) { nodes { cursor } } }", json!({})).await;
         answer.data("auditLog.nodes.0.cursor").as_str().expect("a cursor").to_owned()
     }
 
-    /// Gives the operator these codes instead of those held before.
+    /// Replaces the operator's permission codes.
     pub async fn may(&self, codes: &[&str]) {
         let username = self.username.parse().expect("a username");
         let command = Command::SetPermissions { username, permissions: permissions(codes) };
@@ -665,7 +665,7 @@ impl<'a> Operator<'a> {
     }
 }
 
-/// A gateway or a service that asks whether keys are good.
+/// A client of the verification routes, such as a gateway.
 #[derive(Clone, Copy)]
 pub struct Verifier<'a>(&'a App);
 

@@ -1,4 +1,4 @@
-//! A store that can be made to fail, and to let something happen in between, and that counts what it is asked.
+//! A store that counts its calls, fails on command, and runs other code in the middle of a call.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,27 +23,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::within;
 
-/// What the store says of itself while it fails: for the log, and for nobody else.
+/// The cause of the injected failures. It may appear in the log, but in no response.
 pub const CAUSE: &str = "connection to 10.1.2.3:27017 refused: driver-internal-detail";
 
-/// Does what its [`Switch`] says, besides what a store does.
+/// Wraps a store and applies the faults of its [`Switch`].
 pub struct Faulty {
     inner: Arc<dyn Store>,
     switch: Switch,
 }
 
-/// Makes a [`Faulty`] store fail, and work again.
+/// Controls a [`Faulty`] store.
 #[derive(Clone, Default)]
 pub struct Switch(Arc<Orders>);
 
 #[derive(Default)]
 struct Orders {
     fails: AtomicBool,
-    /// What happens once, after the next call of this name, before it answers.
+    /// Runs once, after the next call of this name and before it returns.
     after: Mutex<Option<(&'static str, BoxFuture<'static, ()>)>>,
-    /// How often each call was made.
+    /// The number of calls by name.
     calls: watch::Sender<HashMap<&'static str, u64>>,
-    /// Ends the feeds that are open.
+    /// Ends the open feeds.
     feeds: Mutex<CancellationToken>,
 }
 
@@ -56,25 +56,25 @@ impl Switch {
         self.0.fails.store(false, Ordering::SeqCst);
     }
 
-    /// Lets something happen after the next call of this name has been carried out, and before it answers.
+    /// Runs `happening` once, after the next call of this name has been carried out and before it returns.
     pub fn after(&self, call: &'static str, happening: impl Future<Output = ()> + Send + 'static) {
         *self.0.after.lock().unwrap() = Some((call, Box::pin(happening)));
     }
 
-    /// How often these calls were made so far.
+    /// The number of calls with one of these names so far.
     pub fn calls(&self, names: &[&str]) -> u64 {
         let calls = self.0.calls.borrow();
         names.iter().filter_map(|name| calls.get(name)).sum()
     }
 
-    /// Waits until this call was made so often.
+    /// Waits until a call of this name was made `count` times.
     pub async fn wait_for_calls(&self, name: &str, count: u64) {
         let mut calls = self.0.calls.subscribe();
         let reached = calls.wait_for(|calls| calls.get(name).is_some_and(|made| *made >= count));
         within(reached).await.expect("the switch lives");
     }
 
-    /// Ends the feeds that are open.
+    /// Ends the open feeds.
     pub fn break_feeds(&self) {
         std::mem::take(&mut *self.0.feeds.lock().unwrap()).cancel();
     }
@@ -95,7 +95,7 @@ impl Faulty {
     }
 }
 
-/// Passes calls on after the check.
+/// Implements [`Store`] by forwarding each call after [`Faulty::check`].
 macro_rules! passed_on {
     ($(async fn $name:ident(&self $(, $argument:ident: $type:ty)*) -> $answer:ty;)+) => {
         #[async_trait]

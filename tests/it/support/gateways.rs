@@ -1,4 +1,4 @@
-//! Gateways that people run, as `docs/gateways/` configures them, between their clients and an API.
+//! Real gateways, configured by the files in `docs/gateways/`, with clients and an API.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,7 +28,7 @@ use super::actors::Answer;
 use super::process::Log;
 use super::within;
 
-/// The addresses that the configurations tell their reader to change.
+/// The addresses that a user of the configurations changes.
 const LISTENER: &str = "127.0.0.1:9000";
 const KEYMARK: &str = "127.0.0.1:8081";
 const API: &str = "127.0.0.1:3000";
@@ -42,7 +42,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// Its configuration, as it is documented.
+    /// The documented configuration.
     fn documented(self) -> &'static str {
         match self {
             Self::Nginx => include_str!("../../../docs/gateways/nginx.conf"),
@@ -51,7 +51,7 @@ impl Program {
         }
     }
 
-    /// What the documentation says to delete to have the key forwarded.
+    /// The lines to delete so that the gateway forwards the key.
     pub fn key_removal(self) -> [&'static str; 2] {
         match self {
             Self::Nginx => [r#"proxy_set_header X-Api-Key "";"#, r#"proxy_set_header Authorization "";"#],
@@ -61,7 +61,7 @@ impl Program {
     }
 }
 
-/// How a gateway is run, where it is not as documented.
+/// Changes to the documented configuration.
 #[derive(Default)]
 pub struct Changes {
     pub deleted: Vec<&'static str>,
@@ -79,7 +79,8 @@ pub struct Gateway {
 impl Gateway {
     pub async fn start(program: Program, keymark: SocketAddr, api: SocketAddr, changes: Changes) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // HAProxy inherits its listener as standard input: clients connect before it runs. The others say when they listen.
+        // HAProxy inherits its listener as standard input, so clients can connect before it runs. The others log when
+        // they listen.
         let (inherited, address) = match program {
             Program::Haproxy => {
                 let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -145,7 +146,7 @@ impl Drop for Gateway {
     }
 }
 
-/// What is documented, with other addresses, and files in this directory alone.
+/// The documented configuration with these addresses, and with all files in `directory`.
 fn configuration(program: Program, directory: &Path, addresses: [SocketAddr; 3], changes: &Changes) -> String {
     let mut text = program.documented().to_owned();
     let mut replace = |from: &str, to: &str| {
@@ -187,8 +188,8 @@ fn configuration(program: Program, directory: &Path, addresses: [SocketAddr; 3],
     }
 }
 
-/// An address that nothing listens at. Its port is below those that Linux hands out for port 0, so that none of the
-/// many other listeners and clients of the tests gets it meanwhile.
+/// An address at which nothing listens. Its port is below those that Linux assigns for port 0, so that no other
+/// listener or client of the tests takes it before the gateway does.
 fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 200).expect("small") * 100;
@@ -201,7 +202,7 @@ fn free_address() -> SocketAddr {
     }
 }
 
-/// The peers of the connections on which requests came.
+/// The peers from which requests came.
 #[derive(Clone, Default)]
 struct Peers(Arc<Mutex<BTreeSet<SocketAddr>>>);
 
@@ -238,12 +239,12 @@ impl Listening {
         Self { address, router, peers, answers, stop, serving }
     }
 
-    /// How many connections brought requests so far.
+    /// The number of connections on which requests came so far.
     pub fn connections(&self) -> usize {
         self.peers.0.lock().unwrap().len()
     }
 
-    /// Lets requests wait for their answers, or not.
+    /// Holds all responses back while `answers` is false.
     pub fn answer(&self, answers: bool) {
         self.answers.send(answers).expect("it listens");
     }
@@ -253,7 +254,7 @@ impl Listening {
         within(&mut self.serving).await.expect("ended");
     }
 
-    /// Listens again where it did.
+    /// Listens again at the same address.
     pub async fn restart(&mut self) {
         let listener = TcpListener::bind(self.address).await.expect("the same port");
         self.stop = CancellationToken::new();
@@ -267,7 +268,7 @@ impl Drop for Listening {
     }
 }
 
-/// A server that closes each connection under its second request, without an answer, as a server may that stops.
+/// A server that closes each connection as soon as a second request arrives on it, as a server that stops may do.
 pub struct ClosesKeptConnections {
     pub address: SocketAddr,
     closed: Arc<AtomicUsize>,
@@ -275,7 +276,7 @@ pub struct ClosesKeptConnections {
 }
 
 impl ClosesKeptConnections {
-    /// `response` is the whole response to each first request, which must have no body.
+    /// `response` is sent to the first request of each connection. Requests must have no body.
     pub async fn start(response: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -303,7 +304,7 @@ impl ClosesKeptConnections {
         Self { address, closed, serving }
     }
 
-    /// The number of requests that were left without an answer.
+    /// The number of requests without a response.
     pub fn closed(&self) -> usize {
         self.closed.load(Ordering::Relaxed)
     }
@@ -315,7 +316,7 @@ impl Drop for ClosesKeptConnections {
     }
 }
 
-/// An API that answers with what it was asked, and remembers how often.
+/// An API that returns the request it received as JSON, and counts requests.
 #[derive(Clone, Default)]
 pub struct Echo(Arc<Mutex<usize>>);
 
@@ -336,20 +337,20 @@ impl Echo {
     }
 }
 
-/// The values of a header that an [`Echo`] got.
+/// The values of a header in the request that an [`Echo`] received.
 pub fn received<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
     let headers = answer.body["headers"].as_array().unwrap_or_else(|| panic!("headers in {answer:?}"));
     let named = headers.iter().filter(|header| header[0] == name);
     named.map(|header| header[1].as_str().expect("text")).collect()
 }
 
-/// The names of all headers that an [`Echo`] got.
+/// The names of all headers in the request that an [`Echo`] received.
 pub fn received_names(answer: &Answer) -> Vec<&str> {
     let headers = answer.body["headers"].as_array().unwrap_or_else(|| panic!("headers in {answer:?}"));
     headers.iter().map(|header| header[0].as_str().expect("text")).collect()
 }
 
-/// Somebody who uses the API through a gateway, over a connection that is kept.
+/// A client of the API behind a gateway. It keeps its connection open.
 pub struct Client {
     client: reqwest::Client,
     origin: String,
@@ -360,7 +361,7 @@ impl Client {
         Self::at(gateway, IpAddr::from(Ipv4Addr::LOCALHOST))
     }
 
-    /// A client at another address.
+    /// A client with this source address.
     pub fn at(gateway: &Gateway, address: IpAddr) -> Self {
         let client = reqwest::Client::builder().local_address(address).no_proxy().build().expect("a client");
         Self { client, origin: format!("http://{}", gateway.address) }

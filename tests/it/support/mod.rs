@@ -1,4 +1,4 @@
-//! What tests share.
+//! Helpers for all tests: apps and their clients, real processes, sockets and faults.
 
 pub mod actors;
 pub mod faulty;
@@ -9,13 +9,12 @@ pub mod sockets;
 
 use std::time::Duration;
 
-/// Bounds every wait: a test that hangs fails.
+/// Awaits the future for 30 s at most, so that a test that hangs fails.
 pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("not within the time limit")
 }
 
-/// Makes two tests of each case, one for each store that Keymark comes with. A case is a function that takes an
-/// [`App`](actors::App).
+/// Generates two tests for each case, one per store. A case is a function that takes an [`App`](actors::App).
 macro_rules! on_both_stores {
     [$($case:ident),+ $(,)?] => {$(
         mod $case {

@@ -1,4 +1,5 @@
-//! A real mongod: one replica set of one member for all tests of the process, and private ones to be ill-treated.
+//! Real mongod processes: a replica set of one member for all tests of the process, and private ones for tests that stop
+//! or kill them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -18,13 +19,13 @@ use mongodb::options::ClientOptions;
 use rand::RngExt;
 use tokio::sync::OnceCell;
 
-/// How long a server may take to start, to lead its set, and to answer.
+/// The time limit for a server to start, to become primary, and to respond.
 const STARTING: Duration = Duration::from_secs(60);
-/// How often it is asked whether it has.
+/// The delay between two attempts to reach it.
 const ASKING: Duration = Duration::from_millis(10);
 
-/// Takes orders, one a line, and answers each with a line, for as long as somebody holds the other end of its input;
-/// then ends the server and removes its directory. However the process that tests ends, it lets go of that end.
+/// A shell script that carries out one order per line of its input and responds to each with a line. When its input
+/// ends, which happens however the test process ends, it kills the server and removes its directory.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
 directory=$1
@@ -48,7 +49,7 @@ wait "$pid"
 rm -rf "$directory"
 "#;
 
-/// A mongod of its own. It ends with this value, or with the process.
+/// A running mongod. It ends when this value is dropped, or with the process.
 pub struct Mongod {
     port: u16,
     replica_set: bool,
@@ -57,13 +58,13 @@ pub struct Mongod {
 
 struct Watchdog {
     child: Child,
-    /// `None` once the watchdog was let go.
+    /// `None` once the watchdog is to end.
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Mongod {
-    /// A replica set of one member, which leads it.
+    /// A replica set of one member, its primary.
     pub async fn replica_set() -> Self {
         let mongod = Self::start(true);
         let set = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": mongod.address() }] };
@@ -72,14 +73,14 @@ impl Mongod {
         mongod
     }
 
-    /// A member of a replica set that nobody has initiated.
+    /// A member of a replica set that is not initiated.
     pub async fn not_initiated() -> Self {
         let mongod = Self::start(true);
         mongod.admin(doc! { "ping": 1 }).await;
         mongod
     }
 
-    /// A server outside of any replica set.
+    /// A server without a replica set.
     pub async fn standalone() -> Self {
         let mongod = Self::start(false);
         mongod.admin(doc! { "ping": 1 }).await;
@@ -119,7 +120,7 @@ impl Mongod {
         watchdog.answers.read_line(&mut answer).expect("a watchdog");
     }
 
-    /// Stops it where it is: connections stay open, and nothing is answered.
+    /// Sends SIGSTOP: connections stay open, and requests get no response.
     pub fn freeze(&self) {
         self.order("STOP");
     }
@@ -128,12 +129,12 @@ impl Mongod {
         self.order("CONT");
     }
 
-    /// Ends it without a word, as a crash does.
+    /// Kills it with SIGKILL.
     pub fn kill(&self) {
         self.order("kill");
     }
 
-    /// Starts it again over the same files, and waits until it leads its set.
+    /// Starts it again over the same files, and waits until it is primary.
     pub async fn restart(&self) {
         self.start_again();
         self.leads().await;
@@ -152,19 +153,19 @@ impl Mongod {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The connection string that an operator would use.
+    /// The connection string for Keymark.
     pub fn uri(&self) -> String {
         let address = self.address();
         if self.replica_set { format!("mongodb://{address}/?replicaSet=rs0") } else { format!("mongodb://{address}/") }
     }
 
-    /// A database that nobody else uses.
+    /// A database that no other test uses.
     pub fn fresh_database(&self) -> MongoOptions {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         MongoOptions::new(self.uri(), format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// A client of the driver, for what the store would not do.
+    /// A client of the driver, for commands that the store does not offer.
     pub async fn client(&self) -> Client {
         let mut options = ClientOptions::parse(format!("mongodb://{}/", self.address())).await.expect("a URI");
         options.direct_connection = Some(true);
@@ -172,7 +173,7 @@ impl Mongod {
         Client::with_options(options).expect("a client")
     }
 
-    /// Runs a command of the administrator, once the server can.
+    /// Runs an administrative command, once the server accepts connections.
     pub async fn admin(&self, command: Document) -> Document {
         let admin = self.client().await.database("admin");
         within(STARTING, async {
@@ -206,12 +207,12 @@ impl Drop for Mongod {
     }
 }
 
-/// Waits, but not for ever.
+/// Awaits the future. Panics after `limit`.
 pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("it took longer than {limit:?}"))
 }
 
-/// The one that all tests of the process share. Its databases are told apart by name.
+/// The replica set that all tests of the process share. Each test has a database of its own.
 pub async fn shared() -> &'static Mongod {
     static SHARED: OnceCell<Mongod> = OnceCell::const_new();
     SHARED.get_or_init(Mongod::replica_set).await
@@ -222,7 +223,7 @@ pub async fn fresh_database() -> MongoOptions {
     shared().await.fresh_database()
 }
 
-/// A position of long ago: no feed of the shared server reaches back to it.
+/// A position from long ago, which the oplog of the shared server no longer contains.
 pub async fn position_too_old() -> Position {
     let client = shared().await.client().await;
     let scratch = client.database("scratch").collection::<Document>("scratch");
@@ -237,7 +238,7 @@ pub async fn position_too_old() -> Position {
     Position::from_bytes(serialize_to_vec(&doc! { "_data": long_ago }).expect("a token"))
 }
 
-/// mongod, installed if it is not there yet.
+/// The path of mongod, which is installed if it is missing.
 fn installed() -> PathBuf {
     static INSTALLED: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut installed = INSTALLED.lock().unwrap();
@@ -250,7 +251,7 @@ fn installed() -> PathBuf {
     path.clone()
 }
 
-/// Below the ports that the kernel gives to outgoing connections, so that none of them takes it before mongod does.
+/// A port below those that the kernel assigns to outgoing connections, so that none of them takes it before mongod does.
 fn free_port() -> u16 {
     let mut ports = std::iter::repeat_with(|| rand::rng().random_range(20_000..32_000));
     ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).expect("endless")

@@ -1,4 +1,4 @@
-//! The real binary, as a person starts it.
+//! The real binary.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::within;
 
-/// A directory for this user alone, as the server itself makes it.
+/// A directory with the permissions that the server gives to its own.
 pub fn directory() -> tempfile::TempDir {
     directory_of_mode(0o700)
 }
@@ -23,7 +23,7 @@ pub fn directory_of_mode(mode: u32) -> tempfile::TempDir {
     tempfile::Builder::new().permissions(mode).tempdir().expect("a directory")
 }
 
-/// The binary, with nothing of this process's environment that could change what it does.
+/// A command that runs the binary without the environment of this process.
 pub fn keymark() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keymark"));
     command.env_clear().current_dir(std::env::temp_dir()).stdin(Stdio::null()).kill_on_drop(true);
@@ -80,7 +80,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Over the embedded store in this directory.
+    /// Starts a server over the embedded store in this directory.
     pub async fn start(directory: &Path) -> Self {
         Self::start_with(directory, &[], &[]).await
     }
@@ -91,7 +91,7 @@ impl Server {
         Self::run(command).await.unwrap_or_else(|(status, log)| panic!("it did not start: {status}: {log}"))
     }
 
-    /// Starts a server; its exit and what it logged when it ends instead.
+    /// Starts a server; returns its exit status and log if it ends instead.
     pub async fn run(mut command: Command) -> Result<Self, (ExitStatus, String)> {
         command.args(["--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
@@ -114,7 +114,7 @@ impl Server {
         Ok(Self { child, public, verification, printed, output, log, client: reqwest::Client::new() })
     }
 
-    /// What it printed under this name when it started.
+    /// The value that it printed after `name` when it started.
     pub fn announced(&self, name: &str) -> Option<&str> {
         self.printed.iter().find_map(|line| line.strip_prefix(name)).map(str::trim)
     }
@@ -123,7 +123,7 @@ impl Server {
         self.child.id().expect("running")
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.log.text()
     }
@@ -142,14 +142,14 @@ impl Server {
         within(async { request.send().await.expect("an answer").json().await.expect("JSON") }).await
     }
 
-    /// The token of a new session.
+    /// Signs in; returns the token.
     pub async fn sign_in(&self, username: &str, password: &str) -> String {
         let document = "mutation ($u: String!, $p: String!) { signIn(username: $u, password: $p) { token } }";
         let answer = self.graphql(None, document, json!({ "u": username, "p": password })).await;
         answer.pointer("/data/signIn/token").and_then(Json::as_str).unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    /// The code of the verdict on a key.
+    /// Verifies a key; returns the code of the verdict.
     pub async fn verdict(&self, api_key: &str) -> String {
         let body = json!({ "apiKey": api_key }).to_string();
         let request = self.client.post(format!("{}/v1/verify", self.verification)).body(body);
@@ -157,13 +157,13 @@ impl Server {
         answer["code"].as_str().expect("a code").to_owned()
     }
 
-    /// Sends a signal, by its name.
+    /// Sends the signal of this name.
     pub async fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().await;
         assert!(sent.expect("kill").success());
     }
 
-    /// Waits for its end, and gives all that it logged.
+    /// Waits until it ends; returns its exit status and log.
     pub async fn wait(mut self) -> (ExitStatus, String) {
         let status = within(self.child.wait()).await.expect("ended");
         let mut rest = String::new();
@@ -176,7 +176,7 @@ impl Server {
         self.wait().await
     }
 
-    /// Ends it without a word, as a crash does.
+    /// Kills it with SIGKILL.
     pub async fn kill(mut self) {
         within(self.child.kill()).await.expect("killed");
     }
@@ -188,7 +188,7 @@ async fn line(output: &mut BufReader<ChildStdout>) -> String {
     line.trim_end().to_owned()
 }
 
-/// Runs the binary to its end: its exit code, standard output and standard error.
+/// Runs the binary to its end; returns its exit code, standard output and standard error.
 pub async fn run<S: AsRef<OsStr>>(variables: &[(&str, &str)], arguments: &[S]) -> (i32, String, String) {
     let output = keymark().envs(variables.iter().copied()).args(arguments).output();
     let output = within(output).await.expect("the binary runs");

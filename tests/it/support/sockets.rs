@@ -1,4 +1,4 @@
-//! Sockets and subscriptions of operators, over real connections.
+//! WebSockets and subscriptions of operators, over real connections.
 
 use std::net::SocketAddr;
 
@@ -17,20 +17,20 @@ use super::within;
 /// A WebSocket to `/graphql`.
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-/// What a server sends on a socket.
+/// A message of the server.
 #[derive(Debug, PartialEq)]
 pub enum Event {
-    /// A result: its data.
+    /// The data of a result.
     Next(Json),
-    /// A result that is an error, or the error that ends an operation: its code.
+    /// The code of the first error of a result, or of the error that ended an operation.
     Error(String),
     Complete,
-    /// The socket was closed, with this code.
+    /// The server closed the socket with this code.
     Closed(u16),
 }
 
 impl Event {
-    /// The data of a result.
+    /// The data of a result. Panics on any other event.
     pub fn data(self) -> Json {
         match self {
             Self::Next(data) => data,
@@ -46,7 +46,7 @@ impl Socket {
         request
     }
 
-    /// Asks for an upgrade; the status when it is refused.
+    /// Opens a socket; returns the status of the response if the upgrade is refused.
     pub async fn upgrade(address: SocketAddr, headers: &[(&str, &str)]) -> Result<Self, StatusCode> {
         let mut request = Self::request(address);
         for (name, value) in headers {
@@ -60,14 +60,14 @@ impl Socket {
         }
     }
 
-    /// A socket of whoever these credentials stand for.
+    /// Opens a socket and sends `connection_init` with this payload.
     pub async fn open(address: SocketAddr, headers: &[(&str, &str)], payload: Json) -> Self {
         let mut socket = Self::upgrade(address, headers).await.expect("upgraded");
         socket.send(json!({ "type": "connection_init", "payload": payload })).await;
         socket
     }
 
-    /// As [`open`](Self::open), on a connection that holds little of what is not read.
+    /// Like [`open`](Self::open), on a connection with a small receive buffer.
     pub async fn open_narrow(address: SocketAddr, payload: Json) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -82,7 +82,7 @@ impl Socket {
         within(self.0.send(Message::text(message.to_string()))).await.expect("sent");
     }
 
-    /// The next message; `None` once the socket is closed, with the code in the second place.
+    /// Receives the next message, or the code with which the server closed the socket.
     pub async fn receive(&mut self) -> Result<Json, u16> {
         loop {
             match within(self.0.next()).await {
@@ -94,7 +94,7 @@ impl Socket {
         }
     }
 
-    /// Whether the credentials were taken: else the code that the socket was closed with.
+    /// Waits for `connection_ack`; returns the code if the server closes the socket instead.
     pub async fn acknowledged(&mut self) -> Result<(), u16> {
         let message = self.receive().await?;
         assert_eq!(message["type"], "connection_ack");
@@ -121,7 +121,7 @@ impl Socket {
     }
 }
 
-/// A running subscription, alone on its socket.
+/// A subscription on a socket of its own.
 pub struct Subscription(Socket);
 
 impl Subscription {
@@ -129,14 +129,14 @@ impl Subscription {
         self.0.event().await
     }
 
-    /// The one field of the next result.
+    /// Receives the next result; returns its one field.
     pub async fn next(&mut self) -> Json {
         let data = self.event().await.data();
         let fields = data.as_object().expect("an object");
         fields.values().next().expect("a field").clone()
     }
 
-    /// What ends it: everything after the results.
+    /// Receives everything until the socket is closed; returns the events that are not results.
     pub async fn end(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
@@ -153,7 +153,7 @@ impl Subscription {
 }
 
 impl Operator<'_> {
-    /// Runs a subscription on a socket of its own, at the instance whose listener this is.
+    /// Starts a subscription on a socket of its own, at the instance that listens at `address`.
     pub async fn subscribe_at(&self, address: SocketAddr, document: &str, variables: Json) -> Subscription {
         let payload = json!({ "authorization": format!("Bearer {}", self.token) });
         let mut socket = Socket::open(address, &[], payload).await;
