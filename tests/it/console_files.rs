@@ -1,4 +1,4 @@
-//! The console's files as the binary serves them. `make console` builds them first.
+//! The console's files, as embedded in the binary. `make console` builds them.
 
 use axum::body::Body;
 use http::{Method, Request, Response, StatusCode, header};

@@ -1,4 +1,4 @@
-//! Gateways in front of an API, configured as `docs/gateways/` says: the real programs, from their packages.
+//! Gateways in front of an API: nginx, Caddy and HAProxy with the configuration files in `docs/gateways/`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -16,7 +16,7 @@ use crate::support::gateways::{
     Changes, Client, ClosesKeptConnections, Echo, Gateway, Listening, Program, received, received_names,
 };
 
-/// Makes three tests of each case, one for each gateway.
+/// Generates three tests for each case, one per gateway.
 macro_rules! through_every_gateway {
     [$($case:ident),+ $(,)?] => {$(
         mod $case {
@@ -159,7 +159,7 @@ async fn request_without_exactly_one_good_key_is_refused(program: Program) {
         (vec![("x-api-key", "nonsense")], error("MALFORMED")),
         (vec![("x-api-key", unknown.as_str())], error("NOT_FOUND")),
         (vec![("x-api-key", other.as_str())], error("REVOKED")),
-        // Two keys, in every way.
+        // Two keys.
         (vec![("x-api-key", good.as_str()), ("authorization", other_bearer.as_str())], challenge.to_owned()),
         (vec![("x-api-key", good.as_str()), ("x-api-key", other.as_str())], challenge.to_owned()),
         (vec![("x-api-key", other.as_str()), ("x-api-key", good.as_str())], challenge.to_owned()),
@@ -175,11 +175,11 @@ async fn request_without_exactly_one_good_key_is_refused(program: Program) {
     let twice = [("authorization", bearer.as_str()), ("authorization", other_bearer.as_str())];
     let answer = site.client.get(&twice).await;
     match program {
-        // It refuses them itself.
+        // nginx refuses two of this header itself.
         Program::Nginx => assert_eq!(answer.status, 400),
         Program::Caddy | Program::Haproxy => assert_refused(&answer, 401, "two bearer tokens"),
     }
-    // A key in an address would be in every log on the way.
+    // Every proxy would log a key in the query string.
     let in_query = format!("/orders?apiKey={good}&x-api-key={good}&access_token={good}");
     assert_refused(&site.client.send(Method::GET, &in_query, &[], "").await, 401, "in the query string");
     assert_eq!(site.echo.requests(), 0, "nothing reached the API");
@@ -215,7 +215,7 @@ async fn identity_headers_cannot_be_forged(program: Program) {
     assert_eq!(site.echo.requests(), 0, "nothing reached the API");
     headers.pop();
     headers.push(("x-api-key", &key));
-    // Nor can they be made to be dropped, as headers of one connection alone are.
+    // Nor can a client have them removed by declaring them hop-by-hop.
     for connection in
         [None, Some("x-keymark-system-id, X-Keymark-Tenant-Id, x-keymark-system-name"), Some("close, X-Api-Key")]
     {
@@ -265,7 +265,7 @@ async fn requests_are_refused_while_keymark_is_down_or_hangs(program: Program) {
     site.keymark.answer(true);
     assert_eq!(site.client.get(&headers).await.status, 200, "answering again");
     assert_eq!(site.echo.requests(), 3);
-    // What the API itself answers, or that it does not, is told from a refusal.
+    // A failure of the API is not reported as a refusal.
     site.api.stop().await;
     let answer = site.client.get(&headers).await;
     assert!(answer.status.is_server_error(), "{}", answer.status);

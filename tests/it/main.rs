@@ -1,4 +1,29 @@
-//! Everything that Keymark guarantees, tested from outside.
+//! Tests of everything that Keymark guarantees, from the outside.
+//!
+//! Most tests run an instance in this process and send requests through its routers
+//! ([`support::actors`]). A test goes into the file of the first row that fits:
+//!
+//! | file | tests |
+//! | --- | --- |
+//! | `contract/` | what every `Store` guarantees, by concept; each case runs on every backend (`backends`) |
+//! | `mongo_store/`, `embedded_store` | what one backend guarantees beyond that |
+//! | `cluster/` | several server processes under faults: no revoked key is accepted |
+//! | `enforcement` | a change is in effect on every instance once it is reported as enforced; leases, lost feeds |
+//! | `processes`, `starts` | the binary: command line, signals, crashes, refused starts |
+//! | `gateways` | nginx, Caddy and HAProxy with the files in `docs/gateways/` |
+//! | `transport/` | GraphQL over HTTP and WebSocket, time-outs, document limits, for a schema of its own |
+//! | `verification`, `abuse` | verdicts, forward-auth, access to the listener; floods of bad keys |
+//! | `systems`, `keys`, `pages`, `search` | the fields for systems and keys; pages and cursors; searches by name |
+//! | `audit_log` | entries, filters, export, the hash chain |
+//! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
+//! | `sign_in`, `authorisation` | sessions, passwords, throttling; the permission of each root field |
+//! | `browsers`, `console_files` | cookies, origins, CORS; the embedded console |
+//! | `monitoring` | metrics, the dashboard and the alerts |
+//! | `hygiene` | no secret is logged or stored |
+//! | `schema`, `readme`, `layers` | checked-in files and the source agree with the program |
+//!
+//! Wait for events, never for a time: subscribe first, act, then await the event ([`support::within`]). Measure time in
+//! `benches/`.
 
 #![expect(unreachable_pub, reason = "one crate: `pub` is what other files of it use")]
 #![expect(

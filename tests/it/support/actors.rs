@@ -176,7 +176,7 @@ impl App {
         Self::start(Arc::new(Backend::Mongo(options)), manual_clock(), 1, setup).await
     }
 
-    /// Another instance over the same store, with the same clock. The number seeds its ids, so no two may have the same.
+    /// Another instance over the same store, with the same clock. Each needs a number of its own, which seeds its ids.
     pub async fn instance(&self, number: u64) -> Self {
         self.instance_with(number, Setup::default()).await
     }

@@ -1,5 +1,5 @@
-//! Real mongod processes: a replica set of one member for all tests of the process, and private ones for tests that stop
-//! or kill them.
+//! Real mongod processes: a replica set of one member that all tests of the process share, and private ones for tests
+//! that stop or kill them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -251,7 +251,7 @@ fn installed() -> PathBuf {
     path.clone()
 }
 
-/// A port below those that the kernel assigns to outgoing connections, so that none of them takes it before mongod does.
+/// A port below those that the kernel assigns to outgoing connections, so that none takes it before mongod does.
 fn free_port() -> u16 {
     let mut ports = std::iter::repeat_with(|| rand::rng().random_range(20_000..32_000));
     ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).expect("endless")

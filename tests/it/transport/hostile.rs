@@ -1,4 +1,4 @@
-//! Documents that ask for too much, and those that must pass.
+//! The limits on documents: hostile documents are refused, and those of real clients pass.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn parse(text: &str) -> Result<Arc<Document>, DocumentError> {
     cache().parse(text)
 }
 
-/// A document's whole way to the resolvers: measured, parsed, weighed with its variables.
+/// Passes a document through all limits: of the text, of the parsed document, and of its cost with these variables.
 fn admit(text: &str, variables: serde_json::Value) -> Result<(), DocumentError> {
     let documents = cache();
     let document = documents.parse(text)?;
@@ -85,7 +85,7 @@ fn fragment_cycles_are_invalid() {
     }
 }
 
-/// A parser that gives up on a block string reads its quotes as an empty string, and the rest as it likes.
+/// A parser that gives up on a block string may read its quotes as an empty string and parse the rest as tokens.
 #[test]
 fn unclosed_string_hides_nothing_from_the_limits() {
     let lists = "[".repeat(10_000);
@@ -117,7 +117,7 @@ fn subscription_has_one_root_field() {
     assert!(matches!(result, Err(DocumentError::Invalid { .. })), "{result:?}");
 }
 
-/// The query that graphql-js 16 sends with every option on: 15 fields deep.
+/// The introspection query of graphql-js 16 with all options: 15 fields deep.
 const INTROSPECTION: &str = r"
 query IntrospectionQuery {
   __schema {
@@ -190,7 +190,7 @@ async fn introspection_query_succeeds() {
     assert_eq!(response.errors, []);
 }
 
-/// The limits let these pass; how long the validator takes is measured by the benchmark `documents`.
+/// The benchmark `documents` measures how long these take.
 #[tokio::test]
 async fn costly_documents_within_the_limits_are_answered_briefly() {
     let schema = async_graphql::Schema::new(toy::Query, toy::Mutation, toy::Updates);

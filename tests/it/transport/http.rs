@@ -12,7 +12,8 @@ use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::toy::{self, World, within};
+use super::toy::{self, World};
+use crate::support::within;
 
 const GRAPHQL: &str = "application/graphql-response+json";
 

@@ -1,5 +1,4 @@
-//! The GraphQL transport: HTTP, WebSocket, and the bounds on hostile documents; against a schema and a gate of
-//! its own.
+//! The GraphQL transport: HTTP, WebSocket and the limits on documents, with a schema and a gate made for these tests.
 
 mod documents;
 mod hostile;

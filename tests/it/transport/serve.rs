@@ -1,4 +1,4 @@
-//! Serving a listener: slow clients, and the end.
+//! Serving a listener: slow clients, and shutdown.
 
 use std::{io::Write, time::Duration};
 
@@ -9,7 +9,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::toy::{Server, within};
+use super::toy::Server;
+use crate::support::within;
 
 async fn start_with(limits: ServeLimits) -> Server {
     Server::start(TransportLimits::default(), limits).await
@@ -20,8 +21,7 @@ impl Server {
         within(TcpStream::connect(self.address)).await.expect("connected")
     }
 
-    /// A connection whose first bytes are there before the server, which shares the test's thread, accepts it: no
-    /// time-out can come before them.
+    /// Connects and sends without yielding to the server, which shares the test's thread: no time-out can come first.
     fn dial_with(&self, text: &str) -> TcpStream {
         let mut stream = std::net::TcpStream::connect(self.address).expect("connected");
         stream.write_all(text.as_bytes()).expect("sent");
@@ -46,7 +46,7 @@ async fn send(stream: &mut TcpStream, text: &str) {
     within(stream.write_all(text.as_bytes())).await.expect("sent");
 }
 
-/// Reads up to this text.
+/// Reads until the text contains `end`.
 async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = String::new();
     while !text.contains(end) {
@@ -97,7 +97,7 @@ async fn client_that_reads_no_responses_is_cut_off() {
     let request = post_json(&json!({
         "query": format!("query ($t: String!) {{ {echoes} }}"), "variables": { "t": "x".repeat(60_000) },
     }));
-    // It ends when the server has closed: until then the server takes requests as long as it can answer them.
+    // Ends when the server has closed the connection. Until then it reads requests as long as it can respond.
     let flood = async { while stream.write_all(request.as_bytes()).await.is_ok() {} };
     within(flood).await;
 }

@@ -1,13 +1,12 @@
-//! A schema with a field for every way that an operation can go, and a gate that knows two bearer tokens.
+//! A schema with a field for each outcome of an operation, and a gate that accepts one bearer token and
+//! puts off another.
 
 use std::{
-    future::Future,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicI32, Ordering},
     },
-    time::Duration,
 };
 
 use async_graphql::{
@@ -26,24 +25,19 @@ use serde_json::{Map, Value as Json};
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// Bounds every wait: a test that hangs fails.
-pub async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("not within the time limit")
-}
-
-/// What resolvers and tests share.
+/// The state that resolvers and tests share.
 #[derive(Default)]
 pub struct World {
     pub value: AtomicI32,
-    /// Raised by resolvers that started, and by streams that were dropped.
+    /// Notified by resolvers that start, and by streams that are dropped.
     pub started: Notify,
     pub dropped: Notify,
-    /// Lets the resolvers go on that wait.
+    /// Wakes the resolvers that wait.
     pub go_on: Notify,
     pub session_over: CancellationToken,
 }
 
-/// Who a request comes from, as the gate attached it.
+/// The caller of a request, attached by the gate.
 #[derive(Clone, Copy)]
 struct Caller(&'static str);
 
@@ -95,7 +89,7 @@ impl Nested {
         "nested"
     }
 
-    /// Done after those that need not wait.
+    /// Resolves after the fields that need not wait.
     async fn later(&self) -> bool {
         tokio::task::yield_now().await;
         true
@@ -130,7 +124,7 @@ impl Nested {
         Err(coded("Broken.", "INTERNAL"))
     }
 
-    /// A value, and an error beside it.
+    /// Returns a value, and adds an error.
     async fn warned(&self, ctx: &Context<'_>) -> i32 {
         let error = coded("Mind the gap.", "CONFLICT").into_server_error(ctx.item.pos);
         ctx.add_error(ctx.set_error_path(error));
@@ -211,7 +205,7 @@ impl Query {
     }
 }
 
-/// Parsed by its resolver alone.
+/// A scalar whose values only its parser can check.
 struct EvenNumber(Even);
 
 #[async_graphql::Scalar]
@@ -259,7 +253,7 @@ impl Mutation {
 
 pub struct Updates;
 
-/// Tells the world when the stream that owns it is dropped.
+/// Notifies the world when the stream that owns it is dropped.
 struct Dropped(Arc<World>);
 
 impl Drop for Dropped {
@@ -286,7 +280,7 @@ impl Updates {
         }))
     }
 
-    /// Events of 64 KiB, without end.
+    /// An endless stream of events of 64 KiB.
     async fn flood(&self) -> impl Stream<Item = String> {
         stream::repeat_with(|| "x".repeat(64 * 1024))
     }

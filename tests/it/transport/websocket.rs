@@ -25,7 +25,8 @@ use tokio_tungstenite::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::toy::{self, Server, World, within};
+use super::toy::{self, Server, World};
+use crate::support::within;
 
 async fn start() -> Server {
     start_with(ConnectionLimits::default()).await
@@ -38,8 +39,8 @@ async fn start_with(connection: ConnectionLimits) -> Server {
 
 struct Socket<S = MaybeTlsStream<TcpStream>>(WebSocketStream<S>);
 
-/// Opens a socket in memory, and acknowledges nothing yet. No kernel takes part, so a paused clock moves on only when
-/// both ends wait for it: for tests of time-outs.
+/// Opens a socket in memory, for tests of time-outs: without the kernel, a paused clock advances only when both ends
+/// wait for it.
 async fn open_in_memory(world: &Arc<World>, connection: ConnectionLimits) -> Socket<DuplexStream> {
     let limits = TransportLimits { connection, ..TransportLimits::default() };
     let router = toy::router(world, limits, CancellationToken::new());
@@ -72,12 +73,12 @@ impl Server {
         Ok(Socket(socket))
     }
 
-    /// A socket on which nothing was said yet.
+    /// Opens a socket, without `connection_init`.
     async fn open(&self) -> Socket {
         self.connect(Some("graphql-transport-ws"), None).await.expect("upgraded")
     }
 
-    /// A socket of a caller who is signed in.
+    /// Opens a socket of a signed-in caller.
     async fn acknowledged(&self) -> Socket {
         let mut socket = self.open().await;
         socket.sign_in().await;
@@ -130,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Nothing but an answered ping comes from the server: what went before is over.
+    /// Asserts that the server sends nothing more for earlier messages before it answers a ping.
     async fn assert_quiet(&mut self) {
         self.send(json!({ "type": "ping", "payload": { "mark": "quiet" } })).await;
         let pong = json!({ "type": "pong", "payload": { "mark": "quiet" } });
