@@ -9,7 +9,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::domain::hex::hex;
 use crate::domain::operators::Username;
 use crate::domain::quota::{Quota, client_network};
 use crate::domain::secrets::DerivedKey;
@@ -26,7 +25,7 @@ pub fn buckets(key: &DerivedKey, username: &str, address: Option<IpAddr>) -> [(S
     // What is no username has no account; attempts with it are counted together.
     let account = username
         .parse::<Username>()
-        .map_or_else(|_| "?".to_owned(), |name| hex(&key.mac(&[name.as_str().as_bytes()])[..16]));
+        .map_or_else(|_| "?".to_owned(), |name| hex::encode(&key.mac(&[name.as_str().as_bytes()])[..16]));
     let address = address.map_or_else(|| "local".to_owned(), network);
     [
         (format!("sign-in/account/{account}/from/{address}"), ACCOUNT_FROM_ADDRESS),

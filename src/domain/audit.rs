@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::hex::{hex, written_in_hex};
 use super::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
 use super::keys::Mark;
 use super::operators::Operator;
@@ -227,7 +226,7 @@ pub struct EntryHash([u8; 32]);
 
 impl fmt::Display for EntryHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -237,7 +236,7 @@ impl fmt::Debug for EntryHash {
     }
 }
 
-written_in_hex!(EntryHash, "not a hash of 64 hex digits");
+serialize_as_hex!(EntryHash, "not a hash of 64 hex digits");
 
 /// Where a tenant's log ends: the number and hash of its last entry. An empty log ends at number 0 with a hash of
 /// zeros, which the first entry's hash covers.

@@ -176,7 +176,7 @@ impl Position {
 
 impl std::fmt::Debug for Position {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Position({})", super::hex::hex(&self.0))
+        write!(f, "Position({})", hex::encode(&self.0))
     }
 }
 

@@ -8,7 +8,6 @@ use rand::{CryptoRng, RngExt};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::hex::written_in_hex;
 use super::ids::{SystemId, TenantId};
 use super::secrets::DerivedKey;
 use super::time::Timestamp;
@@ -177,7 +176,7 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-written_in_hex!(KeyDigest, "not a digest of 64 hex digits");
+serialize_as_hex!(KeyDigest, "not a digest of 64 hex digits");
 
 /// The last 4 characters of a key: what it is known by afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

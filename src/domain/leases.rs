@@ -5,8 +5,6 @@ use std::fmt;
 use rand::{CryptoRng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use super::hex::{hex, written_in_hex};
-
 /// The time of a commit in the order of the feed. Comparable between instances, and unrelated to any clock.
 ///
 /// Writes that are committed together have the same time; later commits have a greater one.
@@ -41,7 +39,7 @@ impl Incarnation {
 
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -51,7 +49,7 @@ impl fmt::Debug for Incarnation {
     }
 }
 
-written_in_hex!(Incarnation, "not an incarnation of 32 hex digits");
+serialize_as_hex!(Incarnation, "not an incarnation of 32 hex digits");
 
 /// The lease document of an incarnation, written only by that incarnation. Each write is a probe of the lease protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,30 @@
 //!
 //! Nothing here waits, reads, writes or names a framework. Time and randomness come in as arguments.
 
+/// Serializes a newtype of a byte array as a string of hex digits: lower case when written, either case when read.
+macro_rules! serialize_as_hex {
+    ($name:ident, $error:literal) => {
+        impl From<$name> for String {
+            fn from(bytes: $name) -> String {
+                hex::encode(bytes.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                let mut bytes = Self([0; _]);
+                hex::decode_to_slice(text, &mut bytes.0).map_err(|_| $error)?;
+                Ok(bytes)
+            }
+        }
+    };
+}
+
 pub mod audit;
 pub mod changes;
 pub mod cursors;
-pub mod hex;
 pub mod ids;
 pub mod keys;
 pub mod leases;

@@ -114,7 +114,7 @@ impl DerivedKeys {
     pub fn of(secret: &RootSecret) -> Self {
         let fingerprint = secret.derive("keymark/v1/fingerprint");
         Self {
-            fingerprint: Fingerprint(fingerprint.bytes[..8].iter().map(|b| format!("{b:02x}")).collect()),
+            fingerprint: Fingerprint(hex::encode(&fingerprint.bytes[..8])),
             pepper: secret.derive("keymark/v1/pepper"),
             tokens: secret.derive("keymark/v1/tokens"),
             cursors: secret.derive("keymark/v1/cursors"),

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::hex::written_in_hex;
 use super::ids::{OperatorId, TenantId};
 use super::operators::Operator;
 use super::time::Timestamp;
@@ -56,7 +55,7 @@ impl fmt::Debug for SessionId {
     }
 }
 
-written_in_hex!(SessionId, "not a session id of 64 hex digits");
+serialize_as_hex!(SessionId, "not a session id of 64 hex digits");
 
 /// A session: it ends at `expires_at`, when it is deleted, and when its operator is removed or gets a new password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +82,6 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
-    use super::super::hex::hex;
     use super::*;
 
     #[test]
@@ -91,7 +89,7 @@ mod tests {
         let secret = SessionSecret::generate(&mut StdRng::seed_from_u64(3));
         let text = secret.encode();
         assert_eq!(SessionSecret::decode(&text).unwrap().id(), secret.id());
-        assert_ne!(String::from(secret.id()), hex(secret.0.as_ref()));
+        assert_ne!(String::from(secret.id()), hex::encode(secret.0.as_ref()));
         assert!(SessionSecret::decode("short").is_none() && SessionSecret::decode("").is_none());
         assert_eq!(format!("{secret:?} {:?}", secret.id()), "SessionSecret(…) SessionId(…)");
     }

@@ -147,7 +147,7 @@ fn quality(coding: &str, headers: &HeaderMap) -> Option<f32> {
 /// A strong tag: each encoding of a file has its own, since it is taken from the bytes that are sent.
 fn entity_tag(encoded: &EmbeddedFile) -> HeaderValue {
     let hash = encoded.metadata.sha256_hash();
-    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(&hash[..16]);
     HeaderValue::try_from(format!("\"{hex}\"")).expect("hexadecimal digits are a header's")
 }
 

@@ -204,10 +204,6 @@ fn canonical(value: &Json) -> String {
     }
 }
 
-fn from_hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
-
 /// Checks the chain of an export by itself; the number of the first entry that is not what was written.
 fn first_bad_entry(export: &str) -> Option<u64> {
     let (mut previous, mut expected) = (vec![0; 32], 0);
@@ -218,7 +214,7 @@ fn first_bad_entry(export: &str) -> Option<u64> {
         let mut hasher = Sha256::new();
         hasher.update(&previous);
         hasher.update(canonical(&covered));
-        let hash = from_hex(entry["hash"].as_str().unwrap());
+        let hash = hex::decode(entry["hash"].as_str().unwrap()).unwrap();
         if entry["number"] != expected || hasher.finalize().as_slice() != hash.as_slice() {
             return Some(expected);
         }

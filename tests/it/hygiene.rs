@@ -18,7 +18,7 @@ const VERIFIER_TOKEN: &str = "canary-verifier-token-5522";
 
 /// Every way in which a secret could be written down.
 fn spellings(secret: &str) -> Vec<String> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(secret);
     let mut spellings = vec![secret.to_owned(), hex.to_uppercase(), hex];
     // In base64 a text looks differently at each of three offsets; the characters at its borders depend on others.
     for offset in 0..3 {

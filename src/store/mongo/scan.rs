@@ -23,7 +23,6 @@ use super::reads::head_of;
 use super::rows::{corrupt, row_from_document};
 use super::{MongoStore, TimedOut, migrations, store_error};
 use crate::domain::changes::Row;
-use crate::domain::hex::from_hex;
 use crate::domain::ids::TenantId;
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::systems::ListedSystem;
@@ -180,7 +179,10 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
     for member in document {
         let (name, value) = member.map_err(corrupt)?;
         match (name.as_str(), value) {
-            ("_id", RawBsonRef::String(text)) => digest = from_hex(text).map(KeyDigest::from_bytes),
+            ("_id", RawBsonRef::String(text)) => {
+                let mut bytes = [0; 32];
+                digest = hex::decode_to_slice(text, &mut bytes).is_ok().then_some(KeyDigest::from_bytes(bytes));
+            }
             ("tenant", RawBsonRef::String(text)) => tenant = Some(tenants.get(text)?),
             ("system", RawBsonRef::String(text)) => system = Some(text.parse().map_err(|_| corrupt("no system's id"))?),
             ("systemName", RawBsonRef::String(text)) => system_name = Some(read(text)?),
