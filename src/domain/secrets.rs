@@ -104,8 +104,6 @@ pub struct DerivedKeys {
     pub tokens: DerivedKey,
     /// Authenticates cursors.
     pub cursors: DerivedKey,
-    /// Signs audit checkpoints.
-    pub checkpoints: DerivedKey,
     /// Hides the accounts that sign-ins are counted for.
     pub attempts: DerivedKey,
 }
@@ -118,7 +116,6 @@ impl DerivedKeys {
             pepper: secret.derive("keymark/v1/pepper"),
             tokens: secret.derive("keymark/v1/tokens"),
             cursors: secret.derive("keymark/v1/cursors"),
-            checkpoints: secret.derive("keymark/v1/checkpoints"),
             attempts: secret.derive("keymark/v1/attempts"),
         }
     }
@@ -154,7 +151,7 @@ mod tests {
     #[test]
     fn every_purpose_has_a_key_of_its_own_and_none_is_printed() {
         let keys = DerivedKeys::of(&RootSecret::new(vec![7; 32]).unwrap());
-        let all = [&keys.pepper, &keys.tokens, &keys.cursors, &keys.checkpoints, &keys.attempts];
+        let all = [&keys.pepper, &keys.tokens, &keys.cursors, &keys.attempts];
         for (i, one) in all.iter().enumerate() {
             assert!(all[i + 1..].iter().all(|other| one.expose() != other.expose()));
         }
