@@ -98,6 +98,12 @@ pub struct Enforcement {
     pub pending_until: Option<Timestamp>,
 }
 
+impl Enforcement {
+    /// For a request that committed nothing.
+    pub const NOTHING_TO_ENFORCE: Self =
+        Self { elapsed: Duration::ZERO, instances: 0, is_enforced: true, pending_until: None };
+}
+
 /// An event of the store's feed, as its followers receive it.
 #[derive(Clone)]
 pub enum FeedEvent {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::commit::Committed;
 use super::error::Error;
 use super::{Caller, Request, Service, origin};
 use crate::domain::audit::{
@@ -181,7 +182,7 @@ impl Service {
         request: Request,
     ) -> Result<(), Error> {
         let event = self.event(&origin(actor, request), AuditAction::AuditExported);
-        self.try_commit(Batch::new(tenant.clone(), event), &mut 0).await.map(drop)
+        Ok(self.commit(Batch::new(tenant.clone(), event)).await?.without_waiting())
     }
 
     /// Refuses what needs a code that the caller has not, and says so in the log.
@@ -223,7 +224,7 @@ impl Service {
             if let (Some(system), None) = (event.system, &event.system_name) {
                 event.system_name = self.last_name_of(&tenant, system).await?;
             }
-            self.try_commit(Batch::new(tenant, event), &mut 0).await
+            self.commit(Batch::new(tenant, event)).await.map(Committed::without_waiting)
         };
         if let Err(error) = written.await {
             tracing::warn!(cause = ?error.cause(), "a refused attempt could not be written to the audit log");

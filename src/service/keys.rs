@@ -1,17 +1,16 @@
-//! Keys: generated, revoked.
+//! Keys: generate, revoke.
 
+use super::commit::Decision;
 use super::error::Error;
-use super::{Caller, MOST_TRIES, Request, Service};
-pub use crate::coherence::Enforcement;
+use super::{Caller, Enforcement, Request, Service};
 use crate::domain::audit::AuditAction;
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::SystemId;
 use crate::domain::keys::{ApiKey, Key};
-use crate::domain::refusal::Refusal;
 use crate::domain::systems::{CurrentKey, System};
 use crate::store::StoreError;
 
-/// A key that was just generated: the only time it is whole.
+/// A new key. Its whole text is available only here: the store keeps its digest and its mark.
 pub struct GeneratedKey {
     pub api_key: ApiKey,
     pub system: System,
@@ -19,27 +18,25 @@ pub struct GeneratedKey {
 }
 
 impl Service {
-    /// Gives a system without one its key.
+    /// Generates the key of a system that has none. Every instance accepts it once [`Enforcement::is_enforced`].
     pub async fn generate_key(&self, caller: &Caller, request: Request, id: SystemId) -> Result<GeneratedKey, Error> {
         let tenant = &caller.operator.tenant;
         let api_key = ApiKey::generate(&self.settings.key_prefix, &mut **self.environment.rng());
         let digest = api_key.digest(&self.keyring.current().pepper);
-        let mut tries = 0;
-        loop {
+        let mark = api_key.mark();
+        let generated = self.change(|| async move {
             let system = self.load_system(tenant, id).await?;
-            let (system, key) = system.generate_key(digest, api_key.mark(), self.environment.now())?;
-            let event = self
-                .event(&caller.origin(request), AuditAction::KeyGenerated)
-                .about_system(&system)
-                .about_key(key.mark);
+            let (system, key) = system.generate_key(digest, mark, self.environment.now())?;
+            let event =
+                self.event(&caller.origin(request), AuditAction::KeyGenerated).about_system(&system).about_key(mark);
             let batch = Batch::new(tenant.clone(), event).replace(Row::System(system.clone())).insert(Row::Key(key));
-            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                return Ok(GeneratedKey { api_key, system, enforcement: self.enforce(barrier).await });
-            }
-        }
+            Ok(Decision::Commit(batch, system))
+        });
+        let (system, enforcement) = self.wait_until_enforced(generated.await?).await;
+        Ok(GeneratedKey { api_key, system, enforcement })
     }
 
-    /// Takes a system's key away: once this has answered, no verification accepts it.
+    /// Revokes the key of a system. No instance accepts it once [`Enforcement::is_enforced`].
     pub async fn revoke_key(
         &self,
         caller: &Caller,
@@ -47,20 +44,17 @@ impl Service {
         id: SystemId,
     ) -> Result<(System, Enforcement), Error> {
         let tenant = &caller.operator.tenant;
-        let mut tries = 0;
-        loop {
-            let system = self.load_or_repeat(tenant, id).await?;
+        let revoked = self.change(|| async {
+            let Some(system) = self.find_system(tenant, id).await? else {
+                return self.decide_on_missing_system(tenant, id).await;
+            };
             let (without, current) = match system.revoke_key(self.environment.now()) {
                 Ok(revoked) => revoked,
-                Err(refusal) => {
-                    // A system that was never changed never had a key.
-                    if system.revision > 1 {
-                        self.enforce_repeat().await?;
-                    }
-                    return Err(refusal.into());
-                }
+                // A system at its first revision never had a key, so this repeats nothing.
+                Err(refusal) if system.revision == 1 => return Err(refusal.into()),
+                Err(refusal) => return Ok(Decision::Repeat(Err(refusal))),
             };
-            let Some(key) = self.load_current_key(&current, &mut tries).await? else { continue };
+            let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
             let event = self
                 .event(&caller.origin(request), AuditAction::KeyRevoked)
                 .about_system(&without)
@@ -68,21 +62,15 @@ impl Service {
             let batch = Batch::new(tenant.clone(), event)
                 .replace(Row::System(without.clone()))
                 .replace(Row::Key(key.revoked(without.updated_at)));
-            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                return Ok((without, self.enforce(barrier).await));
-            }
-        }
+            Ok(Decision::Commit(batch, without))
+        });
+        Ok(self.wait_until_enforced(revoked.await?).await)
     }
 
-    /// What the store has for a system's current key; `None` when it was revoked since the system was read, which is
-    /// one of the tries.
-    pub(super) async fn load_current_key(&self, current: &CurrentKey, tries: &mut u32) -> Result<Option<Key>, Error> {
+    /// Loads the row of a system's current key. Returns `None` if the key was revoked since the system was read.
+    pub(super) async fn load_current_key(&self, current: &CurrentKey) -> Result<Option<Key>, Error> {
         let key = self.store.find_key(&[current.digest]).await?;
-        let key = key.ok_or_else(|| StoreError::Corrupt("a system names a key that is missing".into()))?;
-        if key.revoked_at.is_none() {
-            return Ok(Some(key));
-        }
-        *tries += 1;
-        if *tries < MOST_TRIES { Ok(None) } else { Err(Refusal::Conflict.into()) }
+        let key = key.ok_or_else(|| StoreError::Corrupt("a system refers to a missing key".into()))?;
+        Ok(key.revoked_at.is_none().then_some(key))
     }
 }

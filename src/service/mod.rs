@@ -1,6 +1,7 @@
 //! What Keymark does: each operation reads, decides by the domain's rules, and commits one batch.
 
 pub mod audit;
+mod commit;
 pub mod error;
 pub mod feed;
 pub mod keys;
@@ -16,15 +17,14 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use self::audit::Refusals;
-use self::error::Error;
 use self::feed::FeedChannels;
 use self::metrics::ServiceMetrics;
 use crate::auth::passwords::{Cost, Passwords};
 use crate::auth::tokens::Tokens;
 use crate::clock::Environment;
-use crate::coherence::{Barrier, Coherence, Enforcement};
+use crate::coherence::Coherence;
+pub use crate::coherence::Enforcement;
 use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
-use crate::domain::changes::Batch;
 use crate::domain::ids::{AuditEntryId, RequestId};
 use crate::domain::keys::KeyPrefix;
 use crate::domain::operators::Operator;
@@ -32,10 +32,7 @@ use crate::domain::permissions::Permission;
 use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Keyring;
 use crate::domain::sessions::Session;
-use crate::store::{Conflict, Store, StoreError};
-
-/// How often a change is decided anew because others came first: more than can be at work on one tenant.
-const MOST_TRIES: u32 = 200;
+use crate::store::Store;
 
 /// What an operator of the server decides about Keymark's behaviour.
 #[derive(Clone, Debug)]
@@ -170,46 +167,5 @@ impl Service {
         let now = self.environment.now();
         let id = AuditEntryId::new(now, &mut **self.environment.rng());
         AuditEvent::new(id, now, origin, action)
-    }
-
-    /// Commits, or gives `None` when the batch was decided on something that has changed meanwhile: decide again. What
-    /// it gives is to be [`enforce`](Self::enforce)d, where instances may answer from a memory without the change.
-    async fn try_commit(&self, batch: Batch, tries: &mut u32) -> Result<Option<Barrier>, Error> {
-        *tries += 1;
-        let mut barrier = self.coherence.begin(batch.event.id);
-        match self.store.commit(batch).await {
-            Ok(entry) => {
-                barrier.committed();
-                tracing::info!(
-                    tenant = %entry.tenant, number = entry.number, action = ?entry.event.action,
-                    outcome = ?entry.event.outcome, request = %entry.event.request_id, "audit entry written"
-                );
-                Ok(Some(barrier))
-            }
-            Err(StoreError::Conflict(Conflict::Row)) if *tries < MOST_TRIES => Ok(None),
-            Err(StoreError::Conflict(Conflict::Row)) => Err(Refusal::Conflict.into()),
-            Err(StoreError::Conflict(Conflict::NameTaken)) => Err(Refusal::NameTaken.into()),
-            Err(StoreError::Conflict(Conflict::UsernameTaken)) => Err(Refusal::UsernameTaken.into()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Waits until no instance answers without the change, or as long as the settings allow.
-    async fn enforce(&self, barrier: Barrier) -> Enforcement {
-        let enforcement = barrier.enforced(self.settings.enforcement_wait).await;
-        if !enforcement.is_enforced {
-            tracing::warn!(until = ?enforcement.pending_until, "a change is not known to be enforced on every instance");
-        }
-        enforcement
-    }
-
-    /// Waits until a change that was found to stand already is enforced: whoever made it may not have been told so.
-    async fn enforce_repeat(&self) -> Result<(), Error> {
-        self.enforce_fully(self.coherence.begin_repeat()).await
-    }
-
-    /// Waits like [`enforce`](Self::enforce), where there is no answer that could say how it ended.
-    async fn enforce_fully(&self, barrier: Barrier) -> Result<(), Error> {
-        if self.enforce(barrier).await.is_enforced { Ok(()) } else { Err(Error::NotEnforced) }
     }
 }

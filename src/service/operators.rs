@@ -3,6 +3,7 @@
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
+use super::commit::Decision;
 use super::error::Error;
 use super::{Request, Service, origin};
 use crate::domain::audit::{AuditAction, AuditActor, Origin};
@@ -11,7 +12,6 @@ use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
 use crate::domain::permissions::Permissions;
 use crate::domain::refusal::Refusal;
-use crate::store::{Conflict, StoreError};
 
 /// The username of the operator that the very first start creates.
 pub const FIRST_USERNAME: &str = "admin";
@@ -42,49 +42,42 @@ impl Service {
     ) -> Result<Operator, Error> {
         let hash = self.passwords.hash(password).await?;
         let origin = origin(AuditActor::command_line(), request);
-        let mut tries = 0;
-        loop {
+        let added = self.change(|| async {
             let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), permissions);
             let mut batch = self.addition(&operator, &origin);
-            // An operator added before the first start makes that start one of a store in use.
+            // The first start creates an operator only in a store that never had one.
             if !self.store.has_marker(INITIALISED).await? {
                 batch = batch.once(INITIALISED);
             }
-            match self.try_commit(batch, &mut tries).await {
-                Ok(Some(_)) => return Ok(operator),
-                Ok(None) | Err(Error::Internal(StoreError::Conflict(Conflict::Marker))) => {}
-                Err(error) => return Err(error),
-            }
-        }
+            Ok(Decision::Commit(batch, operator))
+        });
+        // An operator or session that is not cached is looked up in the store.
+        Ok(added.await?.without_waiting())
     }
 
-    /// Gives an operator these codes instead of those held before. The same ones change nothing.
+    /// Replaces the permissions of an operator. The same ones change nothing.
     pub async fn set_permissions(
         &self,
         request: Request,
         username: &Username,
         permissions: Permissions,
     ) -> Result<Operator, Error> {
-        let mut tries = 0;
-        loop {
+        let changed = self.change(|| async {
             let operator = self.load_operator(username).await?;
             let Some(changed) = operator.with_permissions(permissions, self.environment.now()) else {
-                self.enforce_repeat().await?;
-                return Ok(operator);
+                return Ok(Decision::Repeat(Ok(operator)));
             };
             let event = self
                 .event(&origin(AuditActor::command_line(), request), AuditAction::PermissionsChanged)
                 .about_operator(&changed)
                 .with_permissions(permissions);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                self.enforce_fully(barrier).await?;
-                return Ok(changed);
-            }
-        }
+            Ok(Decision::Commit(batch, changed))
+        });
+        self.require_enforced(changed.await?).await
     }
 
-    /// Gives an operator another password, which ends every session of theirs.
+    /// Replaces the password of an operator, which ends all their sessions.
     pub async fn set_password(
         &self,
         request: Request,
@@ -92,61 +85,54 @@ impl Service {
         password: Password,
     ) -> Result<Operator, Error> {
         let hash = self.passwords.hash(password).await?;
-        let mut tries = 0;
-        loop {
+        let changed = self.change(|| async {
             let operator = self.load_operator(username).await?;
             let changed = operator.with_password(hash.clone(), self.environment.now());
             let event = self
                 .event(&origin(AuditActor::command_line(), request), AuditAction::PasswordChanged)
                 .about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            let batch = self.end_sessions(batch, changed.id).await?;
-            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                self.enforce_fully(barrier).await?;
-                return Ok(changed);
-            }
-        }
+            Ok(Decision::Commit(self.end_sessions(batch, changed.id).await?, changed))
+        });
+        self.require_enforced(changed.await?).await
     }
 
-    /// Removes an operator, which ends every session of theirs.
+    /// Removes an operator, which ends all their sessions.
     pub async fn remove_operator(&self, request: Request, username: &Username) -> Result<Operator, Error> {
-        let mut tries = 0;
-        loop {
+        let removed = self.change(|| async {
             let Some(operator) = self.store.find_operator_by_username(username).await? else {
-                self.enforce_repeat().await?;
-                return Err(Refusal::NotFound.into());
+                return Ok(Decision::Repeat(Err(Refusal::NotFound)));
             };
             let event = self
                 .event(&origin(AuditActor::command_line(), request), AuditAction::OperatorRemoved)
                 .about_operator(&operator);
             let batch = Batch::new(operator.tenant.clone(), event).delete(&Row::Operator(operator.clone()));
-            let batch = self.end_sessions(batch, operator.id).await?;
-            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                self.enforce_fully(barrier).await?;
-                return Ok(operator);
-            }
-        }
+            Ok(Decision::Commit(self.end_sessions(batch, operator.id).await?, operator))
+        });
+        self.require_enforced(removed.await?).await
     }
 
-    /// Whether the very first start has been.
+    /// Returns true if the store ever had an operator.
     pub async fn is_initialised(&self) -> Result<bool, Error> {
         Ok(self.store.has_marker(INITIALISED).await?)
     }
 
-    /// Creates the first operator, with every code, unless one was ever created; says whether it did. Of several
-    /// instances starting at once one does it.
+    /// Creates the first operator, with all permissions, unless the store ever had one. Returns true if it was created
+    /// here: of several instances that start at the same time, one creates it.
     pub async fn create_first_operator(&self, password: Password) -> Result<bool, Error> {
         let hash = self.passwords.hash(password).await?;
-        let tenant = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
-        let username = FIRST_USERNAME.parse().expect("the first operator's name is well-formed");
-        let operator = self.new_operator(tenant, username, hash, Permissions::all());
+        let tenant: TenantId = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
+        let username: Username = FIRST_USERNAME.parse().expect("the first operator's name is well-formed");
         let origin = origin(AuditActor::keymark(), self.request(None));
-        let batch = self.addition(&operator, &origin).once(INITIALISED);
-        match self.store.commit(batch).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Conflict(Conflict::Marker)) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        let created = self.change(|| async {
+            if self.is_initialised().await? {
+                return Ok(Decision::Unchanged(false));
+            }
+            let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), Permissions::all());
+            Ok(Decision::Commit(self.addition(&operator, &origin).once(INITIALISED), true))
+        });
+        // As in `add_operator`. Waiting would also be in vain: this instance does not follow the feed yet.
+        Ok(created.await?.without_waiting())
     }
 
     fn new_operator(

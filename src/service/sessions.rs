@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::commit::Decision;
 use super::error::Error;
 use super::{Caller, Request, Service, origin};
 use crate::auth::passwords::{Busy, Comparison};
@@ -92,9 +93,8 @@ impl Service {
     pub async fn sign_out(&self, caller: &Caller, request: Request) -> Result<(), Error> {
         let event = self.event(&caller.origin(request), AuditAction::SignedOut);
         let batch = Batch::new(caller.operator.tenant.clone(), event).forget(RowId::Session(caller.session.id));
-        if let Some(barrier) = self.try_commit(batch, &mut 0).await? {
-            self.enforce(barrier).await;
-        }
+        // The response has no place for a pending enforcement; `wait_until_enforced` logs it.
+        let ((), _) = self.wait_until_enforced(self.commit(batch).await?).await;
         Ok(())
     }
 
@@ -119,23 +119,22 @@ impl Service {
         }
         self.forgive_attempt(attempt).await?;
         let hash = self.passwords.hash(new).await?;
-        let mut tries = 0;
-        loop {
-            // What the current password was compared with must still be the stored one.
-            let unchanged = self.store.find_operator(operator.id).await?;
-            let stored = unchanged.filter(|stored| stored.password_hash == operator.password_hash);
-            let stored = stored.ok_or(Refusal::Conflict)?;
-            let changed = stored.with_password(hash.clone(), self.environment.now());
+        let changed = self.change(|| async {
+            // The password that was compared must still be the stored one.
+            let stored = self.store.find_operator(operator.id).await?;
+            let stored = stored.filter(|stored| stored.password_hash == operator.password_hash);
+            let changed = stored.ok_or(Refusal::Conflict)?.with_password(hash.clone(), self.environment.now());
             let (session, secret) = self.new_session(&changed);
             let event = self.event(&caller.origin(request), AuditAction::PasswordChanged).about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
             let batch = self.end_sessions(batch, changed.id).await?.insert(Row::Session(session.clone()));
-            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                self.enforce(barrier).await;
-                let token = self.tokens.issue(&session, &secret);
-                return Ok(OpenedSession { caller: Caller { operator: Arc::new(changed), session }, token });
-            }
-        }
+            let token = self.tokens.issue(&session, &secret);
+            let caller = Caller { operator: Arc::new(changed), session };
+            Ok(Decision::Commit(batch, OpenedSession { caller, token }))
+        });
+        // As for a sign-out.
+        let (opened, _) = self.wait_until_enforced(changed.await?).await;
+        Ok(opened)
     }
 
     async fn open_session(
@@ -151,10 +150,9 @@ impl Service {
             None => batch.requires(&Row::Operator(operator.clone())),
             Some(hash) => batch.replace(Row::Operator(operator.with_rehashed_password(hash, session.created_at))),
         };
-        if self.try_commit(batch, &mut 0).await?.is_none() {
-            // Removed, or given another password or other codes, while the password was compared.
-            return Err(Refusal::Conflict.into());
-        }
+        // Not retried: a conflict means that the operator was removed or changed while the password was compared. Not
+        // waited for: a session that is not cached is looked up in the store.
+        self.commit(batch).await?.without_waiting();
         let token = self.tokens.issue(&session, &secret);
         Ok(OpenedSession { caller: Caller { operator: Arc::new(operator), session }, token })
     }

@@ -1,8 +1,8 @@
-//! Systems: listed, created, renamed, deleted.
+//! Systems: list, create, rename, delete.
 
+use super::commit::Decision;
 use super::error::Error;
-use super::keys::Enforcement;
-use super::{Caller, Request, Service};
+use super::{Caller, Enforcement, Request, Service};
 use crate::domain::audit::{AuditAction, AuditFilter, AuditOutcome};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{SystemId, TenantId};
@@ -30,24 +30,23 @@ impl Service {
         Ok(self.coherence.count_systems(tenant, search).await?)
     }
 
-    /// Registers a system under a name that is free in the tenant.
+    /// Creates a system under a name that is free in the tenant.
     pub async fn create_system(&self, caller: &Caller, request: Request, name: &str) -> Result<System, Error> {
         let name = SystemName::parse(name).map_err(Refusal::InvalidName)?;
         let tenant = &caller.operator.tenant;
-        let mut tries = 0;
-        loop {
+        let created = self.change(|| async {
             let now = self.environment.now();
             let id = SystemId::new(now, &mut **self.environment.rng());
             let system = System::new(id, tenant.clone(), name.clone(), now);
             let event = self.event(&caller.origin(request), AuditAction::SystemCreated).about_system(&system);
             let batch = Batch::new(tenant.clone(), event).insert(Row::System(system.clone()));
-            if self.try_commit(batch, &mut tries).await?.is_some() {
-                return Ok(system);
-            }
-        }
+            Ok(Decision::Commit(batch, system))
+        });
+        // Systems are read from the store; only their names are cached, for searches, which need no barrier.
+        Ok(created.await?.without_waiting())
     }
 
-    /// Gives a system another name; the very same one changes nothing.
+    /// Changes the name of a system. The same name changes nothing.
     pub async fn rename_system(
         &self,
         caller: &Caller,
@@ -58,11 +57,10 @@ impl Service {
     ) -> Result<System, Error> {
         let name = SystemName::parse(name).map_err(Refusal::InvalidName)?;
         let tenant = &caller.operator.tenant;
-        let mut tries = 0;
-        loop {
+        let renamed = self.change(|| async {
             let system = self.load_system(tenant, id).await?;
             let Some(renamed) = system.rename(name.clone(), expected_revision, self.environment.now())? else {
-                return Ok(system);
+                return Ok(Decision::Unchanged(system));
             };
             let event = self
                 .event(&caller.origin(request), AuditAction::SystemRenamed)
@@ -70,21 +68,22 @@ impl Service {
                 .renamed_from(system.name.as_str());
             let mut batch = Batch::new(tenant.clone(), event).replace(Row::System(renamed.clone()));
             if let Some(current) = system.key {
-                let Some(key) = self.load_current_key(&current, &mut tries).await? else { continue };
+                let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
                 batch = batch.replace(Row::Key(key.renamed(name.clone())));
             }
-            if self.try_commit(batch, &mut tries).await?.is_some() {
-                return Ok(renamed);
-            }
-        }
+            Ok(Decision::Commit(batch, renamed))
+        });
+        // Until it is enforced, an instance may return the old name with the verdict on the key; the verdict is the same.
+        Ok(renamed.await?.without_waiting())
     }
 
-    /// Removes a system for good; its key, if it has one, is refused from then on.
+    /// Deletes a system. No instance accepts its key once [`Enforcement::is_enforced`].
     pub async fn delete_system(&self, caller: &Caller, request: Request, id: SystemId) -> Result<Enforcement, Error> {
         let tenant = &caller.operator.tenant;
-        let mut tries = 0;
-        loop {
-            let system = self.load_or_repeat(tenant, id).await?;
+        let deleted = self.change(|| async {
+            let Some(system) = self.find_system(tenant, id).await? else {
+                return self.decide_on_missing_system(tenant, id).await;
+            };
             let mut event =
                 self.event(&caller.origin(request), AuditAction::SystemDeleted).about_deleted_system(&system);
             if let Some(current) = system.key {
@@ -92,33 +91,34 @@ impl Service {
             }
             let mut batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
             if let Some(current) = system.key {
-                let Some(key) = self.load_current_key(&current, &mut tries).await? else { continue };
+                let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
                 batch = batch.replace(Row::Key(key.revoked(self.environment.now())));
             }
-            if let Some(barrier) = self.try_commit(batch, &mut tries).await? {
-                return Ok(self.enforce(barrier).await);
-            }
-        }
+            Ok(Decision::Commit(batch, ()))
+        });
+        let ((), enforcement) = self.wait_until_enforced(deleted.await?).await;
+        Ok(enforcement)
     }
 
     pub(super) async fn load_system(&self, tenant: &TenantId, id: SystemId) -> Result<System, Error> {
         self.find_system(tenant, id).await?.ok_or_else(|| Refusal::NotFound.into())
     }
 
-    /// The system; one that was deleted is refused only once its deletion is enforced everywhere.
-    pub(super) async fn load_or_repeat(&self, tenant: &TenantId, id: SystemId) -> Result<System, Error> {
-        let loaded = self.load_system(tenant, id).await;
-        if matches!(loaded, Err(Error::Refused(Refusal::NotFound))) {
-            let deletion = AuditFilter {
-                system: Some(id),
-                actions: Some(vec![AuditAction::SystemDeleted]),
-                outcome: Some(AuditOutcome::Done),
-                ..AuditFilter::default()
-            };
-            if self.store.count_audit(tenant, &deletion).await? > 0 {
-                self.enforce_repeat().await?;
-            }
+    /// Refuses a change of a system that does not exist; a repeat, if the system existed and was deleted.
+    pub(super) async fn decide_on_missing_system<T>(
+        &self,
+        tenant: &TenantId,
+        id: SystemId,
+    ) -> Result<Decision<T>, Error> {
+        let deletion = AuditFilter {
+            system: Some(id),
+            actions: Some(vec![AuditAction::SystemDeleted]),
+            outcome: Some(AuditOutcome::Done),
+            ..AuditFilter::default()
+        };
+        if self.store.count_audit(tenant, &deletion).await? == 0 {
+            return Err(Refusal::NotFound.into());
         }
-        loaded
+        Ok(Decision::Repeat(Err(Refusal::NotFound)))
     }
 }

@@ -3,7 +3,7 @@
 use async_graphql::{Enum, ID, SimpleObject};
 
 use super::{DateTime, System, Viewer};
-use crate::service::keys;
+use crate::service;
 use crate::service::sessions::OpenedSession;
 
 /// What `signIn` answers.
@@ -114,8 +114,8 @@ pub enum EnforcementState {
     Pending,
 }
 
-impl From<keys::Enforcement> for Enforcement {
-    fn from(enforcement: keys::Enforcement) -> Self {
+impl From<service::Enforcement> for Enforcement {
+    fn from(enforcement: service::Enforcement) -> Self {
         Self {
             state: if enforcement.is_enforced { EnforcementState::Enforced } else { EnforcementState::Pending },
             elapsed_ms: enforcement.elapsed.as_secs_f64() * 1000.0,

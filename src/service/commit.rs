@@ -1,0 +1,121 @@
+//! Committing changes: decide on what was read, commit one batch, and decide again if the rows changed meanwhile.
+
+use super::error::Error;
+use super::{Enforcement, Service};
+use crate::coherence::Barrier;
+use crate::domain::changes::Batch;
+use crate::domain::refusal::Refusal;
+use crate::store::{Conflict, StoreError};
+
+/// How often a change is decided before it is refused with `CONFLICT`: more than the changes that can be in progress on
+/// one row.
+const MAX_ATTEMPTS: u32 = 200;
+
+/// What one attempt at a change decided, from the rows that it read.
+pub(super) enum Decision<T> {
+    /// Commit the batch, and return the value once it is committed.
+    Commit(Batch, T),
+    /// Nothing needs to be changed.
+    Unchanged(T),
+    /// The change was made by an earlier request. Its client may have got no response and repeat it, so the outcome is
+    /// returned only once that change is enforced.
+    Repeat(Result<T, Refusal>),
+    /// The rows that were read do not fit together: another change was committed between two reads.
+    Retry,
+}
+
+/// The value of a change that was committed. Each operation says whether it waits until the change is enforced on every
+/// instance: with [`Service::wait_until_enforced`], [`Service::require_enforced`] or [`without_waiting`].
+///
+/// [`without_waiting`]: Self::without_waiting
+#[must_use = "an operation says whether it waits until its change is enforced"]
+pub(super) struct Committed<T> {
+    value: T,
+    /// `None` if nothing was left to enforce.
+    barrier: Option<Barrier>,
+}
+
+impl<T> Committed<T> {
+    /// The value, for a change that an instance may learn of later than the client: one that no cache contradicts.
+    pub(super) fn without_waiting(self) -> T {
+        self.value
+    }
+}
+
+impl Service {
+    /// Makes a change: calls `decide` and commits its batch, and begins again when a row that the decision relies on, or
+    /// a marker that it sets, was written meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The errors of `decide` and of [`commit`](Self::commit); `CONFLICT` after [`MAX_ATTEMPTS`].
+    pub(super) async fn change<T, F>(&self, decide: impl Fn() -> F) -> Result<Committed<T>, Error>
+    where
+        F: Future<Output = Result<Decision<T>, Error>>,
+    {
+        for _ in 0..MAX_ATTEMPTS {
+            let (batch, value) = match decide().await? {
+                Decision::Commit(batch, value) => (batch, value),
+                Decision::Unchanged(value) => return Ok(Committed { value, barrier: None }),
+                Decision::Repeat(outcome) => {
+                    let repeat = Committed { value: (), barrier: Some(self.coherence.begin_repeat()) };
+                    self.require_enforced(repeat).await?;
+                    return Ok(Committed { value: outcome?, barrier: None });
+                }
+                Decision::Retry => continue,
+            };
+            match self.commit(batch).await {
+                Ok(committed) => return Ok(Committed { value, barrier: committed.barrier }),
+                Err(Error::Refused(Refusal::Conflict) | Error::Internal(StoreError::Conflict(Conflict::Marker))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Refusal::Conflict.into())
+    }
+
+    /// Commits a batch, in one attempt.
+    ///
+    /// # Errors
+    ///
+    /// `CONFLICT` if a row is not as the batch expects; `NAME_TAKEN`; the store's errors.
+    pub(super) async fn commit(&self, batch: Batch) -> Result<Committed<()>, Error> {
+        // The barrier must exist before the commit: the change may come through the feed before the store returns.
+        let mut barrier = self.coherence.begin(batch.event.id);
+        let entry = self.store.commit(batch).await.map_err(|error| match error {
+            StoreError::Conflict(Conflict::Row) => Refusal::Conflict.into(),
+            StoreError::Conflict(Conflict::NameTaken) => Refusal::NameTaken.into(),
+            StoreError::Conflict(Conflict::UsernameTaken) => Refusal::UsernameTaken.into(),
+            error => Error::from(error),
+        })?;
+        barrier.committed();
+        tracing::info!(
+            tenant = %entry.tenant, number = entry.number, action = ?entry.event.action,
+            outcome = ?entry.event.outcome, request = %entry.event.request_id, "audit entry written"
+        );
+        Ok(Committed { value: (), barrier: Some(barrier) })
+    }
+
+    /// Waits until no instance uses the state before the change, up to the limit in the settings. The [`Enforcement`]
+    /// says how the wait ended.
+    pub(super) async fn wait_until_enforced<T>(&self, committed: Committed<T>) -> (T, Enforcement) {
+        let enforcement = match committed.barrier {
+            Some(barrier) => barrier.enforced(self.settings.enforcement_wait).await,
+            None => Enforcement::NOTHING_TO_ENFORCE,
+        };
+        if !enforcement.is_enforced {
+            tracing::warn!(until = ?enforcement.pending_until, "change committed, enforcement not confirmed in time");
+        }
+        (committed.value, enforcement)
+    }
+
+    /// Waits like [`wait_until_enforced`](Self::wait_until_enforced), for a response that has no place to report how the
+    /// wait ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEnforced`] if the wait timed out. The change is committed all the same.
+    pub(super) async fn require_enforced<T>(&self, committed: Committed<T>) -> Result<T, Error> {
+        let (value, enforcement) = self.wait_until_enforced(committed).await;
+        if enforcement.is_enforced { Ok(value) } else { Err(Error::NotEnforced) }
+    }
+}
