@@ -1,5 +1,5 @@
-// Generates src/gql/graphql.ts, the types of the documents in src/documents, from ../schema.graphql: a schema change that
-// breaks the console breaks its build. Uses codegen's core, since its command line needs a newer Node.
+// Generates src/gql/graphql.ts, the types of the documents in src/documents, from ../schema.graphql. A schema change
+// that breaks the console breaks its build. Uses codegen's core, since its command line needs a newer Node.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { preset } from "@graphql-codegen/client-preset";

@@ -49,7 +49,7 @@ export function Console() {
   );
 }
 
-/** Refetches the viewer when the server ends the session, and restarts the session when another operator is signed in. */
+/** Refetches the viewer when the server ends the session, and restarts the session if it is another operator. */
 function useSessionEnd(viewerId: string | undefined, refetch: () => void) {
   const { connection, changingPassword, restart } = useSession();
   const { state } = useObservable(connection);

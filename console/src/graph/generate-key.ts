@@ -41,7 +41,7 @@ export async function generateKey(client: Client, systemId: string): Promise<Gen
   return { newKey };
 }
 
-/** Passes a generated key to the receiver in the operation's context, and removes it from the result before the cache. */
+/** Passes a generated key to the receiver in the operation's context, and removes it from the result. */
 export const extractApiKeyExchange: Exchange =
   ({ forward }) =>
   (operations) =>

@@ -28,7 +28,7 @@ async function post(params: FetcherParams, options?: FetcherOpts): Promise<Execu
   return response.json();
 }
 
-// Each subscription has a client of its own, since its headers may differ. The socket closes when the subscription ends.
+// Each subscription has its own client, since its headers may differ. The socket closes when the subscription ends.
 function subscribe(params: FetcherParams, options?: FetcherOpts) {
   const authorization = authorizationOf(options?.headers);
   const client = createClient({

@@ -1,4 +1,4 @@
-// The server folds names by NFKC and Unicode's full case folding. Upper-casing and lower-casing again gives the same for
+// The server folds names by NFKC and Unicode's full case folding. Upper-casing and then lower-casing is the same for
 // all but a few letters; a name that one of them misplaces is corrected by the next page from the server.
 export const fold = (name: string): string =>
   name.normalize("NFKC").toUpperCase().toLowerCase().replaceAll("ς", "σ").normalize("NFKC");

@@ -11,7 +11,7 @@ const STEPS: readonly [Intl.RelativeTimeFormatUnit, number][] = [
 const formats = new Map<string, Intl.DateTimeFormat>();
 const relativeFormats = new Map<string | undefined, Intl.RelativeTimeFormat>();
 
-/** Returns a text such as "5 minutes ago". Less than a minute, past or future, is "just now": clocks differ a little. */
+/** Returns a text such as "5 minutes ago". Less than a minute, past or future, is "just now", as clocks differ. */
 export function relativeTime(then: Date, now: Date, locale?: string): string {
   const seconds = (then.getTime() - now.getTime()) / 1000;
   const step = STEPS.find(([, length]) => Math.abs(seconds) >= length);
