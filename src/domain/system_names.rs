@@ -13,9 +13,9 @@ use unicode_segmentation::UnicodeSegmentation;
 pub const NAME_CHARACTERS: std::ops::RangeInclusive<usize> = 3..=64;
 /// Most bytes of a name in UTF-8.
 pub const NAME_BYTES: usize = 256;
-/// Longest folded needle that can occur in a folded name: no character folds to more than 11 times its bytes
-/// (U+FDFA, 3 bytes to 33).
-const FOLDED_BYTES: usize = NAME_BYTES * 11;
+/// Maximum length of a folded name in bytes of UTF-8: no character folds to more than 11 times its bytes (U+FDFA,
+/// 3 bytes to 33). A longer search text matches no name.
+pub const MAX_FOLDED_NAME_BYTES: usize = NAME_BYTES * 11;
 
 /// The name of a system: trimmed, in NFC, of [`NAME_CHARACTERS`] and [`NAME_BYTES`], free of invisible characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,11 +137,11 @@ impl Search {
             return Self::All;
         }
         // Folding may shorten a text (ligatures decompose, but combining marks compose): bound the work first.
-        if typed.len() > 4 * FOLDED_BYTES || typed.contains(char::is_control) {
+        if typed.len() > 4 * MAX_FOLDED_NAME_BYTES || typed.contains(char::is_control) {
             return Self::Nothing;
         }
         let needle = fold(typed);
-        if needle.len() > FOLDED_BYTES { Self::Nothing } else { Self::Containing(needle) }
+        if needle.len() > MAX_FOLDED_NAME_BYTES { Self::Nothing } else { Self::Containing(needle) }
     }
 
     pub fn matches(&self, folded_name: &str) -> bool {

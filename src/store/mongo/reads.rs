@@ -11,12 +11,10 @@ use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
-use crate::domain::system_names::{NAME_BYTES, Search};
+use crate::domain::system_names::{MAX_FOLDED_NAME_BYTES, Search};
 use crate::domain::systems::{Direction, SortValue, System, SystemOrder, SystemOrderField, SystemSortKey};
 use crate::store::{Page, PageEnd, PageRequest, Result};
 
-/// No folded name is longer, in bytes: a character folds to 11 times its bytes at most.
-const NEEDLE_BYTES: usize = 11 * NAME_BYTES;
 /// The index that every collection has.
 const BY_ID: &str = "_id_";
 
@@ -322,7 +320,7 @@ fn names_that_match(search: &Search) -> Option<Document> {
     match search {
         Search::All => Some(Document::new()),
         Search::Containing(needle) if needle.is_empty() => Some(Document::new()),
-        Search::Containing(needle) if needle.len() > NEEDLE_BYTES || needle.contains('\0') => None,
+        Search::Containing(needle) if needle.len() > MAX_FOLDED_NAME_BYTES || needle.contains('\0') => None,
         Search::Containing(needle) => Some(doc! { "$regex": literally(needle) }),
         Search::Nothing => None,
     }
@@ -429,7 +427,7 @@ mod tests {
     fn what_can_match_nothing_is_not_asked_for() {
         assert_eq!(names_that_match(&Search::Nothing), None);
         assert_eq!(names_that_match(&Search::Containing("a\0b".to_owned())), None);
-        assert_eq!(names_that_match(&Search::Containing("x".repeat(NEEDLE_BYTES + 1))), None);
+        assert_eq!(names_that_match(&Search::Containing("x".repeat(MAX_FOLDED_NAME_BYTES + 1))), None);
         assert_eq!(names_that_match(&Search::All), Some(Document::new()));
     }
 
