@@ -11,7 +11,7 @@ use super::tables::{
     OPERATORS_BY_USERNAME, REVOKED_KEYS, SESSIONS, SESSIONS_BY_OPERATOR, SETTINGS, SYSTEM_COUNTS, SYSTEMS,
     SYSTEMS_BY_NAME, decode, encode, index_of, sort_bytes, successor,
 };
-use super::{corrupt, feed};
+use super::{changes, corrupt};
 use crate::domain::audit::{AuditEntry, AuditHead};
 use crate::domain::changes::{Batch, Expected, Requirement, Row, RowId, Write};
 use crate::domain::ids::TenantId;
@@ -51,7 +51,7 @@ pub(super) fn commit(txn: &WriteTransaction, batch: Batch, feed_kept: u64) -> St
     let head = audit_head(txn, &batch.tenant)?;
     let entry = AuditEntry::after(&head, batch.tenant, batch.event);
     append_entry(txn, &entry)?;
-    feed::append(txn, &writes, Some(&entry), feed_kept)?;
+    changes::append(txn, &writes, Some(&entry), feed_kept)?;
     Ok(Ok(entry))
 }
 
@@ -260,7 +260,7 @@ fn append_entry(txn: &WriteTransaction, entry: &AuditEntry) -> Storage<()> {
 pub(super) fn put_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Storage<()> {
     let row = Row::Lease(lease);
     put(txn, &row)?;
-    feed::append(txn, &[Write::Put(row)], None, feed_kept)
+    changes::append(txn, &[Write::Put(row)], None, feed_kept)
 }
 
 /// Removes the lease if it has this sequence still, and says whether it did.
@@ -271,7 +271,7 @@ pub(super) fn delete_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64)
     if as_expected {
         let row = Row::Lease(lease);
         remove(txn, &row)?;
-        feed::append(txn, &[Write::Delete(row.id())], None, feed_kept)?;
+        changes::append(txn, &[Write::Delete(row.id())], None, feed_kept)?;
     }
     Ok(as_expected)
 }
@@ -345,7 +345,7 @@ pub(super) fn purge(
     txn.open_table(BUCKETS)?.retain(|_, arrival| arrival > now.as_millis())?;
     if !gone.is_empty() {
         let writes: Vec<Write> = gone.iter().map(|row| Write::Delete(row.id())).collect();
-        feed::append(txn, &writes, None, feed_kept)?;
+        changes::append(txn, &writes, None, feed_kept)?;
     }
     Ok(purged)
 }

@@ -4,53 +4,18 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use futures::stream;
-use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
-use serde::{Deserialize, Serialize};
+use redb::{ReadableDatabase, ReadableTable};
 
-use super::tables::{AUDIT, FEED, decode, encode};
+use super::changes::StoredChange;
+use super::storage;
+use super::tables::{AUDIT, FEED, decode};
 use super::writer::Handle;
-use super::{storage, tables};
-use crate::domain::audit::AuditEntry;
-use crate::domain::changes::{Change, Position, Write};
+use crate::domain::changes::{Change, Position};
 use crate::domain::leases::LogTime;
 use crate::store::{Feed, Result, StoreError};
 
 /// Most changes read from the file at once.
 const CHANGES_A_READ: usize = 128;
-
-/// A change as the file keeps it: the entry is in the log already, so only its place is.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    writes: Vec<Write>,
-    entry: Option<(String, u64)>,
-}
-
-/// Appends a change, and drops the one that is `kept` older.
-pub(super) fn append(
-    txn: &WriteTransaction,
-    writes: &[Write],
-    entry: Option<&AuditEntry>,
-    kept: u64,
-) -> Result<(), redb::Error> {
-    let sequence = last_written(txn)? + 1;
-    let change = Kept { writes: writes.to_vec(), entry: entry.map(|e| (e.tenant.to_string(), e.number)) };
-    let mut feed = txn.open_table(FEED)?;
-    feed.insert(sequence, encode(&change).as_slice())?;
-    if let Some(old) = sequence.checked_sub(kept) {
-        feed.remove(old)?;
-    }
-    Ok(())
-}
-
-/// The sequence of the last change in this transaction, 0 when there is none.
-pub(super) fn last_written(txn: &WriteTransaction) -> Result<u64, redb::Error> {
-    Ok(txn.open_table(FEED)?.last()?.map_or(0, |(sequence, _)| sequence.value()))
-}
-
-pub(super) fn last_sequence(database: &Database) -> Result<u64, redb::Error> {
-    let feed = database.begin_read()?.open_table(FEED)?;
-    Ok(feed.last()?.map_or(0, |(sequence, _)| sequence.value()))
-}
 
 /// Follows the changes after `position`, or those after the last one.
 pub(super) fn follow(handle: &Arc<Handle>, position: Option<&Position>) -> Result<Feed> {
@@ -107,8 +72,8 @@ fn read(handle: &Handle, after: u64) -> Result<Vec<Change>> {
     rows.take(CHANGES_A_READ)
         .map(|row| {
             let (sequence, bytes) = row.map_err(storage)?;
-            let kept: Kept = tables::decode(bytes.value())?;
-            let entry = match kept.entry {
+            let stored: StoredChange = decode(bytes.value())?;
+            let entry = match stored.entry {
                 None => None,
                 Some((tenant, number)) => {
                     let bytes = audit.get((tenant.as_str(), number)).map_err(storage)?;
@@ -118,7 +83,7 @@ fn read(handle: &Handle, after: u64) -> Result<Vec<Change>> {
             };
             let sequence = sequence.value();
             let at = LogTime::new(sequence);
-            Ok(Change { position: position_of(sequence), at, writes: kept.writes, entry })
+            Ok(Change { position: position_of(sequence), at, writes: stored.writes, entry })
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 //!
 //! Commits are two-phase and synced before they are answered. The last [`FEED_KEPT`] changes are kept as the feed.
 
+mod changes;
 mod commit;
 mod feed;
 mod reads;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use redb::{Database, WriteTransaction};
 use tokio::sync::{oneshot, watch};
 
-use super::feed;
+use super::changes;
 use crate::store::{Result, StoreError};
 
 /// Most jobs that share a commit.
@@ -101,7 +101,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Takes the opened file over.
     pub(super) fn start(database: Database, opener: Opener) -> Result<Self, redb::Error> {
-        let last = feed::last_sequence(&database)?;
+        let last = changes::last_sequence(&database)?;
         let handle = Arc::new(Handle { database: RwLock::new(Some(database)), last: watch::Sender::new(last) });
         let (jobs, queue) = sync_channel(JOBS_WAITING);
         let writing = Arc::clone(&handle);
@@ -166,7 +166,7 @@ fn run(queue: &Receiver<Job>, handle: &Handle, opener: &Opener) {
 }
 
 fn reopen(handle: &Handle, opener: &Opener) {
-    let opened = opener().and_then(|database| Ok((feed::last_sequence(&database)?, database)));
+    let opened = opener().and_then(|database| Ok((changes::last_sequence(&database)?, database)));
     match opened {
         Ok((last, database)) => {
             handle.replace(Some(database));
@@ -214,7 +214,7 @@ fn commit_on(database: &Database, jobs: Vec<Job>, replies: &mut Vec<Reply>) -> R
             }
         }
     }
-    let last = feed::last_written(&txn).map_err(Failure::Before)?;
+    let last = changes::last_written(&txn).map_err(Failure::Before)?;
     txn.commit().map_err(|error| Failure::During(error.into()))?;
     Ok(last)
 }
