@@ -33,6 +33,7 @@ use futures::TryStreamExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use instance::Instance;
+use keymark::clock::Environment;
 use keymark::domain::keys::{ApiKey, KeyPrefix};
 use keymark::http::front::Front;
 use keymark::http::serve::{Client as Peer, Handler, ServeLimits, serve};
@@ -534,7 +535,7 @@ async fn systems_embedded() {
 async fn systems_mongodb() {
     let mongod = ReplicaSet::start(1).await;
     let options = MongoOptions::new(mongod.uri(), "ratios");
-    let store = Arc::new(MongoStore::connect(&options).await.expect("a store"));
+    let store = Arc::new(MongoStore::connect(&options, Environment::system()).await.expect("a store"));
     let keymark = Keymark::start(store).await;
     let body = serde_json::json!({ "query": SYSTEMS_QUERY }).to_string();
     let request = post_request("/graphql", &body, Some(&keymark.token));

@@ -59,7 +59,12 @@ fn main() {
         }),
         Some("mongodb") => runtime.block_on(async {
             let set = ReplicaSet::start(1).await;
-            fill(&MongoStore::connect(&MongoOptions::new(set.uri(), "loading")).await.expect("a store")).await;
+            fill(
+                &MongoStore::connect(&MongoOptions::new(set.uri(), "loading"), Environment::system())
+                    .await
+                    .expect("a store"),
+            )
+            .await;
             load("MongoDB", &[("LOADED_URI", set.uri())]);
         }),
         Some("loaded") => runtime.block_on(loaded()),
@@ -74,7 +79,9 @@ async fn barrier() {
     let set = ReplicaSet::start(3).await;
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {
-        let store = MongoStore::connect(&MongoOptions::new(set.uri(), "revocations")).await.expect("a store");
+        let store = MongoStore::connect(&MongoOptions::new(set.uri(), "revocations"), Environment::system())
+            .await
+            .expect("a store");
         instances.push(Instance::start(&(Arc::new(store) as Arc<dyn Store>), false).await);
     }
     let caller = instances[0].operator("default", "admin").await.caller;
@@ -128,7 +135,9 @@ fn load(store: &str, environment: &[(&str, String)]) {
 
 async fn loaded() {
     let store: Arc<dyn Store> = match std::env::var("LOADED_URI") {
-        Ok(uri) => Arc::new(MongoStore::connect(&MongoOptions::new(uri, "loading")).await.expect("a store")),
+        Ok(uri) => Arc::new(
+            MongoStore::connect(&MongoOptions::new(uri, "loading"), Environment::system()).await.expect("a store"),
+        ),
         Err(_) => {
             let directory = std::env::var("LOADED_DIRECTORY").expect("where the store is");
             Arc::new(EmbeddedStore::open(directory.as_ref()).expect("a store"))

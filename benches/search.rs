@@ -82,7 +82,8 @@ async fn embedded() {
 
 async fn mongodb() {
     let set = ReplicaSet::start(1).await;
-    let store = MongoStore::connect(&MongoOptions::new(set.uri(), DATABASE)).await.expect("a store");
+    let store =
+        MongoStore::connect(&MongoOptions::new(set.uri(), DATABASE), Environment::system()).await.expect("a store");
     fill(&store).await;
     println!("MongoDB");
     measure(Arc::new(store)).await;

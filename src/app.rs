@@ -144,7 +144,7 @@ impl App {
             }
             StoreConfig::Mongo { uri, database } => {
                 let options = MongoOptions::new(uri.as_str(), database.as_str());
-                Arc::new(MongoStore::connect(&options).await.map_err(cannot_connect)?)
+                Arc::new(MongoStore::connect(&options, environment.clone()).await.map_err(cannot_connect)?)
             }
         };
         let mut metrics = Metrics::default();

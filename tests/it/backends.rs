@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keymark::clock::Environment;
 use keymark::domain::changes::Position;
 use keymark::store::Store;
 use keymark::store::mongo::{MongoOptions, MongoStore};
@@ -22,7 +23,9 @@ pub struct MongoFactory(OnceCell<MongoOptions>);
 impl MongoFactory {
     async fn connect(&self) -> Arc<dyn Store> {
         let options = self.0.get_or_init(mongod::fresh_database).await;
-        Arc::new(MongoStore::connect(options).await.expect("the shared server takes connections"))
+        Arc::new(
+            MongoStore::connect(options, Environment::system()).await.expect("the shared server takes connections"),
+        )
     }
 }
 

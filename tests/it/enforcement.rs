@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use keymark::admin::Command;
+use keymark::clock::Environment;
 use keymark::coherence::protocol::Timing;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::ids::SystemId;
@@ -411,7 +412,7 @@ fn started(server: Result<Server, (ExitStatus, String)>) -> Server {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_of_a_store_use_one_lease_length_and_delete_their_leases_on_exit() {
     let options = mongod::fresh_database().await;
-    let store = MongoStore::connect(&options).await.expect("a database");
+    let store = MongoStore::connect(&options, Environment::system()).await.expect("a database");
     let leases = async || store.list_leases().await.expect("leases").len();
     let one = started(server(&options, "2s").await);
     wait_for_leases(&store, 1).await;

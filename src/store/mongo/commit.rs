@@ -222,7 +222,7 @@ impl Commit<'_> {
                 },
             };
             self.leave().await;
-            let pausing = rand::rng().random_range(Duration::ZERO..=pause);
+            let pausing = self.store.environment.rng().random_range(Duration::ZERO..=pause);
             if self.began.elapsed() + pausing > limit {
                 return Err(StoreError::Unavailable(cause));
             }

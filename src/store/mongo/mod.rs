@@ -46,6 +46,7 @@ use mongodb::{Client, Collection, Cursor, Database};
 
 use self::coalesce::Coalesced;
 use super::{Cause, Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
+use crate::clock::Environment;
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
@@ -213,6 +214,8 @@ pub struct MongoStore {
     leases_linearizable: Collection<Document>,
     meta_linearizable: Collection<Document>,
     lanes: commit::Lanes,
+    /// Randomness for the delay between two attempts of a commit.
+    environment: Environment,
     session_reads: Coalesced<SessionId, Option<Session>>,
     operator_reads: Coalesced<OperatorId, Option<Operator>>,
     limits: Limits,
@@ -228,7 +231,7 @@ impl MongoStore {
     /// Connects, refuses what cannot keep the store's promises, and brings collections and indexes up to date.
     ///
     /// Any number of instances may do so at once.
-    pub async fn connect(options: &MongoOptions) -> Result<Self, ConnectError> {
+    pub async fn connect(options: &MongoOptions, environment: Environment) -> Result<Self, ConnectError> {
         let limits = Limits { call: options.call_limit, contention: options.contention_limit };
         check_database_name(&options.database)?;
         let resolved = client_options(&options.uri, limits).await?;
@@ -265,6 +268,7 @@ impl MongoStore {
             leases_linearizable: linearizable(LEASES),
             meta_linearizable: linearizable(META),
             lanes: commit::Lanes::default(),
+            environment,
             session_reads: Coalesced::default(),
             operator_reads: Coalesced::default(),
             limits,

@@ -9,6 +9,7 @@ mod start;
 
 use std::time::Duration;
 
+use keymark::clock::Environment;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::Batch;
 use keymark::store::StoreError;
@@ -27,7 +28,7 @@ const EVENTUALLY: Duration = Duration::from_secs(45);
 const IMPATIENTLY: Duration = Duration::from_secs(2);
 
 async fn connect(options: &MongoOptions) -> MongoStore {
-    MongoStore::connect(options).await.expect("the server takes connections")
+    MongoStore::connect(options, Environment::system()).await.expect("the server takes connections")
 }
 
 /// A store of its own on the shared server, and how failures are aimed at it alone: by the name of its client.

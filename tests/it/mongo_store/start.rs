@@ -1,6 +1,7 @@
 //! Starting: what is refused, and with which words; and preparing the database.
 
 use futures::future::join_all;
+use keymark::clock::Environment;
 use keymark::store::Store;
 use keymark::store::mongo::{ConnectError, MongoOptions, MongoStore};
 use mongodb::bson::{Document, doc};
@@ -12,7 +13,8 @@ use keymark::domain::audit::AuditAction;
 
 /// Why the server is refused, in one line.
 async fn refusal(options: &MongoOptions) -> String {
-    let error = within(2 * PROMPTLY, MongoStore::connect(options)).await.expect_err("it is refused");
+    let error =
+        within(2 * PROMPTLY, MongoStore::connect(options, Environment::system())).await.expect_err("it is refused");
     let line = error.to_string();
     assert!(!line.contains('\n'), "{line}");
     line
@@ -54,7 +56,7 @@ async fn a_uri_that_cannot_be_read_is_not_repeated() {
 #[tokio::test]
 async fn a_name_that_is_none_is_refused() {
     for name in ["", "a.b", "$cmd", "admin", "with space", &"x".repeat(64)] {
-        let refused = MongoStore::connect(&MongoOptions::new(shared().await.uri(), name)).await;
+        let refused = MongoStore::connect(&MongoOptions::new(shared().await.uri(), name), Environment::system()).await;
         assert!(matches!(refused, Err(ConnectError::DatabaseName(_))), "{name}");
     }
 }

@@ -188,7 +188,9 @@ impl App {
     async fn start(backend: Arc<Backend>, clock: ManualClock, number: u64, setup: Setup) -> Self {
         let store: Arc<dyn Store> = match backend.as_ref() {
             Backend::Embedded { store, .. } => Arc::clone(store),
-            Backend::Mongo(options) => Arc::new(MongoStore::connect(options).await.expect("a database")),
+            Backend::Mongo(options) => {
+                Arc::new(MongoStore::connect(options, Environment::system()).await.expect("a database"))
+            }
         };
         let beneath = Arc::clone(&store);
         let store = match &setup.switch {
