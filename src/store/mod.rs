@@ -8,11 +8,11 @@ pub mod mongo;
 pub mod observed;
 mod scan;
 
-use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use thiserror::Error;
 
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Change, Position, Row};
@@ -27,20 +27,25 @@ use crate::domain::system_names::Search;
 use crate::domain::systems::{ListedSystem, System, SystemOrder, SystemSortKey};
 use crate::domain::time::Timestamp;
 
-/// What can go wrong in a store.
-#[derive(Debug)]
+/// Why a call of a store failed.
+#[derive(Debug, Error)]
 pub enum StoreError {
     /// A condition of the batch does not hold: nothing was written. Reading again and deciding again helps, except
     /// for names.
+    #[error("a condition of the change does not hold: {0:?}")]
     Conflict(Conflict),
     /// The store cannot be reached or refuses to work now: nothing is known to be written. Trying later helps.
-    Unavailable(Cause),
+    #[error("the store is unavailable: {0}")]
+    Unavailable(#[source] Cause),
     /// The store did not say whether the batch was committed, and could not be asked. It may take effect yet.
-    OutcomeUnknown(Cause),
+    #[error("it is unknown whether the change was committed: {0}")]
+    OutcomeUnknown(#[source] Cause),
     /// The position is older than what the feed remembers: the follower must load everything anew.
+    #[error("the change feed no longer reaches back to this position")]
     PositionTooOld,
     /// What is stored cannot be read, or the store broke its own rules. Trying again does not help.
-    Corrupt(Cause),
+    #[error("stored data cannot be read: {0}")]
+    Corrupt(#[source] Cause),
 }
 
 /// Which condition did not hold.
@@ -60,20 +65,6 @@ pub enum Conflict {
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Conflict(conflict) => write!(f, "a condition of the change does not hold: {conflict:?}"),
-            Self::Unavailable(cause) => write!(f, "the store is unavailable: {cause}"),
-            Self::OutcomeUnknown(cause) => write!(f, "it is unknown whether the change was committed: {cause}"),
-            Self::PositionTooOld => f.write_str("the feed does not reach back to this position"),
-            Self::Corrupt(cause) => write!(f, "the store holds something unreadable: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
 
 /// The feed: changes in commit order, until an error ends it.
 pub type Feed = BoxStream<'static, Result<Change>>;

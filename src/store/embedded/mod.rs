@@ -9,7 +9,6 @@ mod reads;
 mod tables;
 mod writer;
 
-use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redb::Database;
+use thiserror::Error;
 use tokio::sync::mpsc;
 
 use self::reads::Snapshot;
@@ -46,24 +46,14 @@ pub const FEED_KEPT: u64 = 10_000;
 const CACHE_BYTES: usize = 16 << 20;
 
 /// Why the file could not be opened.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum OpenError {
-    /// Another process holds it; its id, if it said so.
+    /// Another process holds the file; with its id, if it could be read.
+    #[error("{} is using it", .0.map_or("another process".to_owned(), |pid| format!("process {pid}")))]
     InUse(Option<u32>),
+    #[error(transparent)]
     Failed(redb::Error),
 }
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InUse(Some(pid)) => write!(f, "process {pid} is using it"),
-            Self::InUse(None) => f.write_str("another process is using it"),
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
 
 /// The embedded store.
 pub struct EmbeddedStore {

@@ -43,6 +43,7 @@ use mongodb::options::{
     WriteConcern,
 };
 use mongodb::{Client, Collection, Cursor, Database};
+use thiserror::Error;
 
 use self::coalesce::Coalesced;
 use super::{Cause, Feed, ListedSystems, Page, PageRequest, Purged, Quota, Result, Rows, Store, StoreError};
@@ -109,81 +110,59 @@ impl fmt::Debug for MongoOptions {
     }
 }
 
-/// Why the database cannot be used. Its `Display` is one line that says what to do.
-#[derive(Debug)]
+/// Why the database cannot be used. The message is one line that says what to do.
+#[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The URI cannot be read.
+    /// The message does not repeat the URI, which may hold a password.
+    #[error(
+        "The MongoDB URI cannot be read: write it as mongodb://user:password@host:27017/?replicaSet=rs0, with special \
+         characters of user and password percent-encoded."
+    )]
     Uri,
-    /// The name is none that MongoDB takes.
+    #[error("{0:?} is no name for a MongoDB database: use 1 to 63 letters, digits, hyphens and underscores.")]
     DatabaseName(String),
-    /// Nothing answers, or no member can be written to.
-    Unreachable(Cause),
-    /// The user name or the password is wrong, or the user may not do what is needed.
-    Refused(Cause),
-    /// One server outside of any replica set: it has no transactions and no change streams.
+    /// No server responds, or the replica set has no primary.
+    #[error("MongoDB does not answer: check that the hosts of the URI run and have a primary.")]
+    Unreachable(#[source] Cause),
+    /// The user name or the password is wrong, or the user lacks a role.
+    #[error(
+        "MongoDB refuses the user of the URI: check name, password and authSource, and grant readWrite and dbAdmin on \
+         the database."
+    )]
+    Refused(#[source] Cause),
+    /// A server outside of any replica set: it has no transactions and no change streams.
+    #[error(
+        "This MongoDB is a standalone server, which has no transactions: start mongod with --replSet rs0 and run \
+         rs.initiate() once."
+    )]
     Standalone,
-    /// A replica set that has not been initiated yet.
+    #[error("The replica set of this MongoDB is not initiated yet: run rs.initiate() once.")]
     NotInitiated,
-    /// A sharded cluster.
+    #[error(
+        "This MongoDB is a sharded cluster (mongos): give the URI of one replica set; to outgrow it, spread the \
+         tenants over several deployments."
+    )]
     Sharded,
-    /// The one member that the URI names is not the primary.
+    /// The URI names a single member, which is not the primary.
+    #[error(
+        "The URI names one member alone, and it is not the primary: name all members and leave directConnection out."
+    )]
     NotPrimary,
     /// Older than MongoDB 6.0.
+    #[error("This MongoDB is too old: use 6.0 or later.")]
     TooOld,
-    /// A newer release of Keymark has been here.
+    #[error(
+        "A newer release of Keymark has used this database (its version is {found}, this release knows {known}): \
+         start that release or a later one."
+    )]
     Newer { found: i64, known: i64 },
-    /// Preparing the database failed.
-    Preparation(Cause),
-    /// The client would not use the concerns that it was told: a defect.
+    /// Creating or updating collections and indexes failed.
+    #[error("The database cannot be prepared: {0}.")]
+    Preparation(#[source] Cause),
+    /// The client does not use the concerns that it was configured with: a defect.
+    #[error("The MongoDB client did not take its read and write concerns: a defect.")]
     Concerns,
 }
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uri => f.write_str(
-                "The MongoDB URI cannot be read: write it as mongodb://user:password@host:27017/?replicaSet=rs0, with \
-                 special characters of user and password percent-encoded.",
-            ),
-            Self::DatabaseName(name) => write!(
-                f,
-                "{name:?} is no name for a MongoDB database: use 1 to 63 letters, digits, hyphens and underscores."
-            ),
-            Self::Unreachable(_) => {
-                f.write_str("MongoDB does not answer: check that the hosts of the URI run and have a primary.")
-            }
-            Self::Refused(_) => f.write_str(
-                "MongoDB refuses the user of the URI: check name, password and authSource, and grant readWrite and \
-                 dbAdmin on the database.",
-            ),
-            Self::Standalone => f.write_str(
-                "This MongoDB is a standalone server, which has no transactions: start mongod with --replSet rs0 and \
-                 run rs.initiate() once.",
-            ),
-            Self::NotInitiated => {
-                f.write_str("The replica set of this MongoDB is not initiated yet: run rs.initiate() once.")
-            }
-            Self::Sharded => f.write_str(
-                "This MongoDB is a sharded cluster (mongos): give the URI of one replica set; to outgrow it, spread \
-                 the tenants over several deployments.",
-            ),
-            Self::NotPrimary => f.write_str(
-                "The URI names one member alone, and it is not the primary: name all members and leave \
-                 directConnection out.",
-            ),
-            Self::TooOld => f.write_str("This MongoDB is too old: use 6.0 or later."),
-            Self::Newer { found, known } => write!(
-                f,
-                "A newer release of Keymark has used this database (its version is {found}, this release knows \
-                 {known}): start that release or a later one."
-            ),
-            Self::Preparation(cause) => write!(f, "The database cannot be prepared: {cause}."),
-            Self::Concerns => f.write_str("The MongoDB client did not take its read and write concerns: a defect."),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {}
 
 /// How long things may take.
 #[derive(Clone, Copy)]
@@ -426,8 +405,9 @@ fn is_refusal(error: &Error) -> bool {
     }
 }
 
-/// No answer in time.
-#[derive(Debug)]
+/// MongoDB did not respond within the limit of a call.
+#[derive(Debug, Error)]
+#[error("MongoDB did not answer in time ({what})")]
 struct TimedOut {
     what: &'static str,
 }
@@ -437,14 +417,6 @@ impl TimedOut {
         Self { what }
     }
 }
-
-impl fmt::Display for TimedOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MongoDB did not answer in time ({})", self.what)
-    }
-}
-
-impl std::error::Error for TimedOut {}
 
 impl From<TimedOut> for StoreError {
     fn from(late: TimedOut) -> Self {
