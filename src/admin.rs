@@ -1,38 +1,42 @@
-//! What the command line asks of a store: run on it directly, or, while a server holds the embedded file, by that
-//! server over a Unix socket in the data directory.
+//! The commands of the command line. They run on the store directly or, while a server has the embedded store open, in
+//! that server, through a Unix socket in the data directory.
 //!
-//! The socket speaks one line of JSON for the command, and then lines of JSON: text for standard output, and how it
-//! ended. Whoever may open the socket (mode 0600) may open the file too.
+//! The client sends the command as one line of JSON. The server responds with lines of JSON: text for standard output,
+//! and then the outcome. The socket's mode is 0600: who can open it can open the store as well.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit_text::{self, Format};
-use crate::domain::audit::AuditActor;
+use crate::audit_text::Format;
+use crate::domain::audit::AuditFilter;
 use crate::domain::ids::TenantId;
 use crate::domain::operators::{Operator, Password, Username};
 use crate::domain::permissions::Permissions;
 use crate::domain::refusal::Refusal;
 use crate::service::Service;
+use crate::service::audit::Exporter;
 use crate::service::error::Error;
 
-/// The socket, in the data directory.
+/// The name of the socket in the data directory.
 const SOCKET_NAME: &str = "keymark.sock";
-/// Bytes of a command, as JSON.
-const COMMAND_BYTES: u64 = 64 * 1024;
-/// How long a client may take to say its command, and a command to finish once the server stops.
+const MAX_COMMAND_BYTES: u64 = 64 * 1024;
+/// Limit on receiving a command, and on finishing the running commands when the server stops.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Delay before the next connection is accepted after a failure, such as a lack of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// A command, as it goes over the socket. Its passwords are the reason why it is never logged.
+/// A command, as sent over the socket. Never logged, since it may contain a password.
 #[derive(Serialize, Deserialize)]
 pub enum Command {
     AddOperator { tenant: TenantId, username: Username, password: Option<String>, permissions: Permissions },
@@ -44,7 +48,7 @@ pub enum Command {
     VerifyAudit { tenant: Option<TenantId> },
 }
 
-/// One line of an answer.
+/// A line of a response.
 #[derive(Serialize, Deserialize)]
 enum Line {
     Out(String),
@@ -52,12 +56,11 @@ enum Line {
     Done,
 }
 
-/// Where a command's output goes.
+/// Receives the output of a command.
 pub trait Output: Send {
     fn write(&mut self, text: String) -> impl Future<Output = io::Result<()>> + Send;
 }
 
-/// Standard output.
 pub struct Stdout;
 
 impl Output for Stdout {
@@ -68,58 +71,51 @@ impl Output for Stdout {
     }
 }
 
-/// Runs a command. `Err` is what to tell the person who gave it.
+/// Runs a command. The error is the message for the person who ran it.
 pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output) -> Result<(), String> {
     let request = service.request(None);
-    let told = |error: Error| {
-        let cause = error.cause().map(|cause| format!(" ({cause})")).unwrap_or_default();
-        format!("{error}{cause}")
-    };
     let text = match command {
         Command::AddOperator { tenant, username, password, permissions } => {
-            let (password, shown) = choose_password(service, password)?;
-            let added = service.add_operator(request, tenant, username, password, permissions).await.map_err(told)?;
-            format!("{}{shown}", described(&added))
+            let (password, notice) = choose_password(service, password)?;
+            let added = service.add_operator(request, tenant, username, password, permissions).await;
+            format!("{}{notice}", description(&added.map_err(message)?))
         }
         Command::ListOperators { tenant } => {
-            let operators = service.list_operators(tenant.as_ref()).await.map_err(told)?;
-            operators.iter().map(described).collect()
+            let operators = service.list_operators(tenant.as_ref()).await.map_err(message)?;
+            operators.iter().map(description).collect()
         }
         Command::SetPermissions { username, permissions } => {
             let changed = service.set_permissions(request, &username, permissions).await;
-            described(&changed.map_err(|error| of_operator(&username, error, told))?)
+            description(&changed.map_err(|error| message_about(&username, error))?)
         }
         Command::SetPassword { username, password } => {
-            let (password, shown) = choose_password(service, password)?;
+            let (password, notice) = choose_password(service, password)?;
             let changed = service.set_password(request, &username, password).await;
-            let changed = changed.map_err(|error| of_operator(&username, error, told))?;
-            format!("{}{shown}", described(&changed))
+            let changed = changed.map_err(|error| message_about(&username, error))?;
+            format!("{}{notice}", description(&changed))
         }
         Command::RemoveOperator { username } => {
             let removed = service.remove_operator(request, &username).await;
-            let removed = removed.map_err(|error| of_operator(&username, error, told))?;
-            format!("removed {}", described(&removed))
+            let removed = removed.map_err(|error| message_about(&username, error))?;
+            format!("removed {}", description(&removed))
         }
         Command::ExportAudit { tenant, jsonl } => {
-            check_tenant(service, &tenant, told).await?;
+            check_tenant(service, &tenant).await?;
             let format = if jsonl { Format::Jsonl } else { Format::Csv };
-            return export_audit(service, tenant, format, out).await.map_err(|error| match error {
-                ExportError::Service(error) => told(error),
-                ExportError::Output(error) => error.to_string(),
-            });
+            return export_audit(service, tenant, format, out).await;
         }
         Command::VerifyAudit { tenant } => {
             let tenants = match tenant {
                 Some(tenant) => {
-                    check_tenant(service, &tenant, told).await?;
+                    check_tenant(service, &tenant).await?;
                     vec![tenant]
                 }
-                None => service.list_tenants().await.map_err(told)?,
+                None => service.list_tenants().await.map_err(message)?,
             };
             let mut text = String::new();
             for tenant in tenants {
-                match service.verify_audit(&tenant).await.map_err(told)? {
-                    Ok(entries) => text.push_str(&format!("{tenant}: {entries} entries, the chain is whole\n")),
+                match service.verify_audit(&tenant).await.map_err(message)? {
+                    Ok(entries) => text.push_str(&format!("{tenant}: {entries} entries, the chain is intact\n")),
                     Err(broken) => return Err(format!("{tenant}: {broken}")),
                 }
             }
@@ -129,40 +125,41 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
     out.write(text).await.map_err(|error| error.to_string())
 }
 
-/// A log that is empty since nobody has such a name would look whole.
-async fn check_tenant(service: &Service, tenant: &TenantId, told: impl Fn(Error) -> String) -> Result<(), String> {
-    let known = service.list_tenants().await.map_err(told)?;
-    if known.contains(tenant) { Ok(()) } else { Err(format!("there is no tenant {tenant}")) }
+/// Refuses a mistyped tenant, whose log would be empty and look intact.
+async fn check_tenant(service: &Service, tenant: &TenantId) -> Result<(), String> {
+    let known = service.list_tenants().await.map_err(message)?;
+    if known.contains(tenant) { Ok(()) } else { Err(format!("tenant {tenant} not found")) }
 }
 
-fn of_operator(username: &Username, error: Error, told: impl Fn(Error) -> String) -> String {
+/// The error with its cause: the person at the command line is the one who reads the log.
+fn message(error: Error) -> String {
+    let cause = error.cause().map(|cause| format!(" ({cause})")).unwrap_or_default();
+    format!("{error}{cause}")
+}
+
+fn message_about(username: &Username, error: Error) -> String {
     match error {
-        Error::Refused(Refusal::NotFound) => format!("there is no operator {username}"),
-        error => told(error),
+        Error::Refused(Refusal::NotFound) => format!("operator {username} not found"),
+        error => message(error),
     }
 }
 
-/// The given password, or a generated one with the line that shows it.
+/// Returns the given password, or a generated one and the line of output that contains it.
 fn choose_password(service: &Service, given: Option<String>) -> Result<(Password, String), String> {
     match given {
         Some(given) => Ok((Password::chosen(given).map_err(|unfit| unfit.to_string())?, String::new())),
         None => {
             let password = service.generate_password();
-            let shown = format!("Password: {} (shown once)\n", password.expose());
-            Ok((password, shown))
+            let notice = format!("Password: {} (shown once)\n", password.expose());
+            Ok((password, notice))
         }
     }
 }
 
-fn described(operator: &Operator) -> String {
+fn description(operator: &Operator) -> String {
     let codes = operator.permissions.codes().join(",");
-    let codes = if codes.is_empty() { "no codes" } else { &codes };
+    let codes = if codes.is_empty() { "no permissions" } else { &codes };
     format!("{}\t{}\t{}\t{codes}\n", operator.username, operator.tenant, operator.id)
-}
-
-enum ExportError {
-    Service(Error),
-    Output(io::Error),
 }
 
 async fn export_audit(
@@ -170,28 +167,24 @@ async fn export_audit(
     tenant: TenantId,
     format: Format,
     out: &mut impl Output,
-) -> Result<(), ExportError> {
-    let noted = service.record_audit_export(&tenant, AuditActor::command_line(), service.request(None)).await;
-    noted.map_err(ExportError::Service)?;
-    out.write(audit_text::head(format)).await.map_err(ExportError::Output)?;
-    let mut last = 0;
-    loop {
-        let entries = service.list_audit_after(&tenant, last).await.map_err(ExportError::Service)?;
-        let Some(newest) = entries.last() else { return Ok(()) };
-        last = newest.number;
-        let text = entries.iter().map(|entry| audit_text::line(entry, format)).collect();
-        out.write(text).await.map_err(ExportError::Output)?;
+) -> Result<(), String> {
+    let exporter = Exporter::CommandLine(tenant);
+    let export = service.export_audit(service.request(None), exporter, AuditFilter::default(), format).await;
+    let mut export = pin!(export.map_err(message)?);
+    while let Some(text) = export.try_next().await.map_err(message)? {
+        out.write(text).await.map_err(|error| error.to_string())?;
     }
+    Ok(())
 }
 
-/// The server's end of the socket; the file is removed when this is dropped.
+/// The server's end of the socket. Dropping it removes the file.
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
 }
 
 impl Socket {
-    /// Listens in the data directory, which this process is known to hold: a socket left by another is stale.
+    /// Listens in the data directory. This process has locked its store, so an existing socket file is stale.
     pub fn bind(directory: &Path) -> io::Result<Self> {
         let path = directory.join(SOCKET_NAME);
         match std::fs::remove_file(&path) {
@@ -203,19 +196,18 @@ impl Socket {
         Ok(Self { listener, path })
     }
 
-    /// Serves commands until it is told to stop; then those under way have 5 s to finish.
+    /// Serves commands until `stop` is cancelled, and then waits for running ones, for [`COMMAND_TIMEOUT`] at most.
     pub async fn serve(self, service: Arc<Service>, stop: CancellationToken) {
         let commands = TaskTracker::new();
         while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
             let Ok((stream, _)) = accepted else {
-                // No file descriptors left, for instance: it would fail again at once.
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             };
             let service = Arc::clone(&service);
             commands.spawn(async move {
                 if let Err(error) = answer(&service, stream).await {
-                    tracing::warn!(%error, "a command was cut off");
+                    tracing::warn!(%error, "command connection failed");
                 }
             });
         }
@@ -233,12 +225,12 @@ impl Drop for Socket {
 async fn answer(service: &Arc<Service>, stream: UnixStream) -> io::Result<()> {
     let (read, write) = stream.into_split();
     let mut line = String::new();
-    let mut reader = BufReader::new(read.take(COMMAND_BYTES));
+    let mut reader = BufReader::new(read.take(MAX_COMMAND_BYTES));
     tokio::time::timeout(COMMAND_TIMEOUT, reader.read_line(&mut line)).await??;
     let mut lines = Lines(write);
     let ended = match serde_json::from_str(&line) {
         Ok(command) => run(service, command, &mut lines).await,
-        Err(_) => Err("the server does not know this command: is it of another version?".to_owned()),
+        Err(_) => Err("the server does not support this command; it may run another version".to_owned()),
     };
     lines
         .send(&match ended {
@@ -264,11 +256,11 @@ impl Output for Lines {
     }
 }
 
-/// Gives the command to the server that holds the data directory; `None` when none does.
+/// Runs the command in the server that uses the data directory. Returns `None` if there is no such server.
 pub async fn run_remotely(directory: &Path, command: &Command, out: &mut impl Output) -> Option<Result<(), String>> {
     let stream = UnixStream::connect(directory.join(SOCKET_NAME)).await.ok()?;
     let exchanged = exchange(stream, command, out).await;
-    Some(exchanged.unwrap_or_else(|error| Err(format!("the server broke off: {error}"))))
+    Some(exchanged.unwrap_or_else(|error| Err(format!("connection to the server lost: {error}"))))
 }
 
 async fn exchange(stream: UnixStream, command: &Command, out: &mut impl Output) -> io::Result<Result<(), String>> {

@@ -313,7 +313,7 @@ async fn run_maintenance(app: &App, revoked_retention: Duration, stop: Cancellat
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = refusals.tick() => app.service.write_overdue_refusals().await,
+            _ = refusals.tick() => app.service.write_due_refusals().await,
             _ = purges.tick() => {
                 let now = app.service.environment().now();
                 match app.store.purge(now, now.minus(revoked_retention)).await {

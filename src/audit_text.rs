@@ -49,8 +49,8 @@ const COLUMNS: [&str; 18] = [
     "hash",
 ];
 
-/// What stands before the first entry.
-pub fn head(format: Format) -> String {
+/// The text before the first entry.
+pub fn header(format: Format) -> String {
     match format {
         Format::Csv => csv_line(COLUMNS.map(str::to_owned)),
         Format::Jsonl => String::new(),

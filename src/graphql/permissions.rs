@@ -70,8 +70,8 @@ impl Guard for Permitted {
             Some(Rule::Public) => Ok(()),
             Some(Rule::Needs(permission)) => {
                 let call = Call::of(ctx).await?;
-                let demanded = call.service.demand(call.caller, call.request, permission).await;
-                demanded.map_err(|error| from_service(error, call.request))
+                let checked = call.service.require_permission(call.caller, call.request, permission).await;
+                checked.map_err(|error| from_service(error, call.request))
             }
             None => Err(with_code("This field has no rule, so nobody may ask for it.", ErrorCode::Internal)),
         }

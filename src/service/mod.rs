@@ -7,6 +7,7 @@ pub mod feed;
 pub mod keys;
 mod metrics;
 pub mod operators;
+mod refused_attempts;
 pub mod sessions;
 pub mod systems;
 
@@ -16,9 +17,9 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use self::audit::Refusals;
 use self::feed::FeedChannels;
 use self::metrics::ServiceMetrics;
+use self::refused_attempts::RefusedAttempts;
 use crate::auth::passwords::{Cost, Passwords};
 use crate::auth::tokens::Tokens;
 use crate::clock::Environment;
@@ -96,7 +97,7 @@ pub struct Service {
     settings: Settings,
     tokens: Tokens,
     passwords: Passwords,
-    refusals: Refusals,
+    refused_attempts: RefusedAttempts,
     feed: FeedChannels,
     tasks: TaskTracker,
     metrics: ServiceMetrics,
@@ -113,7 +114,7 @@ impl Service {
         Arc::new(Self {
             tokens: Tokens::new(&keyring),
             passwords: Passwords::new(settings.password_cost, environment.clone()),
-            refusals: Refusals::default(),
+            refused_attempts: RefusedAttempts::default(),
             feed: FeedChannels::default(),
             tasks: TaskTracker::new(),
             metrics: ServiceMetrics::default(),

@@ -72,7 +72,7 @@ async fn refused_attempts_are_entries_ten_a_minute_and_the_rest_is_counted_into_
         operator.try_create_system("Billing").await;
     }
     app.clock.advance(Duration::from_secs(60));
-    app.service.write_overdue_refusals().await;
+    app.service.write_due_refusals().await;
     let counts = counts(&refused(&app).await);
     assert_eq!(counts.iter().sum::<u64>(), 38, "{counts:?}: none is lost");
 }
@@ -241,7 +241,7 @@ async fn the_chain_can_be_checked_from_an_export_by_anybody(app: App) {
     assert_eq!(first_bad_entry(&text), None);
     let verified = app.cli(&["audit", "verify"]).await;
     let text = String::from_utf8(verified.stdout).unwrap();
-    assert_eq!(text, format!("acme: {} entries, the chain is whole\n", lines.len() + 1));
+    assert_eq!(text, format!("acme: {} entries, the chain is intact\n", lines.len() + 1));
 }
 
 #[tokio::test]
@@ -267,7 +267,7 @@ async fn a_log_that_somebody_changed_is_found_out() {
     for command in ["verify", "export"] {
         let mistyped = app.cli(&["audit", command, "--tenant", "acne"]).await;
         let said = String::from_utf8(mistyped.stderr).unwrap();
-        assert!(mistyped.status.code() == Some(1) && said.contains("there is no tenant acne"), "{said}");
+        assert!(mistyped.status.code() == Some(1) && said.contains("tenant acne not found"), "{said}");
     }
 }
 

@@ -13,7 +13,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("store", &["domain"]),
     ("coherence", &["domain", "clock", "store"]),
     ("auth", &["domain", "clock", "recent"]),
-    ("service", &["domain", "clock", "auth", "store", "coherence"]),
+    ("service", &["domain", "clock", "auth", "store", "coherence", "audit_text"]),
     ("verify", &["domain", "service", "store", "coherence"]),
     ("audit_text", &["domain"]),
     ("graphql", &["domain", "recent", "auth", "service"]),
