@@ -188,10 +188,18 @@ impl Mongod {
         .await
     }
 
+    /// Waits until it is primary.
     async fn leads(&self) {
         within(STARTING, async {
-            while !self.admin(doc! { "hello": 1 }).await.get_bool("isWritablePrimary").unwrap_or(false) {
-                tokio::time::sleep(ASKING).await;
+            let mut hello = doc! { "hello": 1 };
+            loop {
+                let status = self.admin(hello).await;
+                if status.get_bool("isWritablePrimary").unwrap_or(false) {
+                    return;
+                }
+                // The server responds to this one when its role has changed.
+                let version = status.get_document("topologyVersion").expect("a version").clone();
+                hello = doc! { "hello": 1, "topologyVersion": version, "maxAwaitTimeMS": 1_000_i64 };
             }
         })
         .await;
