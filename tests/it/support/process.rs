@@ -61,7 +61,7 @@ impl Log {
     }
 
     /// The whole output, once the process has closed it.
-    pub async fn to_end(mut self) -> String {
+    pub async fn read_to_end(mut self) -> String {
         within(async { while self.0.changed().await.is_ok() {} }).await;
         self.text()
     }
@@ -101,7 +101,7 @@ impl Server {
         let mut printed = vec![line(&mut output).await];
         if printed[0].is_empty() {
             let status = within(child.wait()).await.expect("ended");
-            return Err((status, log.to_end().await));
+            return Err((status, log.read_to_end().await));
         }
         printed.push(line(&mut output).await);
         let rest = output.buffer().to_vec();
@@ -168,7 +168,7 @@ impl Server {
         let status = within(self.child.wait()).await.expect("ended");
         let mut rest = String::new();
         self.output.read_to_string(&mut rest).await.expect("UTF-8");
-        (status, self.log.to_end().await)
+        (status, self.log.read_to_end().await)
     }
 
     pub async fn stop(self) -> (ExitStatus, String) {
