@@ -1,75 +1,82 @@
-//! How many bad keys one source may present before it is told to wait. Good keys are never counted.
+//! Limits the bad keys that one source may present. Good keys are never counted.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, UnitWeighter};
+
 use crate::domain::quota::{Quota, client_network, take};
 use crate::domain::time::Timestamp;
 
-/// Bad keys of one source: plenty for a gateway whose client was rolled out with an old key, nothing for somebody who
-/// guesses.
+/// Bad keys of one source: enough for a gateway whose client was rolled out with an old key, too few to guess a key.
 const BAD_KEYS: Quota = Quota { burst: 20_000, every: Duration::from_millis(1) };
 const SHARDS: usize = 16;
-/// Sources that a shard remembers in each of its two generations: some 8 MB in all when every one is full.
-const SOURCES: usize = 4_096;
+/// All sources together take some 8 MB.
+const MAX_SOURCES_PER_SHARD: usize = 8_192;
 
 /// Counts bad keys by source, in bounded memory.
+///
+/// A source that presents another bad key before half the cache is filled with new sources moves to the other half, and
+/// stays there while it goes on. So a source cannot reset its count by a flood of bad keys from other addresses.
 pub struct Limiter {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<Sources>; SHARDS],
     hasher: RandomState,
 }
 
-/// When the current generation is full it becomes the former one, and the one before is forgotten: of more sources than
-/// there is room for, those stay that are seen again.
-#[derive(Default)]
-struct Shard {
-    current: HashMap<IpAddr, Timestamp>,
-    former: HashMap<IpAddr, Timestamp>,
-}
+/// The theoretical arrival time of each source; see [`take`].
+type Sources = Cache<IpAddr, Timestamp, UnitWeighter, RandomState>;
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { shards: Default::default(), hasher: RandomState::new() }
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(MAX_SOURCES_PER_SHARD)
+            .weight_capacity(MAX_SOURCES_PER_SHARD as u64)
+            .hot_allocation(0.5)
+            // Evicted sources that come back begin anew, so there is no need to recognize them.
+            .ghost_allocation(0.0)
+            .build()
+            .expect("both capacities are set");
+        let shard = |_| {
+            let hasher = RandomState::new();
+            Mutex::new(Sources::with_options(options.clone(), UnitWeighter, hasher, DefaultLifecycle::default()))
+        };
+        Self { shards: std::array::from_fn(shard), hasher: RandomState::new() }
     }
 }
 
 impl Limiter {
-    /// Counts a bad key of `source`; how long it should wait, if that was one too many.
+    /// Counts a bad key of `source`. If it was one too many, returns how long the source should wait.
     pub fn count(&self, source: IpAddr, now: Timestamp) -> Option<Duration> {
         let source = client_network(source);
         let mut shard = self.shard(source);
-        let arrival = shard.arrival(source);
-        let taken = take(arrival, BAD_KEYS, now);
-        // One that is refused is remembered too: it is not forgotten while it goes on.
-        shard.remember(source, taken.unwrap_or(arrival));
+        // Looking it up marks the source as in use, also when it is refused.
+        if let Some(mut arrival) = shard.get_mut(&source) {
+            return match take(*arrival, BAD_KEYS, now) {
+                Ok(next) => {
+                    *arrival = next;
+                    None
+                }
+                Err(wait) => Some(wait),
+            };
+        }
+        let taken = take(Timestamp::default(), BAD_KEYS, now);
+        shard.insert(source, taken.unwrap_or_default());
         taken.err()
     }
 
     /// Whether the next bad key of `source` would be one too many.
     pub fn is_exhausted(&self, source: IpAddr, now: Timestamp) -> bool {
         let source = client_network(source);
-        take(self.shard(source).arrival(source), BAD_KEYS, now).is_err()
+        let arrival = self.shard(source).peek(&source).copied().unwrap_or_default();
+        take(arrival, BAD_KEYS, now).is_err()
     }
 
-    fn shard(&self, source: IpAddr) -> MutexGuard<'_, Shard> {
+    fn shard(&self, source: IpAddr) -> MutexGuard<'_, Sources> {
         let hash = self.hasher.hash_one(source) as usize;
         self.shards[hash % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Shard {
-    fn arrival(&self, source: IpAddr) -> Timestamp {
-        self.current.get(&source).or_else(|| self.former.get(&source)).copied().unwrap_or_default()
-    }
-
-    fn remember(&mut self, source: IpAddr, arrival: Timestamp) {
-        if self.current.len() >= SOURCES && !self.current.contains_key(&source) {
-            self.former = std::mem::take(&mut self.current);
-        }
-        self.current.insert(source, arrival);
     }
 }
 
@@ -84,19 +91,19 @@ mod tests {
     }
 
     #[test]
-    fn a_source_has_its_burst_and_then_so_many_a_second() {
+    fn a_source_has_a_burst_and_then_a_rate() {
         let limiter = Limiter::default();
         assert!((0..BAD_KEYS.burst).all(|_| limiter.count(v4(1), NOW).is_none()));
         assert!(limiter.is_exhausted(v4(1), NOW));
         assert_eq!(limiter.count(v4(1), NOW), Some(BAD_KEYS.every));
-        assert_eq!(limiter.count(v4(2), NOW), None, "another source is not concerned");
+        assert_eq!(limiter.count(v4(2), NOW), None, "another source has its own count");
         let later = NOW.plus(BAD_KEYS.every);
         assert_eq!(limiter.count(v4(1), later), None);
         assert!(limiter.count(v4(1), later).is_some());
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_source() {
+    fn an_ipv6_network_is_one_source() {
         let limiter = Limiter::default();
         let of = |text: &str| text.parse::<IpAddr>().unwrap();
         assert!((0..BAD_KEYS.burst).all(|_| limiter.count(of("2001:db8::1"), NOW).is_none()));
@@ -105,19 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn a_million_sources_take_no_more_memory_than_there_is_room_for() {
+    fn a_million_sources_take_bounded_memory() {
         let limiter = Limiter::default();
         for n in 0..1_000_000 {
             limiter.count(v4(n), NOW);
         }
         for shard in &limiter.shards {
-            let shard = shard.lock().unwrap();
-            assert!(shard.current.len() <= SOURCES && shard.former.len() <= SOURCES);
+            assert!(shard.lock().unwrap().len() <= MAX_SOURCES_PER_SHARD);
         }
     }
 
     #[test]
-    fn a_source_that_goes_on_is_not_forgotten_among_many() {
+    fn a_source_that_goes_on_is_not_evicted_by_a_flood_of_others() {
         let limiter = Limiter::default();
         assert!((0..BAD_KEYS.burst).all(|_| limiter.count(v4(0), NOW).is_none()));
         for n in 1..500_000 {
