@@ -34,7 +34,7 @@ use crate::domain::quota::whole_seconds;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{self, Verdict};
 use crate::metrics::Metrics;
-use crate::verify::{Judgement, Verifier};
+use crate::verify::{Verification, Verifier};
 
 /// Bytes of a request's body: a key has at most 82.
 const BODY_BYTES: usize = 4096;
@@ -162,7 +162,7 @@ impl Asked<'_> {
         let Some(question) = serde_json::from_slice::<Question<'_>>(&body).ok().filter(|_| is_object) else {
             return json(StatusCode::BAD_REQUEST, NO_QUESTION);
         };
-        let Some(Judgement { verdict, retry_after }) = self.judge(&question.api_key).await else {
+        let Some(Verification { verdict, retry_after }) = self.judge(&question.api_key).await else {
             return json(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE);
         };
         if let Some(wait) = retry_after {
@@ -184,7 +184,7 @@ impl Asked<'_> {
             None => unauthorized(r#"Bearer realm="keymark""#),
             Some(key) => match self.judge(key).await {
                 // A gateway knows no other refusal, so one that is to wait is refused like others.
-                Some(Judgement { verdict, retry_after }) => {
+                Some(Verification { verdict, retry_after }) => {
                     let response = forwarded(&verdict);
                     match retry_after {
                         Some(wait) => wait_for(wait, response),
@@ -199,7 +199,7 @@ impl Asked<'_> {
     }
 
     /// `None`: it cannot be decided.
-    async fn judge(&self, presented: &str) -> Option<Judgement> {
+    async fn judge(&self, presented: &str) -> Option<Verification> {
         let Shared { verifier, front, metrics, .. } = self.shared;
         let source = || front.client_behind(self.peer, self.headers);
         let counters = &metrics.verifications;

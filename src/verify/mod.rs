@@ -1,5 +1,5 @@
-//! Verification: is this key good? A malformed key is refused without a look-up. Any other one is looked up in memory,
-//! or, while memory may not answer, by a single read that sees every revocation answered before it began.
+//! Verification of presented keys. A malformed key is refused without a look-up. Any other key is looked up in the cache,
+//! or, while the cache is bypassed, by one read of the store that sees every change committed before the read began.
 
 pub mod limiter;
 
@@ -15,7 +15,6 @@ use crate::domain::verdict::{Found, Verdict};
 use crate::service::Service;
 use crate::store::{Store, StoreError};
 
-/// Answers verifiers.
 pub struct Verifier {
     store: Arc<dyn Store>,
     coherence: Arc<Coherence>,
@@ -23,10 +22,9 @@ pub struct Verifier {
     limiter: Limiter,
 }
 
-/// A verdict, and what else its source is to be told.
-pub struct Judgement {
+pub struct Verification {
     pub verdict: Verdict,
-    /// The source has presented too many bad keys: how long it should wait before the next.
+    /// How long the source should wait, if it has presented too many bad keys.
     pub retry_after: Option<Duration>,
 }
 
@@ -39,19 +37,22 @@ impl Verifier {
         &self.service
     }
 
-    /// Judges a presented key. An error means that it cannot be decided, and never that the key is good. `source` says
-    /// where the request came from, where that matters.
-    pub async fn verify(&self, source: impl Fn() -> IpAddr, presented: &str) -> Result<Judgement, StoreError> {
+    /// Verifies a presented key. `source` returns the client's address. It is not called for a good key that
+    /// is cached.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read, or must not be, since the source has presented too many bad keys. The key must then be
+    /// treated as not verified.
+    pub async fn verify(&self, source: impl Fn() -> IpAddr, presented: &str) -> Result<Verification, StoreError> {
         let Ok(key) = PresentedKey::parse(presented) else {
-            return Ok(Judgement { verdict: Verdict::Malformed, retry_after: None });
+            return Ok(Verification { verdict: Verdict::Malformed, retry_after: None });
         };
-        let found = match self.recall(key) {
+        let found = match self.find_cached(key) {
             Some(found) => found,
-            // What memory would answer for nothing must not flood the store.
+            // Unlike the cache, the store must be protected from a flood of bad keys.
             None if self.limiter.is_exhausted(source(), self.service.environment().now()) => {
-                return Err(StoreError::Unavailable(
-                    "memory does not answer, and too many bad keys came before".into(),
-                ));
+                return Err(StoreError::Unavailable("cache bypassed, and too many bad keys from this source".into()));
             }
             None => {
                 let digests: Vec<_> = self.digests(key).collect();
@@ -68,15 +69,15 @@ impl Verifier {
                 self.limiter.count(source(), now)
             }
         };
-        Ok(Judgement { verdict, retry_after })
+        Ok(Verification { verdict, retry_after })
     }
 
-    /// What memory has for the key: nothing is an answer too. `None` when memory may not answer.
-    fn recall(&self, key: PresentedKey<'_>) -> Option<Option<Found>> {
+    /// Looks the key up in the cache. Returns `None` if the cache is bypassed, and `Some(None)` if it has no such key.
+    fn find_cached(&self, key: PresentedKey<'_>) -> Option<Option<Found>> {
         self.coherence.read(|cache| self.digests(key).find_map(|digest| cache.keys.find(&digest)))
     }
 
-    /// The key's digests under each secret, the current one first.
+    /// The digests of the key under each root secret, the current one first.
     fn digests(&self, key: PresentedKey<'_>) -> impl Iterator<Item = KeyDigest> {
         self.service.keyring().iter().map(move |keys| key.digest(&keys.pepper))
     }
