@@ -21,15 +21,26 @@ use crate::service::sessions::OpenedSession;
 
 pub struct Mutation;
 
-/// What can be done.
+/// Mutations, which run one after another. Send them to `/graphql` by `POST`.
+///
+/// Credentials, errors and limits are those of `Query`. Besides, a mutation that relies on the cookie must come from
+/// the console's origin, or fails with `FORBIDDEN`.
+///
+/// A mutation is carried out and written to the audit log as a whole or not at all, also if the client disconnects.
+/// `UNAVAILABLE` does not always mean that nothing changed: the message says whether to check before retrying. Any
+/// mutation can fail with `CONFLICT` if the same object is changed at the same time.
 #[Object(guard = "Permitted")]
 impl Mutation {
-    /// Opens a session. Answers a token for `Authorization: Bearer`, and sets it as a cookie.
+    /// Opens a session. Returns its token, and sets it as an `HttpOnly` cookie. Requires no credentials. A repeat opens
+    /// another session.
+    ///
+    /// Errors: `INVALID_CREDENTIALS`, the same for an unknown username and for a wrong password; `RATE_LIMITED` after
+    /// too many failures with the username or from the address.
     async fn sign_in(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The operator's username.")] username: String,
-        #[graphql(desc = "The operator's password.", secret)] password: String,
+        #[graphql(desc = "Username of the operator, in any case.")] username: String,
+        #[graphql(desc = "Password of the operator.", secret)] password: String,
     ) -> Result<SignInPayload> {
         let (service, asker) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<Asker>());
         let opened = service.sign_in(asker.request, &username, Password::presented(password)).await;
@@ -38,7 +49,8 @@ impl Mutation {
         Ok(opened.into())
     }
 
-    /// Ends the session, on every instance, and takes the cookie away.
+    /// Ends the current session on every instance, and removes the cookie. The session's subscriptions end too.
+    /// Requires no credentials: without a session it does nothing, so it is safe to repeat.
     async fn sign_out(&self, ctx: &Context<'_>) -> Result<SignOutPayload> {
         let (service, asker) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<Asker>());
         let shown = |error| from_service(error, asker.request);
@@ -50,13 +62,16 @@ impl Mutation {
         Ok(SignOutPayload { signed_out: caller.is_some() })
     }
 
-    /// Changes the signed-in operator's password. Every session of theirs ends, on every instance, and a new one
-    /// begins.
+    /// Changes the password of the signed-in operator. Ends all of the operator's sessions on every instance, opens a
+    /// new one and sets its cookie. Requires a signed-in operator.
+    ///
+    /// Errors: `INVALID_CREDENTIALS` if the current password is wrong; `INVALID_PASSWORD`; `RATE_LIMITED` after too
+    /// many failures; `CONFLICT` if the password was changed by another request.
     async fn change_password(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The password until now.", secret)] current_password: String,
-        #[graphql(desc = "The password from now on: 8 to 1024 bytes.", secret)] new_password: String,
+        #[graphql(desc = "Current password.", secret)] current_password: String,
+        #[graphql(desc = "New password: 8 to 1024 bytes of UTF-8.", secret)] new_password: String,
     ) -> Result<ChangePasswordPayload> {
         let call = Call::of(ctx).await?;
         let current = Password::presented(current_password);
@@ -66,41 +81,62 @@ impl Mutation {
         Ok(opened.into())
     }
 
-    /// Registers a system. Needs `api_key_management:create`.
+    /// Creates a system without a key. Requires `api_key_management:create`.
+    ///
+    /// Errors: `INVALID_NAME`; `NAME_TAKEN`, also for a repeat.
     #[graphql(directive = requires_permission::apply(CREATE.to_owned()))]
     async fn create_system(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "3 to 64 characters, unique in the tenant whatever its case and width.")] name: String,
+        #[graphql(
+            desc = "Name of the system: 3 to 64 characters (grapheme clusters) and at most 256 bytes of UTF-8, \
+                          without control, bidirectional and invisible characters. White space around it is removed. \
+                          Must be unique within the tenant, ignoring case and width."
+        )]
+        name: String,
     ) -> Result<CreateSystemPayload> {
         let call = Call::of(ctx).await?;
         let system = call.shown(call.service.create_system(call.caller, call.request, &name).await)?;
         Ok(CreateSystemPayload { system: System::from(&system) })
     }
 
-    /// Gives a system another name; the very same one changes nothing. Needs `api_key_management:edit`.
+    /// Renames a system. Its key stays valid. If the system has exactly this name already, nothing changes, so a repeat
+    /// without `expectedRevision` is safe. Requires `api_key_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `INVALID_NAME`; `NAME_TAKEN`; `CONFLICT` if the system is not at `expectedRevision`.
     #[graphql(directive = requires_permission::apply(EDIT.to_owned()))]
     async fn rename_system(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The system's id.")] id: ID,
-        #[graphql(desc = "3 to 64 characters, unique in the tenant whatever its case and width.")] name: String,
-        #[graphql(desc = "The revision that was looked at: the change fails with CONFLICT when there is a newer one.")]
+        #[graphql(desc = "Id of the system.")] id: ID,
+        #[graphql(
+            desc = "New name of the system: 3 to 64 characters (grapheme clusters) and at most 256 bytes of UTF-8, \
+                          without control, bidirectional and invisible characters. White space around it is removed. \
+                          Must be unique within the tenant, ignoring case and width."
+        )]
+        name: String,
+        #[graphql(
+            desc = "Revision that the change is based on. If the system is at another one, the mutation fails with \
+                          `CONFLICT`. If omitted, the current revision is not checked."
+        )]
         expected_revision: Option<i32>,
     ) -> Result<RenameSystemPayload> {
         let call = Call::of(ctx).await?;
-        // A negative revision is none that a system ever had.
+        // No system is ever at revision 0, so a negative revision is a conflict.
         let expected = expected_revision.map(|revision| u64::try_from(revision).unwrap_or(0));
         let renamed = call.service.rename_system(call.caller, call.request, system_id(&id)?, &name, expected).await;
         Ok(RenameSystemPayload { system: System::from(&call.shown(renamed)?) })
     }
 
-    /// Removes a system and its key, for good and at once. Needs `api_key_management:delete`.
+    /// Deletes a system together with its key, permanently. Once the state of `enforcement` is `ENFORCED`, no instance
+    /// accepts the key. The name becomes available again. Requires `api_key_management:delete`.
+    ///
+    /// Errors: `NOT_FOUND`. A repeat is safe: it fails with `NOT_FOUND`, and only once the deletion is enforced.
     #[graphql(directive = requires_permission::apply(DELETE.to_owned()))]
     async fn delete_system(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The system's id.")] id: ID,
+        #[graphql(desc = "Id of the system.")] id: ID,
     ) -> Result<DeleteSystemPayload> {
         let call = Call::of(ctx).await?;
         let deleted = call.service.delete_system(call.caller, call.request, system_id(&id)?).await;
@@ -108,12 +144,15 @@ impl Mutation {
         Ok(DeleteSystemPayload { deleted_system_id: id, enforcement })
     }
 
-    /// Gives a system without a key one, and answers it in full, once. Needs `api_key_management:create`.
+    /// Generates the key of a system that has none, and returns it. The full key is returned only once: if the response
+    /// is lost, revoke the key and generate another. Requires `api_key_management:create`.
+    ///
+    /// Errors: `NOT_FOUND`; `KEY_ALREADY_GENERATED`, also for a repeat.
     #[graphql(directive = requires_permission::apply(CREATE.to_owned()))]
     async fn generate_key(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The system's id.")] system_id: ID,
+        #[graphql(desc = "Id of the system.")] system_id: ID,
     ) -> Result<GenerateKeyPayload> {
         let call = Call::of(ctx).await?;
         let id = self::system_id(&system_id)?;
@@ -125,13 +164,16 @@ impl Mutation {
         })
     }
 
-    /// Takes a system's key away: once this has answered ENFORCED, no instance accepts it. Needs
-    /// `api_key_management:edit`.
+    /// Revokes the key of a system. Once the state of `enforcement` is `ENFORCED`, no instance accepts the key.
+    /// Afterwards a new key can be generated. Requires `api_key_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `KEY_NOT_GENERATED`. A repeat is safe: it fails with `KEY_NOT_GENERATED`, and only once the
+    /// revocation is enforced.
     #[graphql(directive = requires_permission::apply(EDIT.to_owned()))]
     async fn revoke_key(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The system's id.")] system_id: ID,
+        #[graphql(desc = "Id of the system.")] system_id: ID,
     ) -> Result<RevokeKeyPayload> {
         let call = Call::of(ctx).await?;
         let id = self::system_id(&system_id)?;
@@ -140,7 +182,7 @@ impl Mutation {
     }
 }
 
-/// What is no id of a system is as unknown as one that never existed.
+/// Parses the id of a system. A malformed id is `NOT_FOUND`, like an unknown one.
 fn system_id(id: &ID) -> Result<SystemId> {
     id.parse().map_err(|_| refuse(&Refusal::NotFound))
 }

@@ -19,7 +19,7 @@ pub const PUBLIC: [(&str, &str); 5] = [
     ("Subscription", "viewerChanged"),
 ];
 
-/// The field answers only an operator who holds this permission code.
+/// The field requires an operator who holds this permission code.
 #[TypeDirective(location = "FieldDefinition", name = "requiresPermission")]
 pub fn requires_permission(code: String) {}
 

@@ -15,31 +15,50 @@ use crate::service::Service;
 
 pub struct Query;
 
-/// What can be asked.
+/// Queries. They change nothing, so they are safe to repeat. Send them to `/graphql` by `POST`, or by `GET`.
+///
+/// **Credentials**: `Authorization: Bearer <token>`, with the token that `signIn` returns, or the cookie that it sets.
+/// An invalid token is answered with status 401. A field whose description says "Requires" fails with `UNAUTHENTICATED`
+/// if no operator is signed in, and with `FORBIDDEN` if the operator lacks that permission code; the code is then in
+/// `extensions.permission`. Operators see their own tenant only: ids of other tenants are treated as unknown.
+///
+/// **Errors** have a stable `extensions.code` out of `ErrorCode`, and a message for people. Besides the codes that a
+/// field's description lists, every field can fail with `UNAVAILABLE` (retry later) and `INTERNAL`.
+///
+/// **Limits**: a document has at most 32 KiB, 20 root fields and 20 levels of nested fields, and resolves at most
+/// 100,000 fields, where the fields of a connection count once per item of the requested page. A document beyond a
+/// limit is not executed and fails with `QUERY_TOO_COMPLEX`; an invalid one fails with `BAD_USER_INPUT`.
 #[Object(guard = "Permitted")]
 impl Query {
-    /// The signed-in operator; null when nobody is.
+    /// The signed-in operator. Null if no operator is signed in. Requires no credentials.
     async fn viewer(&self, ctx: &Context<'_>) -> Result<Option<Viewer>> {
         let (service, asker) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<Asker>());
         let caller = asker.find_caller(service).await.map_err(|error| from_service(error, asker.request))?;
         Ok(caller.map(|caller| Viewer::from(caller.as_ref())))
     }
 
-    /// The tenant's systems. Needs `api_key_management:view`.
+    /// Systems of the tenant, as a Relay connection. Pages stay consistent while systems are created, changed and
+    /// deleted. Requires `api_key_management:view`.
+    ///
+    /// Errors: `BAD_USER_INPUT` for a page size out of range, `first` together with `last`, or a cursor of another list
+    /// or order.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     #[expect(clippy::too_many_arguments, reason = "the schema's arguments")]
     async fn systems(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Only systems whose name contains this text, whatever its case and width; never a pattern. \
-                          Empty: all.")]
+        #[graphql(
+            desc = "Return only systems whose name contains this text, ignoring case and width. No character has \
+                          a special meaning. If omitted or empty, return all systems."
+        )]
         search: Option<String>,
-        #[graphql(desc = "How to sort; by name when absent.")] order_by: Option<SystemOrder>,
-        #[graphql(desc = "How many from the beginning: 1 to 200; 50 when neither this nor `last` is given.")]
+        #[graphql(desc = "Sort order. Defaults to `NAME`, `ASC`.")] order_by: Option<SystemOrder>,
+        #[graphql(desc = "Return this many items from the start: 1 to 200. Defaults to 50 unless `last` is set.")]
         first: Option<i32>,
-        #[graphql(desc = "Only what comes after this cursor.")] after: Option<String>,
-        #[graphql(desc = "How many from the end: 1 to 200; not together with `first`.")] last: Option<i32>,
-        #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
+        #[graphql(desc = "Return only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Return this many items from the end: 1 to 200. Not allowed together with `first`.")]
+        last: Option<i32>,
+        #[graphql(desc = "Return only items before this cursor.")] before: Option<String>,
     ) -> Result<SystemConnection> {
         let call = Call::of(ctx).await?;
         let tenant = &call.operator().tenant;
@@ -51,18 +70,18 @@ impl Query {
         Ok(SystemConnection::new(call.service, tenant, search, order, request, page))
     }
 
-    /// One system; null when the tenant has none of this id. Needs `api_key_management:view`.
+    /// The system with this id. Null if the tenant has none. Requires `api_key_management:view`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
-    async fn system(&self, ctx: &Context<'_>, #[graphql(desc = "The system's id.")] id: ID) -> Result<Option<System>> {
+    async fn system(&self, ctx: &Context<'_>, #[graphql(desc = "Id of the system.")] id: ID) -> Result<Option<System>> {
         let call = Call::of(ctx).await?;
         let Ok(id) = id.parse() else { return Ok(None) };
         let system = call.shown(call.service.find_system(&call.operator().tenant, id).await)?;
         Ok(system.as_ref().map(System::from))
     }
 
-    /// The system or audit entry of this id; null when the tenant has none. Needs `api_key_management:view`.
+    /// The system or audit entry with this id. Null if the tenant has none. Requires `api_key_management:view`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
-    async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "The object's id.")] id: ID) -> Result<Option<Node>> {
+    async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "Id of the object.")] id: ID) -> Result<Option<Node>> {
         let call = Call::of(ctx).await?;
         let tenant = &call.operator().tenant;
         if let Ok(id) = id.parse() {
@@ -74,17 +93,25 @@ impl Query {
         Ok(entry.map(|entry| Node::AuditEntry(Box::new(entry.into()))))
     }
 
-    /// The tenant's audit log, newest first. Needs `api_key_management:view`.
+    /// Audit log of the tenant, newest entry first, as a Relay connection. Requires `api_key_management:view`.
+    ///
+    /// Errors: `BAD_USER_INPUT` for a page size out of range, `first` together with `last`, or a cursor of another
+    /// list.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn audit_log(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Only entries that match; all when absent.")] filter: Option<AuditFilter>,
-        #[graphql(desc = "How many from the newest: 1 to 200; 50 when neither this nor `last` is given.")]
+        #[graphql(desc = "Return only entries that match. If omitted, return all entries.")] filter: Option<
+            AuditFilter,
+        >,
+        #[graphql(desc = "Return this many entries, the newest: 1 to 200. Defaults to 50 unless `last` is set.")]
         first: Option<i32>,
-        #[graphql(desc = "Only what comes after this cursor in the list: older entries.")] after: Option<String>,
-        #[graphql(desc = "How many from the oldest: 1 to 200; not together with `first`.")] last: Option<i32>,
-        #[graphql(desc = "Only what comes before this cursor in the list: newer entries.")] before: Option<String>,
+        #[graphql(desc = "Return only entries after this cursor in the list, which are older.")] after: Option<String>,
+        #[graphql(desc = "Return this many entries, the oldest: 1 to 200. Not allowed together with `first`.")]
+        last: Option<i32>,
+        #[graphql(desc = "Return only entries before this cursor in the list, which are newer.")] before: Option<
+            String,
+        >,
     ) -> Result<AuditEntryConnection> {
         let call = Call::of(ctx).await?;
         let tenant = &call.operator().tenant;

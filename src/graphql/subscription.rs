@@ -1,4 +1,4 @@
-//! Subscriptions: audit entries as they are written, seen as what they tell of.
+//! Subscriptions: the tenant's audit entries as they are written, and changes of the caller.
 
 use std::sync::Arc;
 
@@ -19,10 +19,22 @@ use crate::service::Service;
 
 pub struct Subscription;
 
-/// What can be followed.
+/// Subscriptions, over a WebSocket at `/graphql` with the subprotocol `graphql-transport-ws`. One root field each.
+///
+/// **Credentials**: `{"authorization": "Bearer <token>"}` as the payload of `connection_init`, or the cookie of the
+/// upgrade request. The socket closes with 4403 if they are missing or invalid, and as soon as the session ends. A
+/// subscription ends with a `FORBIDDEN` error as soon as the operator loses the permission code that it requires.
+///
+/// **Resuming**: events arrive in the order in which the changes were committed. After a reconnect, to any instance,
+/// pass the `cursor` of the last event as `after`: the events since then arrive first, none is lost and none arrives
+/// twice. A cursor never expires. Without `after` a subscription begins with the next change. A cursor of another
+/// tenant is `BAD_USER_INPUT`.
+///
+/// Other errors and limits are those of `Query`.
 #[GraphqlSubscription(guard = "Permitted")]
 impl Subscription {
-    /// The signed-in operator: at once, and again whenever a permission code is given or taken.
+    /// The signed-in operator: immediately, and again after each change of the operator's permission codes. Requires a
+    /// signed-in operator.
     async fn viewer_changed(&self, ctx: &Context<'_>) -> Result<impl Stream<Item = Result<Viewer>> + use<>> {
         let news = async {
             let call = Call::of(ctx).await?;
@@ -39,13 +51,15 @@ impl Subscription {
         told(ctx, news, show).await
     }
 
-    /// A key was generated or revoked, or its system deleted. Needs `api_key_management:view`.
+    /// Changes of keys: `KEY_GENERATED`, `KEY_REVOKED` and `DELETED`. Requires `api_key_management:view`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn key_state_changed(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Only changes of this system; of all when absent.")] system_id: Option<ID>,
-        #[graphql(desc = "The cursor of the last change that was seen: what was missed since comes first.")]
+        #[graphql(desc = "Receive only changes of this system. If omitted, receive changes of all systems.")] system_id: Option<ID>,
+        #[graphql(
+            desc = "Cursor of the last change that was received: resume after it. If omitted, begin with the next change."
+        )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
         let of_system = of_system(system_id);
@@ -55,13 +69,15 @@ impl Subscription {
         entries(ctx, after, wanted, SystemChange::of).await
     }
 
-    /// Any change of a system: those of keyStateChanged, and created, renamed. Needs `api_key_management:view`.
+    /// All changes of systems and their keys. Requires `api_key_management:view`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn system_changed(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Only changes of this system; of all when absent.")] system_id: Option<ID>,
-        #[graphql(desc = "The cursor of the last change that was seen: what was missed since comes first.")]
+        #[graphql(desc = "Receive only changes of this system. If omitted, receive changes of all systems.")] system_id: Option<ID>,
+        #[graphql(
+            desc = "Cursor of the last change that was received: resume after it. If omitted, begin with the next change."
+        )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
         let of_system = of_system(system_id);
@@ -69,13 +85,17 @@ impl Subscription {
         entries(ctx, after, wanted, SystemChange::of).await
     }
 
-    /// Each entry that is written to the audit log. Needs `api_key_management:view`.
+    /// Entries that are appended to the audit log, oldest first. Requires `api_key_management:view`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn audit_log_appended(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Only entries that match; all when absent.")] filter: Option<AuditFilter>,
-        #[graphql(desc = "The cursor of the last entry that was seen: what was missed since comes first.")]
+        #[graphql(desc = "Receive only entries that match. If omitted, receive all entries.")] filter: Option<
+            AuditFilter,
+        >,
+        #[graphql(
+            desc = "Cursor of the last entry that was received: resume after it. If omitted, begin with the next entry."
+        )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<AuditEntry>> + use<>> {
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();

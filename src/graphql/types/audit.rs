@@ -13,45 +13,49 @@ use crate::domain::{audit, cursors, refusal};
 use crate::graphql::asker::Call;
 use crate::service::Service;
 
-/// Who did what to what, when, from where, with what outcome. Entries are never changed or removed.
+/// An entry of the tenant's audit log. Each change of a system, a key, an operator or a session writes one, and so
+/// does a refused attempt. Entries are never changed or removed.
 #[derive(SimpleObject)]
 #[graphql(complex)]
 pub(crate) struct AuditEntry {
-    /// Names the entry.
+    /// Globally unique id, for `Query.node`.
     pub id: ID,
-    /// Gapless within the tenant, from 1.
+    /// Position in the tenant's log: 1 for the first entry, without gaps.
     number: i32,
-    /// When it happened.
+    /// Time of the action.
     occurred_at: DateTime,
-    /// Who did it.
+    /// Who performed or attempted the action.
     actor: AuditActor,
-    /// What was done, or attempted.
+    /// The action that was performed or attempted.
     action: AuditAction,
-    /// Whether it was done.
+    /// Whether the action was performed or refused.
     outcome: AuditOutcome,
-    /// The system concerned.
+    /// Id of the system that the action concerns. Null if it concerns none.
     system_id: Option<ID>,
-    /// The system's name at that time.
+    /// Name of the system right after the action, also if it was deleted since. Null if the action concerns none.
     system_name: Option<String>,
-    /// The key's mark, where a key was concerned.
+    /// Mark (last 4 characters) of the key that the action concerns. Null if it concerns none.
     key_mark: Option<String>,
-    /// For a rename: the name before.
+    /// Name of the system before a `SYSTEM_RENAMED`. Null for other actions.
     previous_name: Option<String>,
-    /// The operator concerned, where one was added, removed or changed.
+    /// Id of the operator who was added, removed or changed. Null for other actions.
     operator_id: Option<ID>,
-    /// The username of the operator concerned.
+    /// Username of the operator who was added, removed or changed. Null for other actions.
     operator_name: Option<String>,
-    /// The permission codes that the operator concerned holds from then on; for a refused attempt, the missing one.
+    /// For `OPERATOR_ADDED` and `PERMISSIONS_CHANGED`: all permission codes that the operator holds since. For
+    /// `PERMISSION_REFUSED`: the missing code. Null for other actions.
     permissions: Option<Vec<String>>,
-    /// For a refused attempt: the error's code.
+    /// Error code of a refused attempt. Null if the outcome is `DONE`, and for refused verifications.
     error_code: Option<ErrorCode>,
-    /// How many like attempts this entry stands for.
+    /// Number of identical attempts that this entry aggregates. 1, unless attempts were refused so often that they were
+    /// not logged one by one: a tenant gets at most 10 entries of refused attempts a minute from one instance.
     count: i32,
-    /// The address that the request came from.
+    /// IP address that the request came from. Null if it is not known, as for the command line.
     source_address: Option<String>,
-    /// The request's id, as in logs and error messages.
+    /// Id of the request, as in the `X-Request-Id` header, the server's log and `extensions.requestId` of errors.
     request_id: String,
-    /// Hex SHA-256 of the previous entry's hash and this entry's canonical form.
+    /// SHA-256, as 64 hexadecimal digits, of the previous entry's hash followed by this entry as canonical JSON
+    /// (RFC 8785). `keymark audit verify` checks the chain.
     hash: String,
     #[graphql(skip)]
     tenant: TenantId,
@@ -61,7 +65,7 @@ pub(crate) struct AuditEntry {
 
 #[ComplexObject]
 impl AuditEntry {
-    /// The entry's place in the log: pass it as `after` or `before`, also to subscriptions.
+    /// Cursor of this entry. Pass it as `after` or `before` to `auditLog`, or as `after` to a subscription.
     async fn cursor(&self, ctx: &Context<'_>) -> String {
         cursors::of_audit(ctx.data_unchecked::<Arc<Service>>().keyring(), &self.tenant, self.place)
     }
@@ -99,41 +103,41 @@ impl From<audit::AuditEntry> for AuditEntry {
     }
 }
 
-/// Who did something.
+/// Who performed or attempted an action.
 #[derive(SimpleObject)]
 pub(super) struct AuditActor {
-    /// What kind of actor it was.
+    /// Kind of the actor.
     kind: AuditActorKind,
-    /// The operator's id, where it was one.
+    /// Id of the operator. Null for the other kinds.
     id: Option<ID>,
-    /// The operator's username at that time, or what stands for the actor.
+    /// Username of the operator at that time. For the other kinds: `command line`, `keymark` or `anonymous`.
     name: String,
 }
 
-/// Kinds of actors.
+/// Kind of an actor.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "audit::AuditActorKind")]
 pub enum AuditActorKind {
-    /// A signed-in operator, or one who tried to sign in.
+    /// An operator who is signed in or tried to sign in.
     Operator,
-    /// Whoever may run `keymark` on the server's machine.
+    /// Someone who ran `keymark` on the server's machine.
     CommandLine,
-    /// Keymark itself.
+    /// Keymark itself, not a registered system.
     #[graphql(name = "SYSTEM")]
     Keymark,
-    /// Nobody known.
+    /// An unauthenticated client, such as one that presented a revoked key.
     Anonymous,
 }
 
-/// What was done, or attempted.
+/// An action in the audit log.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "audit::AuditAction")]
 pub enum AuditAction {
     /// A system was created.
     SystemCreated,
-    /// A system was given another name.
+    /// A system was renamed.
     SystemRenamed,
-    /// A system was deleted, and its key with it.
+    /// A system was deleted together with its key.
     SystemDeleted,
     /// A key was generated.
     KeyGenerated,
@@ -143,17 +147,17 @@ pub enum AuditAction {
     OperatorAdded,
     /// An operator was removed.
     OperatorRemoved,
-    /// An operator was given other permission codes.
+    /// The permission codes of an operator were changed.
     PermissionsChanged,
-    /// A password was changed.
+    /// The password of an operator was changed.
     PasswordChanged,
     /// An operator signed in.
     SignedIn,
     /// An operator signed out.
     SignedOut,
-    /// A sign-in, or a change of a password, failed for a known operator.
+    /// An operator entered a wrong password, to sign in or to change the password.
     SignInRefused,
-    /// An operator lacked a permission code.
+    /// An operator attempted something without the required permission code.
     PermissionRefused,
     /// A revoked key was presented for verification.
     RevokedKeyPresented,
@@ -161,71 +165,73 @@ pub enum AuditAction {
     AuditExported,
 }
 
-/// How it ended.
+/// Outcome of an action.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "audit::AuditOutcome")]
 pub enum AuditOutcome {
-    /// It was done.
+    /// The action was performed.
     Done,
-    /// It was refused.
+    /// The action was refused; nothing was changed.
     Refused,
 }
 
-/// Values of `extensions.code` of an error.
+/// Values of `extensions.code` of errors. The codes are stable; the messages are for people and may change.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "refusal::ErrorCode")]
 pub enum ErrorCode {
-    /// Nobody is signed in, or the token is not good.
+    /// No operator is signed in, or the token is invalid, or the session has ended. Sign in again.
     Unauthenticated,
-    /// The operator lacks the permission code in `extensions.permission`.
+    /// The operator lacks the permission code in `extensions.permission`. Without `extensions.permission`: a mutation
+    /// relied on the session cookie but did not come from the console's origin.
     Forbidden,
-    /// The tenant has no such thing.
+    /// The tenant has no object with this id.
     NotFound,
-    /// The name does not follow the rules; the message says which.
+    /// The name violates the rules for names. The message says which one.
     InvalidName,
-    /// Another system of the tenant has the name.
+    /// Another system of the tenant has this name. Choose a different one.
     NameTaken,
-    /// The system has a key already.
+    /// The system already has a key. Revoke it before generating another.
     KeyAlreadyGenerated,
-    /// The system has no key.
+    /// The system has no key to revoke.
     KeyNotGenerated,
-    /// Somebody else changed it meanwhile.
+    /// The object was changed by another request. Load it again before retrying.
     Conflict,
     /// The username or the password is wrong.
     InvalidCredentials,
-    /// The new password does not follow the rules.
+    /// The new password is shorter than 8 or longer than 1024 bytes of UTF-8.
     InvalidPassword,
-    /// Too many attempts; `extensions.retryAfterSeconds` says when to try again.
+    /// Too many attempts. Retry after `extensions.retryAfterSeconds` seconds.
     RateLimited,
-    /// The request is malformed.
+    /// The request, its document or one of its arguments is malformed.
     BadUserInput,
-    /// The document asks for too much.
+    /// The document exceeds one of the limits described at `Query`. The message says which one.
     QueryTooComplex,
-    /// It cannot be decided or done now.
+    /// The store cannot be reached, or a change is not confirmed on every instance yet. The message says whether the
+    /// change was made. `extensions.requestId` identifies the request in the server's log.
     Unavailable,
-    /// A fault of the server; the log has it under `extensions.requestId`.
+    /// An error inside the server. `extensions.requestId` identifies the request in the server's log.
     Internal,
 }
 
-/// Which entries are asked for; what is absent does not narrow.
+/// Selects audit entries that match every given field. Omitted fields match everything.
 #[derive(InputObject)]
 pub struct AuditFilter {
-    /// Entries that concern this system.
+    /// Entries that concern this system. An unknown id matches nothing.
     system_id: Option<ID>,
-    /// Entries of this operator.
+    /// Entries whose actor is this operator. An unknown id matches nothing.
     actor_id: Option<ID>,
-    /// Entries of any of these actions.
+    /// Entries of any of these actions. An empty list matches nothing.
     actions: Option<Vec<AuditAction>>,
-    /// Entries of this outcome.
+    /// Entries with this outcome.
     outcome: Option<AuditOutcome>,
-    /// Entries of this moment or later.
+    /// Entries at or after this time.
     from: Option<DateTime>,
-    /// Entries before this moment.
+    /// Entries before this time.
     to: Option<DateTime>,
 }
 
 impl From<AuditFilter> for audit::AuditFilter {
-    /// An id that is none matches nothing, as an unknown one does.
+    /// A malformed id matches nothing, like an unknown one.
     fn from(filter: AuditFilter) -> Self {
         let system = filter.system_id.map(|id| id.parse());
         let actor = filter.actor_id.map(|id| id.parse());
@@ -244,7 +250,7 @@ impl From<AuditFilter> for audit::AuditFilter {
 
 pub(crate) struct AuditEntryConnection(Arc<AuditPage>);
 
-/// What a page was asked for, and what it holds. Cursors are made of it only where they are selected.
+/// A page with the request for it. Cursors are encoded only where they are selected.
 struct AuditPage {
     service: Arc<Service>,
     tenant: TenantId,
@@ -264,15 +270,15 @@ pub(super) struct AuditEntryEdge {
     index: usize,
 }
 
-/// An entry's place in the list.
+/// An audit entry and its cursor.
 #[Object]
 impl AuditEntryEdge {
-    /// Names the place: pass it as `after` or `before`.
+    /// Cursor of this edge. Pass it as `after` or `before`.
     async fn cursor(&self) -> String {
         self.page.cursor(&self.page.page.items[self.index])
     }
 
-    /// The entry there.
+    /// The audit entry.
     async fn node(&self) -> AuditEntry {
         self.page.page.items[self.index].clone().into()
     }
@@ -281,23 +287,23 @@ impl AuditEntryEdge {
 /// A page of audit entries, newest first.
 #[Object]
 impl AuditEntryConnection {
-    /// The entries of the page, each with its cursor.
+    /// Audit entries of the page, with their cursors.
     async fn edges(&self) -> Vec<AuditEntryEdge> {
         let indices = 0..self.0.page.items.len();
         indices.map(|index| AuditEntryEdge { page: Arc::clone(&self.0), index }).collect()
     }
 
-    /// The entries of the page.
+    /// Audit entries of the page, without their cursors.
     async fn nodes(&self) -> Vec<AuditEntry> {
         self.0.page.items.iter().cloned().map(AuditEntry::from).collect()
     }
 
-    /// Where the page stands in the list.
+    /// Cursors of the page's ends, and whether there are further pages.
     async fn page_info(&self) -> PageInfo {
         PageInfo::of(&self.0.page, &self.0.request, |entry| self.0.cursor(entry))
     }
 
-    /// How many entries match. Counted only when it is asked for.
+    /// Number of entries that match the filter, on all pages. Counted only if selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
         let call = Call::of(ctx).await?;
         Ok(int(call.shown(self.0.service.count_audit(&self.0.tenant, &self.0.filter).await)?))

@@ -37,16 +37,16 @@ impl Paging {
     }
 }
 
-/// Where a page stands in its list.
+/// Cursors of a page's ends, and whether there are further pages.
 #[derive(SimpleObject)]
 pub(super) struct PageInfo {
-    /// Whether there are items after this page.
+    /// Whether there are items after this page. With `last`: whether `before` was set.
     has_next_page: bool,
-    /// Whether there are items before this page.
+    /// Whether there are items before this page. With `first`: whether `after` was set.
     has_previous_page: bool,
-    /// The cursor of the page's first item; null when the page is empty.
+    /// Cursor of the page's first item, to be passed as `before`. Null if the page is empty.
     start_cursor: Option<String>,
-    /// The cursor of the page's last item; null when the page is empty.
+    /// Cursor of the page's last item, to be passed as `after`. Null if the page is empty.
     end_cursor: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Whatever has an id that `node` finds.
+//! Objects that `Query.node` finds by their id.
 
 use async_graphql::{ID, Interface};
 
@@ -6,7 +6,11 @@ use super::{AuditEntry, System};
 
 /// An object with a globally unique id.
 #[derive(Interface)]
-#[graphql(field(name = "id", ty = "&ID", desc = "Names the object; unique across tenants and types."))]
+#[graphql(field(
+    name = "id",
+    ty = "&ID",
+    desc = "Globally unique id: no two objects share one, whatever their type and tenant."
+))]
 pub(crate) enum Node {
     System(System),
     AuditEntry(Box<AuditEntry>),

@@ -1,4 +1,4 @@
-//! What mutations answer.
+//! Payloads of mutations.
 
 use async_graphql::{Enum, ID, SimpleObject};
 
@@ -6,14 +6,15 @@ use super::{DateTime, System, Viewer};
 use crate::service;
 use crate::service::sessions::OpenedSession;
 
-/// What `signIn` answers.
+/// Result of `signIn`.
 #[derive(SimpleObject)]
 pub(crate) struct SignInPayload {
-    /// The operator who is signed in now.
+    /// The operator who signed in.
     viewer: Viewer,
-    /// The token for `Authorization: Bearer`; browsers get it as a cookie too.
+    /// Token of the session, to be sent as `Authorization: Bearer <token>`. Browsers also receive it as a cookie. Keep
+    /// it secret.
     token: String,
-    /// When the session ends.
+    /// Time at which the session expires, unless it ends before.
     expires_at: DateTime,
 }
 
@@ -24,21 +25,21 @@ impl From<OpenedSession> for SignInPayload {
     }
 }
 
-/// What `signOut` answers.
+/// Result of `signOut`.
 #[derive(SimpleObject)]
 pub(crate) struct SignOutPayload {
-    /// Whether a session was ended; false when nobody was signed in.
+    /// True if a session was ended, false if no operator was signed in.
     pub signed_out: bool,
 }
 
-/// What `changePassword` answers: every session before it has ended.
+/// Result of `changePassword`. The operator's earlier sessions have ended; a new one has begun.
 #[derive(SimpleObject)]
 pub(crate) struct ChangePasswordPayload {
-    /// The operator, who is signed in anew.
+    /// The operator, signed in to the new session.
     viewer: Viewer,
-    /// The token of the new session.
+    /// Token of the new session, to be used as the one that `signIn` returns.
     token: String,
-    /// When the new session ends.
+    /// Time at which the new session expires, unless it ends before.
     expires_at: DateTime,
 }
 
@@ -49,68 +50,70 @@ impl From<OpenedSession> for ChangePasswordPayload {
     }
 }
 
-/// What `createSystem` answers.
+/// Result of `createSystem`.
 #[derive(SimpleObject)]
 pub(crate) struct CreateSystemPayload {
     /// The new system.
     pub system: System,
 }
 
-/// What `renameSystem` answers.
+/// Result of `renameSystem`.
 #[derive(SimpleObject)]
 pub(crate) struct RenameSystemPayload {
-    /// The system under its new name.
+    /// The system with its new name.
     pub system: System,
 }
 
-/// What `deleteSystem` answers.
+/// Result of `deleteSystem`.
 #[derive(SimpleObject)]
 pub(crate) struct DeleteSystemPayload {
-    /// The id of the system that is gone.
+    /// Id of the deleted system.
     pub deleted_system_id: ID,
-    /// Whether every instance refuses the system's key.
+    /// Whether every instance refuses the system's key already.
     pub enforcement: Enforcement,
 }
 
-/// What `generateKey` answers.
+/// Result of `generateKey`.
 #[derive(SimpleObject)]
 pub(crate) struct GenerateKeyPayload {
-    /// The whole key: shown here, once, and never again.
+    /// The full API key. It is shown only in this response and cannot be retrieved again, so store it or hand it over
+    /// right away.
     pub api_key: String,
-    /// The system with the mark of its key.
+    /// The system, with the mark of its new key.
     pub system: System,
-    /// Whether every instance accepts the key.
+    /// Whether every instance accepts the key already.
     pub enforcement: Enforcement,
 }
 
-/// What `revokeKey` answers.
+/// Result of `revokeKey`.
 #[derive(SimpleObject)]
 pub(crate) struct RevokeKeyPayload {
-    /// The system, without its key.
+    /// The system, now without a key.
     pub system: System,
-    /// Whether every instance refuses the key.
+    /// Whether every instance refuses the key already.
     pub enforcement: Enforcement,
 }
 
-/// Whether every instance is known to act on the change.
+/// How far a change has reached the instances of Keymark. A mutation returns once every instance enforces its change,
+/// or once the server's `--enforcement-wait` is over, which by default is long enough for `ENFORCED`.
 #[derive(SimpleObject)]
 pub(crate) struct Enforcement {
-    /// How far it has come.
+    /// State of the enforcement when the mutation returned.
     state: EnforcementState,
-    /// From the durable commit to the proof, in milliseconds.
+    /// Time from the commit until every instance enforced the change, or until the wait ended, in milliseconds.
     elapsed_ms: f64,
-    /// Instances that acknowledged it or are provably not answering from memory.
+    /// Number of instances that acknowledged the change, or are known not to use a cached state from before it.
     instances: i32,
-    /// While PENDING: no instance acts on the old state after this.
+    /// For `PENDING`: time after which no instance uses the old state. Null for `ENFORCED`, and if no bound is known.
     enforced_no_later_than: Option<DateTime>,
 }
 
-/// How far a change has come.
+/// State of the enforcement of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub enum EnforcementState {
-    /// No instance anywhere acts on the old state.
+    /// Every instance enforces the change. No instance uses the old state.
     Enforced,
-    /// An instance may act on the old state for a while yet.
+    /// The change is committed, but an instance may use the old state a little longer.
     Pending,
 }
 

@@ -17,28 +17,29 @@ use crate::service::Service;
 /// A registered client application of the tenant, with at most one current API key.
 #[derive(SimpleObject)]
 pub(crate) struct System {
-    /// Names the system.
+    /// Globally unique id, for `Query.system` and `Query.node`.
     pub id: ID,
-    /// The name as it was typed; unique in the tenant whatever its case and width.
+    /// Display name, as it was entered. Unique within the tenant, ignoring case and width (NFKC case folding: `ＡＢＣ`
+    /// equals `abc`).
     name: String,
     /// Whether the system has a key.
     key_state: KeyState,
-    /// The last 4 characters of the key; null when none is generated.
+    /// Mark of the key: its last 4 characters. Null if the system has no key.
     key_mark: Option<String>,
-    /// Moves by one with each change of the system or its key.
+    /// Revision of the system. Starts at 1, and increases by 1 with each change of the system or its key.
     revision: i32,
-    /// When the system was created.
+    /// Time at which the system was created.
     created_at: DateTime,
-    /// When the system or its key last changed; use of the key does not count.
+    /// Time of the last change of the system or its key. Use of the key does not count as a change.
     updated_at: DateTime,
 }
 
 /// Whether a system has a key.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub enum KeyState {
-    /// The system has no key: one can be generated.
+    /// The system has no key. One can be generated.
     NotGenerated,
-    /// The system has a key, and it is good.
+    /// The system has a key, and verifications accept it.
     Active,
 }
 
@@ -62,40 +63,40 @@ impl From<&systems::System> for System {
     }
 }
 
-/// A count as GraphQL's 32-bit `Int`; what exceeds that stays at its largest.
+/// Converts a count to GraphQL's 32-bit `Int`, saturating.
 pub(super) fn int(count: u64) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// By what systems are sorted.
+/// Sort order of a list of systems.
 #[derive(Clone, Copy, InputObject)]
 pub struct SystemOrder {
-    /// What is compared; the id breaks ties.
+    /// Field to sort by. Systems that are equal in it are sorted by id.
     field: SystemOrderField,
-    /// Which comes first.
+    /// Direction of the order.
     direction: OrderDirection,
 }
 
-/// What systems are sorted by.
+/// Field that systems are sorted by.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "systems::SystemOrderField")]
 pub enum SystemOrderField {
-    /// The name without regard to case and width, by code point.
+    /// The name, ignoring case and width (NFKC case folding), by code point.
     Name,
-    /// The last change of the system or its key.
+    /// Time of the last change of the system or its key.
     UpdatedAt,
-    /// The system's creation.
+    /// Time at which the system was created.
     CreatedAt,
 }
 
-/// Which comes first in an order.
+/// Direction of an order.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "systems::Direction")]
 pub enum OrderDirection {
-    /// The least, or earliest.
+    /// Ascending: the smallest or earliest value first.
     #[graphql(name = "ASC")]
     Ascending,
-    /// The greatest, or latest.
+    /// Descending: the largest or latest value first.
     #[graphql(name = "DESC")]
     Descending,
 }
@@ -108,7 +109,7 @@ impl From<SystemOrder> for systems::SystemOrder {
 
 pub(crate) struct SystemConnection(Arc<SystemPage>);
 
-/// What a page was asked for, and what it holds. Cursors are made of it only where they are selected.
+/// A page with the request for it. Cursors are encoded only where they are selected.
 struct SystemPage {
     service: Arc<Service>,
     tenant: TenantId,
@@ -129,15 +130,15 @@ pub(super) struct SystemEdge {
     index: usize,
 }
 
-/// A system's place in a list.
+/// A system and its cursor.
 #[Object]
 impl SystemEdge {
-    /// Names the place: pass it as `after` or `before`, with the same order.
+    /// Cursor of this edge. Pass it as `after` or `before`, together with the same `orderBy`.
     async fn cursor(&self) -> String {
         self.page.cursor(&self.page.page.items[self.index])
     }
 
-    /// The system there.
+    /// The system.
     async fn node(&self) -> System {
         System::from(&self.page.page.items[self.index])
     }
@@ -146,23 +147,23 @@ impl SystemEdge {
 /// A page of systems.
 #[Object]
 impl SystemConnection {
-    /// The systems of the page, each with its cursor.
+    /// Systems of the page, with their cursors.
     async fn edges(&self) -> Vec<SystemEdge> {
         let indices = 0..self.0.page.items.len();
         indices.map(|index| SystemEdge { page: Arc::clone(&self.0), index }).collect()
     }
 
-    /// The systems of the page.
+    /// Systems of the page, without their cursors.
     async fn nodes(&self) -> Vec<System> {
         self.0.page.items.iter().map(System::from).collect()
     }
 
-    /// Where the page stands in the list.
+    /// Cursors of the page's ends, and whether there are further pages.
     async fn page_info(&self) -> PageInfo {
         PageInfo::of(&self.0.page, &self.0.request, |system| self.0.cursor(system))
     }
 
-    /// How many systems the whole list has. Counted only when it is asked for.
+    /// Number of systems that match the search, on all pages. Counted only if selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
         let call = Call::of(ctx).await?;
         Ok(int(call.shown(self.0.service.count_systems(&self.0.tenant, &self.0.search).await)?))
@@ -186,37 +187,37 @@ impl SystemConnection {
 /// A change of a system or its key.
 #[derive(SimpleObject)]
 pub(crate) struct SystemChange {
-    /// Resumes after this change: pass it as `after`.
+    /// Cursor of this change. Pass it as `after` to resume the subscription after this change.
     cursor: String,
-    /// What was done.
+    /// Kind of the change.
     kind: SystemChangeKind,
-    /// The system concerned.
+    /// Id of the system, also if it was deleted.
     system_id: ID,
-    /// The system as it was right after this change; null when deleted.
+    /// The system right after this change, which later changes may have replaced. Null for `DELETED`.
     system: Option<System>,
-    /// When it was done.
+    /// Time of the change.
     occurred_at: DateTime,
-    /// The audit entry of this change.
+    /// Audit entry of this change.
     entry: AuditEntry,
 }
 
-/// What was done to a system.
+/// Kind of a change of a system.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub enum SystemChangeKind {
-    /// It was created.
+    /// The system was created.
     Created,
-    /// It was given another name.
+    /// The system was renamed.
     Renamed,
-    /// Its key was generated.
+    /// A key was generated for the system.
     KeyGenerated,
-    /// Its key was revoked.
+    /// The key of the system was revoked.
     KeyRevoked,
-    /// It was deleted, and its key with it.
+    /// The system was deleted together with its key.
     Deleted,
 }
 
 impl SystemChangeKind {
-    /// What an entry tells that was done; `None` when it tells of something else than a change of a system.
+    /// The kind of change that an entry records. `None` if the entry records no change of a system.
     pub fn of(entry: &audit::AuditEntry) -> Option<Self> {
         match entry.event.action {
             AuditAction::SystemCreated => Some(Self::Created),
@@ -229,13 +230,14 @@ impl SystemChangeKind {
         .filter(|_| entry.event.system.is_some())
     }
 
+    /// Returns true if the change may add or remove a key.
     pub fn concerns_key(self) -> bool {
         !matches!(self, Self::Created | Self::Renamed)
     }
 }
 
 impl SystemChange {
-    /// The change that an entry tells of; `None` when it tells of something else.
+    /// The change that an entry records. `None` if the entry records no change of a system.
     pub(crate) fn of(service: &Service, entry: audit::AuditEntry) -> Option<Self> {
         let kind = SystemChangeKind::of(&entry)?;
         let id = entry.event.system?;

@@ -6,15 +6,17 @@ use crate::domain::time::Timestamp;
 
 pub(crate) struct DateTime(pub Timestamp);
 
-/// A point in time by RFC 3339, in UTC with milliseconds: `2026-01-31T13:37:00.000Z`. As an argument any offset and
-/// precision is taken.
+/// Date and time as of RFC 3339. Results are in UTC with milliseconds, such as `2026-01-31T13:37:00.000Z`. Arguments
+/// may have any offset and any precision.
 #[Scalar(specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
         match value {
             Value::String(text) => match text.parse() {
                 Ok(at) => Ok(Self(at)),
-                Err(_) => Err(InputValueError::custom("not a date and time by RFC 3339")),
+                Err(_) => Err(InputValueError::custom(
+                    "expected a date and time as of RFC 3339, such as 2026-01-31T13:37:00Z",
+                )),
             },
             other => Err(InputValueError::expected_type(other)),
         }

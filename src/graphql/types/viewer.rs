@@ -5,18 +5,19 @@ use async_graphql::{ID, SimpleObject};
 use super::DateTime;
 use crate::service::Caller;
 
-/// The operator who asks.
+/// The signed-in operator and their session.
 #[derive(SimpleObject)]
 pub(crate) struct Viewer {
-    /// Names the operator.
+    /// Globally unique id of the operator.
     id: ID,
-    /// What the operator signs in with.
+    /// Name that the operator signs in with.
     username: String,
-    /// The tenant that the operator belongs to.
+    /// Id of the tenant that the operator belongs to.
     tenant_id: ID,
-    /// The permission codes that the operator holds.
+    /// Permission codes that the operator holds, such as `api_key_management:view`. No code implies another. Use them
+    /// to decide which controls to show; the server checks them on every request.
     permissions: Vec<String>,
-    /// When the session ends, unless it is ended before.
+    /// Time at which the session expires, unless it ends before.
     session_expires_at: DateTime,
 }
 
