@@ -10,7 +10,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("recent", &[]),
     ("clock", &["domain"]),
-    ("store", &["domain"]),
+    ("store", &["domain", "clock"]),
     ("coherence", &["domain", "clock", "store"]),
     ("auth", &["domain", "clock", "recent"]),
     ("service", &["domain", "clock", "auth", "store", "coherence", "audit_text"]),
