@@ -30,8 +30,9 @@ use crate::metrics::Metrics;
 use crate::service::operators::FIRST_USERNAME;
 use crate::service::{Service, Settings, error};
 use crate::store::embedded::{self, EmbeddedStore};
+use crate::store::intercepted::Intercepted;
+use crate::store::metrics::StoreMetrics;
 use crate::store::mongo::{ConnectError, MongoOptions, MongoStore};
-use crate::store::observed::Observed;
 use crate::store::{Store, StoreError};
 use crate::verify::Verifier;
 
@@ -148,7 +149,7 @@ impl App {
             }
         };
         let mut metrics = Metrics::default();
-        let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.registry()));
+        let store: Arc<dyn Store> = Arc::new(Intercepted::new(store, StoreMetrics::new(metrics.registry())));
         let keys = Keyring::new(&secret, &config.previous_secrets);
         check_fingerprint(store.as_ref(), &keys, purpose).await?;
         let role = run_lease(store.as_ref(), config.timing, purpose).await?;

@@ -1,57 +1,37 @@
-//! Rows that are read ahead of whoever takes them.
+//! Reading everything that the in-memory cache is built from.
 
+use async_trait::async_trait;
 use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
-use super::{Result, StoreError};
+use super::Result;
+use crate::domain::changes::Row;
+use crate::domain::ids::TenantId;
+use crate::domain::systems::ListedSystem;
 
-/// Most chunks that are read and not taken.
-pub(super) const CHUNKS_AHEAD: usize = 1;
+/// Result of [`ScanStore::scan_rows`]. An error ends the stream; only a stream that ends without one is complete.
+pub type Rows = BoxStream<'static, Result<Row>>;
 
-/// The rows that `reading` sends, then its error if it ended with one. A reader that was cut short is an error too:
-/// rows must not be missing unnoticed.
-pub(super) fn stream_of<T: Send + 'static>(
-    chunks: mpsc::Receiver<Vec<T>>,
-    reading: JoinHandle<Result<()>>,
-) -> BoxStream<'static, Result<T>> {
-    let chunks = stream::unfold(Some((chunks, reading)), |state| async {
-        let (mut chunks, reading) = state?;
-        if let Some(chunk) = chunks.recv().await {
-            return Some((Ok(chunk), Some((chunks, reading))));
-        }
-        match reading.await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some((Err(error), None)),
-            Err(cut_short) => Some((Err(StoreError::Unavailable(cut_short.into())), None)),
-        }
-    });
-    chunks
-        .flat_map(|chunk| match chunk {
-            Ok(rows) => stream::iter(rows).map(Ok).left_stream(),
-            Err(error) => stream::iter([Err(error)]).right_stream(),
-        })
-        .boxed()
-}
+/// Result of [`ScanStore::scan_systems`]. An error ends the stream; only a stream that ends without one is complete.
+pub type ListedSystems = BoxStream<'static, Result<ListedSystem>>;
 
-#[cfg(test)]
-mod tests {
-    use futures::TryStreamExt;
+#[async_trait]
+pub trait ScanStore {
+    /// Returns every key (revoked ones too), operator and session of every tenant, in no particular order.
+    ///
+    /// Sees everything that was reported as committed before this call began, whatever happens to the database
+    /// meanwhile (including a deposed primary that has not noticed yet). Later commits may be seen, row by row: of two
+    /// rows of one batch, one may be returned as it was before and the other as it is after. A row that exists from
+    /// before the call until the end of the stream is returned at least once.
+    ///
+    /// The stream may be read slowly, within the database's limit of some minutes between two rows. Dropping it stops
+    /// the scan.
+    async fn scan_rows(&self) -> Result<Rows>;
 
-    use super::*;
-
-    #[tokio::test]
-    async fn a_reader_that_is_cut_short_does_not_pass_for_one_that_came_to_its_end() {
-        let cut_short = tokio::spawn(std::future::pending());
-        cut_short.abort();
-        for (reading, ends_well) in [
-            (tokio::spawn(async { Ok(()) }), true),
-            (tokio::spawn(async { Err(StoreError::Unavailable("down".into())) }), false),
-            (cut_short, false),
-        ] {
-            let (_, chunks) = mpsc::channel::<Vec<()>>(CHUNKS_AHEAD);
-            assert_eq!(stream_of(chunks, reading).try_collect::<Vec<_>>().await.is_ok(), ends_well);
-        }
-    }
+    /// Returns the number of the tenant's last audit entry, and the tenant's systems as that entry left them, roughly
+    /// ordered by id.
+    ///
+    /// The number is not below that of any entry that was reported as committed, or received from a feed, before this
+    /// call began, whatever happens to the database meanwhile. A system that a later entry concerns may be returned in
+    /// any of its states from then on, more than once, or not at all; every other system is returned exactly once.
+    async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)>;
 }

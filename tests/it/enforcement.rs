@@ -17,7 +17,7 @@ use keymark::domain::ids::SystemId;
 use keymark::domain::keys::{ApiKey, KeyPrefix};
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::service::Settings;
-use keymark::store::Store;
+use keymark::store::LeaseStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use rand::SeedableRng;
 use rand::rngs::StdRng;

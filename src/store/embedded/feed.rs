@@ -3,38 +3,43 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::stream;
 use redb::{ReadableDatabase, ReadableTable};
 
 use super::changes::StoredChange;
-use super::storage;
+use super::errors::storage;
+use super::store::EmbeddedStore;
 use super::tables::{AUDIT, FEED, decode};
 use super::writer::Handle;
 use crate::domain::changes::{Change, Position};
 use crate::domain::leases::LogTime;
-use crate::store::{Feed, Result, StoreError};
+use crate::store::{Feed, FeedStore, Result, StoreError};
 
 /// Most changes read from the file at once.
 const CHANGES_A_READ: usize = 128;
 
-/// Follows the changes after `position`, or those after the last one.
-pub(super) fn follow(handle: &Arc<Handle>, position: Option<&Position>) -> Result<Feed> {
-    let mut last = handle.follow();
-    let after = match position {
-        None => *last.borrow_and_update(),
-        Some(position) => sequence_of(position)?,
-    };
-    let handle = Arc::clone(handle);
-    check(&handle, after)?;
-    let start = Following { handle, last, after, ready: Vec::new().into_iter() };
-    Ok(Box::pin(stream::unfold(Some(start), |following| async {
-        let mut following = following?;
-        match following.next().await {
-            Ok(change) => Some((Ok(change), Some(following))),
-            Err(Some(error)) => Some((Err(error), None)),
-            Err(None) => None,
-        }
-    })))
+#[async_trait]
+impl FeedStore for EmbeddedStore {
+    async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
+        let handle = &self.writer.handle;
+        let mut last = handle.follow();
+        let after = match after {
+            None => *last.borrow_and_update(),
+            Some(position) => sequence_of(position)?,
+        };
+        let handle = Arc::clone(handle);
+        check(&handle, after)?;
+        let start = Following { handle, last, after, ready: Vec::new().into_iter() };
+        Ok(Box::pin(stream::unfold(Some(start), |following| async {
+            let mut following = following?;
+            match following.next().await {
+                Ok(change) => Some((Ok(change), Some(following))),
+                Err(Some(error)) => Some((Err(error), None)),
+                Err(None) => None,
+            }
+        })))
+    }
 }
 
 struct Following {

@@ -1,6 +1,6 @@
 //! Batches as transactions.
 //!
-//! 1. Callers of one tenant queue in the instance: see [`Lanes`].
+//! 1. Callers of one tenant queue in the instance: see [`TenantQueues`].
 //! 2. The transaction raises the tenant's head first. Two transactions that raise the same head cannot both commit,
 //!    so instances meet there, and the loser knows at once and tries again.
 //! 3. It checks the conditions, writes the rows, and inserts the audit entry last, so that whoever follows the feed
@@ -12,10 +12,9 @@
 //!
 //! The entry's id is its `_id`, chosen by the caller: however often a batch is tried, it takes effect once.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 use mongodb::options::{
@@ -25,21 +24,22 @@ use mongodb::{ClientSession, Database};
 use rand::RngExt;
 use tokio::time::Instant;
 
-use super::reads::{head_of, marker_id};
+use super::audit::head_of;
+use super::collections::{AUDIT, META, OPERATORS, SYSTEMS, TENANTS};
+use super::errors::{
+    DOCUMENT_VALIDATION_FAILURE, DUPLICATE_KEY, TimedOut, code_of, corrupt, is_duplicate_key, store_error,
+};
+use super::options::{Limits, write_concern};
 use super::rows::{
-    collection_of, corrupt, entry_from_document, entry_to_document, id_to_bson, number_to_bson, to_bson, to_document,
+    collection_of, entry_from_document, entry_to_document, id_to_bson, number_of, number_to_bson, to_bson, to_document,
 };
-use super::{
-    AUDIT, DOCUMENT_VALIDATION_FAILURE, DUPLICATE_KEY, Limits, META, MongoStore, OPERATORS, SYSTEMS, TENANTS, TimedOut,
-    code_of, is_duplicate_key, number_of, store_error, write_concern,
-};
+use super::settings::marker_id;
+use super::store::MongoStore;
 use crate::domain::audit::{AuditEntry, AuditHead};
 use crate::domain::changes::{Batch, Expected, RowId, Write};
 use crate::domain::ids::TenantId;
-use crate::store::{Cause, Conflict, Result, StoreError};
+use crate::store::{Cause, CommitStore, Conflict, Result, StoreError};
 
-/// Most tenants whose lane is remembered while nobody is in it.
-const IDLE_LANES: usize = 1024;
 /// The first pause after losing against another instance is at most this long; each further one doubles it.
 const PAUSE: Duration = Duration::from_millis(2);
 /// No pause is longer than this: whoever loses several times in a row has to be quick to win once.
@@ -51,28 +51,6 @@ const ABANDONED_PAUSE: Duration = Duration::from_millis(500);
 
 /// WriteConflict: another transaction writes the same document.
 const WRITE_CONFLICT: i32 = 112;
-
-/// One queue a tenant, in the order of arrival: of the instance's callers only one meets those of other instances.
-#[derive(Default)]
-pub(super) struct Lanes(Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<Lane>>>>);
-
-#[derive(Default)]
-struct Lane {
-    /// Where this instance last saw the tenant's log end. Another instance may have carried on since.
-    head: Option<AuditHead>,
-    /// When a caller last found the database lost: who was waiting then need not find out one after the other.
-    lost_at: Option<Instant>,
-}
-
-impl Lanes {
-    fn of(&self, tenant: &TenantId) -> Arc<tokio::sync::Mutex<Lane>> {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lanes.len() >= IDLE_LANES && !lanes.contains_key(tenant) {
-            lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
-        }
-        Arc::clone(lanes.entry(tenant.clone()).or_default())
-    }
-}
 
 /// Why a try at the transaction did not commit it.
 enum Failure {
@@ -132,30 +110,33 @@ struct Commit<'a> {
     head: Option<AuditHead>,
 }
 
-impl MongoStore {
-    pub(super) async fn commit_batch(&self, batch: Batch) -> Result<AuditEntry> {
+#[async_trait]
+impl CommitStore for MongoStore {
+    async fn commit(&self, batch: Batch) -> Result<AuditEntry> {
         let began = Instant::now();
         let plan = plan_of(&batch)?;
-        let lane = self.lanes.of(&batch.tenant);
-        let mut lane = tokio::time::timeout(self.limits.contention, lane.lock_owned())
+        let queue = self.queues.of(&batch.tenant);
+        let mut queue = tokio::time::timeout(self.limits.contention, queue.lock_owned())
             .await
             .map_err(|_| TimedOut::new("waiting for other changes of the tenant"))?;
-        if lane.lost_at.is_some_and(|lost_at| lost_at >= began) {
+        if queue.lost_at.is_some_and(|lost_at| lost_at >= began) {
             return Err(TimedOut::new("an earlier change of the tenant").into());
         }
         let options = SessionOptions::builder().default_transaction_options(self.transaction_options()).build();
         let session = self.bounded("session", self.client.start_session().with_options(options)).await?;
-        let head = lane.head.take();
+        let head = queue.head.take();
         let mut commit = Commit { store: self, session, batch: &batch, plan: &plan, began, head };
         let outcome = commit.run().await;
-        lane.head = commit.head;
+        queue.head = commit.head;
         if outcome.as_ref().is_err_and(is_loss) {
-            lane.lost_at = Some(Instant::now());
+            queue.lost_at = Some(Instant::now());
             tokio::spawn(end_abandoned(commit.session, self.database.clone(), self.limits));
         }
         outcome
     }
+}
 
+impl MongoStore {
     fn transaction_options(&self) -> TransactionOptions {
         TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
@@ -517,21 +498,5 @@ fn duplicate(collection: &'static str, refusal: &Document) -> Failure {
         SYSTEMS if is_of("folded") => refused(Conflict::NameTaken),
         OPERATORS if is_of("username") => refused(Conflict::UsernameTaken),
         _ => refused(Conflict::Row),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lanes_that_nobody_is_in_are_forgotten() {
-        let lanes = Lanes::default();
-        let held = lanes.of(&"held".parse().unwrap());
-        for i in 0..5 * IDLE_LANES {
-            lanes.of(&format!("tenant-{i}").parse().unwrap());
-        }
-        assert!(lanes.0.lock().unwrap().len() <= IDLE_LANES);
-        assert!(Arc::ptr_eq(&held, &lanes.of(&"held".parse().unwrap())), "who is in a lane stays in the same one");
     }
 }

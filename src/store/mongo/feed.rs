@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::StreamExt;
 use mongodb::Database;
 use mongodb::bson::{
@@ -17,11 +18,13 @@ use mongodb::error::ErrorKind;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::rows::{corrupt, entry_from_document, id_from_bson, row_from_document};
-use super::{AUDIT, KEYS, LEASES, MongoStore, OPERATORS, SESSIONS, SYSTEMS, TimedOut, store_error};
+use super::collections::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS};
+use super::errors::{TimedOut, corrupt, store_error};
+use super::rows::{entry_from_document, id_from_bson, row_from_document};
+use super::store::MongoStore;
 use crate::domain::changes::{Change, Position, Write};
 use crate::domain::leases::LogTime;
-use crate::store::{Cause, Feed, Result, StoreError};
+use crate::store::{Cause, Feed, FeedStore, Result, StoreError};
 
 /// How long the server may hold a request for more while nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
@@ -76,8 +79,9 @@ struct Follower {
     begun: Option<(Transaction, Vec<Write>)>,
 }
 
-impl MongoStore {
-    pub(super) async fn follow(&self, after: Option<&Position>) -> Result<Feed> {
+#[async_trait]
+impl FeedStore for MongoStore {
+    async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
         let token = after.map(token_of).transpose()?;
         let (database, call_limit) = (self.followed.clone(), self.limits.call);
         let stream = open(&database, token.clone(), call_limit).await?;

@@ -1,31 +1,33 @@
 //! Leases: one document each, which its incarnation replaces whole, so that the change stream tells it whole.
 
+use async_trait::async_trait;
 use mongodb::bson::doc;
 
-use super::MongoStore;
 use super::rows::{id_to_bson, lease_from_document, number_to_bson, to_document};
+use super::store::MongoStore;
 use crate::domain::changes::Row;
 use crate::domain::leases::Lease;
-use crate::store::Result;
+use crate::store::{LeaseStore, Result};
 
 /// More leases than there ever are: they come in one batch, of 1 MiB at most. What makes a read linearizable is done
 /// once, with its first batch.
 const AT_ONCE: u32 = 10_000;
 
-impl MongoStore {
-    pub(super) async fn write_lease(&self, lease: &Lease) -> Result<()> {
+#[async_trait]
+impl LeaseStore for MongoStore {
+    async fn put_lease(&self, lease: &Lease) -> Result<()> {
         let row = Row::Lease(*lease);
         let document = to_document(&row)?;
         let put = self.leases.replace_one(doc! { "_id": id_to_bson(&row.id())? }, document).upsert(true);
         self.bounded("put_lease", put).await.map(drop)
     }
 
-    pub(super) async fn read_leases(&self) -> Result<Vec<Lease>> {
+    async fn list_leases(&self) -> Result<Vec<Lease>> {
         let find = self.leases_linearizable.find(doc! {}).batch_size(AT_ONCE).max_time(self.limits.call);
         self.collect("list_leases", find).await?.into_iter().map(lease_from_document).collect()
     }
 
-    pub(super) async fn remove_lease(&self, lease: &Lease) -> Result<bool> {
+    async fn delete_lease(&self, lease: &Lease) -> Result<bool> {
         let id = id_to_bson(&Row::Lease(*lease).id())?;
         let as_expected = doc! { "_id": id, "sequence": number_to_bson(lease.sequence) };
         Ok(self.bounded("delete_lease", self.leases.delete_one(as_expected)).await?.deleted_count == 1)

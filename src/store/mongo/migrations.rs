@@ -11,10 +11,10 @@ use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{Database, IndexModel};
 use tokio::time::Instant;
 
-use super::{
-    AUDIT, BUCKETS, ConnectError, KEYS, LEASES, Limits, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TimedOut, code_of,
-    is_refusal, number_of,
-};
+use super::collections::{AUDIT, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS};
+use super::errors::{ConnectError, TimedOut, code_of, is_refusal};
+use super::options::Limits;
+use super::rows::number_of;
 
 /// Counts up with every change to [`collections`].
 const VERSION: i64 = 2;

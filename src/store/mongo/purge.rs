@@ -1,18 +1,21 @@
 //! Removing what is past its retention.
 
+use async_trait::async_trait;
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
 
-use super::{MongoStore, migrations};
+use super::migrations;
+use super::store::MongoStore;
 use crate::domain::time::Timestamp;
-use crate::store::{Purged, Result};
+use crate::store::{PurgeStore, Purged, Result};
 
 /// Most documents that one command removes, so that none takes long.
 const AT_ONCE: u32 = 500;
 
-impl MongoStore {
-    pub(super) async fn purge_expired(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged> {
+#[async_trait]
+impl PurgeStore for MongoStore {
+    async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged> {
         let revoked = doc! { "revokedAt": { "$lt": revoked_before.as_millis() } };
         let ended = doc! { "expiresAt": { "$lt": now.as_millis() } };
         let full = doc! { "arrival": { "$lte": now.as_millis() } };
@@ -23,7 +26,9 @@ impl MongoStore {
         self.remove_all(&self.buckets, &full, migrations::BUCKETS_ARRIVAL).await?;
         Ok(purged)
     }
+}
 
+impl MongoStore {
     /// Removes what matches, a bounded number at a time. What comes to match meanwhile may stay for the next purge.
     async fn remove_all(&self, collection: &Collection<Document>, filter: &Document, index: &str) -> Result<u64> {
         let mut removed = 0;

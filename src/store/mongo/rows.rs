@@ -8,7 +8,8 @@ use mongodb::bson::{Bson, Document, deserialize_from_document, doc, serialize_to
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS};
+use super::collections::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS};
+use super::errors::corrupt;
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{Row, RowId};
 use crate::domain::keys::Key;
@@ -16,7 +17,7 @@ use crate::domain::leases::{Lease, LogTime};
 use crate::domain::operators::Operator;
 use crate::domain::sessions::Session;
 use crate::domain::systems::System;
-use crate::store::{Result, StoreError};
+use crate::store::Result;
 
 /// What one collection holds.
 pub(super) trait Stored: Serialize + DeserializeOwned {
@@ -161,8 +162,12 @@ pub(super) fn number_to_bson(number: u64) -> Bson {
     Bson::Int64(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-pub(super) fn corrupt(cause: impl Into<crate::store::Cause>) -> StoreError {
-    StoreError::Corrupt(cause.into())
+pub(super) fn number_of(value: &Bson) -> Option<i64> {
+    match value {
+        Bson::Int32(number) => Some(i64::from(*number)),
+        Bson::Int64(number) => Some(*number),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

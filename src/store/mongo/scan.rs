@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::StreamExt;
 use mongodb::bson::raw::RawBsonRef;
 use mongodb::bson::{Document, RawDocument, doc};
@@ -19,24 +20,28 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use tokio::sync::mpsc;
 
-use super::reads::head_of;
-use super::rows::{corrupt, row_from_document};
-use super::{MongoStore, TimedOut, migrations, store_error};
+use super::audit::head_of;
+use super::collections::KEYS;
+use super::errors::{TimedOut, corrupt, store_error};
+use super::migrations;
+use super::rows::row_from_document;
+use super::store::MongoStore;
 use crate::domain::changes::Row;
 use crate::domain::ids::TenantId;
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::systems::ListedSystem;
 use crate::domain::time::Timestamp;
-use crate::store::scan::{CHUNKS_AHEAD, stream_of};
-use crate::store::{ListedSystems, Result, Rows, StoreError};
+use crate::store::chunks::{CHUNKS_AHEAD, stream_of};
+use crate::store::{ListedSystems, Result, Rows, ScanStore, StoreError};
 
 /// Documents of a batch. The server ends a batch at 16 MiB, which are some 50 000 keys.
 const ROWS_A_BATCH: u32 = 4_000;
 
 const WHAT: &str = "scan";
 
-impl MongoStore {
-    pub(super) async fn scan(&self) -> Result<Rows> {
+#[async_trait]
+impl ScanStore for MongoStore {
+    async fn scan_rows(&self) -> Result<Rows> {
         let mut scan = Scan { session: self.session_from_now().await?, limit: self.limits.call };
         let collections = [&self.keys, &self.operators, &self.sessions].map(Clone::clone);
         let (chunks, taken) = mpsc::channel(CHUNKS_AHEAD);
@@ -53,7 +58,7 @@ impl MongoStore {
 
     /// The head is read in the session, so that it is not older than the linearizable read, and the systems are read
     /// after it.
-    pub(super) async fn scan_systems_of(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)> {
+    async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)> {
         let mut session = self.session_from_now().await?;
         let head = self.tenants.find_one(doc! { "_id": tenant.as_str() }).session(&mut session);
         let head = self.bounded(WHAT, head.max_time(self.limits.call)).await?;
@@ -69,7 +74,9 @@ impl MongoStore {
         let reading = async move { scan.read(&systems, filter, options, &chunks, listed_systems_of).await };
         Ok((number, stream_of(taken, tokio::spawn(reading))))
     }
+}
 
+impl MongoStore {
     /// A session whose reads see everything that was answered before this call.
     async fn session_from_now(&self) -> Result<ClientSession> {
         let mut session = self.bounded(WHAT, self.client.start_session().causal_consistency(true)).await?;
@@ -136,7 +143,7 @@ fn rows_of(collection: &str, batch: &RawBatch) -> Result<Vec<Row>> {
     let mut rows = Vec::with_capacity(ROWS_A_BATCH as usize);
     for document in documents_of(batch)? {
         let document = document?;
-        rows.push(if collection == super::KEYS {
+        rows.push(if collection == KEYS {
             Row::Key(key_of(document, &mut tenants)?)
         } else {
             row_from_document(collection, document.try_into().map_err(corrupt)?)?

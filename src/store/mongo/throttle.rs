@@ -2,23 +2,21 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 
-use super::{MongoStore, is_duplicate_key};
+use super::errors::is_duplicate_key;
+use super::store::MongoStore;
 use crate::domain::time::Timestamp;
-use crate::store::{Quota, Result, take};
+use crate::store::{Quota, Result, ThrottleStore, take};
 
 /// Most attempts at making a bucket that others make at the same time. The second one finds it there.
 const ATTEMPTS: usize = 3;
 
-impl MongoStore {
-    pub(super) async fn take_from_bucket(
-        &self,
-        bucket: &str,
-        quota: Quota,
-        now: Timestamp,
-    ) -> Result<Result<(), Duration>> {
+#[async_trait]
+impl ThrottleStore for MongoStore {
+    async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>> {
         let allowed = millis(quota.every.saturating_mul(quota.burst.saturating_sub(1)));
         let now_millis = now.as_millis();
         // The same decision as `store::take`, made where nobody comes between; its answer is told from what was
@@ -38,6 +36,13 @@ impl MongoStore {
         Ok(take(arrival_of(self.change_bucket(bucket, change).await?), quota, now).map(drop))
     }
 
+    async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()> {
+        let change = doc! { "$inc": { "arrival": -millis(quota.every) } };
+        self.bounded("return_token", self.buckets.update_one(doc! { "_id": bucket }, change)).await.map(drop)
+    }
+}
+
+impl MongoStore {
     /// Gives the bucket as it was before.
     async fn change_bucket(&self, bucket: &str, change: Document) -> Result<Option<Document>> {
         let change = self
@@ -47,11 +52,6 @@ impl MongoStore {
             .return_document(ReturnDocument::Before)
             .max_time(self.limits.call);
         self.bounded("take_token", change).await
-    }
-
-    pub(super) async fn return_to_bucket(&self, bucket: &str, quota: Quota) -> Result<()> {
-        let change = doc! { "$inc": { "arrival": -millis(quota.every) } };
-        self.bounded("return_token", self.buckets.update_one(doc! { "_id": bucket }, change)).await.map(drop)
     }
 }
 

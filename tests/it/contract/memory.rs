@@ -17,7 +17,9 @@ use keymark::domain::system_names::Search;
 use keymark::domain::systems::{Direction, ListedSystem, System, SystemOrder, SystemSortKey};
 use keymark::domain::time::Timestamp;
 use keymark::store::{
-    self, Conflict, Feed, ListedSystems, Page, PageEnd, PageRequest, Purged, Quota, Result, Rows, Store, StoreError,
+    self, AuditStore, CommitStore, Conflict, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems, OperatorStore, Page,
+    PageEnd, PageRequest, PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store,
+    StoreError, SystemStore, ThrottleStore,
 };
 use tokio::sync::watch;
 
@@ -256,7 +258,10 @@ impl Store for MemoryStore {
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
+}
 
+#[async_trait]
+impl SystemStore for MemoryStore {
     async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>> {
         Ok(self.systems(tenant, &Search::All).into_iter().find(|system| system.id == id))
     }
@@ -288,7 +293,10 @@ impl Store for MemoryStore {
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
         Ok(self.systems(tenant, search).len() as u64)
     }
+}
 
+#[async_trait]
+impl KeyStore for MemoryStore {
     async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>> {
         let found = self.rows(|row| match row {
             Row::Key(key) if digests.contains(&key.digest) => Some(key.clone()),
@@ -296,7 +304,10 @@ impl Store for MemoryStore {
         });
         Ok(found.into_iter().next())
     }
+}
 
+#[async_trait]
+impl OperatorStore for MemoryStore {
     async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>> {
         Ok(self.operators(|operator| operator.id == id).pop())
     }
@@ -310,7 +321,10 @@ impl Store for MemoryStore {
         operators.sort_by(|one, other| one.username.as_str().cmp(other.username.as_str()));
         Ok(operators)
     }
+}
 
+#[async_trait]
+impl SessionStore for MemoryStore {
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>> {
         match self.model().rows.get(&RowId::Session(id)) {
             Some(Row::Session(session)) => Ok(Some(session.clone())),
@@ -324,7 +338,10 @@ impl Store for MemoryStore {
             _ => None,
         }))
     }
+}
 
+#[async_trait]
+impl AuditStore for MemoryStore {
     async fn list_tenants(&self) -> Result<Vec<TenantId>> {
         Ok(self.model().logs.keys().cloned().collect())
     }
@@ -353,11 +370,17 @@ impl Store for MemoryStore {
     async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
         Ok(self.model().log(tenant).iter().filter(|entry| entry.number > number).take(limit).cloned().collect())
     }
+}
 
+#[async_trait]
+impl CommitStore for MemoryStore {
     async fn commit(&self, batch: Batch) -> Result<AuditEntry> {
         self.change(|model| model.commit(batch))
     }
+}
 
+#[async_trait]
+impl FeedStore for MemoryStore {
     async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
         let next = {
             let model = self.model();
@@ -375,7 +398,10 @@ impl Store for MemoryStore {
         });
         Ok(feed.boxed())
     }
+}
 
+#[async_trait]
+impl ScanStore for MemoryStore {
     async fn scan_rows(&self) -> Result<Rows> {
         let rows = self.rows(|row| match row {
             Row::Key(_) | Row::Operator(_) | Row::Session(_) => Some(row.clone()),
@@ -392,7 +418,10 @@ impl Store for MemoryStore {
         });
         Ok((model.head(tenant).number, stream::iter(systems.collect::<Vec<_>>()).boxed()))
     }
+}
 
+#[async_trait]
+impl LeaseStore for MemoryStore {
     async fn put_lease(&self, lease: &Lease) -> Result<()> {
         self.change(|model| {
             let row = Row::Lease(*lease);
@@ -420,7 +449,10 @@ impl Store for MemoryStore {
             as_expected
         }))
     }
+}
 
+#[async_trait]
+impl ThrottleStore for MemoryStore {
     async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>> {
         let mut model = self.model();
         let arrival = model.buckets.entry(bucket.to_owned()).or_default();
@@ -433,7 +465,10 @@ impl Store for MemoryStore {
         }
         Ok(())
     }
+}
 
+#[async_trait]
+impl SettingsStore for MemoryStore {
     async fn find_setting(&self, name: &str) -> Result<Option<String>> {
         Ok(self.model().settings.get(name).cloned())
     }
@@ -450,7 +485,10 @@ impl Store for MemoryStore {
     async fn has_marker(&self, marker: &str) -> Result<bool> {
         Ok(self.model().markers.contains(marker))
     }
+}
 
+#[async_trait]
+impl PurgeStore for MemoryStore {
     async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged> {
         Ok(self.change(|model| model.purge(now, revoked_before)))
     }

@@ -12,7 +12,7 @@ use keymark::domain::refusal::ErrorCode;
 use keymark::domain::sessions::Session;
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::{Direction, System, SystemOrder, SystemOrderField, SystemSortKey};
-use keymark::store::{PageEnd, PageRequest, Quota, Store, StoreError};
+use keymark::store::{CommitStore, PageEnd, PageRequest, Quota, SessionStore, Store, StoreError};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -215,7 +215,7 @@ async fn run(store: &dyn Store, case: u32, steps: Vec<Step>) -> Result<(), TestC
 macro_rules! same {
     ($world:expr, $store:ident => $question:expr) => {{
         let expected = {
-            let $store = &$world.model;
+            let $store: &dyn Store = &$world.model;
             $question.await.expect("the model answers")
         };
         let actual = {

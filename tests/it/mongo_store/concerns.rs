@@ -9,7 +9,10 @@ use keymark::domain::changes::Row;
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::{Direction, SystemOrder, SystemOrderField};
-use keymark::store::{PageEnd, PageRequest, Quota, Store};
+use keymark::store::{
+    AuditStore, FeedStore, KeyStore, LeaseStore, OperatorStore, PageEnd, PageRequest, PurgeStore, Quota, ScanStore,
+    SessionStore, SettingsStore, Store, SystemStore, ThrottleStore,
+};
 use mongodb::bson::{Document, doc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use keymark::domain::audit::{AuditAction, AuditHead};
 use keymark::store::mongo::MongoOptions;
-use keymark::store::{Store, StoreError};
+use keymark::store::{AuditStore, CommitStore, Store, StoreError, SystemStore};
 use mongodb::bson::{Document, doc};
 use tokio::sync::mpsc;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::Position;
-use keymark::store::{Feed, Store, StoreError};
+use keymark::store::{Feed, FeedStore, StoreError};
 use mongodb::bson::{Document, doc};
 
 use super::{PROMPTLY, acme, connect};

@@ -10,7 +10,9 @@ use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::SystemOrder;
 use keymark::domain::time::Timestamp;
-use keymark::store::{Quota, Store};
+use keymark::store::{
+    AuditStore, CommitStore, FeedStore, KeyStore, LeaseStore, Quota, ScanStore, Store, SystemStore, ThrottleStore,
+};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 

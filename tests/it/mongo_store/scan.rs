@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::TryStreamExt;
 use keymark::domain::changes::Row;
-use keymark::store::{Store, StoreError};
+use keymark::store::{ScanStore, Store, StoreError};
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 

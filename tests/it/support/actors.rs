@@ -34,8 +34,9 @@ use keymark::metrics::Metrics;
 use keymark::service::{Service, Settings};
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
+use keymark::store::intercepted::Intercepted;
+use keymark::store::metrics::StoreMetrics;
 use keymark::store::mongo::{MongoOptions, MongoStore};
-use keymark::store::observed::Observed;
 use keymark::verify::Verifier as Judge;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -194,11 +195,11 @@ impl App {
         };
         let beneath = Arc::clone(&store);
         let store = match &setup.switch {
-            Some(switch) => Arc::new(Faulty::new(store, switch)),
+            Some(switch) => Arc::new(Faulty::new(store, switch.clone())),
             None => store,
         };
         let mut metrics = Metrics::default();
-        let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.registry()));
+        let store: Arc<dyn Store> = Arc::new(Intercepted::new(store, StoreMetrics::new(metrics.registry())));
         let environment = Environment::new(Arc::new(clock.clone()), Box::new(StdRng::seed_from_u64(number)));
         let previous: Vec<RootSecret> = setup.previous_secrets.iter().map(|secret| root_secret(secret)).collect();
         let keys = Keyring::new(&root_secret(setup.secret), &previous);

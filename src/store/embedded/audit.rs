@@ -1,0 +1,157 @@
+//! Look-ups, lists and counts of audit entries.
+
+use std::ops::Bound;
+
+use async_trait::async_trait;
+use redb::ReadableTable;
+
+use super::errors::storage;
+use super::snapshot::{Snapshot, finish};
+use super::store::EmbeddedStore;
+use super::tables::{AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, decode};
+use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
+use crate::domain::ids::{AuditEntryId, TenantId};
+use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError};
+
+#[async_trait]
+impl AuditStore for EmbeddedStore {
+    async fn list_tenants(&self) -> Result<Vec<TenantId>> {
+        self.scan(Snapshot::list_tenants).await
+    }
+
+    async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
+        self.read(|snapshot| snapshot.audit_head(tenant))
+    }
+
+    async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
+        self.read(|snapshot| snapshot.find_audit_entry(tenant, id))
+    }
+
+    async fn list_audit(
+        &self,
+        tenant: &TenantId,
+        filter: &AuditFilter,
+        page: &PageRequest<u64>,
+    ) -> Result<Page<AuditEntry>> {
+        let (tenant, filter, page) = (tenant.clone(), filter.clone(), page.clone());
+        self.scan(move |snapshot| snapshot.list_audit(&tenant, &filter, &page)).await
+    }
+
+    async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
+        let (tenant, filter) = (tenant.clone(), filter.clone());
+        self.scan(move |snapshot| snapshot.count_audit(&tenant, &filter)).await
+    }
+
+    async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+        let tenant = tenant.clone();
+        self.scan(move |snapshot| snapshot.list_audit_after(&tenant, number, limit)).await
+    }
+}
+
+impl Snapshot {
+    fn list_tenants(&self) -> Result<Vec<TenantId>> {
+        let heads = self.0.open_table(AUDIT_HEADS).map_err(storage)?;
+        heads
+            .iter()
+            .map_err(storage)?
+            .map(|row| {
+                let (tenant, _) = row.map_err(storage)?;
+                tenant.value().parse().map_err(|_| StoreError::Corrupt("a tenant's name is malformed".into()))
+            })
+            .collect()
+    }
+
+    pub(super) fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
+        Ok(self.get(AUDIT_HEADS, tenant.as_str())?.unwrap_or_default())
+    }
+
+    fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
+        let by_id = self.0.open_table(AUDIT_BY_ID).map_err(storage)?;
+        match by_id.get(id.to_string().as_str()).map_err(storage)? {
+            Some(place) if place.value().0 == tenant.as_str() => self.get(AUDIT, place.value()),
+            _ => Ok(None),
+        }
+    }
+
+    fn list_audit(&self, tenant: &TenantId, filter: &AuditFilter, page: &PageRequest<u64>) -> Result<Page<AuditEntry>> {
+        let mut items = Vec::with_capacity(page.limit.min(256));
+        // Newest first: what comes after a place has lower numbers.
+        let low = page.before.map_or(0, |number| number.saturating_add(1));
+        let high = page.after.map_or(u64::MAX, |number| number.saturating_sub(1));
+        let upwards = page.from == PageEnd::Last;
+        let mut has_more = false;
+        self.scan_audit(tenant, filter, (low, high), upwards, |entry| {
+            has_more = items.len() == page.limit;
+            if !has_more {
+                items.push(entry);
+            }
+            !has_more
+        })?;
+        Ok(finish(items, has_more, page.from))
+    }
+
+    fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
+        if *filter == AuditFilter::default() {
+            return Ok(self.audit_head(tenant)?.number);
+        }
+        let mut count = 0;
+        self.scan_audit(tenant, filter, (0, u64::MAX), true, |_| {
+            count += 1;
+            true
+        })?;
+        Ok(count)
+    }
+
+    fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
+        let audit = self.0.open_table(AUDIT).map_err(storage)?;
+        let rows = audit
+            .range((Bound::Excluded((tenant.as_str(), number)), Bound::Included((tenant.as_str(), u64::MAX))))
+            .map_err(storage)?;
+        rows.take(limit).map(|row| decode(row.map_err(storage)?.1.value())).collect()
+    }
+
+    /// Gives the matching entries with numbers from the first to the second to `visit`, until it says to stop.
+    fn scan_audit(
+        &self,
+        tenant: &TenantId,
+        filter: &AuditFilter,
+        (low, high): (u64, u64),
+        upwards: bool,
+        mut visit: impl FnMut(AuditEntry) -> bool,
+    ) -> Result<()> {
+        if low > high {
+            return Ok(());
+        }
+        let tenant = tenant.as_str();
+        let audit = self.0.open_table(AUDIT).map_err(storage)?;
+        let mut visit = |bytes: &[u8]| -> Result<bool> {
+            let entry: AuditEntry = decode(bytes)?;
+            Ok(!filter.matches(&entry.event) || visit(entry))
+        };
+        let subject = filter.system.map(|id| id.to_string()).or(filter.actor.map(|id| id.to_string()));
+        match subject {
+            Some(subject) => {
+                let by_subject = self.0.open_table(AUDIT_BY_SUBJECT).map_err(storage)?;
+                let subject = subject.as_str();
+                let mut rows = by_subject.range((tenant, subject, low)..=(tenant, subject, high)).map_err(storage)?;
+                while let Some(row) = if upwards { rows.next() } else { rows.next_back() } {
+                    let number = row.map_err(storage)?.0.value().2;
+                    let bytes = audit.get((tenant, number)).map_err(storage)?;
+                    let bytes = bytes.ok_or_else(|| StoreError::Corrupt("an index names a missing entry".into()))?;
+                    if !visit(bytes.value())? {
+                        break;
+                    }
+                }
+            }
+            None => {
+                let mut rows = audit.range((tenant, low)..=(tenant, high)).map_err(storage)?;
+                while let Some(row) = if upwards { rows.next() } else { rows.next_back() } {
+                    if !visit(row.map_err(storage)?.1.value())? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

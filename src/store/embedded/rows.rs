@@ -1,0 +1,137 @@
+//! Writing rows and their indexes in a transaction.
+
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use serde::de::DeserializeOwned;
+
+use super::tables::{
+    KEYS, LEASES, OPERATORS, OPERATORS_BY_USERNAME, REVOKED_KEYS, SESSIONS, SESSIONS_BY_OPERATOR, SYSTEM_COUNTS,
+    SYSTEMS, decode, encode, index_of, sort_bytes,
+};
+use crate::domain::changes::{Row, RowId};
+use crate::domain::ids::TenantId;
+use crate::domain::systems::{System, SystemOrderField};
+use crate::store::{Result, StoreError};
+
+pub(super) type Storage<T> = Result<T, redb::Error>;
+
+/// The row of this id: a system of the tenant, anything else of whatever tenant.
+pub(super) fn find(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Storage<Option<Row>> {
+    Ok(match id {
+        RowId::System(id) => get(txn, SYSTEMS, (tenant.as_str(), id.to_string().as_str()))?.map(Row::System),
+        RowId::Key(digest) => get(txn, KEYS, digest.as_bytes())?.map(Row::Key),
+        RowId::Operator(id) => get(txn, OPERATORS, id.to_string().as_str())?.map(Row::Operator),
+        RowId::Session(id) => get(txn, SESSIONS, String::from(id).as_str())?.map(Row::Session),
+        RowId::Lease(id) => get(txn, LEASES, id.to_string().as_str())?.map(Row::Lease),
+    })
+}
+
+pub(super) fn get<'k, K: redb::Key + 'static, T: DeserializeOwned>(
+    txn: &WriteTransaction,
+    table: TableDefinition<K, &[u8]>,
+    key: impl std::borrow::Borrow<K::SelfType<'k>>,
+) -> Storage<Option<T>> {
+    let table = txn.open_table(table)?;
+    let row = table.get(key)?;
+    row.map(|row| decode(row.value()).map_err(corrupt)).transpose()
+}
+
+pub(super) fn put(txn: &WriteTransaction, row: &Row) -> Storage<()> {
+    match row {
+        Row::System(system) => {
+            delete(txn, &system.tenant, row.id())?;
+            insert_system(txn, system)
+        }
+        Row::Key(key) => {
+            txn.open_table(KEYS)?.insert(key.digest.as_bytes(), encode(key).as_slice())?;
+            if let Some(at) = key.revoked_at {
+                txn.open_table(REVOKED_KEYS)?.insert((at.as_millis(), key.digest.as_bytes()), ())?;
+            }
+            Ok(())
+        }
+        Row::Operator(operator) => {
+            let id = operator.id.to_string();
+            txn.open_table(OPERATORS)?.insert(id.as_str(), encode(operator).as_slice())?;
+            txn.open_table(OPERATORS_BY_USERNAME)?.insert(operator.username.as_str(), id.as_str())?;
+            Ok(())
+        }
+        Row::Session(session) => {
+            let id = String::from(session.id);
+            txn.open_table(SESSIONS)?.insert(id.as_str(), encode(session).as_slice())?;
+            let operator = session.operator.to_string();
+            txn.open_table(SESSIONS_BY_OPERATOR)?.insert((operator.as_str(), id.as_str()), ())?;
+            Ok(())
+        }
+        Row::Lease(lease) => {
+            txn.open_table(LEASES)?.insert(lease.incarnation.to_string().as_str(), encode(lease).as_slice())?;
+            Ok(())
+        }
+    }
+}
+
+fn insert_system(txn: &WriteTransaction, system: &System) -> Storage<()> {
+    let (tenant, id) = (system.tenant.as_str(), system.id.to_string());
+    let bytes = encode(system);
+    txn.open_table(SYSTEMS)?.insert((tenant, id.as_str()), bytes.as_slice())?;
+    for field in [SystemOrderField::Name, SystemOrderField::UpdatedAt, SystemOrderField::CreatedAt] {
+        let sort = sort_bytes(&field.key_of(system).value);
+        let value = if field == SystemOrderField::Name { bytes.as_slice() } else { &[] };
+        txn.open_table(index_of(field))?.insert((tenant, sort.as_slice(), id.as_str()), value)?;
+    }
+    add_to_count(txn, tenant, 1)
+}
+
+/// Removes the tenant's row of this id, and says whether there was one.
+pub(super) fn delete(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Storage<bool> {
+    match find(txn, tenant, id)? {
+        Some(row) if row.tenant() == Some(tenant) => remove(txn, &row).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+pub(super) fn remove(txn: &WriteTransaction, row: &Row) -> Storage<()> {
+    match row {
+        Row::System(system) => {
+            let (tenant, id) = (system.tenant.as_str(), system.id.to_string());
+            txn.open_table(SYSTEMS)?.remove((tenant, id.as_str()))?;
+            for field in [SystemOrderField::Name, SystemOrderField::UpdatedAt, SystemOrderField::CreatedAt] {
+                let sort = sort_bytes(&field.key_of(system).value);
+                txn.open_table(index_of(field))?.remove((tenant, sort.as_slice(), id.as_str()))?;
+            }
+            add_to_count(txn, tenant, -1)
+        }
+        Row::Key(key) => {
+            txn.open_table(KEYS)?.remove(key.digest.as_bytes())?;
+            if let Some(at) = key.revoked_at {
+                txn.open_table(REVOKED_KEYS)?.remove((at.as_millis(), key.digest.as_bytes()))?;
+            }
+            Ok(())
+        }
+        Row::Operator(operator) => {
+            txn.open_table(OPERATORS)?.remove(operator.id.to_string().as_str())?;
+            txn.open_table(OPERATORS_BY_USERNAME)?.remove(operator.username.as_str())?;
+            Ok(())
+        }
+        Row::Session(session) => {
+            let (operator, id) = (session.operator.to_string(), String::from(session.id));
+            txn.open_table(SESSIONS)?.remove(id.as_str())?;
+            txn.open_table(SESSIONS_BY_OPERATOR)?.remove((operator.as_str(), id.as_str()))?;
+            Ok(())
+        }
+        Row::Lease(lease) => {
+            txn.open_table(LEASES)?.remove(lease.incarnation.to_string().as_str())?;
+            Ok(())
+        }
+    }
+}
+
+fn add_to_count(txn: &WriteTransaction, tenant: &str, step: i64) -> Storage<()> {
+    let mut counts = txn.open_table(SYSTEM_COUNTS)?;
+    let count = counts.get(tenant)?.map_or(0, |count| count.value());
+    counts.insert(tenant, count.saturating_add_signed(step))?;
+    Ok(())
+}
+
+/// What the trait says, as a transaction ends with it.
+fn corrupt(error: StoreError) -> redb::Error {
+    redb::Error::Corrupted(error.to_string())
+}

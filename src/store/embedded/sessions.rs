@@ -1,0 +1,36 @@
+//! Look-ups and lists of sessions.
+
+use async_trait::async_trait;
+
+use super::errors::storage;
+use super::snapshot::Snapshot;
+use super::store::EmbeddedStore;
+use super::tables::{SESSIONS, SESSIONS_BY_OPERATOR, successor};
+use crate::domain::ids::OperatorId;
+use crate::domain::sessions::{Session, SessionId};
+use crate::store::{Result, SessionStore};
+
+#[async_trait]
+impl SessionStore for EmbeddedStore {
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>> {
+        self.read(|snapshot| snapshot.get(SESSIONS, String::from(id).as_str()))
+    }
+
+    async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
+        self.read(|snapshot| snapshot.list_sessions(operator))
+    }
+}
+
+impl Snapshot {
+    fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
+        let by_operator = self.0.open_table(SESSIONS_BY_OPERATOR).map_err(storage)?;
+        let operator = operator.to_string();
+        let end = successor(&operator);
+        let mut listed = Vec::new();
+        for row in by_operator.range((operator.as_str(), "")..(end.as_str(), "")).map_err(storage)? {
+            let (key, _) = row.map_err(storage)?;
+            listed.extend(self.get(SESSIONS, key.value().1)?);
+        }
+        Ok(listed)
+    }
+}

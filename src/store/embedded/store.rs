@@ -1,0 +1,118 @@
+//! The store: its file, its writer, and reads.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use redb::Database;
+
+use super::errors::OpenError;
+use super::snapshot::Snapshot;
+use super::tables;
+use super::writer::{Handle, Opener, Writer};
+use crate::store::{Result, Store, StoreError};
+
+/// The file, in the data directory.
+pub const FILE_NAME: &str = "keymark.redb";
+
+/// Says which process holds the file.
+const PID_FILE_NAME: &str = "keymark.pid";
+
+/// How many changes the feed goes back.
+pub const FEED_KEPT: u64 = 10_000;
+
+/// Bytes of pages that are kept in memory.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// The embedded store.
+pub struct EmbeddedStore {
+    pub(super) writer: Writer,
+    pub(super) feed_kept: u64,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in an existing directory, or makes it there.
+    pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        let path = directory.join(FILE_NAME);
+        let pid_path = directory.join(PID_FILE_NAME);
+        let opener = move || open_file(&path);
+        let database = opener().map_err(|error| match error {
+            redb::Error::DatabaseAlreadyOpen => OpenError::InUse(read_pid(&pid_path)),
+            error => OpenError::Failed(error),
+        })?;
+        write_pid(&pid_path).map_err(|error| OpenError::Failed(redb::Error::Io(error)))?;
+        Self::start(database, Box::new(opener), FEED_KEPT)
+    }
+
+    /// Opens the store by other means than a file of that name, and keeps another number of changes as the feed.
+    /// `opener` is asked again after a commit that failed.
+    pub fn open_with(
+        opener: impl Fn() -> Result<Database, redb::Error> + Send + Sync + 'static,
+        feed_kept: u64,
+    ) -> Result<Self, OpenError> {
+        let prepared = move || prepare(opener()?);
+        let database = prepared().map_err(OpenError::Failed)?;
+        Self::start(database, Box::new(prepared), feed_kept)
+    }
+
+    fn start(database: Database, opener: Opener, feed_kept: u64) -> Result<Self, OpenError> {
+        let writer = Writer::start(database, opener).map_err(OpenError::Failed)?;
+        Ok(Self { writer, feed_kept })
+    }
+
+    /// Reads on the calling thread: for what takes microseconds.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
+        read(&Snapshot::of(&*self.writer.handle.read()?)?)
+    }
+
+    /// Reads on a thread that may block: for what grows with the tenant.
+    pub(super) async fn scan<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Snapshot) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let handle: Arc<Handle> = Arc::clone(&self.writer.handle);
+        let scan = move || read(&Snapshot::of(&*handle.read()?)?);
+        tokio::task::spawn_blocking(scan).await.map_err(|error| StoreError::Unavailable(error.into()))?
+    }
+}
+
+fn open_file(path: &PathBuf) -> Result<Database, redb::Error> {
+    // Made here, so that nobody else may read it, whatever the directory allows.
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+    prepare(database)
+}
+
+fn prepare(database: Database) -> Result<Database, redb::Error> {
+    if !tables::are_created(&database)? {
+        tables::create_all(&database)?;
+    }
+    Ok(database)
+}
+
+fn read_pid(path: &Path) -> Option<u32> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn write_pid(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.read(|_| Ok(()))
+    }
+}

@@ -1,0 +1,150 @@
+//! Look-ups, lists and counts of systems.
+
+use std::ops::Bound;
+
+use async_trait::async_trait;
+
+use super::errors::storage;
+use super::snapshot::{Snapshot, finish};
+use super::store::EmbeddedStore;
+use super::tables::{Place, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, bound, decode, index_of, successor};
+use crate::domain::ids::{SystemId, TenantId};
+use crate::domain::system_names::Search;
+use crate::domain::systems::{Direction, System, SystemOrder, SystemOrderField, SystemSortKey};
+use crate::store::{Page, PageEnd, PageRequest, Result, StoreError, SystemStore};
+
+#[async_trait]
+impl SystemStore for EmbeddedStore {
+    async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>> {
+        self.read(|snapshot| snapshot.get(SYSTEMS, (tenant.as_str(), id.to_string().as_str())))
+    }
+
+    async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
+        self.read(|snapshot| snapshot.find_systems(tenant, ids))
+    }
+
+    async fn list_systems(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        order: SystemOrder,
+        page: &PageRequest<SystemSortKey>,
+    ) -> Result<Page<System>> {
+        if *search == Search::All {
+            return self.read(|snapshot| snapshot.list_systems(tenant, search, order, page));
+        }
+        let (tenant, search, page) = (tenant.clone(), search.clone(), page.clone());
+        self.scan(move |snapshot| snapshot.list_systems(&tenant, &search, order, &page)).await
+    }
+
+    async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
+        if *search == Search::All {
+            return self.read(|snapshot| snapshot.count_systems(tenant, search));
+        }
+        let (tenant, search) = (tenant.clone(), search.clone());
+        self.scan(move |snapshot| snapshot.count_systems(&tenant, &search)).await
+    }
+}
+
+impl Snapshot {
+    fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
+        let systems = self.0.open_table(SYSTEMS).map_err(storage)?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row = systems.get((tenant.as_str(), id.to_string().as_str())).map_err(storage)?;
+            found.extend(row.map(|row| decode::<System>(row.value())).transpose()?);
+        }
+        Ok(found)
+    }
+
+    fn list_systems(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        order: SystemOrder,
+        page: &PageRequest<SystemSortKey>,
+    ) -> Result<Page<System>> {
+        if *search == Search::Nothing {
+            return Ok(Page { items: Vec::new(), has_more: false });
+        }
+        let tenant = tenant.as_str();
+        let index = self.0.open_table(index_of(order.field)).map_err(storage)?;
+        // The names' index holds the systems themselves; the others lead to them.
+        let systems = match order.field {
+            SystemOrderField::Name => None,
+            SystemOrderField::UpdatedAt | SystemOrderField::CreatedAt => {
+                Some(self.0.open_table(SYSTEMS).map_err(storage)?)
+            }
+        };
+        let (after, before) = (page.after.as_ref().map(Place::of), page.before.as_ref().map(Place::of));
+        let (low, high) = match order.direction {
+            Direction::Ascending => (after, before),
+            Direction::Descending => (before, after),
+        };
+        let end = successor(tenant);
+        let low = bound(low.as_ref().map(|place| place.key(tenant)), Bound::Included((tenant, &[][..], "")));
+        let high = bound(high.as_ref().map(|place| place.key(tenant)), Bound::Excluded((end.as_str(), &[][..], "")));
+        if is_empty(&low, &high) {
+            return Ok(Page { items: Vec::new(), has_more: false });
+        }
+        let upwards = (order.direction == Direction::Ascending) == (page.from == PageEnd::First);
+        let mut rows = index.range((low, high)).map_err(storage)?;
+        let mut step = || if upwards { rows.next() } else { rows.next_back() };
+        let mut items = Vec::with_capacity(page.limit.min(256));
+        while let Some(row) = step() {
+            let (key, value) = row.map_err(storage)?;
+            let (_, sort, id) = key.value();
+            let system: System = match &systems {
+                None => {
+                    if !std::str::from_utf8(sort).is_ok_and(|folded| search.matches(folded)) {
+                        continue;
+                    }
+                    decode(value.value())?
+                }
+                Some(systems) => {
+                    let row = systems.get((tenant, id)).map_err(storage)?;
+                    let row = row.ok_or_else(|| StoreError::Corrupt("an order names a missing system".into()))?;
+                    let system: System = decode(row.value())?;
+                    if *search != Search::All && !search.matches(&system.name.folded()) {
+                        continue;
+                    }
+                    system
+                }
+            };
+            if items.len() == page.limit {
+                return Ok(finish(items, true, page.from));
+            }
+            items.push(system);
+        }
+        Ok(finish(items, false, page.from))
+    }
+
+    fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
+        let tenant = tenant.as_str();
+        match search {
+            Search::Nothing => Ok(0),
+            Search::All => {
+                let counts = self.0.open_table(SYSTEM_COUNTS).map_err(storage)?;
+                Ok(counts.get(tenant).map_err(storage)?.map_or(0, |count| count.value()))
+            }
+            Search::Containing(_) => {
+                let names = self.0.open_table(SYSTEMS_BY_NAME).map_err(storage)?;
+                let end = successor(tenant);
+                let mut count = 0;
+                for row in names.range((tenant, &[][..], "")..(end.as_str(), &[][..], "")).map_err(storage)? {
+                    let (key, _) = row.map_err(storage)?;
+                    count += u64::from(std::str::from_utf8(key.value().1).is_ok_and(|folded| search.matches(folded)));
+                }
+                Ok(count)
+            }
+        }
+    }
+}
+
+/// redb refuses a range whose ends have crossed.
+fn is_empty<T: PartialOrd>(low: &Bound<T>, high: &Bound<T>) -> bool {
+    match (low, high) {
+        (Bound::Excluded(low) | Bound::Included(low), Bound::Excluded(high)) => low >= high,
+        _ => false,
+    }
+}

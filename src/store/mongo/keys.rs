@@ -1,0 +1,33 @@
+//! Look-ups of keys.
+
+use async_trait::async_trait;
+use mongodb::bson::doc;
+use mongodb::options::Hint;
+
+use super::reads::{BY_ID, at_most};
+use super::rows::{from_document, to_bson};
+use super::store::MongoStore;
+use crate::domain::keys::{Key, KeyDigest};
+use crate::store::{KeyStore, Result};
+
+#[async_trait]
+impl KeyStore for MongoStore {
+    /// A linearizable read has the server write to its journal: a few milliseconds, or on a set of one member up to
+    /// its `storage.journal.commitIntervalMs`, 100 by default.
+    async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>> {
+        if digests.is_empty() {
+            return Ok(None);
+        }
+        let (_, batch) = at_most(digests.len() + 1);
+        let find = self
+            .keys_linearizable
+            .find(doc! { "_id": { "$in": to_bson(&digests)? } })
+            .hint(Hint::Name(BY_ID.to_owned()))
+            .batch_size(batch)
+            .max_time(self.limits.call);
+        let found = self.collect("find_key", find).await?;
+        let keys = found.into_iter().map(from_document).collect::<Result<Vec<Key>>>()?;
+        // One text has one digest under each secret; the first secret is the current one.
+        Ok(keys.into_iter().min_by_key(|key| digests.iter().position(|digest| *digest == key.digest)))
+    }
+}

@@ -1,0 +1,110 @@
+//! Checks that the server is the primary of a replica set of a supported version.
+
+use mongodb::Client;
+use mongodb::bson::{Document, doc};
+use mongodb::error::Error;
+use mongodb::options::{ClientOptions, ServerAddress};
+
+use super::errors::{ConnectError, TimedOut, is_refusal};
+use super::options::Limits;
+use super::rows::number_of;
+use crate::store::Result;
+
+/// MongoDB 6.0, the oldest that this was tested with, by its wire version.
+const OLDEST_WIRE_VERSION: i32 = 17;
+
+/// Asks the server what it is.
+pub(super) async fn check_server(
+    client: &Client,
+    seed: Option<ServerAddress>,
+    limits: Limits,
+) -> Result<(), ConnectError> {
+    let hello = match tokio::time::timeout(limits.call, hello(client)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(error)) if is_refusal(&error) => return Err(ConnectError::Refused(Box::new(error))),
+        Ok(Err(error)) => return Err(why_unreachable(seed, limits, error).await),
+        Err(_) => return Err(ConnectError::Unreachable(TimedOut::new("hello").into())),
+    };
+    judge(&hello)
+}
+
+async fn hello(client: &Client) -> mongodb::error::Result<Document> {
+    client.database("admin").run_command(doc! { "hello": 1 }).await
+}
+
+/// Whether a server that says this of itself will do
+/// (<https://www.mongodb.com/docs/v6.0/reference/command/hello/>).
+fn judge(hello: &Document) -> Result<(), ConnectError> {
+    let is_true = |member| hello.get_bool(member).unwrap_or(false);
+    let wire_version = hello.get("maxWireVersion").and_then(number_of).unwrap_or(0);
+    if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
+        return Err(ConnectError::Sharded);
+    }
+    if is_true("isreplicaset") {
+        return Err(ConnectError::NotInitiated);
+    }
+    if !hello.contains_key("setName") {
+        return Err(ConnectError::Standalone);
+    }
+    if wire_version < i64::from(OLDEST_WIRE_VERSION) {
+        return Err(ConnectError::TooOld);
+    }
+    if is_true("isWritablePrimary") { Ok(()) } else { Err(ConnectError::NotPrimary) }
+}
+
+/// The driver finds no primary: a member that is not part of a set yet can say so itself.
+async fn why_unreachable(seed: Option<ServerAddress>, limits: Limits, error: Error) -> ConnectError {
+    let options = ClientOptions::builder()
+        .hosts(seed.into_iter().collect::<Vec<_>>())
+        .direct_connection(true)
+        .connect_timeout(limits.call / 2)
+        .server_selection_timeout(limits.call / 2)
+        .build();
+    let Ok(direct) = Client::with_options(options) else { return ConnectError::Unreachable(Box::new(error)) };
+    match tokio::time::timeout(limits.call, hello(&direct)).await {
+        Ok(Ok(hello)) if matches!(judge(&hello), Err(ConnectError::NotInitiated)) => ConnectError::NotInitiated,
+        _ => ConnectError::Unreachable(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::Bson;
+
+    use super::*;
+
+    fn verdict(hello: Document) -> String {
+        match judge(&hello) {
+            Ok(()) => "good".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_no_primary_of_a_replica_set_is_refused_with_the_remedy() {
+        let primary = doc! { "setName": "rs0", "isWritablePrimary": true, "maxWireVersion": 17 };
+        assert_eq!(verdict(primary.clone()), "good");
+        let but = |member: &str, value: Bson| {
+            let mut hello = primary.clone();
+            hello.insert(member, value);
+            verdict(hello)
+        };
+        insta::assert_snapshot!(
+            verdict(doc! { "isWritablePrimary": true, "maxWireVersion": 17 }),
+            @"This MongoDB is a standalone server, which has no transactions: start mongod with --replSet rs0 and run rs.initiate() once."
+        );
+        insta::assert_snapshot!(
+            verdict(doc! { "isWritablePrimary": true, "msg": "isdbgrid", "maxWireVersion": 17 }),
+            @"This MongoDB is a sharded cluster (mongos): give the URI of one replica set; to outgrow it, spread the tenants over several deployments."
+        );
+        insta::assert_snapshot!(
+            verdict(doc! { "isreplicaset": true, "maxWireVersion": 17 }),
+            @"The replica set of this MongoDB is not initiated yet: run rs.initiate() once."
+        );
+        insta::assert_snapshot!(but("maxWireVersion", 13.into()), @"This MongoDB is too old: use 6.0 or later.");
+        insta::assert_snapshot!(
+            but("isWritablePrimary", false.into()),
+            @"The URI names one member alone, and it is not the primary: name all members and leave directConnection out."
+        );
+    }
+}

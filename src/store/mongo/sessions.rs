@@ -1,0 +1,32 @@
+//! Look-ups and lists of sessions.
+
+use async_trait::async_trait;
+use mongodb::bson::doc;
+use mongodb::options::Hint;
+
+use super::migrations;
+use super::reads::BY_ID;
+use super::rows::{from_document, to_bson};
+use super::store::MongoStore;
+use crate::domain::ids::OperatorId;
+use crate::domain::sessions::{Session, SessionId};
+use crate::store::{Result, SessionStore};
+
+#[async_trait]
+impl SessionStore for MongoStore {
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>> {
+        let find = async || {
+            self.find_one("find_session", &self.sessions_linearizable, doc! { "_id": to_bson(&id)? }, BY_ID).await
+        };
+        self.session_reads.get(id, find).await
+    }
+
+    async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
+        let find = self
+            .sessions
+            .find(doc! { "operator": to_bson(&operator)? })
+            .hint(Hint::Name(migrations::SESSIONS_OPERATOR.to_owned()))
+            .max_time(self.limits.call);
+        self.collect("list_sessions", find).await?.into_iter().map(from_document).collect()
+    }
+}

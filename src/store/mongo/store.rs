@@ -1,0 +1,146 @@
+//! The store: its connection, its collections, and bounded calls.
+
+use std::fmt;
+use std::future::IntoFuture;
+
+use async_trait::async_trait;
+use mongodb::bson::{Document, doc};
+use mongodb::options::{CollectionOptions, ReadConcern};
+use mongodb::{Client, Collection, Cursor, Database};
+
+use super::coalesce::Coalesced;
+use super::collections::{AUDIT, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS};
+use super::errors::{ConnectError, TimedOut, store_error};
+use super::migrations;
+use super::options::{Limits, MongoOptions, check_concerns, check_database_name, client_options};
+use super::queues::TenantQueues;
+use super::server::check_server;
+use crate::clock::Environment;
+use crate::domain::ids::OperatorId;
+use crate::domain::operators::Operator;
+use crate::domain::sessions::{Session, SessionId};
+use crate::store::{Result, Store};
+
+/// The MongoDB backend of [`Store`].
+pub struct MongoStore {
+    pub(super) client: Client,
+    pub(super) database: Database,
+    /// The same one, for the change stream.
+    pub(super) followed: Database,
+    pub(super) systems: Collection<Document>,
+    pub(super) keys: Collection<Document>,
+    pub(super) operators: Collection<Document>,
+    pub(super) sessions: Collection<Document>,
+    pub(super) audit: Collection<Document>,
+    pub(super) tenants: Collection<Document>,
+    pub(super) leases: Collection<Document>,
+    pub(super) buckets: Collection<Document>,
+    pub(super) meta: Collection<Document>,
+    // The same collections, but read so that nothing answered before is missed, whatever happens to the primary.
+    pub(super) keys_linearizable: Collection<Document>,
+    pub(super) operators_linearizable: Collection<Document>,
+    pub(super) sessions_linearizable: Collection<Document>,
+    pub(super) leases_linearizable: Collection<Document>,
+    pub(super) meta_linearizable: Collection<Document>,
+    pub(super) queues: TenantQueues,
+    /// Randomness for the delay between two attempts of a commit.
+    pub(super) environment: Environment,
+    pub(super) session_reads: Coalesced<SessionId, Option<Session>>,
+    pub(super) operator_reads: Coalesced<OperatorId, Option<Operator>>,
+    pub(super) limits: Limits,
+}
+
+impl fmt::Debug for MongoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoStore").field("database", &self.database.name()).finish_non_exhaustive()
+    }
+}
+
+impl MongoStore {
+    /// Connects, refuses what cannot keep the store's promises, and brings collections and indexes up to date.
+    ///
+    /// Any number of instances may do so at once.
+    pub async fn connect(options: &MongoOptions, environment: Environment) -> Result<Self, ConnectError> {
+        let limits = Limits { call: options.call_limit, contention: options.contention_limit };
+        check_database_name(&options.database)?;
+        let resolved = client_options(&options.uri, limits).await?;
+        let seed = resolved.hosts.first().cloned();
+        // When the driver resumes a change stream and its first attempt fails, the second one begins wherever the
+        // database is by then, and what came before is missing without a word (3.9.1: `ChangeStreamAggregate::build`
+        // takes the token away). So there must be no second one: then the stream ends with the error.
+        let mut without_retries = resolved.clone();
+        without_retries.retry_reads = Some(false);
+        let followed = Client::with_options(without_retries).map_err(|_| ConnectError::Uri)?;
+        let client = Client::with_options(resolved).map_err(|_| ConnectError::Uri)?;
+        check_server(&client, seed, limits).await?;
+        check_concerns(&client)?;
+        let database = client.database(&options.database);
+        migrations::run(&database, limits).await?;
+        let collection = |name| database.collection::<Document>(name);
+        let linearizable = |name| {
+            let concern = CollectionOptions::builder().read_concern(ReadConcern::linearizable()).build();
+            database.collection_with_options::<Document>(name, concern)
+        };
+        Ok(Self {
+            systems: collection(SYSTEMS),
+            keys: collection(KEYS),
+            operators: collection(OPERATORS),
+            sessions: collection(SESSIONS),
+            audit: collection(AUDIT),
+            tenants: collection(TENANTS),
+            leases: collection(LEASES),
+            buckets: collection(BUCKETS),
+            meta: collection(META),
+            keys_linearizable: linearizable(KEYS),
+            operators_linearizable: linearizable(OPERATORS),
+            sessions_linearizable: linearizable(SESSIONS),
+            leases_linearizable: linearizable(LEASES),
+            meta_linearizable: linearizable(META),
+            queues: TenantQueues::default(),
+            environment,
+            session_reads: Coalesced::default(),
+            operator_reads: Coalesced::default(),
+            limits,
+            followed: followed.database(&options.database),
+            client,
+            database,
+        })
+    }
+
+    /// Waits for one exchange with the database, within the limit of a call.
+    pub(super) async fn bounded<T>(
+        &self,
+        what: &'static str,
+        call: impl IntoFuture<Output = mongodb::error::Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(self.limits.call, call.into_future()).await {
+            Ok(answer) => answer.map_err(store_error),
+            Err(_) => Err(TimedOut::new(what).into()),
+        }
+    }
+
+    /// Reads all that a query finds; each exchange within the limit of a call.
+    pub(super) async fn collect(
+        &self,
+        what: &'static str,
+        find: impl IntoFuture<Output = mongodb::error::Result<Cursor<Document>>>,
+    ) -> Result<Vec<Document>> {
+        let mut cursor = self.bounded(what, find).await?;
+        let mut found = Vec::new();
+        while self.bounded(what, cursor.advance()).await? {
+            found.push(cursor.deserialize_current().map_err(store_error)?);
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl Store for MongoStore {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.bounded("ping", self.database.run_command(doc! { "ping": 1 })).await.map(drop)
+    }
+}

@@ -1,0 +1,167 @@
+//! Look-ups, lists and counts of systems.
+
+use async_trait::async_trait;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::Hint;
+
+use super::migrations;
+use super::reads::{BY_ID, at_most, empty_page, page_of};
+use super::rows::{from_document, to_bson};
+use super::store::MongoStore;
+use crate::domain::ids::{SystemId, TenantId};
+use crate::domain::system_names::{MAX_FOLDED_NAME_BYTES, Search};
+use crate::domain::systems::{Direction, SortValue, System, SystemOrder, SystemOrderField, SystemSortKey};
+use crate::store::{Page, PageEnd, PageRequest, Result, SystemStore};
+
+#[async_trait]
+impl SystemStore for MongoStore {
+    async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>> {
+        self.find_one("find_system", &self.systems, doc! { "_id": to_bson(&id)?, "tenant": tenant.as_str() }, BY_ID)
+            .await
+    }
+
+    async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (_, batch) = at_most(ids.len());
+        let find = self
+            .systems
+            .find(doc! { "_id": { "$in": to_bson(&ids)? }, "tenant": tenant.as_str() })
+            .hint(Hint::Name(BY_ID.to_owned()))
+            .batch_size(batch)
+            .max_time(self.limits.call);
+        self.collect("find_systems", find).await?.into_iter().map(from_document).collect()
+    }
+
+    async fn list_systems(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        order: SystemOrder,
+        page: &PageRequest<SystemSortKey>,
+    ) -> Result<Page<System>> {
+        let descending = order.direction == Direction::Descending;
+        let (above, below) = if descending { (&page.before, &page.after) } else { (&page.after, &page.before) };
+        let empty_stretch = matches!((above, below), (Some(above), Some(below)) if above >= below);
+        let Some(names) = names_that_match(search).filter(|_| !empty_stretch) else { return Ok(empty_page()) };
+
+        // The places asked for need not exist any more, but may: each is one more to read and to leave out.
+        let ends = usize::from(above.is_some()) + usize::from(below.is_some());
+        let backwards = descending != (page.from == PageEnd::Last);
+        let step = if backwards { -1 } else { 1 };
+        let mut filter = doc! { "tenant": tenant.as_str() };
+        let mut folded = names;
+        let find = match order.field {
+            // A name stands once in a tenant, so the index need not hold the id.
+            SystemOrderField::Name => {
+                for (operator, place) in [("$gte", above), ("$lte", below)] {
+                    if let Some(SystemSortKey { value: SortValue::Name(name), .. }) = place {
+                        folded.insert(operator, name);
+                    }
+                }
+                if !folded.is_empty() {
+                    filter.insert("folded", folded);
+                }
+                self.systems
+                    .find(filter)
+                    .sort(doc! { "folded": step })
+                    .hint(Hint::Name(migrations::SYSTEMS_NAME.to_owned()))
+            }
+            SystemOrderField::UpdatedAt | SystemOrderField::CreatedAt => {
+                let (member, index) = match order.field {
+                    SystemOrderField::UpdatedAt => ("updatedAt", migrations::SYSTEMS_UPDATED),
+                    _ => ("createdAt", migrations::SYSTEMS_CREATED),
+                };
+                if !folded.is_empty() {
+                    filter.insert("folded", folded);
+                }
+                // Many systems may share a time: the bounds reach into them, down to the id.
+                let bound = |place: &Option<SystemSortKey>, none: Bson| -> Result<Document> {
+                    Ok(match place {
+                        Some(SystemSortKey { value: SortValue::At(at), id }) => {
+                            doc! { "tenant": tenant.as_str(), member: at.as_millis(), "_id": to_bson(id)? }
+                        }
+                        _ => doc! { "tenant": tenant.as_str(), member: none.clone(), "_id": none },
+                    })
+                };
+                self.systems
+                    .find(filter)
+                    .min(bound(above, Bson::MinKey)?)
+                    .max(bound(below, Bson::MaxKey)?)
+                    .sort(doc! { "tenant": step, member: step, "_id": step })
+                    .hint(Hint::Name(index.to_owned()))
+            }
+        };
+        let (limit, batch) = at_most(page.limit.saturating_add(1 + ends));
+        let found =
+            self.collect("list_systems", find.limit(limit).batch_size(batch).max_time(self.limits.call)).await?;
+        let mut items = found.into_iter().map(from_document).collect::<Result<Vec<System>>>()?;
+        items.retain(|system| {
+            let key = order.field.key_of(system);
+            above.as_ref().is_none_or(|above| key > *above) && below.as_ref().is_none_or(|below| key < *below)
+        });
+        Ok(page_of(items, page))
+    }
+
+    async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
+        let Some(names) = names_that_match(search) else { return Ok(0) };
+        let mut filter = doc! { "tenant": tenant.as_str() };
+        if !names.is_empty() {
+            filter.insert("folded", names);
+        }
+        self.count("count_systems", &self.systems, filter, migrations::SYSTEMS_NAME).await
+    }
+}
+
+/// Conditions on the folded name, none for all names; `None` when no name can match.
+fn names_that_match(search: &Search) -> Option<Document> {
+    match search {
+        Search::All => Some(Document::new()),
+        Search::Containing(needle) if needle.is_empty() => Some(Document::new()),
+        Search::Containing(needle) if needle.len() > MAX_FOLDED_NAME_BYTES || needle.contains('\0') => None,
+        Search::Containing(needle) => Some(doc! { "$regex": literally(needle) }),
+        Search::Nothing => None,
+    }
+}
+
+/// A pattern that matches this text alone (PCRE: these are the characters with a meaning outside of classes).
+fn literally(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() * 2);
+    for c in text.chars() {
+        if r"\^$.|?*+()[]{}".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_can_match_nothing_is_not_asked_for() {
+        assert_eq!(names_that_match(&Search::Nothing), None);
+        assert_eq!(names_that_match(&Search::Containing("a\0b".to_owned())), None);
+        assert_eq!(names_that_match(&Search::Containing("x".repeat(MAX_FOLDED_NAME_BYTES + 1))), None);
+        assert_eq!(names_that_match(&Search::All), Some(Document::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_needle_has_no_meaning_but_itself(needle in "\\PC{0,20}") {
+            let pattern = literally(&needle);
+            let mut characters = pattern.chars();
+            let mut read = String::new();
+            while let Some(c) = characters.next() {
+                prop_assert!(c == '\\' || !"^$.|?*+()[]{}".contains(c), "{}", pattern);
+                read.push(if c == '\\' { characters.next().unwrap() } else { c });
+            }
+            prop_assert_eq!(read, needle);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Operators.
+
+use async_trait::async_trait;
+
+use super::Result;
+use crate::domain::ids::{OperatorId, TenantId};
+use crate::domain::operators::{Operator, Username};
+
+#[async_trait]
+pub trait OperatorStore {
+    /// A linearizable read, as [`find_key`](super::KeyStore::find_key) is.
+    async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>>;
+
+    async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>>;
+
+    /// Returns the operators of one tenant, or of all tenants, ordered by username.
+    async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>>;
+}

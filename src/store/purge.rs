@@ -1,0 +1,21 @@
+//! Removing rows that are past their retention.
+
+use async_trait::async_trait;
+
+use super::Result;
+use crate::domain::time::Timestamp;
+
+/// Number of rows that [`PurgeStore::purge`] removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    pub keys: u64,
+    pub sessions: u64,
+}
+
+#[async_trait]
+pub trait PurgeStore {
+    /// Removes keys revoked before `revoked_before`, sessions that ended before `now`, and buckets that are full again.
+    ///
+    /// May run on any instance at any time. The feed reports removed rows without an audit entry.
+    async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged>;
+}

@@ -1,0 +1,16 @@
+//! Sessions of operators.
+
+use async_trait::async_trait;
+
+use super::Result;
+use crate::domain::ids::OperatorId;
+use crate::domain::sessions::{Session, SessionId};
+
+#[async_trait]
+pub trait SessionStore {
+    /// Returns the session, ended or not. A linearizable read, as [`find_key`](super::KeyStore::find_key) is.
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>>;
+
+    /// Returns the operator's sessions, including ended ones that have not been purged yet.
+    async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>>;
+}

@@ -1,0 +1,16 @@
+//! Settings of the store itself, such as the fingerprint of its secret, and markers of what was done once.
+
+use async_trait::async_trait;
+
+use super::Result;
+
+#[async_trait]
+pub trait SettingsStore {
+    async fn find_setting(&self, name: &str) -> Result<Option<String>>;
+
+    /// Sets the value if the current one is `expected` (`None`: unset). Returns whether it was.
+    async fn replace_setting(&self, name: &str, expected: Option<&str>, value: &str) -> Result<bool>;
+
+    /// Whether a batch with this marker was committed.
+    async fn has_marker(&self, marker: &str) -> Result<bool>;
+}

@@ -1,0 +1,28 @@
+//! Systems of a tenant.
+
+use async_trait::async_trait;
+
+use super::{Page, PageRequest, Result};
+use crate::domain::ids::{SystemId, TenantId};
+use crate::domain::system_names::Search;
+use crate::domain::systems::{System, SystemOrder, SystemSortKey};
+
+#[async_trait]
+pub trait SystemStore {
+    async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
+
+    /// Returns the tenant's systems with these ids, in no particular order. Ids that are not the tenant's are skipped.
+    async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
+
+    /// Returns the tenant's systems whose folded names match, in the requested order; ids break ties, in the same
+    /// direction.
+    async fn list_systems(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        order: SystemOrder,
+        page: &PageRequest<SystemSortKey>,
+    ) -> Result<Page<System>>;
+
+    async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
+}
