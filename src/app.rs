@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Socket;
-use crate::clock::{BootClock, Environment};
+use crate::clock::{Environment, SystemStopwatch};
 use crate::coherence::Coherence;
 use crate::coherence::protocol::{Role, Timing};
 use crate::config::{Config, ConfigError, StoreConfig, root_secret};
@@ -160,7 +160,7 @@ impl App {
             enforcement_wait: config.enforcement_wait.unwrap_or(longest_wait(role)),
             ..Settings::default()
         };
-        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(BootClock), role);
+        let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(SystemStopwatch), role);
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
         coherence.register(metrics.registry());
         service.register(metrics.registry());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keymark::auth::passwords::Cost;
-use keymark::clock::{BootClock, Environment};
+use keymark::clock::{Environment, SystemStopwatch};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::operators::Password;
@@ -29,7 +29,7 @@ impl Instance {
     pub async fn start(store: &Arc<dyn Store>, costly_passwords: bool) -> Self {
         let role = if store.is_shared() { Role::Member(TIMING) } else { Role::Standalone };
         let environment = Environment::system();
-        let coherence = Coherence::new(Arc::clone(store), environment.clone(), Arc::new(BootClock), role);
+        let coherence = Coherence::new(Arc::clone(store), environment.clone(), Arc::new(SystemStopwatch), role);
         let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
         let next_to_nothing = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let password_cost = if costly_passwords { Cost::default() } else { next_to_nothing };

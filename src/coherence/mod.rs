@@ -19,7 +19,7 @@ mod simulation;
 pub mod tenant_names;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use self::key_index::KeyIndex;
 use self::metrics::{CacheGauges, CoherenceMetrics, Gauges};
 use self::protocol::{Enforced, LogEvent, PendingChangeId, Protocol, Role};
 use self::tenant_names::TenantNames;
-use crate::clock::{Environment, Moment, Stopwatch};
+use crate::clock::{AtomicDeadline, Environment, Moment, Stopwatch};
 use crate::domain::changes::{Change, Row, RowId, Write};
 use crate::domain::ids::AuditEntryId;
 use crate::domain::leases::{Incarnation, Lease};
@@ -50,8 +50,8 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// The cache of one incarnation of this instance. When its feed is lost, it is dropped as a whole and never repaired.
 pub struct Cache {
-    /// Until when it may be read, in nanoseconds of the stopwatch; 0 if it may not.
-    deadline: AtomicU64,
+    /// Until when it may be read.
+    deadline: AtomicDeadline,
     pub keys: KeyIndex,
     pub identities: Identities,
     pub names: Arc<TenantNames>,
@@ -60,7 +60,7 @@ pub struct Cache {
 impl Cache {
     fn new() -> Self {
         let names = Arc::new(TenantNames::new(tenant_names::MAX_NAME_BYTES));
-        Self { deadline: AtomicU64::new(0), keys: KeyIndex::new(), identities: Identities::new(), names }
+        Self { deadline: AtomicDeadline::default(), keys: KeyIndex::new(), identities: Identities::new(), names }
     }
 
     fn put(&self, row: &Row) {
@@ -165,9 +165,9 @@ impl Coherence {
     pub fn read<T>(&self, read: impl FnOnce(&Cache) -> T) -> Option<T> {
         let cache = self.cache.load();
         let cache = cache.as_ref()?;
-        let deadline = cache.deadline.load(Ordering::Acquire);
+        let deadline = cache.deadline.load();
         let found = read(cache);
-        (self.stopwatch.now() < Moment::from_nanos(deadline)).then_some(found)
+        self.stopwatch.now().is_before(deadline).then_some(found)
     }
 
     /// Returns true once the cache has been loaded, or, in a process without a cache, once the feed was opened. Stays
@@ -403,15 +403,16 @@ impl Coherence {
     /// received is in the cache.
     fn publish_deadline(&self, cache: Option<&Cache>) {
         let Some(cache) = cache else { return };
-        let deadline = self.state().protocol.deadline().map_or(0, Moment::as_nanos);
-        cache.deadline.store(deadline, Ordering::Release);
+        if let Some(deadline) = self.state().protocol.deadline() {
+            cache.deadline.store(deadline);
+        }
     }
 
     /// Stops all reads of the cache before it does anything else, and drops it. Returns true if it had been loaded.
     fn drop_cache(self: &Arc<Self>) -> bool {
         let cache = self.cache.swap(None);
         if let Some(cache) = &cache {
-            cache.deadline.store(0, Ordering::Release);
+            cache.deadline.clear();
         }
         let was_loaded = self.state().protocol.lost();
         self.metrics.losses.inc();
@@ -422,8 +423,9 @@ impl Coherence {
     async fn run_timer(self: &Arc<Self>) -> std::convert::Infallible {
         let mut changes = self.changes();
         loop {
-            let wake_at = self.state().protocol.wake_at();
-            let wait = wake_at.map_or(MAX_RETRY_DELAY, |at| at.since(self.stopwatch.now()));
+            let now = self.stopwatch.now();
+            let wake_at = self.state().protocol.wake_at(now);
+            let wait = wake_at.map_or(MAX_RETRY_DELAY, |at| now.until(at));
             let _ = tokio::time::timeout(wait, changes.changed()).await;
             self.run_due();
             if let Some(cache) = &*self.cache.load() {
@@ -478,7 +480,7 @@ impl Barrier {
     fn pending(&self) -> Enforcement {
         let Coherence { environment, stopwatch, role, .. } = &*self.coherence;
         let (now, since) = (stopwatch.now(), self.committed.unwrap_or(Moment::NEVER));
-        let left = role.timing().map(|timing| since.plus(timing.margin()).since(now));
+        let left = role.timing().map(|timing| now.until(since.plus(timing.margin())));
         Enforcement {
             elapsed: now.since(since),
             instances: self.coherence.state().protocol.instances(),

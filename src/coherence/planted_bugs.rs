@@ -47,6 +47,17 @@ pub(super) enum Bug {
     RepeatEarly,
     /// Waits for the length of a lease without the margin for drift.
     Drift,
+    /// Leases and waits are measured by the boot clock alone, which is slewed.
+    BootClockAlone,
+    /// Leases and waits are measured by the raw clock alone, which stops while the machine sleeps.
+    RawClockAlone,
+    /// The holder of a lease compares the boot clock and the raw clock, but adds no time asleep to the latter: slewing
+    /// and sleep during one lease then add up.
+    RawWithoutSleep,
+    /// The holder of a lease uses it until all clocks show that it has ended.
+    SlowHolder,
+    /// Leases of others have ended as soon as one of the clocks shows it.
+    FastWaiter,
 }
 
 pub(super) fn is_planted(bug: Bug) -> bool {

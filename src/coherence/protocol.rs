@@ -58,8 +58,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// How long to wait until a lease has expired on every clock: 1 % longer than the lease, because the clocks of two
-    /// instances may drift apart (time synchronisation slews each by at most 1/2000).
+    /// How long to wait until a lease has expired on every clock: 1 % longer than the lease, because the oscillators of
+    /// two machines differ (by some 100 ppm). Slewing and sleep need no margin: see [`Moment`].
     pub fn margin(&self) -> Duration {
         if planted!(Drift) {
             return self.lease;
@@ -253,7 +253,7 @@ impl Protocol {
                 if let (Some(found), Role::Member(timing)) = (found, self.role) {
                     let from = if planted!(TtlStart) { now } else { current.sent[found].1 };
                     let until = from.plus(timing.lease);
-                    current.deadline = current.deadline.max(Some(until));
+                    current.deadline = Some(current.deadline.map_or(until, |deadline| deadline.max(until)));
                 }
                 for change in self.changes.values_mut() {
                     let is_awaited =
@@ -364,7 +364,7 @@ impl Protocol {
         let awaits_probe = self.awaits_probe();
         let current = self.current.as_mut().filter(|current| current.is_loaded && current.in_flight.is_none())?;
         let is_periodic = awaits_probe || matches!(self.role, Role::Member(_));
-        let is_due = current.is_probe_requested || (is_periodic && now >= current.next_probe);
+        let is_due = current.is_probe_requested || (is_periodic && now.has_reached(current.next_probe));
         if !is_due {
             return None;
         }
@@ -395,19 +395,19 @@ impl Protocol {
 
     /// When to call [`take_enforced`](Self::take_enforced) and [`start_probe`](Self::start_probe) again, if nothing
     /// happens before.
-    pub fn wake_at(&self) -> Option<Moment> {
+    pub fn wake_at(&self, now: Moment) -> Option<Moment> {
         let margin = self.role.timing().map(|timing| timing.margin());
         let ends = self.changes.values().filter_map(|change| {
             let (committed, margin) = (change.committed?, margin?);
-            let end = committed.plus(margin);
-            Some(change.acks.as_ref().map_or(end, |acks| acks.leases_expire_at(margin).min(end)))
+            let acks = change.acks.as_ref().map(|acks| acks.leases_expire_at(margin));
+            Some(acks.into_iter().chain([committed.plus(margin)]))
         });
         let current = self.current.as_ref().filter(|current| current.is_loaded && current.in_flight.is_none());
         let probe = current.and_then(|current| {
             let is_periodic = matches!(self.role, Role::Member(_)) || self.awaits_probe();
             if current.is_probe_requested { Some(Moment::START) } else { is_periodic.then_some(current.next_probe) }
         });
-        ends.chain(probe).min()
+        ends.flatten().chain(probe).min_by_key(|at| now.until(*at))
     }
 
     /// Leases to remove from the store: those of this process's former incarnations, and those of instances that have
@@ -418,9 +418,9 @@ impl Protocol {
     pub fn stale_leases(&self, now: Moment) -> Vec<Lease> {
         let (Some(current), Some(timing)) = (&self.current, self.role.timing()) else { return Vec::new() };
         let mut stale = current.leftovers.clone();
-        if current.deadline.is_some_and(|deadline| now < deadline) {
+        if current.deadline.is_some_and(|deadline| now.is_before(deadline)) {
             let limit = timing.lease * STALE_AFTER_LEASES;
-            let gone = current.peers.values().filter(|peer| now >= peer.received_at.plus(limit));
+            let gone = current.peers.values().filter(|peer| now.has_reached(peer.received_at.plus(limit)));
             stale.extend(gone.map(|peer| peer.lease));
         }
         stale
@@ -460,7 +460,8 @@ impl Protocol {
 impl AckWait {
     /// When the last of the instances that have not acknowledged the change can no longer hold a lease from before it.
     fn leases_expire_at(&self, margin: Duration) -> Moment {
-        self.missing.values().max().map_or(Moment::START, |received_at| received_at.plus(margin))
+        let received_at = self.missing.values().copied().reduce(Moment::max);
+        received_at.map_or(Moment::START, |received_at| received_at.plus(margin))
     }
 }
 
@@ -473,7 +474,9 @@ impl PendingChange {
             Some(timing) => current
                 .peers
                 .iter()
-                .filter(|(_, peer)| peer.lease.applied < position && now < peer.received_at.plus(timing.margin()))
+                .filter(|(_, peer)| {
+                    peer.lease.applied < position && !is_over(now, peer.received_at.plus(timing.margin()))
+                })
                 .map(|(incarnation, peer)| (*incarnation, peer.received_at))
                 .collect(),
         };
@@ -495,13 +498,18 @@ impl PendingChange {
         match role.timing() {
             None => (current.is_none() || self.acks.is_some()).then_some(1),
             // Every lease that began before the commit has expired.
-            Some(timing) if now >= committed.plus(timing.margin()) => Some(known()),
+            Some(timing) if is_over(now, committed.plus(timing.margin())) => Some(known()),
             Some(timing) => {
                 let acks = self.acks.as_ref()?;
-                (now >= acks.leases_expire_at(timing.margin())).then_some(acks.instances)
+                is_over(now, acks.leases_expire_at(timing.margin())).then_some(acks.instances)
             }
         }
     }
+}
+
+/// Whether leases of other instances that end at `end` have ended.
+fn is_over(now: Moment, end: Moment) -> bool {
+    if planted!(FastWaiter) { !now.is_before(end) } else { now.has_reached(end) }
 }
 
 fn count<T>(map: &BTreeMap<Incarnation, T>) -> u32 {
@@ -534,7 +542,7 @@ mod tests {
     }
 
     fn moment(nanos: u64) -> Moment {
-        Moment::from_nanos(nanos)
+        Moment::START.plus(Duration::from_nanos(nanos))
     }
 
     /// The lease of another instance, which has applied the log up to `applied`.
@@ -705,7 +713,7 @@ mod tests {
         let change = instance.begin(7);
         instance.committed(change);
         let end = instance.now + MARGIN;
-        assert_eq!(instance.protocol.wake_at(), Some(moment(end)));
+        assert_eq!(instance.protocol.wake_at(instance.now()), Some(moment(end)));
         assert!(!instance.is_enforced_at(end - 1));
         assert!(instance.is_enforced_at(end));
     }
@@ -997,14 +1005,14 @@ mod tests {
                 };
                 let (_, sent) = due(&mut instance);
                 probe = sent.or(probe);
-                match instance.protocol.wake_at() {
+                match instance.protocol.wake_at(instance.now()) {
                     None => {
                         instance.now += 100 * LEASE;
                         prop_assert!(!due(&mut instance).0);
                     }
                     Some(at) => {
-                        prop_assert!(at > instance.now(), "woken with nothing due");
-                        instance.now = at.as_nanos() - 1;
+                        prop_assert!(!instance.now().has_reached(at), "woken with nothing due");
+                        instance.now = at.boot_nanos() - 1;
                         prop_assert!(!due(&mut instance).0, "due before the wake-up time");
                         instance.now += 1;
                         let (is_due, sent) = due(&mut instance);

@@ -4,8 +4,9 @@
 //! order as the real one; one log, in which all commits have one order, with its rows and lease documents. Each request
 //! to the store and each response is a separate message: it may be delayed, overtaken or lost, or arrive after its
 //! sender gave up, and a probe may arrive twice. Feeds lag. Processes pause between any two steps while their clocks
-//! run on, crash, shut down and restart; feeds are lost while rows are scanned and written. Clocks start at any time
-//! and drift apart as far as the margin allows. There may be no primary for some time. Clients generate keys, revoke
+//! run on, crash, shut down and restart; feeds are lost while rows are scanned and written. Clocks start at any time;
+//! oscillators differ as far as the margin allows, the boot clocks are slewed by up to 1/10, and machines sleep. There
+//! may be no primary for some time. Clients generate keys, revoke
 //! one or several, repeat both, and verify.
 //!
 //! Not simulated: the database (the log is what a majority has committed), threads below the steps named here, the
@@ -35,7 +36,7 @@ use crate::domain::time::Timestamp;
 const SCHEDULES: u64 = 100_000;
 const SCHEDULES_VARIABLE: &str = "KEYMARK_SIMULATION_SCHEDULES";
 /// A planted bug must be found within this many schedules.
-const MAX_SCHEDULES_PER_BUG: u64 = 100_000;
+const MAX_SCHEDULES_PER_BUG: u64 = 200_000;
 const STEPS: u32 = 300;
 /// One schedule in this many continues, without faults, until no client waits any more.
 const DRAINED_ONE_IN: u64 = 8;
@@ -43,10 +44,12 @@ const DRAINED_ONE_IN: u64 = 8;
 /// In nanoseconds, the simulation's unit of time.
 const LEASE: u64 = 10_000;
 const PROBE_INTERVAL: u64 = 1_000;
-/// A clock runs fast or slow by at most 1/202 (`MAX_SKEW` of so many ticks). A margin of 1 % then covers two clocks
-/// that drift apart, as (1 + 1/202) / (1 - 1/202) < 1.01.
+/// An oscillator runs fast or slow by at most 1/202 (`MAX_SKEW` of so many ticks). A margin of 1 % then covers two of
+/// them, as (1 + 1/202) / (1 - 1/202) < 1.01.
 const TICKS_PER_PERIOD: u64 = 20_200;
 const MAX_SKEW: u64 = 100;
+/// Time synchronization makes the boot clock fast or slow by at most 1/10, the limit of the Linux kernel.
+const MAX_SLEW: u64 = TICKS_PER_PERIOD / 10;
 const KEYS: usize = 3;
 
 /// State of a key, in the store or in a cache.
@@ -131,11 +134,25 @@ enum Phase {
     Applied,
     /// The change is applied to both; the deadline is not yet published.
     Unpublished,
+    /// The deadline of one clock is published.
+    HalfPublished,
 }
 
 struct Cache {
     rows: [Row; KEYS],
-    deadline: u64,
+    boot_deadline: u64,
+    raw_deadline: u64,
+}
+
+/// The clocks of the machine that an instance runs on.
+struct Clocks {
+    /// What they showed at the start of the simulation.
+    start: u64,
+    /// How long the machine has slept.
+    asleep: u64,
+    /// Ticks in [`TICKS_PER_PERIOD`] units of time awake.
+    boot_rate: u64,
+    raw_rate: u64,
 }
 
 struct Instance {
@@ -152,10 +169,8 @@ struct Instance {
     listed: Vec<Lease>,
     last_probe: Option<Lease>,
     paused_until: u32,
-    clock_start: u64,
-    /// Ticks of the clock in [`TICKS_PER_PERIOD`] units of time.
-    clock_rate: u64,
-    /// An earlier reading of the clock.
+    clocks: Clocks,
+    /// An earlier reading of the clocks.
     old_reading: Moment,
 }
 
@@ -183,7 +198,8 @@ struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     Cache,
-    Deadline,
+    BootDeadline,
+    RawDeadline,
     Entry,
     Clock,
 }
@@ -193,6 +209,7 @@ struct Verification {
     key: usize,
     next: Read,
     cache: usize,
+    boot_deadline: u64,
     deadline: Moment,
     row: Row,
     reading: Moment,
@@ -216,6 +233,7 @@ struct Counts {
     crashes: u64,
     shutdowns: u64,
     pauses: u64,
+    sleeps: u64,
     failovers: u64,
     late_probes: u64,
     double_probes: u64,
@@ -286,14 +304,53 @@ fn margin() -> Duration {
     timing().lease + timing().lease / 100
 }
 
-impl Instance {
-    fn clock(&self, now: u64) -> Moment {
-        Moment::from_nanos(self.clock_start + now * self.clock_rate / TICKS_PER_PERIOD)
+impl Clocks {
+    fn new(chance: &mut Chance) -> Self {
+        let skew = [0, MAX_SKEW, 2 * MAX_SKEW][chance.below(3)];
+        let raw_rate = TICKS_PER_PERIOD - MAX_SKEW + skew;
+        let boot_rate = [TICKS_PER_PERIOD - MAX_SLEW, raw_rate, TICKS_PER_PERIOD + MAX_SLEW][chance.below(3)];
+        Self { start: chance.below(100_000) as u64, asleep: 0, boot_rate, raw_rate }
     }
 
-    /// The time at which its clock will show `reading`.
-    fn when(&self, reading: Moment) -> u64 {
-        (reading.as_nanos().saturating_sub(self.clock_start) * TICKS_PER_PERIOD).div_ceil(self.clock_rate)
+    fn read(&self, now: u64) -> Moment {
+        let awake = now - self.asleep;
+        let ticks = |rate| self.start + awake * rate / TICKS_PER_PERIOD;
+        let (boot, raw) = (ticks(self.boot_rate) + self.asleep, ticks(self.raw_rate));
+        if is_planted(Bug::BootClockAlone) {
+            Moment::new(boot, boot, boot)
+        } else if is_planted(Bug::RawClockAlone) {
+            Moment::new(raw, raw, raw)
+        } else if is_planted(Bug::RawWithoutSleep) {
+            Moment::new(boot, raw, raw)
+        } else {
+            Moment::new(boot, raw, raw + self.asleep)
+        }
+    }
+
+    /// The first time, `now` or later, at which the reading will have reached `end`.
+    fn when(&self, end: Moment, now: u64) -> u64 {
+        let ticks = u64::try_from(self.read(now).until(end).as_nanos()).expect("not too far in the future");
+        let longest = ticks * TICKS_PER_PERIOD / (TICKS_PER_PERIOD - MAX_SLEW) + 2;
+        let (mut before, mut found) = (now, now + longest);
+        if self.read(now).has_reached(end) {
+            return now;
+        }
+        while found - before > 1 {
+            let middle = before + (found - before) / 2;
+            if self.read(middle).has_reached(end) { found = middle } else { before = middle }
+        }
+        found
+    }
+}
+
+impl Instance {
+    fn clock(&self, now: u64) -> Moment {
+        self.clocks.read(now)
+    }
+
+    /// The time at which it is to be woken.
+    fn wake_at(&self, now: u64) -> Option<u64> {
+        self.protocol.wake_at(self.clock(now)).map(|at| self.clocks.when(at, now))
     }
 
     fn has_cache(&self) -> bool {
@@ -336,7 +393,7 @@ impl World {
                 false if instance > 0 && world.chance.one_in(8) => Role::Observer(timing()),
                 false => Role::Member(timing()),
             };
-            let skew = [0, MAX_SKEW, 2 * MAX_SKEW][world.chance.below(3)];
+            let clocks = Clocks::new(&mut world.chance);
             world.instances.push(Instance {
                 role,
                 start: 0,
@@ -348,8 +405,7 @@ impl World {
                 listed: Vec::new(),
                 last_probe: None,
                 paused_until: 0,
-                clock_start: world.chance.below(100_000) as u64,
-                clock_rate: TICKS_PER_PERIOD - MAX_SKEW + skew,
+                clocks,
                 old_reading: Moment::START,
             });
         }
@@ -435,8 +491,8 @@ impl World {
         let instance = &self.instances[self.chance.below(self.instances.len())];
         match self.chance.below(16) {
             0..11 => {
-                if let Some(at) = instance.protocol.wake_at() {
-                    self.now = self.now.max(instance.when(at));
+                if let Some(at) = instance.wake_at(self.now) {
+                    self.now = at;
                 }
             }
             11..15 => self.now += self.chance.below(LEASE as usize / 2) as u64,
@@ -454,7 +510,7 @@ impl World {
             trace!(self, "{instance} starts again");
             return;
         }
-        match self.chance.below(16) {
+        match self.chance.below(18) {
             0..5 => {
                 let length = 5 + self.chance.below(40);
                 self.instances[instance].paused_until = self.step + u32::try_from(length).expect("small");
@@ -477,7 +533,14 @@ impl World {
                 }
                 self.stop(instance);
             }
-            14.. => {
+            14..16 => {
+                let length = [LEASE / 16, LEASE / 12, LEASE / 8, LEASE][self.chance.below(4)];
+                self.now += length;
+                self.instances[instance].clocks.asleep += length;
+                self.counts.sleeps += 1;
+                trace!(self, "the machine of {instance} has slept");
+            }
+            16.. => {
                 self.has_primary = !self.has_primary;
                 self.counts.failovers += u64::from(!self.has_primary);
                 trace!(self, "there is a primary: {}", self.has_primary);
@@ -503,7 +566,7 @@ impl World {
         if let Some(cache) = dropping.cache.take()
             && !is_planted(Bug::KeptDeadline)
         {
-            self.caches[cache].deadline = 0;
+            (self.caches[cache].boot_deadline, self.caches[cache].raw_deadline) = (0, 0);
         }
         dropping.protocol.lost();
         dropping.phase = Phase::Closed;
@@ -516,7 +579,8 @@ impl World {
         trace!(self, "{instance} loses its feed");
         self.counts.reloads += 1;
         let losing = &mut self.instances[instance];
-        let has_followed = matches!(losing.phase, Phase::Following | Phase::Applied | Phase::Unpublished);
+        let has_followed =
+            matches!(losing.phase, Phase::Following | Phase::Applied | Phase::Unpublished | Phase::HalfPublished);
         if is_planted(Bug::Skip) && has_followed {
             (losing.position, losing.phase) = (self.log.len(), Phase::Following);
         } else if is_planted(Bug::KeptPeers) && has_followed {
@@ -549,11 +613,15 @@ impl World {
                 driver.protocol.opened(incarnation, clock);
                 driver.position = self.log.len();
                 let kept = driver.last_probe.is_some() && is_planted(Bug::KeptDeadline);
-                let deadline = if kept { self.caches[driver.building].deadline } else { 0 };
+                let mut cache = Cache { rows: [Row::Absent; KEYS], boot_deadline: 0, raw_deadline: 0 };
+                if kept {
+                    let former = &self.caches[driver.building];
+                    (cache.boot_deadline, cache.raw_deadline) = (former.boot_deadline, former.raw_deadline);
+                }
                 driver.building = self.caches.len();
                 driver.cache = kept.then_some(driver.building);
                 driver.phase = if driver.has_cache() { Phase::Scanning(0, None) } else { Phase::Listing };
-                self.caches.push(Cache { rows: [Row::Absent; KEYS], deadline });
+                self.caches.push(cache);
                 trace!(self, "{instance} opens a feed as {incarnation}");
             }
             Phase::Scanning(key, None) => {
@@ -618,7 +686,14 @@ impl World {
             }
             Phase::Unpublished => {
                 let driver = &mut self.instances[instance];
-                self.caches[driver.building].deadline = driver.protocol.deadline().map_or(0, Moment::as_nanos);
+                let deadline = driver.protocol.deadline().map_or(0, Moment::boot_nanos);
+                self.caches[driver.building].boot_deadline = deadline;
+                driver.phase = Phase::HalfPublished;
+            }
+            Phase::HalfPublished => {
+                let driver = &mut self.instances[instance];
+                let deadline = driver.protocol.deadline().map_or(0, Moment::raw_nanos);
+                self.caches[driver.building].raw_deadline = deadline;
                 driver.phase = Phase::Following;
             }
         }
@@ -936,6 +1011,7 @@ impl World {
             key,
             next: Read::Cache,
             cache: 0,
+            boot_deadline: 0,
             deadline: Moment::START,
             row: Row::Absent,
             reading: self.instances[instance].old_reading,
@@ -959,25 +1035,36 @@ impl World {
                 Read::Cache => match instance.cache {
                     Some(cache) => {
                         verification.cache = cache;
-                        if is_planted(Bug::LoadLate) { Read::Entry } else { Read::Deadline }
+                        if is_planted(Bug::LoadLate) { Read::Entry } else { Read::BootDeadline }
                     }
                     None => return self.read_through(index),
                 },
-                Read::Deadline => {
+                Read::BootDeadline => {
                     let current = instance.cache.filter(|_| is_planted(Bug::OtherDeadline));
                     let cache = current.unwrap_or(verification.cache);
-                    verification.deadline = Moment::from_nanos(self.caches[cache].deadline);
+                    verification.boot_deadline = self.caches[cache].boot_deadline;
+                    Read::RawDeadline
+                }
+                Read::RawDeadline => {
+                    let current = instance.cache.filter(|_| is_planted(Bug::OtherDeadline));
+                    let cache = current.unwrap_or(verification.cache);
+                    let raw_deadline = self.caches[cache].raw_deadline;
+                    verification.deadline = Moment::new(verification.boot_deadline, raw_deadline, raw_deadline);
                     if is_planted(Bug::LoadLate) { Read::Clock } else { Read::Entry }
                 }
                 Read::Entry => {
                     verification.row = self.caches[verification.cache].rows[verification.key];
-                    if is_planted(Bug::LoadLate) { Read::Deadline } else { Read::Clock }
+                    if is_planted(Bug::LoadLate) { Read::BootDeadline } else { Read::Clock }
                 }
                 Read::Clock => {
                     if !is_planted(Bug::ClockEarly) {
                         verification.reading = instance.clock(self.now);
                     }
-                    if verification.reading >= verification.deadline {
+                    let is_valid = match is_planted(Bug::SlowHolder) {
+                        false => verification.reading.is_before(verification.deadline),
+                        true => !verification.reading.has_reached(verification.deadline),
+                    };
+                    if !is_valid {
                         return self.read_through(index);
                     }
                     return self.verified(index);
@@ -1016,12 +1103,13 @@ impl World {
         self.faults = Faults::None;
         self.has_primary = true;
         self.step = u32::MAX;
-        let slowest = TICKS_PER_PERIOD - MAX_SKEW;
+        let slowest = TICKS_PER_PERIOD - MAX_SLEW;
         let lease = (LEASE + LEASE / 100) * TICKS_PER_PERIOD / slowest;
         let probe_interval = match self.instances[0].role {
             Role::Standalone => u64::try_from(STANDALONE_PROBE_INTERVAL.as_nanos()).expect("a second"),
             Role::Member(_) | Role::Observer(_) => PROBE_INTERVAL,
         };
+        let probe_interval = probe_interval * TICKS_PER_PERIOD / slowest;
         let limit = self.now + if by_timer { lease + probe_interval } else { 0 };
         loop {
             let before = self.log.len();
@@ -1047,7 +1135,7 @@ impl World {
             if !is_busy {
                 let wake = self.instances.iter().filter_map(|instance| {
                     let is_up = instance.phase != Phase::Down;
-                    is_up.then(|| instance.protocol.wake_at().map(|at| instance.when(at))).flatten()
+                    is_up.then(|| instance.wake_at(self.now)).flatten()
                 });
                 self.now = wake.min().unwrap_or(limit).clamp(self.now + 1, limit + 1);
                 trace!(self, "time has passed");
@@ -1071,14 +1159,15 @@ impl Counts {
         self.repeats += repeats;
         self.unknown += unknown;
         self.reloads += reloads;
-        let Self { crashes, shutdowns, pauses, failovers, late_probes, double_probes, removed_leases, drained, .. } =
-            other;
+        let Self { crashes, shutdowns, pauses, sleeps, failovers, late_probes, double_probes, .. } = other;
         self.crashes += crashes;
         self.shutdowns += shutdowns;
         self.pauses += pauses;
+        self.sleeps += sleeps;
         self.failovers += failovers;
         self.late_probes += late_probes;
         self.double_probes += double_probes;
+        let Self { removed_leases, drained, .. } = other;
         self.removed_leases += removed_leases;
         self.drained += drained;
     }
@@ -1128,7 +1217,9 @@ fn no_schedule_violates_the_guarantee() {
     for common in [counts.fast, counts.reloads, counts.crashes, counts.shutdowns, counts.pauses, counts.failovers] {
         assert!(common > schedules / 10, "{counts:?}");
     }
-    for rarer in [counts.by_timer, counts.repeats, counts.unknown, counts.late_probes, counts.double_probes] {
+    for rarer in
+        [counts.by_timer, counts.repeats, counts.unknown, counts.late_probes, counts.double_probes, counts.sleeps]
+    {
         assert!(rarer > schedules / 40, "{counts:?}");
     }
     assert!(counts.removed_leases > schedules / 40, "{counts:?}");
@@ -1179,4 +1270,9 @@ planted_bugs! {
     finds_repeat_that_does_not_wait: Idempotent,
     finds_repeat_that_waits_for_an_earlier_probe: RepeatEarly,
     finds_wait_without_a_margin: Drift,
+    finds_boot_clock_alone: BootClockAlone,
+    finds_raw_clock_alone: RawClockAlone,
+    finds_raw_clock_without_time_asleep: RawWithoutSleep,
+    finds_holder_by_the_slower_clock: SlowHolder,
+    finds_waiter_by_the_faster_clock: FastWaiter,
 }

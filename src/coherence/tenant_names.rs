@@ -64,7 +64,7 @@ pub(super) struct LoadedNames {
     names: RwLock<Arc<NameIndex>>,
     /// Number of the last audit entry that the names contain.
     applied: watch::Sender<u64>,
-    /// Time of the last search, in nanoseconds of the stopwatch.
+    /// Time of the last search, in nanoseconds of the boot clock.
     last_used: AtomicU64,
 }
 
@@ -120,8 +120,8 @@ impl LoadedNames {
         matches!(arrived, Ok(Ok(_))).then(|| self.names())
     }
 
-    fn last_used(&self) -> Moment {
-        Moment::from_nanos(self.last_used.load(Ordering::Relaxed))
+    fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
     }
 
     fn bytes(&self) -> usize {
@@ -166,7 +166,7 @@ impl TenantNames {
     pub(super) fn get(&self, tenant: &TenantId, now: Moment) -> Option<Arc<LoadedNames>> {
         let inner = self.inner();
         let loaded = inner.loaded.get(tenant)?;
-        loaded.last_used.store(now.as_nanos(), Ordering::Relaxed);
+        loaded.last_used.store(now.boot_nanos(), Ordering::Relaxed);
         Some(Arc::clone(loaded))
     }
 
@@ -190,7 +190,8 @@ impl TenantNames {
         }
         inner.last_eviction = Some(now);
         inner.too_large.retain(|_, found| now.since(*found) < MAX_IDLE);
-        let is_idle = |loaded: &LoadedNames| now.since(loaded.last_used()) >= MAX_IDLE;
+        let idle = |loaded: &LoadedNames| Duration::from_nanos(now.boot_nanos().saturating_sub(loaded.last_used()));
+        let is_idle = |loaded: &LoadedNames| idle(loaded) >= MAX_IDLE;
         let mut evicted: Vec<_> = inner.loaded.extract_if(|_, loaded| is_idle(loaded)).collect();
         let mut excess = inner.bytes().saturating_sub(self.max_bytes);
         if excess > 0 {
@@ -249,7 +250,7 @@ impl Load {
         let loaded = LoadedNames {
             names: RwLock::new(Arc::new(names)),
             applied: watch::Sender::new(number),
-            last_used: AtomicU64::new(now.as_nanos()),
+            last_used: AtomicU64::new(now.boot_nanos()),
         };
         loop {
             let mut inner = self.names.inner();

@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use keymark::admin::{self, Command, Output as Answers, Socket};
 use keymark::auth::passwords::Cost;
-use keymark::clock::{BootClock, Clock, Environment, Moment, Stopwatch};
+use keymark::clock::{Clock, Environment, Moment, Stopwatch, SystemStopwatch};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::ids::TenantId;
@@ -84,7 +84,7 @@ pub struct SkippingStopwatch(Arc<AtomicU64>);
 
 impl Stopwatch for SkippingStopwatch {
     fn now(&self) -> Moment {
-        BootClock.now().plus(Duration::from_nanos(self.0.load(Ordering::SeqCst)))
+        SystemStopwatch.now().plus(Duration::from_nanos(self.0.load(Ordering::SeqCst)))
     }
 }
 
@@ -127,7 +127,7 @@ impl Default for Setup {
             shown: Shown { introspection: true, graphiql: true },
             secret: SECRET,
             previous_secrets: &[],
-            stopwatch: Arc::new(BootClock),
+            stopwatch: Arc::new(SystemStopwatch),
             switch: None,
         }
     }
