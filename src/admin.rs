@@ -139,7 +139,7 @@ fn message(error: Error) -> String {
 
 fn message_about(username: &Username, error: Error) -> String {
     match error {
-        Error::Refused(Refusal::NotFound) => format!("operator {username} not found"),
+        Error::Refused(Refusal::OperatorNotFound) => format!("operator {username} not found"),
         error => message(error),
     }
 }

@@ -1,4 +1,4 @@
-//! Cursors: opaque to clients, authenticated, and bound to the list that they were made for.
+//! Cursors: opaque to clients, authenticated, and bound to a tenant and to a list in a certain order.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,40 +13,48 @@ use super::systems::{Direction, SystemOrder, SystemOrderField, SystemSortKey};
 /// Bytes of the authentication code: HMAC-SHA-256 truncated to 128 bits (RFC 2104, section 5).
 const TAG_BYTES: usize = 16;
 
-/// What lists a cursor can be a place in.
-trait Place: Serialize + DeserializeOwned {}
+/// A position in a list that a cursor can encode.
+trait Position: Serialize + DeserializeOwned {}
 
 #[derive(Serialize, Deserialize)]
-struct SystemPlace(SystemSortKey);
-impl Place for SystemPlace {}
+struct SystemPosition(SystemSortKey);
+impl Position for SystemPosition {}
 
 #[derive(Serialize, Deserialize)]
-struct AuditPlace(u64);
-impl Place for AuditPlace {}
+struct AuditPosition(u64);
+impl Position for AuditPosition {}
 
-/// Makes the cursor of a system's place in its tenant's list under `order`.
-pub fn of_system(keys: &Keyring, tenant: &TenantId, order: SystemOrder, key: SystemSortKey) -> String {
-    encode(keys, &system_scope(tenant, order), &SystemPlace(key))
+/// Encodes the cursor of a system in its tenant's list with this order.
+pub fn encode_system(keys: &Keyring, tenant: &TenantId, order: SystemOrder, key: SystemSortKey) -> String {
+    encode(keys, &system_scope(tenant, order), &SystemPosition(key))
 }
 
-/// Reads what [`of_system`] wrote for the same tenant and order.
-pub fn to_system(
+/// Decodes a cursor of [`encode_system`].
+///
+/// # Errors
+///
+/// `BAD_USER_INPUT` if it was not encoded for the same tenant and order.
+pub fn decode_system(
     keys: &Keyring,
     tenant: &TenantId,
     order: SystemOrder,
     cursor: &str,
 ) -> Result<SystemSortKey, Refusal> {
-    decode(keys, &system_scope(tenant, order), cursor).map(|SystemPlace(key)| key)
+    decode(keys, &system_scope(tenant, order), cursor).map(|SystemPosition(key)| key)
 }
 
-/// Makes the cursor of the audit entry with this number. Changes of systems are resumed by it too.
-pub fn of_audit(keys: &Keyring, tenant: &TenantId, number: u64) -> String {
-    encode(keys, &audit_scope(tenant), &AuditPlace(number))
+/// Encodes the cursor of the audit entry with this number. Subscriptions are resumed by it too.
+pub fn encode_audit(keys: &Keyring, tenant: &TenantId, number: u64) -> String {
+    encode(keys, &audit_scope(tenant), &AuditPosition(number))
 }
 
-/// Reads what [`of_audit`] wrote for the same tenant.
-pub fn to_audit(keys: &Keyring, tenant: &TenantId, cursor: &str) -> Result<u64, Refusal> {
-    decode(keys, &audit_scope(tenant), cursor).map(|AuditPlace(number)| number)
+/// Decodes a cursor of [`encode_audit`].
+///
+/// # Errors
+///
+/// `BAD_USER_INPUT` if it was not encoded for the same tenant.
+pub fn decode_audit(keys: &Keyring, tenant: &TenantId, cursor: &str) -> Result<u64, Refusal> {
+    decode(keys, &audit_scope(tenant), cursor).map(|AuditPosition(number)| number)
 }
 
 fn system_scope(tenant: &TenantId, order: SystemOrder) -> String {
@@ -66,20 +74,23 @@ fn audit_scope(tenant: &TenantId) -> String {
     format!("audit/{tenant}")
 }
 
-fn encode(keys: &Keyring, scope: &str, place: &impl Place) -> String {
-    let place = serde_json::to_vec(place).expect("a place is numbers and text");
-    let tag = keys.current().cursors.mac(&[scope.as_bytes(), b"\0", &place]);
-    URL_SAFE_NO_PAD.encode([&tag[..TAG_BYTES], &place].concat())
+fn encode(keys: &Keyring, scope: &str, position: &impl Position) -> String {
+    let position = serde_json::to_vec(position).expect("a position consists of numbers and text");
+    let tag = keys.current().cursors.mac(&[scope.as_bytes(), b"\0", &position]);
+    URL_SAFE_NO_PAD.encode([&tag[..TAG_BYTES], &position].concat())
 }
 
-fn decode<P: Place>(keys: &Keyring, scope: &str, cursor: &str) -> Result<P, Refusal> {
-    let refused = || Refusal::BadUserInput("The cursor is not one of this list.".to_owned());
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| refused())?;
-    let (tag, place) = bytes.split_at_checked(TAG_BYTES).ok_or_else(refused)?;
-    if !keys.iter().any(|keys| keys.cursors.verifies(&[scope.as_bytes(), b"\0", place], tag)) {
-        return Err(refused());
+fn decode<P: Position>(keys: &Keyring, scope: &str, cursor: &str) -> Result<P, Refusal> {
+    let invalid = || {
+        let message = "The cursor does not belong to this list. Use one that this list returned in the same order.";
+        Refusal::BadUserInput(message.to_owned())
+    };
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| invalid())?;
+    let (tag, position) = bytes.split_at_checked(TAG_BYTES).ok_or_else(invalid)?;
+    if !keys.iter().any(|keys| keys.cursors.verifies(&[scope.as_bytes(), b"\0", position], tag)) {
+        return Err(invalid());
     }
-    serde_json::from_slice(place).map_err(|_| refused())
+    serde_json::from_slice(position).map_err(|_| invalid())
 }
 
 #[cfg(test)]
@@ -92,7 +103,7 @@ mod tests {
         RootSecret::new(vec![byte; 32]).unwrap()
     }
 
-    fn place() -> SystemSortKey {
+    fn position() -> SystemSortKey {
         SystemSortKey {
             value: SortValue::Name("billing".to_owned()),
             id: format!("sys_{}", "0".repeat(26)).parse().unwrap(),
@@ -105,28 +116,28 @@ mod tests {
         let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
         let by_name = SystemOrder::default();
         let backwards = SystemOrder { direction: Direction::Descending, ..by_name };
-        let cursor = of_system(&keys, &acme, by_name, place());
-        assert_eq!(to_system(&keys, &acme, by_name, &cursor), Ok(place()));
-        assert!(to_system(&keys, &other, by_name, &cursor).is_err());
-        assert!(to_system(&keys, &acme, backwards, &cursor).is_err());
-        assert!(to_audit(&keys, &acme, &cursor).is_err());
-        assert!(to_system(&Keyring::new(&secret(2), &[]), &acme, by_name, &cursor).is_err());
-        assert!(to_system(&Keyring::new(&secret(2), &[secret(1)]), &acme, by_name, &cursor).is_ok());
+        let cursor = encode_system(&keys, &acme, by_name, position());
+        assert_eq!(decode_system(&keys, &acme, by_name, &cursor), Ok(position()));
+        assert!(decode_system(&keys, &other, by_name, &cursor).is_err());
+        assert!(decode_system(&keys, &acme, backwards, &cursor).is_err());
+        assert!(decode_audit(&keys, &acme, &cursor).is_err());
+        assert!(decode_system(&Keyring::new(&secret(2), &[]), &acme, by_name, &cursor).is_err());
+        assert!(decode_system(&Keyring::new(&secret(2), &[secret(1)]), &acme, by_name, &cursor).is_ok());
     }
 
     #[test]
     fn a_changed_cursor_is_refused() {
         let keys = Keyring::new(&secret(1), &[]);
         let tenant: TenantId = "acme".parse().unwrap();
-        let cursor = of_audit(&keys, &tenant, 41);
-        assert_eq!(to_audit(&keys, &tenant, &cursor), Ok(41));
+        let cursor = encode_audit(&keys, &tenant, 41);
+        assert_eq!(decode_audit(&keys, &tenant, &cursor), Ok(41));
         for at in 0..cursor.len() {
             let mut forged = cursor.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
-            assert!(to_audit(&keys, &tenant, &String::from_utf8(forged).unwrap()).is_err());
+            assert!(decode_audit(&keys, &tenant, &String::from_utf8(forged).unwrap()).is_err());
         }
         for nonsense in ["", "!", "AAAA", "é"] {
-            assert!(to_audit(&keys, &tenant, nonsense).is_err());
+            assert!(decode_audit(&keys, &tenant, nonsense).is_err());
         }
     }
 }

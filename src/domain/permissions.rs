@@ -1,11 +1,11 @@
-//! Permission codes: what an operator may do. No code implies another.
+//! Permission codes of operators. No code implies another.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
-/// One permission code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Permission {
     View,
@@ -42,8 +42,9 @@ impl fmt::Display for Permission {
     }
 }
 
-/// The text is no permission code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The text is not a permission code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not a permission code")]
 pub struct NotAPermission;
 
 impl FromStr for Permission {
@@ -54,7 +55,7 @@ impl FromStr for Permission {
     }
 }
 
-/// A set of permission codes, stored and listed as the codes themselves.
+/// A set of permission codes. Serialized as a list of the codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Vec<String>", try_from = "Vec<String>")]
 pub struct Permissions(u8);
@@ -100,12 +101,6 @@ impl TryFrom<Vec<String>> for Permissions {
     }
 }
 
-impl fmt::Display for NotAPermission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a permission code")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_read_as_they_are_written() {
+    fn codes_round_trip() {
         for bits in 0..16 {
             let set = Permissions(bits);
             assert_eq!(Permissions::try_from(set.codes()), Ok(set));

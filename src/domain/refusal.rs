@@ -1,14 +1,13 @@
-//! Why something is refused: one list of codes, from which messages and documentation follow.
-
-use std::fmt;
+//! Refusals, and the list of error codes that clients see.
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::operators::UnfitPassword;
 use super::permissions::Permission;
 use super::system_names::NameError;
 
-/// The stable code of an error: `extensions.code` for clients.
+/// Stable code of an error: `extensions.code` in responses. The schema's `ErrorCode` describes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
@@ -51,21 +50,37 @@ impl ErrorCode {
     }
 }
 
-/// A request that is understood and not granted. Its `Display` is the message for the person who asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request that is valid but not granted. `Display` is the message for the person who sent it: what happened, then
+/// what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
+    #[error("You are not signed in. Sign in and try again.")]
     Unauthenticated,
+    #[error("This requires the permission code {0}. Ask an administrator of your tenant for it.")]
     Forbidden(Permission),
-    NotFound,
+    #[error("Not found: your tenant has no system with this id. It may have been deleted.")]
+    SystemNotFound,
+    #[error("Not found: there is no operator with this username.")]
+    OperatorNotFound,
+    #[error(transparent)]
     InvalidName(NameError),
+    #[error("Another system of your tenant has this name. Choose a different one.")]
     NameTaken,
+    #[error("Another operator has this username. Choose a different one.")]
     UsernameTaken,
+    #[error("The system already has a key. Revoke it before you generate a new one.")]
     KeyAlreadyGenerated,
+    #[error("The system has no key, so there is nothing to revoke.")]
     KeyNotGenerated,
+    #[error("Someone else changed this in the meantime. Load it again before you retry.")]
     Conflict,
+    #[error("The username or the password is wrong.")]
     InvalidCredentials,
+    #[error("{0}")]
     InvalidPassword(UnfitPassword),
+    #[error("Too many attempts. Try again in {retry_after_seconds} s.")]
     RateLimited { retry_after_seconds: u64 },
+    #[error("{0}")]
     BadUserInput(String),
 }
 
@@ -74,7 +89,7 @@ impl Refusal {
         match self {
             Self::Unauthenticated => ErrorCode::Unauthenticated,
             Self::Forbidden(_) => ErrorCode::Forbidden,
-            Self::NotFound => ErrorCode::NotFound,
+            Self::SystemNotFound | Self::OperatorNotFound => ErrorCode::NotFound,
             Self::InvalidName(_) => ErrorCode::InvalidName,
             Self::NameTaken | Self::UsernameTaken => ErrorCode::NameTaken,
             Self::KeyAlreadyGenerated => ErrorCode::KeyAlreadyGenerated,
@@ -84,32 +99,6 @@ impl Refusal {
             Self::InvalidPassword(_) => ErrorCode::InvalidPassword,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::BadUserInput(_) => ErrorCode::BadUserInput,
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unauthenticated => f.write_str("Sign in first."),
-            Self::Forbidden(permission) => {
-                write!(f, "This needs the permission code {permission}. Ask an administrator of your tenant for it.")
-            }
-            Self::NotFound => f.write_str("There is no such thing in your tenant."),
-            Self::InvalidName(reason) => reason.fmt(f),
-            Self::NameTaken => f.write_str("Another system of your tenant has this name."),
-            Self::UsernameTaken => f.write_str("Another operator has this username."),
-            Self::KeyAlreadyGenerated => {
-                f.write_str("The system has a key already. Revoke it before you generate a new one.")
-            }
-            Self::KeyNotGenerated => f.write_str("The system has no key."),
-            Self::Conflict => f.write_str("Somebody else changed this meanwhile. Look at it again."),
-            Self::InvalidCredentials => f.write_str("The username or the password is wrong."),
-            Self::InvalidPassword(reason) => reason.fmt(f),
-            Self::RateLimited { retry_after_seconds } => {
-                write!(f, "Too many attempts. Try again in {retry_after_seconds} s.")
-            }
-            Self::BadUserInput(message) => f.write_str(message),
         }
     }
 }

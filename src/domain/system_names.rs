@@ -1,4 +1,4 @@
-//! Names of systems, and how a search finds them.
+//! Names of systems, and searches for them.
 
 use std::fmt;
 
@@ -7,35 +7,43 @@ use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 use icu_properties::props::{BidiControl, DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Fewest and most characters of a name, as people count them: extended grapheme clusters (Unicode annex 29).
-pub const NAME_CHARACTERS: std::ops::RangeInclusive<usize> = 3..=64;
-/// Most bytes of a name in UTF-8.
-pub const NAME_BYTES: usize = 256;
+/// Minimum length of a name in characters as people count them: extended grapheme clusters
+/// ([UAX #29](https://www.unicode.org/reports/tr29/)).
+pub const MIN_NAME_CHARACTERS: usize = 3;
+/// Maximum length of a name in extended grapheme clusters.
+pub const MAX_NAME_CHARACTERS: usize = 64;
+/// Maximum length of a name in bytes of UTF-8.
+pub const MAX_NAME_BYTES: usize = 256;
 /// Maximum length of a folded name in bytes of UTF-8: no character folds to more than 11 times its bytes (U+FDFA,
 /// 3 bytes to 33). A longer search text matches no name.
-pub const MAX_FOLDED_NAME_BYTES: usize = NAME_BYTES * 11;
+pub const MAX_FOLDED_NAME_BYTES: usize = MAX_NAME_BYTES * 11;
 
-/// The name of a system: trimmed, in NFC, of [`NAME_CHARACTERS`] and [`NAME_BYTES`], free of invisible characters.
+/// The name of a system: trimmed, in NFC, within the limits of length, and without invisible characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SystemName(Box<str>);
 
-/// Why a text is no name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The reason for which a text is not a valid name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NameError {
+    #[error("A name is required.")]
     Empty,
+    #[error("The name is too short. Use at least {MIN_NAME_CHARACTERS} characters.")]
     TooShort,
+    #[error("The name is too long. Use at most {MAX_NAME_CHARACTERS} characters and {MAX_NAME_BYTES} bytes.")]
     TooLong,
+    #[error("The name contains U+{:04X}. Remove control, bidirectional and invisible characters.", u32::from(*.0))]
     Invisible(char),
 }
 
 impl SystemName {
-    /// Reads what a person typed: white space around it goes, the rest is brought to NFC.
+    /// Parses a name as it was entered: trims white space and normalizes to NFC.
     pub fn parse(typed: &str) -> Result<Self, NameError> {
         // Bounds the work on hostile input; NFC never shortens a text to a third of its bytes.
-        if typed.len() > 16 * NAME_BYTES {
+        if typed.len() > 16 * MAX_NAME_BYTES {
             return Err(NameError::TooLong);
         }
         let name = ComposingNormalizer::new_nfc().normalize(typed.trim()).into_owned();
@@ -46,10 +54,10 @@ impl SystemName {
             return Err(NameError::Invisible(c));
         }
         let characters = name.graphemes(true).count();
-        if characters < *NAME_CHARACTERS.start() {
+        if characters < MIN_NAME_CHARACTERS {
             return Err(NameError::TooShort);
         }
-        if characters > *NAME_CHARACTERS.end() || name.len() > NAME_BYTES {
+        if characters > MAX_NAME_CHARACTERS || name.len() > MAX_NAME_BYTES {
             return Err(NameError::TooLong);
         }
         Ok(Self(name.into()))
@@ -59,7 +67,7 @@ impl SystemName {
         &self.0
     }
 
-    /// What makes two names the same, and what a search looks through.
+    /// The form in which names are compared and searched: two names are the same if their folded forms are equal.
     pub fn folded(&self) -> String {
         fold(&self.0)
     }
@@ -71,25 +79,8 @@ impl fmt::Display for SystemName {
     }
 }
 
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("A name is needed."),
-            Self::TooShort => write!(f, "A name has at least {} characters.", NAME_CHARACTERS.start()),
-            Self::TooLong => {
-                write!(f, "A name has at most {} characters and {NAME_BYTES} bytes.", NAME_CHARACTERS.end())
-            }
-            Self::Invisible(c) => write!(
-                f,
-                "A name has no control, bidirectional or invisible characters; this one has U+{:04X}.",
-                u32::from(*c)
-            ),
-        }
-    }
-}
-
-/// Controls, format and bidirectional characters, whatever is drawn as nothing, and code points that mean nothing
-/// (unassigned, private, line separators): two names must not differ by something that nobody sees.
+/// Returns true for control, format and bidirectional characters, for characters without a visible glyph, and for code
+/// points without a meaning here (unassigned, private use, line separators): names must not differ invisibly.
 fn is_refused(c: char) -> bool {
     use GeneralCategory as Gc;
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
@@ -104,11 +95,11 @@ fn is_refused(c: char) -> bool {
             | Gc::ParagraphSeparator
     ) || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
         || CodePointSetData::new::<BidiControl>().contains(c)
-        || c == '\u{2800}' // the blank Braille pattern: a symbol by category, nothing on the screen
+        || c == '\u{2800}' // the blank Braille pattern: a symbol by category, but without a glyph
 }
 
-/// NFKC case folding, as Unicode defines a compatibility caseless match (The Unicode Standard, section 3.13, D146):
-/// full case folding and compatibility normalisation, twice, since each can give the other something to do.
+/// NFKC case folding for a compatibility caseless match (The Unicode Standard, section 3.13, D146): full case folding
+/// and compatibility normalization, both twice, because either can produce characters that the other changes.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -120,14 +111,14 @@ pub fn fold(text: &str) -> String {
     nfkc.normalize(&cases.fold_string(&once)).into_owned()
 }
 
-/// What a search looks for: text, never a pattern.
+/// A search by name. Its text is matched literally, never as a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Search {
     /// Every system.
     All,
     /// Systems whose folded name contains this folded text.
     Containing(String),
-    /// No name can contain what was asked for.
+    /// No system: the text is longer than any name, or contains a control character.
     Nothing,
 }
 
@@ -136,7 +127,7 @@ impl Search {
         if typed.is_empty() {
             return Self::All;
         }
-        // Folding may shorten a text (ligatures decompose, but combining marks compose): bound the work first.
+        // Bounds the work before folding, which may shorten a text (combining marks compose).
         if typed.len() > 4 * MAX_FOLDED_NAME_BYTES || typed.contains(char::is_control) {
             return Self::Nothing;
         }

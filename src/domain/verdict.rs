@@ -1,4 +1,4 @@
-//! The answer to "is this key good?".
+//! Verdicts: the results of verifying a key.
 
 use std::time::Duration;
 
@@ -7,48 +7,48 @@ use super::keys::{Key, KeyDigest, Mark};
 use super::system_names::SystemName;
 use super::time::Timestamp;
 
-/// Whom a good key stands for.
+/// The system that a valid key identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub tenant: TenantId,
     pub system: SystemId,
-    /// The system's name now.
+    /// The system's current name.
     pub system_name: SystemName,
     pub mark: Mark,
 }
 
-/// What is remembered of a key that is good no more.
+/// A key that was revoked, or whose system was deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokedKey {
     pub digest: KeyDigest,
     pub tenant: TenantId,
     pub system: SystemId,
     pub mark: Mark,
-    /// When it was revoked, or its system deleted.
+    /// The time at which it was revoked or its system deleted.
     pub revoked_at: Timestamp,
 }
 
-/// What a verification finds. Revoked and unknown keys are answers, not errors.
+/// The result of a verification. Revoked and unknown keys are verdicts, not errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The key is its system's current one.
     Valid(Identity),
-    /// The text has not the shape of a key, or its checksum is wrong.
+    /// The text does not have the format of a key, or its checksum is wrong.
     Malformed,
-    /// No key of this text is known.
+    /// The key was never generated, or was revoked longer ago than the retention.
     NotFound,
-    /// The key was good once: it was revoked, or its system deleted, within the retention.
+    /// The key was revoked, or its system deleted, within the retention.
     Revoked(RevokedKey),
 }
 
-/// What a look-up by digest finds.
+/// The status of a stored key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum KeyStatus {
     Current(Identity),
     Revoked(RevokedKey),
 }
 
-impl From<Key> for Found {
+impl From<Key> for KeyStatus {
     fn from(key: Key) -> Self {
         let Key { digest, tenant, system, system_name, mark, revoked_at, .. } = key;
         match revoked_at {
@@ -59,18 +59,18 @@ impl From<Key> for Found {
 }
 
 impl Verdict {
-    /// Judges what a look-up found. A key revoked longer ago than `retention` is as good as unknown, whether or not it
-    /// has been purged yet.
-    pub fn on(found: Option<Found>, now: Timestamp, retention: Duration) -> Self {
-        match found {
+    /// Returns the verdict on the status that a look-up returned. A key that was revoked longer ago than `retention` is
+    /// [`NotFound`](Self::NotFound), whether or not it has been purged yet.
+    pub fn new(status: Option<KeyStatus>, now: Timestamp, retention: Duration) -> Self {
+        match status {
             None => Self::NotFound,
-            Some(Found::Current(identity)) => Self::Valid(identity),
-            Some(Found::Revoked(key)) if now.since(key.revoked_at) < retention => Self::Revoked(key),
-            Some(Found::Revoked(_)) => Self::NotFound,
+            Some(KeyStatus::Current(identity)) => Self::Valid(identity),
+            Some(KeyStatus::Revoked(key)) if now.since(key.revoked_at) < retention => Self::Revoked(key),
+            Some(KeyStatus::Revoked(_)) => Self::NotFound,
         }
     }
 
-    /// The stable code for verifiers.
+    /// The stable code that verifiers receive.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Valid(_) => "VALID",

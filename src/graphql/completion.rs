@@ -1,12 +1,12 @@
-//! What async-graphql leaves undone of a response: nulls where fields failed, and the order of fields.
+//! Completes async-graphql's responses as the specification requires: nulls for failed fields, and the order of fields.
 //!
-//! By [the specification](https://spec.graphql.org/October2021/#sec-Handling-Field-Errors) a field that failed is
-//! null in the response, or, where its type does not allow that, the nearest field around it whose type does.
-//! async-graphql 7.2 leaves the field out instead, whatever its type, and gives null for an object of which nothing
-//! is left. Clients that are generated from the schema rely on the specification.
+//! According to [the specification](https://spec.graphql.org/October2021/#sec-Handling-Field-Errors) a failed field is
+//! null in the response. If its type is non-null, its nearest nullable ancestor is null instead. async-graphql 7.2
+//! omits the failed field, whatever its type, and returns null for an object without any remaining field. Clients
+//! generated from the schema rely on the specification.
 //!
 //! Fields are [in the order](https://spec.graphql.org/October2021/#sec-Serialized-Map-Ordering) in which they are
-//! selected; async-graphql gives them in the order in which their resolvers finish.
+//! selected. async-graphql returns them in the order in which their resolvers finish.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +21,7 @@ use async_graphql::{
     },
 };
 
-/// The output types of a schema: of each field, by the names of its type and of itself.
+/// The output types of a schema's fields, by the names of the parent type and the field.
 #[derive(Debug)]
 pub struct OutputTypes {
     fields: HashMap<Name, HashMap<Name, Type>>,
@@ -31,11 +31,11 @@ pub struct OutputTypes {
 }
 
 impl OutputTypes {
-    /// Those of a schema in the schema definition language.
+    /// Reads a schema in the schema definition language.
     ///
     /// # Errors
     ///
-    /// When it does not parse.
+    /// A syntax error.
     pub fn from_sdl(sdl: &str) -> Result<Self, parser::Error> {
         let mut types = Self { fields: HashMap::new(), query: Name::new("Query"), mutation: None, subscription: None };
         for definition in parser::parse_schema(sdl)?.definitions {
@@ -61,7 +61,7 @@ impl OutputTypes {
         Ok(types)
     }
 
-    /// Puts the nulls that the errors of a response call for into its data.
+    /// Adds the nulls that the errors of a response require to its data.
     pub fn complete(&self, document: &ExecutableDocument, operation: &OperationDefinition, response: &mut Response) {
         let root = match operation.ty {
             OperationType::Query => Some(&self.query),
@@ -78,31 +78,36 @@ impl OutputTypes {
         let mut nulled: HashSet<&[Segment]> = HashSet::new();
         for path in &paths {
             let is_below_null = (0..path.len()).any(|length| nulled.contains(&path[..length]));
-            // An error that a resolver reports beside its value takes nothing away from it.
+            // A resolver may report an error in addition to a value. The value stays.
             if is_below_null || has_value(&response.data, path) {
                 continue;
             }
-            let top = Selected { of_type: root, sets: vec![&operation.selection_set.node] };
-            let nullable = self.nullable(document, top, path);
+            let top = SelectedObject { of_type: root, sets: vec![&operation.selection_set.node] };
+            let nullable = self.nullability(document, top, path);
             nulled.insert(nullify(&mut response.data, path, &nullable));
         }
     }
 
-    /// For each place on the path whether its type allows null.
-    fn nullable<'a>(&'a self, document: &'a ExecutableDocument, mut at: Selected<'a>, path: &[Segment]) -> Vec<bool> {
+    /// Returns for each segment of the path whether its type is nullable.
+    fn nullability<'a>(
+        &'a self,
+        document: &'a ExecutableDocument,
+        mut at: SelectedObject<'a>,
+        path: &[Segment],
+    ) -> Vec<bool> {
         let mut nullable = Vec::with_capacity(path.len());
         let mut list: Option<&Type> = None;
         for segment in path {
             match segment {
                 Segment::Field(key) => {
-                    let mut found = Found::default();
+                    let mut found = SelectedField::default();
                     for set in &at.sets {
                         self.find(document, at.of_type, set, key, &mut found);
                     }
                     let Some(ty) = found.ty else { return nullable };
                     nullable.push(ty.nullable);
                     list = Some(ty);
-                    at = Selected { of_type: named(&ty.base), sets: found.sets };
+                    at = SelectedObject { of_type: named(&ty.base), sets: found.sets };
                 }
                 Segment::Index(_) => {
                     let Some(BaseType::List(item)) = list.map(|ty| &ty.base) else {
@@ -116,15 +121,15 @@ impl OutputTypes {
         nullable
     }
 
-    /// The fields of a set that answer under this key. Those of one key agree on what can be null, or the document
-    /// would not be valid (<https://spec.graphql.org/October2021/#SameResponseShape()>).
+    /// Finds the fields of a set with this response key. Fields with the same key have the same nullability in a valid
+    /// document (<https://spec.graphql.org/October2021/#SameResponseShape()>).
     fn find<'a>(
         &'a self,
         document: &'a ExecutableDocument,
         of_type: &'a Name,
         set: &'a SelectionSet,
         key: &str,
-        found: &mut Found<'a>,
+        found: &mut SelectedField<'a>,
     ) {
         for selection in &set.items {
             match &selection.node {
@@ -155,14 +160,15 @@ impl OutputTypes {
     }
 }
 
-/// What is selected of one object.
-struct Selected<'a> {
+/// The type of an object and all its selection sets.
+struct SelectedObject<'a> {
     of_type: &'a Name,
     sets: Vec<&'a SelectionSet>,
 }
 
+/// The type of a field and the selection sets of all its occurrences.
 #[derive(Default)]
-struct Found<'a> {
+struct SelectedField<'a> {
     ty: Option<&'a Type>,
     sets: Vec<&'a SelectionSet>,
 }
@@ -182,7 +188,7 @@ pub struct ResponseOrder {
 }
 
 impl ResponseOrder {
-    /// That of an operation. Its fragments must not form a cycle.
+    /// Returns the response order of an operation. The document's fragments must not form a cycle.
     #[must_use]
     pub fn of(document: &ExecutableDocument, operation: &OperationDefinition) -> Self {
         let mut order = Self::default();
@@ -215,7 +221,7 @@ impl ResponseOrder {
         }
     }
 
-    /// Puts the fields of all objects in order.
+    /// Sorts the fields of all objects.
     pub fn arrange(&self, data: &mut Value) {
         match data {
             Value::List(items) => items.iter_mut().for_each(|item| self.arrange(item)),
@@ -247,7 +253,7 @@ impl ResponseOrder {
     }
 }
 
-/// A part of a path, to be looked up by.
+/// A segment of an error's path, hashable.
 #[derive(PartialEq, Eq, Hash)]
 enum Segment<'a> {
     Field(&'a str),
@@ -272,19 +278,19 @@ fn has_value(data: &Value, path: &[Segment]) -> bool {
     value.is_some_and(|value| *value != Value::Null)
 }
 
-/// Puts null at the path, or at the nearest place above it that allows null and is there to take it; gives the path
-/// of the null.
+/// Sets null at the path, or at its nearest nullable ancestor that is present in the data. Returns the path of the
+/// null.
 fn nullify<'p, 'k>(data: &mut Value, path: &'p [Segment<'k>], nullable: &[bool]) -> &'p [Segment<'k>] {
-    let allows = |length: usize| {
-        // The data as a whole may always be null.
+    let is_nullable = |length: usize| {
+        // The data as a whole is nullable.
         length == 0 || nullable.get(length - 1).copied().unwrap_or(false)
     };
     let mut length = path.len();
     loop {
-        while !allows(length) {
+        while !is_nullable(length) {
             length -= 1;
         }
-        match place(data, &path[..length]) {
+        match value_at(data, &path[..length]) {
             Ok(value) => {
                 *value = Value::Null;
                 return &path[..length];
@@ -294,15 +300,15 @@ fn nullify<'p, 'k>(data: &mut Value, path: &'p [Segment<'k>], nullable: &[bool])
     }
 }
 
-/// The value at the path, made where a field of an object is missing. The error is the length of the path as far
-/// as it can be gone, which is shorter than the path.
-fn place<'v>(data: &'v mut Value, path: &[Segment]) -> Result<&'v mut Value, usize> {
+/// Returns the value at the path. If only the last field is missing, inserts it. The error is the length of the longest
+/// prefix of the path that is present, which is shorter than the path.
+fn value_at<'v>(data: &'v mut Value, path: &[Segment]) -> Result<&'v mut Value, usize> {
     let mut value = data;
     for (length, segment) in path.iter().enumerate() {
         let is_last = length + 1 == path.len();
         value = match segment {
             Segment::Field(key) => {
-                // Null stands for an object of which nothing was left.
+                // async-graphql returns null for an object whose fields all failed.
                 if *value == Value::Null {
                     *value = Value::Object(Default::default());
                 }

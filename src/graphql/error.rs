@@ -1,4 +1,4 @@
-//! Errors as clients see them: a message for a person, and a stable code.
+//! GraphQL errors: a message for people and a stable code.
 
 use async_graphql::{Error, ErrorExtensions};
 
@@ -6,10 +6,10 @@ use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::service::Request;
 use crate::service::error::Error as ServiceError;
 
-/// Puts a failure into GraphQL's shape. Its cause goes to the log, with the request's id, and no further.
+/// Converts an error of the service. Its cause is logged with the request's id, and is not part of the response.
 pub fn from_service(error: ServiceError, request: Request) -> Error {
     if let Some(cause) = error.cause() {
-        tracing::error!(request = %request.id, code = error.code().as_str(), %cause, "a request failed");
+        tracing::error!(request = %request.id, code = error.code().as_str(), %cause, "request failed");
     }
     Error::new(error.to_string()).extend_with(|_, extensions| {
         extensions.set("code", error.code().as_str());
@@ -29,7 +29,7 @@ pub fn from_service(error: ServiceError, request: Request) -> Error {
     })
 }
 
-/// A refusal that the API layer decides itself.
+/// Converts a refusal that the GraphQL layer decides itself.
 pub fn refuse(refusal: &Refusal) -> Error {
     with_code(refusal.to_string(), refusal.code())
 }

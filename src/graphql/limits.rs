@@ -1,9 +1,9 @@
-//! Bounds on what one GraphQL document may ask for.
+//! Limits on GraphQL documents.
 //!
-//! Parsing and validating a document is work too, and it does not yield: ten fragments that spread each other
-//! eight times fit into a kilobyte and keep a validator busy for good. So a document is measured first: by a scan
-//! of its tokens before it is parsed, then by a count over the parsed document that visits every fragment once,
-//! whatever the number of its spreads. Only a document that passes reaches the validator.
+//! Parsing and validating a document takes time too, and does not yield: ten fragments that spread each other eight
+//! times fit into a kilobyte, and a validator would never finish with them. Therefore a document is measured first: its
+//! tokens by a scan before parsing, then the parsed document by a count that visits every fragment once, however often
+//! it is spread. Only a document within the limits reaches the validator.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,49 +21,51 @@ use async_graphql::{
     },
 };
 use async_graphql_value::{ConstValue, Value};
+use thiserror::Error;
 
 use super::completion::ResponseOrder;
+use crate::domain::refusal::ErrorCode;
 use crate::recent::Recent;
 
-/// What a document may hold. The defaults pass the introspection query of graphql-js (15 fields deep) and
-/// documents several times the size of any that a person writes.
+/// Limits on one document. The defaults admit the introspection query of graphql-js (15 fields deep) and documents
+/// several times larger than the ones that people write. The schema's description of `Query` lists those that clients
+/// should know.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of the document's text.
+    /// Size of the document's text in bytes.
     pub document_bytes: usize,
     /// Lexical tokens, counted before the document is parsed.
     pub tokens: usize,
-    /// Brackets of any kind within brackets, counted before the document is parsed.
+    /// Nested brackets of any kind, counted before the document is parsed: the parser is recursive.
     pub nesting: usize,
-    /// Operations in a document.
+    /// Operations of the document.
     pub operations: usize,
-    /// Fragment definitions in a document.
+    /// Fragment definitions of the document.
     pub fragments: usize,
     /// Variables that one operation defines.
     pub variables: usize,
-    /// Fields within fields, fragments followed.
+    /// Nested fields, those in fragments included.
     pub depth: usize,
-    /// Fields and fragments within each other; async-graphql itself stops at 32.
+    /// Nested fields and fragments. async-graphql's own limit is 32.
     pub levels: usize,
-    /// Fields, fragment spreads, arguments and directives of all definitions, with every fragment counted again
-    /// wherever it is spread.
+    /// Fields, fragment spreads, arguments and directives of all definitions. Those of a fragment count once for each
+    /// spread.
     pub selections: u64,
-    /// Fields that one operation selects at its root. Aliases count: 20 aliased sign-ins are 20 attempts.
+    /// Root fields of one operation. Aliases count: 20 aliased sign-ins are 20 attempts.
     pub root_fields: u64,
     /// Arguments of one field or directive.
     pub arguments: usize,
-    /// Directives at one place.
+    /// Directives at one location.
     pub directives: usize,
-    /// List fields within each other in an introspection, as in `fields { type { fields } }`; the rule and its
-    /// bound are graphql-js's
+    /// Nested list fields of an introspection, as in `fields { type { fields } }`. The rule and its value are those of
+    /// graphql-js's
     /// [`MaxIntrospectionDepthRule`](https://github.com/graphql/graphql-js/blob/16.x.x/src/validation/rules/MaxIntrospectionDepthRule.ts).
     pub introspection_lists: usize,
-    /// Fields that the operation may resolve: those below a connection count once for each row of the page that is
-    /// asked for.
+    /// Fields that the operation may resolve. Fields below a connection count once per item of the requested page.
     pub cost: u64,
-    /// Values in the variables, nested ones too; each 64 bytes of text count as one more.
+    /// Values in the variables, nested ones included. Each 64 bytes of text count as one more.
     pub variable_values: u64,
-    /// Values in the variables times the places that use a variable, since each place gets a copy.
+    /// Values in the variables, multiplied by the number of places that use a variable: each place gets a copy.
     pub variable_copies: u64,
 }
 
@@ -90,29 +92,31 @@ impl Default for Limits {
     }
 }
 
-/// Rows of a connection's page when neither `first` nor `last` is given.
-const DEFAULT_PAGE: u64 = 50;
+/// Number of items of a connection's page if neither `first` nor `last` is set.
+pub const DEFAULT_PAGE_SIZE: u8 = 50;
 
-/// Rows of the largest page: a connection's field refuses more itself, and says what is wrong with it.
-const LARGEST_PAGE: u64 = 200;
+/// Maximum number of items of a connection's page. The connection's field refuses a larger one.
+pub const MAX_PAGE_SIZE: u8 = 200;
 
-/// Why a document is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The reason for which a document is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DocumentError {
-    /// It asks for more than a limit allows: `QUERY_TOO_COMPLEX`.
+    /// The document exceeds a limit: `QUERY_TOO_COMPLEX`.
+    #[error("{0}")]
     TooComplex(String),
-    /// It is not a document, or no operation of it can be chosen: `BAD_USER_INPUT`.
+    /// The document cannot be parsed, or the operation to run cannot be determined: `BAD_USER_INPUT`.
+    #[error("{message}")]
     Invalid {
-        /// For the person who wrote it.
+        /// The message for the client.
         message: String,
-        /// Where in the document.
+        /// Positions in the document.
         locations: Vec<Pos>,
     },
 }
 
 impl DocumentError {
     fn too_many(what: &str, limit: impl std::fmt::Display) -> Self {
-        Self::TooComplex(format!("The document has too many {what}: at most {limit}."))
+        Self::TooComplex(format!("The document has too many {what}. The maximum is {limit}."))
     }
 
     fn invalid(message: impl Into<String>, at: Option<Pos>) -> Self {
@@ -123,12 +127,12 @@ impl DocumentError {
 impl From<DocumentError> for ServerError {
     fn from(error: DocumentError) -> Self {
         let (code, message, locations) = match error {
-            DocumentError::TooComplex(message) => ("QUERY_TOO_COMPLEX", message, Vec::new()),
-            DocumentError::Invalid { message, locations } => ("BAD_USER_INPUT", message, locations),
+            DocumentError::TooComplex(message) => (ErrorCode::QueryTooComplex, message, Vec::new()),
+            DocumentError::Invalid { message, locations } => (ErrorCode::BadUserInput, message, locations),
         };
         let mut error = ServerError::new(message, None);
         error.locations = locations;
-        error.extensions.get_or_insert_default().set("code", code.to_owned());
+        error.extensions.get_or_insert_default().set("code", code.as_str());
         error
     }
 }
@@ -137,24 +141,23 @@ impl From<DocumentError> for ServerError {
 #[derive(Debug)]
 pub struct Document {
     parsed: ExecutableDocument,
-    /// Places that use a variable, each fragment counted wherever it is spread.
+    /// Number of places that use a variable. Those in a fragment count once for each spread.
     variable_uses: u64,
-    /// Whether it selects `__schema` or `__type`.
+    /// Whether the document selects `__schema` or `__type`.
     introspects: bool,
-    /// What its text and its tree take in memory, roughly.
+    /// Estimated memory of the text and the parsed document.
     weight_bytes: usize,
-    /// Of its operations, once one was executed.
+    /// Response orders by operation name. Computed at the first execution.
     orders: OnceLock<HashMap<Option<Name>, ResponseOrder>>,
 }
 
 impl Document {
-    /// The parsed document.
     #[must_use]
     pub fn parsed(&self) -> &ExecutableDocument {
         &self.parsed
     }
 
-    /// The order of fields in a response to the operation that a request with this `operationName` runs.
+    /// Returns the order of fields in the response to a request with this `operationName`.
     pub fn response_order(&self, name: Option<&str>) -> Option<&ResponseOrder> {
         let orders = self.orders.get_or_init(|| {
             let operations = self.parsed.operations.iter();
@@ -171,19 +174,19 @@ impl Document {
         }
     }
 
-    /// The operation that a request with this `operationName` runs, by
+    /// Returns the operation that a request with this `operationName` runs, as specified by
     /// [GetOperation()](https://spec.graphql.org/October2021/#GetOperation()).
     ///
     /// # Errors
     ///
-    /// When there is none of that name, or several and no name.
+    /// [`DocumentError::Invalid`] if no operation has the name, or if `name` is `None` and there are several.
     pub fn operation(&self, name: Option<&str>) -> Result<&Positioned<OperationDefinition>, DocumentError> {
         match (&self.parsed.operations, name) {
             (DocumentOperations::Single(operation), None) => Ok(operation),
             (DocumentOperations::Multiple(operations), None) if operations.len() == 1 => { operations.values().next() }
                 .ok_or_else(|| DocumentError::invalid("The document has no operation.", None)),
             (DocumentOperations::Multiple(_), None) => Err(DocumentError::invalid(
-                "The document has several operations: `operationName` must say which to run.",
+                "The document has several operations. Set `operationName` to the one to run.",
                 None,
             )),
             (DocumentOperations::Multiple(operations), Some(name)) if operations.contains_key(name) => {
@@ -215,12 +218,12 @@ impl Documents {
         Self { limits, recent: Recent::new(Self::MAX_BYTES) }
     }
 
-    /// The document of this text.
+    /// Parses a document, or returns it from the cache.
     ///
     /// # Errors
     ///
-    /// [`DocumentError::TooComplex`] beyond a limit, [`DocumentError::Invalid`] when it does not parse or its
-    /// fragments form a cycle.
+    /// [`DocumentError::TooComplex`] if a limit is exceeded, [`DocumentError::Invalid`] if the text does not parse or
+    /// its fragments form a cycle.
     pub fn parse(&self, text: &str) -> Result<Arc<Document>, DocumentError> {
         if text.len() > self.limits.document_bytes {
             return Err(DocumentError::too_many("bytes", self.limits.document_bytes));
@@ -236,11 +239,11 @@ impl Documents {
         Ok(document)
     }
 
-    /// Whether the operation stays within the limits with these variables.
+    /// Checks the limits that depend on the variables.
     ///
     /// # Errors
     ///
-    /// [`DocumentError::TooComplex`] when it does not.
+    /// [`DocumentError::TooComplex`] if one is exceeded.
     pub fn check_cost(
         &self,
         document: &Document,
@@ -252,18 +255,21 @@ impl Documents {
             return Err(DocumentError::too_many("values in its variables", self.limits.variable_values));
         }
         if values.saturating_mul(document.variable_uses) > self.limits.variable_copies {
-            return Err(DocumentError::TooComplex("The document uses large variables in too many places.".to_owned()));
+            return Err(DocumentError::TooComplex(
+                "The document uses large variables in too many places. Use them less often, or make them smaller."
+                    .to_owned(),
+            ));
         }
-        let mut costs = Costs {
+        let mut estimator = CostEstimator {
             fragments: &document.parsed.fragments,
             introspects: document.introspects,
             variables,
-            known: HashMap::new(),
+            fragment_costs: HashMap::new(),
         };
-        if costs.of(&operation.selection_set.node).fields > self.limits.cost {
+        if estimator.set(&operation.selection_set.node).fields > self.limits.cost {
             return Err(DocumentError::TooComplex(format!(
-                "The operation would resolve too many fields: at most {}, those of a connection counted once for \
-                 each row of its page.",
+                "The operation would resolve too many fields. The maximum is {}, where the fields of a connection count \
+                 once per item of its page. Select fewer fields or smaller pages.",
                 self.limits.cost
             )));
         }
@@ -287,7 +293,7 @@ fn parse_within(limits: &Limits, text: &str) -> Result<Document, DocumentError> 
 
 fn syntax_error(error: &parser::Error) -> DocumentError {
     let text = error.to_string();
-    // The parser draws the line with a marker below it; what it expected there is said last.
+    // The parser's message quotes the line with a marker below it, and ends with what was expected there.
     let message = match text.rsplit_once("\n  = ") {
         Some((_, expected)) => format!("Syntax error: {expected}."),
         None => format!("Syntax error: {}.", text.trim_end_matches('.')),
@@ -295,9 +301,9 @@ fn syntax_error(error: &parser::Error) -> DocumentError {
     DocumentError::Invalid { message, locations: error.positions().collect() }
 }
 
-/// Counts tokens and nested brackets without parsing. Tokens are those of
-/// [the specification](https://spec.graphql.org/October2021/#sec-Lexical-Tokens), except that a number with a
-/// fraction or an exponent may count as several.
+/// Counts the tokens and checks the nesting of brackets, without parsing. Tokens are those of [the
+/// specification](https://spec.graphql.org/October2021/#sec-Lexical-Tokens), except that a number with a fraction or an
+/// exponent may count as several.
 fn scan(limits: &Limits, text: &str) -> Result<usize, DocumentError> {
     let bytes = text.as_bytes();
     let run = |from: usize, of: fn(u8) -> bool| {
@@ -314,11 +320,11 @@ fn scan(limits: &Limits, text: &str) -> Result<usize, DocumentError> {
                 at = run(at, |byte| byte != b'\n' && byte != b'\r');
                 continue;
             }
-            // The parser would go on to read the rest of the text otherwise than it was counted here.
+            // An unclosed string is refused here: the parser would split the rest of the text into other tokens than this scan.
             b'"' => {
                 at = end_of_string(bytes, at).ok_or_else(|| DocumentError::Invalid {
-                    message: "Syntax error: a string is not closed.".to_owned(),
-                    locations: vec![position(&text[..at])],
+                    message: "Syntax error: unterminated string.".to_owned(),
+                    locations: vec![position_after(&text[..at])],
                 })?;
             }
             b'.' => at = run(at, |byte| byte == b'.'),
@@ -341,7 +347,7 @@ fn scan(limits: &Limits, text: &str) -> Result<usize, DocumentError> {
         }
         if nesting > limits.nesting {
             return Err(DocumentError::TooComplex(format!(
-                "The document is nested too deep: at most {} brackets.",
+                "The document is nested too deeply. The maximum is {} brackets.",
                 limits.nesting
             )));
         }
@@ -349,7 +355,7 @@ fn scan(limits: &Limits, text: &str) -> Result<usize, DocumentError> {
     Ok(tokens)
 }
 
-/// The index behind the string that starts at `start`; none when it is not closed.
+/// Returns the index after the string that starts at `start`. `None` if it is not closed.
 fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     let block = bytes[start..].starts_with(b"\"\"\"");
     let mut at = start + if block { 3 } else { 1 };
@@ -365,16 +371,16 @@ fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// Of what follows this text.
-fn position(before: &str) -> Pos {
+/// Returns the position after this text.
+fn position_after(before: &str) -> Pos {
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     Pos { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
 }
 
-/// What a selection set amounts to, its fragments followed.
+/// Counts of a selection set, its fragments included.
 #[derive(Clone, Copy, Default)]
 struct Weight {
-    /// Fields at the top of the set.
+    /// Fields of the set itself, not of the sets within.
     fields: u64,
     selections: u64,
     variable_uses: u64,
@@ -384,7 +390,7 @@ struct Weight {
 }
 
 impl Weight {
-    /// Takes in what stands beside it.
+    /// Adds the weight of a sibling.
     fn add(&mut self, other: Self) {
         self.fields = self.fields.saturating_add(other.fields);
         self.selections = self.selections.saturating_add(other.selections);
@@ -395,6 +401,8 @@ impl Weight {
     }
 }
 
+/// Checks the limits of a parsed document. Returns its weight, and whether it selects `__schema` or `__type`.
+///
 /// `tokens` is the number of tokens of the document's text.
 fn measure(limits: &Limits, document: &ExecutableDocument, tokens: usize) -> Result<(Weight, bool), DocumentError> {
     if document.operations.iter().len() > limits.operations {
@@ -403,10 +411,10 @@ fn measure(limits: &Limits, document: &ExecutableDocument, tokens: usize) -> Res
     if document.fragments.len() > limits.fragments {
         return Err(DocumentError::too_many("fragments", limits.fragments));
     }
-    let mut measure = Measure {
+    let mut visitor = WeightVisitor {
         limits,
         fragments: &document.fragments,
-        known: HashMap::with_capacity(document.fragments.len()),
+        fragment_weights: HashMap::with_capacity(document.fragments.len()),
         introspects: false,
         visited: 0,
         tokens,
@@ -418,10 +426,10 @@ fn measure(limits: &Limits, document: &ExecutableDocument, tokens: usize) -> Res
             return Err(DocumentError::too_many("variables", limits.variables));
         }
         for definition in &operation.variable_definitions {
-            measure.directives(&definition.node.directives)?;
+            visitor.directives(&definition.node.directives)?;
         }
-        total.add(measure.directives(&operation.directives)?);
-        let weight = measure.set(&operation.selection_set.node, 0)?;
+        total.add(visitor.directives(&operation.directives)?);
+        let weight = visitor.set(&operation.selection_set.node, 0)?;
         if weight.fields > limits.root_fields {
             return Err(DocumentError::too_many("root fields in an operation", limits.root_fields));
         }
@@ -433,44 +441,46 @@ fn measure(limits: &Limits, document: &ExecutableDocument, tokens: usize) -> Res
             ));
         }
         total.add(weight);
-        measure.check(&total)?;
+        visitor.check(&total)?;
     }
     // The validator visits fragments that no operation spreads, too.
     for (name, fragment) in &document.fragments {
-        total.add(measure.fragment(name, fragment, 0)?);
-        measure.check(&total)?;
+        total.add(visitor.fragment(name, fragment, 0)?);
+        visitor.check(&total)?;
     }
-    Ok((total, measure.introspects))
+    Ok((total, visitor.introspects))
 }
 
-/// A fragment's weight, or that it is being weighed: to meet it again then is a cycle.
-enum Known {
+/// The progress of weighing a fragment.
+enum FragmentWeight {
+    /// The visit is inside the fragment: a spread of it is a cycle.
     InProgress,
-    Weighed(Weight),
+    Done(Weight),
 }
 
-struct Measure<'a> {
+/// Visits every selection set of a document once.
+struct WeightVisitor<'a> {
     limits: &'a Limits,
     fragments: &'a HashMap<Name, Positioned<FragmentDefinition>>,
-    known: HashMap<&'a str, Known>,
+    fragment_weights: HashMap<&'a str, FragmentWeight>,
     introspects: bool,
     /// Selections visited so far.
     visited: usize,
     tokens: usize,
 }
 
-impl<'a> Measure<'a> {
+impl<'a> WeightVisitor<'a> {
     fn check(&self, weight: &Weight) -> Result<(), DocumentError> {
         let limits = self.limits;
         if weight.selections > limits.selections {
             return Err(DocumentError::too_many(
-                "selections, those of fragments counted wherever they are spread",
+                "selections, where those of a fragment count once for each spread",
                 limits.selections,
             ));
         }
         if weight.depth > limits.depth {
             return Err(DocumentError::TooComplex(format!(
-                "The document is nested too deep: at most {} fields.",
+                "The document is nested too deeply. The maximum is {} fields.",
                 limits.depth
             )));
         }
@@ -482,17 +492,17 @@ impl<'a> Measure<'a> {
 
     fn too_many_levels(&self) -> DocumentError {
         DocumentError::TooComplex(format!(
-            "The document is nested too deep: at most {} fields and fragments.",
+            "The document is nested too deeply. The maximum is {} fields and fragments.",
             self.limits.levels
         ))
     }
 
-    /// `level` is how deep this visit is, which bounds the recursion; a weight has its own levels.
+    /// `level` is the depth of this visit, which bounds the recursion. The levels of a weight start at its own set.
     fn set(&mut self, set: &'a SelectionSet, level: usize) -> Result<Weight, DocumentError> {
         if level > self.limits.levels {
             return Err(self.too_many_levels());
         }
-        // Bounds the work by the text: a selection has a token of its own, however often its fragment is spread.
+        // The work is bounded by the text: each selection has a token of its own, however often its fragment is spread.
         self.visited += set.items.len();
         debug_assert!(self.visited <= self.tokens, "a selection is visited twice");
         let mut weight = Weight::default();
@@ -506,7 +516,7 @@ impl<'a> Measure<'a> {
                 }
                 Selection::FragmentSpread(spread) => {
                     let name = &spread.node.fragment_name.node;
-                    // An unknown fragment is the validator's to report.
+                    // The validator reports unknown fragments.
                     let inner = match self.fragments.get_key_value(name) {
                         Some((name, fragment)) => self.fragment(name, fragment, level + 1)?,
                         None => Weight::default(),
@@ -524,21 +534,21 @@ impl<'a> Measure<'a> {
         fragment: &'a Positioned<FragmentDefinition>,
         level: usize,
     ) -> Result<Weight, DocumentError> {
-        match self.known.get(name.as_str()) {
-            Some(Known::Weighed(weight)) => return Ok(*weight),
+        match self.fragment_weights.get(name.as_str()) {
+            Some(FragmentWeight::Done(weight)) => return Ok(*weight),
             // https://spec.graphql.org/October2021/#sec-Fragment-spreads-must-not-form-cycles
-            Some(Known::InProgress) => {
+            Some(FragmentWeight::InProgress) => {
                 return Err(DocumentError::invalid(
-                    format!("The fragment \"{name}\" spreads itself."),
+                    format!("The fragment \"{name}\" spreads itself. Remove the cycle."),
                     Some(fragment.pos),
                 ));
             }
             None => {}
         }
-        self.known.insert(name, Known::InProgress);
+        self.fragment_weights.insert(name, FragmentWeight::InProgress);
         let mut weight = self.directives(&fragment.node.directives)?;
         weight.add(self.set(&fragment.node.selection_set.node, level)?);
-        self.known.insert(name, Known::Weighed(weight));
+        self.fragment_weights.insert(name, FragmentWeight::Done(weight));
         Ok(weight)
     }
 
@@ -553,7 +563,9 @@ impl<'a> Measure<'a> {
         if matches!(name, "__schema" | "__type") {
             self.introspects = true;
             if inner.introspection_lists >= self.limits.introspection_lists {
-                return Err(DocumentError::TooComplex("The introspection is nested too deep.".to_owned()));
+                return Err(DocumentError::TooComplex(
+                    "The lists of the introspection are nested too deeply.".to_owned(),
+                ));
             }
         }
         let arguments = self.arguments(&field.arguments)?;
@@ -570,7 +582,7 @@ impl<'a> Measure<'a> {
 
     fn directives(&self, directives: &[Positioned<Directive>]) -> Result<Weight, DocumentError> {
         if directives.len() > self.limits.directives {
-            return Err(DocumentError::too_many("directives at one place", self.limits.directives));
+            return Err(DocumentError::too_many("directives at one location", self.limits.directives));
         }
         let mut weight = Weight { selections: directives.len() as u64, ..Weight::default() };
         for directive in directives {
@@ -581,7 +593,7 @@ impl<'a> Measure<'a> {
 
     fn arguments(&self, arguments: &[(Positioned<Name>, Positioned<Value>)]) -> Result<Weight, DocumentError> {
         if arguments.len() > self.limits.arguments {
-            return Err(DocumentError::too_many("arguments at one place", self.limits.arguments));
+            return Err(DocumentError::too_many("arguments of one field or directive", self.limits.arguments));
         }
         Ok(Weight {
             selections: arguments.len() as u64,
@@ -600,7 +612,7 @@ fn variables_in(value: &Value) -> u64 {
     }
 }
 
-/// Counted with a queue, not by recursion: a variable's value comes nested as deep as the JSON parser lets it.
+/// Counts with a queue instead of recursion: a variable's value is nested as deeply as the JSON parser allows.
 fn size_of_value(value: &ConstValue) -> u64 {
     let mut size = 0_u64;
     let mut queue = VecDeque::from([value]);
@@ -619,64 +631,67 @@ fn size_of_value(value: &ConstValue) -> u64 {
     size
 }
 
-/// How many fields an operation may resolve.
-struct Costs<'a> {
+/// Estimates how many fields an operation resolves.
+struct CostEstimator<'a> {
     fragments: &'a HashMap<Name, Positioned<FragmentDefinition>>,
     introspects: bool,
     variables: &'a Variables,
-    known: HashMap<&'a str, Cost>,
+    fragment_costs: HashMap<&'a str, Cost>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Cost {
     fields: u64,
-    /// Whether the set selects `edges` or `nodes`: then the field around it is a
+    /// Whether the set selects `edges` or `nodes`, so that its parent field is a
     /// [connection](https://relay.dev/graphql/connections.htm).
-    rows: bool,
+    selects_items: bool,
 }
 
-impl<'a> Costs<'a> {
-    fn of(&mut self, set: &'a SelectionSet) -> Cost {
+impl<'a> CostEstimator<'a> {
+    fn set(&mut self, set: &'a SelectionSet) -> Cost {
         let mut cost = Cost::default();
         for selection in &set.items {
             let inner = match &selection.node {
-                Selection::Field(field) => self.of_field(&field.node),
-                Selection::InlineFragment(fragment) => self.of(&fragment.node.selection_set.node),
-                Selection::FragmentSpread(spread) => self.of_fragment(&spread.node.fragment_name.node),
+                Selection::Field(field) => self.field(&field.node),
+                Selection::InlineFragment(fragment) => self.set(&fragment.node.selection_set.node),
+                Selection::FragmentSpread(spread) => self.fragment(&spread.node.fragment_name.node),
             };
             cost.fields = cost.fields.saturating_add(inner.fields);
-            cost.rows |= inner.rows;
+            cost.selects_items |= inner.selects_items;
         }
         cost
     }
 
-    fn of_fragment(&mut self, name: &str) -> Cost {
-        if let Some(cost) = self.known.get(name) {
+    fn fragment(&mut self, name: &str) -> Cost {
+        if let Some(cost) = self.fragment_costs.get(name) {
             return *cost;
         }
         let Some((name, fragment)) = self.fragments.get_key_value(name) else {
             return Cost::default();
         };
-        let cost = self.of(&fragment.node.selection_set.node);
-        self.known.insert(name, cost);
+        let cost = self.set(&fragment.node.selection_set.node);
+        self.fragment_costs.insert(name, cost);
         cost
     }
 
-    fn of_field(&mut self, field: &'a Field) -> Cost {
+    fn field(&mut self, field: &'a Field) -> Cost {
         let name = field.name.node.as_str();
-        let inner = self.of(&field.selection_set.node);
-        let times = if inner.rows {
-            self.page(field)
+        let inner = self.set(&field.selection_set.node);
+        let items = if inner.selects_items {
+            self.page_size(field)
         } else if self.introspects {
-            introspected(name)
+            introspected_items(name)
         } else {
             1
         };
-        Cost { fields: inner.fields.saturating_mul(times).saturating_add(1), rows: matches!(name, "edges" | "nodes") }
+        Cost {
+            fields: inner.fields.saturating_mul(items).saturating_add(1),
+            selects_items: matches!(name, "edges" | "nodes"),
+        }
     }
 
-    /// The rows that a connection's arguments ask for.
-    fn page(&self, field: &Field) -> u64 {
+    /// The size of the page that a connection's arguments request.
+    fn page_size(&self, field: &Field) -> u64 {
         ["first", "last"]
             .into_iter()
             .filter_map(|name| match &field.get_argument(name)?.node {
@@ -688,13 +703,13 @@ impl<'a> Costs<'a> {
                 _ => None,
             })
             .max()
-            .unwrap_or(DEFAULT_PAGE)
-            .min(LARGEST_PAGE)
+            .unwrap_or(DEFAULT_PAGE_SIZE.into())
+            .min(MAX_PAGE_SIZE.into())
     }
 }
 
-/// How many items a list field of an introspection has, roughly, in a schema of this size.
-fn introspected(field: &str) -> u64 {
+/// The approximate number of items that a list field of an introspection has in a schema of this size.
+fn introspected_items(field: &str) -> u64 {
     match field {
         "types" => 40,
         "fields" => 8,

@@ -184,7 +184,7 @@ impl Mutation {
 
 /// Parses the id of a system. A malformed id is `NOT_FOUND`, like an unknown one.
 fn system_id(id: &ID) -> Result<SystemId> {
-    id.parse().map_err(|_| refuse(&Refusal::NotFound))
+    id.parse().map_err(|_| refuse(&Refusal::SystemNotFound))
 }
 
 fn set_cookie(ctx: &Context<'_>, opened: &OpenedSession) {

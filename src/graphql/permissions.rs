@@ -1,4 +1,4 @@
-//! Permission codes as directives: each root field says its code once, and what enforces it reads that value.
+//! Enforces permission codes. Each root field declares its code once, in a directive that the guard reads.
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::registry::{MetaType, Registry};
@@ -10,7 +10,7 @@ use super::sharing::Given;
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::ErrorCode;
 
-/// Root fields that ask for no code. Those that need a signed-in operator see to it themselves.
+/// Root fields that require no permission code. Those that require a signed-in operator check that in their resolvers.
 pub const PUBLIC: [(&str, &str); 5] = [
     ("Query", "viewer"),
     ("Mutation", "signIn"),
@@ -23,20 +23,20 @@ pub const PUBLIC: [(&str, &str); 5] = [
 #[TypeDirective(location = "FieldDefinition", name = "requiresPermission")]
 pub fn requires_permission(code: String) {}
 
-/// What a root field asks of its caller.
+/// The permission rule of a root field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     Public,
-    Needs(Permission),
+    Requires(Permission),
 }
 
-/// The rule of a root field: what its directive says, or `None` when it has no directive and is not [`PUBLIC`].
+/// Returns the rule of a root field. `None` if it has no directive and is not [`PUBLIC`].
 pub fn rule_of(registry: &Registry, root: &str, field: &str) -> Option<Rule> {
     let MetaType::Object { fields, .. } = registry.types.get(root)? else { return None };
     let directive = fields.get(field)?.directive_invocations.iter().find(|d| d.name == "requiresPermission");
     match directive {
         Some(directive) => match directive.args.get("code") {
-            Some(Value::String(code)) => code.parse().ok().map(Rule::Needs),
+            Some(Value::String(code)) => code.parse().ok().map(Rule::Requires),
             _ => None,
         },
         None => PUBLIC.contains(&(root, field)).then_some(Rule::Public),
@@ -52,14 +52,14 @@ fn current_rule(ctx: &Context<'_>) -> Option<Rule> {
     rule_of(&ctx.schema_env.registry, root, &ctx.item.node.name.node)
 }
 
-/// Guards a whole root type: a field without a rule answers nobody.
+/// Guards all fields of a root type. A field without a rule is refused.
 pub struct Permitted;
 
 impl Guard for Permitted {
     async fn check(&self, ctx: &Context<'_>) -> Result<()> {
         let asker = ctx.data_unchecked::<Asker>();
         if ctx.query_env.operation.node.ty == OperationType::Mutation && !asker.may_change {
-            let message = "A change that relies on the cookie must come from the console's own origin.";
+            let message = "A mutation that relies on the session cookie must come from the console's origin. Use a bearer token instead.";
             return Err(with_code(message, ErrorCode::Forbidden));
         }
         // The stream that this came by has asked, and asks again before each entry.
@@ -68,20 +68,20 @@ impl Guard for Permitted {
         }
         match current_rule(ctx) {
             Some(Rule::Public) => Ok(()),
-            Some(Rule::Needs(permission)) => {
+            Some(Rule::Requires(permission)) => {
                 let call = Call::of(ctx).await?;
                 let checked = call.service.require_permission(call.caller, call.request, permission).await;
                 checked.map_err(|error| from_service(error, call.request))
             }
-            None => Err(with_code("This field has no rule, so nobody may ask for it.", ErrorCode::Internal)),
+            None => Err(with_code("The schema has no permission rule for this field.", ErrorCode::Internal)),
         }
     }
 }
 
-/// The code that the current field needs, for a subscription to watch while it runs.
+/// Returns the permission that the current field requires, for a subscription to check while it runs.
 pub fn needed(ctx: &Context<'_>) -> Result<Permission> {
     match current_rule(ctx) {
-        Some(Rule::Needs(permission)) => Ok(permission),
-        _ => Err(with_code("This field needs no code.", ErrorCode::Internal)),
+        Some(Rule::Requires(permission)) => Ok(permission),
+        _ => Err(with_code("The schema requires no permission code for this field.", ErrorCode::Internal)),
     }
 }

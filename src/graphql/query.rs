@@ -65,7 +65,7 @@ impl Query {
         let order: systems::SystemOrder = order_by.map(Into::into).unwrap_or_default();
         let search = Search::parse(search.as_deref().unwrap_or_default());
         let paging = Paging { first, after, last, before };
-        let request = paging.request(|cursor| cursors::to_system(call.service.keyring(), tenant, order, cursor))?;
+        let request = paging.request(|cursor| cursors::decode_system(call.service.keyring(), tenant, order, cursor))?;
         let page = call.shown(call.service.list_systems(tenant, &search, order, &request).await)?;
         Ok(SystemConnection::new(call.service, tenant, search, order, request, page))
     }
@@ -117,7 +117,7 @@ impl Query {
         let tenant = &call.operator().tenant;
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
         let paging = Paging { first, after, last, before };
-        let request = paging.request(|cursor| cursors::to_audit(call.service.keyring(), tenant, cursor))?;
+        let request = paging.request(|cursor| cursors::decode_audit(call.service.keyring(), tenant, cursor))?;
         let page = call.shown(call.service.list_audit(tenant, &filter, &request).await)?;
         Ok(AuditEntryConnection::new(call.service, tenant, filter, request, page))
     }

@@ -120,7 +120,7 @@ async fn entries<T: Send + 'static>(
     let news = async {
         let call = Call::of(ctx).await?;
         let tenant = &call.operator().tenant;
-        let after = after.map(|cursor| cursors::to_audit(call.service.keyring(), tenant, &cursor)).transpose();
+        let after = after.map(|cursor| cursors::decode_audit(call.service.keyring(), tenant, &cursor)).transpose();
         let after = after.map_err(|refusal: Refusal| refuse(&refusal))?;
         let entries = call.service.entries(call.caller, permissions::needed(ctx)?, after);
         let request = call.request;

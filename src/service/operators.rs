@@ -101,7 +101,7 @@ impl Service {
     pub async fn remove_operator(&self, request: Request, username: &Username) -> Result<Operator, Error> {
         let removed = self.change(|| async {
             let Some(operator) = self.store.find_operator_by_username(username).await? else {
-                return Ok(Decision::Repeat(Err(Refusal::NotFound)));
+                return Ok(Decision::Repeat(Err(Refusal::OperatorNotFound)));
             };
             let event = self
                 .event(&origin(AuditActor::command_line(), request), AuditAction::OperatorRemoved)
@@ -161,6 +161,6 @@ impl Service {
     }
 
     async fn load_operator(&self, username: &Username) -> Result<Operator, Error> {
-        self.store.find_operator_by_username(username).await?.ok_or_else(|| Refusal::NotFound.into())
+        self.store.find_operator_by_username(username).await?.ok_or_else(|| Refusal::OperatorNotFound.into())
     }
 }

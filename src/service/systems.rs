@@ -101,7 +101,7 @@ impl Service {
     }
 
     pub(super) async fn load_system(&self, tenant: &TenantId, id: SystemId) -> Result<System, Error> {
-        self.find_system(tenant, id).await?.ok_or_else(|| Refusal::NotFound.into())
+        self.find_system(tenant, id).await?.ok_or_else(|| Refusal::SystemNotFound.into())
     }
 
     /// Refuses a change of a system that does not exist; a repeat, if the system existed and was deleted.
@@ -117,8 +117,8 @@ impl Service {
             ..AuditFilter::default()
         };
         if self.store.count_audit(tenant, &deletion).await? == 0 {
-            return Err(Refusal::NotFound.into());
+            return Err(Refusal::SystemNotFound.into());
         }
-        Ok(Decision::Repeat(Err(Refusal::NotFound)))
+        Ok(Decision::Repeat(Err(Refusal::SystemNotFound)))
     }
 }

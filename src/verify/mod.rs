@@ -11,7 +11,7 @@ use self::limiter::Limiter;
 
 use crate::coherence::Coherence;
 use crate::domain::keys::{KeyDigest, PresentedKey};
-use crate::domain::verdict::{Found, Verdict};
+use crate::domain::verdict::{KeyStatus, Verdict};
 use crate::service::Service;
 use crate::store::{Store, StoreError};
 
@@ -56,11 +56,11 @@ impl Verifier {
             }
             None => {
                 let digests: Vec<_> = self.digests(key).collect();
-                self.store.find_key(&digests).await?.map(Found::from)
+                self.store.find_key(&digests).await?.map(KeyStatus::from)
             }
         };
         let now = self.service.environment().now();
-        let verdict = Verdict::on(found, now, self.service.settings().revoked_retention);
+        let verdict = Verdict::new(found, now, self.service.settings().revoked_retention);
         let retry_after = match &verdict {
             Verdict::Valid(_) | Verdict::Malformed => None,
             Verdict::NotFound => self.limiter.count(source(), now),
@@ -73,7 +73,7 @@ impl Verifier {
     }
 
     /// Looks the key up in the cache. Returns `None` if the cache is bypassed, and `Some(None)` if it has no such key.
-    fn find_cached(&self, key: PresentedKey<'_>) -> Option<Option<Found>> {
+    fn find_cached(&self, key: PresentedKey<'_>) -> Option<Option<KeyStatus>> {
         self.coherence.read(|cache| self.digests(key).find_map(|digest| cache.keys.find(&digest)))
     }
 

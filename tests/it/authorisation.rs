@@ -169,7 +169,7 @@ async fn a_refusal_names_the_code_that_is_missing() {
         "code": "FORBIDDEN",
         "permission": "api_key_management:delete"
       },
-      "message": "This needs the permission code api_key_management:delete. Ask an administrator of your tenant for it."
+      "message": "This requires the permission code api_key_management:delete. Ask an administrator of your tenant for it."
     }
     "#);
 }

@@ -54,13 +54,13 @@ async fn a_system_has_one_key_at_a_time(app: App) {
         "extensions": {
           "code": "KEY_NOT_GENERATED"
         },
-        "message": "The system has no key."
+        "message": "The system has no key, so there is nothing to revoke."
       },
       {
         "extensions": {
           "code": "KEY_ALREADY_GENERATED"
         },
-        "message": "The system has a key already. Revoke it before you generate a new one."
+        "message": "The system already has a key. Revoke it before you generate a new one."
       }
     ]
     "#); }

@@ -118,43 +118,43 @@ async fn a_page_size_that_is_out_of_bounds_is_refused() {
         "extensions": {
           "code": "BAD_USER_INPUT"
         },
-        "message": "`first` and `last` are 1 to 200."
+        "message": "`first` and `last` must be between 1 and 200."
       },
       {
         "extensions": {
           "code": "BAD_USER_INPUT"
         },
-        "message": "`first` and `last` are 1 to 200."
+        "message": "`first` and `last` must be between 1 and 200."
       },
       {
         "extensions": {
           "code": "BAD_USER_INPUT"
         },
-        "message": "`first` and `last` are 1 to 200."
+        "message": "`first` and `last` must be between 1 and 200."
       },
       {
         "extensions": {
           "code": "BAD_USER_INPUT"
         },
-        "message": "`first` and `last` are 1 to 200."
+        "message": "`first` and `last` must be between 1 and 200."
       },
       {
         "extensions": {
           "code": "BAD_USER_INPUT"
         },
-        "message": "`first` and `last` are 1 to 200."
+        "message": "`first` and `last` must be between 1 and 200."
       },
       {
         "extensions": {
           "code": "BAD_USER_INPUT"
         },
-        "message": "Give `first` or `last`, not both."
+        "message": "Set either `first` or `last`, not both."
       },
       {
         "extensions": {
           "code": "BAD_USER_INPUT"
         },
-        "message": "`first` and `last` are 1 to 200."
+        "message": "`first` and `last` must be between 1 and 200."
       }
     ]
     "#);
@@ -211,7 +211,10 @@ async fn a_cursor_serves_its_own_tenant_list_and_order_alone() {
     ] {
         let answer = page(who, variables.clone()).await;
         assert_eq!(answer.code(), Some("BAD_USER_INPUT"), "{variables}: {}", answer.text);
-        assert_eq!(answer.error()["message"], "The cursor is not one of this list.");
+        assert_eq!(
+            answer.error()["message"],
+            "The cursor does not belong to this list. Use one that this list returned in the same order."
+        );
     }
     let log = "query ($after: String) { auditLog(after: $after) { nodes { id } } }";
     for (who, after) in [(&operator, cursor.as_str()), (&other, &audit), (&operator, "x")] {

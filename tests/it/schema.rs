@@ -5,8 +5,10 @@ use std::path::Path;
 use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{TypeDefinition, TypeKind, TypeSystemDefinition};
 
-use crate::support::actors::{App, Setup};
+use keymark::graphql::limits::{DEFAULT_PAGE_SIZE, Limits, MAX_PAGE_SIZE};
 use keymark::http::Shown;
+
+use crate::support::actors::{App, Setup};
 
 fn definitions() -> Vec<TypeSystemDefinition> {
     parse_schema(keymark::graphql::sdl()).expect("the schema parses").definitions
@@ -102,4 +104,31 @@ fn a_root_field_that_needs_a_code_says_so_in_its_description() {
         }
     }
     assert!(checked > 0, "no field has a directive");
+}
+
+#[test]
+fn descriptions_state_the_limits_that_the_server_applies() {
+    let Limits { document_bytes, root_fields, depth, cost, .. } = Limits::default();
+    let description = |name: &str| {
+        let definition = types().find(|definition| definition.name.node == name).expect("the type exists");
+        definition.description.expect("a description").node.replace('\n', " ")
+    };
+    let query = description("Query");
+    for limit in [
+        format!("{} KiB", document_bytes / 1024),
+        format!("{root_fields} root fields"),
+        format!("{depth} levels of nested fields"),
+        format!("{},000 fields", cost / 1000),
+    ] {
+        assert!(query.contains(&limit), "Query: {limit}");
+    }
+    let sizes = format!("1 to {MAX_PAGE_SIZE}. Defaults to {DEFAULT_PAGE_SIZE}");
+    for field in ["systems", "auditLog"] {
+        let query = types().find(|definition| definition.name.node == "Query").expect("the type exists");
+        let TypeKind::Object(object) = query.kind else { panic!("a root type is an object") };
+        let field = object.fields.into_iter().find(|f| f.node.name.node == field).expect("the field exists").node;
+        let first = field.arguments.into_iter().find(|argument| argument.node.name.node == "first").expect("`first`");
+        let description = first.node.description.expect("a description").node;
+        assert!(description.contains(&sizes), "{}: {description}", field.name.node);
+    }
 }

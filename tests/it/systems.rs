@@ -59,49 +59,49 @@ async fn a_name_that_cannot_be_is_refused_with_its_reason() {
         "extensions": {
           "code": "INVALID_NAME"
         },
-        "message": "A name is needed."
+        "message": "A name is required."
       },
       {
         "extensions": {
           "code": "INVALID_NAME"
         },
-        "message": "A name is needed."
+        "message": "A name is required."
       },
       {
         "extensions": {
           "code": "INVALID_NAME"
         },
-        "message": "A name has at least 3 characters."
+        "message": "The name is too short. Use at least 3 characters."
       },
       {
         "extensions": {
           "code": "INVALID_NAME"
         },
-        "message": "A name has at most 64 characters and 256 bytes."
+        "message": "The name is too long. Use at most 64 characters and 256 bytes."
       },
       {
         "extensions": {
           "code": "INVALID_NAME"
         },
-        "message": "A name has at most 64 characters and 256 bytes."
+        "message": "The name is too long. Use at most 64 characters and 256 bytes."
       },
       {
         "extensions": {
           "code": "INVALID_NAME"
         },
-        "message": "A name has no control, bidirectional or invisible characters; this one has U+202E."
+        "message": "The name contains U+202E. Remove control, bidirectional and invisible characters."
       },
       {
         "extensions": {
           "code": "INVALID_NAME"
         },
-        "message": "A name has no control, bidirectional or invisible characters; this one has U+200B."
+        "message": "The name contains U+200B. Remove control, bidirectional and invisible characters."
       },
       {
         "extensions": {
           "code": "INVALID_NAME"
         },
-        "message": "A name has no control, bidirectional or invisible characters; this one has U+000A."
+        "message": "The name contains U+000A. Remove control, bidirectional and invisible characters."
       }
     ]
     "#);
@@ -123,7 +123,7 @@ async fn a_name_is_taken_whatever_its_case_and_width(app: App) {
       "extensions": {
         "code": "NAME_TAKEN"
       },
-      "message": "Another system of your tenant has this name."
+      "message": "Another system of your tenant has this name. Choose a different one."
     }
     "#); }
     assert_eq!(actions(&app).await, ["SYSTEM_CREATED", "SYSTEM_CREATED"]);
@@ -161,7 +161,7 @@ async fn a_stale_edit_is_refused(app: App) {
       "extensions": {
         "code": "CONFLICT"
       },
-      "message": "Somebody else changed this meanwhile. Look at it again."
+      "message": "Someone else changed this in the meantime. Load it again before you retry."
     }
     "#); }
     let negative =
@@ -185,7 +185,7 @@ async fn a_deleted_system_is_gone_its_name_is_free_and_the_log_keeps_it(app: App
       "extensions": {
         "code": "NOT_FOUND"
       },
-      "message": "There is no such thing in your tenant."
+      "message": "Not found: your tenant has no system with this id. It may have been deleted."
     }
     "#); }
     let again = operator.create_system("BILLING").await;

@@ -14,7 +14,7 @@ use crate::domain::ids::SystemId;
 use crate::domain::keys::{Key, KeyDigest, Mark};
 use crate::domain::system_names::SystemName;
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::{Found, Identity, RevokedKey};
+use crate::domain::verdict::{Identity, KeyStatus, RevokedKey};
 
 /// Bytes of the digest kept for a revoked key, in addition to the one that selects its shard.
 const TOMBSTONE_DIGEST_BYTES: usize = 12;
@@ -95,12 +95,12 @@ impl KeyIndex {
         shard.current.remove(digest);
     }
 
-    pub fn find(&self, digest: &KeyDigest) -> Option<Found> {
+    pub fn find(&self, digest: &KeyDigest) -> Option<KeyStatus> {
         let shard = self.read(digest);
         if let Some(row) = shard.current.find(digest) {
-            return Some(Found::Current(row.identity(&self.tenants)));
+            return Some(KeyStatus::Current(row.identity(&self.tenants)));
         }
-        shard.revoked.find(digest).map(|row| Found::Revoked(row.revoked_key(digest, &self.tenants)))
+        shard.revoked.find(digest).map(|row| KeyStatus::Revoked(row.revoked_key(digest, &self.tenants)))
     }
 
     /// Number of current keys. Like the other totals, it is summed shard by shard while keys may change.
@@ -237,11 +237,11 @@ mod tests {
         key(n, revision).revoked(Timestamp::from_millis(i64::from(n) * 1000))
     }
 
-    fn expected(key: &Key) -> Found {
+    fn expected(key: &Key) -> KeyStatus {
         let (tenant, system, mark) = (key.tenant.clone(), key.system, key.mark);
         match key.revoked_at {
-            None => Found::Current(Identity { tenant, system, system_name: key.system_name.clone(), mark }),
-            Some(revoked_at) => Found::Revoked(RevokedKey { digest: key.digest, tenant, system, mark, revoked_at }),
+            None => KeyStatus::Current(Identity { tenant, system, system_name: key.system_name.clone(), mark }),
+            Some(revoked_at) => KeyStatus::Revoked(RevokedKey { digest: key.digest, tenant, system, mark, revoked_at }),
         }
     }
 
@@ -319,7 +319,7 @@ mod tests {
         for (at, kept) in [(1_700_000_000_999, 1_700_000_000_000), (-1, 0), (i64::MAX, i64::from(u32::MAX) * 1000)] {
             index.remove(&digest(1));
             index.put(&key(1, 1).revoked(Timestamp::from_millis(at)));
-            let Some(Found::Revoked(found)) = index.find(&digest(1)) else { panic!("not revoked") };
+            let Some(KeyStatus::Revoked(found)) = index.find(&digest(1)) else { panic!("not revoked") };
             assert_eq!(found.revoked_at, Timestamp::from_millis(kept));
         }
     }
@@ -349,7 +349,7 @@ mod tests {
                     while !over.load(Ordering::Relaxed) {
                         for n in 0..64 {
                             let Some(found) = index.find(&digest(n)) else { continue };
-                            let Found::Current(identity) = &found else { panic!("{found:?}") };
+                            let KeyStatus::Current(identity) = &found else { panic!("{found:?}") };
                             let revision = identity.mark.as_str().parse().unwrap();
                             assert_eq!(found, expected(&key(n, revision)));
                         }

@@ -67,7 +67,7 @@ pub(crate) struct AuditEntry {
 impl AuditEntry {
     /// Cursor of this entry. Pass it as `after` or `before` to `auditLog`, or as `after` to a subscription.
     async fn cursor(&self, ctx: &Context<'_>) -> String {
-        cursors::of_audit(ctx.data_unchecked::<Arc<Service>>().keyring(), &self.tenant, self.place)
+        cursors::encode_audit(ctx.data_unchecked::<Arc<Service>>().keyring(), &self.tenant, self.place)
     }
 }
 
@@ -261,7 +261,7 @@ struct AuditPage {
 
 impl AuditPage {
     fn cursor(&self, entry: &audit::AuditEntry) -> String {
-        cursors::of_audit(self.service.keyring(), &self.tenant, entry.number)
+        cursors::encode_audit(self.service.keyring(), &self.tenant, entry.number)
     }
 }
 

@@ -5,13 +5,9 @@ use async_graphql::{Error, SimpleObject};
 use crate::domain::pages::{Page, PageEnd, PageRequest};
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::graphql::error::{refuse, with_code};
+use crate::graphql::limits::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
 
-/// Items of a page that nobody asked a size for.
-const DEFAULT_SIZE: i32 = 50;
-/// Most items of a page.
-const LARGEST_SIZE: i32 = 200;
-
-/// What a connection's field was asked for.
+/// The paging arguments of a connection field.
 pub(crate) struct Paging {
     pub first: Option<i32>,
     pub after: Option<String>,
@@ -20,18 +16,23 @@ pub(crate) struct Paging {
 }
 
 impl Paging {
-    /// The request for a page, its cursors read by `decode`.
+    /// Returns the requested page, with cursors decoded by `decode`.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_USER_INPUT` for a size out of range, both sizes, or an invalid cursor.
     pub(crate) fn request<K>(&self, decode: impl Fn(&str) -> Result<K, Refusal>) -> Result<PageRequest<K>, Error> {
         let (size, from) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
-                return Err(with_code("Give `first` or `last`, not both.", ErrorCode::BadUserInput));
+                return Err(with_code("Set either `first` or `last`, not both.", ErrorCode::BadUserInput));
             }
             (None, Some(last)) => (last, PageEnd::Last),
-            (first, None) => (first.unwrap_or(DEFAULT_SIZE), PageEnd::First),
+            (first, None) => (first.unwrap_or(DEFAULT_PAGE_SIZE.into()), PageEnd::First),
         };
-        let limit = usize::try_from(size).ok().filter(|_| (1..=LARGEST_SIZE).contains(&size)).ok_or_else(|| {
-            with_code(format!("`first` and `last` are 1 to {LARGEST_SIZE}."), ErrorCode::BadUserInput)
-        })?;
+        let limit =
+            usize::try_from(size).ok().filter(|_| (1..=MAX_PAGE_SIZE.into()).contains(&size)).ok_or_else(|| {
+                with_code(format!("`first` and `last` must be between 1 and {MAX_PAGE_SIZE}."), ErrorCode::BadUserInput)
+            })?;
         let read = |cursor: &Option<String>| cursor.as_deref().map(&decode).transpose().map_err(|e| refuse(&e));
         Ok(PageRequest { after: read(&self.after)?, before: read(&self.before)?, limit, from })
     }
@@ -51,8 +52,8 @@ pub(super) struct PageInfo {
 }
 
 impl PageInfo {
-    /// Beyond the end that the page was taken from nothing is known but what the client said itself: that it has
-    /// been there.
+    /// The list was read in one direction only. In the other one, a cursor of the client is the only sign of further
+    /// items.
     pub(super) fn of<T, K>(page: &Page<T>, request: &PageRequest<K>, cursor: impl Fn(&T) -> String) -> Self {
         let (has_next_page, has_previous_page) = match request.from {
             PageEnd::First => (page.has_more, request.after.is_some()),

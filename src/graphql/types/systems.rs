@@ -121,7 +121,7 @@ struct SystemPage {
 
 impl SystemPage {
     fn cursor(&self, system: &systems::System) -> String {
-        cursors::of_system(self.service.keyring(), &self.tenant, self.order, self.order.field.key_of(system))
+        cursors::encode_system(self.service.keyring(), &self.tenant, self.order, self.order.field.key_of(system))
     }
 }
 
@@ -242,7 +242,7 @@ impl SystemChange {
         let kind = SystemChangeKind::of(&entry)?;
         let id = entry.event.system?;
         Some(Self {
-            cursor: cursors::of_audit(service.keyring(), &entry.tenant, entry.number),
+            cursor: cursors::encode_audit(service.keyring(), &entry.tenant, entry.number),
             kind,
             system_id: id.to_string().into(),
             system: entry.event.image.clone().map(|image| System::from_image(id, image)),
