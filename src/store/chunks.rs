@@ -1,4 +1,4 @@
-//! Rows that are read ahead of whoever takes them.
+//! A stream of rows that a task reads ahead of its consumer.
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
@@ -7,11 +7,11 @@ use tokio::task::JoinHandle;
 
 use super::{Result, StoreError};
 
-/// Most chunks that are read and not taken.
-pub(super) const CHUNKS_AHEAD: usize = 1;
+/// Maximum number of chunks that are read but not consumed yet.
+pub(super) const MAX_CHUNKS_AHEAD: usize = 1;
 
-/// The rows that `reading` sends, then its error if it ended with one. A reader that was cut short is an error too:
-/// rows must not be missing unnoticed.
+/// Streams the rows that `reading` sends, then its error if it ends with one. A task that is cancelled or panics is an
+/// error too, so that an incomplete stream is never taken for a complete one.
 pub(super) fn stream_of<T: Send + 'static>(
     chunks: mpsc::Receiver<Vec<T>>,
     reading: JoinHandle<Result<()>>,
@@ -24,7 +24,7 @@ pub(super) fn stream_of<T: Send + 'static>(
         match reading.await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some((Err(error), None)),
-            Err(cut_short) => Some((Err(StoreError::Unavailable(cut_short.into())), None)),
+            Err(cancelled) => Some((Err(StoreError::Unavailable(cancelled.into())), None)),
         }
     });
     chunks
@@ -42,15 +42,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_reader_that_is_cut_short_does_not_pass_for_one_that_came_to_its_end() {
-        let cut_short = tokio::spawn(std::future::pending());
-        cut_short.abort();
+    async fn cancelled_reader_ends_the_stream_with_an_error() {
+        let cancelled = tokio::spawn(std::future::pending());
+        cancelled.abort();
         for (reading, ends_well) in [
             (tokio::spawn(async { Ok(()) }), true),
             (tokio::spawn(async { Err(StoreError::Unavailable("down".into())) }), false),
-            (cut_short, false),
+            (cancelled, false),
         ] {
-            let (_, chunks) = mpsc::channel::<Vec<()>>(CHUNKS_AHEAD);
+            let (_, chunks) = mpsc::channel::<Vec<()>>(MAX_CHUNKS_AHEAD);
             assert_eq!(stream_of(chunks, reading).try_collect::<Vec<_>>().await.is_ok(), ends_well);
         }
     }

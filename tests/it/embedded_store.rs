@@ -16,7 +16,7 @@ use crate::contract::{Factory, contract_suite};
 contract_suite!(contract, EmbeddedFactory::default());
 
 /// How many changes a fresh store keeps: more than any case writes while it follows, and few enough to exceed.
-const FEED_KEPT: u64 = 256;
+const MAX_FEED_CHANGES: u64 = 256;
 
 /// A file in a directory of its own; a crash leaves a copy of it in the next one.
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl Factory for EmbeddedFactory {
     async fn open(&self) -> Arc<dyn Store> {
         let path = self.fresh_directory().join(FILE_NAME);
         let opener = move || Ok(redb::Database::create(&path)?);
-        Arc::new(EmbeddedStore::open_with(opener, FEED_KEPT).expect("the file is made"))
+        Arc::new(EmbeddedStore::open_with(opener, MAX_FEED_CHANGES).expect("the file is made"))
     }
 
     async fn beside(&self) -> Option<Arc<dyn Store>> {
@@ -62,7 +62,7 @@ impl Factory for EmbeddedFactory {
         let note = busy.note(AuditAction::SignedIn);
         commit(store, note).await;
         let position = follower.next().await.position;
-        for _ in 0..=FEED_KEPT {
+        for _ in 0..=MAX_FEED_CHANGES {
             let note = busy.note(AuditAction::SignedIn);
             commit(store, note).await;
         }

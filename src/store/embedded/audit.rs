@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redb::ReadableTable;
 
 use super::errors::storage;
-use super::snapshot::{Snapshot, finish};
+use super::snapshot::{Snapshot, page_of};
 use super::store::EmbeddedStore;
 use super::tables::{AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, decode};
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
@@ -16,7 +16,7 @@ use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError};
 #[async_trait]
 impl AuditStore for EmbeddedStore {
     async fn list_tenants(&self) -> Result<Vec<TenantId>> {
-        self.scan(Snapshot::list_tenants).await
+        self.read_blocking(Snapshot::list_tenants).await
     }
 
     async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
@@ -34,17 +34,17 @@ impl AuditStore for EmbeddedStore {
         page: &PageRequest<u64>,
     ) -> Result<Page<AuditEntry>> {
         let (tenant, filter, page) = (tenant.clone(), filter.clone(), page.clone());
-        self.scan(move |snapshot| snapshot.list_audit(&tenant, &filter, &page)).await
+        self.read_blocking(move |snapshot| snapshot.list_audit(&tenant, &filter, &page)).await
     }
 
     async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
         let (tenant, filter) = (tenant.clone(), filter.clone());
-        self.scan(move |snapshot| snapshot.count_audit(&tenant, &filter)).await
+        self.read_blocking(move |snapshot| snapshot.count_audit(&tenant, &filter)).await
     }
 
     async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
         let tenant = tenant.clone();
-        self.scan(move |snapshot| snapshot.list_audit_after(&tenant, number, limit)).await
+        self.read_blocking(move |snapshot| snapshot.list_audit_after(&tenant, number, limit)).await
     }
 }
 
@@ -56,7 +56,7 @@ impl Snapshot {
             .map_err(storage)?
             .map(|row| {
                 let (tenant, _) = row.map_err(storage)?;
-                tenant.value().parse().map_err(|_| StoreError::Corrupt("a tenant's name is malformed".into()))
+                tenant.value().parse().map_err(|_| StoreError::Corrupt("a malformed tenant id".into()))
             })
             .collect()
     }
@@ -75,7 +75,7 @@ impl Snapshot {
 
     fn list_audit(&self, tenant: &TenantId, filter: &AuditFilter, page: &PageRequest<u64>) -> Result<Page<AuditEntry>> {
         let mut items = Vec::with_capacity(page.limit.min(256));
-        // Newest first: what comes after a place has lower numbers.
+        // Newest first: entries after a position have lower numbers.
         let low = page.before.map_or(0, |number| number.saturating_add(1));
         let high = page.after.map_or(u64::MAX, |number| number.saturating_sub(1));
         let upwards = page.from == PageEnd::Last;
@@ -87,7 +87,7 @@ impl Snapshot {
             }
             !has_more
         })?;
-        Ok(finish(items, has_more, page.from))
+        Ok(page_of(items, has_more, page.from))
     }
 
     fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
@@ -110,7 +110,7 @@ impl Snapshot {
         rows.take(limit).map(|row| decode(row.map_err(storage)?.1.value())).collect()
     }
 
-    /// Gives the matching entries with numbers from the first to the second to `visit`, until it says to stop.
+    /// Passes the matching entries with numbers in `low..=high` to `visit`, until it returns false.
     fn scan_audit(
         &self,
         tenant: &TenantId,
@@ -137,7 +137,8 @@ impl Snapshot {
                 while let Some(row) = if upwards { rows.next() } else { rows.next_back() } {
                     let number = row.map_err(storage)?.0.value().2;
                     let bytes = audit.get((tenant, number)).map_err(storage)?;
-                    let bytes = bytes.ok_or_else(|| StoreError::Corrupt("an index names a missing entry".into()))?;
+                    let bytes =
+                        bytes.ok_or_else(|| StoreError::Corrupt("an index refers to a missing audit entry".into()))?;
                     if !visit(bytes.value())? {
                         break;
                     }

@@ -23,17 +23,17 @@ use crate::store::{CommitStore, Conflict, Result, StoreError};
 #[async_trait]
 impl CommitStore for EmbeddedStore {
     async fn commit(&self, batch: Batch) -> Result<AuditEntry> {
-        let kept = self.feed_kept;
+        let kept = self.max_feed_changes;
         self.writer.submit(move |txn| commit(txn, batch, kept)).await
     }
 }
 
-/// Commits the batch inside `txn`. The inner error is a refusal, after which `txn` is as it was.
-fn commit(txn: &WriteTransaction, batch: Batch, feed_kept: u64) -> Storage<Result<AuditEntry>> {
+/// Commits the batch inside `txn`. After an inner error, `txn` is unchanged.
+fn commit(txn: &WriteTransaction, batch: Batch, max_feed_changes: u64) -> Storage<Result<AuditEntry>> {
     match check(txn, &batch) {
         Ok(Ok(())) => {}
         Ok(Err(conflict)) => return Ok(Err(StoreError::Conflict(conflict))),
-        // A row that cannot be read is this batch's misfortune alone: nothing was written yet.
+        // Nothing was written yet: an unreadable row fails this batch but not the others in the transaction.
         Err(redb::Error::Corrupted(reason)) => return Ok(Err(StoreError::Corrupt(reason.into()))),
         Err(error) => return Err(error),
     }
@@ -46,7 +46,7 @@ fn commit(txn: &WriteTransaction, batch: Batch, feed_kept: u64) -> Storage<Resul
             }
             Write::Delete(id) => delete(txn, &batch.tenant, *id)?,
         };
-        // What was not there was not deleted, and followers are not told that it was.
+        // A deletion that found no row is not reported in the feed.
         writes.extend(written.then_some(write));
     }
     if let Some(marker) = batch.marker {
@@ -55,7 +55,7 @@ fn commit(txn: &WriteTransaction, batch: Batch, feed_kept: u64) -> Storage<Resul
     let head = audit_head(txn, &batch.tenant)?;
     let entry = AuditEntry::after(&head, batch.tenant, batch.event);
     append_entry(txn, &entry)?;
-    changes::append(txn, &writes, Some(&entry), feed_kept)?;
+    changes::append(txn, &writes, Some(&entry), max_feed_changes)?;
     Ok(Ok(entry))
 }
 

@@ -12,7 +12,7 @@ pub enum OpenError {
     Failed(redb::Error),
 }
 
-/// What redb says, as the trait says it.
+/// Converts an error of a read.
 pub(super) fn storage(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Corrupted(reason) => StoreError::Corrupt(reason.into()),

@@ -1,4 +1,4 @@
-//! The feed of the embedded store: committed changes by a sequence, the last of them kept in the file.
+//! The feed: committed changes by sequence number. The file keeps the most recent ones.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -16,25 +16,25 @@ use crate::domain::changes::{Change, Position};
 use crate::domain::leases::LogTime;
 use crate::store::{Feed, FeedStore, Result, StoreError};
 
-/// Most changes read from the file at once.
-const CHANGES_A_READ: usize = 128;
+/// Maximum number of changes that one read returns.
+const MAX_CHANGES_PER_READ: usize = 128;
 
 #[async_trait]
 impl FeedStore for EmbeddedStore {
     async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
         let handle = &self.writer.handle;
-        let mut last = handle.follow();
+        let mut last = handle.subscribe();
         let after = match after {
             None => *last.borrow_and_update(),
             Some(position) => sequence_of(position)?,
         };
         let handle = Arc::clone(handle);
         check(&handle, after)?;
-        let start = Following { handle, last, after, ready: Vec::new().into_iter() };
-        Ok(Box::pin(stream::unfold(Some(start), |following| async {
-            let mut following = following?;
-            match following.next().await {
-                Ok(change) => Some((Ok(change), Some(following))),
+        let start = Follower { handle, last, after, ready: Vec::new().into_iter() };
+        Ok(Box::pin(stream::unfold(Some(start), |follower| async {
+            let mut follower = follower?;
+            match follower.next().await {
+                Ok(change) => Some((Ok(change), Some(follower))),
                 Err(Some(error)) => Some((Err(error), None)),
                 Err(None) => None,
             }
@@ -42,15 +42,16 @@ impl FeedStore for EmbeddedStore {
     }
 }
 
-struct Following {
+struct Follower {
     handle: Arc<Handle>,
     last: tokio::sync::watch::Receiver<u64>,
+    /// Sequence of the last change that was read.
     after: u64,
     ready: std::vec::IntoIter<Change>,
 }
 
-impl Following {
-    /// `Err(None)`: the store was closed.
+impl Follower {
+    /// Returns `Err(None)` if the store was closed.
     async fn next(&mut self) -> Result<Change, Option<StoreError>> {
         loop {
             if let Some(change) = self.ready.next() {
@@ -74,7 +75,7 @@ fn read(handle: &Handle, after: u64) -> Result<Vec<Change>> {
     let feed = txn.open_table(FEED).map_err(storage)?;
     let audit = txn.open_table(AUDIT).map_err(storage)?;
     let rows = feed.range((Bound::Excluded(after), Bound::Unbounded)).map_err(storage)?;
-    rows.take(CHANGES_A_READ)
+    rows.take(MAX_CHANGES_PER_READ)
         .map(|row| {
             let (sequence, bytes) = row.map_err(storage)?;
             let stored: StoredChange = decode(bytes.value())?;
@@ -82,7 +83,8 @@ fn read(handle: &Handle, after: u64) -> Result<Vec<Change>> {
                 None => None,
                 Some((tenant, number)) => {
                     let bytes = audit.get((tenant.as_str(), number)).map_err(storage)?;
-                    let bytes = bytes.ok_or_else(|| StoreError::Corrupt("the feed names a missing entry".into()))?;
+                    let bytes =
+                        bytes.ok_or_else(|| StoreError::Corrupt("the feed refers to a missing audit entry".into()))?;
                     Some(decode(bytes.value())?)
                 }
             };
@@ -93,7 +95,7 @@ fn read(handle: &Handle, after: u64) -> Result<Vec<Change>> {
         .collect()
 }
 
-/// Whether the feed goes back to `after`, and has come as far.
+/// Checks that the feed holds every change after `after`, and that `after` is not in the future.
 fn check(handle: &Handle, after: u64) -> Result<()> {
     let txn = handle.read()?.begin_read().map_err(storage)?;
     let feed = txn.open_table(FEED).map_err(storage)?;
@@ -108,6 +110,6 @@ fn position_of(sequence: u64) -> Position {
 
 fn sequence_of(position: &Position) -> Result<u64> {
     let bytes = position.as_bytes().try_into().map_err(|_| StoreError::PositionTooOld)?;
-    // The largest number leaves no room for a change after it.
+    // `u64::MAX` leaves no room for a change after it.
     Ok(u64::from_be_bytes(bytes)).map(|sequence| sequence.min(u64::MAX - 1))
 }

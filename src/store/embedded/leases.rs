@@ -16,16 +16,16 @@ use crate::store::{LeaseStore, Result};
 #[async_trait]
 impl LeaseStore for EmbeddedStore {
     async fn put_lease(&self, lease: &Lease) -> Result<()> {
-        let (lease, kept) = (*lease, self.feed_kept);
+        let (lease, kept) = (*lease, self.max_feed_changes);
         self.writer.submit(move |txn| put_lease(txn, lease, kept).map(Ok)).await
     }
 
     async fn list_leases(&self) -> Result<Vec<Lease>> {
-        self.scan(Snapshot::list_leases).await
+        self.read_blocking(Snapshot::list_leases).await
     }
 
     async fn delete_lease(&self, lease: &Lease) -> Result<bool> {
-        let (lease, kept) = (*lease, self.feed_kept);
+        let (lease, kept) = (*lease, self.max_feed_changes);
         self.writer.submit(move |txn| delete_lease(txn, lease, kept).map(Ok)).await
     }
 }
@@ -37,21 +37,21 @@ impl Snapshot {
     }
 }
 
-fn put_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Storage<()> {
+fn put_lease(txn: &WriteTransaction, lease: Lease, max_feed_changes: u64) -> Storage<()> {
     let row = Row::Lease(lease);
     put(txn, &row)?;
-    changes::append(txn, &[Write::Put(row)], None, feed_kept)
+    changes::append(txn, &[Write::Put(row)], None, max_feed_changes)
 }
 
-/// Removes the lease if it has this sequence still, and says whether it did.
-fn delete_lease(txn: &WriteTransaction, lease: Lease, feed_kept: u64) -> Storage<bool> {
+/// Removes the lease if it still has this sequence. Returns whether it did.
+fn delete_lease(txn: &WriteTransaction, lease: Lease, max_feed_changes: u64) -> Storage<bool> {
     let id = lease.incarnation.to_string();
     let found: Option<Lease> = get(txn, LEASES, id.as_str())?;
     let as_expected = found.is_some_and(|found| found.sequence == lease.sequence);
     if as_expected {
         let row = Row::Lease(lease);
         remove(txn, &row)?;
-        changes::append(txn, &[Write::Delete(row.id())], None, feed_kept)?;
+        changes::append(txn, &[Write::Delete(row.id())], None, max_feed_changes)?;
     }
     Ok(as_expected)
 }

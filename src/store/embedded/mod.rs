@@ -1,6 +1,6 @@
 //! An embedded store: one redb file, one process, nothing to install.
 //!
-//! Commits are two-phase and synced before they are reported. The last [`FEED_KEPT`] changes are kept as the feed.
+//! Commits are two-phase and synced before they are reported. The last [`MAX_FEED_CHANGES`] changes are kept as the feed.
 
 mod audit;
 mod changes;
@@ -23,4 +23,4 @@ mod throttle;
 mod writer;
 
 pub use self::errors::OpenError;
-pub use self::store::{EmbeddedStore, FEED_KEPT, FILE_NAME};
+pub use self::store::{EmbeddedStore, FILE_NAME, MAX_FEED_CHANGES};

@@ -23,7 +23,7 @@ impl OperatorStore for EmbeddedStore {
 
     async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>> {
         let tenant = tenant.cloned();
-        self.scan(move |snapshot| snapshot.list_operators(tenant.as_ref())).await
+        self.read_blocking(move |snapshot| snapshot.list_operators(tenant.as_ref())).await
     }
 }
 

@@ -15,36 +15,36 @@ use crate::store::{PurgeStore, Purged, Result};
 #[async_trait]
 impl PurgeStore for EmbeddedStore {
     async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged> {
-        let kept = self.feed_kept;
+        let kept = self.max_feed_changes;
         self.writer.submit(move |txn| purge(txn, now, revoked_before, kept).map(Ok)).await
     }
 }
 
-fn purge(txn: &WriteTransaction, now: Timestamp, revoked_before: Timestamp, feed_kept: u64) -> Storage<Purged> {
-    let mut gone = Vec::new();
+fn purge(txn: &WriteTransaction, now: Timestamp, revoked_before: Timestamp, max_feed_changes: u64) -> Storage<Purged> {
+    let mut removed = Vec::new();
     let mut purged = Purged::default();
     for row in txn.open_table(REVOKED_KEYS)?.range(..(revoked_before.as_millis(), &[0; 32]))? {
-        gone.extend(get(txn, KEYS, row?.0.value().1)?.map(Row::Key));
+        removed.extend(get(txn, KEYS, row?.0.value().1)?.map(Row::Key));
         purged.keys += 1;
     }
     for row in txn.open_table(SESSIONS)?.iter()? {
         match decode::<Session>(row?.1.value()) {
             Ok(session) if session.expires_at < now => {
-                gone.push(Row::Session(session));
+                removed.push(Row::Session(session));
                 purged.sessions += 1;
             }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "unreadable session not purged"),
         }
     }
-    for row in &gone {
+    for row in &removed {
         remove(txn, row)?;
     }
-    // A bucket whose arrival time has passed is full, as one that was never used is.
+    // A bucket whose arrival time has passed is full, like one that was never used.
     txn.open_table(BUCKETS)?.retain(|_, arrival| arrival > now.as_millis())?;
-    if !gone.is_empty() {
-        let writes: Vec<Write> = gone.iter().map(|row| Write::Delete(row.id())).collect();
-        changes::append(txn, &writes, None, feed_kept)?;
+    if !removed.is_empty() {
+        let writes: Vec<Write> = removed.iter().map(|row| Write::Delete(row.id())).collect();
+        changes::append(txn, &writes, None, max_feed_changes)?;
     }
     Ok(purged)
 }

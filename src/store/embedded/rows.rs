@@ -14,7 +14,7 @@ use crate::store::{Result, StoreError};
 
 pub(super) type Storage<T> = Result<T, redb::Error>;
 
-/// The row of this id: a system of the tenant, anything else of whatever tenant.
+/// Returns the row with this id. Systems are looked up within the tenant, other rows across all tenants.
 pub(super) fn find(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Storage<Option<Row>> {
     Ok(match id {
         RowId::System(id) => get(txn, SYSTEMS, (tenant.as_str(), id.to_string().as_str()))?.map(Row::System),
@@ -80,7 +80,7 @@ fn insert_system(txn: &WriteTransaction, system: &System) -> Storage<()> {
     add_to_count(txn, tenant, 1)
 }
 
-/// Removes the tenant's row of this id, and says whether there was one.
+/// Removes the tenant's row with this id. Returns whether there was one.
 pub(super) fn delete(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Storage<bool> {
     match find(txn, tenant, id)? {
         Some(row) if row.tenant() == Some(tenant) => remove(txn, &row).map(|()| true),
@@ -131,7 +131,7 @@ fn add_to_count(txn: &WriteTransaction, tenant: &str, step: i64) -> Storage<()> 
     Ok(())
 }
 
-/// What the trait says, as a transaction ends with it.
+/// Converts the error of an unreadable row into one that ends the transaction.
 fn corrupt(error: StoreError) -> redb::Error {
     redb::Error::Corrupted(error.to_string())
 }

@@ -12,18 +12,18 @@ use super::tables::{KEYS, OPERATORS, SESSIONS, SYSTEMS, decode, successor};
 use crate::domain::changes::Row;
 use crate::domain::ids::TenantId;
 use crate::domain::systems::{ListedSystem, System};
-use crate::store::chunks::{CHUNKS_AHEAD, stream_of};
+use crate::store::chunks::{MAX_CHUNKS_AHEAD, stream_of};
 use crate::store::{ListedSystems, Result, Rows, ScanStore};
 
-/// Rows of a scan that are sent together.
-const ROWS_A_CHUNK: usize = 1024;
+/// Number of rows that are sent together.
+const CHUNK_SIZE: usize = 1024;
 
 #[async_trait]
 impl ScanStore for EmbeddedStore {
     async fn scan_rows(&self) -> Result<Rows> {
-        // A commit that fails meanwhile closes the file, and need not wait for this: a snapshot stands by itself.
+        // The scan holds a snapshot but not the handle, so a failing commit can close the file meanwhile.
         let snapshot = Snapshot::of(&*self.writer.handle.read()?)?;
-        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let (sender, chunks) = mpsc::channel(MAX_CHUNKS_AHEAD);
         Ok(stream_of(chunks, tokio::task::spawn_blocking(move || snapshot.send_rows(&sender))))
     }
 
@@ -31,14 +31,14 @@ impl ScanStore for EmbeddedStore {
         let snapshot = Snapshot::of(&*self.writer.handle.read()?)?;
         let number = snapshot.audit_head(tenant)?.number;
         let tenant = tenant.clone();
-        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let (sender, chunks) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let scan = tokio::task::spawn_blocking(move || snapshot.send_systems(&tenant, &sender));
         Ok((number, stream_of(chunks, scan)))
     }
 }
 
 impl Snapshot {
-    /// Sends every key, operator and session, until nobody takes them any more.
+    /// Sends every key, operator and session, until the receiver is dropped.
     fn send_rows(&self, chunks: &mpsc::Sender<Vec<Row>>) -> Result<()> {
         self.send_table(KEYS, Row::Key, chunks)?;
         self.send_table(OPERATORS, Row::Operator, chunks)?;
@@ -55,7 +55,7 @@ impl Snapshot {
         send(table.iter().map_err(storage)?, row_of, chunks)
     }
 
-    /// Sends what lists need of the tenant's systems, by id, until nobody takes it any more.
+    /// Sends the tenant's systems, ordered by id, until the receiver is dropped.
     fn send_systems(&self, tenant: &TenantId, chunks: &mpsc::Sender<Vec<ListedSystem>>) -> Result<()> {
         let systems = self.0.open_table(SYSTEMS).map_err(storage)?;
         let (tenant, end) = (tenant.as_str(), successor(tenant.as_str()));
@@ -64,14 +64,14 @@ impl Snapshot {
     }
 }
 
-/// Sends the rows, made of what is decoded, until nobody takes them any more.
+/// Decodes, converts and sends the rows, until the receiver is dropped.
 fn send<K: redb::Key + 'static, T: DeserializeOwned, S>(
     mut rows: redb::Range<'_, K, &'static [u8]>,
     row_of: impl Fn(T) -> S,
     chunks: &mpsc::Sender<Vec<S>>,
 ) -> Result<()> {
     loop {
-        let chunk = rows.by_ref().take(ROWS_A_CHUNK);
+        let chunk = rows.by_ref().take(CHUNK_SIZE);
         let chunk: Vec<_> =
             chunk.map(|row| decode(row.map_err(storage)?.1.value()).map(&row_of)).collect::<Result<_>>()?;
         if chunk.is_empty() || chunks.blocking_send(chunk).is_err() {

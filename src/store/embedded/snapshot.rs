@@ -7,7 +7,7 @@ use super::errors::storage;
 use super::tables::decode;
 use crate::store::{Page, PageEnd, Result};
 
-/// A snapshot of the file.
+/// A consistent view of the file.
 pub(super) struct Snapshot(pub(super) ReadTransaction);
 
 impl Snapshot {
@@ -15,7 +15,6 @@ impl Snapshot {
         database.begin_read().map(Self).map_err(storage)
     }
 
-    /// The row of `table` under `key`.
     pub(super) fn get<'k, K: redb::Key + 'static, T: DeserializeOwned>(
         &self,
         table: TableDefinition<K, &[u8]>,
@@ -26,7 +25,6 @@ impl Snapshot {
         row.map(|row| decode(row.value())).transpose()
     }
 
-    /// The text that `table` has for `key`.
     pub(super) fn text(&self, table: TableDefinition<&str, &str>, key: &str) -> Result<Option<String>> {
         let table = self.0.open_table(table).map_err(storage)?;
         Ok(table.get(key).map_err(storage)?.map(|value| value.value().to_owned()))
@@ -38,8 +36,8 @@ impl Snapshot {
     }
 }
 
-/// Items were gathered from one end of the stretch; they are given in the order of the list.
-pub(super) fn finish<T>(mut items: Vec<T>, has_more: bool, from: PageEnd) -> Page<T> {
+/// Builds a page from items read from its end `from`: the page is always in the order of the list.
+pub(super) fn page_of<T>(mut items: Vec<T>, has_more: bool, from: PageEnd) -> Page<T> {
     if from == PageEnd::Last {
         items.reverse();
     }

@@ -15,26 +15,26 @@ use super::tables;
 use super::writer::{Handle, Opener, Writer};
 use crate::store::{Result, Store, StoreError};
 
-/// The file, in the data directory.
+/// Name of the file in the data directory.
 pub const FILE_NAME: &str = "keymark.redb";
 
-/// Says which process holds the file.
+/// Name of the file with the id of the process that holds the store.
 const PID_FILE_NAME: &str = "keymark.pid";
 
-/// How many changes the feed goes back.
-pub const FEED_KEPT: u64 = 10_000;
+/// Number of changes that the feed keeps.
+pub const MAX_FEED_CHANGES: u64 = 10_000;
 
-/// Bytes of pages that are kept in memory.
+/// Size of the page cache in memory.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// The embedded store.
+/// The embedded implementation of [`Store`].
 pub struct EmbeddedStore {
     pub(super) writer: Writer,
-    pub(super) feed_kept: u64,
+    pub(super) max_feed_changes: u64,
 }
 
 impl EmbeddedStore {
-    /// Opens the store in an existing directory, or makes it there.
+    /// Opens the store in an existing directory, and creates its file if missing.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let path = directory.join(FILE_NAME);
         let pid_path = directory.join(PID_FILE_NAME);
@@ -44,43 +44,43 @@ impl EmbeddedStore {
             error => OpenError::Failed(error),
         })?;
         write_pid(&pid_path).map_err(|error| OpenError::Failed(redb::Error::Io(error)))?;
-        Self::start(database, Box::new(opener), FEED_KEPT)
+        Self::start(database, Box::new(opener), MAX_FEED_CHANGES)
     }
 
-    /// Opens the store by other means than a file of that name, and keeps another number of changes as the feed.
-    /// `opener` is asked again after a commit that failed.
+    /// Opens the store with a custom database and number of changes in the feed. `opener` is called again after a failed
+    /// commit.
     pub fn open_with(
         opener: impl Fn() -> Result<Database, redb::Error> + Send + Sync + 'static,
-        feed_kept: u64,
+        max_feed_changes: u64,
     ) -> Result<Self, OpenError> {
         let prepared = move || prepare(opener()?);
         let database = prepared().map_err(OpenError::Failed)?;
-        Self::start(database, Box::new(prepared), feed_kept)
+        Self::start(database, Box::new(prepared), max_feed_changes)
     }
 
-    fn start(database: Database, opener: Opener, feed_kept: u64) -> Result<Self, OpenError> {
+    fn start(database: Database, opener: Opener, max_feed_changes: u64) -> Result<Self, OpenError> {
         let writer = Writer::start(database, opener).map_err(OpenError::Failed)?;
-        Ok(Self { writer, feed_kept })
+        Ok(Self { writer, max_feed_changes })
     }
 
-    /// Reads on the calling thread: for what takes microseconds.
+    /// Reads on the calling thread. For reads that take microseconds.
     pub(super) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
         read(&Snapshot::of(&*self.writer.handle.read()?)?)
     }
 
-    /// Reads on a thread that may block: for what grows with the tenant.
-    pub(super) async fn scan<T: Send + 'static>(
+    /// Reads on a thread that may block. For reads whose duration grows with the tenant.
+    pub(super) async fn read_blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Snapshot) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let handle: Arc<Handle> = Arc::clone(&self.writer.handle);
-        let scan = move || read(&Snapshot::of(&*handle.read()?)?);
-        tokio::task::spawn_blocking(scan).await.map_err(|error| StoreError::Unavailable(error.into()))?
+        let read = move || read(&Snapshot::of(&*handle.read()?)?);
+        tokio::task::spawn_blocking(read).await.map_err(|error| StoreError::Unavailable(error.into()))?
     }
 }
 
 fn open_file(path: &PathBuf) -> Result<Database, redb::Error> {
-    // Made here, so that nobody else may read it, whatever the directory allows.
+    // Created here, so that only this user can read it, whatever the permissions of the directory.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
     prepare(database)

@@ -5,9 +5,9 @@ use std::ops::Bound;
 use async_trait::async_trait;
 
 use super::errors::storage;
-use super::snapshot::{Snapshot, finish};
+use super::snapshot::{Snapshot, page_of};
 use super::store::EmbeddedStore;
-use super::tables::{Place, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, bound, decode, index_of, successor};
+use super::tables::{IndexKey, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, bound, decode, index_of, successor};
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{Direction, System, SystemOrder, SystemOrderField, SystemSortKey};
@@ -34,7 +34,7 @@ impl SystemStore for EmbeddedStore {
             return self.read(|snapshot| snapshot.list_systems(tenant, search, order, page));
         }
         let (tenant, search, page) = (tenant.clone(), search.clone(), page.clone());
-        self.scan(move |snapshot| snapshot.list_systems(&tenant, &search, order, &page)).await
+        self.read_blocking(move |snapshot| snapshot.list_systems(&tenant, &search, order, &page)).await
     }
 
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
@@ -42,7 +42,7 @@ impl SystemStore for EmbeddedStore {
             return self.read(|snapshot| snapshot.count_systems(tenant, search));
         }
         let (tenant, search) = (tenant.clone(), search.clone());
-        self.scan(move |snapshot| snapshot.count_systems(&tenant, &search)).await
+        self.read_blocking(move |snapshot| snapshot.count_systems(&tenant, &search)).await
     }
 }
 
@@ -69,14 +69,14 @@ impl Snapshot {
         }
         let tenant = tenant.as_str();
         let index = self.0.open_table(index_of(order.field)).map_err(storage)?;
-        // The names' index holds the systems themselves; the others lead to them.
+        // The index by name holds the systems themselves; the others refer to them.
         let systems = match order.field {
             SystemOrderField::Name => None,
             SystemOrderField::UpdatedAt | SystemOrderField::CreatedAt => {
                 Some(self.0.open_table(SYSTEMS).map_err(storage)?)
             }
         };
-        let (after, before) = (page.after.as_ref().map(Place::of), page.before.as_ref().map(Place::of));
+        let (after, before) = (page.after.as_ref().map(IndexKey::of), page.before.as_ref().map(IndexKey::of));
         let (low, high) = match order.direction {
             Direction::Ascending => (after, before),
             Direction::Descending => (before, after),
@@ -103,7 +103,7 @@ impl Snapshot {
                 }
                 Some(systems) => {
                     let row = systems.get((tenant, id)).map_err(storage)?;
-                    let row = row.ok_or_else(|| StoreError::Corrupt("an order names a missing system".into()))?;
+                    let row = row.ok_or_else(|| StoreError::Corrupt("an index refers to a missing system".into()))?;
                     let system: System = decode(row.value())?;
                     if *search != Search::All && !search.matches(&system.name.folded()) {
                         continue;
@@ -112,11 +112,11 @@ impl Snapshot {
                 }
             };
             if items.len() == page.limit {
-                return Ok(finish(items, true, page.from));
+                return Ok(page_of(items, true, page.from));
             }
             items.push(system);
         }
-        Ok(finish(items, false, page.from))
+        Ok(page_of(items, false, page.from))
     }
 
     fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
@@ -141,7 +141,7 @@ impl Snapshot {
     }
 }
 
-/// redb refuses a range whose ends have crossed.
+/// Whether the range is empty; redb does not accept crossed bounds.
 fn is_empty<T: PartialOrd>(low: &Bound<T>, high: &Bound<T>) -> bool {
     match (low, high) {
         (Bound::Excluded(low) | Bound::Included(low), Bound::Excluded(high)) => low >= high,

@@ -1,4 +1,4 @@
-//! The tables of the file, and how rows are written in them.
+//! The tables of the file, and the encoding of their keys and rows.
 
 use std::ops::Bound;
 
@@ -12,13 +12,13 @@ use crate::store::{Result, StoreError};
 
 /// (tenant, id) → system.
 pub(super) const SYSTEMS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("systems");
-/// (tenant, folded name, id) → system: the default order is read in one sweep, and names are unique by it.
+/// (tenant, folded name, id) → system: serves the default order without look-ups, and keeps names unique.
 pub(super) const SYSTEMS_BY_NAME: SystemIndex = TableDefinition::new("systems_by_name");
 /// (tenant, time, id) → nothing.
 pub(super) const SYSTEMS_BY_UPDATE: SystemIndex = TableDefinition::new("systems_by_update");
 /// (tenant, time, id) → nothing.
 pub(super) const SYSTEMS_BY_CREATION: SystemIndex = TableDefinition::new("systems_by_creation");
-/// tenant → how many systems it has.
+/// tenant → number of systems.
 pub(super) const SYSTEM_COUNTS: TableDefinition<&str, u64> = TableDefinition::new("system_counts");
 /// digest → key.
 pub(super) const KEYS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("keys");
@@ -38,7 +38,7 @@ pub(super) const AUDIT: TableDefinition<(&str, u64), &[u8]> = TableDefinition::n
 pub(super) const AUDIT_BY_ID: TableDefinition<&str, (&str, u64)> = TableDefinition::new("audit_by_id");
 /// (tenant, system or actor, number) → nothing.
 pub(super) const AUDIT_BY_SUBJECT: TableDefinition<(&str, &str, u64), ()> = TableDefinition::new("audit_by_subject");
-/// tenant → where its log ends.
+/// tenant → head of its audit log.
 pub(super) const AUDIT_HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("audit_heads");
 /// sequence → committed change.
 pub(super) const FEED: TableDefinition<u64, &[u8]> = TableDefinition::new("feed");
@@ -51,10 +51,10 @@ pub(super) const SETTINGS: TableDefinition<&str, &str> = TableDefinition::new("s
 /// marker → nothing.
 pub(super) const MARKERS: TableDefinition<&str, ()> = TableDefinition::new("markers");
 
-/// An order of systems: (tenant, what is sorted, id).
+/// An index of systems: (tenant, sort value, id).
 pub(super) type SystemIndex = TableDefinition<'static, (&'static str, &'static [u8], &'static str), &'static [u8]>;
 
-/// Makes every table that is not there yet, so that later transactions find them.
+/// Creates missing tables, so that later transactions find them.
 pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     let mut txn = db.begin_write()?;
     txn.set_two_phase_commit(true);
@@ -82,20 +82,20 @@ pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Whether [`create_all`], as it is now, has run on this file: the youngest table is there.
+/// Whether the current [`create_all`] has run on this file: the newest table exists.
 pub(super) fn are_created(db: &redb::Database) -> Result<bool, redb::Error> {
     Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == LEASES.name()))
 }
 
 pub(super) fn encode(row: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(row).expect("rows have string keys and plain values alone")
+    serde_json::to_vec(row).expect("rows have only string keys and plain values")
 }
 
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupt(error.into()))
 }
 
-/// The bytes that sort as `value` does.
+/// Bytes with the same order as `value`.
 pub(super) fn sort_bytes(value: &SortValue) -> Vec<u8> {
     match value {
         SortValue::Name(folded) => folded.as_bytes().to_vec(),
@@ -103,7 +103,7 @@ pub(super) fn sort_bytes(value: &SortValue) -> Vec<u8> {
     }
 }
 
-/// Big-endian with the sign bit turned, so that earlier times sort first.
+/// Big-endian with the sign bit flipped, so that earlier times sort first.
 fn time_bytes(at: Timestamp) -> [u8; 8] {
     (at.as_millis() ^ i64::MIN).to_be_bytes()
 }
@@ -116,13 +116,13 @@ pub(super) fn index_of(field: SystemOrderField) -> SystemIndex {
     }
 }
 
-/// A place in an order, owned: what a bound borrows from.
-pub(super) struct Place {
+/// The owned key of a bound in a [`SystemIndex`].
+pub(super) struct IndexKey {
     sort: Vec<u8>,
     id: String,
 }
 
-impl Place {
+impl IndexKey {
     pub(super) fn of(key: &SystemSortKey) -> Self {
         Self { sort: sort_bytes(&key.value), id: key.id.to_string() }
     }
@@ -132,13 +132,12 @@ impl Place {
     }
 }
 
-/// The first text after every text that begins like `tenant` ends: nothing sorts between a text and itself with a
-/// zero byte behind it.
-pub(super) fn successor(tenant: &str) -> String {
-    format!("{tenant}\0")
+/// The string that immediately follows `text` in byte order: `text` with a zero byte appended.
+pub(super) fn successor(text: &str) -> String {
+    format!("{text}\0")
 }
 
-/// A bound that lies before `place` if there is one, else `edge`.
+/// An exclusive bound at `place`, or `edge` without one.
 pub(super) fn bound<T>(place: Option<T>, edge: Bound<T>) -> Bound<T> {
     place.map_or(edge, Bound::Excluded)
 }

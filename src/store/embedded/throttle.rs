@@ -1,4 +1,4 @@
-//! Buckets of quota.
+//! Rate-limiting buckets.
 
 use std::time::Duration;
 

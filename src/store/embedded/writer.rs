@@ -1,8 +1,8 @@
-//! The one writer of the file, on a thread of its own.
+//! The single writer of the file, on a thread of its own.
 //!
-//! What waits is committed together: one two-phase commit with its fsyncs serves every batch in the queue. After a
-//! commit that failed the file's handle is dead: it is closed before anybody is told, and nothing is read or written
-//! until the file has been opened anew.
+//! Queued jobs are committed together: one two-phase commit, with its fsyncs, serves all of them. A database handle is
+//! unusable after a failed commit: it is closed before the jobs' callers are notified, and nothing is read or written
+//! until the file has been reopened.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -14,24 +14,23 @@ use tokio::sync::{oneshot, watch};
 use super::changes;
 use crate::store::{Result, StoreError};
 
-/// Most jobs that share a commit.
-const JOBS_A_COMMIT: usize = 128;
-/// Most jobs that wait; further ones are refused.
-const JOBS_WAITING: usize = 1024;
-/// How often a dead file is tried again.
+/// Maximum number of jobs that share a commit.
+const MAX_JOBS_PER_COMMIT: usize = 128;
+/// Maximum number of queued jobs; further ones are refused.
+const MAX_QUEUED_JOBS: usize = 1024;
+/// Interval between attempts to reopen the file.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Opens the file.
 pub(super) type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
 
-/// Tells the caller how its job ended, once the commit has: the job's own answer, or what went wrong.
+/// Sends the caller the result of its job after the commit: the job's own result, or the failure of the commit.
 type Reply = Box<dyn FnOnce(Result<(), &Failure>) + Send>;
 
 /// Why a transaction was not committed, or may not have been.
 enum Failure {
-    /// Nothing of it is in the file.
+    /// The file holds nothing of the transaction.
     Before(redb::Error),
-    /// The file may hold it or not.
+    /// The file may hold the transaction.
     During(redb::Error),
 }
 
@@ -50,30 +49,31 @@ impl Failure {
     }
 }
 
-/// Works inside a transaction. `Err` of storage ends the transaction for all jobs in it; a refusal is an answer, for
-/// which the job must have written nothing.
+/// Work inside a transaction. `Err` ends the transaction for all jobs in it. A job that is refused returns `Ok` and must
+/// have written nothing.
 type Job = Box<dyn FnOnce(&WriteTransaction) -> Result<Reply, (Reply, redb::Error)> + Send>;
 
-/// The open file; `None` between a failed commit and the next opening.
+/// The open file.
 pub(super) struct Handle {
+    /// `None` from a failed commit until the file is reopened.
     database: RwLock<Option<Database>>,
     /// The sequence of the last committed change.
     last: watch::Sender<u64>,
 }
 
 impl Handle {
-    /// The file for reading; hold it for one read and across no await.
-    pub(super) fn read(&self) -> Result<Reading<'_>> {
+    /// Returns the file for reading. Hold it for one read, and not across an `await`.
+    pub(super) fn read(&self) -> Result<ReadGuard<'_>> {
         let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
         if guard.is_some() {
-            Ok(Reading(guard))
+            Ok(ReadGuard(guard))
         } else {
             Err(StoreError::Unavailable("the file is closed after a failed commit".into()))
         }
     }
 
-    /// Moves to the sequence of each committed change.
-    pub(super) fn follow(&self) -> watch::Receiver<u64> {
+    /// Receives the sequence of each committed change.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.last.subscribe()
     }
 
@@ -82,28 +82,28 @@ impl Handle {
     }
 }
 
-pub(super) struct Reading<'a>(RwLockReadGuard<'a, Option<Database>>);
+pub(super) struct ReadGuard<'a>(RwLockReadGuard<'a, Option<Database>>);
 
-impl std::ops::Deref for Reading<'_> {
+impl std::ops::Deref for ReadGuard<'_> {
     type Target = Database;
 
     fn deref(&self) -> &Database {
-        self.0.as_ref().expect("a reading is made of an open file alone")
+        self.0.as_ref().expect("a guard exists only for an open file")
     }
 }
 
-/// Sends jobs to the writer; the thread ends, and the file closes, when the last of these is gone.
+/// Sends jobs to the writer thread. The thread ends and the file is closed when this is dropped.
 pub(super) struct Writer {
     jobs: SyncSender<Job>,
     pub handle: Arc<Handle>,
 }
 
 impl Writer {
-    /// Takes the opened file over.
+    /// Starts the thread on an opened file.
     pub(super) fn start(database: Database, opener: Opener) -> Result<Self, redb::Error> {
         let last = changes::last_sequence(&database)?;
         let handle = Arc::new(Handle { database: RwLock::new(Some(database)), last: watch::Sender::new(last) });
-        let (jobs, queue) = sync_channel(JOBS_WAITING);
+        let (jobs, queue) = sync_channel(MAX_QUEUED_JOBS);
         let writing = Arc::clone(&handle);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -119,7 +119,7 @@ impl Writer {
         W: FnOnce(&WriteTransaction) -> Result<Result<T>, redb::Error> + Send + 'static,
     {
         let (sender, answer) = oneshot::channel::<Result<T>>();
-        // Whoever asked may have gone; the change stands all the same.
+        // The caller may have been dropped; the change is committed all the same.
         let job: Job = Box::new(move |txn| match work(txn) {
             Ok(done) => Ok(Box::new(move |committed| {
                 let _ = sender.send(match committed {
@@ -136,7 +136,7 @@ impl Writer {
                 Err((reply, error))
             }
         });
-        self.jobs.try_send(job).map_err(|_| StoreError::Unavailable("too many changes are waiting".into()))?;
+        self.jobs.try_send(job).map_err(|_| StoreError::Unavailable("too many changes are queued".into()))?;
         answer.await.map_err(|_| StoreError::Unavailable("the store is closed".into()))?
     }
 }
@@ -157,10 +157,10 @@ fn run(queue: &Receiver<Job>, handle: &Handle, opener: &Opener) {
         }
         let Ok(first) = first else { continue };
         let mut jobs = vec![first];
-        jobs.extend(queue.try_iter().take(JOBS_A_COMMIT - 1));
+        jobs.extend(queue.try_iter().take(MAX_JOBS_PER_COMMIT - 1));
         if let Err(failure) = commit(handle, jobs) {
             let error = failure.error();
-            tracing::error!(%error, "the store could not commit; its file is closed and opened again");
+            tracing::error!(%error, "commit failed; store file closed until reopened");
         }
     }
 }
@@ -170,20 +170,20 @@ fn reopen(handle: &Handle, opener: &Opener) {
     match opened {
         Ok((last, database)) => {
             handle.replace(Some(database));
-            // A commit that was reported as failed may have reached the file: followers read from there.
+            // A commit that was reported as failed may have reached the file: followers read it from there.
             handle.last.send_replace(last);
-            tracing::info!("the store's file is open again");
+            tracing::info!("store file reopened");
         }
-        Err(error) => tracing::warn!(%error, "the store's file cannot be opened yet"),
+        Err(error) => tracing::warn!(%error, "store file not reopened"),
     }
 }
 
-/// Commits the jobs together and answers each. On a failure the handle is closed before the answers go out.
+/// Commits the jobs together and replies to each. On failure, the handle is closed before the replies are sent.
 fn commit(handle: &Handle, jobs: Vec<Job>) -> Result<(), Failure> {
     let mut replies = Vec::with_capacity(jobs.len());
     let outcome = match handle.read() {
         Ok(database) => commit_on(&database, jobs, &mut replies),
-        // Closed still: whoever waits for one of these jobs learns it from the job's being dropped.
+        // The file is still closed: dropping the jobs fails their callers.
         Err(_) => return Ok(()),
     };
     match outcome {
@@ -200,7 +200,7 @@ fn commit(handle: &Handle, jobs: Vec<Job>) -> Result<(), Failure> {
     }
 }
 
-/// Gives the sequence of the last committed change.
+/// Returns the sequence of the last committed change.
 fn commit_on(database: &Database, jobs: Vec<Job>, replies: &mut Vec<Reply>) -> Result<u64, Failure> {
     let mut txn = database.begin_write().map_err(|error| Failure::Before(error.into()))?;
     txn.set_two_phase_commit(true);

@@ -16,7 +16,7 @@ use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError};
 #[async_trait]
 impl AuditStore for MongoStore {
     async fn list_tenants(&self) -> Result<Vec<TenantId>> {
-        // A head is made before the first entry, which may then not come to be.
+        // A head is created before the first entry, which may fail to be committed.
         let find = self
             .tenants
             .find(doc! { "number": { "$gt": 0_i64 } })
@@ -51,7 +51,7 @@ impl AuditStore for MongoStore {
         filter: &AuditFilter,
         page: &PageRequest<u64>,
     ) -> Result<Page<AuditEntry>> {
-        let Some((mut query, index)) = entries_that_match(tenant, filter)? else { return Ok(empty_page()) };
+        let Some((mut query, index)) = entry_filter(tenant, filter)? else { return Ok(empty_page()) };
         let mut numbers = Document::new();
         if let Some(after) = page.after {
             numbers.insert("$lt", number_to_bson(after));
@@ -78,10 +78,10 @@ impl AuditStore for MongoStore {
 
     async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
         if *filter == AuditFilter::default() {
-            // The log has no gaps and loses nothing.
+            // The log has no gaps, and entries are never removed.
             return Ok(self.audit_head(tenant).await?.number);
         }
-        match entries_that_match(tenant, filter)? {
+        match entry_filter(tenant, filter)? {
             Some((query, index)) => self.count("count_audit", &self.audit, query, index).await,
             None => Ok(0),
         }
@@ -104,11 +104,11 @@ impl AuditStore for MongoStore {
     }
 }
 
-/// What to ask for and the index that leads there; `None` when nothing can match.
-fn entries_that_match(tenant: &TenantId, filter: &AuditFilter) -> Result<Option<(Document, &'static str)>> {
+/// Returns the query and the index for it; `None` if no entry can match.
+fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Option<(Document, &'static str)>> {
     let AuditFilter { system, actor, actions, outcome, from, to } = filter;
     let mut query = doc! { "tenant": tenant.as_str() };
-    // The last one named is the most telling.
+    // The last assignment wins: conditions are in the order of increasing selectivity.
     let mut index = if from.is_some() || to.is_some() { migrations::AUDIT_TIME } else { migrations::AUDIT_NUMBER };
     if let Some(outcome) = outcome {
         query.insert("event.outcome", to_bson(outcome)?);
@@ -142,11 +142,11 @@ fn entries_that_match(tenant: &TenantId, filter: &AuditFilter) -> Result<Option<
     Ok(Some((query, index)))
 }
 
-/// Reads the head as `tenants` keeps it.
+/// Reads a document of [`TENANTS`].
 pub(super) fn head_of(head: Document) -> Result<AuditHead> {
     let number = head.get("number").and_then(number_of).and_then(|number| u64::try_from(number).ok());
     let hash = head.get_str("hash").map_err(corrupt)?.to_owned().try_into().map_err(corrupt)?;
-    Ok(AuditHead { number: number.ok_or_else(|| corrupt("a head without its number"))?, hash })
+    Ok(AuditHead { number: number.ok_or_else(|| corrupt("a log head without a number"))?, hash })
 }
 
 fn tenant_error(error: crate::domain::ids::NotAnId) -> StoreError {

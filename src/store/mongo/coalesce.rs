@@ -1,8 +1,8 @@
-//! Reads of the same thing at the same time, made once.
+//! Concurrent reads of one key, coalesced.
 //!
-//! Every request asks for its session and operator, and many requests at once are of one session. A caller shares a
-//! read only if that read began after the caller asked, so that it sees whatever was answered before: those who come
-//! while one is under way share the next.
+//! Every request reads its session and operator, and many concurrent requests belong to one session. A caller shares a
+//! read only if that read began after the caller's own call, so that it sees every change reported before: callers that
+//! arrive while a read is running share the next one.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,13 +15,13 @@ use crate::store::{Result, StoreError};
 pub(super) struct Coalesced<K, V>(Mutex<HashMap<K, Arc<Slot<V>>>>);
 
 struct Slot<V> {
-    /// Held by the read that is under way.
+    /// Held by the running read.
     reading: tokio::sync::Mutex<()>,
-    /// The read that has not begun yet.
+    /// The read that has not started yet.
     next: Mutex<Option<Arc<Reading<V>>>>,
 }
 
-/// A read that its callers wait for: what it found, or why it failed.
+/// The result of a read that several callers await.
 type Reading<V> = OnceCell<Result<V, Arc<StoreError>>>;
 
 impl<K, V> Default for Coalesced<K, V> {
@@ -31,7 +31,7 @@ impl<K, V> Default for Coalesced<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V: Clone> Coalesced<K, V> {
-    /// What `read` finds for `key`, or what another caller's did that began after this call.
+    /// Returns the result of `read`, or of another caller's read of `key` that starts after this call.
     pub(super) async fn get(&self, key: K, read: impl AsyncFnOnce() -> Result<V>) -> Result<V> {
         let slot = Arc::clone(
             lock(&self.0)
@@ -40,19 +40,19 @@ impl<K: Copy + Eq + Hash, V: Clone> Coalesced<K, V> {
         );
         let reading = Arc::clone(lock(&slot.next).get_or_insert_default());
         let found = reading.get_or_init(async || {
-            let _turn = slot.reading.lock().await;
-            // Whoever comes from here on may miss what this read does not see.
+            let _running = slot.reading.lock().await;
+            // Later callers need a later read: this one may miss changes that were reported to them.
             lock(&slot.next).take();
             read().await.map_err(Arc::new)
         });
         let found = found.await.clone();
         drop(reading);
-        self.forget(key, slot);
-        found.map_err(|error| same(&error))
+        self.remove_unused(key, slot);
+        found.map_err(|error| copy_of(&error))
     }
 
-    /// Drops the slot of a key that nobody asks for any more.
-    fn forget(&self, key: K, slot: Arc<Slot<V>>) {
+    /// Removes the slot of a key that has no callers left.
+    fn remove_unused(&self, key: K, slot: Arc<Slot<V>>) {
         let mut slots = lock(&self.0);
         drop(slot);
         if slots.get(&key).is_some_and(|slot| Arc::strong_count(slot) == 1) {
@@ -65,8 +65,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The error of a read, for each of those who shared it.
-fn same(error: &StoreError) -> StoreError {
+/// Copies the error of a read for one of the callers that share it.
+fn copy_of(error: &StoreError) -> StoreError {
     match error {
         StoreError::Corrupt(cause) => StoreError::Corrupt(cause.to_string().into()),
         error => StoreError::Unavailable(error.to_string().into()),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_comes_while_a_read_is_under_way_shares_the_next_one() {
+    async fn callers_during_a_read_share_the_next_one() {
         let (coalesced, reads, gate) = (Coalesced::default(), AtomicU32::new(0), Semaphore::new(0));
         let get = |key: u8| {
             coalesced.get(key, async || {
@@ -93,7 +93,7 @@ mod tests {
             })
         };
         let mut first = Box::pin(get(1));
-        assert!(futures::poll!(&mut first).is_pending(), "the first read has begun");
+        assert!(futures::poll!(&mut first).is_pending(), "the first read has started");
         let mut later: Vec<_> = (0..5).map(|_| Box::pin(get(1))).collect();
         for call in &mut later {
             assert!(futures::poll!(call).is_pending());
@@ -102,11 +102,11 @@ mod tests {
         assert_eq!(first.await.unwrap(), 1);
         assert_eq!(join_all(later).await.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [2; 5]);
         assert_eq!(reads.load(Ordering::SeqCst), 2);
-        assert!(lock(&coalesced.0).is_empty(), "nothing is kept");
+        assert!(lock(&coalesced.0).is_empty(), "no slot is left");
     }
 
     #[tokio::test]
-    async fn a_caller_that_gives_up_leaves_the_read_to_the_others() {
+    async fn cancelled_caller_leaves_the_read_to_the_others() {
         let (coalesced, gate) = (Coalesced::default(), Semaphore::new(0));
         let get = || {
             coalesced.get(1, async || {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_everybodys() {
+    async fn failure_reaches_every_caller() {
         let coalesced: Coalesced<u8, ()> = Coalesced::default();
         let get = || coalesced.get(1, async || Err(StoreError::Unavailable("down".into())));
         for answer in join_all([get(), get()]).await {

@@ -1,16 +1,15 @@
 //! Batches as transactions.
 //!
-//! 1. Callers of one tenant queue in the instance: see [`TenantQueues`].
-//! 2. The transaction raises the tenant's head first. Two transactions that raise the same head cannot both commit,
-//!    so instances meet there, and the loser knows at once and tries again.
-//! 3. It checks the conditions, writes the rows, and inserts the audit entry last, so that whoever follows the feed
-//!    knows that the batch is complete.
-//! 4. It commits. When the answer is lost, the commit is asked for again, as the specification of transactions has it
-//!    (<https://github.com/mongodb/specifications/blob/master/source/transactions/transactions.md>); when that does not
-//!    help either, the session is made to leave the transaction behind, which ends it one way or the other, and the
-//!    log is searched for the entry's id.
+//! 1. Callers of one tenant queue within the instance: see [`TenantQueues`](super::queues::TenantQueues).
+//! 2. The transaction advances the tenant's head first. Two transactions that advance the same head cannot both commit,
+//!    so instances conflict there; the loser fails immediately and retries.
+//! 3. It checks the conditions, writes the rows, and inserts the audit entry last, by which followers of the feed
+//!    recognize that the batch is complete.
+//! 4. It commits. If the response is lost, the commit is sent again, as the specification of transactions requires
+//!    (<https://github.com/mongodb/specifications/blob/master/source/transactions/transactions.md>). If that fails too, a
+//!    new transaction in the same session ends the old one, committed or not, and the log is searched for the entry.
 //!
-//! The entry's id is its `_id`, chosen by the caller: however often a batch is tried, it takes effect once.
+//! The entry's `_id` is chosen by the caller, so a batch takes effect once however often it is attempted.
 
 use std::time::Duration;
 
@@ -40,31 +39,31 @@ use crate::domain::changes::{Batch, Expected, RowId, Write};
 use crate::domain::ids::TenantId;
 use crate::store::{Cause, CommitStore, Conflict, Result, StoreError};
 
-/// The first pause after losing against another instance is at most this long; each further one doubles it.
-const PAUSE: Duration = Duration::from_millis(2);
-/// No pause is longer than this: whoever loses several times in a row has to be quick to win once.
-const LONGEST_PAUSE: Duration = Duration::from_millis(32);
-/// How long the server keeps a transaction that nobody ends (`transactionLifetimeLimitSeconds`, by default).
+/// Maximum delay before the first retry after a conflict with another instance; it doubles with each further retry.
+const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(2);
+/// Maximum delay before any retry: a caller that lost several times in a row has to be quick to win once.
+const MAX_RETRY_DELAY: Duration = Duration::from_millis(32);
+/// The time after which the server aborts an open transaction (default of `transactionLifetimeLimitSeconds`).
 const TRANSACTION_LIFETIME: Duration = Duration::from_secs(60);
-/// How long to wait before an abandoned transaction is tried to be ended again.
-const ABANDONED_PAUSE: Duration = Duration::from_millis(500);
+/// Delay between two attempts to end an abandoned transaction.
+const ABORT_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// WriteConflict: another transaction writes the same document.
 const WRITE_CONFLICT: i32 = 112;
 
-/// Why a try at the transaction did not commit it.
+/// Why an attempt did not commit.
 enum Failure {
-    /// It cannot be: nothing was written, and trying again changes nothing.
+    /// Nothing was written, and a retry does not help.
     Final(StoreError),
-    /// Another transaction was first.
+    /// Another transaction won.
     Contention(Cause),
-    /// The connection, or the primary, was lost before the commit was asked for.
+    /// The connection or the primary was lost before the commit was sent.
     Interrupted(Cause),
     /// The tenant has no head.
     NoHead,
-    /// The log holds the entry already: an earlier try was committed.
+    /// The log has the entry already: an earlier attempt was committed.
     Recorded,
-    /// The commit was asked for, and what came of it is not known.
+    /// The commit was sent, and its outcome is unknown.
     Unknown(Cause),
 }
 
@@ -76,12 +75,12 @@ impl From<StoreError> for Failure {
 
 /// A batch as conditions and commands.
 struct Plan {
-    /// What must be there or not, besides what the statements find out by themselves.
+    /// Conditions that the statements do not check themselves.
     requires: Vec<(RowId, Expected)>,
     statements: Vec<Statement>,
 }
 
-/// Writes of one kind to one collection: one command.
+/// Writes of one kind to one collection, sent as one command.
 struct Statement {
     collection: &'static str,
     kind: Kind,
@@ -90,17 +89,17 @@ struct Statement {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Documents, none of which may be there.
+    /// Documents, none of which may exist.
     Insert,
-    /// Replacements, each of which must find its document or may put it there.
+    /// Replacements, each of which must match a document unless it is an upsert.
     Update,
-    /// Deletions, each of which must find its document.
+    /// Deletions, each of which must match a document.
     Delete,
-    /// Deletions of what may be gone.
-    Forget,
+    /// Deletions of documents that need not exist.
+    DeleteIfPresent,
 }
 
-/// A commit on its way.
+/// A commit in progress.
 struct Commit<'a> {
     store: &'a MongoStore,
     session: ClientSession,
@@ -118,9 +117,9 @@ impl CommitStore for MongoStore {
         let queue = self.queues.of(&batch.tenant);
         let mut queue = tokio::time::timeout(self.limits.contention, queue.lock_owned())
             .await
-            .map_err(|_| TimedOut::new("waiting for other changes of the tenant"))?;
+            .map_err(|_| TimedOut::new("waiting for other commits of the tenant"))?;
         if queue.lost_at.is_some_and(|lost_at| lost_at >= began) {
-            return Err(TimedOut::new("an earlier change of the tenant").into());
+            return Err(TimedOut::new("an earlier commit of the tenant").into());
         }
         let options = SessionOptions::builder().default_transaction_options(self.transaction_options()).build();
         let session = self.bounded("session", self.client.start_session().with_options(options)).await?;
@@ -130,7 +129,7 @@ impl CommitStore for MongoStore {
         queue.head = commit.head;
         if outcome.as_ref().is_err_and(is_loss) {
             queue.lost_at = Some(Instant::now());
-            tokio::spawn(end_abandoned(commit.session, self.database.clone(), self.limits));
+            tokio::spawn(abort_abandoned(commit.session, self.database.clone(), self.limits));
         }
         outcome
     }
@@ -146,9 +145,9 @@ impl MongoStore {
             .build()
     }
 
-    /// The tenant's head, made if it is not there yet. Outside of any transaction: there, of two that make it at once
-    /// one would fail for good.
-    async fn make_head(&self, tenant: &TenantId) -> Result<AuditHead> {
+    /// Returns the tenant's head, and creates it if missing. Runs outside of any transaction, where of two concurrent
+    /// creations one would fail for good.
+    async fn find_or_create_head(&self, tenant: &TenantId) -> Result<AuditHead> {
         let empty = AuditHead::default();
         let initial = doc! { "number": number_to_bson(empty.number), "hash": to_bson(&empty.hash)? };
         let make = || {
@@ -162,14 +161,14 @@ impl MongoStore {
             Err(error) if is_duplicate_key(&error) => self.bounded("head", make()).await?,
             head => head?,
         };
-        head_of(head.ok_or_else(|| corrupt("a head that was made and is not there"))?)
+        head_of(head.ok_or_else(|| corrupt("a log head that was created and is missing"))?)
     }
 }
 
 impl Commit<'_> {
     async fn run(&mut self) -> Result<AuditEntry> {
         let limits = self.store.limits;
-        let mut pause = PAUSE;
+        let mut max_delay = INITIAL_RETRY_DELAY;
         loop {
             let failure = match self.attempt().await {
                 Ok(entry) => {
@@ -181,41 +180,41 @@ impl Commit<'_> {
             let (cause, limit) = match failure {
                 Failure::Final(error) => {
                     if !is_loss(&error) {
-                        self.leave().await;
+                        self.abort().await;
                     }
                     return Err(error);
                 }
                 Failure::Contention(cause) => (cause, limits.contention),
-                // The next try may take as long as it takes to find that there is no server.
+                // The next attempt may take the whole time-out of server selection.
                 Failure::Interrupted(cause) => (cause, limits.call / 2),
                 Failure::NoHead => {
-                    self.leave().await;
-                    self.head = Some(self.store.make_head(&self.batch.tenant).await?);
-                    ("the tenant's head does not stay".into(), limits.call)
+                    self.abort().await;
+                    self.head = Some(self.store.find_or_create_head(&self.batch.tenant).await?);
+                    ("the tenant's log head was removed repeatedly".into(), limits.call)
                 }
-                Failure::Recorded => match self.settle().await? {
+                Failure::Recorded => match self.resolve_outcome().await? {
                     Some(entry) => return Ok(entry),
-                    None => return Err(corrupt("an entry that is there and cannot be found")),
+                    None => return Err(corrupt("an entry that exists and cannot be found")),
                 },
-                Failure::Unknown(cause) => match self.settle().await? {
+                Failure::Unknown(cause) => match self.resolve_outcome().await? {
                     Some(entry) => return Ok(entry),
                     None => (cause, limits.call),
                 },
             };
-            self.leave().await;
-            let pausing = self.store.environment.rng().random_range(Duration::ZERO..=pause);
-            if self.began.elapsed() + pausing > limit {
+            self.abort().await;
+            let delay = self.store.environment.rng().random_range(Duration::ZERO..=max_delay);
+            if self.began.elapsed() + delay > limit {
                 return Err(StoreError::Unavailable(cause));
             }
-            tokio::time::sleep(pausing).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(delay).await;
+            max_delay = (max_delay * 2).min(MAX_RETRY_DELAY);
         }
     }
 
-    /// One try: the whole transaction.
+    /// Runs the whole transaction once.
     async fn attempt(&mut self) -> Result<AuditEntry, Failure> {
         self.begin().await?;
-        let entry = self.raise_head().await?;
+        let entry = self.advance_head().await?;
         if let Some(marker) = self.batch.marker {
             self.execute(META, Kind::Insert, &[doc! { "_id": marker_id(marker) }]).await?;
         }
@@ -227,7 +226,7 @@ impl Commit<'_> {
             self.execute(statement.collection, statement.kind, &statement.items).await?;
         }
         self.execute(AUDIT, Kind::Insert, &[entry_to_document(&entry)?]).await?;
-        self.finish().await?;
+        self.commit_transaction().await?;
         Ok(entry)
     }
 
@@ -236,58 +235,62 @@ impl Commit<'_> {
         begin.map_err(|_| Failure::Final(TimedOut::new("commit").into()))?.map_err(|error| failure_of(error, TENANTS))
     }
 
-    /// Moves the head on by one entry, from where it was last seen or from where it is.
-    async fn raise_head(&mut self) -> Result<AuditEntry, Failure> {
+    /// Advances the head by one entry: from where it was last seen, or else from where it is.
+    async fn advance_head(&mut self) -> Result<AuditEntry, Failure> {
         if let Some(seen) = self.head.take()
-            && let Some(entry) = self.raise_head_from(seen).await?
+            && let Some(entry) = self.advance_head_from(seen).await?
         {
             return Ok(entry);
         }
         let tenant = self.batch.tenant.as_str();
         let find = doc! { "find": TENANTS, "filter": { "_id": tenant }, "limit": 1, "singleBatch": true };
         let head = self.command(find, TENANTS).await?;
-        let head = first_of(head)?.ok_or(Failure::NoHead)?;
-        let entry = self.raise_head_from(head_of(head)?).await?;
-        entry.ok_or_else(|| Failure::Contention("the head changed within a snapshot".into()))
+        let head = first_document(head)?.ok_or(Failure::NoHead)?;
+        let entry = self.advance_head_from(head_of(head)?).await?;
+        entry.ok_or_else(|| Failure::Contention("the log head changed within a snapshot".into()))
     }
 
-    /// `None` when the head is not, or not any more, what is given.
-    async fn raise_head_from(&mut self, head: AuditHead) -> Result<Option<AuditEntry>, Failure> {
+    /// Returns `None` if `head` is not the current head.
+    async fn advance_head_from(&mut self, head: AuditHead) -> Result<Option<AuditEntry>, Failure> {
         let entry = AuditEntry::after(&head, self.batch.tenant.clone(), self.batch.event.clone());
-        let raised = entry.head();
+        let advanced = entry.head();
         let change = doc! {
             "q": {
                 "_id": self.batch.tenant.as_str(),
                 "number": number_to_bson(head.number),
                 "hash": to_bson(&head.hash)?,
             },
-            "u": { "$set": { "number": number_to_bson(raised.number), "hash": to_bson(&raised.hash)? } },
+            "u": { "$set": { "number": number_to_bson(advanced.number), "hash": to_bson(&advanced.hash)? } },
         };
-        Ok((self.execute_some(TENANTS, Kind::Update, &[change]).await? == 1).then_some(entry))
+        Ok((self.execute_counted(TENANTS, Kind::Update, &[change]).await? == 1).then_some(entry))
     }
 
     async fn check(&mut self, row: RowId, expected: Expected) -> Result<(), Failure> {
         let collection = collection_of(&row);
         let filter = match expected {
             Expected::Absent => doc! { "_id": id_to_bson(&row)? },
-            Expected::Revision(_) => found_as(&self.batch.tenant, &row, expected)?,
+            Expected::Revision(_) => row_filter(&self.batch.tenant, &row, expected)?,
             Expected::Anything => return Ok(()),
         };
         let find = doc! {
             "find": collection, "filter": filter, "projection": { "_id": 1 }, "limit": 1, "singleBatch": true,
         };
-        let found = first_of(self.command(find, collection).await?)?.is_some();
-        if found == matches!(expected, Expected::Revision(_)) { Ok(()) } else { Err(refused(Conflict::Row)) }
+        let found = first_document(self.command(find, collection).await?)?.is_some();
+        if found == matches!(expected, Expected::Revision(_)) { Ok(()) } else { Err(conflict_failure(Conflict::Row)) }
     }
 
-    /// Writes to one collection; each item must find what it is about.
+    /// Writes to one collection. Every item must match, except for [`Kind::DeleteIfPresent`].
     async fn execute(&mut self, collection: &'static str, kind: Kind, items: &[Document]) -> Result<(), Failure> {
-        let found = self.execute_some(collection, kind, items).await?;
-        if kind == Kind::Forget || found == items.len() { Ok(()) } else { Err(refused(Conflict::Row)) }
+        let found = self.execute_counted(collection, kind, items).await?;
+        if kind == Kind::DeleteIfPresent || found == items.len() {
+            Ok(())
+        } else {
+            Err(conflict_failure(Conflict::Row))
+        }
     }
 
-    /// Writes to one collection, and says how many items found what they are about.
-    async fn execute_some(
+    /// Writes to one collection. Returns the number of items that matched.
+    async fn execute_counted(
         &mut self,
         collection: &'static str,
         kind: Kind,
@@ -296,29 +299,29 @@ impl Commit<'_> {
         let (command, list) = match kind {
             Kind::Insert => ("insert", "documents"),
             Kind::Update => ("update", "updates"),
-            Kind::Delete | Kind::Forget => ("delete", "deletes"),
+            Kind::Delete | Kind::DeleteIfPresent => ("delete", "deletes"),
         };
-        let answer = self.command(doc! { command: collection, list: items, "ordered": true }, collection).await?;
-        if let Ok([Bson::Document(refusal), ..]) = answer.get_array("writeErrors").map(Vec::as_slice) {
+        let response = self.command(doc! { command: collection, list: items, "ordered": true }, collection).await?;
+        if let Ok([Bson::Document(refusal), ..]) = response.get_array("writeErrors").map(Vec::as_slice) {
             return Err(write_failure(refusal, collection));
         }
-        let found = answer.get("n").and_then(number_of).and_then(|n| usize::try_from(n).ok());
-        found.ok_or_else(|| corrupt("an answer to a write without its count").into())
+        let found = response.get("n").and_then(number_of).and_then(|n| usize::try_from(n).ok());
+        found.ok_or_else(|| corrupt("a response to a write without a count").into())
     }
 
-    /// One command of the transaction.
+    /// Runs one command of the transaction.
     async fn command(&mut self, command: Document, collection: &'static str) -> Result<Document, Failure> {
         let call = self.store.database.run_command(command).session(&mut self.session);
         match tokio::time::timeout(self.store.limits.call, call).await {
-            Ok(answer) => answer.map_err(|error| failure_of(error, collection)),
+            Ok(response) => response.map_err(|error| failure_of(error, collection)),
             Err(_) => Err(Failure::Final(TimedOut::new("commit").into())),
         }
     }
 
-    /// Asks for the commit until it is answered, for as long as a call may take after the first question.
-    async fn finish(&mut self) -> Result<(), Failure> {
+    /// Sends the commit until there is a response, within the limit of a call after the first request.
+    async fn commit_transaction(&mut self) -> Result<(), Failure> {
         let limit = self.store.limits.call;
-        let asked = Instant::now();
+        let started = Instant::now();
         let mut in_doubt = false;
         loop {
             let commit = tokio::time::timeout(limit, self.session.commit_transaction()).await;
@@ -332,22 +335,23 @@ impl Commit<'_> {
                 Err(_) => TimedOut::new("commit").into(),
             };
             in_doubt = true;
-            if asked.elapsed() + PAUSE >= limit {
+            if started.elapsed() + INITIAL_RETRY_DELAY >= limit {
                 return Err(Failure::Unknown(cause));
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(INITIAL_RETRY_DELAY).await;
         }
     }
 
-    /// Finds out whether the transaction that was asked to commit did.
+    /// Determines whether a transaction with unknown outcome was committed, and returns its entry if so.
     ///
-    /// A new transaction of the same session ends the one before: what is not committed when the server takes it up
-    /// never will be. It reads what a majority has, since it waits for one when it commits.
-    async fn settle(&mut self) -> Result<Option<AuditEntry>> {
+    /// A new transaction of the same session ends the one before: if that is not committed by the time the server starts
+    /// the new one, it never will be. The entry that is found is majority-committed, since the new transaction waits for
+    /// a majority when it commits.
+    async fn resolve_outcome(&mut self) -> Result<Option<AuditEntry>> {
         let limit = self.store.limits.call;
-        let asked = Instant::now();
+        let started = Instant::now();
         loop {
-            let cause = match tokio::time::timeout(limit, self.look_for_entry()).await {
+            let cause = match tokio::time::timeout(limit, self.find_entry()).await {
                 Ok(Ok(found)) => return Ok(found),
                 Ok(Err(Failure::Final(StoreError::Corrupt(cause)))) => return Err(StoreError::Corrupt(cause)),
                 Ok(Err(
@@ -356,39 +360,39 @@ impl Commit<'_> {
                     | Failure::Interrupted(cause)
                     | Failure::Unknown(cause),
                 )) => cause,
-                Ok(Err(_)) => "the log could not be searched".into(),
-                Err(_) => TimedOut::new("settling a commit").into(),
+                Ok(Err(_)) => "the audit log could not be searched".into(),
+                Err(_) => TimedOut::new("resolving the outcome of a commit").into(),
             };
-            if asked.elapsed() + LONGEST_PAUSE >= limit {
+            if started.elapsed() + MAX_RETRY_DELAY >= limit {
                 return Err(StoreError::OutcomeUnknown(cause));
             }
-            tokio::time::sleep(LONGEST_PAUSE).await;
+            tokio::time::sleep(MAX_RETRY_DELAY).await;
         }
     }
 
-    async fn look_for_entry(&mut self) -> Result<Option<AuditEntry>, Failure> {
-        self.leave().await;
+    async fn find_entry(&mut self) -> Result<Option<AuditEntry>, Failure> {
+        self.abort().await;
         self.begin().await?;
         let id = to_bson(&self.batch.event.id)?;
         let find = doc! { "find": AUDIT, "filter": { "_id": id }, "limit": 1, "singleBatch": true };
-        let found = first_of(self.command(find, AUDIT).await?)?;
-        self.finish().await?;
+        let found = first_document(self.command(find, AUDIT).await?)?;
+        self.commit_transaction().await?;
         Ok(found.map(entry_from_document).transpose()?)
     }
 
-    /// Ends the transaction if one is open; the server gives its locks back.
-    async fn leave(&mut self) {
-        // An error only says that none is open, or that the server cannot be reached: see `Drop`.
+    /// Aborts the transaction, if one is open, so that the server releases its locks.
+    async fn abort(&mut self) {
+        // An error means that none is open, or that the server cannot be reached: see `abort_abandoned`.
         let _ = tokio::time::timeout(self.store.limits.call, self.session.abort_transaction()).await;
     }
 }
 
-/// Ends a transaction that may be open still on a server that was lost, so that it does not keep its tenant's head
-/// until the server's own limit when the server comes back.
-async fn end_abandoned(mut session: ClientSession, database: Database, limits: Limits) {
-    let given_up = Instant::now() + TRANSACTION_LIFETIME;
-    while Instant::now() < given_up {
-        // A later transaction of a session ends the earlier one.
+/// Aborts a transaction that may still be open on a server that was lost, so that it does not lock its tenant's head
+/// until [`TRANSACTION_LIFETIME`] once the server is back.
+async fn abort_abandoned(mut session: ClientSession, database: Database, limits: Limits) {
+    let deadline = Instant::now() + TRANSACTION_LIFETIME;
+    while Instant::now() < deadline {
+        // A new transaction of a session ends the one before.
         let ended = tokio::time::timeout(limits.call, async {
             let _ = session.abort_transaction().await;
             session.start_transaction().await?;
@@ -399,7 +403,7 @@ async fn end_abandoned(mut session: ClientSession, database: Database, limits: L
         if matches!(ended.await, Ok(Ok(()))) {
             return;
         }
-        tokio::time::sleep(ABANDONED_PAUSE).await;
+        tokio::time::sleep(ABORT_RETRY_DELAY).await;
     }
 }
 
@@ -414,7 +418,7 @@ fn plan_of(batch: &Batch) -> Result<Plan> {
             (Write::Put(row), Expected::Absent) => (row.id(), Kind::Insert, to_document(row)?),
             (Write::Put(row), _) => {
                 let upsert = matches!(expected, Expected::Anything);
-                let found = found_as(&batch.tenant, &row.id(), *expected)?;
+                let found = row_filter(&batch.tenant, &row.id(), *expected)?;
                 (row.id(), Kind::Update, doc! { "q": found, "u": to_document(row)?, "upsert": upsert })
             }
             (Write::Delete(row), Expected::Absent) => {
@@ -422,8 +426,8 @@ fn plan_of(batch: &Batch) -> Result<Plan> {
                 continue;
             }
             (Write::Delete(row), _) => {
-                let kind = if matches!(expected, Expected::Anything) { Kind::Forget } else { Kind::Delete };
-                (*row, kind, doc! { "q": found_as(&batch.tenant, row, *expected)?, "limit": 1 })
+                let kind = if matches!(expected, Expected::Anything) { Kind::DeleteIfPresent } else { Kind::Delete };
+                (*row, kind, doc! { "q": row_filter(&batch.tenant, row, *expected)?, "limit": 1 })
             }
         };
         let collection = collection_of(&row);
@@ -435,8 +439,8 @@ fn plan_of(batch: &Batch) -> Result<Plan> {
     Ok(Plan { requires, statements })
 }
 
-/// Finds the tenant's row, of the revision that is expected if one is.
-fn found_as(tenant: &TenantId, row: &RowId, expected: Expected) -> Result<Document> {
+/// A filter for the tenant's row, with the expected revision if there is one.
+fn row_filter(tenant: &TenantId, row: &RowId, expected: Expected) -> Result<Document> {
     let mut filter = doc! { "_id": id_to_bson(row)?, "tenant": tenant.as_str() };
     if let Expected::Revision(revision) = expected {
         filter.insert("revision", number_to_bson(revision));
@@ -444,27 +448,27 @@ fn found_as(tenant: &TenantId, row: &RowId, expected: Expected) -> Result<Docume
     Ok(filter)
 }
 
-/// The first document of a `find`'s only batch.
-fn first_of(mut answer: Document) -> Result<Option<Document>> {
-    let batch = answer.get_document_mut("cursor").and_then(|cursor| cursor.get_array_mut("firstBatch"));
-    let batch = batch.map_err(|_| corrupt("an answer to a find without its batch"))?;
+/// Returns the first document of the response to a `find` with a single batch.
+fn first_document(mut response: Document) -> Result<Option<Document>> {
+    let batch = response.get_document_mut("cursor").and_then(|cursor| cursor.get_array_mut("firstBatch"));
+    let batch = batch.map_err(|_| corrupt("a response to a find without a batch"))?;
     match batch.pop() {
         Some(Bson::Document(document)) => Ok(Some(document)),
-        Some(_) => Err(corrupt("a find that gave no document")),
+        Some(_) => Err(corrupt("a response to a find with something other than documents")),
         None => Ok(None),
     }
 }
 
-fn refused(conflict: Conflict) -> Failure {
+fn conflict_failure(conflict: Conflict) -> Failure {
     Failure::Final(StoreError::Conflict(conflict))
 }
 
-/// Whether the database was lost, so that the transaction may be open still.
+/// Whether the database was lost, so that the transaction may still be open.
 fn is_loss(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))
 }
 
-/// What an error of a command of the transaction means.
+/// Classifies an error of a command of the transaction.
 fn failure_of(error: Error, collection: &'static str) -> Failure {
     match code_of(&error) {
         Some(WRITE_CONFLICT) => Failure::Contention(error.into()),
@@ -478,25 +482,27 @@ fn failure_of(error: Error, collection: &'static str) -> Failure {
     }
 }
 
-/// What an item of an answer's `writeErrors` means.
+/// Classifies an item of `writeErrors`.
 fn write_failure(refusal: &Document, collection: &'static str) -> Failure {
     match refusal.get("code").and_then(number_of).and_then(|code| i32::try_from(code).ok()) {
         Some(WRITE_CONFLICT) => Failure::Contention(refusal.to_string().into()),
         Some(DUPLICATE_KEY) => duplicate(collection, refusal),
-        Some(DOCUMENT_VALIDATION_FAILURE) => Failure::Final(corrupt(format!("{collection} refuses a document"))),
+        Some(DOCUMENT_VALIDATION_FAILURE) => {
+            Failure::Final(corrupt(format!("the validator of {collection} refused a document")))
+        }
         _ => Failure::Final(StoreError::Unavailable(refusal.to_string().into())),
     }
 }
 
-/// What it means that an index has a key already; the refusal says which index.
+/// Classifies a duplicate key by the index that refused it.
 fn duplicate(collection: &'static str, refusal: &Document) -> Failure {
-    let is_of = |member| refusal.get_document("keyPattern").is_ok_and(|keys| keys.contains_key(member));
+    let has_key = |member| refusal.get_document("keyPattern").is_ok_and(|keys| keys.contains_key(member));
     match collection {
-        AUDIT if is_of("_id") => Failure::Recorded,
-        AUDIT => Failure::Final(corrupt("the log has an entry of this number already")),
-        META => refused(Conflict::Marker),
-        SYSTEMS if is_of("folded") => refused(Conflict::NameTaken),
-        OPERATORS if is_of("username") => refused(Conflict::UsernameTaken),
-        _ => refused(Conflict::Row),
+        AUDIT if has_key("_id") => Failure::Recorded,
+        AUDIT => Failure::Final(corrupt("the log already has an entry with this number")),
+        META => conflict_failure(Conflict::Marker),
+        SYSTEMS if has_key("folded") => conflict_failure(Conflict::NameTaken),
+        OPERATORS if has_key("username") => conflict_failure(Conflict::UsernameTaken),
+        _ => conflict_failure(Conflict::Row),
     }
 }

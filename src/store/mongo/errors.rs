@@ -77,7 +77,7 @@ impl From<TimedOut> for StoreError {
     }
 }
 
-/// DocumentValidationFailure: a validator refuses a document.
+/// DocumentValidationFailure: the document does not match the validator of its collection.
 pub(super) const DOCUMENT_VALIDATION_FAILURE: i32 = 121;
 pub(super) const DUPLICATE_KEY: i32 = 11000;
 
@@ -90,7 +90,7 @@ pub(super) fn store_error(error: Error) -> StoreError {
     }
 }
 
-/// The server's code for what went wrong (MongoDB 6.0, `src/mongo/base/error_codes.yml`).
+/// The server's error code (MongoDB 6.0, `src/mongo/base/error_codes.yml`).
 pub(super) fn code_of(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(refused) => Some(refused.code),
@@ -107,7 +107,7 @@ pub(super) fn is_duplicate_key(error: &StoreError) -> bool {
     }
 }
 
-/// Whether the server knows who asks, or does not let them: AuthenticationFailed and Unauthorized.
+/// Whether authentication or authorization failed: Unauthorized and AuthenticationFailed.
 pub(super) fn is_refusal(error: &Error) -> bool {
     match *error.kind {
         ErrorKind::Authentication { .. } => true,

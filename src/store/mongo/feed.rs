@@ -1,8 +1,8 @@
-//! The feed: one change stream over the collections that followers care for, put together to whole changes.
+//! The feed: one change stream over the collections of rows and the audit log, whose events are assembled into changes.
 //!
-//! A change stream gives a replica set's majority-committed writes in the one order of its oplog
-//! (<https://www.mongodb.com/docs/v6.0/changeStreams/>). The events of a transaction come one after the other and
-//! name it; the audit entry, its last statement, comes last.
+//! A change stream returns the majority-committed writes of a replica set in the order of its oplog
+//! (<https://www.mongodb.com/docs/v6.0/changeStreams/>). The events of a transaction are consecutive and carry its id.
+//! The audit entry, inserted last, is the last event of a batch.
 
 use std::time::Duration;
 
@@ -26,30 +26,30 @@ use crate::domain::changes::{Change, Position, Write};
 use crate::domain::leases::LogTime;
 use crate::store::{Cause, Feed, FeedStore, Result, StoreError};
 
-/// How long the server may hold a request for more while nothing happens.
-const IDLE: Duration = Duration::from_secs(1);
+/// Maximum time for which the server holds a request while there are no events.
+const MAX_AWAIT_TIME: Duration = Duration::from_secs(1);
 
-/// How long a stream that broke is tried to be taken up again, and how long to wait between two tries. Longer than an
-/// election.
-const TAKEN_UP_WITHIN: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(100);
+/// Time limit for resuming a broken stream: longer than an election.
+const RESUME_LIMIT: Duration = Duration::from_secs(60);
+/// Delay between two attempts to resume.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Codes of a stream that cannot go on from where it was: InvalidResumeToken, ChangeStreamFatalError and
+/// Error codes of a stream that cannot be resumed: InvalidResumeToken, ChangeStreamFatalError and
 /// ChangeStreamHistoryLost (MongoDB 6.0, `src/mongo/base/error_codes.yml`).
-const LOST: [i32; 3] = [260, 280, 286];
+const NOT_RESUMABLE: [i32; 3] = [260, 280, 286];
 
-/// As much of an event as is needed (<https://www.mongodb.com/docs/v6.0/reference/change-events/>). The driver's own
-/// type demands members that no other event than an update has.
+/// The members of an event that are used (<https://www.mongodb.com/docs/v6.0/reference/change-events/>). The driver's own
+/// type requires members that only updates have.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
     #[serde(rename = "_id")]
     id: ResumeToken,
     operation_type: String,
-    /// When it was committed: its place in the oplog, the same for all events of a transaction.
+    /// The time of the commit, from the oplog: the same for all events of a transaction.
     cluster_time: Option<Timestamp>,
     ns: Option<Namespace>,
-    /// With [`txn_number`](Self::txn_number): the transaction. Absent outside of one.
+    /// Identifies the transaction together with [`txn_number`](Self::txn_number). Absent outside of a transaction.
     lsid: Option<Document>,
     txn_number: Option<i64>,
     document_key: Option<DocumentKey>,
@@ -69,23 +69,24 @@ struct DocumentKey {
 
 type Transaction = (Document, i64);
 
-/// A stream, and the writes of the transaction that has begun and not ended yet.
+/// An open change stream.
 struct Follower {
     database: Database,
     call_limit: Duration,
     stream: ChangeStream<Event>,
-    /// Of the last event that came.
+    /// The resume token of the last received event.
     token: Option<ResumeToken>,
-    begun: Option<(Transaction, Vec<Write>)>,
+    /// The writes of a transaction whose last event is yet to come.
+    pending: Option<(Transaction, Vec<Write>)>,
 }
 
 #[async_trait]
 impl FeedStore for MongoStore {
     async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
         let token = after.map(token_of).transpose()?;
-        let (database, call_limit) = (self.followed.clone(), self.limits.call);
+        let (database, call_limit) = (self.watched.clone(), self.limits.call);
         let stream = open(&database, token.clone(), call_limit).await?;
-        let follower = Follower { database, call_limit, stream, token, begun: None };
+        let follower = Follower { database, call_limit, stream, token, pending: None };
         Ok(futures::stream::try_unfold(
             follower,
             |mut follower| async move { Ok(Some((follower.next().await?, follower))) },
@@ -102,7 +103,7 @@ async fn open(database: &Database, token: Option<ResumeToken>, limit: Duration) 
         { "ns.coll": { "$in": watched } },
         { "operationType": { "$in": ends } },
     ] } };
-    let watch = database.watch().pipeline([pipeline]).max_await_time(IDLE).resume_after(token);
+    let watch = database.watch().pipeline([pipeline]).max_await_time(MAX_AWAIT_TIME).resume_after(token);
     let opened = tokio::time::timeout(limit, watch).await.map_err(|_| TimedOut::new("watch"))?;
     Ok(opened.map_err(|error| feed_error(error, resumes))?.with_type())
 }
@@ -113,41 +114,41 @@ impl Follower {
             match self.next_event().await {
                 Ok(Some(event)) => {
                     self.token = Some(event.id.clone());
-                    if let Some(change) = self.take(event)? {
+                    if let Some(change) = self.assemble(event)? {
                         return Ok(change);
                     }
                 }
                 Ok(None) if self.stream.is_alive() => {}
                 Ok(None) => return Err(corrupt("the change stream ended")),
-                Err(StoreError::Unavailable(cause)) => self.take_up(cause).await?,
+                Err(StoreError::Unavailable(cause)) => self.resume(cause).await?,
                 Err(error) => return Err(error),
             }
         }
     }
 
     async fn next_event(&mut self) -> Result<Option<Event>> {
-        let event = tokio::time::timeout(IDLE + self.call_limit, self.stream.next_if_any());
+        let event = tokio::time::timeout(MAX_AWAIT_TIME + self.call_limit, self.stream.next_if_any());
         event.await.map_err(|_| TimedOut::new("watch"))?.map_err(|error| feed_error(error, true))
     }
 
-    /// Goes on after the last event that came, as soon as the database answers again: an election is no gap.
-    async fn take_up(&mut self, cause: Cause) -> Result<()> {
+    /// Resumes after the last received event once the database is available again, so that an election leaves no gap.
+    async fn resume(&mut self, cause: Cause) -> Result<()> {
         let Some(token) = self.token.clone() else { return Err(StoreError::Unavailable(cause)) };
-        let until = Instant::now() + TAKEN_UP_WITHIN;
+        let deadline = Instant::now() + RESUME_LIMIT;
         loop {
             match open(&self.database, Some(token.clone()), self.call_limit).await {
                 Ok(stream) => {
                     self.stream = stream;
                     return Ok(());
                 }
-                Err(StoreError::Unavailable(_)) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
+                Err(StoreError::Unavailable(_)) if Instant::now() < deadline => tokio::time::sleep(RETRY_DELAY).await,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Gives the change that this event ends, if it ends one.
-    fn take(&mut self, event: Event) -> Result<Option<Change>> {
+    /// Adds the event to the pending change. Returns the change if the event completes it.
+    fn assemble(&mut self, event: Event) -> Result<Option<Change>> {
         let collection = event.ns.and_then(|ns| ns.coll).unwrap_or_default();
         let transaction = event.lsid.zip(event.txn_number);
         let (write, entry) = match (event.operation_type.as_str(), event.full_document, event.document_key) {
@@ -156,29 +157,29 @@ impl Follower {
                 (Some(Write::Put(row_from_document(&collection, document)?)), None)
             }
             ("delete", _, Some(key)) => (id_from_bson(&collection, key.id)?.map(Write::Delete), None),
-            // Keymark never patches a document, nor changes its log: somebody else did, and what became of the
-            // document is not told. Followers have to look for themselves.
+            // Keymark never updates a document in place, nor changes its log: another client did. The event lacks the
+            // resulting document, so followers have to load everything anew.
             ("update" | "insert" | "replace", ..) => return Err(StoreError::PositionTooOld),
             (other, ..) => return Err(corrupt(format!("`{other}` of `{collection}` ended the change stream"))),
         };
-        let (begun, mut writes) = match self.begun.take() {
-            Some((begun, writes)) if transaction.as_ref() == Some(&begun) => (transaction, writes),
+        let (pending, mut writes) = match self.pending.take() {
+            Some((pending, writes)) if transaction.as_ref() == Some(&pending) => (transaction, writes),
             Some((_, writes)) if !writes.is_empty() => {
                 return Err(corrupt(format!("a transaction of {} writes without an audit entry", writes.len())));
             }
             _ => (transaction, Vec::new()),
         };
         writes.extend(write);
-        if let (Some(transaction), None) = (begun, &entry) {
-            self.begun = Some((transaction, writes));
+        if let (Some(transaction), None) = (pending, &entry) {
+            self.pending = Some((transaction, writes));
             return Ok(None);
         }
-        let at = event.cluster_time.map(log_time).ok_or_else(|| corrupt("an event without its time"))?;
+        let at = event.cluster_time.map(log_time).ok_or_else(|| corrupt("an event without a cluster time"))?;
         Ok(Some(Change { position: position_of(&event.id)?, at, writes, entry }))
     }
 }
 
-/// Seconds above, and below them which one of the second's operations it is: ordered as the oplog is.
+/// Seconds in the upper 32 bits, the ordinal within the second in the lower: the order of the oplog.
 fn log_time(time: Timestamp) -> LogTime {
     LogTime::new(u64::from(time.time) << 32 | u64::from(time.increment))
 }
@@ -188,7 +189,7 @@ fn position_of(token: &ResumeToken) -> Result<Position> {
     Ok(Position::from_bytes(token.into_bytes()))
 }
 
-/// Reads what [`position_of`] wrote. Bytes of any other kind are no place of this feed, and never will be.
+/// The inverse of [`position_of`]. Other bytes are no position of this feed.
 fn token_of(position: &Position) -> Result<ResumeToken> {
     let well_formed =
         RawDocumentBuf::from_bytes(position.as_bytes().to_vec()).is_ok_and(|token| token.get_str("_data").is_ok());
@@ -200,7 +201,9 @@ fn token_of(position: &Position) -> Result<ResumeToken> {
 
 fn feed_error(error: mongodb::error::Error, resumes: bool) -> StoreError {
     match *error.kind {
-        ErrorKind::Command(ref refused) if resumes && LOST.contains(&refused.code) => StoreError::PositionTooOld,
+        ErrorKind::Command(ref refused) if resumes && NOT_RESUMABLE.contains(&refused.code) => {
+            StoreError::PositionTooOld
+        }
         _ => store_error(error),
     }
 }

@@ -12,8 +12,8 @@ use crate::store::{KeyStore, Result};
 
 #[async_trait]
 impl KeyStore for MongoStore {
-    /// A linearizable read has the server write to its journal: a few milliseconds, or on a set of one member up to
-    /// its `storage.journal.commitIntervalMs`, 100 by default.
+    // A linearizable read waits for a write to the journal: a few milliseconds, or on a set of one member up to its
+    // `storage.journal.commitIntervalMs`, 100 by default.
     async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>> {
         if digests.is_empty() {
             return Ok(None);
@@ -27,7 +27,7 @@ impl KeyStore for MongoStore {
             .max_time(self.limits.call);
         let found = self.collect("find_key", find).await?;
         let keys = found.into_iter().map(from_document).collect::<Result<Vec<Key>>>()?;
-        // One text has one digest under each secret; the first secret is the current one.
+        // A key has one digest per secret, and the first secret is the current one.
         Ok(keys.into_iter().min_by_key(|key| digests.iter().position(|digest| *digest == key.digest)))
     }
 }

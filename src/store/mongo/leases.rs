@@ -1,4 +1,4 @@
-//! Leases: one document each, which its incarnation replaces whole, so that the change stream tells it whole.
+//! Leases: one document each, which its incarnation replaces whole, so that the change stream reports it whole.
 
 use async_trait::async_trait;
 use mongodb::bson::doc;
@@ -9,9 +9,9 @@ use crate::domain::changes::Row;
 use crate::domain::leases::Lease;
 use crate::store::{LeaseStore, Result};
 
-/// More leases than there ever are: they come in one batch, of 1 MiB at most. What makes a read linearizable is done
-/// once, with its first batch.
-const AT_ONCE: u32 = 10_000;
+/// More leases than ever exist, so that all arrive in the first batch (at most 1 MiB): only the first batch of a read is
+/// linearizable.
+const BATCH_SIZE: u32 = 10_000;
 
 #[async_trait]
 impl LeaseStore for MongoStore {
@@ -23,7 +23,7 @@ impl LeaseStore for MongoStore {
     }
 
     async fn list_leases(&self) -> Result<Vec<Lease>> {
-        let find = self.leases_linearizable.find(doc! {}).batch_size(AT_ONCE).max_time(self.limits.call);
+        let find = self.leases_linearizable.find(doc! {}).batch_size(BATCH_SIZE).max_time(self.limits.call);
         self.collect("list_leases", find).await?.into_iter().map(lease_from_document).collect()
     }
 

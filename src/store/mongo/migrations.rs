@@ -1,7 +1,7 @@
-//! Collections, their indexes and their validators: made, and brought up to date, at the start of every instance.
+//! Collections, their indexes and their validators, created and brought up to date when an instance starts.
 //!
-//! Each step can be taken again and next to another instance that takes it too; the version is raised when all are
-//! done, so that a start that was cut short is made up for by the next one.
+//! Every step is idempotent and safe next to another instance that runs it too. The version is raised after the last
+//! step, so that the next start completes one that was interrupted.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use super::errors::{ConnectError, TimedOut, code_of, is_refusal};
 use super::options::Limits;
 use super::rows::number_of;
 
-/// Counts up with every change to [`collections`].
+/// Increase with every change to [`collections`].
 const VERSION: i64 = 2;
 
-/// How long building indexes may take in all.
+/// Time limit for building all indexes.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
-/// How long to wait before a step that somebody else is in the middle of is tried again.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Delay before a step that another instance is running is retried.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// NamespaceExists: another instance made the collection.
+/// NamespaceExists: another instance created the collection.
 const NAMESPACE_EXISTS: i32 = 48;
-/// What goes away by itself while several instances start: ConflictingOperationInProgress, WriteConflict,
+/// Errors that pass by themselves while several instances start: ConflictingOperationInProgress, WriteConflict,
 /// IndexBuildAborted, IndexBuildAlreadyInProgress and BackgroundOperationInProgressForNamespace
 /// (MongoDB 6.0, `src/mongo/base/error_codes.yml`).
 const BUSY: [i32; 5] = [117, 112, 276, 285, 12587];
@@ -49,7 +49,7 @@ pub(super) const BUCKETS_ARRIVAL: &str = "arrival";
 
 struct Layout {
     name: &'static str,
-    /// Members beside `_id` that every document has, with their BSON types.
+    /// Required members besides `_id`, with their BSON types.
     members: Document,
     indexes: Vec<IndexModel>,
 }
@@ -111,7 +111,7 @@ fn collections() -> Vec<Layout> {
                     "required": ["id", "occurredAt", "actor", "action", "outcome", "count", "requestId"],
                 },
             },
-            // The time stands at the end of each, so that what is out of the asked time is passed over in the index.
+            // The time comes last in each index, so that entries outside of a time range are skipped within the index.
             indexes: vec![
                 unique(AUDIT_NUMBER, doc! { "tenant": 1, "number": 1 }),
                 index(AUDIT_TIME, doc! { "tenant": 1, "number": 1, "event.occurredAt": 1 }),
@@ -169,9 +169,9 @@ pub(super) async fn run(database: &Database, limits: Limits) -> Result<(), Conne
     }
     let deadline = Instant::now() + BUILD_LIMIT;
     for layout in collections() {
-        patiently(deadline, || create(database, &layout)).await?;
+        retry_while_busy(deadline, || create(database, &layout)).await?;
         if !layout.indexes.is_empty() {
-            patiently(deadline, || async {
+            retry_while_busy(deadline, || async {
                 database.collection::<Document>(layout.name).create_indexes(layout.indexes.clone()).await.map(drop)
             })
             .await?;
@@ -180,7 +180,7 @@ pub(super) async fn run(database: &Database, limits: Limits) -> Result<(), Conne
     raise_version(database, limits).await
 }
 
-/// Makes the collection, or gives the one that is there the validator of now.
+/// Creates the collection, or updates the validator of an existing one.
 async fn create(database: &Database, layout: &Layout) -> mongodb::error::Result<()> {
     match database.create_collection(layout.name).validator(layout.validator()).await {
         Err(error) if code_of(&error) == Some(NAMESPACE_EXISTS) => {
@@ -191,8 +191,8 @@ async fn create(database: &Database, layout: &Layout) -> mongodb::error::Result<
     }
 }
 
-/// Takes the step, again and again while another instance is in the middle of it.
-async fn patiently<F, S>(deadline: Instant, step: F) -> Result<(), ConnectError>
+/// Runs the step, and retries it while another instance is running it.
+async fn retry_while_busy<F, S>(deadline: Instant, step: F) -> Result<(), ConnectError>
 where
     F: Fn() -> S,
     S: Future<Output = mongodb::error::Result<()>>,
@@ -201,10 +201,10 @@ where
         match tokio::time::timeout_at(deadline, step()).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) if code_of(&error).is_some_and(|code| BUSY.contains(&code)) => {
-                if Instant::now() + PAUSE > deadline {
+                if Instant::now() + RETRY_DELAY > deadline {
                     return Err(failed(error));
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             Ok(Err(error)) => return Err(failed(error)),
             Err(_) => return Err(ConnectError::Preparation(TimedOut::new("building indexes").into())),
@@ -214,11 +214,11 @@ where
 
 async fn version(database: &Database, limits: Limits) -> Result<i64, ConnectError> {
     let meta = database.collection::<Document>(META);
-    let found = in_time(limits, meta.find_one(doc! { "_id": "version" })).await?;
+    let found = bounded(limits, meta.find_one(doc! { "_id": "version" })).await?;
     Ok(found.and_then(|found| found.get("number").and_then(number_of)).unwrap_or(0))
 }
 
-/// Never lowers it: a newer release may have started meanwhile.
+/// Never lowers the version: a newer release may have started meanwhile.
 async fn raise_version(database: &Database, limits: Limits) -> Result<(), ConnectError> {
     let meta = database.collection::<Document>(META);
     let raise = || {
@@ -226,10 +226,10 @@ async fn raise_version(database: &Database, limits: Limits) -> Result<(), Connec
             .upsert(true)
             .return_document(ReturnDocument::After)
     };
-    // Of several that make the document at once all but one may fail, and then find it there.
-    let raised = match in_time(limits, raise()).await {
+    // Of several instances that create the document concurrently, all but one may fail; the retry finds the document.
+    let raised = match bounded(limits, raise()).await {
         Ok(raised) => raised,
-        Err(ConnectError::Preparation(_)) => in_time(limits, raise()).await?,
+        Err(ConnectError::Preparation(_)) => bounded(limits, raise()).await?,
         Err(error) => return Err(error),
     };
     match raised.and_then(|raised| raised.get("number").and_then(number_of)) {
@@ -238,7 +238,7 @@ async fn raise_version(database: &Database, limits: Limits) -> Result<(), Connec
     }
 }
 
-async fn in_time<T>(
+async fn bounded<T>(
     limits: Limits,
     call: impl IntoFuture<Output = mongodb::error::Result<T>>,
 ) -> Result<T, ConnectError> {

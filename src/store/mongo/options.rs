@@ -10,25 +10,24 @@ use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreferenc
 use super::errors::{ConnectError, TimedOut};
 use crate::store::Result;
 
-/// Most connections of one instance to one server, unless the URI says otherwise.
-const POOL: u32 = 50;
+/// Default maximum number of connections of one instance to one server.
+const MAX_POOL_SIZE: u32 = 50;
 
-/// Where the database is, and how long it may take to answer.
+/// The address of the database, and time limits.
 #[derive(Clone)]
 pub struct MongoOptions {
-    /// A connection string (<https://www.mongodb.com/docs/manual/reference/connection-string/>). What it says of
-    /// concerns, read preference and time-outs is overruled.
+    /// A connection string (<https://www.mongodb.com/docs/manual/reference/connection-string/>). Its concerns, read
+    /// preference and time-outs are overridden.
     pub uri: String,
-    /// The name of the database.
     pub database: String,
-    /// How long one exchange with the database may take.
+    /// Time limit for one round trip to the database.
     pub call_limit: Duration,
-    /// How long a commit may wait for others of its tenant, on this instance and others.
+    /// Time limit for a commit to wait for other commits of its tenant, on this instance and others.
     pub contention_limit: Duration,
 }
 
 impl MongoOptions {
-    /// Four seconds for an exchange, ten for contention.
+    /// Limits of 4 seconds for a call and 10 seconds for contention.
     pub fn new(uri: impl Into<String>, database: impl Into<String>) -> Self {
         Self {
             uri: uri.into(),
@@ -39,14 +38,14 @@ impl MongoOptions {
     }
 }
 
-/// Without the URI, which may hold a password.
+/// Omits the URI, which may contain a password.
 impl fmt::Debug for MongoOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MongoOptions").field("database", &self.database).finish_non_exhaustive()
     }
 }
 
-/// How long things may take.
+/// The time limits of [`MongoOptions`].
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub(super) call: Duration,
@@ -60,15 +59,15 @@ pub(super) fn check_database_name(name: &str) -> Result<(), ConnectError> {
     if well_formed { Ok(()) } else { Err(ConnectError::DatabaseName(name.to_owned())) }
 }
 
-/// What every write waits for: a majority has it, in its journal. The server gives up waiting a little after the
-/// caller did.
+/// Every write waits for the journals of a majority. The server's limit is later than the caller's, so that the caller
+/// is the one that times out.
 pub(super) fn write_concern(limits: Limits) -> WriteConcern {
     WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(limits.call * 2).build()
 }
 
-/// What the URI says, and the concerns and time-outs that hold whatever it says.
+/// Parses the URI and overrides its concerns, read preference and time-outs.
 pub(super) async fn client_options(uri: &str, limits: Limits) -> Result<ClientOptions, ConnectError> {
-    // The driver's message may repeat what it could not read, and that may be a password.
+    // The driver's message may repeat parts of the URI, which may include the password.
     let parsed = tokio::time::timeout(limits.call, ClientOptions::parse(uri));
     let mut options = match parsed.await {
         Ok(Ok(options)) => options,
@@ -82,23 +81,23 @@ pub(super) async fn client_options(uri: &str, limits: Limits) -> Result<ClientOp
         || options.selection_criteria.as_ref().is_some_and(|criteria| !reads_primary(criteria))
         || options.write_concern.as_ref().is_some_and(is_weaker)
     {
-        tracing::warn!("the MongoDB URI asks for weaker concerns or for reads of secondaries: this is overruled");
+        tracing::warn!("weaker concerns or read preference of the MongoDB URI overridden");
     }
     options.read_concern = Some(ReadConcern::majority());
     options.write_concern = Some(write_concern(limits));
     options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
     options.retry_reads = Some(true);
     options.retry_writes = Some(true);
-    // A lost server is noticed well within the limit of a call, and so is its return.
+    // The loss and the return of a server are both noticed well within the limit of a call.
     options.connect_timeout = Some(limits.call / 2);
     options.server_selection_timeout = Some(limits.call * 3 / 4);
     options.heartbeat_freq = Some((limits.call / 4).max(Duration::from_millis(500)));
-    options.max_pool_size.get_or_insert(POOL);
+    options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
     options.app_name.get_or_insert_with(|| "keymark".to_owned());
     Ok(options)
 }
 
-/// The client was told its concerns; this is what it made of them.
+/// Checks that the client took over the configured concerns.
 pub(super) fn check_concerns(client: &Client) -> Result<(), ConnectError> {
     let reads = client.read_concern() == Some(&ReadConcern::majority());
     let writes = client

@@ -1,4 +1,4 @@
-//! Removing what is past its retention.
+//! Removing rows that are past their retention.
 
 use async_trait::async_trait;
 use mongodb::Collection;
@@ -10,8 +10,8 @@ use super::store::MongoStore;
 use crate::domain::time::Timestamp;
 use crate::store::{PurgeStore, Purged, Result};
 
-/// Most documents that one command removes, so that none takes long.
-const AT_ONCE: u32 = 500;
+/// Maximum number of documents that one command removes, so that none takes long.
+const MAX_DELETIONS: u32 = 500;
 
 #[async_trait]
 impl PurgeStore for MongoStore {
@@ -29,7 +29,8 @@ impl PurgeStore for MongoStore {
 }
 
 impl MongoStore {
-    /// Removes what matches, a bounded number at a time. What comes to match meanwhile may stay for the next purge.
+    /// Removes matching documents, at most [`MAX_DELETIONS`] at a time. Documents that begin to match meanwhile may be
+    /// left for the next purge.
     async fn remove_all(&self, collection: &Collection<Document>, filter: &Document, index: &str) -> Result<u64> {
         let mut removed = 0;
         loop {
@@ -37,12 +38,12 @@ impl MongoStore {
                 .find(filter.clone())
                 .projection(doc! { "_id": 1 })
                 .hint(Hint::Name(index.to_owned()))
-                .limit(i64::from(AT_ONCE))
-                .batch_size(AT_ONCE + 1)
+                .limit(i64::from(MAX_DELETIONS))
+                .batch_size(MAX_DELETIONS + 1)
                 .max_time(self.limits.call);
             let ids: Vec<_> =
                 self.collect("purge", find).await?.into_iter().filter_map(|mut d| d.remove("_id")).collect();
-            let last = ids.len() < AT_ONCE as usize;
+            let last = ids.len() < MAX_DELETIONS as usize;
             if !ids.is_empty() {
                 let mut these = doc! { "_id": { "$in": ids } };
                 these.extend(filter.clone());

@@ -8,7 +8,7 @@ use super::rows::{Stored, from_document};
 use super::store::MongoStore;
 use crate::store::{Page, PageEnd, PageRequest, Result};
 
-/// The index that every collection has.
+/// The index on `_id`, which every collection has.
 pub(super) const BY_ID: &str = "_id_";
 
 impl MongoStore {
@@ -39,7 +39,7 @@ pub(super) fn empty_page<T>() -> Page<T> {
     Page { items: Vec::new(), has_more: false }
 }
 
-/// The page of what was read from its end, one more than it holds when there is more.
+/// Builds the page from items read from its end `page.from`: one more than the limit if there are more.
 pub(super) fn page_of<T, K>(mut items: Vec<T>, page: &PageRequest<K>) -> Page<T> {
     let has_more = items.len() > page.limit;
     items.truncate(page.limit);
@@ -49,7 +49,7 @@ pub(super) fn page_of<T, K>(mut items: Vec<T>, page: &PageRequest<K>) -> Page<T>
     Page { items, has_more }
 }
 
-/// A limit, and a batch that holds all of it and lets the server see the end at once.
+/// Returns a limit and a batch size one larger, with which the server closes the cursor after the first batch.
 pub(super) fn at_most(limit: usize) -> (i64, u32) {
     (
         i64::try_from(limit).unwrap_or(i64::MAX),

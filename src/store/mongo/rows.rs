@@ -1,8 +1,8 @@
-//! Documents to rows and back.
+//! Conversion between rows and documents.
 //!
-//! A row's document has the members of its domain type, as serde names them, with the id as `_id`. Beside them stand
-//! `folded` (systems: the folded name) and `revision` (sessions: always 1), which indexes and conditions need. A lease
-//! has no `revision`, and `applied` with its 64 bits read as a signed number: the database compares it with nothing.
+//! A row's document has the members of its domain type, as serde names them, with the id as `_id`. Two more members
+//! serve indexes and conditions: `folded` (systems: the folded name) and `revision` (sessions: always 1). A lease has no
+//! `revision`; its `applied` is stored as the signed number of the same 64 bits, which the database never compares.
 
 use mongodb::bson::{Bson, Document, deserialize_from_document, doc, serialize_to_bson, serialize_to_document};
 use serde::Serialize;
@@ -19,9 +19,9 @@ use crate::domain::sessions::Session;
 use crate::domain::systems::System;
 use crate::store::Result;
 
-/// What one collection holds.
+/// A type with a collection of its own.
 pub(super) trait Stored: Serialize + DeserializeOwned {
-    /// The member that is stored as `_id`.
+    /// The name of the member that is stored as `_id`.
     const ID: &'static str;
 }
 
@@ -41,7 +41,7 @@ impl Stored for Session {
     const ID: &'static str = "id";
 }
 
-/// The row as its collection keeps it.
+/// The document of a row.
 pub(super) fn to_document(row: &Row) -> Result<Document> {
     match row {
         Row::System(system) => {
@@ -73,14 +73,14 @@ fn with_id<T: Stored>(value: &T) -> Result<Document> {
     Ok(document)
 }
 
-/// Reads what [`to_document`] wrote.
+/// The inverse of [`to_document`].
 pub(super) fn from_document<T: Stored>(mut document: Document) -> Result<T> {
     let id = document.remove("_id").ok_or_else(|| corrupt("a document without `_id`"))?;
     document.insert(T::ID, id);
     deserialize_from_document(document).map_err(corrupt)
 }
 
-/// Reads what [`to_document`] wrote of a lease.
+/// The inverse of [`to_document`] for a lease.
 pub(super) fn lease_from_document(mut document: Document) -> Result<Lease> {
     let incarnation = document.remove("_id").ok_or_else(|| corrupt("a document without `_id`"))?;
     Ok(Lease {
@@ -91,19 +91,18 @@ pub(super) fn lease_from_document(mut document: Document) -> Result<Lease> {
     })
 }
 
-/// The entry as the log keeps it: under its own id, so that one event is never logged twice.
+/// The document of an audit entry. Its `_id` is the event's id, so that one event is never logged twice.
 pub(super) fn entry_to_document(entry: &AuditEntry) -> Result<Document> {
     let mut document = doc! { "_id": to_bson(&entry.event.id)? };
     document.extend(serialize_to_document(entry).map_err(corrupt)?);
     Ok(document)
 }
 
-/// Reads what [`entry_to_document`] wrote.
+/// The inverse of [`entry_to_document`].
 pub(super) fn entry_from_document(document: Document) -> Result<AuditEntry> {
     deserialize_from_document(document).map_err(corrupt)
 }
 
-/// The collection that holds the rows of this kind.
 pub(super) fn collection_of(id: &RowId) -> &'static str {
     match id {
         RowId::System(_) => SYSTEMS,
@@ -114,7 +113,7 @@ pub(super) fn collection_of(id: &RowId) -> &'static str {
     }
 }
 
-/// What is stored as `_id`.
+/// The `_id` of a row's document.
 pub(super) fn id_to_bson(id: &RowId) -> Result<Bson> {
     match id {
         RowId::System(id) => to_bson(id),
@@ -125,7 +124,7 @@ pub(super) fn id_to_bson(id: &RowId) -> Result<Bson> {
     }
 }
 
-/// The row of a document of this collection.
+/// Reads the row from a document of this collection.
 pub(super) fn row_from_document(collection: &str, document: Document) -> Result<Row> {
     match collection {
         SYSTEMS => from_document(document).map(Row::System),
@@ -137,7 +136,7 @@ pub(super) fn row_from_document(collection: &str, document: Document) -> Result<
     }
 }
 
-/// The id of a row of this collection; `None` for the log, whose entries are no rows.
+/// Reads the id of a row of this collection; `None` for the audit log, whose entries are no rows.
 pub(super) fn id_from_bson(collection: &str, id: Bson) -> Result<Option<RowId>> {
     fn read<T: DeserializeOwned>(id: Bson) -> Result<T> {
         mongodb::bson::deserialize_from_bson(id).map_err(corrupt)
@@ -157,7 +156,8 @@ pub(super) fn to_bson<T: Serialize>(value: &T) -> Result<Bson> {
     serialize_to_bson(value).map_err(corrupt)
 }
 
-/// Numbers of entries and revisions: BSON has signed ones alone. What does not fit is beyond every stored one.
+/// A number of an entry or a revision. BSON integers are signed: a number that does not fit is greater than every stored
+/// one.
 pub(super) fn number_to_bson(number: u64) -> Bson {
     Bson::Int64(i64::try_from(number).unwrap_or(i64::MAX))
 }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_read_as_they_were_written() {
+    fn rows_round_trip() {
         for row in rows() {
             let collection = collection_of(&row.id());
             let document = to_document(&row).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_read_as_they_were_written_and_keep_their_hash() {
+    fn entries_round_trip_and_keep_their_hash() {
         let mut rng = StdRng::seed_from_u64(2);
         for address in ["127.0.0.1", "2001:db8::1"] {
             let origin = Origin {

@@ -1,8 +1,8 @@
-//! Reading all that memory is built from: fast, and from no point in time before the call.
+//! Scans that the in-memory cache is built from: fast, and never older than the call.
 //!
-//! A linearizable read first finds out what the time is: it is answered by a primary that is one still, so its
-//! operation time is not before anything that was answered earlier. The scan reads what a majority has after that
-//! time, which holds of each batch by itself, even of one that a primary gives after it was deposed.
+//! A linearizable read comes first. Only a current primary can complete it, so its operation time is not before any
+//! change that was reported earlier. The scan then reads majority-committed data after that time in a causally
+//! consistent session. This holds for each batch by itself, even for one from a primary that has been deposed meanwhile.
 //! (<https://www.mongodb.com/docs/v6.0/core/causal-consistency-read-write-concerns/>)
 
 use std::collections::HashMap;
@@ -31,20 +31,20 @@ use crate::domain::ids::TenantId;
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::systems::ListedSystem;
 use crate::domain::time::Timestamp;
-use crate::store::chunks::{CHUNKS_AHEAD, stream_of};
+use crate::store::chunks::{MAX_CHUNKS_AHEAD, stream_of};
 use crate::store::{ListedSystems, Result, Rows, ScanStore, StoreError};
 
-/// Documents of a batch. The server ends a batch at 16 MiB, which are some 50 000 keys.
-const ROWS_A_BATCH: u32 = 4_000;
+/// Documents per batch. The server limits a batch to 16 MiB, about 50 000 keys.
+const BATCH_SIZE: u32 = 4_000;
 
-const WHAT: &str = "scan";
+const CALL: &str = "scan";
 
 #[async_trait]
 impl ScanStore for MongoStore {
     async fn scan_rows(&self) -> Result<Rows> {
-        let mut scan = Scan { session: self.session_from_now().await?, limit: self.limits.call };
+        let mut scan = Scan { session: self.start_current_session().await?, limit: self.limits.call };
         let collections = [&self.keys, &self.operators, &self.sessions].map(Clone::clone);
-        let (chunks, taken) = mpsc::channel(CHUNKS_AHEAD);
+        let (chunks, taken) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let reading = async move {
             for collection in collections {
                 let name = collection.name().to_owned();
@@ -56,49 +56,47 @@ impl ScanStore for MongoStore {
         Ok(stream_of(taken, tokio::spawn(reading)))
     }
 
-    /// The head is read in the session, so that it is not older than the linearizable read, and the systems are read
-    /// after it.
+    // The head is read in the session, so that it is not older than the linearizable read, and before the systems.
     async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)> {
-        let mut session = self.session_from_now().await?;
+        let mut session = self.start_current_session().await?;
         let head = self.tenants.find_one(doc! { "_id": tenant.as_str() }).session(&mut session);
-        let head = self.bounded(WHAT, head.max_time(self.limits.call)).await?;
+        let head = self.bounded(CALL, head.max_time(self.limits.call)).await?;
         let number = head.map(head_of).transpose()?.unwrap_or_default().number;
-        // About the order of ids, which begin with the time of creation.
+        // Roughly the order of ids, which begin with the time of creation.
         let options = FindOptions::builder()
             .projection(doc! { "folded": 1, "updatedAt": 1, "createdAt": 1 })
             .hint(Hint::Name(migrations::SYSTEMS_CREATED.to_owned()))
             .build();
         let (mut scan, systems) = (Scan { session, limit: self.limits.call }, self.systems.clone());
         let filter = doc! { "tenant": tenant.as_str() };
-        let (chunks, taken) = mpsc::channel(CHUNKS_AHEAD);
+        let (chunks, taken) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let reading = async move { scan.read(&systems, filter, options, &chunks, listed_systems_of).await };
         Ok((number, stream_of(taken, tokio::spawn(reading))))
     }
 }
 
 impl MongoStore {
-    /// A session whose reads see everything that was answered before this call.
-    async fn session_from_now(&self) -> Result<ClientSession> {
-        let mut session = self.bounded(WHAT, self.client.start_session().causal_consistency(true)).await?;
-        // Which document it is does not matter, nor whether it is there.
+    /// Starts a session whose reads see every change that was reported before this call.
+    async fn start_current_session(&self) -> Result<ClientSession> {
+        let mut session = self.bounded(CALL, self.client.start_session().causal_consistency(true)).await?;
+        // The document does not matter, nor whether it exists.
         let now = self.meta_linearizable.find_one(doc! { "_id": "version" }).session(&mut session);
-        self.bounded(WHAT, now.max_time(self.limits.call)).await?;
+        self.bounded(CALL, now.max_time(self.limits.call)).await?;
         if session.operation_time().is_none() {
-            return Err(corrupt("a read that was answered without its operation time"));
+            return Err(corrupt("a response without an operation time"));
         }
         Ok(session)
     }
 }
 
 struct Scan {
-    /// Every read of it is after the operation time that it knows.
+    /// Causally consistent: its reads are not before its operation time.
     session: ClientSession,
     limit: Duration,
 }
 
 impl Scan {
-    /// Sends what is found, until nobody takes it any more. The server's own limit of time would count all batches
-    /// together, so there is none.
+    /// Sends the rows found until the receiver is dropped. Sets no `maxTimeMS`, which would count all batches together.
     async fn read<T: Send + 'static>(
         &mut self,
         collection: &Collection<Document>,
@@ -107,14 +105,14 @@ impl Scan {
         chunks: &mpsc::Sender<Vec<T>>,
         rows_of: impl Fn(&RawBatch) -> Result<Vec<T>> + Clone + Send + 'static,
     ) -> Result<()> {
-        let find = collection.find(filter).with_options(options).batch_size(ROWS_A_BATCH);
+        let find = collection.find(filter).with_options(options).batch_size(BATCH_SIZE);
         let find = find.session(&mut self.session).batch();
-        let mut cursor = in_time(self.limit, find).await?.map_err(store_error)?;
+        let mut cursor = bounded(self.limit, find).await?.map_err(store_error)?;
         let mut batches = cursor.stream(&mut self.session);
         let mut read = None;
-        while let Some(batch) = in_time(self.limit, batches.next()).await? {
+        while let Some(batch) = bounded(self.limit, batches.next()).await? {
             let (batch, rows_of) = (batch.map_err(store_error)?, rows_of.clone());
-            // One batch is decoded while the next one is on its way.
+            // One batch is decoded while the next one is being fetched.
             let reading = tokio::task::spawn_blocking(move || rows_of(&batch));
             if let Some(before) = read.replace(reading)
                 && chunks.send(joined(before).await?).await.is_err()
@@ -123,15 +121,15 @@ impl Scan {
             }
         }
         if let Some(last) = read {
-            // Nobody may take it any more.
+            // The receiver may have been dropped.
             let _ = chunks.send(joined(last).await?).await;
         }
         Ok(())
     }
 }
 
-async fn in_time<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T> {
-    tokio::time::timeout(limit, call).await.map_err(|_| TimedOut::new(WHAT).into())
+async fn bounded<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(limit, call).await.map_err(|_| TimedOut::new(CALL).into())
 }
 
 async fn joined<T>(reading: tokio::task::JoinHandle<Result<Vec<T>>>) -> Result<Vec<T>> {
@@ -140,7 +138,7 @@ async fn joined<T>(reading: tokio::task::JoinHandle<Result<Vec<T>>>) -> Result<V
 
 fn rows_of(collection: &str, batch: &RawBatch) -> Result<Vec<Row>> {
     let mut tenants = Tenants::default();
-    let mut rows = Vec::with_capacity(ROWS_A_BATCH as usize);
+    let mut rows = Vec::with_capacity(BATCH_SIZE as usize);
     for document in documents_of(batch)? {
         let document = document?;
         rows.push(if collection == KEYS {
@@ -158,12 +156,12 @@ fn listed_systems_of(batch: &RawBatch) -> Result<Vec<ListedSystem>> {
 
 fn documents_of(batch: &RawBatch) -> Result<impl Iterator<Item = Result<&RawDocument>>> {
     let documents = batch.doc_slices().map_err(store_error)?;
-    Ok(documents
-        .into_iter()
-        .map(|document| document.map_err(corrupt)?.as_document().ok_or_else(|| corrupt("a batch of no documents"))))
+    Ok(documents.into_iter().map(|document| {
+        document.map_err(corrupt)?.as_document().ok_or_else(|| corrupt("a batch with something other than documents"))
+    }))
 }
 
-/// The tenants of a batch, each in memory once.
+/// The tenant ids of a batch, each allocated once.
 #[derive(Default)]
 struct Tenants<'a>(HashMap<&'a str, TenantId>);
 
@@ -178,8 +176,8 @@ impl<'a> Tenants<'a> {
     }
 }
 
-/// Reads a key as [`from_document`](super::rows::from_document) does, without a [`Document`] between: there are as
-/// many keys as there are systems, and instances wait for them when they start.
+/// Reads a key as [`from_document`](super::rows::from_document) does, but without an intermediate [`Document`]: there are
+/// as many keys as systems, and an instance waits for them when it starts.
 fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Key> {
     let (mut digest, mut tenant, mut system, mut system_name) = (None, None, None, None);
     let (mut mark, mut revision, mut revoked_at) = (None, None, None);
@@ -191,13 +189,15 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
                 digest = hex::decode_to_slice(text, &mut bytes).is_ok().then_some(KeyDigest::from_bytes(bytes));
             }
             ("tenant", RawBsonRef::String(text)) => tenant = Some(tenants.get(text)?),
-            ("system", RawBsonRef::String(text)) => system = Some(text.parse().map_err(|_| corrupt("no system's id"))?),
+            ("system", RawBsonRef::String(text)) => {
+                system = Some(text.parse().map_err(|_| corrupt("a malformed system id"))?)
+            }
             ("systemName", RawBsonRef::String(text)) => system_name = Some(read(text)?),
             ("mark", RawBsonRef::String(text)) => mark = Some(read(text)?),
             ("revision", RawBsonRef::Int64(number)) => revision = u64::try_from(number).ok(),
             ("revokedAt", RawBsonRef::Int64(millis)) => revoked_at = Some(Timestamp::from_millis(millis)),
             ("revokedAt", RawBsonRef::Null) => {}
-            ("revokedAt", _) => return Err(corrupt("a key that was revoked at no time")),
+            ("revokedAt", _) => return Err(corrupt("a malformed revocation time")),
             _ => {}
         }
     }
@@ -212,20 +212,20 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
             revoked_at,
         })
     })();
-    key.ok_or_else(|| corrupt("a key that lacks a member"))
+    key.ok_or_else(|| corrupt("a key without a required member"))
 }
 
 fn listed_system_of(document: &RawDocument) -> Result<ListedSystem> {
     let time = |name| document.get_i64(name).map(Timestamp::from_millis).map_err(corrupt);
     Ok(ListedSystem {
-        id: document.get_str("_id").map_err(corrupt)?.parse().map_err(|_| corrupt("no system's id"))?,
+        id: document.get_str("_id").map_err(corrupt)?.parse().map_err(|_| corrupt("a malformed system id"))?,
         folded_name: document.get_str("folded").map_err(corrupt)?.to_owned(),
         updated_at: time("updatedAt")?,
         created_at: time("createdAt")?,
     })
 }
 
-/// Reads what serde wrote as a text.
+/// Deserializes a value that serde represents as a string.
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T> {
     let text: StrDeserializer<'a, ValueError> = text.into_deserializer();
     T::deserialize(text).map_err(corrupt)

@@ -10,10 +10,9 @@ use super::options::Limits;
 use super::rows::number_of;
 use crate::store::Result;
 
-/// MongoDB 6.0, the oldest that this was tested with, by its wire version.
-const OLDEST_WIRE_VERSION: i32 = 17;
+/// The wire version of MongoDB 6.0, the oldest release that is tested.
+const MIN_WIRE_VERSION: i32 = 17;
 
-/// Asks the server what it is.
 pub(super) async fn check_server(
     client: &Client,
     seed: Option<ServerAddress>,
@@ -25,16 +24,15 @@ pub(super) async fn check_server(
         Ok(Err(error)) => return Err(why_unreachable(seed, limits, error).await),
         Err(_) => return Err(ConnectError::Unreachable(TimedOut::new("hello").into())),
     };
-    judge(&hello)
+    check_hello(&hello)
 }
 
 async fn hello(client: &Client) -> mongodb::error::Result<Document> {
     client.database("admin").run_command(doc! { "hello": 1 }).await
 }
 
-/// Whether a server that says this of itself will do
-/// (<https://www.mongodb.com/docs/v6.0/reference/command/hello/>).
-fn judge(hello: &Document) -> Result<(), ConnectError> {
+/// Checks the server's reply to `hello` (<https://www.mongodb.com/docs/v6.0/reference/command/hello/>).
+fn check_hello(hello: &Document) -> Result<(), ConnectError> {
     let is_true = |member| hello.get_bool(member).unwrap_or(false);
     let wire_version = hello.get("maxWireVersion").and_then(number_of).unwrap_or(0);
     if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
@@ -46,13 +44,13 @@ fn judge(hello: &Document) -> Result<(), ConnectError> {
     if !hello.contains_key("setName") {
         return Err(ConnectError::Standalone);
     }
-    if wire_version < i64::from(OLDEST_WIRE_VERSION) {
+    if wire_version < i64::from(MIN_WIRE_VERSION) {
         return Err(ConnectError::TooOld);
     }
     if is_true("isWritablePrimary") { Ok(()) } else { Err(ConnectError::NotPrimary) }
 }
 
-/// The driver finds no primary: a member that is not part of a set yet can say so itself.
+/// The driver found no primary. Asks the first host directly whether its replica set is not initiated yet.
 async fn why_unreachable(seed: Option<ServerAddress>, limits: Limits, error: Error) -> ConnectError {
     let options = ClientOptions::builder()
         .hosts(seed.into_iter().collect::<Vec<_>>())
@@ -62,7 +60,7 @@ async fn why_unreachable(seed: Option<ServerAddress>, limits: Limits, error: Err
         .build();
     let Ok(direct) = Client::with_options(options) else { return ConnectError::Unreachable(Box::new(error)) };
     match tokio::time::timeout(limits.call, hello(&direct)).await {
-        Ok(Ok(hello)) if matches!(judge(&hello), Err(ConnectError::NotInitiated)) => ConnectError::NotInitiated,
+        Ok(Ok(hello)) if matches!(check_hello(&hello), Err(ConnectError::NotInitiated)) => ConnectError::NotInitiated,
         _ => ConnectError::Unreachable(Box::new(error)),
     }
 }
@@ -73,32 +71,32 @@ mod tests {
 
     use super::*;
 
-    fn verdict(hello: Document) -> String {
-        match judge(&hello) {
-            Ok(()) => "good".to_owned(),
+    fn message(hello: Document) -> String {
+        match check_hello(&hello) {
+            Ok(()) => "accepted".to_owned(),
             Err(error) => error.to_string(),
         }
     }
 
     #[test]
-    fn what_is_no_primary_of_a_replica_set_is_refused_with_the_remedy() {
+    fn servers_other_than_a_primary_are_refused_with_the_remedy() {
         let primary = doc! { "setName": "rs0", "isWritablePrimary": true, "maxWireVersion": 17 };
-        assert_eq!(verdict(primary.clone()), "good");
+        assert_eq!(message(primary.clone()), "accepted");
         let but = |member: &str, value: Bson| {
             let mut hello = primary.clone();
             hello.insert(member, value);
-            verdict(hello)
+            message(hello)
         };
         insta::assert_snapshot!(
-            verdict(doc! { "isWritablePrimary": true, "maxWireVersion": 17 }),
+            message(doc! { "isWritablePrimary": true, "maxWireVersion": 17 }),
             @"This MongoDB is a standalone server, which has no transactions: start mongod with --replSet rs0 and run rs.initiate() once."
         );
         insta::assert_snapshot!(
-            verdict(doc! { "isWritablePrimary": true, "msg": "isdbgrid", "maxWireVersion": 17 }),
+            message(doc! { "isWritablePrimary": true, "msg": "isdbgrid", "maxWireVersion": 17 }),
             @"This MongoDB is a sharded cluster (mongos): give the URI of one replica set; to outgrow it, spread the tenants over several deployments."
         );
         insta::assert_snapshot!(
-            verdict(doc! { "isreplicaset": true, "maxWireVersion": 17 }),
+            message(doc! { "isreplicaset": true, "maxWireVersion": 17 }),
             @"The replica set of this MongoDB is not initiated yet: run rs.initiate() once."
         );
         insta::assert_snapshot!(but("maxWireVersion", 13.into()), @"This MongoDB is too old: use 6.0 or later.");

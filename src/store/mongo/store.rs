@@ -25,8 +25,8 @@ use crate::store::{Result, Store};
 pub struct MongoStore {
     pub(super) client: Client,
     pub(super) database: Database,
-    /// The same one, for the change stream.
-    pub(super) followed: Database,
+    /// The same database, over a client that does not retry reads: for the change stream.
+    pub(super) watched: Database,
     pub(super) systems: Collection<Document>,
     pub(super) keys: Collection<Document>,
     pub(super) operators: Collection<Document>,
@@ -36,7 +36,7 @@ pub struct MongoStore {
     pub(super) leases: Collection<Document>,
     pub(super) buckets: Collection<Document>,
     pub(super) meta: Collection<Document>,
-    // The same collections, but read so that nothing answered before is missed, whatever happens to the primary.
+    // The same collections with read concern "linearizable".
     pub(super) keys_linearizable: Collection<Document>,
     pub(super) operators_linearizable: Collection<Document>,
     pub(super) sessions_linearizable: Collection<Document>,
@@ -57,20 +57,20 @@ impl fmt::Debug for MongoStore {
 }
 
 impl MongoStore {
-    /// Connects, refuses what cannot keep the store's promises, and brings collections and indexes up to date.
+    /// Connects, refuses a server that cannot give the store's guarantees, and brings collections and indexes up to date.
     ///
-    /// Any number of instances may do so at once.
+    /// Any number of instances may connect concurrently.
     pub async fn connect(options: &MongoOptions, environment: Environment) -> Result<Self, ConnectError> {
         let limits = Limits { call: options.call_limit, contention: options.contention_limit };
         check_database_name(&options.database)?;
         let resolved = client_options(&options.uri, limits).await?;
         let seed = resolved.hosts.first().cloned();
-        // When the driver resumes a change stream and its first attempt fails, the second one begins wherever the
-        // database is by then, and what came before is missing without a word (3.9.1: `ChangeStreamAggregate::build`
-        // takes the token away). So there must be no second one: then the stream ends with the error.
+        // When the driver resumes a change stream and its first attempt fails, the retry starts at the current end of
+        // the oplog and silently skips the changes before it (3.9.1: `ChangeStreamAggregate::build` takes the token
+        // away). Without retries, the stream ends with the error instead.
         let mut without_retries = resolved.clone();
         without_retries.retry_reads = Some(false);
-        let followed = Client::with_options(without_retries).map_err(|_| ConnectError::Uri)?;
+        let watched = Client::with_options(without_retries).map_err(|_| ConnectError::Uri)?;
         let client = Client::with_options(resolved).map_err(|_| ConnectError::Uri)?;
         check_server(&client, seed, limits).await?;
         check_concerns(&client)?;
@@ -101,13 +101,13 @@ impl MongoStore {
             session_reads: Coalesced::default(),
             operator_reads: Coalesced::default(),
             limits,
-            followed: followed.database(&options.database),
+            watched: watched.database(&options.database),
             client,
             database,
         })
     }
 
-    /// Waits for one exchange with the database, within the limit of a call.
+    /// Awaits one round trip to the database, within the limit of a call. `what` names it in the error.
     pub(super) async fn bounded<T>(
         &self,
         what: &'static str,
@@ -119,7 +119,7 @@ impl MongoStore {
         }
     }
 
-    /// Reads all that a query finds; each exchange within the limit of a call.
+    /// Reads all results of a query, with the limit of a call for each round trip.
     pub(super) async fn collect(
         &self,
         what: &'static str,

@@ -44,16 +44,16 @@ impl SystemStore for MongoStore {
         let descending = order.direction == Direction::Descending;
         let (above, below) = if descending { (&page.before, &page.after) } else { (&page.after, &page.before) };
         let empty_stretch = matches!((above, below), (Some(above), Some(below)) if above >= below);
-        let Some(names) = names_that_match(search).filter(|_| !empty_stretch) else { return Ok(empty_page()) };
+        let Some(names) = name_filter(search).filter(|_| !empty_stretch) else { return Ok(empty_page()) };
 
-        // The places asked for need not exist any more, but may: each is one more to read and to leave out.
+        // The systems at the bounds may exist still: each is one more document to read and to skip.
         let ends = usize::from(above.is_some()) + usize::from(below.is_some());
         let backwards = descending != (page.from == PageEnd::Last);
         let step = if backwards { -1 } else { 1 };
         let mut filter = doc! { "tenant": tenant.as_str() };
         let mut folded = names;
         let find = match order.field {
-            // A name stands once in a tenant, so the index need not hold the id.
+            // Names are unique within a tenant, so the index does not need the id.
             SystemOrderField::Name => {
                 for (operator, place) in [("$gte", above), ("$lte", below)] {
                     if let Some(SystemSortKey { value: SortValue::Name(name), .. }) = place {
@@ -76,7 +76,7 @@ impl SystemStore for MongoStore {
                 if !folded.is_empty() {
                     filter.insert("folded", folded);
                 }
-                // Many systems may share a time: the bounds reach into them, down to the id.
+                // Many systems may share a time: the bounds include the id.
                 let bound = |place: &Option<SystemSortKey>, none: Bson| -> Result<Document> {
                     Ok(match place {
                         Some(SystemSortKey { value: SortValue::At(at), id }) => {
@@ -105,7 +105,7 @@ impl SystemStore for MongoStore {
     }
 
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
-        let Some(names) = names_that_match(search) else { return Ok(0) };
+        let Some(names) = name_filter(search) else { return Ok(0) };
         let mut filter = doc! { "tenant": tenant.as_str() };
         if !names.is_empty() {
             filter.insert("folded", names);
@@ -114,19 +114,19 @@ impl SystemStore for MongoStore {
     }
 }
 
-/// Conditions on the folded name, none for all names; `None` when no name can match.
-fn names_that_match(search: &Search) -> Option<Document> {
+/// Returns the conditions on the folded name, empty for all names; `None` if no name can match.
+fn name_filter(search: &Search) -> Option<Document> {
     match search {
         Search::All => Some(Document::new()),
         Search::Containing(needle) if needle.is_empty() => Some(Document::new()),
         Search::Containing(needle) if needle.len() > MAX_FOLDED_NAME_BYTES || needle.contains('\0') => None,
-        Search::Containing(needle) => Some(doc! { "$regex": literally(needle) }),
+        Search::Containing(needle) => Some(doc! { "$regex": escape(needle) }),
         Search::Nothing => None,
     }
 }
 
-/// A pattern that matches this text alone (PCRE: these are the characters with a meaning outside of classes).
-fn literally(text: &str) -> String {
+/// Escapes the characters that have a meaning outside of classes in PCRE, so that the pattern matches only `text`.
+fn escape(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() * 2);
     for c in text.chars() {
         if r"\^$.|?*+()[]{}".contains(c) {
@@ -144,17 +144,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_match_nothing_is_not_asked_for() {
-        assert_eq!(names_that_match(&Search::Nothing), None);
-        assert_eq!(names_that_match(&Search::Containing("a\0b".to_owned())), None);
-        assert_eq!(names_that_match(&Search::Containing("x".repeat(MAX_FOLDED_NAME_BYTES + 1))), None);
-        assert_eq!(names_that_match(&Search::All), Some(Document::new()));
+    fn searches_that_match_nothing_are_not_sent() {
+        assert_eq!(name_filter(&Search::Nothing), None);
+        assert_eq!(name_filter(&Search::Containing("a\0b".to_owned())), None);
+        assert_eq!(name_filter(&Search::Containing("x".repeat(MAX_FOLDED_NAME_BYTES + 1))), None);
+        assert_eq!(name_filter(&Search::All), Some(Document::new()));
     }
 
     proptest! {
         #[test]
-        fn a_needle_has_no_meaning_but_itself(needle in "\\PC{0,20}") {
-            let pattern = literally(&needle);
+        fn escaped_text_matches_itself_only(needle in "\\PC{0,20}") {
+            let pattern = escape(&needle);
             let mut characters = pattern.chars();
             let mut read = String::new();
             while let Some(c) = characters.next() {

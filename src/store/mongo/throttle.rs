@@ -1,4 +1,4 @@
-//! Buckets of quota, shared by all instances: one document each, changed by one command.
+//! Buckets shared by all instances: one document each, changed by one atomic command.
 
 use std::time::Duration;
 
@@ -11,23 +11,24 @@ use super::store::MongoStore;
 use crate::domain::time::Timestamp;
 use crate::store::{Quota, Result, ThrottleStore, take};
 
-/// Most attempts at making a bucket that others make at the same time. The second one finds it there.
-const ATTEMPTS: usize = 3;
+/// Maximum number of attempts when other callers create the same bucket concurrently. The second attempt normally finds
+/// the bucket.
+const MAX_ATTEMPTS: usize = 3;
 
 #[async_trait]
 impl ThrottleStore for MongoStore {
     async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>> {
         let allowed = millis(quota.every.saturating_mul(quota.burst.saturating_sub(1)));
         let now_millis = now.as_millis();
-        // The same decision as `store::take`, made where nobody comes between; its answer is told from what was
-        // there before.
+        // The decision of `store::take`, made atomically by the server. The result is computed here from the bucket as it
+        // was before.
         let arrival = doc! { "$max": ["$arrival", now_millis] };
         let change = doc! { "$set": { "arrival": { "$cond": [
             { "$gt": [{ "$subtract": [arrival.clone(), now_millis] }, allowed] },
             "$arrival",
             { "$add": [arrival, millis(quota.every)] },
         ] } } };
-        for _ in 1..ATTEMPTS {
+        for _ in 1..MAX_ATTEMPTS {
             match self.change_bucket(bucket, change.clone()).await {
                 Err(error) if is_duplicate_key(&error) => {}
                 before => return Ok(take(arrival_of(before?), quota, now).map(drop)),
@@ -43,7 +44,7 @@ impl ThrottleStore for MongoStore {
 }
 
 impl MongoStore {
-    /// Gives the bucket as it was before.
+    /// Returns the bucket as it was before the change.
     async fn change_bucket(&self, bucket: &str, change: Document) -> Result<Option<Document>> {
         let change = self
             .buckets
@@ -62,7 +63,7 @@ fn arrival_of(bucket: Option<Document>) -> Timestamp {
     }
 }
 
-/// Whole milliseconds, as [`Timestamp`] counts them; few enough that sums with a point in time do not overflow.
+/// Whole milliseconds, the unit of [`Timestamp`]; capped so that sums with a timestamp do not overflow.
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).min(i64::MAX / 4)
 }
