@@ -34,7 +34,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use instance::Instance;
 use keymark::clock::Environment;
-use keymark::domain::keys::{ApiKey, KeyPrefix};
+use keymark::domain::keys::ApiKey;
 use keymark::http::front::Front;
 use keymark::http::serve::{Client as Peer, Handler, ServeLimits, serve};
 use keymark::http::verify::{Access, Routes};
@@ -205,7 +205,7 @@ async fn flood() {
     let mut rng = StdRng::seed_from_u64(1);
     let bad: Arc<Vec<Vec<u8>>> = Arc::new(
         (0..1_000)
-            .map(|_| ApiKey::generate(&KeyPrefix::default(), &mut rng))
+            .map(|_| ApiKey::generate(&"km".parse().unwrap(), &mut rng))
             .map(|key| post_request("/v1/verify", &format!(r#"{{"apiKey":"{}"}}"#, key.expose()), None))
             .collect(),
     );

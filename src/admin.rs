@@ -4,6 +4,7 @@
 //! The client sends the command as one line of JSON. The server responds with lines of JSON: text for standard output,
 //! and then the outcome. The socket's mode is 0600: who can open it can open the store as well.
 
+use std::error::Error as _;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -133,7 +134,7 @@ async fn check_tenant(service: &Service, tenant: &TenantId) -> Result<(), String
 
 /// The error with its cause: the person at the command line is the one who reads the log.
 fn message(error: Error) -> String {
-    let cause = error.cause().map(|cause| format!(" ({cause})")).unwrap_or_default();
+    let cause = error.source().map(|cause| format!(" ({cause})")).unwrap_or_default();
     format!("{error}{cause}")
 }
 
@@ -147,7 +148,7 @@ fn message_about(username: &Username, error: Error) -> String {
 /// Returns the given password, or a generated one and the line of output that contains it.
 fn choose_password(service: &Service, given: Option<String>) -> Result<(Password, String), String> {
     match given {
-        Some(given) => Ok((Password::chosen(given).map_err(|unfit| unfit.to_string())?, String::new())),
+        Some(given) => Ok((Password::checked(given).map_err(|unfit| unfit.to_string())?, String::new())),
         None => {
             let password = service.generate_password();
             let notice = format!("Password: {} (shown once)\n", password.expose());

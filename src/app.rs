@@ -1,4 +1,4 @@
-//! The composition root: a configuration becomes a running Keymark. Here alone the backends of the store are named.
+//! The composition root: builds a running Keymark from a configuration. Only this module names the backends of the store.
 
 use std::fmt;
 use std::fs::{DirBuilder, OpenOptions};
@@ -28,7 +28,7 @@ use crate::http::serve::{ServeLimits, serve};
 use crate::http::{self, Shown};
 use crate::metrics::Metrics;
 use crate::service::operators::FIRST_USERNAME;
-use crate::service::{Service, Settings, error};
+use crate::service::{Service, error};
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::intercepted::Intercepted;
 use crate::store::metrics::StoreMetrics;
@@ -36,90 +36,76 @@ use crate::store::mongo::{ConnectError, MongoOptions, MongoStore};
 use crate::store::{Store, StoreError};
 use crate::verify::Verifier;
 
-/// The root secret, in the data directory.
+/// The file with the root secret, in the data directory.
 const SECRET_NAME: &str = "secret";
-/// The setting of the store that says which root secret it belongs to.
-const FINGERPRINT: &str = "secret-fingerprint";
-/// The setting of the store that says how long the leases of its instances last, in milliseconds.
-const LEASE: &str = "lease-ms";
-/// How long a process that is alone waits at most for its own feed, and how much longer than a proof may take.
-const OWN_FEED: Duration = Duration::from_secs(12);
-const ENFORCEMENT_SLACK: Duration = Duration::from_secs(1);
-/// How often what is past its retention is removed, and how often refused attempts are looked after.
+/// The setting of the store with the fingerprint of its root secret.
+const FINGERPRINT_SETTING: &str = "secret-fingerprint";
+/// The setting of the store with the length of its instances' leases, in milliseconds.
+const LEASE_SETTING: &str = "lease-ms";
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
-/// From the signal to the end, whatever is under way.
-const SHUTDOWN: Duration = Duration::from_millis(9500);
+/// From the signal to the end of the process. Orchestrators commonly kill it after 10 s.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(9500);
 
-/// Why Keymark does not start.
-#[derive(Debug)]
+/// Keymark cannot start, or the command failed.
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration cannot be used: exit code 2.
-    Config(ConfigError),
-    /// Something outside cannot be used: exit code 1.
+    /// Exit code 2.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Exit code 1.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Exit code 1.
+    #[error("{0}")]
     Failed(String),
-}
-
-impl From<ConfigError> for StartError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
-
-impl From<StoreError> for StartError {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error.to_string())
-    }
 }
 
 impl From<error::Error> for StartError {
     fn from(error: error::Error) -> Self {
-        Self::Failed(error.cause().map_or_else(|| error.to_string(), ToString::to_string))
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::Failed(reason) => f.write_str(reason),
+        match error {
+            error::Error::Unavailable(cause) | error::Error::OutcomeUnknown(cause) | error::Error::Internal(cause) => {
+                Self::Store(cause)
+            }
+            error::Error::Refused(_) | error::Error::NotEnforced => Self::Failed(error.to_string()),
         }
     }
 }
 
-/// What an app is opened for.
+/// What the store is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Serving,
-    /// One command, which answers nobody from memory.
+    /// One command, without a cache.
     Command,
-    /// To look whether it can be opened: nothing is decided for whoever comes later.
+    /// Checking that it can be opened. Writes no settings to the store.
     Inspection,
 }
 
-/// The store and the service over it, before anything listens.
+/// The opened store and the service over it.
 pub struct App {
     pub service: Arc<Service>,
     pub coherence: Arc<Coherence>,
     pub metrics: Arc<Metrics>,
     pub store: Arc<dyn Store>,
-    /// The data directory, with the embedded store.
+    /// The data directory of the embedded store. `None` with MongoDB.
     pub directory: Option<PathBuf>,
 }
 
 impl App {
-    /// Opens the store that is there; refuses a data directory that holds none.
+    /// Opens an existing store. Refuses a data directory without one.
     pub async fn open_existing(config: &mut Config, purpose: Purpose) -> Result<Self, StartError> {
         if let StoreConfig::Embedded { directory } = &config.store
-            && !holds_store(directory)
+            && !contains_store(directory)
         {
-            let reason = format!("there is no store in {}", directory.display());
+            let reason = format!("no store in {}", directory.display());
             return Err(ConfigError::new("--data-dir", reason).into());
         }
         Self::open(config, purpose).await
     }
 
-    /// Opens the store, or makes it in the data directory; refuses one that belongs to another root secret.
+    /// Opens the store, and creates it in the data directory if it does not exist. Refuses a store that belongs to another
+    /// root secret.
     pub async fn open(config: &mut Config, purpose: Purpose) -> Result<Self, StartError> {
         let environment = Environment::system();
         let directory = match &config.store {
@@ -130,17 +116,17 @@ impl App {
         let secret = match (given, &directory) {
             (Some(secret), _) => secret,
             (None, None) => {
-                let reason = "is needed with MongoDB: 32 random bytes or more, the same for every instance";
+                let reason = "is required with MongoDB: at least 32 random bytes, the same for every instance";
                 return Err(ConfigError::new("KEYMARK_SECRET", reason).into());
             }
             (None, Some(directory)) => {
-                make_directory(directory)?;
+                create_directory(directory)?;
                 load_secret(directory, &environment)?
             }
         };
         let store: Arc<dyn Store> = match &config.store {
             StoreConfig::Embedded { directory } => {
-                make_directory(directory)?;
+                create_directory(directory)?;
                 Arc::new(EmbeddedStore::open(directory).map_err(|error| in_directory(directory, &error))?)
             }
             StoreConfig::Mongo { uri, database } => {
@@ -152,14 +138,8 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(Intercepted::new(store, StoreMetrics::new(metrics.registry())));
         let keys = Keyring::new(&secret, &config.previous_secrets);
         check_fingerprint(store.as_ref(), &keys, purpose).await?;
-        let role = run_lease(store.as_ref(), config.timing, purpose).await?;
-        let settings = Settings {
-            key_prefix: config.key_prefix.clone(),
-            session_lifetime: config.session_lifetime,
-            revoked_retention: config.revoked_retention,
-            enforcement_wait: config.enforcement_wait.unwrap_or(longest_wait(role)),
-            ..Settings::default()
-        };
+        let role = choose_role(store.as_ref(), config.timing, purpose).await?;
+        let settings = config.service_settings(role);
         let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(SystemStopwatch), role);
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
         coherence.register(metrics.registry());
@@ -167,33 +147,32 @@ impl App {
         Ok(Self { service, coherence, metrics: Arc::new(metrics), store, directory })
     }
 
-    /// Creates the first operator on the very first start. A password that was generated is given back, to be shown
-    /// once.
-    async fn create_first_operator(&self, given: Option<Password>) -> Result<Option<String>, StartError> {
+    /// Creates the first operator, if this is the first start. Returns the password if it was generated, to be shown once.
+    async fn create_first_operator(&self, configured: Option<Password>) -> Result<Option<String>, StartError> {
         if self.service.is_initialised().await? {
             return Ok(None);
         }
-        let (password, shown) = match given {
+        let (password, generated) = match configured {
             Some(password) => (password, None),
             None if self.directory.is_some() => {
                 let password = self.service.generate_password();
-                let shown = password.expose().to_owned();
-                (password, Some(shown))
+                let text = password.expose().to_owned();
+                (password, Some(text))
             }
-            None => return Err(no_first_password().into()),
+            None => return Err(missing_first_password().into()),
         };
         let created = self.service.create_first_operator(password).await?;
-        Ok(shown.filter(|_| created))
+        Ok(generated.filter(|_| created))
     }
 }
 
-/// Why a very first start is refused.
-pub fn no_first_password() -> ConfigError {
-    let reason = "is needed for the very first start with MongoDB, where standard output is a log";
+/// The error of a first start with MongoDB without a password for the first operator.
+pub fn missing_first_password() -> ConfigError {
+    let reason = "is required for the first start with MongoDB, since standard output may be a log";
     ConfigError::new("KEYMARK_INITIAL_ADMIN_PASSWORD", reason)
 }
 
-/// Serves until SIGTERM or SIGINT, then finishes what is under way.
+/// Serves until SIGTERM or SIGINT, and then completes the requests in flight, within [`SHUTDOWN_TIMEOUT`].
 pub async fn run(mut config: Config) -> Result<(), StartError> {
     let app = App::open(&mut config, Purpose::Serving).await?;
     raise_descriptor_limit();
@@ -205,7 +184,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         Some(directory) => Some(Socket::bind(directory).map_err(|error| in_directory(directory, &error))?),
         None => None,
     };
-    // Last of all that can fail: a password that is generated here is shown now or never.
+    // After everything else that can fail: a generated password is shown once, right below.
     let first_start = !app.service.is_initialised().await?;
     let password = app.create_first_operator(config.initial_admin_password.take()).await?;
     announce(&public, &verification, first_start, password.as_deref())?;
@@ -221,7 +200,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             socket.serve(Arc::clone(service), stop.clone()).await;
         }
     };
-    // The feed is followed until the last request is answered.
+    // Requests may wait for the feed, so it is followed until the last one is completed.
     let drained = CancellationToken::new();
     let serving = async {
         tokio::join!(
@@ -241,22 +220,22 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             signals,
         );
     };
-    let overtime = async {
+    let timeout = async {
         stop.cancelled().await;
-        tokio::time::sleep(SHUTDOWN).await;
+        tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
     };
     tokio::select! {
         () = all => {}
-        () = overtime => tracing::warn!("what did not finish in time was cut off"),
+        () = timeout => tracing::warn!("shutdown timed out; aborting in-flight requests"),
     }
     Ok(())
 }
 
-/// A connection is a file descriptor, of which a shell allows 1024 unless more are asked for: takes all that may be had.
+/// Raises the limit on open files to its maximum. Each connection is one, and the default is often 1024.
 fn raise_descriptor_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!(%error, ?current, "the limit of open files could not be raised");
+        tracing::warn!(%error, ?current, "limit on open files not raised");
     }
 }
 
@@ -264,7 +243,7 @@ async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartEr
     TcpListener::bind(address).await.map_err(|error| StartError::Failed(format!("{setting}: {address}: {error}")))
 }
 
-/// Says where everything is, for the person who started it.
+/// Prints the addresses and the first operator, for the person who started Keymark.
 fn announce(
     public: &TcpListener,
     verification: &TcpListener,
@@ -283,7 +262,7 @@ fn announce(
     if let Some(password) = password {
         text.push_str(&format!("Password      {password}\n"));
     }
-    // A closed standard output is no reason not to serve.
+    // Standard output may be closed, and Keymark serves all the same.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }
@@ -298,12 +277,12 @@ fn wait_for_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>, 
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping: requests under way are finished");
+        tracing::info!("shutdown requested; draining in-flight requests");
         stop.cancel();
     })
 }
 
-/// Removes what is past its retention, and writes refused attempts that nothing followed, until it is told to stop.
+/// Purges rows past their retention and writes aggregated refused attempts, until `stop` is cancelled.
 async fn run_maintenance(app: &App, revoked_retention: Duration, stop: CancellationToken) {
     let every = |period| {
         let mut interval = tokio::time::interval(period);
@@ -318,30 +297,30 @@ async fn run_maintenance(app: &App, revoked_retention: Duration, stop: Cancellat
             _ = purges.tick() => {
                 let now = app.service.environment().now();
                 match app.store.purge(now, now.minus(revoked_retention)).await {
-                    Ok(purged) => tracing::debug!(?purged, "what was past its retention is gone"),
-                    Err(error) => tracing::warn!(%error, "what is past its retention could not be removed"),
+                    Ok(purged) => tracing::debug!(?purged, "purge completed"),
+                    Err(error) => tracing::warn!(%error, "purge failed"),
                 }
             }
         }
     }
 }
 
-/// Whether there is an embedded store in the directory.
-pub fn holds_store(directory: &Path) -> bool {
+/// Returns true if the directory contains an embedded store.
+pub fn contains_store(directory: &Path) -> bool {
     directory.join(embedded::FILE_NAME).exists()
 }
 
-fn make_directory(directory: &Path) -> Result<(), StartError> {
+fn create_directory(directory: &Path) -> Result<(), StartError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|error| in_directory(directory, &error))?;
-    if is_open_to_others(directory).map_err(|error| in_directory(directory, &error))? {
-        tracing::warn!(directory = %directory.display(), "the data directory is open to other users: chmod 700");
+    if is_accessible_to_others(directory).map_err(|error| in_directory(directory, &error))? {
+        tracing::warn!(directory = %directory.display(), "data directory is accessible to other users; run chmod 700");
     }
     Ok(())
 }
 
-/// Whether anybody but its owner may look into the data directory.
-pub fn is_open_to_others(directory: &Path) -> io::Result<bool> {
+/// Returns true if the mode of the directory allows anybody but its owner to access it.
+pub fn is_accessible_to_others(directory: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(directory)?.permissions().mode() & 0o077 != 0)
 }
 
@@ -349,7 +328,7 @@ fn in_directory(directory: &Path, error: &dyn fmt::Display) -> StartError {
     StartError::Failed(format!("--data-dir: {}: {error}", directory.display()))
 }
 
-/// The driver's words are many: `--log debug` shows them.
+/// The error in one line. The driver's own message, which is long, is logged at level debug.
 fn cannot_connect(error: ConnectError) -> StartError {
     match error {
         ConnectError::Uri => ConfigError::new("--mongodb-uri", error).into(),
@@ -357,14 +336,14 @@ fn cannot_connect(error: ConnectError) -> StartError {
         ConnectError::Unreachable(ref cause)
         | ConnectError::Refused(ref cause)
         | ConnectError::Preparation(ref cause) => {
-            tracing::debug!(%cause, "MongoDB cannot be used");
+            tracing::debug!(%cause, "connection to MongoDB failed");
             StartError::Failed(format!("--mongodb-uri: {error}"))
         }
         _ => StartError::Failed(format!("--mongodb-uri: {error}")),
     }
 }
 
-/// Reads the secret of the data directory, or makes it: whole or not at all, and for this user alone.
+/// Reads the secret in the data directory. Creates it if it does not exist: atomically, and with mode 0600.
 fn load_secret(directory: &Path, environment: &Environment) -> Result<RootSecret, StartError> {
     let path = directory.join(SECRET_NAME);
     match std::fs::read(&path) {
@@ -379,7 +358,7 @@ fn load_secret(directory: &Path, environment: &Environment) -> Result<RootSecret
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(secret.as_bytes())?;
         file.sync_all()?;
-        // Another process that starts at the same time may have been first: its secret stands.
+        // If another process has created it meanwhile, its secret is used.
         let linked = std::fs::hard_link(&draft, &path);
         std::fs::remove_file(&draft)?;
         match linked {
@@ -391,24 +370,18 @@ fn load_secret(directory: &Path, environment: &Environment) -> Result<RootSecret
     Ok(root_secret(&path.display().to_string(), bytes)?)
 }
 
-/// How long a change waits at most: after a lease and its margin no proof is missing, and a little later it is there to
-/// be given.
-fn longest_wait(role: Role) -> Duration {
-    role.timing().map_or(OWN_FEED, |timing| timing.margin()) + ENFORCEMENT_SLACK
-}
-
-/// How this process takes part in answering from memory. All instances of a store have leases of one length, since
-/// each waits for those of the others: the store remembers it, and while an instance with another one may be alive, a
-/// start is refused.
-async fn run_lease(store: &dyn Store, timing: Timing, purpose: Purpose) -> Result<Role, StartError> {
+/// Determines the role of this process in the lease protocol. All instances of a store use leases of one length, since
+/// each waits for those of the others. The store contains the length. A start with another length is refused while an
+/// instance may be alive.
+async fn choose_role(store: &dyn Store, timing: Timing, purpose: Purpose) -> Result<Role, StartError> {
     if !store.is_shared() {
-        let remembers = purpose == Purpose::Serving && !timing.lease.is_zero();
-        let nobody = Timing { lease: Duration::ZERO, ..timing };
-        return Ok(if remembers { Role::Standalone } else { Role::Observer(nobody) });
+        let has_cache = purpose == Purpose::Serving && !timing.lease.is_zero();
+        let without_lease = Timing { lease: Duration::ZERO, ..timing };
+        return Ok(if has_cache { Role::Standalone } else { Role::Observer(without_lease) });
     }
     let own = timing.lease.as_millis().to_string();
     loop {
-        let found = store.find_setting(LEASE).await?;
+        let found = store.find_setting(LEASE_SETTING).await?;
         let length = found.as_deref().and_then(|text| text.parse().ok()).map(Duration::from_millis);
         if purpose != Purpose::Serving {
             return Ok(Role::Observer(Timing { lease: timing.lease.max(length.unwrap_or_default()), ..timing }));
@@ -417,27 +390,27 @@ async fn run_lease(store: &dyn Store, timing: Timing, purpose: Purpose) -> Resul
             return Ok(Role::Member(timing));
         }
         if let Some(length) = length {
-            tracing::info!(was = ?length, now = ?timing.lease, "waiting until no lease of another length is left");
-            end_leases(store, Timing { lease: length, ..timing }).await?;
+            tracing::info!(old = ?length, new = ?timing.lease, "lease length changed; waiting for old leases to expire");
+            delete_expired_leases(store, Timing { lease: length, ..timing }).await?;
         }
-        if store.replace_setting(LEASE, found.as_deref(), &own).await? {
+        if store.replace_setting(LEASE_SETTING, found.as_deref(), &own).await? {
             return Ok(Role::Member(timing));
         }
     }
 }
 
-/// Removes the leases of instances that have died; refuses when one is alive.
-async fn end_leases(store: &dyn Store, timing: Timing) -> Result<(), StartError> {
+/// Deletes the leases of instances that no longer run. Fails if one of them is renewed.
+async fn delete_expired_leases(store: &dyn Store, timing: Timing) -> Result<(), StartError> {
     let before = store.list_leases().await?;
     if before.is_empty() {
         return Ok(());
     }
-    // Whoever is alive renews theirs meanwhile.
+    // Running instances renew their leases meanwhile.
     tokio::time::sleep(timing.margin() + timing.probe_interval * 4).await;
     let after = store.list_leases().await?;
     if let Some(alive) = after.iter().find(|lease| !before.contains(lease)) {
-        tracing::debug!(incarnation = %alive.incarnation, "an instance is alive");
-        let reason = format!("instances of this store run with {:?}: use the same, or stop them first", timing.lease);
+        tracing::debug!(incarnation = %alive.incarnation, "lease renewed by another instance");
+        let reason = format!("other instances of this store use {:?}: use the same, or stop them first", timing.lease);
         return Err(ConfigError::new("--lease", reason).into());
     }
     for lease in after {
@@ -446,21 +419,22 @@ async fn end_leases(store: &dyn Store, timing: Timing) -> Result<(), StartError>
     Ok(())
 }
 
-/// A store keeps the fingerprint of the secret that its keys were digested under: with another one they would all be
-/// unknown.
+/// Checks the root secret by its fingerprint in the store. With another secret no key of the store would be found.
 async fn check_fingerprint(store: &dyn Store, keys: &Keyring, purpose: Purpose) -> Result<(), StartError> {
     let current = keys.current().fingerprint.as_str();
     loop {
-        let found = store.find_setting(FINGERPRINT).await?;
+        let found = store.find_setting(FINGERPRINT_SETTING).await?;
         match found.as_deref() {
             Some(found) if found == current => return Ok(()),
             Some(found) if !keys.iter().any(|keys| keys.fingerprint.as_str() == found) => {
-                let reason = "the store belongs to another root secret; if this one replaces it, put the old one \
-                              into KEYMARK_PREVIOUS_SECRETS";
+                let reason = "the store belongs to another root secret; if this one replaces it, add the old one \
+                              to KEYMARK_PREVIOUS_SECRETS";
                 return Err(ConfigError::new("KEYMARK_SECRET", reason).into());
             }
             expected => {
-                if purpose == Purpose::Inspection || store.replace_setting(FINGERPRINT, expected, current).await? {
+                if purpose == Purpose::Inspection
+                    || store.replace_setting(FINGERPRINT_SETTING, expected, current).await?
+                {
                     return Ok(());
                 }
             }

@@ -1,10 +1,9 @@
-//! The audit log as text, for people and programs outside: JSON Lines, from which the chain can be checked, and CSV.
+//! Text formats of the audit log: JSON Lines, from which the chain of hashes can be verified, and CSV.
 
 use serde::Deserialize;
 
 use crate::domain::audit::AuditEntry;
 
-/// How an export is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -57,7 +56,7 @@ pub fn header(format: Format) -> String {
     }
 }
 
-/// One entry, with its line end.
+/// An entry, with its line end.
 pub fn line(entry: &AuditEntry, format: Format) -> String {
     match format {
         Format::Jsonl => {
@@ -92,7 +91,7 @@ pub fn line(entry: &AuditEntry, format: Format) -> String {
     }
 }
 
-/// The name that a unit of an enumeration has in JSON.
+/// The name of a unit variant in JSON.
 fn name_of(unit: &impl serde::Serialize) -> String {
     match serde_json::to_value(unit) {
         Ok(serde_json::Value::String(name)) => name,
@@ -100,17 +99,16 @@ fn name_of(unit: &impl serde::Serialize) -> String {
     }
 }
 
-/// A line by RFC 4180, its cells defused.
+/// A line of CSV (RFC 4180), with formulas disabled.
 fn csv_line(cells: [String; 18]) -> String {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    writer.write_record(cells.map(defuse)).expect("memory takes whatever is written");
-    let line = writer.into_inner().expect("memory takes whatever is written");
-    String::from_utf8(line).expect("text stays text")
+    writer.write_record(cells.map(disable_formula)).expect("writing to memory does not fail");
+    let line = writer.into_inner().expect("writing to memory does not fail");
+    String::from_utf8(line).expect("the cells are UTF-8")
 }
 
-/// What a spreadsheet would run as a formula gets an apostrophe before it, which makes it text (OWASP, CSV
-/// Injection).
-fn defuse(cell: String) -> String {
+/// Prefixes an apostrophe to a cell that a spreadsheet would run as a formula (OWASP, CSV Injection).
+fn disable_formula(cell: String) -> String {
     let starts_formula = |c: char| matches!(c, '=' | '+' | '-' | '@' | '\t' | '\r' | '＝' | '＋' | '－' | '＠');
     if cell.starts_with(starts_formula) { format!("'{cell}") } else { cell }
 }
@@ -120,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formulas_are_defused_and_cells_quoted() {
+    fn formulas_are_disabled_and_cells_quoted() {
         let mut cells = COLUMNS.map(|_| String::new());
         cells[0] = "=HYPERLINK(\"http://x\")".to_owned();
         cells[1] = "a,b".to_owned();

@@ -1,4 +1,4 @@
-//! Metrics, as Prometheus reads them.
+//! Metrics, in the format of Prometheus.
 
 use std::fmt::Write;
 
@@ -7,21 +7,20 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
     pub verifications: Verifications,
-    /// Verifications of bad keys from sources that had presented too many before.
+    /// Verifications of bad keys from sources that exceeded the limit on bad keys.
     pub limited: Counter,
 }
 
-/// Verifications answered, by the code of the verdict. Counted without a look-up.
+/// Verifications by the code of the verdict. Each counter is a field, so that none is looked up per verification.
 pub struct Verifications {
     pub valid: Counter,
     pub malformed: Counter,
     pub not_found: Counter,
     pub revoked: Counter,
-    /// It could not be decided.
+    /// The key could not be verified.
     pub unavailable: Counter,
 }
 
@@ -37,11 +36,11 @@ impl Default for Metrics {
             unavailable: verdict("UNAVAILABLE"),
         };
         let mut registry = Registry::with_prefix("keymark");
-        registry.register("verifications", "Verifications answered, by the code of the verdict", family);
+        registry.register("verifications", "Verifications, by the code of the verdict", family);
         let limited = Counter::default();
         registry.register(
             "verifications_limited",
-            "Bad keys from sources that had presented too many before",
+            "Bad keys from sources that exceeded the limit on bad keys",
             limited.clone(),
         );
         Self { registry, verifications, limited }
@@ -49,18 +48,18 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Where other parts show what they measure.
+    /// The registry, for other modules to register their metrics.
     pub fn registry(&mut self) -> &mut Registry {
         &mut self.registry
     }
 
-    /// The OpenMetrics text format, which Prometheus reads.
+    /// The OpenMetrics text format.
     pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
     pub fn encode(&self) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
-            let _ = text.write_str("# the metrics could not be written\n");
+            let _ = text.write_str("# encoding the metrics failed\n");
         }
         text
     }

@@ -1,4 +1,4 @@
-//! Logs: one line an event, on standard error, as text or JSON.
+//! Logging: one line per event, to standard error, as text or JSON.
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -7,7 +7,7 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::config::LogFormat;
 
-/// Starts logging, once in the life of the process. `filter` was checked with the configuration.
+/// Starts logging. Must be called once per process, with a filter that [`Config`](crate::config::Config) has checked.
 pub fn start(filter: &str, format: LogFormat) {
     let filter: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
@@ -17,8 +17,8 @@ pub fn start(filter: &str, format: LogFormat) {
     };
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     std::panic::set_hook(Box::new(|panic| {
-        // The message of a panic may quote data; its place says enough to find it.
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "a task panicked");
+        // Without the message, which may contain data. The location suffices to find the cause.
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "task panicked");
     }));
 }

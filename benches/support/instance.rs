@@ -6,16 +6,16 @@ use std::time::Duration;
 use keymark::auth::passwords::Cost;
 use keymark::clock::{Environment, SystemStopwatch};
 use keymark::coherence::Coherence;
-use keymark::coherence::protocol::{Role, Timing};
+use keymark::coherence::protocol::Role;
+use keymark::config::Config;
 use keymark::domain::operators::Password;
 use keymark::domain::permissions::Permissions;
 use keymark::domain::secrets::{Keyring, RootSecret};
-use keymark::service::sessions::OpenedSession;
+use keymark::service::sessions::NewSession;
 use keymark::service::{Service, Settings};
 use keymark::store::Store;
 use tokio_util::sync::CancellationToken;
 
-const TIMING: Timing = Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) };
 const PASSWORD: &str = "correct horse battery";
 
 pub struct Instance {
@@ -27,13 +27,14 @@ impl Instance {
     /// Takes part as the program would over this store, and gives it when it is ready. Passwords cost what they do there,
     /// or next to nothing.
     pub async fn start(store: &Arc<dyn Store>, costly_passwords: bool) -> Self {
-        let role = if store.is_shared() { Role::Member(TIMING) } else { Role::Standalone };
+        let config = Config::default();
+        let role = if store.is_shared() { Role::Member(config.timing) } else { Role::Standalone };
         let environment = Environment::system();
         let coherence = Coherence::new(Arc::clone(store), environment.clone(), Arc::new(SystemStopwatch), role);
         let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
         let next_to_nothing = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let password_cost = if costly_passwords { Cost::default() } else { next_to_nothing };
-        let settings = Settings { password_cost, ..Settings::default() };
+        let settings = Settings { password_cost, ..config.service_settings(role) };
         let service = Service::new(Arc::clone(store), Arc::clone(&coherence), environment, keys, settings);
         let follower = Arc::clone(&service);
         tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
@@ -44,16 +45,16 @@ impl Instance {
     }
 
     /// Adds an operator with every code, and signs in.
-    pub async fn operator(&self, tenant: &str, username: &str) -> OpenedSession {
+    pub async fn operator(&self, tenant: &str, username: &str) -> NewSession {
         let (tenant, name) = (tenant.parse().expect("a tenant"), username.parse().expect("a name"));
-        let password = Password::presented(PASSWORD.to_owned());
+        let password = Password::unchecked(PASSWORD.to_owned());
         let request = self.service.request(None);
         self.service.add_operator(request, tenant, name, password, Permissions::all()).await.expect("an operator");
         self.sign_in(username).await
     }
 
-    pub async fn sign_in(&self, username: &str) -> OpenedSession {
-        let password = Password::presented(PASSWORD.to_owned());
+    pub async fn sign_in(&self, username: &str) -> NewSession {
+        let password = Password::unchecked(PASSWORD.to_owned());
         self.service.sign_in(self.service.request(None), username, password).await.expect("a session")
     }
 }

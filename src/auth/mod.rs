@@ -1,4 +1,4 @@
-//! Proving who somebody is: tokens, passwords, and how often one may try.
+//! Authentication: session tokens, passwords, and limits on attempts.
 
 pub mod passwords;
 pub mod throttle;

@@ -1,4 +1,4 @@
-//! Passwords: argon2id (RFC 9106), off the async threads, behind a bounded queue.
+//! Password hashing with argon2id (RFC 9106), on blocking threads, behind a bounded queue.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -11,12 +11,10 @@ use tokio::sync::Semaphore;
 use crate::clock::Environment;
 use crate::domain::operators::{Password, PasswordHash};
 
-/// Cost of a new hash: 19 MiB, 2 passes, 1 lane (OWASP's Password Storage Cheat Sheet, first choice for argon2id).
-const COST: Cost = Cost { memory_kib: 19 * 1024, passes: 2, lanes: 1 };
-/// Most sign-ins that wait for a hash; further ones are told to come back.
-const WAITING: usize = 64;
+/// Passwords that are being hashed or compared, or wait for that. Further ones are refused.
+const MAX_QUEUED: usize = 64;
 
-/// What one hash costs.
+/// The cost of one hash.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     pub memory_kib: u32,
@@ -25,33 +23,33 @@ pub struct Cost {
 }
 
 impl Default for Cost {
+    /// 19 MiB, 2 passes, 1 lane: the first choice for argon2id in OWASP's Password Storage Cheat Sheet.
     fn default() -> Self {
-        COST
+        Self { memory_kib: 19 * 1024, passes: 2, lanes: 1 }
     }
 }
 
-/// Too many passwords are being hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords are being hashed")]
+pub struct Overloaded;
 
-/// What comparing a password found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Comparison {
     Mismatch,
     Match,
-    /// Right, and hashed anew at today's cost, which is not the stored hash's.
+    /// It matches, but the stored hash has another cost. Contains a new hash with the current cost.
     MatchNeedsRehash(PasswordHash),
 }
 
-/// Hashes passwords, few at a time: half of the processors stay free for everything else.
+/// Hashes passwords on half of the processors at most, so that other requests are not delayed.
 #[derive(Clone)]
 pub struct Passwords {
     argon2: Argon2<'static>,
     environment: Environment,
     running: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
-    /// What an unknown operator's password is compared with, so that it takes as long.
-    nobody: Arc<PasswordHash>,
+    /// Compared with the passwords of unknown operators, so that these take as long as known ones.
+    dummy_hash: Arc<PasswordHash>,
 }
 
 impl Passwords {
@@ -59,24 +57,24 @@ impl Passwords {
         let params =
             Params::new(cost.memory_kib, cost.passes, cost.lanes, None).expect("the cost is within argon2's limits");
         let argon2 = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-        let at_once = std::thread::available_parallelism().map_or(1, NonZero::get) / 2;
-        let nobody = shape_of_a_hash(&argon2);
+        let concurrency = std::thread::available_parallelism().map_or(1, NonZero::get) / 2;
+        let dummy_hash = dummy_hash(&argon2);
         Self {
             argon2,
             environment,
-            running: Arc::new(Semaphore::new(at_once.max(1))),
+            running: Arc::new(Semaphore::new(concurrency.max(1))),
             waiting: Arc::default(),
-            nobody: Arc::new(nobody),
+            dummy_hash: Arc::new(dummy_hash),
         }
     }
 
-    pub async fn hash(&self, password: Password) -> Result<PasswordHash, Busy> {
+    pub async fn hash(&self, password: Password) -> Result<PasswordHash, Overloaded> {
         let this = self.clone();
         self.run(move || this.hash_now(&password)).await
     }
 
-    /// Compares with the hash of an operator, or with nobody's, which takes as long and is wrong.
-    pub async fn compare(&self, password: Password, stored: Option<PasswordHash>) -> Result<Comparison, Busy> {
+    /// Compares a password with the hash of an operator. Without a hash it takes as long, and returns `Mismatch`.
+    pub async fn compare(&self, password: Password, stored: Option<PasswordHash>) -> Result<Comparison, Overloaded> {
         let this = self.clone();
         self.run(move || this.compare_now(&password, stored)).await
     }
@@ -92,33 +90,34 @@ impl Passwords {
     }
 
     fn compare_now(&self, password: &Password, stored: Option<PasswordHash>) -> Comparison {
-        let known = stored.is_some();
-        let stored = stored.as_ref().unwrap_or(&self.nobody);
+        let is_known = stored.is_some();
+        let stored = stored.as_ref().unwrap_or(&self.dummy_hash);
         let Ok(parsed) = phc::PasswordHash::new(stored.as_phc()) else {
-            tracing::error!("a stored password hash is no PHC string");
+            tracing::error!("stored password hash is not a PHC string");
             return Comparison::Mismatch;
         };
-        let right = self.argon2.verify_password(password.expose().as_bytes(), &parsed).is_ok();
-        if !(known && right) {
+        let matches = self.argon2.verify_password(password.expose().as_bytes(), &parsed).is_ok();
+        if !(is_known && matches) {
             return Comparison::Mismatch;
         }
         let same_cost = Params::try_from(&parsed).is_ok_and(|params| {
-            let today = self.argon2.params();
-            (params.m_cost(), params.t_cost(), params.p_cost()) == (today.m_cost(), today.t_cost(), today.p_cost())
+            let current = self.argon2.params();
+            (params.m_cost(), params.t_cost(), params.p_cost())
+                == (current.m_cost(), current.t_cost(), current.p_cost())
         });
         if same_cost { Comparison::Match } else { Comparison::MatchNeedsRehash(self.hash_now(password)) }
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Overloaded> {
         let _place = Place::take(&self.waiting)?;
-        let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Busy)?;
+        let permit = Arc::clone(&self.running).acquire_owned().await.map_err(|_| Overloaded)?;
         let work = move || {
             let done = work();
-            // Held by the work itself: a caller that hangs up does not let another one in beside it.
+            // Held by the blocking task: it goes on when the caller is cancelled, and must keep others out.
             drop(permit);
             done
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Busy)
+        tokio::task::spawn_blocking(work).await.map_err(|_| Overloaded)
     }
 }
 
@@ -126,9 +125,9 @@ impl Passwords {
 struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Result<Self, Busy> {
+    fn take(waiting: &'a AtomicUsize) -> Result<Self, Overloaded> {
         let place = Self(waiting);
-        if waiting.fetch_add(1, Ordering::Relaxed) < WAITING { Ok(place) } else { Err(Busy) }
+        if waiting.fetch_add(1, Ordering::Relaxed) < MAX_QUEUED { Ok(place) } else { Err(Overloaded) }
     }
 }
 
@@ -138,8 +137,8 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A hash of today's cost that no password is known for: its salt and output are zeros.
-fn shape_of_a_hash(argon2: &Argon2<'_>) -> PasswordHash {
+/// A hash with the cost of a new one, for which no password is known: its salt and output are zeros.
+fn dummy_hash(argon2: &Argon2<'_>) -> PasswordHash {
     let params = argon2.params();
     let (salt, output) = ("A".repeat(22), "A".repeat(43));
     PasswordHash::from_phc(format!(
@@ -157,7 +156,7 @@ mod tests {
     const CHEAP: Cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
 
     fn password(text: &str) -> Password {
-        Password::presented(text.to_owned())
+        Password::unchecked(text.to_owned())
     }
 
     fn passwords(cost: Cost) -> Passwords {
@@ -165,14 +164,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_stored_hash_is_argon2id_at_the_stated_cost() {
+    async fn a_new_hash_is_argon2id_at_the_default_cost() {
         let hash = passwords(Cost::default()).hash(password("correct horse")).await.unwrap();
         assert!(hash.as_phc().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.as_phc());
         assert_eq!(format!("{hash:?}"), "PasswordHash(…)");
     }
 
     #[tokio::test]
-    async fn only_the_right_password_of_a_known_operator_is_right() {
+    async fn only_the_correct_password_of_a_known_operator_matches() {
         let passwords = passwords(CHEAP);
         let hash = passwords.hash(password("correct horse")).await.unwrap();
         let compare = |text: &str, hash| passwords.compare(password(text), hash);
@@ -182,20 +181,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_right_password_is_hashed_anew_when_the_cost_has_risen() {
+    async fn a_correct_password_is_rehashed_when_the_cost_has_changed() {
         let weak = passwords(CHEAP).hash(password("correct horse")).await.unwrap();
-        let dearer = passwords(Cost { passes: 2, ..CHEAP });
-        let Ok(Comparison::MatchNeedsRehash(hash)) = dearer.compare(password("correct horse"), Some(weak)).await else {
+        let costlier = passwords(Cost { passes: 2, ..CHEAP });
+        let Ok(Comparison::MatchNeedsRehash(hash)) = costlier.compare(password("correct horse"), Some(weak)).await
+        else {
             panic!("a weak hash was not replaced");
         };
         assert!(hash.as_phc().contains("t=2"));
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_flood_is_refused_and_does_not_queue_without_end() {
+    async fn a_flood_is_refused_beyond_the_queue() {
         let passwords = passwords(Cost::default());
-        let flood = (0..WAITING * 4).map(|_| passwords.compare(password("guess"), None));
+        let flood = (0..MAX_QUEUED * 4).map(|_| passwords.compare(password("guess"), None));
         let answers = futures::future::join_all(flood).await;
-        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), WAITING);
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), MAX_QUEUED);
     }
 }

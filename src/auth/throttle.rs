@@ -1,10 +1,10 @@
-//! How often one may fail to sign in: per account and address, per account, and per address.
+//! Limits on failed sign-ins: per account and address, per account, and per address.
 //!
-//! An attempt takes a token of each bucket before the password is looked at, so that parallel guesses are counted
-//! too; a right password gives them back. The buckets are the store's, shared by every instance. None locks an
-//! account: the owner, from another address, waits for a tenth of a minute at most.
+//! An attempt takes a token from each bucket before the password is compared, so that parallel guesses are counted too. A
+//! correct password returns the tokens. The buckets are in the store, shared by all instances. No account is locked: its
+//! owner, from another address, waits for 6 seconds at most.
 //!
-//! The store is told the digest of a username alone: people type their password into the wrong field.
+//! The store gets a digest of the username, since people sometimes type their password into the wrong field.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::domain::operators::Username;
 use crate::domain::quota::{Quota, client_network};
 use crate::domain::secrets::DerivedKey;
 
-/// One address, one account.
+/// One account from one address.
 const ACCOUNT_FROM_ADDRESS: Quota = Quota { burst: 10, every: Duration::from_secs(30) };
-/// One account from everywhere: bounds guesses that come from many addresses.
+/// One account from all addresses: limits distributed guessing.
 const ACCOUNT: Quota = Quota { burst: 100, every: Duration::from_secs(6) };
-/// One address, any account.
+/// Any account from one address.
 const ADDRESS: Quota = Quota { burst: 50, every: Duration::from_secs(3) };
 
-/// The buckets that an attempt is counted in.
+/// The buckets in which an attempt is counted.
 pub fn buckets(key: &DerivedKey, username: &str, address: Option<IpAddr>) -> [(String, Quota); 3] {
-    // What is no username has no account; attempts with it are counted together.
+    // Texts that are not usernames share one bucket.
     let account = username
         .parse::<Username>()
         .map_or_else(|_| "?".to_owned(), |name| hex::encode(&key.mac(&[name.as_str().as_bytes()])[..16]));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_is_one_party() {
+    fn an_ipv6_network_is_one_address() {
         let of = |address: &str| buckets_of("admin", Some(address.parse().unwrap()))[2].clone();
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_one_however_it_is_spelt() {
+    fn spellings_of_a_username_share_one_account() {
         assert_eq!(buckets_of("Admin", None)[1], buckets_of("admin", None)[1]);
         assert_ne!(buckets_of("admin", None)[1], buckets_of("admins", None)[1]);
     }

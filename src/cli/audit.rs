@@ -9,16 +9,16 @@ use crate::domain::ids::TenantId;
 
 #[derive(Subcommand)]
 pub(super) enum Audit {
-    /// Write a tenant's whole log to standard output, oldest entry first.
+    /// Write a tenant's log to standard output, oldest entry first.
     Export {
         /// The tenant.
         #[arg(long, default_value = TenantId::DEFAULT, value_parser = tenant)]
         tenant: TenantId,
-        /// How entries are written; from JSON Lines the chain of hashes can be checked.
+        /// Format of the entries. The chain of hashes can be verified from JSON Lines.
         #[arg(long, value_enum, default_value = "jsonl")]
         format: Format,
     },
-    /// Check the chain of hashes, and name the first entry that is not what was written.
+    /// Verify the chain of hashes, and report the first entry that was modified or is missing.
     Verify {
         /// Only this tenant's log.
         #[arg(long, value_parser = tenant)]

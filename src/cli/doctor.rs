@@ -1,4 +1,4 @@
-//! `keymark doctor`: whether this configuration can be used.
+//! `keymark doctor`: checks that a configuration can be used.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Stdout};
-use crate::app::{App, Purpose, StartError, holds_store, is_open_to_others, no_first_password};
+use crate::app::{App, Purpose, StartError, contains_store, is_accessible_to_others, missing_first_password};
 use crate::config::{Config, StoreConfig};
 
-/// Prints a line a check. Fails when one does.
+/// Prints one line per check. Fails if one of them fails.
 pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
     let mut failed = 0;
     let mut report = |what: &str, outcome: Result<String, String>| match outcome {
@@ -19,39 +19,39 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
             println!("FAIL  {what}: {reason}");
         }
     };
-    report("configuration", Ok("read, and every setting can be used".to_owned()));
+    report("configuration", Ok("all settings are valid".to_owned()));
     let served = match &config.store {
         StoreConfig::Embedded { directory } => {
-            report("data directory", closed_to_others(directory));
-            let list = admin::Command::VerifyAudit { tenant: None };
-            admin::run_remotely(directory, &list, &mut Stdout).await
+            report("data directory", check_mode(directory));
+            let verify = admin::Command::VerifyAudit { tenant: None };
+            admin::run_remotely(directory, &verify, &mut Stdout).await
         }
         StoreConfig::Mongo { .. } => None,
     };
     match served {
-        Some(answered) => {
-            report("store", answered.map(|()| "a running server holds it; the audit log is whole".to_owned()));
+        Some(outcome) => {
+            report("store", outcome.map(|()| "in use by a running server; the audit log is intact".to_owned()));
         }
         None => {
             for (setting, address) in [("--listen", config.listen), ("--verify-listen", config.verify_listen)] {
                 report(setting, can_listen(address).await);
             }
-            let new = matches!(&config.store, StoreConfig::Embedded { directory } if !holds_store(directory));
+            let new = matches!(&config.store, StoreConfig::Embedded { directory } if !contains_store(directory));
             if new {
                 report("store", Ok("will be created".to_owned()));
                 return conclude(failed);
             }
             match App::open_existing(&mut config, Purpose::Inspection).await {
                 Ok(app) => {
-                    report("store", Ok("opened, and it belongs to no other root secret".to_owned()));
+                    report("store", Ok("opened, and the root secret matches".to_owned()));
                     if matches!(app.service.is_initialised().await, Ok(false)) {
                         let given = config.initial_admin_password.is_some() || app.directory.is_some();
                         let can_start = given.then(|| "can be created".to_owned());
-                        report("first operator", can_start.ok_or_else(|| no_first_password().to_string()));
+                        report("first operator", can_start.ok_or_else(|| missing_first_password().to_string()));
                     }
                     let verify = admin::Command::VerifyAudit { tenant: None };
                     let verified = admin::run(&app.service, verify, &mut Stdout).await;
-                    report("audit log", verified.map(|()| "whole".to_owned()));
+                    report("audit log", verified.map(|()| "intact".to_owned()));
                 }
                 Err(error) => report("store", Err(error.to_string())),
             }
@@ -61,15 +61,15 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
 }
 
 fn conclude(failed: u32) -> Result<(), StartError> {
-    if failed == 0 { Ok(()) } else { Err(StartError::Failed(format!("{failed} of the checks failed"))) }
+    if failed == 0 { Ok(()) } else { Err(StartError::Failed(format!("{failed} checks failed"))) }
 }
 
-fn closed_to_others(directory: &Path) -> Result<String, String> {
-    match is_open_to_others(directory) {
+fn check_mode(directory: &Path) -> Result<String, String> {
+    match is_accessible_to_others(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok("will be created".to_owned()),
         Err(error) => Err(error.to_string()),
-        Ok(false) => Ok("for this user alone".to_owned()),
-        Ok(true) => Err(format!("{} is open to other users: chmod 700", directory.display())),
+        Ok(false) => Ok("accessible to its owner only".to_owned()),
+        Ok(true) => Err(format!("{} is accessible to other users; run chmod 700", directory.display())),
     }
 }
 

@@ -24,9 +24,9 @@ use crate::{graphql, telemetry};
 pub struct Cli {
     #[command(flatten)]
     flags: Flags,
-    /// The configuration file.
+    /// Configuration file.
     ///
-    /// [default: keymark.toml in the working directory, if there is one]
+    /// [default: keymark.toml in the working directory, if it exists]
     #[arg(
         long,
         env = "KEYMARK_CONFIG",
@@ -44,20 +44,19 @@ pub struct Cli {
 enum Subcommands {
     /// Serve the console, the API and the verification endpoints (the default).
     Serve,
-    /// Manage the people who sign in.
+    /// Manage operators, the people who sign in.
     #[command(subcommand)]
     Operator(operator::Operator),
     /// Print the GraphQL schema.
     Schema,
-    /// Export the audit log, or check that nobody changed it.
+    /// Export or verify the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
-    /// Check that this configuration can be used, without serving.
+    /// Check that Keymark can start with this configuration.
     Doctor,
 }
 
-/// Runs the command line: exit code 0 when it is done, 1 when it failed, 2 when the configuration or the command
-/// cannot be used.
+/// Runs the command line. Exit codes: 0 success, 1 failure, 2 invalid configuration or command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let command = cli.command.unwrap_or(Subcommands::Serve);
@@ -70,11 +69,11 @@ pub fn main() -> ExitCode {
         .map_err(StartError::from)
         .and_then(|config| {
             telemetry::start(&config.log, config.log_format);
-            // A thread that hashed a password keeps those 19 MiB until it ends.
+            // A thread that has hashed a password keeps its 19 MiB until it ends.
             let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(Duration::from_secs(1)).build();
             let runtime = runtime.map_err(|error| StartError::Failed(error.to_string()))?;
             let outcome = runtime.block_on(run(command, config));
-            // A thread that still blocks, say in a look-up of names, is no reason to stay.
+            // Blocking threads, for instance in a DNS look-up, must not delay the exit.
             runtime.shutdown_background();
             outcome
         });
@@ -97,27 +96,27 @@ async fn run(command: Subcommands, config: Config) -> Result<(), StartError> {
     }
 }
 
-/// Runs a command on the store: by the server that holds the embedded file, if one does.
+/// Runs a command: in the server that has the embedded store open, or else on the store directly.
 async fn administer(mut config: Config, command: Command) -> Result<(), StartError> {
     if let StoreConfig::Embedded { directory } = &config.store
-        && let Some(ended) = admin::run_remotely(directory, &command, &mut Stdout).await
+        && let Some(outcome) = admin::run_remotely(directory, &command, &mut Stdout).await
     {
-        return ended.map_err(StartError::Failed);
+        return outcome.map_err(StartError::Failed);
     }
     let app = match &command {
         Command::AddOperator { .. } => App::open(&mut config, Purpose::Command).await?,
         _ => App::open_existing(&mut config, Purpose::Command).await?,
     };
-    // Followed, so that a change is known to be enforced as soon as it is.
+    // The command waits for its change to be enforced, which is known from the feed.
     let (service, done) = (Arc::clone(&app.service), CancellationToken::new());
     let following = tokio::spawn({
         let done = done.clone();
         async move { service.follow_feed(done).await }
     });
-    let ended = admin::run(&app.service, command, &mut Stdout).await;
+    let outcome = admin::run(&app.service, command, &mut Stdout).await;
     app.service.finish().await;
     done.cancel();
-    // Its own panic has been told.
+    // Fails only if the task panicked. The panic hook has already logged it.
     let _ = following.await;
-    ended.map_err(StartError::Failed)
+    outcome.map_err(StartError::Failed)
 }

@@ -13,46 +13,47 @@ use crate::domain::permissions::{Permission, Permissions};
 pub(super) enum Operator {
     /// Add an operator. Without --password-stdin a password is generated and printed once.
     Add {
-        /// What the operator signs in with.
+        /// Username to sign in with.
         #[arg(value_parser = username)]
         username: Username,
-        /// The tenant that the operator belongs to.
+        /// Tenant of the operator.
         #[arg(long, default_value = TenantId::DEFAULT, value_parser = tenant)]
         tenant: TenantId,
-        /// The codes that the operator gets, separated by commas: view, create, edit, delete (or in full,
-        /// api_key_management:view …); all; none.
+        /// Permission codes, separated by commas: view, create, edit, delete (or in full, api_key_management:view, …);
+        /// or all; or none.
         #[arg(long, default_value = "none", value_parser = permissions)]
         permissions: Permissions,
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// List operators: username, tenant, id, permission codes.
+    /// List operators, one per line: username, tenant, id and permission codes.
     List {
-        /// Only those of this tenant.
+        /// List only operators of this tenant.
         #[arg(long, value_parser = tenant)]
         tenant: Option<TenantId>,
     },
-    /// Give an operator these permission codes instead of those held before. It counts at once.
+    /// Replace the permission codes of an operator. Takes effect immediately, on every instance.
     SetPermissions {
-        /// The operator's username.
+        /// Username of the operator.
         #[arg(value_parser = username)]
         username: Username,
-        /// view, create, edit, delete, separated by commas (or in full, api_key_management:view …); all; none.
+        /// Permission codes, separated by commas: view, create, edit, delete (or in full, api_key_management:view, …);
+        /// or all; or none.
         #[arg(value_parser = permissions)]
         permissions: Permissions,
     },
-    /// Give an operator another password, which ends their sessions. Without --password-stdin one is generated and
+    /// Replace the password of an operator, and end their sessions. Without --password-stdin a password is generated and
     /// printed once.
     SetPassword {
-        /// The operator's username.
+        /// Username of the operator.
         #[arg(value_parser = username)]
         username: Username,
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// Remove an operator, which ends their sessions.
+    /// Remove an operator, and end their sessions.
     Remove {
-        /// The operator's username.
+        /// Username of the operator.
         #[arg(value_parser = username)]
         username: Username,
     },
@@ -60,7 +61,7 @@ pub(super) enum Operator {
 
 #[derive(Args)]
 pub(super) struct PasswordSource {
-    /// Read the password from standard input, up to the end of its first line.
+    /// Read the password from the first line of standard input.
     #[arg(long)]
     password_stdin: bool,
 }
@@ -94,7 +95,7 @@ impl Operator {
 }
 
 pub(super) fn tenant(text: &str) -> Result<TenantId, String> {
-    text.parse().map_err(|_| "a tenant is named by 1 to 63 of a-z, 0-9, - and _, from a letter or digit".to_owned())
+    text.parse().map_err(|_| "a tenant is 1 to 63 of a-z, 0-9, - and _, and begins with a letter or digit".to_owned())
 }
 
 fn username(text: &str) -> Result<Username, String> {

@@ -1,4 +1,4 @@
-//! The audit log: who did what to what, when, from where, with what outcome; one hash chain a tenant.
+//! The audit log: one chain of hashed entries per tenant.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -51,7 +51,7 @@ pub enum AuditActorKind {
     Anonymous,
 }
 
-/// Who did it.
+/// Who caused an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditActor {
     pub kind: AuditActorKind,
@@ -65,12 +65,11 @@ impl AuditActor {
         Self { kind: AuditActorKind::Operator, id: Some(operator.id), name: operator.username.to_string() }
     }
 
-    /// Whoever may run `keymark operator …` on the server's machine.
+    /// Somebody who runs `keymark operator …` with access to the store.
     pub fn command_line() -> Self {
         Self { kind: AuditActorKind::CommandLine, id: None, name: "command line".to_owned() }
     }
 
-    /// Keymark itself.
     pub fn keymark() -> Self {
         Self { kind: AuditActorKind::Keymark, id: None, name: "keymark".to_owned() }
     }
@@ -80,7 +79,7 @@ impl AuditActor {
     }
 }
 
-/// A system as it was right after a change: what subscribers are sent. Holds no digest.
+/// A system right after a change, for subscribers. Contains no digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SystemImage {
@@ -104,7 +103,7 @@ impl SystemImage {
     }
 }
 
-/// What happened, before the log has given it a number.
+/// An event, before the log assigns a number to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEvent {
@@ -113,38 +112,38 @@ pub struct AuditEvent {
     pub actor: AuditActor,
     pub action: AuditAction,
     pub outcome: AuditOutcome,
-    /// How many like attempts this entry stands for.
+    /// Number of identical attempts that this event aggregates.
     pub count: u64,
     pub request_id: RequestId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_address: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<SystemId>,
-    /// The system's name at that time.
+    /// The system's name at that time; the new name, if it was renamed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_mark: Option<Mark>,
-    /// For a rename: the name before.
+    /// The name before a rename.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_name: Option<String>,
-    /// The system right after the change; none once it is deleted.
+    /// The system right after the change. `None` if it was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<SystemImage>,
-    /// The operator concerned, where one was added, removed or changed.
+    /// The operator who was added, removed or changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<OperatorId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator_name: Option<String>,
-    /// The codes that the operator concerned holds from then on.
+    /// The operator's permissions after the change, or the permission that a refused caller lacked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permissions: Option<Permissions>,
-    /// For a refused attempt: why.
+    /// Why an attempt was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_code: Option<ErrorCode>,
 }
 
-/// From where and in which request something is done, and by whom.
+/// Who caused an event, from where, and in which request.
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub actor: AuditActor,
@@ -153,7 +152,7 @@ pub struct Origin {
 }
 
 impl AuditEvent {
-    /// An event that concerns nothing in particular yet; the `about_…` methods say what.
+    /// An event without a subject. The `about_…` methods add one.
     pub fn new(id: AuditEntryId, now: Timestamp, origin: &Origin, action: AuditAction) -> Self {
         Self {
             id,
@@ -176,13 +175,13 @@ impl AuditEvent {
         }
     }
 
-    /// Concerns `system`, which is there still and looks like this now.
+    /// Adds a system, as it is after the change.
     pub fn about_system(mut self, system: &System) -> Self {
         self.image = Some(SystemImage::of(system));
         self.about_deleted_system(system)
     }
 
-    /// Concerns `system`, which is there no more.
+    /// Adds a system that was deleted.
     pub fn about_deleted_system(mut self, system: &System) -> Self {
         self.system = Some(system.id);
         self.system_name = Some(system.name.to_string());
@@ -210,7 +209,7 @@ impl AuditEvent {
         self
     }
 
-    /// An attempt that was refused with `code`, `count` times.
+    /// Turns the event into `count` attempts that were refused with `code`.
     pub fn refused(mut self, code: ErrorCode, count: u64) -> Self {
         self.outcome = AuditOutcome::Refused;
         self.error_code = Some(code);
@@ -219,7 +218,7 @@ impl AuditEvent {
     }
 }
 
-/// The hash of an entry, written as 64 hex digits.
+/// The hash of an entry. Serialized as 64 hex digits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct EntryHash([u8; 32]);
@@ -238,19 +237,18 @@ impl fmt::Debug for EntryHash {
 
 serialize_as_hex!(EntryHash, "not a hash of 64 hex digits");
 
-/// Where a tenant's log ends: the number and hash of its last entry. An empty log ends at number 0 with a hash of
-/// zeros, which the first entry's hash covers.
+/// The end of a tenant's log: the number and hash of its last entry. An empty log has number 0 and a hash of zeros, which
+/// the hash of the first entry covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditHead {
     pub number: u64,
     pub hash: EntryHash,
 }
 
-/// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     pub tenant: TenantId,
-    /// Gapless within the tenant, from 1.
+    /// Counts from 1 within the tenant, without gaps.
     pub number: u64,
     pub event: AuditEvent,
     /// SHA-256 of the previous entry's hash and this entry's canonical form.
@@ -258,19 +256,19 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// The entry that `event` becomes after `head`.
+    /// The entry for `event`, to be appended after `head`.
     pub fn after(head: &AuditHead, tenant: TenantId, event: AuditEvent) -> Self {
         let number = head.number + 1;
         let hash = chain_hash(&head.hash, &tenant, number, &event);
         Self { tenant, number, event, hash }
     }
 
-    /// Where the log ends after this entry.
+    /// The end of the log after this entry.
     pub fn head(&self) -> AuditHead {
         AuditHead { number: self.number, hash: self.hash }
     }
 
-    /// Whether this entry is the untouched successor of `head`.
+    /// Checks that this entry follows `head` and was not modified.
     pub fn check(&self, head: &AuditHead) -> Result<(), ChainBreak> {
         if self.number != head.number + 1 {
             return Err(ChainBreak::Number { expected: head.number + 1, found: self.number });
@@ -282,25 +280,16 @@ impl AuditEntry {
     }
 }
 
-/// The first place where a log is not what was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The first place where a log differs from what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainBreak {
-    /// An entry is missing, doubled or out of order.
+    /// An entry is missing, duplicated or out of order.
+    #[error("entry {expected} is missing: found entry {found} in its place")]
     Number { expected: u64, found: u64 },
-    /// An entry, or the one before it, was changed.
+    #[error("entry {number}, or the one before it, was modified")]
     Hash { number: u64 },
-    /// What stands in the place of an entry is none.
+    #[error("entry {number} cannot be parsed: it was modified")]
     Unreadable { number: u64 },
-}
-
-impl fmt::Display for ChainBreak {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number { expected, found } => write!(f, "entry {expected} is missing: {found} stands in its place"),
-            Self::Hash { number } => write!(f, "entry {number}, or the one before it, was changed"),
-            Self::Unreadable { number } => write!(f, "entry {number} cannot be read: it was changed"),
-        }
-    }
 }
 
 fn chain_hash(previous: &EntryHash, tenant: &TenantId, number: u64, event: &AuditEvent) -> EntryHash {
@@ -310,8 +299,8 @@ fn chain_hash(previous: &EntryHash, tenant: &TenantId, number: u64, event: &Audi
     EntryHash(hasher.finalize().into())
 }
 
-/// The entry without its hash as canonical JSON (RFC 8785): members sorted, no white space, absent ones left out, so
-/// that a member added later leaves the hashes of older entries alone.
+/// The entry without its hash as canonical JSON (RFC 8785): members sorted, no white space. Absent members are left out,
+/// so a member added in a later version does not change the hashes of older entries.
 fn canonical_form(tenant: &TenantId, number: u64, event: &AuditEvent) -> String {
     let event = serde_json::to_value(event).expect("an audit event has string keys and plain values alone");
     let mut text = String::with_capacity(512);
@@ -324,6 +313,8 @@ fn write_canonical(value: &serde_json::Value, out: &mut String) {
     match value {
         serde_json::Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
+            // RFC 8785 sorts names by UTF-16 code units, and Rust compares strings by bytes. The order is the same for our
+            // member names, which are ASCII.
             members.sort_unstable_by_key(|(name, _)| *name);
             out.push('{');
             for (name, member) in members {
@@ -346,17 +337,17 @@ fn write_canonical(value: &serde_json::Value, out: &mut String) {
     }
 }
 
-/// Which entries a reader asks for; what is `None` does not narrow.
+/// Which entries to return. A field that is `None` matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
     pub system: Option<SystemId>,
     pub actor: Option<OperatorId>,
-    /// Any of these; `Some` of an empty list matches nothing.
+    /// Matches any of these. An empty list matches nothing.
     pub actions: Option<Vec<AuditAction>>,
     pub outcome: Option<AuditOutcome>,
-    /// At this moment or later.
+    /// Inclusive.
     pub from: Option<Timestamp>,
-    /// Before this moment.
+    /// Exclusive.
     pub to: Option<Timestamp>,
 }
 
@@ -406,12 +397,12 @@ mod tests {
     }
 
     #[test]
-    fn an_untouched_chain_is_whole() {
+    fn an_unmodified_chain_is_intact() {
         assert_eq!(check(&log(5)), Ok(()));
     }
 
     #[test]
-    fn the_first_bad_place_is_named() {
+    fn the_first_break_is_reported() {
         let mut removed = log(5);
         removed.remove(2);
         assert_eq!(check(&removed), Err(ChainBreak::Number { expected: 3, found: 4 }));
@@ -425,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_any_member_is_noticed() {
+    fn a_modification_of_any_member_is_detected() {
         let entry = log(1).remove(0);
         let whole = serde_json::to_value(&entry.event).unwrap();
         for member in whole.as_object().unwrap().keys() {

@@ -1,7 +1,7 @@
-//! Identifiers: a printable prefix that says what is named, then a ULID, so that ids sort by time of creation.
+//! Identifiers: a prefix for the kind, then a ULID, so that ids sort by time of creation.
 //!
 //! A ULID is 48 bits of milliseconds and 80 random bits in Crockford's base 32 (<https://github.com/ulid/spec>);
-//! it is written in lower case here.
+//! ids contain it in lower case.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +12,8 @@ use ulid::Ulid;
 
 use super::time::Timestamp;
 
-/// The text is not an id of the kind that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an id of this kind")]
 pub struct NotAnId;
 
 macro_rules! prefixed_id {
@@ -24,10 +24,9 @@ macro_rules! prefixed_id {
         pub struct $name(Ulid);
 
         impl $name {
-            /// What every id of this kind begins with.
             pub const PREFIX: &str = $prefix;
 
-            /// A fresh id that sorts by `now`.
+            /// A new id, which sorts by `now`.
             pub fn new(now: Timestamp, rng: &mut dyn CryptoRng) -> Self {
                 Self(new_ulid(now, rng))
             }
@@ -70,42 +69,28 @@ macro_rules! prefixed_id {
     };
 }
 
+prefixed_id!(SystemId, "sys_");
+prefixed_id!(OperatorId, "op_");
 prefixed_id!(
-    /// Names a system.
-    SystemId,
-    "sys_"
-);
-prefixed_id!(
-    /// Names an operator.
-    OperatorId,
-    "op_"
-);
-prefixed_id!(
-    /// Names an audit entry. Chosen before the commit, so that an unknown outcome can be settled by looking for it.
+    /// Generated before the commit. If the outcome of a commit is unknown, the store looks for an entry with the id.
     AuditEntryId,
     "aud_"
 );
 prefixed_id!(
-    /// Names one request in logs, errors and audit entries.
+    /// Identifies a request in logs, errors and audit entries.
     RequestId,
     "req_"
 );
 
 impl SystemId {
-    /// The ULID, most significant byte first: the id in 16 bytes of any alignment.
+    /// The ULID, most significant byte first.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_bytes()
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote.
+    /// Inverse of [`to_bytes`](Self::to_bytes).
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Ulid::from_bytes(bytes))
-    }
-}
-
-impl fmt::Display for NotAnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not an id of this kind")
     }
 }
 
@@ -121,7 +106,7 @@ fn write_ulid(ulid: Ulid, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(std::str::from_utf8(&buffer).map_err(|_| fmt::Error)?)
 }
 
-/// Takes only the one spelling that is written, so that an id has no second name.
+/// Accepts only the canonical spelling, so that no two texts are the same id.
 fn parse_ulid(text: &str) -> Result<Ulid, NotAnId> {
     let canonical = text.len() == ulid::ULID_LEN
         && text.as_bytes()[0] <= b'7'
@@ -132,13 +117,13 @@ fn parse_ulid(text: &str) -> Result<Ulid, NotAnId> {
     Ulid::from_string(text).map_err(|_| NotAnId)
 }
 
-/// Names a tenant: 1 to 63 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or a digit.
+/// A tenant's name: 1 to 63 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or a digit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct TenantId(std::sync::Arc<str>);
 
 impl TenantId {
-    /// The tenant of the operator that the very first start creates.
+    /// The tenant of the operator that the first start creates.
     pub const DEFAULT: &str = "default";
 
     pub fn as_str(&self) -> &str {
@@ -213,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_are_plain_words() {
+    fn tenant_names_are_restricted() {
         for good in ["default", "acme-2", "0", &"a".repeat(63)] {
             assert!(good.parse::<TenantId>().is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! API keys: how one is made, read, digested and marked.
+//! API keys: how they are generated, parsed, digested and marked.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,28 +12,24 @@ use super::ids::{SystemId, TenantId};
 use super::secrets::DerivedKey;
 use super::time::Timestamp;
 
-/// Random base-62 characters of a key: 43 · log2(62) = 256 bits.
+/// Random base-62 characters of a key: 43 · log2(62) ≥ 256 bits.
 const SECRET_CHARACTERS: usize = 43;
 /// Base-62 characters of the checksum: 62⁶ exceeds 2³².
 const CHECKSUM_CHARACTERS: usize = 6;
 const BODY_CHARACTERS: usize = SECRET_CHARACTERS + CHECKSUM_CHARACTERS;
-const PREFIX_CHARACTERS: std::ops::RangeInclusive<usize> = 1..=32;
+const MAX_PREFIX_CHARACTERS: usize = 32;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// What stands before the underscore of a key, so that people and secret scanners know whose it is: 1 to 32 ASCII
+/// The part of a key before the last underscore, by which people and secret scanners recognize it: 1 to 32 ASCII
 /// letters, digits and underscores, beginning with a letter and not ending in an underscore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPrefix(String);
 
-/// The text is no key prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a key prefix is 1 to {MAX_PREFIX_CHARACTERS} letters, digits and underscores, from a letter to a letter or digit"
+)]
 pub struct NotAPrefix;
-
-impl Default for KeyPrefix {
-    fn default() -> Self {
-        Self("km".to_owned())
-    }
-}
 
 impl FromStr for KeyPrefix {
     type Err = NotAPrefix;
@@ -49,32 +45,27 @@ impl fmt::Display for KeyPrefix {
     }
 }
 
-impl fmt::Display for NotAPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key prefix is 1 to 32 letters, digits and underscores, from a letter to a letter or digit")
-    }
-}
-
 fn is_prefix(text: &str) -> bool {
-    PREFIX_CHARACTERS.contains(&text.len())
+    (1..=MAX_PREFIX_CHARACTERS).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && text.as_bytes()[0].is_ascii_alphabetic()
         && !text.ends_with('_')
 }
 
-/// A whole API key: `<prefix>_<43 random characters><6 characters of checksum>`, all of them base 62.
+/// A whole API key: `<prefix>_<43 random characters><6 characters of checksum>`, the characters in base 62.
 ///
-/// Prints nothing and is wiped when dropped; [`expose`](Self::expose) is its one exit.
+/// `Debug` does not print it, and it is wiped when dropped. Only [`expose`](Self::expose) returns its text.
 pub struct ApiKey(Zeroizing<String>);
 
-/// The text has not the shape of a key, or its checksum is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The text does not have the format of a key, or its checksum is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed API key")]
 pub struct Malformed;
 
 impl ApiKey {
-    /// A fresh key of 256 bits from `rng`.
+    /// A new key, with 256 random bits.
     pub fn generate(prefix: &KeyPrefix, rng: &mut dyn CryptoRng) -> Self {
-        // All that it will hold, at once: growing would leave copies behind that nobody wipes.
+        // Allocated once: growing would leave copies behind that are not wiped.
         let mut key = Zeroizing::new(String::with_capacity(prefix.0.len() + 1 + BODY_CHARACTERS));
         key.push_str(&prefix.0);
         key.push('_');
@@ -86,7 +77,7 @@ impl ApiKey {
         Self(key)
     }
 
-    /// What the store knows the key by.
+    /// The key's id in the store.
     pub fn digest(&self, pepper: &DerivedKey) -> KeyDigest {
         PresentedKey(&self.0).digest(pepper)
     }
@@ -98,7 +89,7 @@ impl ApiKey {
         Mark(mark)
     }
 
-    /// The key in full: for the one answer that shows it.
+    /// The whole key, for the response that shows it once.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -110,14 +101,14 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// A text that has the shape of a key and the right checksum. Whether it is one, a look-up by its digest says.
+/// A text that has the format of a key and a correct checksum. Whether the key exists is found by looking up its digest.
 ///
-/// Borrows the text, since every verification makes one. Prints nothing.
+/// Borrows the text, since each verification creates one. `Debug` does not print it.
 #[derive(Clone, Copy)]
 pub struct PresentedKey<'a>(&'a str);
 
 impl<'a> PresentedKey<'a> {
-    /// Reads a presented key of any well-formed prefix. Needs no look-up.
+    /// Parses a key with any valid prefix.
     pub fn parse(presented: &'a str) -> Result<Self, Malformed> {
         let (prefix, body) = presented.rsplit_once('_').ok_or(Malformed)?;
         let well_formed =
@@ -132,7 +123,7 @@ impl<'a> PresentedKey<'a> {
         Ok(Self(presented))
     }
 
-    /// What the store knows the key by: HMAC-SHA-256 of the whole key under the pepper.
+    /// HMAC-SHA-256 of the whole key under the pepper.
     pub fn digest(self, pepper: &DerivedKey) -> KeyDigest {
         KeyDigest(pepper.mac(&[self.0.as_bytes()]))
     }
@@ -144,7 +135,7 @@ impl fmt::Debug for PresentedKey<'_> {
     }
 }
 
-/// CRC-32/ISO-HDLC of `covered` in base 62, the most significant digit first, padded with zeros.
+/// CRC-32/ISO-HDLC of `covered` in base 62, most significant digit first, padded with zeros.
 fn checksum(covered: &[u8]) -> [u8; CHECKSUM_CHARACTERS] {
     let mut rest = crc32fast::hash(covered) as usize;
     let mut digits = [b'0'; CHECKSUM_CHARACTERS];
@@ -155,7 +146,7 @@ fn checksum(covered: &[u8]) -> [u8; CHECKSUM_CHARACTERS] {
     digits
 }
 
-/// The keyed digest of a key: its look-up key. Written as 64 hex digits.
+/// The keyed digest of an API key, which is its id in the store. Serialized as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct KeyDigest([u8; 32]);
@@ -178,7 +169,7 @@ impl fmt::Debug for KeyDigest {
 
 serialize_as_hex!(KeyDigest, "not a digest of 64 hex digits");
 
-/// The last 4 characters of a key: what it is known by afterwards.
+/// The last 4 characters of a key, by which people recognize it later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Mark([u8; 4]);
@@ -212,19 +203,19 @@ impl TryFrom<String> for Mark {
     }
 }
 
-/// What the store keeps of a key, under its digest: all that a verdict needs, so that one look-up suffices.
+/// The row of a key in the store, by its digest. Contains all that a verdict needs, so that one look-up suffices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Key {
     pub digest: KeyDigest,
     pub tenant: TenantId,
     pub system: SystemId,
-    /// The system's name now, or when the key was revoked.
+    /// The current name of the system, or its name when the key was revoked.
     pub system_name: super::system_names::SystemName,
     pub mark: Mark,
-    /// Moves by one with each change; the first is 1.
+    /// Starts at 1, and increases by one with each change.
     pub revision: u64,
-    /// When it was revoked, or its system deleted. A key is revoked once and stays so.
+    /// When the key was revoked or its system deleted. Never reset.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -238,11 +229,11 @@ mod tests {
     use super::*;
 
     fn key() -> ApiKey {
-        ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(7))
+        ApiKey::generate(&"km".parse().unwrap(), &mut StdRng::seed_from_u64(7))
     }
 
     #[test]
-    fn a_key_has_the_promised_shape() {
+    fn a_key_has_the_documented_format() {
         let key = key();
         let text = key.expose();
         assert_eq!(text.len(), "km_".len() + 43 + 6);
@@ -263,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn any_well_formed_prefix_is_read() {
+    fn any_valid_prefix_is_parsed() {
         for prefix in ["km", "a", "acme_live", "Acme2", &"p".repeat(32)] {
             let key = ApiKey::generate(&prefix.parse().unwrap(), &mut StdRng::seed_from_u64(1));
             assert!(PresentedKey::parse(key.expose()).is_ok(), "{prefix}");
@@ -274,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_differ_by_pepper_and_read_back_from_hex() {
+    fn digests_depend_on_the_pepper_and_survive_a_round_trip() {
         let digest_under = |byte| key().digest(&DerivedKeys::of(&RootSecret::new(vec![byte; 32]).unwrap()).pepper);
         assert_ne!(digest_under(1), digest_under(2));
         assert_eq!(KeyDigest::try_from(String::from(digest_under(1))), Ok(digest_under(1)));
@@ -285,7 +276,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_wrong_character_is_noticed(at in 0usize..52, to in "[0-9A-Za-z_é -]") {
+        fn one_wrong_character_is_detected(at in 0usize..52, to in "[0-9A-Za-z_é -]") {
             let text = key().expose().to_owned();
             let mut typo: Vec<char> = text.chars().collect();
             typo[at] = to.chars().next().unwrap();
@@ -294,7 +285,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_presented_makes_parsing_panic(text in "\\PC{0,80}") {
+        fn parsing_never_panics(text in "\\PC{0,80}") {
             let _ = PresentedKey::parse(&text);
         }
     }

@@ -1,6 +1,6 @@
-//! Values and decisions: what a system, a key, an operator and an audit entry are, and which changes are allowed.
+//! The domain: systems, keys, operators, sessions and audit entries, and the rules for changing them.
 //!
-//! Nothing here waits, reads, writes or names a framework. Time and randomness come in as arguments.
+//! Nothing here is async, does input or output, or depends on a framework. Time and randomness are arguments.
 
 /// Serializes a newtype of a byte array as a string of hex digits: lower case when written, either case when read.
 macro_rules! serialize_as_hex {

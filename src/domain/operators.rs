@@ -10,17 +10,19 @@ use super::ids::{OperatorId, TenantId};
 use super::permissions::Permissions;
 use super::time::Timestamp;
 
-/// Fewest and most bytes of a password (ASVS 5, V6.2: at least 8, and no short upper limit). The upper one bounds
-/// the work that a stranger can ask for.
-pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
+/// ASVS 5, V6.2.
+pub const MIN_PASSWORD_BYTES: usize = 8;
+/// Bounds the work of hashing a password that an anonymous client sends. ASVS 5, V6.2, rules out a short limit.
+pub const MAX_PASSWORD_BYTES: usize = 1024;
+const MAX_USERNAME_CHARACTERS: usize = 64;
 
 /// A username: 1 to 64 ASCII letters, digits and `. _ - @ +`, in lower case; unique across tenants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Username(String);
 
-/// The text is no username.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a username is 1 to {MAX_USERNAME_CHARACTERS} letters, digits and . _ - @ +")]
 pub struct NotAUsername;
 
 impl Username {
@@ -33,7 +35,7 @@ impl FromStr for Username {
     type Err = NotAUsername;
 
     fn from_str(typed: &str) -> Result<Self, NotAUsername> {
-        let well_formed = (1..=64).contains(&typed.len())
+        let well_formed = (1..=MAX_USERNAME_CHARACTERS).contains(&typed.len())
             && typed.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-@+".contains(&b));
         if well_formed { Ok(Self(typed.to_ascii_lowercase())) } else { Err(NotAUsername) }
     }
@@ -45,37 +47,32 @@ impl fmt::Display for Username {
     }
 }
 
-impl fmt::Display for NotAUsername {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a username is 1 to 64 letters, digits and . _ - @ +")
-    }
-}
-
-/// A password as somebody typed it. Prints nothing and is wiped when dropped.
+/// A password in plain text. `Debug` does not print it, and its memory is wiped when it is dropped.
 pub struct Password(Zeroizing<String>);
 
-/// The password is shorter or longer than [`PASSWORD_BYTES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnfitPassword;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("A password has {MIN_PASSWORD_BYTES} to {MAX_PASSWORD_BYTES} bytes.")]
+pub struct InvalidPasswordLength;
 
 impl Password {
-    /// A presented password: whatever was typed, to be compared.
-    pub fn presented(typed: String) -> Self {
-        Self(Zeroizing::new(typed))
+    /// A password of any length, to be compared with a stored hash.
+    pub fn unchecked(text: String) -> Self {
+        Self(Zeroizing::new(text))
     }
 
-    /// A new password, which must be of [`PASSWORD_BYTES`].
-    pub fn chosen(typed: String) -> Result<Self, UnfitPassword> {
-        let password = Self::presented(typed);
-        if PASSWORD_BYTES.contains(&password.0.len()) { Ok(password) } else { Err(UnfitPassword) }
+    /// A new password, of [`MIN_PASSWORD_BYTES`] to [`MAX_PASSWORD_BYTES`].
+    pub fn checked(text: String) -> Result<Self, InvalidPasswordLength> {
+        let password = Self::unchecked(text);
+        let is_valid = (MIN_PASSWORD_BYTES..=MAX_PASSWORD_BYTES).contains(&password.0.len());
+        if is_valid { Ok(password) } else { Err(InvalidPasswordLength) }
     }
 
-    /// Whether it can be anybody's: longer ones are not worth a hash.
-    pub fn is_possible(&self) -> bool {
-        self.0.len() <= *PASSWORD_BYTES.end()
+    /// Returns true if it is longer than any operator's password.
+    pub fn is_too_long(&self) -> bool {
+        self.0.len() > MAX_PASSWORD_BYTES
     }
 
-    /// For hashing and comparing, and for the one answer that shows a generated one.
+    /// The plain text: for hashing, comparing, and showing a generated password once.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -87,13 +84,7 @@ impl fmt::Debug for Password {
     }
 }
 
-impl fmt::Display for UnfitPassword {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "A password has {} to {} bytes.", PASSWORD_BYTES.start(), PASSWORD_BYTES.end())
-    }
-}
-
-/// A password's argon2id hash as a PHC string. Prints nothing, since it can be guessed against.
+/// The argon2id hash of a password, as a PHC string. `Debug` does not print it, since passwords could be guessed with it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PasswordHash(String);
@@ -114,7 +105,7 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// A person who signs in, of one tenant.
+/// A person who signs in, and belongs to one tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Operator {
@@ -123,9 +114,9 @@ pub struct Operator {
     pub username: Username,
     pub password_hash: PasswordHash,
     pub permissions: Permissions,
-    /// Moves by one with each new password: sessions opened before count no more.
+    /// Increases by one with each new password, which ends the sessions created before.
     pub password_version: u64,
-    /// Moves by one with each change; the first is 1.
+    /// Starts at 1, and increases by one with each change.
     pub revision: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -153,7 +144,7 @@ impl Operator {
         }
     }
 
-    /// The operator with other permission codes; `None` when they are the same.
+    /// Returns the operator with other permissions, or `None` if they are the same.
     pub fn with_permissions(&self, permissions: Permissions, now: Timestamp) -> Option<Self> {
         (permissions != self.permissions).then(|| Self { permissions, ..self.changed(now) })
     }
@@ -162,7 +153,7 @@ impl Operator {
         Self { password_hash, password_version: self.password_version + 1, ..self.changed(now) }
     }
 
-    /// The operator with the same password, hashed anew.
+    /// Returns the operator with a new hash of the same password.
     pub fn with_rehashed_password(&self, password_hash: PasswordHash, now: Timestamp) -> Self {
         Self { password_hash, ..self.changed(now) }
     }

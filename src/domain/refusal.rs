@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::operators::UnfitPassword;
+use super::operators::InvalidPasswordLength;
 use super::permissions::Permission;
 use super::system_names::NameError;
 
@@ -76,8 +76,8 @@ pub enum Refusal {
     Conflict,
     #[error("The username or the password is wrong.")]
     InvalidCredentials,
-    #[error("{0}")]
-    InvalidPassword(UnfitPassword),
+    #[error(transparent)]
+    InvalidPassword(InvalidPasswordLength),
     #[error("Too many attempts. Try again in {retry_after_seconds} s.")]
     RateLimited { retry_after_seconds: u64 },
     #[error("{0}")]

@@ -1,4 +1,4 @@
-//! The root secret and what is derived from it.
+//! The root secret and the keys derived from it.
 
 use std::fmt;
 
@@ -8,20 +8,19 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// Fewest bytes of a root secret.
-pub const ROOT_SECRET_BYTES: usize = 32;
+pub const MIN_ROOT_SECRET_BYTES: usize = 32;
 
-/// The one secret of a deployment, its bytes as they are. Prints nothing, and is wiped when dropped.
+/// The secret of a deployment, used as raw bytes. `Debug` does not print it, and it is wiped when dropped.
 pub struct RootSecret(Zeroizing<Vec<u8>>);
 
-/// The secret has fewer than [`ROOT_SECRET_BYTES`] bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SecretTooShort;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a root secret has at least {MIN_ROOT_SECRET_BYTES} bytes")]
+pub struct RootSecretTooShort;
 
 impl RootSecret {
-    pub fn new(bytes: Vec<u8>) -> Result<Self, SecretTooShort> {
+    pub fn new(bytes: Vec<u8>) -> Result<Self, RootSecretTooShort> {
         let bytes = Zeroizing::new(bytes);
-        if bytes.len() < ROOT_SECRET_BYTES { Err(SecretTooShort) } else { Ok(Self(bytes)) }
+        if bytes.len() < MIN_ROOT_SECRET_BYTES { Err(RootSecretTooShort) } else { Ok(Self(bytes)) }
     }
 
     fn derive(&self, purpose: &str) -> DerivedKey {
@@ -43,7 +42,7 @@ impl fmt::Debug for RootSecret {
 #[derive(Clone)]
 pub struct DerivedKey {
     bytes: Zeroizing<[u8; 32]>,
-    /// HMAC with the key already in it, which saves half of its work on a short text. Wipes itself.
+    /// HMAC that has already processed the key, which halves the work for a short text. Wipes itself when dropped.
     keyed: Hmac<Sha256>,
 }
 
@@ -53,12 +52,12 @@ impl DerivedKey {
         Self { bytes, keyed }
     }
 
-    /// HMAC-SHA-256 (RFC 2104) of the parts, one after the other.
+    /// HMAC-SHA-256 (RFC 2104) of the concatenated parts.
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         self.keyed(parts).finalize().into_bytes().into()
     }
 
-    /// Whether `tag` is the first bytes of [`mac`](Self::mac) of the parts; takes the same time for every tag.
+    /// Returns true if [`mac`](Self::mac) of the parts begins with `tag`. Runs in constant time.
     pub fn verifies(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
         self.keyed(parts).verify_truncated_left(tag).is_ok()
     }
@@ -71,7 +70,7 @@ impl DerivedKey {
         mac
     }
 
-    /// The bytes themselves: only for a library that does the keyed operation on its own.
+    /// The key itself, for libraries that do the keyed operation on their own.
     pub fn expose(&self) -> &[u8] {
         self.bytes.as_ref()
     }
@@ -83,7 +82,7 @@ impl fmt::Debug for DerivedKey {
     }
 }
 
-/// Tells root secrets apart without saying anything about them: 16 hex digits.
+/// Identifies a root secret without revealing anything about it: 16 hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(String);
@@ -94,17 +93,17 @@ impl Fingerprint {
     }
 }
 
-/// The keys that one root secret gives, each for its own purpose.
+/// The keys derived from one root secret, one for each purpose.
 #[derive(Clone, Debug)]
 pub struct DerivedKeys {
     pub fingerprint: Fingerprint,
-    /// Under which API keys are digested.
+    /// Digests API keys.
     pub pepper: DerivedKey,
     /// Signs session tokens.
     pub tokens: DerivedKey,
     /// Authenticates cursors.
     pub cursors: DerivedKey,
-    /// Hides the accounts that sign-ins are counted for.
+    /// Hides the usernames in the counters of sign-in attempts.
     pub attempts: DerivedKey,
 }
 
@@ -121,8 +120,8 @@ impl DerivedKeys {
     }
 }
 
-/// The keys in use: those of the current root secret, which everything new is made with, then those of the
-/// previous ones, which still verify what was made with them.
+/// The keys in use. Everything new uses the keys of the current root secret. The keys of previous root secrets still
+/// verify what was created with them.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     current: DerivedKeys,
@@ -138,7 +137,7 @@ impl Keyring {
         &self.current
     }
 
-    /// The current keys first.
+    /// All keys, the current ones first.
     pub fn iter(&self) -> impl Iterator<Item = &DerivedKeys> {
         std::iter::once(&self.current).chain(&self.previous)
     }
@@ -149,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_purpose_has_a_key_of_its_own_and_none_is_printed() {
+    fn each_purpose_has_its_own_key_and_none_is_printed() {
         let keys = DerivedKeys::of(&RootSecret::new(vec![7; 32]).unwrap());
         let all = [&keys.pepper, &keys.tokens, &keys.cursors, &keys.attempts];
         for (i, one) in all.iter().enumerate() {
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn hmac_is_the_one_of_the_standard() {
+    fn hmac_matches_the_test_vector_of_rfc_4231() {
         // RFC 4231, test case 2, with the key padded by zeros, which HMAC does itself.
         let mut key = [0; 32];
         key[..4].copy_from_slice(b"Jefe");

@@ -1,4 +1,4 @@
-//! Sessions: what a signed-in operator's token names.
+//! Sessions of signed-in operators.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use super::ids::{OperatorId, TenantId};
 use super::operators::Operator;
 use super::time::Timestamp;
 
-/// The 256 random bits that a token carries. Prints nothing; the store keeps only the [`SessionId`] made of it, so
-/// that a copy of the store holds no usable token.
+/// The 256 random bits in a session's token. `Debug` does not print them, and the store has only the [`SessionId`]
+/// derived from them, so a copy of the store contains no usable token.
 pub struct SessionSecret(Zeroizing<[u8; 32]>);
 
 impl SessionSecret {
@@ -22,13 +22,13 @@ impl SessionSecret {
         Self(Zeroizing::new(rng.random()))
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
+    /// Inverse of [`encode`](Self::encode).
     pub fn decode(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
         Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
     }
 
-    /// For the token: unpadded base64url.
+    /// The secret as unpadded base64url, for the token.
     pub fn encode(&self) -> Zeroizing<String> {
         Zeroizing::new(URL_SAFE_NO_PAD.encode(self.0.as_ref()))
     }
@@ -44,7 +44,7 @@ impl fmt::Debug for SessionSecret {
     }
 }
 
-/// Names a session in the store: SHA-256 of its secret, written as 64 hex digits.
+/// The id of a session in the store: SHA-256 of its secret. Serialized as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct SessionId([u8; 32]);
@@ -57,21 +57,21 @@ impl fmt::Debug for SessionId {
 
 serialize_as_hex!(SessionId, "not a session id of 64 hex digits");
 
-/// A session: it ends at `expires_at`, when it is deleted, and when its operator is removed or gets a new password.
+/// A session ends at `expires_at`, when it is deleted, and when its operator is removed or gets a new password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     pub id: SessionId,
     pub tenant: TenantId,
     pub operator: OperatorId,
-    /// The operator's `password_version` when it was opened.
+    /// The operator's `password_version` when the session was created.
     pub password_version: u64,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
 }
 
 impl Session {
-    /// Whether the session of `operator`, as it is now, still stands.
+    /// Returns true if the session is one of `operator`'s and has not ended.
     pub fn is_valid_for(&self, operator: &Operator, now: Timestamp) -> bool {
         self.operator == operator.id && self.password_version == operator.password_version && now < self.expires_at
     }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_does_not_give_the_secret_away() {
+    fn id_does_not_reveal_the_secret() {
         let secret = SessionSecret::generate(&mut StdRng::seed_from_u64(3));
         let text = secret.encode();
         assert_eq!(SessionSecret::decode(&text).unwrap().id(), secret.id());

@@ -1,4 +1,4 @@
-//! Systems, and which changes of them are allowed.
+//! Systems, and the rules for changing them.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,13 +16,13 @@ pub struct System {
     pub tenant: TenantId,
     pub name: SystemName,
     pub key: Option<CurrentKey>,
-    /// Moves by one with each change of the system or its key; the first is 1.
+    /// Starts at 1, and increases by one with each change of the system or its key.
     pub revision: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// The one key of a system that is good.
+/// The valid key of a system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CurrentKey {
@@ -35,9 +35,11 @@ impl System {
         Self { id, tenant, name, key: None, revision: 1, created_at: now, updated_at: now }
     }
 
-    /// The system under another name; `None` when the name is the very same, which is no change.
+    /// Returns the system with another name, or `None` if it has this name already.
     ///
-    /// Refused with `CONFLICT` when `expected_revision` is given and is not the current one.
+    /// # Errors
+    ///
+    /// `CONFLICT` if `expected_revision` is given and is not the current one.
     pub fn rename(
         &self,
         name: SystemName,
@@ -50,7 +52,11 @@ impl System {
         Ok((name != self.name).then(|| Self { name, ..self.changed(now) }))
     }
 
-    /// The system with its new key, and what the store keeps of that key.
+    /// Returns the system with its new key, and the row of that key.
+    ///
+    /// # Errors
+    ///
+    /// `KEY_ALREADY_GENERATED`.
     pub fn generate_key(&self, digest: KeyDigest, mark: Mark, now: Timestamp) -> Result<(Self, Key), Refusal> {
         if self.key.is_some() {
             return Err(Refusal::KeyAlreadyGenerated);
@@ -67,13 +73,17 @@ impl System {
         Ok((Self { key: Some(CurrentKey { digest, mark }), ..self.changed(now) }, key))
     }
 
-    /// The system without its key, and that key.
+    /// Returns the system without its key, and that key.
+    ///
+    /// # Errors
+    ///
+    /// `KEY_NOT_GENERATED`.
     pub fn revoke_key(&self, now: Timestamp) -> Result<(Self, CurrentKey), Refusal> {
         let key = self.key.ok_or(Refusal::KeyNotGenerated)?;
         Ok((Self { key: None, ..self.changed(now) }, key))
     }
 
-    /// `updated_at` never goes back, even when the clock does.
+    /// Keeps `updated_at` if the clock went back.
     fn changed(&self, now: Timestamp) -> Self {
         Self { revision: self.revision + 1, updated_at: now.max(self.updated_at), ..self.clone() }
     }
@@ -85,13 +95,12 @@ impl Key {
         Self { system_name, revision: self.revision + 1, ..self.clone() }
     }
 
-    /// The key as it is remembered once it is good no more.
     pub fn revoked(&self, now: Timestamp) -> Self {
         Self { revoked_at: Some(now), revision: self.revision + 1, ..self.clone() }
     }
 }
 
-/// As much of a system as lists of systems are searched and sorted by.
+/// The fields of a system by which lists are searched and sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedSystem {
     pub id: SystemId,
@@ -107,7 +116,7 @@ impl From<&System> for ListedSystem {
     }
 }
 
-/// By what a list of systems is sorted; the id breaks ties.
+/// The field by which a list of systems is sorted. The id breaks ties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemOrderField {
     /// The folded name, by code point.
@@ -134,7 +143,7 @@ impl Default for SystemOrder {
     }
 }
 
-/// Where a system stands in an order: the sorted value, then the id.
+/// The position of a system in a sorted list: the value of the sort field, then the id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SystemSortKey {
     pub value: SortValue,
@@ -148,7 +157,7 @@ pub enum SortValue {
 }
 
 impl SystemOrderField {
-    /// Where `system` stands when sorted by this field.
+    /// The position of `system` in a list sorted by this field.
     pub fn key_of(self, system: &System) -> SystemSortKey {
         let value = match self {
             Self::Name => SortValue::Name(system.name.folded()),
@@ -180,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_at_most_one_key() {
+    fn a_system_has_at_most_one_key() {
         let (with, key) = with_key(&system());
         assert_eq!((with.revision, with.updated_at, key.revision), (2, ONE, 1));
         let again = with.generate_key(KeyDigest::from_bytes([2; 32]), key.mark, ONE);
@@ -191,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn renaming_to_the_very_same_name_changes_nothing() {
+    fn renaming_to_the_same_name_changes_nothing() {
         let name = |text| SystemName::parse(text).unwrap();
         assert_eq!(system().rename(name("Billing"), None, ONE), Ok(None));
         let renamed = system().rename(name("BILLING"), Some(1), ONE).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Points in time, as every layer carries them.
+//! Points in time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 /// A point in time: milliseconds since the Unix epoch, UTC.
 ///
-/// Shown, and read, as RFC 3339 with exactly three fractional digits.
+/// Displayed as RFC 3339 with three fractional digits, and parsed from RFC 3339.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
-/// The text is no RFC 3339 date and time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an RFC 3339 date and time")]
 pub struct NotATimestamp;
 
 impl Timestamp {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_and_reads_rfc_3339_in_utc_with_milliseconds() {
+    fn formats_and_parses_rfc_3339_in_utc_with_milliseconds() {
         let at = Timestamp::from_millis(1_700_000_000_007);
         assert_eq!(at.to_string(), "2023-11-14T22:13:20.007Z");
         assert_eq!("2023-11-15T00:13:20.007+02:00".parse(), Ok(at));

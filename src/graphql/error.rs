@@ -1,5 +1,7 @@
 //! GraphQL errors: a message for people and a stable code.
 
+use std::error::Error as _;
+
 use async_graphql::{Error, ErrorExtensions};
 
 use crate::domain::refusal::{ErrorCode, Refusal};
@@ -8,7 +10,7 @@ use crate::service::error::Error as ServiceError;
 
 /// Converts an error of the service. Its cause is logged with the request's id, and is not part of the response.
 pub fn from_service(error: ServiceError, request: Request) -> Error {
-    if let Some(cause) = error.cause() {
+    if let Some(cause) = error.source() {
         tracing::error!(request = %request.id, code = error.code().as_str(), %cause, "request failed");
     }
     Error::new(error.to_string()).extend_with(|_, extensions| {

@@ -17,7 +17,7 @@ use crate::domain::operators::Password;
 use crate::domain::permissions::{CREATE, DELETE, EDIT};
 use crate::domain::refusal::Refusal;
 use crate::service::Service;
-use crate::service::sessions::OpenedSession;
+use crate::service::sessions::NewSession;
 
 pub struct Mutation;
 
@@ -43,7 +43,7 @@ impl Mutation {
         #[graphql(desc = "Password of the operator.", secret)] password: String,
     ) -> Result<SignInPayload> {
         let (service, asker) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<Asker>());
-        let opened = service.sign_in(asker.request, &username, Password::presented(password)).await;
+        let opened = service.sign_in(asker.request, &username, Password::unchecked(password)).await;
         let opened = opened.map_err(|error| from_service(error, asker.request))?;
         set_cookie(ctx, &opened);
         Ok(opened.into())
@@ -74,8 +74,8 @@ impl Mutation {
         #[graphql(desc = "New password: 8 to 1024 bytes of UTF-8.", secret)] new_password: String,
     ) -> Result<ChangePasswordPayload> {
         let call = Call::of(ctx).await?;
-        let current = Password::presented(current_password);
-        let new = Password::chosen(new_password).map_err(|unfit| refuse(&Refusal::InvalidPassword(unfit)))?;
+        let current = Password::unchecked(current_password);
+        let new = Password::checked(new_password).map_err(|unfit| refuse(&Refusal::InvalidPassword(unfit)))?;
         let opened = call.shown(call.service.change_password(call.caller, call.request, current, new).await)?;
         set_cookie(ctx, &opened);
         Ok(opened.into())
@@ -187,7 +187,7 @@ fn system_id(id: &ID) -> Result<SystemId> {
     id.parse().map_err(|_| refuse(&Refusal::SystemNotFound))
 }
 
-fn set_cookie(ctx: &Context<'_>, opened: &OpenedSession) {
+fn set_cookie(ctx: &Context<'_>, opened: &NewSession) {
     let cookie = ctx.data_unchecked::<Asker>().cookie;
     let session = &opened.caller.session;
     let lifetime = session.expires_at.since(session.created_at);

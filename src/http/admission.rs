@@ -3,6 +3,7 @@
 //! A browser sends the cookie by itself, whoever made it ask; so a request that relies on it must show that it comes
 //! from our own pages. A bearer token shows that by being there.
 
+use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -159,7 +160,7 @@ fn foreign() -> Refusal {
 
 /// What could not be found out, as an answer. The cause goes to the log.
 pub fn failure(error: &Error, request: Request) -> Refusal {
-    if let Some(cause) = error.cause() {
+    if let Some(cause) = error.source() {
         tracing::error!(request = %request.id, code = error.code().as_str(), %cause, "a request failed");
     }
     let status = match error.code() {

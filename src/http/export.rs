@@ -1,5 +1,7 @@
 //! `GET /audit/export`: streams the entries of the caller's tenant that match a filter.
 
+use std::error::Error as _;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -69,7 +71,7 @@ async fn export(
     let (filter, format) = (parameters.filter()?, parameters.format);
     let export = service.export_audit(sender.request, Exporter::Operator(caller), filter, format).await;
     let body = Body::from_stream(export.map_err(|error| refused(&error))?.map_err(|error| {
-        tracing::error!(cause = ?error.cause(), "audit export aborted");
+        tracing::error!(%error, cause = error.source(), "audit export aborted");
         Aborted
     }));
     let headers = [

@@ -1,5 +1,6 @@
 //! The audit log: read, verify and export it, and record refused attempts.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
@@ -165,7 +166,7 @@ impl Service {
             self.commit(Batch::new(tenant, event)).await.map(Committed::without_waiting)
         };
         if let Err(error) = written.await {
-            tracing::warn!(cause = ?error.cause(), "refused attempt not written to the audit log");
+            tracing::warn!(%error, cause = error.source(), "refused attempt not written to the audit log");
         }
     }
 

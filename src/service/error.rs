@@ -1,22 +1,25 @@
-//! Why a request was not carried out: one message for whoever asked, another for the log.
-
-use std::fmt;
+//! Errors of the operations. `Display` is the message for the client; `source` is the cause, for the log.
 
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::store::StoreError;
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Understood and not granted.
-    Refused(Refusal),
-    /// Not possible now.
-    Unavailable(StoreError),
-    /// It may have been carried out or not, and could not be found out.
-    OutcomeUnknown(StoreError),
-    /// It stands, but an instance may act without it for a while yet.
+    /// The rules or the caller's permissions do not allow the request.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("The store cannot be reached. Nothing was changed. Try again later.")]
+    Unavailable(#[source] StoreError),
+    #[error(
+        "The connection to the store was lost, and it is not known whether the change was made. Check before you try \
+         again."
+    )]
+    OutcomeUnknown(#[source] StoreError),
+    #[error("The change was made, but not every instance is known to enforce it yet. Try again to wait for it.")]
     NotEnforced,
-    /// A fault of ours.
-    Internal(StoreError),
+    /// A bug or corrupt data.
+    #[error("Internal error. The log of the server contains the cause.")]
+    Internal(#[source] StoreError),
 }
 
 impl Error {
@@ -26,39 +29,6 @@ impl Error {
             Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::NotEnforced => ErrorCode::Unavailable,
             Self::Internal(_) => ErrorCode::Internal,
         }
-    }
-
-    /// The cause, for the log alone.
-    pub fn cause(&self) -> Option<&StoreError> {
-        match self {
-            Self::Refused(_) | Self::NotEnforced => None,
-            Self::Unavailable(cause) | Self::OutcomeUnknown(cause) | Self::Internal(cause) => Some(cause),
-        }
-    }
-}
-
-/// The message for whoever asked.
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Unavailable(_) => f.write_str("The store cannot be reached. Nothing was changed. Try again later."),
-            Self::OutcomeUnknown(_) => {
-                f.write_str("The store did not say whether the change was made. Look before you try again.")
-            }
-            Self::NotEnforced => {
-                f.write_str("The change stands, but not every instance is known to act on it yet. Try again.")
-            }
-            Self::Internal(_) => f.write_str("Something went wrong inside Keymark."),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is counted of the service.
+//! Metrics of the service.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,7 +13,7 @@ pub(super) struct ServiceMetrics {
     subscribers: Gauge,
 }
 
-/// One subscriber, while it lives.
+/// Counts as one subscriber until it is dropped.
 pub(super) struct Subscriber(Gauge);
 
 impl Drop for Subscriber {
@@ -23,7 +23,7 @@ impl Drop for Subscriber {
 }
 
 impl ServiceMetrics {
-    /// `outcome`: accepted, refused (a wrong username or password) or limited (too many attempts).
+    /// `outcome` is `accepted`, `refused` (wrong username or password) or `limited` (too many attempts).
     pub(super) fn count_sign_in(&self, outcome: &'static str) {
         self.sign_ins.get_or_create(&[("outcome", outcome)]).inc();
     }
@@ -35,9 +35,9 @@ impl ServiceMetrics {
 }
 
 impl Service {
-    /// Has everything here shown among the metrics.
+    /// Registers the metrics of the service.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("sign_ins", "Attempts to sign in, by outcome", self.metrics.sign_ins.clone());
-        registry.register("subscribers", "Subscriptions to changes that are open", self.metrics.subscribers.clone());
+        registry.register("subscribers", "Open subscriptions to changes", self.metrics.subscribers.clone());
     }
 }

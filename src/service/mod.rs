@@ -1,4 +1,4 @@
-//! What Keymark does: each operation reads, decides by the domain's rules, and commits one batch.
+//! The operations. Each reads rows, decides by the domain's rules, and commits one batch.
 
 pub mod audit;
 mod commit;
@@ -35,38 +35,26 @@ use crate::domain::secrets::Keyring;
 use crate::domain::sessions::Session;
 use crate::store::Store;
 
-/// What an operator of the server decides about Keymark's behaviour.
+/// Settings of the operations. [`Config`](crate::config::Config) has their defaults.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub key_prefix: KeyPrefix,
     pub session_lifetime: Duration,
-    /// How long a revoked key is told from an unknown one.
+    /// How long a revoked key is reported as revoked; after that, as not found.
     pub revoked_retention: Duration,
-    /// How long a change waits at most until it is known to be enforced everywhere.
+    /// Limit on the wait for a change to be enforced on every instance.
     pub enforcement_wait: Duration,
     pub password_cost: Cost,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            key_prefix: KeyPrefix::default(),
-            session_lifetime: Duration::from_secs(12 * 60 * 60),
-            revoked_retention: Duration::from_secs(90 * 24 * 60 * 60),
-            enforcement_wait: Duration::from_secs(15),
-            password_cost: Cost::default(),
-        }
-    }
-}
-
-/// One request: its id in the log, in errors and in the audit log, and where it came from.
+/// The context of a request, for logs, errors and audit entries.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     pub id: RequestId,
     pub source_address: Option<IpAddr>,
 }
 
-/// A signed-in operator, as they were when the request began.
+/// A signed-in operator, as of the begin of the request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub operator: Arc<Operator>,
@@ -74,7 +62,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Refuses what needs a code that the caller has not.
+    /// Refuses a caller without the permission.
     pub fn check(&self, permission: Permission) -> Result<(), Refusal> {
         if self.operator.permissions.contains(permission) { Ok(()) } else { Err(Refusal::Forbidden(permission)) }
     }
@@ -88,7 +76,7 @@ fn origin(actor: AuditActor, request: Request) -> Origin {
     Origin { actor, source_address: request.source_address, request_id: request.id }
 }
 
-/// The operations, over whatever store there is.
+/// The operations, over any store.
 pub struct Service {
     store: Arc<dyn Store>,
     coherence: Arc<Coherence>,
@@ -142,23 +130,23 @@ impl Service {
         &self.settings
     }
 
-    /// Whether memory has been loaded and the store answers.
+    /// Returns true if the cache has been loaded and the store responds.
     pub async fn is_ready(&self) -> bool {
         self.coherence.is_loaded() && self.store.ping().await.is_ok()
     }
 
-    /// Names a request that begins now.
+    /// A new request, which begins now.
     pub fn request(&self, source_address: Option<IpAddr>) -> Request {
         let id = RequestId::new(self.environment.now(), &mut **self.environment.rng());
         Request { id, source_address }
     }
 
-    /// Runs `work` behind the answer: nobody waits for it but [`finish`](Self::finish).
+    /// Spawns work that the response does not wait for. [`finish`](Self::finish) does.
     fn spawn_after_response(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(work);
     }
 
-    /// Waits for what still runs detached. Nothing new is expected then.
+    /// Waits for all work spawned after responses. No more may be spawned.
     pub async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;

@@ -1,4 +1,4 @@
-//! Operators: added, given and taken codes and passwords, removed; and the first one.
+//! Operators: add, change and remove them, and create the first one.
 
 use rand::RngExt;
 use rand::distr::Alphanumeric;
@@ -13,23 +13,22 @@ use crate::domain::operators::{Operator, Password, PasswordHash, Username};
 use crate::domain::permissions::Permissions;
 use crate::domain::refusal::Refusal;
 
-/// The username of the operator that the very first start creates.
+/// The username of the operator that the first start creates.
 pub const FIRST_USERNAME: &str = "admin";
-/// Set by the batch that creates the first operator.
+/// The marker set by the batch that creates the first operator.
 const INITIALISED: &str = "initialised";
-/// Characters of a generated password: 20 of base 62 are 119 bits.
-const GENERATED_CHARACTERS: usize = 20;
+/// 20 characters in base 62 have 119 random bits.
+const GENERATED_PASSWORD_CHARACTERS: usize = 20;
 
 impl Service {
     pub async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>, Error> {
         Ok(self.store.list_operators(tenant).await?)
     }
 
-    /// A password that nobody chose.
     pub fn generate_password(&self) -> Password {
         let mut rng = self.environment.rng();
-        let characters = (0..GENERATED_CHARACTERS).map(|_| char::from(rng.sample(Alphanumeric)));
-        Password::presented(characters.collect())
+        let characters = (0..GENERATED_PASSWORD_CHARACTERS).map(|_| char::from(rng.sample(Alphanumeric)));
+        Password::unchecked(characters.collect())
     }
 
     pub async fn add_operator(

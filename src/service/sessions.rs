@@ -1,11 +1,11 @@
-//! Sessions: signing in and out, and who a token stands for.
+//! Sessions: sign in and out, and find the caller of a request.
 
 use std::sync::Arc;
 
 use super::commit::Decision;
 use super::error::Error;
 use super::{Caller, Request, Service, origin};
-use crate::auth::passwords::{Busy, Comparison};
+use crate::auth::passwords::{Comparison, Overloaded};
 use crate::auth::throttle;
 use crate::auth::tokens::SessionRef;
 use crate::domain::audit::{AuditAction, AuditActor};
@@ -15,62 +15,64 @@ use crate::domain::quota::{Quota, whole_seconds};
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::sessions::{Session, SessionSecret};
 
-/// A session that was just opened, with the token that names it.
-pub struct OpenedSession {
+/// A new session and its token.
+pub struct NewSession {
     pub caller: Caller,
-    /// Prints what it grants: for the answer and the cookie alone.
+    /// A secret, for the response and the cookie only.
     pub token: String,
 }
 
-impl From<Busy> for Error {
-    fn from(_: Busy) -> Self {
+impl From<Overloaded> for Error {
+    fn from(_: Overloaded) -> Self {
         Refusal::RateLimited { retry_after_seconds: 1 }.into()
     }
 }
 
 impl Service {
-    /// Whom a token stands for now: nobody when the session has ended or its operator is gone. From memory, if they
-    /// are there; a session that was just opened on another instance may not be.
-    pub async fn find_caller(&self, named: SessionRef) -> Result<Option<Caller>, Error> {
+    /// Finds the operator of a session. Returns `None` if the session has ended or the operator was removed. Reads the
+    /// store if the cache does not contain them: the session may have been created on another instance just now.
+    pub async fn find_caller(&self, reference: SessionRef) -> Result<Option<Caller>, Error> {
         let cached = self.coherence.read(|cache| {
-            cache.identities.find_session(&named.session).zip(cache.identities.find_operator(named.operator))
+            cache.identities.find_session(&reference.session).zip(cache.identities.find_operator(reference.operator))
         });
         let (session, operator) = match cached.flatten() {
             Some(cached) => cached,
             None => {
-                // Seldom come by, and large: not to be part of the future of every subscriber.
+                // Boxed, since it is large and rarely needed, and would be part of the future of each subscriber.
                 let stored = Box::pin(async {
-                    tokio::try_join!(self.store.find_session(named.session), self.store.find_operator(named.operator))
+                    tokio::try_join!(
+                        self.store.find_session(reference.session),
+                        self.store.find_operator(reference.operator)
+                    )
                 });
                 let (Some(session), Some(operator)) = stored.await? else { return Ok(None) };
                 (session, Arc::new(operator))
             }
         };
-        let stands = session.is_valid_for(&operator, self.environment.now());
-        Ok(stands.then_some(Caller { operator, session }))
+        let is_valid = session.is_valid_for(&operator, self.environment.now());
+        Ok(is_valid.then_some(Caller { operator, session }))
     }
 
-    /// A caller as they are now; refused once their session is over.
+    /// Finds the caller again, with their current permissions. Refuses a caller whose session has ended.
     pub async fn refresh_caller(&self, caller: &Caller) -> Result<Caller, Error> {
-        let named = SessionRef { session: caller.session.id, operator: caller.operator.id };
-        Ok(self.find_caller(named).await?.ok_or(Refusal::Unauthenticated)?)
+        let reference = SessionRef { session: caller.session.id, operator: caller.operator.id };
+        Ok(self.find_caller(reference).await?.ok_or(Refusal::Unauthenticated)?)
     }
 
-    /// Opens a session for whoever knows the password. An unknown username and a wrong password take the same time
-    /// and say the same.
+    /// Creates a session. An unknown username and a wrong password take the same time and return the same error.
     pub async fn sign_in(
         self: &Arc<Self>,
         request: Request,
         username: &str,
         password: Password,
-    ) -> Result<OpenedSession, Error> {
+    ) -> Result<NewSession, Error> {
         let attempt = self.begin_attempt(request, username).await?;
         let operator = match username.parse::<Username>() {
             Ok(username) => self.store.find_operator_by_username(&username).await?,
             Err(_) => None,
         };
         let Ok(compared) = self.compare(password, operator.as_ref()).await else {
-            return Err(self.forgive_busy(attempt).await);
+            return Err(self.refuse_overloaded(attempt).await);
         };
         let (operator, rehashed) = match (operator, compared) {
             (Some(operator), Comparison::Match) => (operator, None),
@@ -83,13 +85,13 @@ impl Service {
                 return Err(Refusal::InvalidCredentials.into());
             }
         };
-        self.forgive_attempt(attempt).await?;
+        self.refund_attempt(attempt).await?;
         let opened = self.open_session(request, operator, rehashed).await?;
         self.metrics.count_sign_in("accepted");
         Ok(opened)
     }
 
-    /// Ends the caller's session, everywhere.
+    /// Ends the caller's session, on every instance.
     pub async fn sign_out(&self, caller: &Caller, request: Request) -> Result<(), Error> {
         let event = self.event(&caller.origin(request), AuditAction::SignedOut);
         let batch = Batch::new(caller.operator.tenant.clone(), event).forget(RowId::Session(caller.session.id));
@@ -98,14 +100,14 @@ impl Service {
         Ok(())
     }
 
-    /// Changes the caller's own password: every session of theirs ends, and a new one begins.
+    /// Changes the caller's password. Ends all their sessions, and creates a new one.
     pub async fn change_password(
         self: &Arc<Self>,
         caller: &Caller,
         request: Request,
         current: Password,
         new: Password,
-    ) -> Result<OpenedSession, Error> {
+    ) -> Result<NewSession, Error> {
         let operator = &caller.operator;
         let attempt = self.begin_attempt(request, operator.username.as_str()).await?;
         match self.compare(current, Some(operator)).await {
@@ -115,9 +117,9 @@ impl Service {
                 return Err(Refusal::InvalidCredentials.into());
             }
             Ok(Comparison::Match | Comparison::MatchNeedsRehash(_)) => {}
-            Err(Busy) => return Err(self.forgive_busy(attempt).await),
+            Err(Overloaded) => return Err(self.refuse_overloaded(attempt).await),
         }
-        self.forgive_attempt(attempt).await?;
+        self.refund_attempt(attempt).await?;
         let hash = self.passwords.hash(new).await?;
         let changed = self.change(|| async {
             // The password that was compared must still be the stored one.
@@ -130,7 +132,7 @@ impl Service {
             let batch = self.end_sessions(batch, changed.id).await?.insert(Row::Session(session.clone()));
             let token = self.tokens.issue(&session, &secret);
             let caller = Caller { operator: Arc::new(changed), session };
-            Ok(Decision::Commit(batch, OpenedSession { caller, token }))
+            Ok(Decision::Commit(batch, NewSession { caller, token }))
         });
         // As for a sign-out.
         let (opened, _) = self.wait_until_enforced(changed.await?).await;
@@ -142,7 +144,7 @@ impl Service {
         request: Request,
         operator: Operator,
         rehashed: Option<PasswordHash>,
-    ) -> Result<OpenedSession, Error> {
+    ) -> Result<NewSession, Error> {
         let (session, secret) = self.new_session(&operator);
         let event = self.event(&origin(AuditActor::operator(&operator), request), AuditAction::SignedIn);
         let batch = Batch::new(operator.tenant.clone(), event).insert(Row::Session(session.clone()));
@@ -154,7 +156,7 @@ impl Service {
         // waited for: a session that is not cached is looked up in the store.
         self.commit(batch).await?.without_waiting();
         let token = self.tokens.issue(&session, &secret);
-        Ok(OpenedSession { caller: Caller { operator: Arc::new(operator), session }, token })
+        Ok(NewSession { caller: Caller { operator: Arc::new(operator), session }, token })
     }
 
     fn new_session(&self, operator: &Operator) -> (Session, SessionSecret) {
@@ -171,18 +173,18 @@ impl Service {
         (session, secret)
     }
 
-    async fn compare(&self, password: Password, operator: Option<&Operator>) -> Result<Comparison, Busy> {
+    async fn compare(&self, password: Password, operator: Option<&Operator>) -> Result<Comparison, Overloaded> {
         let stored = operator.map(|operator| operator.password_hash.clone());
-        let password = if password.is_possible() { password } else { Password::presented(String::new()) };
+        let password = if password.is_too_long() { Password::unchecked(String::new()) } else { password };
         self.passwords.compare(password, stored).await
     }
 
-    /// An attempt that was turned away before the password was looked at is none.
-    async fn forgive_busy(&self, attempt: Attempt) -> Error {
-        self.forgive_attempt(attempt).await.err().unwrap_or(Busy.into())
+    /// Refuses an attempt before its password was compared, and so does not count it.
+    async fn refuse_overloaded(&self, attempt: Attempt) -> Error {
+        self.refund_attempt(attempt).await.err().unwrap_or(Overloaded.into())
     }
 
-    /// Counts an attempt, or says how long to wait.
+    /// Counts an attempt. Refuses it if there were too many.
     async fn begin_attempt(&self, request: Request, username: &str) -> Result<Attempt, Error> {
         let buckets = throttle::buckets(&self.keyring.current().attempts, username, request.source_address);
         let now = self.environment.now();
@@ -195,19 +197,20 @@ impl Service {
             None => Ok(attempt),
             Some(wait) => {
                 self.metrics.count_sign_in("limited");
-                self.forgive_attempt(attempt).await?;
+                self.refund_attempt(attempt).await?;
                 Err(Refusal::RateLimited { retry_after_seconds: whole_seconds(wait) }.into())
             }
         }
     }
 
-    async fn forgive_attempt(&self, attempt: Attempt) -> Result<(), Error> {
+    /// Returns the tokens of an attempt that is not to be counted.
+    async fn refund_attempt(&self, attempt: Attempt) -> Result<(), Error> {
         let returning = attempt.0.iter().map(|(bucket, quota)| self.store.return_token(bucket, *quota));
         futures::future::try_join_all(returning).await?;
         Ok(())
     }
 
-    /// Behind the answer, so that an operator that exists takes no longer to refuse than one that does not.
+    /// Records after the response, so that it takes the same time whether or not the operator exists.
     fn record_refused_sign_in(self: &Arc<Self>, request: Request, operator: &Operator) {
         let event = self
             .event(&origin(AuditActor::operator(operator), request), AuditAction::SignInRefused)
@@ -216,5 +219,5 @@ impl Service {
     }
 }
 
-/// The tokens that an attempt has taken.
+/// The buckets from which an attempt has taken a token.
 struct Attempt(Vec<(String, Quota)>);

@@ -254,16 +254,16 @@ async fn a_log_that_somebody_changed_is_found_out() {
     let verified = app.cli(&["audit", "verify"]).await;
     let said = String::from_utf8(verified.stderr).unwrap();
     assert_eq!(verified.status.code(), Some(1));
-    assert!(said.contains("acme: entry 5, or the one before it, was changed"), "{said}");
+    assert!(said.contains("acme: entry 5, or the one before it, was modified"), "{said}");
     log.delete_one(doc! { "tenant": "acme", "number": 4_i64 }).await.expect("deleted");
     let verified = app.cli(&["audit", "verify", "--tenant", "acme"]).await;
     let said = String::from_utf8(verified.stderr).unwrap();
-    assert!(said.contains("acme: entry 4 is missing: 5 stands in its place"), "{said}");
+    assert!(said.contains("acme: entry 4 is missing: found entry 5 in its place"), "{said}");
     let changed = doc! { "$set": { "event.action": "NONSENSE" } };
     log.update_one(doc! { "tenant": "acme", "number": 3_i64 }, changed).await.expect("changed");
     let verified = app.cli(&["audit", "verify"]).await;
     let said = String::from_utf8(verified.stderr).unwrap();
-    assert!(said.contains("acme: entry 3 cannot be read: it was changed"), "{said}");
+    assert!(said.contains("acme: entry 3 cannot be parsed: it was modified"), "{said}");
     for command in ["verify", "export"] {
         let mistyped = app.cli(&["audit", command, "--tenant", "acne"]).await;
         let said = String::from_utf8(mistyped.stderr).unwrap();

@@ -14,7 +14,7 @@ use keymark::clock::Environment;
 use keymark::coherence::protocol::Timing;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::ids::SystemId;
-use keymark::domain::keys::{ApiKey, KeyPrefix};
+use keymark::domain::keys::ApiKey;
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::service::Settings;
 use keymark::store::LeaseStore;
@@ -109,7 +109,7 @@ async fn keys_are_verified_and_callers_authenticated_without_the_store() {
         let operator = first.operator(&ALL).await;
         let (good, revoked) = (key(&operator, "Good").await.api_key, key(&operator, "Revoked").await);
         operator.revoke_key(&revoked.system.id).await;
-        let unknown = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99));
+        let unknown = ApiKey::generate(&"km".parse().unwrap(), &mut StdRng::seed_from_u64(99));
         let operator = operator.at(&app);
         app.wait_until(async || app.coherence.read(|cache| cache.identities.sessions()) == Some(1)).await;
 
@@ -418,7 +418,7 @@ async fn instances_of_a_store_use_one_lease_length_and_delete_their_leases_on_ex
     wait_for_leases(&store, 1).await;
     let (status, said) = server(&options, "1s").await.err().expect("refused");
     assert_eq!(status.code(), Some(2));
-    let reason = "keymark: --lease: instances of this store run with 2s: use the same, or stop them first";
+    let reason = "keymark: --lease: other instances of this store use 2s: use the same, or stop them first";
     assert_eq!(said.lines().last(), Some(reason), "{said}");
     let other = started(server(&options, "2s").await);
     wait_for_leases(&store, 2).await;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::Method;
-use keymark::domain::keys::{ApiKey, KeyPrefix};
+use keymark::domain::keys::ApiKey;
 use keymark::http::front::Front;
 use keymark::http::verify::Access;
 use rand::SeedableRng;
@@ -149,7 +149,7 @@ async fn request_without_exactly_one_good_key_is_refused(program: Program) {
     let (good, _) = site.key("Billing").await;
     let (other, id) = site.key("Payroll").await;
     site.app.operator(&ALL).await.revoke_key(&id).await;
-    let unknown = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned();
+    let unknown = ApiKey::generate(&"km".parse().unwrap(), &mut StdRng::seed_from_u64(99)).expose().to_owned();
     let (bearer, other_bearer) = (format!("Bearer {good}"), format!("Bearer {other}"));
     let challenge = r#"Bearer realm="keymark""#;
     let error = |code| format!(r#"{challenge}, error="invalid_token", error_description="{code}""#);

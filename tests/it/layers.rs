@@ -18,7 +18,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("audit_text", &["domain"]),
     ("graphql", &["domain", "recent", "auth", "service"]),
     ("http", &["domain", "recent", "auth", "service", "verify", "graphql", "metrics", "audit_text"]),
-    ("config", &["domain", "coherence", "http"]),
+    ("config", &["domain", "auth", "coherence", "service", "http"]),
     ("telemetry", &["config"]),
     ("admin", &["domain", "service", "audit_text"]),
     ("cli", &["domain", "admin", "app", "audit_text", "config", "graphql", "telemetry"]),

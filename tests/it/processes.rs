@@ -1,9 +1,9 @@
-//! The real binary: starting, stopping, being killed, and its command line.
+//! The program as a process: start, shutdown, crash, and the command line.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use keymark::domain::keys::{ApiKey, KeyPrefix};
+use keymark::domain::keys::ApiKey;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value as Json, json};
@@ -16,16 +16,16 @@ use crate::support::sockets::{Event, Socket};
 use crate::support::{mongod, within};
 
 const SECRET: &str = "a root secret of 32 bytes or more, for all instances";
-const OTHER_SECRET: &str = "another root secret of 32 bytes or more, for nobody";
+const OTHER_SECRET: &str = "another root secret of 32 bytes or more, unknown to the store";
 const CREATE: &str = "mutation ($n: String!) { createSystem(name: $n) { system { id } } }";
 
 #[tokio::test]
-async fn a_server_takes_all_the_open_files_that_it_may_have() {
+async fn the_limit_on_open_files_is_raised_to_its_maximum() {
     let directory = directory();
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -Sn 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_keymark")]);
     command.env_clear().env("PATH", "/bin:/usr/bin").env("KEYMARK_DATA_DIR", directory.path()).kill_on_drop(true);
-    let server = Server::run(command).await.unwrap_or_else(|(status, log)| panic!("it did not start: {status}: {log}"));
+    let server = Server::run(command).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("limits");
     let of_files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of open files");
     let [soft, hard]: [&str; 2] = of_files.split_whitespace().skip(3).take(2).collect::<Vec<_>>().try_into().unwrap();
@@ -33,7 +33,7 @@ async fn a_server_takes_all_the_open_files_that_it_may_have() {
 }
 
 #[tokio::test]
-async fn the_first_start_shows_the_first_operators_password_once() {
+async fn the_first_start_prints_a_generated_password_once() {
     let directory = directory();
     let server = Server::start(directory.path()).await;
     assert_eq!(server.announced("Operator"), Some("admin"));
@@ -51,12 +51,12 @@ async fn the_first_start_shows_the_first_operators_password_once() {
     assert_eq!(again.printed.len(), 2);
     again.sign_in("admin", &password).await;
     let viewer = again.graphql(Some(&token), "{ viewer { username } }", json!({})).await;
-    assert_eq!(viewer["data"]["viewer"]["username"], "admin", "and its session outlived the restart");
+    assert_eq!(viewer["data"]["viewer"]["username"], "admin", "the session survived the restart");
     again.stop().await;
 }
 
 #[tokio::test]
-async fn a_given_password_is_the_first_operators_and_is_not_shown() {
+async fn a_configured_first_password_is_used_and_not_printed() {
     let directory = directory();
     let variables = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
     let server = Server::start_with(directory.path(), &variables, &[]).await;
@@ -77,7 +77,7 @@ async fn a_given_password_is_the_first_operators_and_is_not_shown() {
 }
 
 #[tokio::test]
-async fn the_secret_of_an_embedded_store_is_for_its_owner_alone() {
+async fn the_secret_of_an_embedded_store_is_private_and_required() {
     let parent = directory();
     let directory = parent.path().join("data");
     let server = Server::start(&directory).await;
@@ -94,7 +94,7 @@ async fn the_secret_of_an_embedded_store_is_for_its_owner_alone() {
     let reason = said.split_inclusive(';').map(str::trim).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!(reason, @r"
     keymark: KEYMARK_SECRET: the store belongs to another root secret;
-    if this one replaces it, put the old one into KEYMARK_PREVIOUS_SECRETS
+    if this one replaces it, add the old one to KEYMARK_PREVIOUS_SECRETS
     ");
     let taken_over = Server::start_with(
         &directory,
@@ -109,7 +109,7 @@ async fn the_secret_of_an_embedded_store_is_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn an_unusable_configuration_is_one_line_and_exit_code_2() {
+async fn an_invalid_configuration_is_one_line_and_exit_code_2() {
     let directory = directory();
     let data = directory.path().to_str().unwrap();
     let mut said = Vec::new();
@@ -131,20 +131,20 @@ async fn an_unusable_configuration_is_one_line_and_exit_code_2() {
     }
     insta::assert_snapshot!(said.join("\n"), @r#"
     keymark: KEYMARK_SECRET: a root secret has at least 32 bytes
-    keymark: --verify-listen: 0.0.0.0:0 is not loopback: set KEYMARK_VERIFIER_TOKEN or --verify-allow, too
+    keymark: --verify-listen: 0.0.0.0:0 is not loopback: set KEYMARK_VERIFIER_TOKEN or --verify-allow
     keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: A password has 8 to 1024 bytes.
-    keymark: --session-lifetime: `soon` is no duration such as 90s, 12h or 30d: expected number at 0
+    keymark: --session-lifetime: `soon` is not a duration such as 90s, 12h or 30d: expected number at 0
     keymark: --log: `loud=very` is neither off, error, warn, info, debug or trace, nor directives such as info,keymark::http=debug
-    keymark: KEYMARK_SECRET: KEYMARK_SECRET_FILE is set too
-    keymark: --listen: `nowhere` is no IP address and port such as 127.0.0.1:8080
+    keymark: KEYMARK_SECRET: KEYMARK_SECRET_FILE is set as well
+    keymark: --listen: `nowhere` is not an IP address and port such as 127.0.0.1:8080
     keymark: --config: /nowhere/keymark.toml: No such file or directory (os error 2)
-    keymark: KEYMARK_SECRET: is needed with MongoDB: 32 random bytes or more, the same for every instance
+    keymark: KEYMARK_SECRET: is required with MongoDB: at least 32 random bytes, the same for every instance
     "#);
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was made");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was created");
 }
 
 #[tokio::test]
-async fn a_second_server_is_told_which_process_holds_the_file() {
+async fn a_second_server_reports_which_process_uses_the_store() {
     let directory = directory();
     let server = Server::start(directory.path()).await;
     let mut command = keymark();
@@ -178,7 +178,7 @@ async fn commands_work_with_and_without_a_running_server() {
         (&["operator", "remove", "nobody"], 1, "operator nobody not found"),
         (&["operator", "add", "not a name"], 2, "a username is"),
         (&["operator", "set-permissions", "ada", "fly"], 2, "`fly` is not"),
-        (&["operator", "add", "bob", "--tenant", "Not/One"], 2, "a tenant is named by"),
+        (&["operator", "add", "bob", "--tenant", "Not/One"], 2, "a tenant is 1 to 63"),
         (&["nonsense"], 2, "unrecognized subcommand"),
     ] {
         let (status, _, said) = run(&data, arguments).await;
@@ -193,7 +193,7 @@ async fn commands_work_with_and_without_a_running_server() {
     server.sign_in("bob", "a password by pipe").await;
 
     let doctor = run(&data, &["doctor"]).await;
-    assert!(doctor.0 == 0 && doctor.1.contains("a running server holds it"), "{}{}", doctor.1, doctor.2);
+    assert!(doctor.0 == 0 && doctor.1.contains("in use by a running server"), "{}{}", doctor.1, doctor.2);
     server.stop().await;
 
     let doctor =
@@ -208,7 +208,7 @@ async fn commands_work_with_and_without_a_running_server() {
 }
 
 #[tokio::test]
-async fn sigterm_finishes_what_is_under_way_and_closes_the_rest_in_order() {
+async fn sigterm_and_sigint_drain_requests_and_close_connections() {
     for signal in ["TERM", "INT"] {
         let directory = directory();
         let variables = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
@@ -219,8 +219,8 @@ async fn sigterm_finishes_what_is_under_way_and_closes_the_rest_in_order() {
         socket.acknowledged().await.expect("acknowledged");
         let mut idle = TcpStream::connect(server.address()).await.unwrap();
 
-        // A request whose body is not whole yet when the signal comes.
-        let body = json!({ "query": CREATE, "variables": { "n": "Under way" } }).to_string();
+        // A request whose body is incomplete when the signal arrives.
+        let body = json!({ "query": CREATE, "variables": { "n": "In flight" } }).to_string();
         let (first, rest) = body.split_at(10);
         let mut request = TcpStream::connect(server.address()).await.unwrap();
         let head = format!(
@@ -246,33 +246,33 @@ async fn sigterm_finishes_what_is_under_way_and_closes_the_rest_in_order() {
         let address = server.address();
         let (status, log) = server.wait().await;
         assert_eq!(status.code(), Some(0), "{log}");
-        assert!(TcpStream::connect(address).await.is_err(), "nothing listens any more");
+        assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");
 
         let again = Server::start(directory.path()).await;
         let list = again.graphql(Some(&token), "{ systems { nodes { name } } }", json!({})).await;
-        assert_eq!(list["data"]["systems"]["nodes"], json!([{ "name": "Under way" }]));
+        assert_eq!(list["data"]["systems"]["nodes"], json!([{ "name": "In flight" }]));
         again.stop().await;
     }
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_on_the_socket_for_commands_does_not_keep_the_server_up() {
+async fn a_silent_client_of_the_command_socket_does_not_delay_shutdown() {
     let directory = directory();
     let server = Server::start(directory.path()).await;
     let mut silent = UnixStream::connect(directory.path().join("keymark.sock")).await.expect("a socket");
     let data = [("KEYMARK_DATA_DIR", directory.path().to_str().unwrap())];
     let listed = run(&data, &["operator", "list"]).await;
-    assert_eq!(listed.0, 0, "the silent client came first, and is no hindrance: {}", listed.2);
+    assert_eq!(listed.0, 0, "the silent client does not block others: {}", listed.2);
     let (status, log) = server.stop().await;
     assert_eq!(status.code(), Some(0), "{log}");
     let mut answer = Vec::new();
-    // Whether it was told that it took too long or was cut off, the connection is over.
+    // The connection is over, whether it ended with an error or was reset.
     let _ = within(silent.read_to_end(&mut answer)).await;
     assert!(!directory.path().join("keymark.sock").exists());
 }
 
 #[tokio::test]
-async fn refused_attempts_that_are_counted_still_are_written_when_the_server_stops() {
+async fn aggregated_refused_attempts_are_written_at_shutdown() {
     let directory = directory();
     let data = [("KEYMARK_DATA_DIR", directory.path().to_str().unwrap())];
     let server = Server::start(directory.path()).await;
@@ -303,7 +303,7 @@ async fn refused_attempts_that_are_counted_still_are_written_when_the_server_sto
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_every_crash() {
+async fn acknowledged_changes_survive_every_crash() {
     let directory = directory();
     let variables = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
     let mut server = Server::start_with(directory.path(), &variables, &[]).await;
@@ -330,7 +330,7 @@ async fn what_was_acknowledged_survives_every_crash() {
             })
             .collect();
         drop(sender);
-        // Let another number of writes through each round, then crash in the middle of the next ones.
+        // Crash after a different number of acknowledged writes each round, while others are in flight.
         for _ in 0..=round * 2 {
             acknowledged.push(within(names.recv()).await.expect("a write"));
         }
@@ -358,36 +358,39 @@ async fn what_was_acknowledged_survives_every_crash() {
         }
         let lost: Vec<_> = acknowledged.iter().filter(|name| !found.contains(*name)).collect();
         assert!(lost.is_empty(), "round {round} lost {lost:?}");
-        assert!(found.len() <= acknowledged.len() + 4 * (round + 1), "no more than what was under way came besides");
+        assert!(
+            found.len() <= acknowledged.len() + 4 * (round + 1),
+            "at most the writes in flight were committed besides"
+        );
     }
     let data = [("KEYMARK_DATA_DIR", directory.path().to_str().unwrap())];
     let verified = run(&data, &["audit", "verify"]).await;
-    assert_eq!(verified.0, 0, "the audit log is whole: {}", verified.2);
+    assert_eq!(verified.0, 0, "the audit log is intact: {}", verified.2);
     server.stop().await;
 }
 
 #[tokio::test]
-async fn on_mongodb_the_secret_and_the_first_password_are_demanded() {
+async fn mongodb_requires_the_secret_and_the_first_password() {
     let options = mongod::fresh_database().await;
     let place =
         [("KEYMARK_MONGODB_URI", options.uri.as_str()), ("KEYMARK_MONGODB_DATABASE", options.database.as_str())];
     let [secret, password] = [("KEYMARK_SECRET", SECRET), ("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
-    // To look binds the store to no secret.
+    // `doctor` does not bind the store to a secret.
     let look = ["doctor", "--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"];
     let (code, looked, _) = run(&[place[0], place[1], ("KEYMARK_SECRET", OTHER_SECRET)], &look).await;
     assert!(
-        code == 1 && looked.contains("FAIL  first operator: KEYMARK_INITIAL_ADMIN_PASSWORD: is needed"),
+        code == 1 && looked.contains("FAIL  first operator: KEYMARK_INITIAL_ADMIN_PASSWORD: is required"),
         "{looked}"
     );
     let (code, _, without_secret) = run(&place, &["serve"]).await;
     assert_eq!(code, 2);
-    // It gets as far as to listen: not on ports that others may hold.
+    // It gets as far as listening, so it must not use ports that may be taken.
     let anywhere = ["serve", "--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"];
     let (code, _, without_password) = run(&[place[0], place[1], secret], &anywhere).await;
     assert_eq!(code, 2, "{without_password}");
     insta::assert_snapshot!(format!("{without_secret}{without_password}"), @r"
-    keymark: KEYMARK_SECRET: is needed with MongoDB: 32 random bytes or more, the same for every instance
-    keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: is needed for the very first start with MongoDB, where standard output is a log
+    keymark: KEYMARK_SECRET: is required with MongoDB: at least 32 random bytes, the same for every instance
+    keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: is required for the first start with MongoDB, since standard output may be a log
     ");
 
     let start = |secret: &'static str| {
@@ -415,7 +418,7 @@ async fn on_mongodb_the_secret_and_the_first_password_are_demanded() {
     assert_eq!(one.verdict(&key).await, "REVOKED");
 
     let listed = run(&[place[0], place[1], secret], &["operator", "list"]).await;
-    assert_eq!(listed.1.lines().count(), 1, "of two first starts one made the operator: {}", listed.1);
+    assert_eq!(listed.1.lines().count(), 1, "one of the two first starts created the operator: {}", listed.1);
     let (status, said) = start(OTHER_SECRET).await.err().expect("refused");
     assert_eq!(status.code(), Some(2));
     assert!(said.contains("the store belongs to another root secret") && said.lines().count() == 1, "{said}");
@@ -427,7 +430,7 @@ async fn on_mongodb_the_secret_and_the_first_password_are_demanded() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_there_is_said_in_one_line() {
+async fn an_unreachable_database_is_reported_in_one_line() {
     let mut command = keymark();
     command
         .env("KEYMARK_SECRET", SECRET)
@@ -438,7 +441,7 @@ async fn a_database_that_is_not_there_is_said_in_one_line() {
 }
 
 #[tokio::test]
-async fn a_server_outlives_the_loss_of_its_database() {
+async fn a_server_survives_the_loss_of_its_database() {
     let mongod = mongod::Mongod::replica_set().await;
     let options = mongod.fresh_database();
     let mut command = keymark();
@@ -456,14 +459,14 @@ async fn a_server_outlives_the_loss_of_its_database() {
     let mut socket = Socket::open(server.address(), &[], payload).await;
     socket.acknowledged().await.expect("acknowledged");
     mongod.kill();
-    let key = ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(1));
+    let key = ApiKey::generate(&"km".parse().unwrap(), &mut StdRng::seed_from_u64(1));
     let create = |name: &'static str| server.graphql(Some(&token), CREATE, json!({ "n": name }));
     assert_eq!(create("While it is down").await["errors"][0]["extensions"]["code"], "UNAVAILABLE");
-    // From memory, for what is left of the lease.
+    // Served from the cache until the lease expires.
     within(async { while server.verdict(key.expose()).await == "NOT_FOUND" {} }).await;
     assert_eq!(server.verdict(key.expose()).await, "UNAVAILABLE");
     mongod.restart().await;
-    // Until the driver has found the primary again, each answer is a refusal that took its time.
+    // Until the driver has found the primary again, each request times out.
     within(async { while create("When it is back").await["data"].is_null() {} }).await;
     let list = server.graphql(Some(&token), "{ systems { nodes { name } } }", json!({})).await;
     assert_eq!(list["data"]["systems"]["nodes"], json!([{ "name": "When it is back" }]));
@@ -489,7 +492,7 @@ async fn introspection_and_graphiql_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn the_file_of_settings_counts_less_than_variables_and_flags() {
+async fn flags_take_precedence_over_variables_and_these_over_the_file() {
     let directory = directory();
     let file = directory.path().join("keymark.toml");
     std::fs::write(&file, "key-prefix = \"file\"\nlog-format = \"json\"\nsession-lifetime = \"1h\"\n").unwrap();

@@ -1,4 +1,4 @@
-//! Signing in and out, sessions, passwords, and how often one may guess.
+//! Sign-in and sign-out, sessions, passwords, and limits on guessing.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::support::on_both_stores;
 
 on_both_stores![
     an_operator_signs_in_and_out,
-    guesses_are_slowed_down_over_all_instances_and_the_owner_still_gets_in,
-    a_new_password_ends_every_session_but_the_one_it_opens,
+    guesses_are_limited_across_instances_and_the_owner_can_still_sign_in,
+    a_new_password_ends_all_sessions_but_its_own,
 ];
 
 const WRONG: &str = "not the password";
@@ -25,7 +25,7 @@ async fn an_operator_signs_in_and_out(app: App) {
     assert!(operator.at(&other).is_signed_in().await);
     assert_eq!(operator.sign_out().await.data("signOut.signedOut"), true);
     for instance in [&app, &other] {
-        assert!(!operator.at(instance).is_signed_in().await, "the session ended everywhere");
+        assert!(!operator.at(instance).is_signed_in().await, "the session ended on every instance");
     }
     assert_eq!(
         app.anonymous().query("mutation { signOut { signedOut } }", json!({})).await.data("signOut.signedOut"),
@@ -37,7 +37,7 @@ async fn an_operator_signs_in_and_out(app: App) {
 }
 
 #[tokio::test]
-async fn an_unknown_name_and_a_wrong_password_get_the_same_answer() {
+async fn an_unknown_username_and_a_wrong_password_get_the_same_response() {
     let app = App::embedded().await;
     app.add_operator("acme", "ada", &[]).await;
     let wrong = app.anonymous().sign_in("ada", WRONG).await;
@@ -64,7 +64,7 @@ fn names_of(answer: &crate::support::actors::Answer) -> Vec<&str> {
     answer.headers.keys().map(http::HeaderName::as_str).collect()
 }
 
-async fn guesses_are_slowed_down_over_all_instances_and_the_owner_still_gets_in(app: App) {
+async fn guesses_are_limited_across_instances_and_the_owner_can_still_sign_in(app: App) {
     let other = app.instance(2).await;
     app.add_operator("acme", "ada", &[]).await;
     for i in 0..10 {
@@ -93,7 +93,7 @@ async fn guesses_are_slowed_down_over_all_instances_and_the_owner_still_gets_in(
 }
 
 #[tokio::test]
-async fn right_passwords_use_nothing_up() {
+async fn successful_sign_ins_are_not_limited() {
     let app = App::embedded().await;
     app.add_operator("acme", "ada", &[]).await;
     for _ in 0..60 {
@@ -102,7 +102,7 @@ async fn right_passwords_use_nothing_up() {
 }
 
 #[tokio::test]
-async fn an_address_that_tries_many_names_is_slowed_down_too() {
+async fn an_address_that_tries_many_usernames_is_limited() {
     let app = App::embedded().await;
     let mut codes = Vec::new();
     for i in 0..51 {
@@ -112,24 +112,24 @@ async fn an_address_that_tries_many_names_is_slowed_down_too() {
     assert!(codes[..50].iter().all(|code| code == "INVALID_CREDENTIALS"), "{codes:?}");
     assert_eq!(codes[50], "RATE_LIMITED");
     let neighbour = app.anonymous().from("2001:db8::ffff:2").sign_in("name-x", WRONG).await;
-    assert_eq!(neighbour.code(), Some("RATE_LIMITED"), "a /64 is one party");
+    assert_eq!(neighbour.code(), Some("RATE_LIMITED"), "a /64 counts as one address");
     let stranger = app.anonymous().from("2001:db8:0:1::1").sign_in("name-x", WRONG).await;
     assert_eq!(stranger.code(), Some("INVALID_CREDENTIALS"));
 }
 
 #[tokio::test]
-async fn guesses_at_once_are_counted_as_guesses_one_by_one() {
+async fn concurrent_guesses_are_all_counted() {
     let app = App::embedded().await;
     app.add_operator("acme", "ada", &[]).await;
     let guesses =
         futures::future::join_all((0..30).map(|_| async { app.anonymous().sign_in("ada", WRONG).await })).await;
-    let looked_at = guesses.iter().filter(|answer| answer.code() == Some("INVALID_CREDENTIALS")).count();
-    assert_eq!(looked_at, 10);
+    let compared = guesses.iter().filter(|answer| answer.code() == Some("INVALID_CREDENTIALS")).count();
+    assert_eq!(compared, 10);
     assert!(guesses.iter().all(|answer| matches!(answer.code(), Some("INVALID_CREDENTIALS" | "RATE_LIMITED"))));
 }
 
 #[tokio::test]
-async fn a_flood_of_sign_ins_is_turned_away_and_slows_no_verification() {
+async fn a_flood_of_sign_ins_is_refused_and_does_not_delay_verifications() {
     let password_cost = Cost { memory_kib: 4 * 1024, passes: 2, lanes: 1 };
     let settings = Settings { password_cost, ..Setup::default().settings };
     let app = App::embedded_with(Setup { settings, ..Setup::default() }).await;
@@ -148,17 +148,17 @@ async fn a_flood_of_sign_ins_is_turned_away_and_slows_no_verification() {
             assert_eq!(app.verifier().code("nonsense").await, "MALFORMED");
             tokio::task::yield_now().await;
         }
-        assert!(!has_ended.get(), "verifications are answered while passwords are hashed");
+        assert!(!has_ended.get(), "verifications complete while passwords are hashed");
     };
     let (answers, ()) = tokio::join!(flood, verified);
     let busy = json!({ "code": "RATE_LIMITED", "retryAfterSeconds": 1 });
-    let turned_away = answers.iter().filter(|extensions| **extensions == busy).count();
+    let refused = answers.iter().filter(|extensions| **extensions == busy).count();
     let compared = answers.iter().filter(|extensions| extensions["code"] == "INVALID_CREDENTIALS").count();
-    assert!(turned_away > 0 && compared > 0 && turned_away + compared == 150, "{turned_away} and {compared}");
+    assert!(refused > 0 && compared > 0 && refused + compared == 150, "{refused} and {compared}");
 }
 
 #[tokio::test]
-async fn many_guesses_in_one_document_are_many_guesses() {
+async fn guesses_in_one_document_are_counted_individually() {
     let app = App::embedded().await;
     app.add_operator("acme", "ada", &[]).await;
     let guesses = |count| {
@@ -175,7 +175,7 @@ async fn many_guesses_in_one_document_are_many_guesses() {
     assert_eq!(codes, [["INVALID_CREDENTIALS"; 10], ["RATE_LIMITED"; 10]].concat());
 }
 
-async fn a_new_password_ends_every_session_but_the_one_it_opens(app: App) {
+async fn a_new_password_ends_all_sessions_but_its_own(app: App) {
     let other = app.instance(2).await;
     let operator = app.operator(&["view"]).await;
     let beside = other.sign_in(&operator.username, PASSWORD).await;
@@ -186,7 +186,7 @@ async fn a_new_password_ends_every_session_but_the_one_it_opens(app: App) {
     ] {
         assert_eq!(operator.change_password(current, new).await.code(), Some(code));
     }
-    assert!(operator.is_signed_in().await && beside.is_signed_in().await, "nothing changed so far");
+    assert!(operator.is_signed_in().await && beside.is_signed_in().await, "no session ended so far");
 
     let changed = operator.change_password(PASSWORD, "a new password").await;
     let token = changed.data("changePassword.token").as_str().unwrap().to_owned();
@@ -200,18 +200,18 @@ async fn a_new_password_ends_every_session_but_the_one_it_opens(app: App) {
 }
 
 #[tokio::test]
-async fn a_removed_operator_is_nobody_at_once_and_a_namesake_inherits_nothing() {
+async fn a_removed_operator_loses_access_immediately_and_a_namesake_inherits_nothing() {
     let app = App::embedded().await;
     let operator = app.operator(&["view"]).await;
     operator.be_removed().await;
     assert!(!operator.is_signed_in().await);
     assert_eq!(app.anonymous().sign_in(&operator.username, PASSWORD).await.code(), Some("INVALID_CREDENTIALS"));
     app.add_operator("other", &operator.username, &["view", "create"]).await;
-    assert!(!operator.is_signed_in().await, "the old token is of the old operator");
+    assert!(!operator.is_signed_in().await, "the old token belongs to the removed operator");
 }
 
 #[tokio::test]
-async fn a_session_lasts_as_long_as_it_says() {
+async fn a_session_ends_when_it_expires() {
     let app = App::embedded().await;
     app.add_operator("acme", "ada", &[]).await;
     let answer = app.anonymous().sign_in("ada", PASSWORD).await;
@@ -229,7 +229,7 @@ async fn a_session_lasts_as_long_as_it_says() {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_said_to_be_bad() {
+async fn a_bad_token_is_an_error() {
     let app = App::embedded().await;
     let operator = app.operator(&["view"]).await;
     let (head, signature) = operator.token.rsplit_once('.').unwrap();
@@ -257,7 +257,7 @@ async fn a_bad_token_is_said_to_be_bad() {
 }
 
 #[tokio::test]
-async fn an_operator_added_by_the_command_line_can_sign_in_with_what_it_printed() {
+async fn an_operator_added_by_the_command_line_can_sign_in_with_the_printed_password() {
     let app = App::embedded().await;
     let added = app.cli(&["operator", "add", "Ada", "--permissions", "view,create", "--tenant", "acme"]).await;
     let text = String::from_utf8(added.stdout).unwrap();

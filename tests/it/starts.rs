@@ -1,4 +1,4 @@
-//! What a start needs, and what it leaves behind when it cannot be.
+//! Requirements of a start, and what a failed start leaves behind.
 
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -13,13 +13,13 @@ use crate::support::within;
 
 const SECRET: (&str, &str) = ("KEYMARK_SECRET", "a root secret of 32 bytes or more, for all instances");
 
-/// What is in a directory, in no order.
+/// The files in a directory, in no particular order.
 fn contents(directory: &Path) -> Vec<std::path::PathBuf> {
     std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect()
 }
 
 #[tokio::test]
-async fn a_first_start_that_fails_leaves_the_first_password_to_the_next() {
+async fn a_failed_first_start_leaves_the_first_password_to_the_next() {
     for occupied in ["--listen", "--verify-listen"] {
         let directory = directory();
         let data = directory.path().to_str().unwrap();
@@ -33,14 +33,14 @@ async fn a_first_start_that_fails_leaves_the_first_password_to_the_next() {
 
         let server = Server::start(directory.path()).await;
         assert_eq!(server.announced("Operator"), Some("admin"));
-        let password = server.announced("Password").expect("the password is shown").to_owned();
+        let password = server.announced("Password").expect("a printed password").to_owned();
         server.sign_in("admin", &password).await;
         server.stop().await;
     }
 }
 
 #[tokio::test]
-async fn a_secret_may_be_any_bytes_and_all_of_them_count() {
+async fn a_secret_may_be_any_bytes_and_all_of_them_matter() {
     let directory = directory();
     let secret = |last: u8| [&[0xff, 0xfe, 0x80].repeat(12)[..], &[last]].concat();
     let start = |secret: Vec<u8>| {
@@ -53,14 +53,14 @@ async fn a_secret_may_be_any_bytes_and_all_of_them_count() {
         let (status, log) = server.stop().await;
         assert!(status.success(), "{log}");
     }
-    assert!(!directory.path().join("secret").exists(), "none is made where one is given");
+    assert!(!directory.path().join("secret").exists(), "none is created if one is configured");
     let (status, said) = start(secret(0x82)).await.err().expect("refused");
     assert_eq!((status.code(), said.lines().count()), (Some(2), 1), "{said}");
     assert!(said.contains("the store belongs to another root secret"), "{said}");
 }
 
 #[tokio::test]
-async fn a_verifier_token_that_is_not_text_is_refused_and_not_passed_over() {
+async fn a_verifier_token_that_is_not_utf_8_is_refused_and_not_ignored() {
     let directory = directory();
     for name in ["KEYMARK_VERIFIER_TOKEN", "KEYMARK_INITIAL_ADMIN_PASSWORD"] {
         let mut command = keymark();
@@ -72,7 +72,7 @@ async fn a_verifier_token_that_is_not_text_is_refused_and_not_passed_over() {
 }
 
 #[tokio::test]
-async fn commands_that_need_a_store_make_none() {
+async fn commands_that_need_a_store_do_not_create_one() {
     let parent = directory();
     let (missing, empty) = (parent.path().join("missing"), parent.path().join("empty"));
     std::fs::create_dir(&empty).expect("a directory");
@@ -88,7 +88,7 @@ async fn commands_that_need_a_store_make_none() {
             &["audit", "export"],
         ] {
             let (code, out, err) = run(&[("KEYMARK_DATA_DIR", data)], arguments).await;
-            let expected = format!("keymark: --data-dir: there is no store in {data}\n");
+            let expected = format!("keymark: --data-dir: no store in {data}\n");
             assert_eq!((code, out.as_str(), err), (2, "", expected), "{arguments:?}");
         }
         let variables =
@@ -101,7 +101,7 @@ async fn commands_that_need_a_store_make_none() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_named_is_a_setting_that_cannot_be_used() {
+async fn an_invalid_uri_or_database_name_is_a_configuration_error() {
     let uri = "mongodb://127.0.0.1:1/?replicaSet=rs0";
     for (setting, arguments) in [
         ("--mongodb-uri", ["--mongodb-uri", "nonsense", "--mongodb-database", "keymark"]),
@@ -117,7 +117,7 @@ async fn a_database_that_cannot_be_named_is_a_setting_that_cannot_be_used() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_in_the_file_of_settings_is_named_without_its_value() {
+async fn errors_in_the_configuration_file_name_the_setting_without_its_value() {
     let directory = directory();
     let file = directory.path().join("settings.toml");
     let data = directory.path().join("data");
@@ -138,7 +138,7 @@ async fn what_is_wrong_in_the_file_of_settings_is_named_without_its_value() {
 }
 
 #[tokio::test]
-async fn a_switch_in_the_file_of_settings_may_be_true_or_false() {
+async fn a_switch_in_the_configuration_file_may_be_a_boolean() {
     let directory = directory();
     let file = directory.path().join("settings.toml");
     for (value, status) in [("true", 200), ("\"on\"", 200), ("false", 404), ("\"off\"", 404)] {
@@ -154,7 +154,7 @@ async fn a_switch_in_the_file_of_settings_may_be_true_or_false() {
 }
 
 #[tokio::test]
-async fn the_files_of_a_store_are_for_their_owner_alone_whatever_the_directory_allows() {
+async fn the_files_of_a_store_are_private_whatever_the_mode_of_its_directory() {
     let directory = directory_of_mode(0o755);
     let server = Server::start(directory.path()).await;
     let mut files: Vec<_> = contents(directory.path())

@@ -4,7 +4,7 @@ use async_graphql::{Enum, ID, SimpleObject};
 
 use super::{DateTime, System, Viewer};
 use crate::service;
-use crate::service::sessions::OpenedSession;
+use crate::service::sessions::NewSession;
 
 /// Result of `signIn`.
 #[derive(SimpleObject)]
@@ -18,8 +18,8 @@ pub(crate) struct SignInPayload {
     expires_at: DateTime,
 }
 
-impl From<OpenedSession> for SignInPayload {
-    fn from(opened: OpenedSession) -> Self {
+impl From<NewSession> for SignInPayload {
+    fn from(opened: NewSession) -> Self {
         let expires_at = DateTime(opened.caller.session.expires_at);
         Self { viewer: Viewer::from(&opened.caller), token: opened.token, expires_at }
     }
@@ -43,8 +43,8 @@ pub(crate) struct ChangePasswordPayload {
     expires_at: DateTime,
 }
 
-impl From<OpenedSession> for ChangePasswordPayload {
-    fn from(opened: OpenedSession) -> Self {
+impl From<NewSession> for ChangePasswordPayload {
+    fn from(opened: NewSession) -> Self {
         let SignInPayload { viewer, token, expires_at } = opened.into();
         Self { viewer, token, expires_at }
     }

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, Origin};
 use keymark::domain::changes::{Batch, Change, Position, Row, RowId, Write};
 use keymark::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
-use keymark::domain::keys::{ApiKey, Key, KeyDigest, KeyPrefix};
+use keymark::domain::keys::{ApiKey, Key, KeyDigest};
 use keymark::domain::operators::{Operator, PasswordHash, Username};
 use keymark::domain::permissions::Permissions;
 use keymark::domain::sessions::{Session, SessionSecret};
@@ -124,7 +124,7 @@ impl Tenant {
     }
 
     pub fn generate(&mut self, system: &System) -> (System, Key, Batch) {
-        let mark = ApiKey::generate(&KeyPrefix::default(), &mut self.rng).mark();
+        let mark = ApiKey::generate(&"km".parse().unwrap(), &mut self.rng).mark();
         let (system, key) = system.generate_key(self.digest(), mark, self.now).expect("the system has no key");
         let event = self.event(AuditAction::KeyGenerated).about_system(&system).about_key(mark);
         let batch = self.batch(event).replace(Row::System(system.clone())).insert(Row::Key(key.clone()));

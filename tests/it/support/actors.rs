@@ -19,8 +19,9 @@ use keymark::auth::passwords::Cost;
 use keymark::clock::{Clock, Environment, Moment, Stopwatch, SystemStopwatch};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
+use keymark::config::Config;
 use keymark::domain::ids::TenantId;
-use keymark::domain::keys::{ApiKey, KeyPrefix};
+use keymark::domain::keys::ApiKey;
 use keymark::domain::permissions::{Permission, Permissions};
 use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::domain::time::Timestamp;
@@ -119,9 +120,10 @@ impl Setup {
 impl Default for Setup {
     fn default() -> Self {
         let password_cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let config = Config::default();
         Self {
-            settings: Settings { password_cost, ..Settings::default() },
-            timing: Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_secs(1) },
+            settings: Settings { password_cost, ..config.service_settings(Role::Standalone) },
+            timing: config.timing,
             front: Front::default(),
             access: Access::default,
             shown: Shown { introspection: true, graphiql: true },
@@ -374,7 +376,7 @@ fn root_secret(text: &str) -> RootSecret {
 
 /// A well-formed key that no system has.
 pub fn unknown_key() -> String {
-    ApiKey::generate(&KeyPrefix::default(), &mut StdRng::seed_from_u64(99)).expose().to_owned()
+    ApiKey::generate(&"km".parse().unwrap(), &mut StdRng::seed_from_u64(99)).expose().to_owned()
 }
 
 /// Parses the short names of permission codes: `view`, `create`, `edit`, `delete`.
