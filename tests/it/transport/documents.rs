@@ -27,6 +27,8 @@ pub fn hostile() -> Vec<(&'static str, String)> {
         ("ten fragments, each spread eight times", fan_out(10, 8)),
         ("thirty fragments, each spread twice", fan_out(30, 2)),
         ("a fragment spread 1,500 times", fan_out(1, 1_500)),
+        ("a fragment of 60 fields, spread 40 times", format!(
+            "{{ nested {{ {}}} }} fragment f on Nested {{ {}}}", "...f ".repeat(40), "name ".repeat(60))),
         ("21 root fields", format!("{{ {} }}", aliases(21))),
         ("21 root fields in a fragment", format!("{{ ...f }} fragment f on Query {{ {} }}", aliases(21))),
         ("21 aliased mutations", format!("mutation {{ {} }}", aliases(21).replace("hello", "set(value: 1)"))),
@@ -43,6 +45,7 @@ pub fn hostile() -> Vec<(&'static str, String)> {
         ("3,000 variables", format!("query ({}) {{ hello }}", (0..3_000).map(|n| format!("$v{n}:I")).collect::<String>())),
         ("21 arguments", format!("{{ hello({}) }}", (0..21).map(|n| format!("a{n}: 1 ")).collect::<String>())),
         ("a list of 10,000 items", format!("{{ echo(text: [{}]) }}", "1 ".repeat(10_000))),
+        ("1,900 nested lists", format!("{{ echo(text: {}{}) }}", "[".repeat(1_900), "]".repeat(1_900))),
         ("10,000 nested lists", format!("{{ echo(text: {lists}) }}")),
         ("a nested type", format!("query ($v: {}) {{ hello }}", lists.replacen(']', "Int]", 1))),
         ("31 operations", (0..31).map(|n| format!("query q{n} {{ hello }} ")).collect()),
