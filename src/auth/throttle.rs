@@ -14,11 +14,11 @@ use crate::domain::quota::{Quota, client_network};
 use crate::domain::secrets::DerivedKey;
 
 /// One account from one address.
-const ACCOUNT_FROM_ADDRESS: Quota = Quota { burst: 10, every: Duration::from_secs(30) };
+const ACCOUNT_FROM_ADDRESS: Quota = Quota { burst: 10, interval: Duration::from_secs(30) };
 /// One account from all addresses: limits distributed guessing.
-const ACCOUNT: Quota = Quota { burst: 100, every: Duration::from_secs(6) };
+const ACCOUNT: Quota = Quota { burst: 100, interval: Duration::from_secs(6) };
 /// Any account from one address.
-const ADDRESS: Quota = Quota { burst: 50, every: Duration::from_secs(3) };
+const ADDRESS: Quota = Quota { burst: 50, interval: Duration::from_secs(3) };
 
 /// The buckets in which an attempt is counted.
 pub fn buckets(key: &DerivedKey, username: &str, address: Option<IpAddr>) -> [(String, Quota); 3] {

@@ -1,4 +1,4 @@
-//! Changes as data: what a batch writes, under which conditions, and what the feed tells of it.
+//! Changes as data: batches of conditional writes, and the changes that the feed reports.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::operators::Operator;
 use super::sessions::{Session, SessionId};
 use super::systems::System;
 
-/// Something that the store keeps under an id: of one tenant, but for leases, which are of none.
+/// A value that the store keeps under an id. It belongs to one tenant, except for leases, which belong to none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Row {
@@ -43,7 +43,7 @@ impl Row {
         }
     }
 
-    /// The revision that a later write of the same row expects; sessions are never written twice.
+    /// The revision that a later write of the same row expects. Always 1 for sessions, which are written once.
     pub fn revision(&self) -> u64 {
         match self {
             Self::System(system) => system.revision,
@@ -54,7 +54,7 @@ impl Row {
         }
     }
 
-    /// The tenant whose row it is.
+    /// `None` for leases.
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::System(system) => Some(&system.tenant),
@@ -66,7 +66,7 @@ impl Row {
     }
 }
 
-/// One write, whole: rows are replaced, never patched.
+/// A write of a whole row: rows are replaced, never updated in place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Write {
@@ -75,7 +75,7 @@ pub enum Write {
 }
 
 impl Write {
-    /// Whether it may decide who somebody is, or what they may do.
+    /// Whether it may change who a caller is, or what a caller may do.
     pub fn affects_identity(&self) -> bool {
         let id = match self {
             Self::Put(row) => row.id(),
@@ -85,14 +85,14 @@ impl Write {
     }
 }
 
-/// What must be so for a write to be made.
+/// The condition of a write or requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// No row has this id.
     Absent,
-    /// The row is there and has this revision.
+    /// The row exists with this revision.
     Revision(u64),
-    /// Whatever is there, if anything: for deletions that nothing depends on.
+    /// Any row or none: for deletions that nothing depends on.
     Anything,
 }
 
@@ -103,63 +103,64 @@ pub struct Requirement {
     pub expected: Expected,
 }
 
-/// A change of one tenant: commits whole, with its audit entry, or not at all.
+/// A change of one tenant. It is committed as a whole, with its audit entry, or not at all.
 ///
-/// Besides the conditions said here a store keeps these by itself: the rows that it puts are the tenant's, the folded
-/// names of a tenant's systems differ, and usernames differ across tenants.
+/// A store also enforces that the rows which the batch puts belong to its tenant, that the folded names of a tenant's
+/// systems are unique, and that usernames are unique across tenants.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub tenant: TenantId,
     pub requires: Vec<Requirement>,
     pub writes: Vec<(Expected, Write)>,
-    /// A marker that must not be there yet and is there afterwards: for what is done once in the life of a store.
+    /// A marker that must not be set yet, and that the commit sets: for what happens once in the life of a store.
     pub marker: Option<&'static str>,
     pub event: AuditEvent,
 }
 
 impl Batch {
-    /// A batch that so far writes nothing but its audit entry.
+    /// Creates a batch that writes only its audit entry.
     pub fn new(tenant: TenantId, event: AuditEvent) -> Self {
         Self { tenant, requires: Vec::new(), writes: Vec::new(), marker: None, event }
     }
 
-    /// Writes a row that must not be there yet.
+    /// Inserts a row, which must not exist yet.
     pub fn insert(mut self, row: Row) -> Self {
         self.writes.push((Expected::Absent, Write::Put(row)));
         self
     }
 
-    /// Writes a row over the revision before it.
+    /// Replaces the preceding revision of a row.
     pub fn replace(mut self, row: Row) -> Self {
         self.writes.push((Expected::Revision(row.revision() - 1), Write::Put(row)));
         self
     }
 
-    /// Removes a row, which must be as it is here.
+    /// Deletes a row, which must have the revision of `row`.
     pub fn delete(mut self, row: &Row) -> Self {
         self.writes.push((Expected::Revision(row.revision()), Write::Delete(row.id())));
         self
     }
 
-    /// Removes a row if it is there.
-    pub fn forget(mut self, row: RowId) -> Self {
+    /// Deletes a row if it exists.
+    pub fn delete_if_present(mut self, row: RowId) -> Self {
         self.writes.push((Expected::Anything, Write::Delete(row)));
         self
     }
 
-    /// Holds only while this row is as it is here.
+    /// Requires that a row still has the revision of `row`.
     pub fn requires(mut self, row: &Row) -> Self {
         self.requires.push(Requirement { row: row.id(), expected: Expected::Revision(row.revision()) });
         self
     }
 
+    /// Sets a marker, which must not be set yet.
     pub fn once(mut self, marker: &'static str) -> Self {
         self.marker = Some(marker);
         self
     }
 }
 
-/// Where in the feed something stands: opaque, and meaningful to the store that gave it alone.
+/// A position in the feed. Opaque; valid only for the store that returned it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(Vec<u8>);
@@ -180,14 +181,14 @@ impl std::fmt::Debug for Position {
     }
 }
 
-/// One step of the feed, in commit order: a batch as it was committed, or, without an entry, (a part of) a purge or one
+/// An item of the feed, in commit order: a committed batch, or, without an entry, a purge (or part of one) or a single
 /// lease that was put or deleted.
 #[derive(Clone, Debug)]
 pub struct Change {
     pub position: Position,
-    /// When it was committed: the same to every follower. Greater than that of every change before it in the feed,
-    /// but for parts of one purge, which may share one. A change is whole: nothing committed at this time comes after
-    /// it that a batch or a lease wrote.
+    /// The time of the commit, the same for every follower. Greater than the time of every earlier change in the feed,
+    /// except that parts of one purge may share a time. A batch or lease is never split: no other change with its time
+    /// follows.
     pub at: LogTime,
     pub writes: Vec<Write>,
     pub entry: Option<AuditEntry>,

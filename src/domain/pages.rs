@@ -1,20 +1,20 @@
-//! Pages of ordered lists, by keyset.
+//! Keyset pagination of ordered lists.
 
-/// A stretch of an ordered list, by keyset: it stays right while rows come and go.
+/// A range of an ordered list, bounded by keys, so that pages stay consistent while rows are inserted and deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest<K> {
-    /// Only what stands after this place, which need not exist any more.
+    /// Exclusive lower bound in the order of the list. Its row need not exist.
     pub after: Option<K>,
-    /// Only what stands before this place.
+    /// Exclusive upper bound in the order of the list. Its row need not exist.
     pub before: Option<K>,
-    /// Most items, at least 1.
+    /// Maximum number of items, at least 1.
     pub limit: usize,
-    /// Which end of the stretch the items are taken from.
+    /// The end of the range from which items are taken.
     pub from: PageEnd,
 }
 
 impl<K> PageRequest<K> {
-    /// The first items of the whole list.
+    /// Requests the first items of the whole list.
     pub fn first(limit: usize) -> Self {
         Self { after: None, before: None, limit, from: PageEnd::First }
     }
@@ -26,10 +26,10 @@ pub enum PageEnd {
     Last,
 }
 
-/// The items, always in the order of the list, whichever end they were taken from.
+/// Items in the order of the list, whichever end of the range they were taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// Whether the stretch holds more: after the items when taken from its first end, before them from its last.
+    /// Whether the range has more items: after these if taken from its first end, before these if taken from its last.
     pub has_more: bool,
 }

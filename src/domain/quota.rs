@@ -1,30 +1,30 @@
-//! How often something may be tried: the generic cell rate algorithm (ITU-T I.371).
+//! Rate limits: the generic cell rate algorithm (ITU-T I.371).
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::time::Timestamp;
 
-/// How many may pass: `burst` at once, then one every `every` (the generic cell rate algorithm, ITU-T I.371).
+/// A rate: `burst` tokens immediately, then one per `interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     pub burst: u32,
-    pub every: Duration,
+    pub interval: Duration,
 }
 
-/// The generic cell rate algorithm on a bucket's theoretical arrival time: decided in one place for every backend.
+/// Takes a token from the bucket with this theoretical arrival time. All backends decide by this function.
 ///
-/// Gives the new arrival time when one may pass now, else how long until one may: never longer than a full bucket takes,
-/// should the clock have been set back.
+/// Returns the new arrival time, or the time until a token is free. That time never exceeds the refill of a whole bucket,
+/// even if the clock was set back.
 pub fn take(arrival: Timestamp, quota: Quota, now: Timestamp) -> Result<Timestamp, Duration> {
-    let full = quota.every.saturating_mul(quota.burst);
+    let full = quota.interval.saturating_mul(quota.burst);
     let arrival = arrival.clamp(now, now.plus(full));
     let ahead = arrival.since(now);
-    let allowed = full.saturating_sub(quota.every);
-    if ahead > allowed { Err(ahead - allowed) } else { Ok(arrival.plus(quota.every)) }
+    let allowed = full.saturating_sub(quota.interval);
+    if ahead > allowed { Err(ahead - allowed) } else { Ok(arrival.plus(quota.interval)) }
 }
 
-/// What one party is taken to hold: an IPv4 address, or a /64 of IPv6, named by its first address.
+/// The network that one client is assumed to own: an IPv4 address or an IPv6 /64, represented by its first address.
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -32,7 +32,7 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A wait in seconds, as clients are told it: rounded up, since an attempt before its end is in vain.
+/// Rounds up to whole seconds, since a retry before the end of the wait would be refused.
 pub fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
@@ -42,8 +42,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_gives_its_burst_and_then_one_an_interval() {
-        let quota = Quota { burst: 3, every: Duration::from_secs(10) };
+    fn bucket_allows_its_burst_and_then_one_token_per_interval() {
+        let quota = Quota { burst: 3, interval: Duration::from_secs(10) };
         let now = Timestamp::from_millis(1_000_000);
         let mut arrival = Timestamp::default();
         for _ in 0..3 {
@@ -55,8 +55,8 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_makes_nobody_wait_longer_than_a_full_bucket() {
-        let quota = Quota { burst: 3, every: Duration::from_secs(10) };
+    fn wait_is_bounded_when_the_clock_is_set_back() {
+        let quota = Quota { burst: 3, interval: Duration::from_secs(10) };
         let now = Timestamp::from_millis(1_000_000);
         let arrival = now.plus(Duration::from_secs(3600));
         assert_eq!(take(arrival, quota, now), Err(Duration::from_secs(10)));

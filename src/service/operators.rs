@@ -156,7 +156,7 @@ impl Service {
 
     pub(super) async fn end_sessions(&self, batch: Batch, operator: OperatorId) -> Result<Batch, Error> {
         let sessions = self.store.list_sessions(operator).await?;
-        Ok(sessions.into_iter().fold(batch, |batch, session| batch.forget(RowId::Session(session.id))))
+        Ok(sessions.into_iter().fold(batch, |batch, session| batch.delete_if_present(RowId::Session(session.id))))
     }
 
     async fn load_operator(&self, username: &Username) -> Result<Operator, Error> {

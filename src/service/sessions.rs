@@ -94,7 +94,8 @@ impl Service {
     /// Ends the caller's session, on every instance.
     pub async fn sign_out(&self, caller: &Caller, request: Request) -> Result<(), Error> {
         let event = self.event(&caller.origin(request), AuditAction::SignedOut);
-        let batch = Batch::new(caller.operator.tenant.clone(), event).forget(RowId::Session(caller.session.id));
+        let batch =
+            Batch::new(caller.operator.tenant.clone(), event).delete_if_present(RowId::Session(caller.session.id));
         // The response has no place for a pending enforcement; `wait_until_enforced` logs it.
         let ((), _) = self.wait_until_enforced(self.commit(batch).await?).await;
         Ok(())

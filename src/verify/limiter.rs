@@ -12,7 +12,7 @@ use crate::domain::quota::{Quota, client_network, take};
 use crate::domain::time::Timestamp;
 
 /// Bad keys of one source: enough for a gateway whose client was rolled out with an old key, too few to guess a key.
-const BAD_KEYS: Quota = Quota { burst: 20_000, every: Duration::from_millis(1) };
+const BAD_KEYS: Quota = Quota { burst: 20_000, interval: Duration::from_millis(1) };
 const SHARDS: usize = 16;
 /// All sources together take some 8 MB.
 const MAX_SOURCES_PER_SHARD: usize = 8_192;
@@ -95,9 +95,9 @@ mod tests {
         let limiter = Limiter::default();
         assert!((0..BAD_KEYS.burst).all(|_| limiter.count(v4(1), NOW).is_none()));
         assert!(limiter.is_exhausted(v4(1), NOW));
-        assert_eq!(limiter.count(v4(1), NOW), Some(BAD_KEYS.every));
+        assert_eq!(limiter.count(v4(1), NOW), Some(BAD_KEYS.interval));
         assert_eq!(limiter.count(v4(2), NOW), None, "another source has its own count");
-        let later = NOW.plus(BAD_KEYS.every);
+        let later = NOW.plus(BAD_KEYS.interval);
         assert_eq!(limiter.count(v4(1), later), None);
         assert!(limiter.count(v4(1), later).is_some());
     }

@@ -41,7 +41,7 @@ fn return_token(txn: &WriteTransaction, bucket: &str, quota: Quota) -> Storage<(
     let mut buckets = txn.open_table(BUCKETS)?;
     let arrival = buckets.get(bucket)?.map(|at| Timestamp::from_millis(at.value()));
     if let Some(arrival) = arrival {
-        buckets.insert(bucket, arrival.minus(quota.every).as_millis())?;
+        buckets.insert(bucket, arrival.minus(quota.interval).as_millis())?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ const MAX_ATTEMPTS: usize = 3;
 #[async_trait]
 impl ThrottleStore for MongoStore {
     async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>> {
-        let allowed = millis(quota.every.saturating_mul(quota.burst.saturating_sub(1)));
+        let allowed = millis(quota.interval.saturating_mul(quota.burst.saturating_sub(1)));
         let now_millis = now.as_millis();
         // The decision of `store::take`, made atomically by the server. The result is computed here from the bucket as it
         // was before.
@@ -26,7 +26,7 @@ impl ThrottleStore for MongoStore {
         let change = doc! { "$set": { "arrival": { "$cond": [
             { "$gt": [{ "$subtract": [arrival.clone(), now_millis] }, allowed] },
             "$arrival",
-            { "$add": [arrival, millis(quota.every)] },
+            { "$add": [arrival, millis(quota.interval)] },
         ] } } };
         for _ in 1..MAX_ATTEMPTS {
             match self.change_bucket(bucket, change.clone()).await {
@@ -38,7 +38,7 @@ impl ThrottleStore for MongoStore {
     }
 
     async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()> {
-        let change = doc! { "$inc": { "arrival": -millis(quota.every) } };
+        let change = doc! { "$inc": { "arrival": -millis(quota.interval) } };
         self.bounded("return_token", self.buckets.update_one(doc! { "_id": bucket }, change)).await.map(drop)
     }
 }

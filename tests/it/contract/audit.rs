@@ -33,7 +33,7 @@ const ACTIONS: [AuditAction; 15] = [
     AuditAction::AuditExported,
 ];
 
-pub async fn an_empty_log_ends_at_zero(factory: &dyn Factory) {
+pub async fn empty_log_has_head_zero(factory: &dyn Factory) {
     let store = factory.open().await;
     let acme = tenant_id("acme");
     let everything = AuditFilter::default();
@@ -46,7 +46,7 @@ pub async fn an_empty_log_ends_at_zero(factory: &dyn Factory) {
     assert_eq!(store.list_tenants().await.unwrap(), []);
 }
 
-pub async fn entries_read_back_as_they_were_returned(factory: &dyn Factory) {
+pub async fn entries_are_stored_as_returned(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let ada = acme.operator("ada");
@@ -90,7 +90,7 @@ pub async fn entries_read_back_as_they_were_returned(factory: &dyn Factory) {
     }
 }
 
-pub async fn logs_stay_gapless_and_chained_under_50_writers(factory: &dyn Factory) {
+pub async fn log_is_gapless_and_chained_with_50_writers(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut tenants = ["acme", "bolt", "cube"].map(tenant);
     let batches = (0..50).map(|i| {
@@ -117,7 +117,7 @@ pub async fn logs_stay_gapless_and_chained_under_50_writers(factory: &dyn Factor
     }
 }
 
-pub async fn the_log_is_listed_newest_first(factory: &dyn Factory) {
+pub async fn log_is_listed_newest_first(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     for _ in 0..7 {
@@ -150,7 +150,7 @@ pub async fn the_log_is_listed_newest_first(factory: &dyn Factory) {
     }
 }
 
-pub async fn each_member_of_a_filter_narrows(factory: &dyn Factory) {
+pub async fn each_member_of_a_filter_narrows_the_list(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let all = varied_log(&*store, &mut acme).await;
@@ -162,7 +162,7 @@ pub async fn each_member_of_a_filter_narrows(factory: &dyn Factory) {
     }
 }
 
-pub async fn filtered_logs_page_from_both_ends(factory: &dyn Factory) {
+pub async fn filtered_log_pages_from_both_ends(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let all = varied_log(&*store, &mut acme).await;
@@ -198,7 +198,7 @@ pub async fn filtered_logs_page_from_both_ends(factory: &dyn Factory) {
     }
 }
 
-pub async fn entries_after_a_number_come_oldest_first(factory: &dyn Factory) {
+pub async fn entries_after_a_number_are_listed_oldest_first(factory: &dyn Factory) {
     let store = factory.open().await;
     let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
     for _ in 0..5 {
@@ -218,7 +218,7 @@ pub async fn entries_after_a_number_come_oldest_first(factory: &dyn Factory) {
     assert_eq!(store.list_audit_after(&acme.id, 99, 9).await.unwrap(), []);
 }
 
-pub async fn an_entry_is_found_by_its_id_in_its_tenant(factory: &dyn Factory) {
+pub async fn entry_is_found_by_its_id_within_its_tenant(factory: &dyn Factory) {
     let store = factory.open().await;
     let (mut acme, bolt) = (tenant("acme"), tenant("bolt"));
     let note = acme.note(AuditAction::SignedIn);

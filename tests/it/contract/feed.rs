@@ -13,7 +13,7 @@ use super::Factory;
 use super::fixtures::*;
 use super::systems::created;
 
-pub async fn a_feed_from_now_leaves_out_what_was_before(factory: &dyn Factory) {
+pub async fn feed_from_now_omits_earlier_changes(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     created(&*store, &mut acme, "Before").await;
@@ -26,7 +26,7 @@ pub async fn a_feed_from_now_leaves_out_what_was_before(factory: &dyn Factory) {
     assert_eq!(follower.next_entry().await, entry);
 }
 
-pub async fn a_change_carries_whole_rows_and_its_entry(factory: &dyn Factory) {
+pub async fn change_carries_whole_rows_and_its_entry(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let mut follower = follow(&*store, None).await;
@@ -39,7 +39,7 @@ pub async fn a_change_carries_whole_rows_and_its_entry(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_feed_resumes_after_each_position(factory: &dyn Factory) {
+pub async fn feed_resumes_after_each_position(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let mut follower = follow(&*store, None).await;
@@ -60,7 +60,7 @@ pub async fn a_feed_resumes_after_each_position(factory: &dyn Factory) {
     assert_eq!(resumed.next_entry().await, entry, "the last position is followed by what comes next");
 }
 
-pub async fn followers_do_not_disturb_each_other(factory: &dyn Factory) {
+pub async fn followers_are_independent(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (mut one, mut other) = (follow(&*store, None).await, follow(&*store, None).await);
@@ -78,7 +78,7 @@ pub async fn followers_do_not_disturb_each_other(factory: &dyn Factory) {
     assert_eq!(late.into_iter().map(|change| change.entry.unwrap()).collect::<Vec<_>>(), entries);
 }
 
-pub async fn a_refused_batch_leaves_no_trace(factory: &dyn Factory) {
+pub async fn refused_batch_is_not_in_the_feed(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = created(&*store, &mut acme, "Billing").await;
@@ -96,12 +96,12 @@ pub async fn a_refused_batch_leaves_no_trace(factory: &dyn Factory) {
     assert_eq!((change.entry, change.writes), (Some(entry), vec![]));
 }
 
-pub async fn what_is_no_batch_leaves_no_trace(factory: &dyn Factory) {
+pub async fn settings_and_tokens_are_not_in_the_feed(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let mut follower = follow(&*store, None).await;
 
-    let quota = Quota { burst: 1, every: SECOND };
+    let quota = Quota { burst: 1, interval: SECOND };
     store.take_token("bucket", quota, START).await.unwrap().unwrap();
     store.return_token("bucket", quota).await.unwrap();
     assert!(store.replace_setting("name", None, "value").await.unwrap());
@@ -112,7 +112,7 @@ pub async fn what_is_no_batch_leaves_no_trace(factory: &dyn Factory) {
     assert_eq!(follower.next_entry().await, entry);
 }
 
-pub async fn a_feed_shows_commits_at_once_in_each_tenants_order(factory: &dyn Factory) {
+pub async fn feed_keeps_each_tenants_order_of_concurrent_commits(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut tenants = ["acme", "bolt", "cube"].map(tenant);
     let mut follower = follow(&*instances[0], None).await;
@@ -130,7 +130,7 @@ pub async fn a_feed_shows_commits_at_once_in_each_tenants_order(factory: &dyn Fa
     assert_eq!(shown, accepted);
 }
 
-pub async fn a_feed_resumes_in_the_midst_of_commits(factory: &dyn Factory) {
+pub async fn feed_resumes_during_concurrent_commits(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut tenants = ["acme", "bolt", "cube"].map(tenant);
     let mut follower = follow(&*instances[0], None).await;
@@ -154,7 +154,7 @@ pub async fn a_feed_resumes_in_the_midst_of_commits(factory: &dyn Factory) {
     assert_eq!(last_numbers, expected);
 }
 
-pub async fn every_instance_feeds_what_any_committed(factory: &dyn Factory) {
+pub async fn every_instance_receives_the_commits_of_all(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut acme = tenant("acme");
     let mut followers = Vec::new();
@@ -175,7 +175,7 @@ pub async fn every_instance_feeds_what_any_committed(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_position_that_is_too_old_is_refused(factory: &dyn Factory) {
+pub async fn position_that_is_too_old_is_refused(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     created(&*store, &mut acme, "Billing").await;

@@ -174,7 +174,7 @@ impl Tenant {
     pub fn remove(&mut self, operator: &Operator, sessions: &[Session]) -> Batch {
         let event = self.event(AuditAction::OperatorRemoved).about_operator(operator);
         let batch = self.batch(event).delete(&Row::Operator(operator.clone()));
-        sessions.iter().fold(batch, |batch, session| batch.forget(RowId::Session(session.id)))
+        sessions.iter().fold(batch, |batch, session| batch.delete_if_present(RowId::Session(session.id)))
     }
 
     pub fn sign_in(&mut self, session: &Session) -> Batch {
@@ -182,7 +182,7 @@ impl Tenant {
     }
 
     pub fn sign_out(&mut self, session: &Session) -> Batch {
-        self.note(AuditAction::SignedOut).forget(RowId::Session(session.id))
+        self.note(AuditAction::SignedOut).delete_if_present(RowId::Session(session.id))
     }
 
     fn batch(&self, event: AuditEvent) -> Batch {

@@ -12,7 +12,7 @@ use super::Factory;
 use super::fixtures::*;
 use super::systems::created;
 
-pub async fn a_key_is_found_by_one_of_several_digests(factory: &dyn Factory) {
+pub async fn key_is_found_by_one_of_several_digests(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (billing, key) = with_key(&*store, &mut acme, "Billing").await;
@@ -28,7 +28,7 @@ pub async fn a_key_is_found_by_one_of_several_digests(factory: &dyn Factory) {
     assert_eq!(store.find_key(&[]).await.unwrap(), None);
 }
 
-pub async fn of_50_generates_at_once_one_succeeds(factory: &dyn Factory) {
+pub async fn one_of_50_concurrent_generates_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut acme = tenant("acme");
     let billing = created(&*instances[0], &mut acme, "Billing").await;
@@ -48,7 +48,7 @@ pub async fn of_50_generates_at_once_one_succeeds(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_digest_is_used_once(factory: &dyn Factory) {
+pub async fn digest_is_used_once(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (_, key) = with_key(&*store, &mut acme, "Billing").await;
@@ -61,7 +61,7 @@ pub async fn a_digest_is_used_once(factory: &dyn Factory) {
     assert_eq!(refused(&*store, batch).await, Conflict::Row);
 }
 
-pub async fn a_renamed_system_renames_its_key(factory: &dyn Factory) {
+pub async fn renamed_system_renames_its_key(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (billing, key) = with_key(&*store, &mut acme, "Billing").await;
@@ -75,7 +75,7 @@ pub async fn a_renamed_system_renames_its_key(factory: &dyn Factory) {
     assert_eq!(refused(&*store, stale).await, Conflict::Row);
 }
 
-pub async fn a_revoked_key_is_remembered_and_a_new_one_can_be_made(factory: &dyn Factory) {
+pub async fn revoked_key_is_kept_and_replaced_by_a_new_one(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (billing, key) = with_key(&*store, &mut acme, "Billing").await;
@@ -94,7 +94,7 @@ pub async fn a_revoked_key_is_remembered_and_a_new_one_can_be_made(factory: &dyn
     assert_eq!(store.find_key(&[key.digest]).await.unwrap(), Some(revoked));
 }
 
-pub async fn a_deleted_systems_key_is_remembered(factory: &dyn Factory) {
+pub async fn key_of_a_deleted_system_is_kept(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (billing, key) = with_key(&*store, &mut acme, "Billing").await;
@@ -106,7 +106,7 @@ pub async fn a_deleted_systems_key_is_remembered(factory: &dyn Factory) {
     assert_eq!(store.find_key(&[key.digest]).await.unwrap(), Some(revoked));
 }
 
-pub async fn keys_revoked_before_the_time_are_purged(factory: &dyn Factory) {
+pub async fn keys_revoked_before_the_given_time_are_purged(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (_, good) = with_key(&*store, &mut acme, "Good").await;
@@ -131,7 +131,7 @@ pub async fn keys_revoked_before_the_time_are_purged(factory: &dyn Factory) {
     assert_eq!(store.purge(START, START.plus(SECOND)).await.unwrap(), Purged::default());
 }
 
-pub async fn a_purge_is_in_the_feed_and_not_in_the_log(factory: &dyn Factory) {
+pub async fn purge_is_in_the_feed_but_not_in_the_log(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (billing, key) = with_key(&*store, &mut acme, "Billing").await;

@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use super::Factory;
 use super::fixtures::*;
 
-pub async fn a_lease_is_listed_as_it_was_put_last(factory: &dyn Factory) {
+pub async fn lease_is_listed_as_last_put(factory: &dyn Factory) {
     let instances = instances(factory).await;
     assert_eq!(instances[0].list_leases().await.unwrap(), []);
 
@@ -29,7 +29,7 @@ pub async fn a_lease_is_listed_as_it_was_put_last(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_lease_that_was_put_again_is_not_deleted(factory: &dyn Factory) {
+pub async fn renewed_lease_is_not_deleted(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let (store, other) = (&instances[0], &instances[instances.len() - 1]);
     let (first, bystander) = (lease(1), lease(2));
@@ -50,7 +50,7 @@ pub async fn a_lease_that_was_put_again_is_not_deleted(factory: &dyn Factory) {
     assert_eq!(listed(&**store).await, in_order(vec![second, bystander]), "its owner was not dead");
 }
 
-pub async fn of_20_deletions_of_a_lease_at_once_one_succeeds(factory: &dyn Factory) {
+pub async fn one_of_20_concurrent_deletions_of_a_lease_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     instances[0].put_lease(&lease(1)).await.unwrap();
 
@@ -60,7 +60,7 @@ pub async fn of_20_deletions_of_a_lease_at_once_one_succeeds(factory: &dyn Facto
     assert_eq!(answers.into_iter().filter(|deleted| *deleted).count(), 1);
 }
 
-pub async fn each_lease_is_a_change_of_its_own_without_an_entry(factory: &dyn Factory) {
+pub async fn each_lease_is_a_separate_change_without_an_entry(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let mut follower = follow(&*store, None).await;
@@ -84,7 +84,7 @@ pub async fn each_lease_is_a_change_of_its_own_without_an_entry(factory: &dyn Fa
     assert_eq!(resumed.next().await.writes, writes[2]);
 }
 
-pub async fn a_lease_that_is_put_after_a_commit_comes_after_it(factory: &dyn Factory) {
+pub async fn lease_put_after_a_commit_follows_it_in_the_feed(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut tenants = ["acme", "bolt"].map(tenant);
     let mut follower = follow(&*instances[0], None).await;
@@ -103,7 +103,7 @@ pub async fn a_lease_that_is_put_after_a_commit_comes_after_it(factory: &dyn Fac
     }
 }
 
-pub async fn times_grow_along_the_feed_and_are_the_same_to_all(factory: &dyn Factory) {
+pub async fn times_increase_along_the_feed_and_are_equal_for_all_followers(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut tenants = ["acme", "bolt", "cube"].map(tenant);
     let mut followers = Vec::new();
@@ -134,7 +134,7 @@ pub async fn times_grow_along_the_feed_and_are_the_same_to_all(factory: &dyn Fac
     assert!(told.iter().all(|times| *times == told[0]));
 }
 
-pub async fn no_batch_writes_a_lease(factory: &dyn Factory) {
+pub async fn batch_cannot_write_a_lease(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let put = acme.note(AuditAction::SignedIn).insert(Row::Lease(lease(1)));

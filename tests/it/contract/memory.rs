@@ -461,7 +461,7 @@ impl ThrottleStore for MemoryStore {
 
     async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()> {
         if let Some(arrival) = self.model().buckets.get_mut(bucket) {
-            *arrival = arrival.minus(quota.every);
+            *arrival = arrival.minus(quota.interval);
         }
         Ok(())
     }

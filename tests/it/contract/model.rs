@@ -26,9 +26,9 @@ const NAMES: [&str; 8] =
 const USERNAMES: [&str; 3] = ["ada", "bob", "zoe"];
 const SEARCHES: [&str; 7] = ["", "i", "STRASSE", "$", ".", "ﬁ", "日"];
 const SETTINGS: [Option<&str>; 3] = [None, Some("one"), Some("two")];
-const QUOTA: Quota = Quota { burst: 2, every: SECOND };
+const QUOTA: Quota = Quota { burst: 2, interval: SECOND };
 
-pub async fn the_store_does_what_the_plain_model_does(factory: &dyn Factory) {
+pub async fn store_behaves_like_the_model(factory: &dyn Factory) {
     let store = factory.open().await;
     let config = Config { cases: 64, max_shrink_iters: 300, failure_persistence: None, ..Config::default() };
     let steps = prop::collection::vec(step(), 1..40);

@@ -9,7 +9,7 @@ use keymark::store::{Conflict, Purged, Store};
 use super::Factory;
 use super::fixtures::*;
 
-pub async fn an_operator_is_found_by_id_and_by_username(factory: &dyn Factory) {
+pub async fn operator_is_found_by_id_and_by_username(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let ada = added(&*store, &mut acme, "Ada.L+1@example-site_2").await;
@@ -37,7 +37,7 @@ pub async fn usernames_are_unique_across_tenants(factory: &dyn Factory) {
     assert_eq!(store.find_operator_by_username(&ada.username).await.unwrap(), Some(ada));
 }
 
-pub async fn a_freed_username_can_be_taken_by_another_tenant(factory: &dyn Factory) {
+pub async fn freed_username_is_available_to_another_tenant(factory: &dyn Factory) {
     let store = factory.open().await;
     let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
     let ada = added(&*store, &mut acme, "ada").await;
@@ -71,7 +71,7 @@ pub async fn operators_are_listed_by_username(factory: &dyn Factory) {
     assert_eq!(store.list_operators(Some(&tenant_id("nobody"))).await.unwrap(), []);
 }
 
-pub async fn a_changed_operator_is_replaced_whole(factory: &dyn Factory) {
+pub async fn replace_writes_the_whole_operator(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let ada = added(&*store, &mut acme, "ada").await;
@@ -95,7 +95,7 @@ pub async fn a_changed_operator_is_replaced_whole(factory: &dyn Factory) {
     assert_eq!(refused(&*store, stale).await, Conflict::Row);
 }
 
-pub async fn of_50_additions_of_one_username_at_once_one_succeeds(factory: &dyn Factory) {
+pub async fn one_of_50_concurrent_additions_of_a_username_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut tenants = ["acme", "bolt", "cube"].map(tenant);
     let namesakes: Vec<_> = (0..50).map(|i| tenants[i % 3].operator("ada")).collect();
@@ -108,7 +108,7 @@ pub async fn of_50_additions_of_one_username_at_once_one_succeeds(factory: &dyn 
     assert_eq!(instances[0].list_tenants().await.unwrap(), [namesakes[winner].tenant.clone()]);
 }
 
-pub async fn a_session_is_found_until_it_is_forgotten(factory: &dyn Factory) {
+pub async fn session_is_found_until_it_is_deleted(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (ada, bob) = (added(&*store, &mut acme, "ada").await, added(&*store, &mut acme, "bob").await);
@@ -131,7 +131,7 @@ pub async fn a_session_is_found_until_it_is_forgotten(factory: &dyn Factory) {
     assert_eq!(commit(&*store, again).await.number, 7, "what is gone already may be forgotten again");
 }
 
-pub async fn sessions_go_with_their_operator(factory: &dyn Factory) {
+pub async fn sessions_are_deleted_with_their_operator(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let ada = added(&*store, &mut acme, "ada").await;

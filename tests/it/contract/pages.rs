@@ -75,7 +75,7 @@ pub async fn names_sort_by_folded_code_points(factory: &dyn Factory) {
     assert_eq!(listed[11..], ["﨎﨎﨎", "🇫🇷🇫🇷🇫🇷"], "U+FA0E stands before U+1F1EB, other than in UTF-16");
 }
 
-pub async fn pages_stay_right_while_rows_come_and_go(factory: &dyn Factory) {
+pub async fn pages_stay_consistent_while_rows_change(factory: &dyn Factory) {
     let store = factory.open().await;
     for (round, order) in ORDERS.into_iter().enumerate() {
         for from in [PageEnd::First, PageEnd::Last] {
@@ -115,7 +115,7 @@ pub async fn pages_stay_right_while_rows_come_and_go(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_place_serves_when_its_row_is_gone(factory: &dyn Factory) {
+pub async fn position_of_a_deleted_row_is_valid(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let mut all = Vec::new();
@@ -139,7 +139,7 @@ pub async fn a_place_serves_when_its_row_is_gone(factory: &dyn Factory) {
     assert_eq!(list(&*store, &acme.id, ORDERS[0], &between).await.items, all[3..]);
 }
 
-pub async fn a_stretch_may_have_two_borders(factory: &dyn Factory) {
+pub async fn range_may_have_two_bounds(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let all = varied_systems(&*store, &mut acme).await;
@@ -171,7 +171,7 @@ pub async fn a_stretch_may_have_two_borders(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_search_is_text_and_never_a_pattern(factory: &dyn Factory) {
+pub async fn search_is_text_and_never_a_pattern(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     for name in [
@@ -232,7 +232,7 @@ pub async fn a_search_is_text_and_never_a_pattern(factory: &dyn Factory) {
     assert_eq!(systems(&*store, &acme.id).await.len() as u64, all);
 }
 
-pub async fn a_search_pages_and_counts_like_the_whole_list(factory: &dyn Factory) {
+pub async fn search_pages_and_counts_like_the_whole_list(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let all = varied_systems(&*store, &mut acme).await;

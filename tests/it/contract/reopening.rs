@@ -10,7 +10,7 @@ use super::keys::with_key;
 use super::operators::{added, sessions, signed_in};
 use super::systems::created;
 
-pub async fn what_was_acknowledged_is_there(factory: &dyn Factory) {
+pub async fn acknowledged_writes_survive(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (billing, key) = with_key(&*store, &mut acme, "Billing").await;
@@ -44,7 +44,7 @@ pub async fn what_was_acknowledged_is_there(factory: &dyn Factory) {
     assert_eq!(store.list_tenants().await.unwrap(), [acme.id]);
 }
 
-pub async fn the_log_and_its_conditions_go_on(factory: &dyn Factory) {
+pub async fn log_and_conditions_continue(factory: &dyn Factory) {
     let mut store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = created(&*store, &mut acme, "Billing").await;
@@ -72,7 +72,7 @@ pub async fn the_log_and_its_conditions_go_on(factory: &dyn Factory) {
     assert_chained(&entries);
 }
 
-pub async fn an_old_position_resumes(factory: &dyn Factory) {
+pub async fn feed_resumes_from_an_earlier_position(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let mut follower = follow(&*store, None).await;

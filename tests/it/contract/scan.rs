@@ -19,7 +19,7 @@ use super::systems::created;
 /// More rows than any backend reads at once in its own process.
 const MANY: usize = 3_000;
 
-pub async fn a_scan_gives_the_keys_operators_and_sessions_of_all_tenants(factory: &dyn Factory) {
+pub async fn scan_returns_keys_operators_and_sessions_of_all_tenants(factory: &dyn Factory) {
     let store = factory.open().await;
     assert_eq!(scanned(&*store).await, HashMap::new());
 
@@ -42,7 +42,7 @@ pub async fn a_scan_gives_the_keys_operators_and_sessions_of_all_tenants(factory
     assert_eq!(scanned(&*store).await, by_id(expected));
 }
 
-pub async fn a_scan_gives_many_rows(factory: &dyn Factory) {
+pub async fn scan_returns_many_rows(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (_, key) = with_key(&*store, &mut acme, "Billing").await;
@@ -58,7 +58,7 @@ pub async fn a_scan_gives_many_rows(factory: &dyn Factory) {
     assert!(abandoned.try_next().await.unwrap().is_some());
 }
 
-pub async fn a_scan_sees_what_was_answered_before_it(factory: &dyn Factory) {
+pub async fn scan_sees_earlier_commits(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut acme = tenant("acme");
     let (mut system, mut key) = with_key(&*instances[0], &mut acme, "Billing").await;
@@ -75,7 +75,7 @@ pub async fn a_scan_sees_what_was_answered_before_it(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_scan_amid_writes_misses_nothing_that_was_there(factory: &dyn Factory) {
+pub async fn scan_during_writes_misses_no_existing_row(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut acme = tenant("acme");
     let mut present = Vec::new();
@@ -109,7 +109,7 @@ pub async fn a_scan_amid_writes_misses_nothing_that_was_there(factory: &dyn Fact
     }
 }
 
-pub async fn a_scan_of_systems_gives_one_tenants_and_where_its_log_ends(factory: &dyn Factory) {
+pub async fn scan_of_systems_returns_one_tenants_systems_and_log_head(factory: &dyn Factory) {
     let store = factory.open().await;
     let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
     assert_eq!(listed(&*store, &acme.id).await, (0, vec![]));
@@ -137,7 +137,7 @@ pub async fn a_scan_of_systems_gives_one_tenants_and_where_its_log_ends(factory:
     drop(store.scan_systems(&acme.id).await.unwrap());
 }
 
-pub async fn a_scan_of_systems_sees_what_was_answered_before_it(factory: &dyn Factory) {
+pub async fn scan_of_systems_sees_earlier_commits(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut acme = tenant("acme");
     let mut system = created(&*instances[0], &mut acme, "Billing").await;

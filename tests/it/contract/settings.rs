@@ -8,13 +8,13 @@ use keymark::store::{Conflict, Store};
 use super::Factory;
 use super::fixtures::*;
 
-pub async fn the_store_answers(factory: &dyn Factory) {
+pub async fn ping_succeeds(factory: &dyn Factory) {
     for store in instances(factory).await {
         assert!(matches!(store.ping().await, Ok(())));
     }
 }
 
-pub async fn a_setting_is_replaced_only_as_expected(factory: &dyn Factory) {
+pub async fn setting_is_replaced_only_if_as_expected(factory: &dyn Factory) {
     let store = factory.open().await;
     let name = "secret.fingerprint $1";
     let setting = || async { store.find_setting(name).await.unwrap() };
@@ -35,7 +35,7 @@ pub async fn a_setting_is_replaced_only_as_expected(factory: &dyn Factory) {
     assert_eq!(store.find_setting("secret").await.unwrap(), None);
 }
 
-pub async fn of_20_replacements_at_once_one_wins(factory: &dyn Factory) {
+pub async fn one_of_20_concurrent_replacements_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut expected: Option<String> = None;
     for round in 0..3 {
@@ -56,7 +56,7 @@ pub async fn of_20_replacements_at_once_one_wins(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_marker_is_set_once(factory: &dyn Factory) {
+pub async fn marker_is_set_once(factory: &dyn Factory) {
     let store = factory.open().await;
     let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
     assert!(!store.has_marker("first start").await.unwrap());
@@ -74,7 +74,7 @@ pub async fn a_marker_is_set_once(factory: &dyn Factory) {
     commit(&*store, another).await;
 }
 
-pub async fn of_20_batches_with_one_marker_at_once_one_succeeds(factory: &dyn Factory) {
+pub async fn one_of_20_concurrent_batches_with_a_marker_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut tenants = ["acme", "bolt"].map(tenant);
     let admins: Vec<_> = (0..20).map(|i| tenants[i % 2].operator(&format!("admin-{i}"))).collect();

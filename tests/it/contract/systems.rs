@@ -9,7 +9,7 @@ use keymark::store::{Conflict, Store};
 use super::Factory;
 use super::fixtures::*;
 
-pub async fn a_created_system_is_found(factory: &dyn Factory) {
+pub async fn created_system_is_found(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = acme.system("Billing");
@@ -39,7 +39,7 @@ pub async fn systems_are_found_by_many_ids(factory: &dyn Factory) {
     assert_eq!(found, [billing, payments]);
 }
 
-pub async fn a_change_replaces_the_whole_row(factory: &dyn Factory) {
+pub async fn replace_writes_the_whole_row(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = created(&*store, &mut acme, "Billing").await;
@@ -54,7 +54,7 @@ pub async fn a_change_replaces_the_whole_row(factory: &dyn Factory) {
     assert_eq!(systems(&*store, &acme.id).await, [payments]);
 }
 
-pub async fn a_stale_revision_is_refused(factory: &dyn Factory) {
+pub async fn stale_revision_is_refused(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = created(&*store, &mut acme, "Billing").await;
@@ -69,7 +69,7 @@ pub async fn a_stale_revision_is_refused(factory: &dyn Factory) {
     assert_eq!(refused(&*store, late).await, Conflict::Row);
 }
 
-pub async fn a_row_that_is_there_is_not_inserted_again(factory: &dyn Factory) {
+pub async fn existing_row_is_not_inserted_again(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = created(&*store, &mut acme, "Billing").await;
@@ -80,7 +80,7 @@ pub async fn a_row_that_is_there_is_not_inserted_again(factory: &dyn Factory) {
     assert_eq!(refused(&*store, again).await, Conflict::Row);
 }
 
-pub async fn a_missing_row_is_neither_replaced_nor_deleted(factory: &dyn Factory) {
+pub async fn missing_row_is_neither_replaced_nor_deleted(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = acme.system("Billing");
@@ -91,7 +91,7 @@ pub async fn a_missing_row_is_neither_replaced_nor_deleted(factory: &dyn Factory
     assert_eq!(refused(&*store, delete).await, Conflict::Row);
 }
 
-pub async fn a_deleted_system_is_gone_and_its_log_stays(factory: &dyn Factory) {
+pub async fn deleted_system_keeps_its_log(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = created(&*store, &mut acme, "Billing").await;
@@ -106,7 +106,7 @@ pub async fn a_deleted_system_is_gone_and_its_log_stays(factory: &dyn Factory) {
     assert_eq!(names.collect::<Vec<_>>(), ["Billing", "Billing"]);
 }
 
-pub async fn names_that_fold_alike_are_taken(factory: &dyn Factory) {
+pub async fn names_with_equal_folding_are_taken(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let other = created(&*store, &mut acme, "Something else").await;
@@ -132,7 +132,7 @@ pub async fn names_that_fold_alike_are_taken(factory: &dyn Factory) {
     }
 }
 
-pub async fn a_system_may_change_the_case_of_its_name(factory: &dyn Factory) {
+pub async fn system_may_change_the_case_of_its_name(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = created(&*store, &mut acme, "Billing").await;
@@ -146,7 +146,7 @@ pub async fn a_system_may_change_the_case_of_its_name(factory: &dyn Factory) {
     assert_eq!(refused(&*store, create).await, Conflict::NameTaken);
 }
 
-pub async fn a_freed_name_can_be_taken_at_once(factory: &dyn Factory) {
+pub async fn freed_name_is_available_immediately(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let first = created(&*store, &mut acme, "Billing").await;
@@ -161,7 +161,7 @@ pub async fn a_freed_name_can_be_taken_at_once(factory: &dyn Factory) {
     assert_eq!(systems(&*store, &acme.id).await, [third, second]);
 }
 
-pub async fn another_tenant_may_have_the_name(factory: &dyn Factory) {
+pub async fn another_tenant_may_use_the_name(factory: &dyn Factory) {
     let store = factory.open().await;
     let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
 
@@ -172,7 +172,7 @@ pub async fn another_tenant_may_have_the_name(factory: &dyn Factory) {
     assert_eq!(systems(&*store, &bolt.id).await, [theirs]);
 }
 
-pub async fn a_batch_whose_last_write_conflicts_changes_nothing(factory: &dyn Factory) {
+pub async fn batch_with_a_conflict_in_its_last_write_changes_nothing(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let stale = created(&*store, &mut acme, "Billing").await;
@@ -215,7 +215,7 @@ fn full_of_writes(acme: &mut Tenant, bystander: &System) -> Batch {
         .once("a marker")
 }
 
-pub async fn one_batch_does_not_take_a_name_twice(factory: &dyn Factory) {
+pub async fn batch_does_not_take_a_name_twice(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let (one, twin) = (acme.system("Billing"), acme.system("BILLING"));
@@ -227,7 +227,7 @@ pub async fn one_batch_does_not_take_a_name_twice(factory: &dyn Factory) {
     assert_eq!(refused(&*store, both).await, Conflict::UsernameTaken);
 }
 
-pub async fn a_requirement_holds_or_the_batch_is_refused(factory: &dyn Factory) {
+pub async fn unmet_requirement_refuses_the_batch(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     let billing = created(&*store, &mut acme, "Billing").await;
@@ -254,7 +254,7 @@ pub async fn a_requirement_holds_or_the_batch_is_refused(factory: &dyn Factory) 
     assert_eq!(refused(&*store, gone).await, Conflict::Row);
 }
 
-pub async fn of_50_creates_of_one_name_at_once_one_succeeds(factory: &dyn Factory) {
+pub async fn one_of_50_concurrent_creates_of_a_name_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut acme = tenant("acme");
     let twins: Vec<_> = (0..50).map(|i| acme.system(if i % 2 == 0 { "Billing" } else { "ｂｉｌｌｉｎｇ" })).collect();
@@ -269,7 +269,7 @@ pub async fn of_50_creates_of_one_name_at_once_one_succeeds(factory: &dyn Factor
     }
 }
 
-pub async fn of_20_renames_to_one_name_at_once_one_succeeds(factory: &dyn Factory) {
+pub async fn one_of_20_concurrent_renames_to_a_name_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut acme = tenant("acme");
     let mut renames = Vec::new();
@@ -285,7 +285,7 @@ pub async fn of_20_renames_to_one_name_at_once_one_succeeds(factory: &dyn Factor
     assert_eq!(systems(&*instances[0], &acme.id).await[0], renamed[winner]);
 }
 
-pub async fn of_20_renames_of_one_revision_at_once_one_succeeds(factory: &dyn Factory) {
+pub async fn one_of_20_concurrent_renames_of_a_revision_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut acme = tenant("acme");
     let billing = created(&*instances[0], &mut acme, "Billing").await;

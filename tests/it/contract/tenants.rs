@@ -17,7 +17,7 @@ use super::keys::with_key;
 use super::operators::{added, sessions, signed_in};
 use super::systems::created;
 
-pub async fn nothing_of_a_tenant_is_read_by_another(factory: &dyn Factory) {
+pub async fn tenant_cannot_read_data_of_another(factory: &dyn Factory) {
     let store = factory.open().await;
     // Names of which one begins with the other, so that a key made of both by hand would mix them up.
     let (mut acme, mut acme2) = (tenant("acme"), tenant("acme2"));
@@ -70,7 +70,7 @@ pub async fn nothing_of_a_tenant_is_read_by_another(factory: &dyn Factory) {
     assert_eq!(log(&*store, &acme.id).await.len(), 3);
 }
 
-pub async fn nothing_of_a_tenant_is_changed_by_another(factory: &dyn Factory) {
+pub async fn tenant_cannot_change_data_of_another(factory: &dyn Factory) {
     let store = factory.open().await;
     let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
     let (billing, key) = with_key(&*store, &mut acme, "Billing").await;
@@ -89,7 +89,7 @@ pub async fn nothing_of_a_tenant_is_changed_by_another(factory: &dyn Factory) {
         assert_eq!(refused(&*store, delete).await, Conflict::Row, "deleting {row:?}");
         let require = bolt.note(AuditAction::SignedIn).requires(row);
         assert_eq!(refused(&*store, require).await, Conflict::Row, "requiring {row:?}");
-        let forget = bolt.note(AuditAction::SignedOut).forget(row.id());
+        let forget = bolt.note(AuditAction::SignedOut).delete_if_present(row.id());
         commit(&*store, forget).await;
         assert_eq!(find_row(&*store, &acme.id, row.id()).await.as_ref(), Some(row), "forgetting");
         assert_eq!(follower.next().await.writes, [], "nothing was deleted, and so the feed says");

@@ -8,9 +8,9 @@ use keymark::store::{Quota, Store};
 use super::Factory;
 use super::fixtures::*;
 
-const QUOTA: Quota = Quota { burst: 3, every: Duration::from_secs(10) };
+const QUOTA: Quota = Quota { burst: 3, interval: Duration::from_secs(10) };
 
-pub async fn a_bucket_gives_its_burst_and_then_one_an_interval(factory: &dyn Factory) {
+pub async fn bucket_allows_its_burst_and_then_one_token_per_interval(factory: &dyn Factory) {
     let store = factory.open().await;
     assert_eq!(taken(&*store, "door", START).await, [Ok(()), Ok(()), Ok(()), Err(10 * SECOND)]);
     assert_eq!(taken(&*store, "door", START.plus(4 * SECOND)).await, [Err(6 * SECOND); 4], "a refusal takes none");
@@ -24,7 +24,7 @@ pub async fn a_bucket_gives_its_burst_and_then_one_an_interval(factory: &dyn Fac
     assert_eq!(taken(&*store, "door", much_later).await, [Ok(()), Ok(()), Ok(()), Err(10 * SECOND)]);
 }
 
-pub async fn of_50_callers_at_once_exactly_the_burst_pass(factory: &dyn Factory) {
+pub async fn exactly_the_burst_of_50_concurrent_callers_passes(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let quota = Quota { burst: 10, ..QUOTA };
     let take =
@@ -38,7 +38,7 @@ pub async fn of_50_callers_at_once_exactly_the_burst_pass(factory: &dyn Factory)
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2, "one every ten seconds");
 }
 
-pub async fn a_returned_token_can_be_taken_again(factory: &dyn Factory) {
+pub async fn returned_token_can_be_taken_again(factory: &dyn Factory) {
     let store = factory.open().await;
     store.return_token("door", QUOTA).await.unwrap();
     assert_eq!(taken(&*store, "door", START).await, [Ok(()), Ok(()), Ok(()), Err(10 * SECOND)], "none was taken");
@@ -52,7 +52,7 @@ pub async fn a_returned_token_can_be_taken_again(factory: &dyn Factory) {
     assert_eq!(taken(&*store, "door", START).await, [Ok(()), Ok(()), Ok(()), Err(10 * SECOND)]);
 }
 
-pub async fn buckets_do_not_share(factory: &dyn Factory) {
+pub async fn buckets_are_independent(factory: &dyn Factory) {
     let store = factory.open().await;
     let buckets = ["door", "door ", "Door", "door.a", "$door", "door/192.0.2.7", "door/2001:db8::/64", "dôor"];
     for bucket in buckets {
@@ -65,7 +65,7 @@ pub async fn buckets_do_not_share(factory: &dyn Factory) {
     assert_eq!(store.take_token("door", QUOTA, START).await.unwrap(), Ok(()));
 }
 
-pub async fn a_purge_forgets_full_buckets_alone(factory: &dyn Factory) {
+pub async fn purge_removes_only_full_buckets(factory: &dyn Factory) {
     let store = factory.open().await;
     assert_eq!(store.take_token("full again", QUOTA, START).await.unwrap(), Ok(()));
     assert_eq!(taken(&*store, "still used", START).await, [Ok(()), Ok(()), Ok(()), Err(10 * SECOND)]);

@@ -98,7 +98,7 @@ async fn profile() -> Vec<Document> {
     store.put_lease(&lease).await.unwrap();
     assert_eq!(store.list_leases().await.unwrap(), [lease]);
     store.delete_lease(&lease).await.unwrap();
-    let quota = Quota { burst: 2, every: Duration::from_secs(1) };
+    let quota = Quota { burst: 2, interval: Duration::from_secs(1) };
     store.take_token("door", quota, START).await.unwrap().unwrap();
     store.return_token("door", quota).await.unwrap();
     store.replace_setting("colour", None, "red").await.unwrap();
@@ -137,7 +137,7 @@ fn filters(system: &keymark::domain::ids::SystemId, actor: &keymark::domain::ids
 }
 
 #[tokio::test]
-async fn every_query_is_answered_by_an_index_and_in_its_order() {
+async fn every_query_uses_an_index_also_for_its_order() {
     let profile = profile().await;
     assert!(profile.len() > 120, "the profiler saw {} operations", profile.len());
     let mut plans = BTreeSet::new();

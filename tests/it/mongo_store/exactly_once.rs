@@ -37,7 +37,7 @@ fn always() -> Document {
 static FAILPOINT: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_is_disturbed_takes_effect_once() {
+async fn disturbed_commit_takes_effect_once() {
     let _alone = FAILPOINT.lock().await;
     let app = "disturbed";
     let (store, _) = store_under(app).await;
@@ -84,7 +84,7 @@ async fn a_commit_that_is_disturbed_takes_effect_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_is_late_is_ended_before_it_is_given_up() {
+async fn commit_that_times_out_is_aborted_first() {
     let _alone = FAILPOINT.lock().await;
     let app = "late";
     let (store, _) = store_under(app).await;
@@ -101,7 +101,7 @@ async fn a_commit_that_is_late_is_ended_before_it_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_cannot_be_settled_is_said_to_be_unknown_and_can_be_repeated() {
+async fn commit_with_unknown_outcome_can_be_repeated() {
     let _alone = FAILPOINT.lock().await;
     let app = "unsettled";
     let (store, _) = store_under(app).await;
@@ -134,7 +134,7 @@ async fn a_commit_that_cannot_be_settled_is_said_to_be_unknown_and_can_be_repeat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn crashes_amid_commits_lose_nothing_and_double_nothing() {
+async fn crashes_during_commits_neither_lose_nor_repeat_them() {
     const CRASHES: usize = 4;
     const WRITERS: usize = 6;
     let mongod = Mongod::replica_set().await;
@@ -195,7 +195,7 @@ async fn crashes_amid_commits_lose_nothing_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_writers_on_three_instances_none_starves() {
+async fn writers_on_three_instances_do_not_starve() {
     let options = shared().await.fresh_database();
     let mut instances: Vec<std::sync::Arc<dyn Store>> = Vec::new();
     for _ in 0..3 {

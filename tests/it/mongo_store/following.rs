@@ -19,7 +19,7 @@ async fn end_of(mut feed: Feed) -> StoreError {
 }
 
 #[tokio::test]
-async fn a_position_that_is_none_is_too_old() {
+async fn malformed_position_is_too_old() {
     let store = connect(&fresh_database().await).await;
     for bytes in [&b""[..], b"nonsense", &[5, 0, 0, 0, 0]] {
         let refused = store.watch(Some(&Position::from_bytes(bytes.to_vec()))).await;
@@ -28,7 +28,7 @@ async fn a_position_that_is_none_is_too_old() {
 }
 
 #[tokio::test]
-async fn a_quiet_feed_stays_open() {
+async fn idle_feed_stays_open() {
     let store = &connect(&fresh_database().await).await;
     let mut feed = store.watch(None).await.unwrap();
     // Longer than the server holds a request for more.
@@ -41,7 +41,7 @@ async fn a_quiet_feed_stays_open() {
 }
 
 #[tokio::test]
-async fn a_change_by_somebody_else_makes_followers_start_anew() {
+async fn foreign_change_ends_the_feed() {
     let options = fresh_database().await;
     let store = &connect(&options).await;
     let (mut acme, _) = acme();
@@ -65,7 +65,7 @@ async fn a_change_by_somebody_else_makes_followers_start_anew() {
 }
 
 #[tokio::test]
-async fn a_feed_that_outlived_its_history_ends_as_too_old() {
+async fn feed_with_lost_history_ends_as_too_old() {
     let mongod = Mongod::replica_set().await;
     let store = &connect(&mongod.fresh_database()).await;
     let (mut acme, note) = acme();
@@ -89,7 +89,7 @@ async fn a_feed_that_outlived_its_history_ends_as_too_old() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_position_survives_a_crash_of_the_database() {
+async fn position_survives_a_crash_of_the_database() {
     let mongod = Mongod::replica_set().await;
     let store = &connect(&mongod.fresh_database()).await;
     let (mut acme, note) = acme();
@@ -106,7 +106,7 @@ async fn a_position_survives_a_crash_of_the_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_feed_that_breaks_again_while_it_is_taken_up_misses_nothing_without_saying_so() {
+async fn feed_that_breaks_while_resuming_skips_no_change_silently() {
     let mongod = Mongod::replica_set().await;
     let store = &connect(&mongod.fresh_database()).await;
     let (mut acme, first) = acme();

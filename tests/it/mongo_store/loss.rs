@@ -21,7 +21,7 @@ use crate::contract::fixtures::{commit, follow, log, whole};
 use crate::support::mongod::{Mongod, within};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_database_is_lost_and_found() {
+async fn calls_fail_while_the_database_is_frozen_and_recover() {
     let mongod = Mongod::replica_set().await;
     let store = &connect(&mongod.fresh_database()).await;
     let (mut acme, note) = acme();
@@ -29,7 +29,7 @@ async fn a_frozen_database_is_lost_and_found() {
     let mut feed = store.watch(None).await.unwrap();
 
     mongod.freeze();
-    let quota = Quota { burst: 1, every: Duration::from_secs(1) };
+    let quota = Quota { burst: 1, interval: Duration::from_secs(1) };
     let (batch, tenant) = (acme.note(AuditAction::SignedIn), acme.id.clone());
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1));
     let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false };
@@ -71,7 +71,7 @@ async fn a_frozen_database_is_lost_and_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_database_is_lost_and_found() {
+async fn calls_fail_while_the_database_is_down_and_recover() {
     let mongod = Mongod::replica_set().await;
     let store = &connect(&mongod.fresh_database()).await;
     let (mut acme, note) = acme();
@@ -96,7 +96,7 @@ async fn a_killed_database_is_lost_and_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_freezes_amid_commits_leaves_no_doubt_behind() {
+async fn commits_interrupted_by_a_freeze_can_be_repeated() {
     let mongod = Mongod::replica_set().await;
     let store = &connect(&mongod.fresh_database()).await;
     let (mut acme, note) = acme();

@@ -31,7 +31,7 @@ async fn with_one_key() -> (impl Store, Document, Collection<Document>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scan_goes_on_from_batch_to_batch() {
+async fn scan_reads_several_batches() {
     let (store, key, keys) = with_one_key().await;
     let many = (1..MANY).map(|i| {
         let mut key = key.clone();
@@ -48,7 +48,7 @@ async fn a_scan_goes_on_from_batch_to_batch() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_read_ends_the_scan() {
+async fn unreadable_key_ends_the_scan_with_an_error() {
     let (store, key, keys) = with_one_key().await;
     for (member, value) in [("tenant", "No tenant"), ("system", "aud_0"), ("mark", "much too long")] {
         let broken = doc! { "$set": { member: value } };

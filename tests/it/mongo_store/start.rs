@@ -21,7 +21,7 @@ async fn refusal(options: &MongoOptions) -> String {
 }
 
 #[tokio::test]
-async fn a_standalone_server_is_refused() {
+async fn standalone_server_is_refused() {
     let mongod = Mongod::standalone().await;
     insta::assert_snapshot!(
         refusal(&mongod.fresh_database()).await,
@@ -30,7 +30,7 @@ async fn a_standalone_server_is_refused() {
 }
 
 #[tokio::test]
-async fn a_replica_set_that_is_not_initiated_is_refused() {
+async fn uninitiated_replica_set_is_refused() {
     let mongod = Mongod::not_initiated().await;
     insta::assert_snapshot!(
         refusal(&mongod.fresh_database()).await,
@@ -39,14 +39,14 @@ async fn a_replica_set_that_is_not_initiated_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_refused() {
+async fn unreachable_server_is_refused() {
     // A port that nobody may bind without being root, and that nobody has.
     let refusal = refusal(&MongoOptions::new("mongodb://127.0.0.1:1/", "keymark")).await;
     assert!(refusal.starts_with("MongoDB does not answer: check that the hosts of the URI run"), "{refusal}");
 }
 
 #[tokio::test]
-async fn a_uri_that_cannot_be_read_is_not_repeated() {
+async fn malformed_uri_is_not_repeated_in_the_message() {
     for uri in ["mongodb://ada:hunter2@", "postgres://ada:hunter2@h/", "mongodb://ada:hunter2/x@h:99999/", "hunter2"] {
         let refusal = refusal(&MongoOptions::new(uri, "keymark")).await;
         assert!(refusal.starts_with("The MongoDB URI cannot be read:") && !refusal.contains("hunter2"), "{refusal}");
@@ -54,7 +54,7 @@ async fn a_uri_that_cannot_be_read_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_none_is_refused() {
+async fn invalid_database_name_is_refused() {
     for name in ["", "a.b", "$cmd", "admin", "with space", &"x".repeat(64)] {
         let refused = MongoStore::connect(&MongoOptions::new(shared().await.uri(), name), Environment::system()).await;
         assert!(matches!(refused, Err(ConnectError::DatabaseName(_))), "{name}");
@@ -62,7 +62,7 @@ async fn a_name_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn instances_prepare_one_database_at_once() {
+async fn instances_prepare_one_database_concurrently() {
     let options = fresh_database().await;
     let stores = join_all((0..8).map(|_| connect(&options))).await;
 
@@ -94,7 +94,7 @@ async fn instances_prepare_one_database_at_once() {
 }
 
 #[tokio::test]
-async fn a_preparation_that_was_cut_short_is_made_up_for() {
+async fn interrupted_preparation_is_completed_by_the_next_start() {
     let options = fresh_database().await;
     connect(&options).await;
     let database = shared().await.client().await.database(&options.database);
@@ -109,7 +109,7 @@ async fn a_preparation_that_was_cut_short_is_made_up_for() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_release_is_refused() {
+async fn database_of_a_newer_release_is_refused() {
     let options = fresh_database().await;
     connect(&options).await;
     let database = shared().await.client().await.database(&options.database);
@@ -122,7 +122,7 @@ async fn a_database_of_a_newer_release_is_refused() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_none_of_ours_cannot_be_stored() {
+async fn validators_refuse_foreign_documents() {
     let options = fresh_database().await;
     let store = connect(&options).await;
     let database = shared().await.client().await.database(&options.database);
