@@ -1,4 +1,4 @@
-//! Who may call what: a table of every root field, read from the schema itself.
+//! Permissions: every root field of the schema, called with and without the permission that it requires.
 
 use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{BaseType, Type, TypeKind, TypeSystemDefinition};
@@ -10,28 +10,28 @@ use crate::support::on_both_stores;
 use crate::support::sockets::{Event, Socket};
 
 on_both_stores![
-    each_field_needs_its_own_code_and_no_other,
-    a_code_counts_from_the_moment_it_is_given_to_the_moment_it_is_taken,
-    a_subscription_ends_as_soon_as_its_code_is_lost,
+    each_field_requires_its_own_permission_and_no_other,
+    changed_permissions_take_effect_immediately_on_every_instance,
+    subscription_ends_when_its_permission_is_revoked,
 ];
 
 const CODES: [&str; 4] = ["view", "create", "edit", "delete"];
 
-/// Stands for the cursor after which a subscription begins.
+/// Placeholder for the cursor after which a subscription begins.
 const AFTER: &str = "{after}";
 
-/// A root field, as the schema declares it.
+/// A root field of the schema.
 struct RootField {
     root: String,
     name: String,
-    /// The short name of the code that its directive says.
+    /// The permission code of its directive, without the prefix.
     code: Option<String>,
-    /// A call of it with arguments of the right types, whose ids name nothing.
+    /// A selection of the field with arguments of the right types. Its ids are unknown.
     call: String,
 }
 
 impl RootField {
-    /// `after`: where subscriptions begin, so that they have something to tell at once.
+    /// `after` is the cursor after which subscriptions begin, so that they have an event right away.
     fn document(&self, after: &str) -> String {
         format!("{} {{ {} }}", self.root.to_lowercase(), self.call.replace(AFTER, after))
     }
@@ -69,8 +69,8 @@ fn root_fields() -> Vec<RootField> {
                 let code = d.node.get_argument("code").expect("a code").node.to_string();
                 code.trim_matches('"').strip_prefix("api_key_management:").expect("a known code").to_owned()
             });
-            let demanded = field.arguments.iter().filter(|argument| !argument.node.ty.node.nullable);
-            let mut arguments: Vec<_> = demanded
+            let required = field.arguments.iter().filter(|argument| !argument.node.ty.node.nullable);
+            let mut arguments: Vec<_> = required
                 .map(|argument| {
                     let value = match argument.node.ty.node.base.to_string().as_str() {
                         "ID" => r#""sys_00000000000000000000000000""#,
@@ -96,7 +96,7 @@ fn root_fields() -> Vec<RootField> {
     fields
 }
 
-/// What a call of the field comes to first: the error's code, or nothing when it is carried out.
+/// Calls the field. Returns the error code of the first response, or `None` if it succeeds.
 async fn call(operator: &Operator<'_>, field: &RootField, after: &str) -> Option<String> {
     let document = field.document(after);
     if field.root != "Subscription" {
@@ -109,7 +109,7 @@ async fn call(operator: &Operator<'_>, field: &RootField, after: &str) -> Option
     }
 }
 
-/// A cursor after which the tenant's log has a change of each kind.
+/// Returns a cursor after which the tenant's log has a change for each subscription.
 async fn cursor_before_changes(admin: &Operator<'_>, name: &str) -> String {
     let after = admin.newest_cursor().await;
     let system = admin.create_system(name).await;
@@ -118,7 +118,7 @@ async fn cursor_before_changes(admin: &Operator<'_>, name: &str) -> String {
 }
 
 #[test]
-fn every_root_field_has_a_code_or_is_listed_as_public() {
+fn every_root_field_has_a_permission_or_is_listed_as_public() {
     for field in root_fields() {
         assert!(
             field.code.is_some() != field.is_public(),
@@ -130,7 +130,7 @@ fn every_root_field_has_a_code_or_is_listed_as_public() {
 }
 
 #[tokio::test]
-async fn without_a_sign_in_only_public_fields_answer() {
+async fn anonymous_caller_reaches_public_fields_only() {
     let app = App::embedded().await;
     for field in root_fields().iter().filter(|field| field.root != "Subscription") {
         let answer = app.anonymous().query(&field.document(""), json!({})).await;
@@ -141,12 +141,12 @@ async fn without_a_sign_in_only_public_fields_answer() {
         }
     }
     let mut socket = Socket::open(app.listen().await, &[], json!({})).await;
-    assert_eq!(socket.event().await, Event::Closed(4403), "nobody subscribes to anything");
+    assert_eq!(socket.event().await, Event::Closed(4403), "subscriptions require a session");
 }
 
-async fn each_field_needs_its_own_code_and_no_other(app: App) {
+async fn each_field_requires_its_own_permission_and_no_other(app: App) {
     let admin = app.operator(&CODES).await;
-    let after = cursor_before_changes(&admin, "Something to hear of").await;
+    let after = cursor_before_changes(&admin, "Billing").await;
     for field in root_fields() {
         let Some(code) = &field.code else { continue };
         let others: Vec<_> = CODES.into_iter().filter(|other| other != code).collect();
@@ -159,7 +159,7 @@ async fn each_field_needs_its_own_code_and_no_other(app: App) {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_code_that_is_missing() {
+async fn refusal_names_the_missing_permission() {
     let app = App::embedded().await;
     let operator = app.operator(&["view", "create", "edit"]).await;
     let answer = operator.try_delete_system("sys_00000000000000000000000000").await;
@@ -174,7 +174,7 @@ async fn a_refusal_names_the_code_that_is_missing() {
     "#);
 }
 
-async fn a_code_counts_from_the_moment_it_is_given_to_the_moment_it_is_taken(app: App) {
+async fn changed_permissions_take_effect_immediately_on_every_instance(app: App) {
     let other = app.instance(2).await;
     let operator = app.operator(&[]).await;
     assert_eq!(operator.at(&other).try_create_system("Billing").await.code(), Some("FORBIDDEN"));
@@ -184,7 +184,7 @@ async fn a_code_counts_from_the_moment_it_is_given_to_the_moment_it_is_taken(app
     assert_eq!(operator.at(&other).try_create_system("Payroll").await.code(), Some("FORBIDDEN"));
 }
 
-async fn a_subscription_ends_as_soon_as_its_code_is_lost(app: App) {
+async fn subscription_ends_when_its_permission_is_revoked(app: App) {
     let other = app.instance(2).await;
     let admin = app.operator(&CODES).await;
     for subscription in ["keyStateChanged", "systemChanged", "auditLogAppended"] {
@@ -204,7 +204,7 @@ async fn a_subscription_ends_as_soon_as_its_code_is_lost(app: App) {
 }
 
 #[tokio::test]
-async fn what_a_socket_may_do_is_asked_anew_for_each_operation() {
+async fn permissions_are_checked_for_each_operation_of_a_socket() {
     let app = App::embedded().await;
     let operator = app.operator(&["create"]).await;
     let bearer = json!({ "authorization": format!("Bearer {}", operator.token) });

@@ -1,4 +1,4 @@
-//! Keys: generated once, shown once, revoked at once.
+//! Keys: generate and revoke.
 
 use serde_json::json;
 
@@ -6,14 +6,14 @@ use crate::support::actors::{ALL, App, Operator};
 use crate::support::on_both_stores;
 
 on_both_stores![
-    a_generated_key_is_good_on_every_instance,
-    a_revoked_key_is_refused_at_once,
-    a_system_has_one_key_at_a_time,
-    of_50_generates_over_two_instances_one_succeeds,
-    of_20_revocations_at_once_one_succeeds_and_writes_the_entry,
+    generated_key_is_valid_on_every_instance,
+    revoked_key_is_refused_on_every_instance,
+    system_has_at_most_one_key,
+    one_of_50_concurrent_generates_on_two_instances_succeeds,
+    one_of_20_concurrent_revocations_succeeds_and_writes_the_entry,
 ];
 
-async fn a_generated_key_is_good_on_every_instance(app: App) {
+async fn generated_key_is_valid_on_every_instance(app: App) {
     let other = app.instance(2).await;
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await;
@@ -27,7 +27,7 @@ async fn a_generated_key_is_good_on_every_instance(app: App) {
     assert_eq!(operator.find_system(&system.id).await, Some(key.system));
 }
 
-async fn a_revoked_key_is_refused_at_once(app: App) {
+async fn revoked_key_is_refused_on_every_instance(app: App) {
     let other = app.instance(2).await;
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await;
@@ -42,7 +42,7 @@ async fn a_revoked_key_is_refused_at_once(app: App) {
     assert_eq!((system.key_state.as_str(), system.key_mark, system.revision), ("NOT_GENERATED", None, 3));
 }
 
-async fn a_system_has_one_key_at_a_time(app: App) {
+async fn system_has_at_most_one_key(app: App) {
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await;
     let none = operator.try_revoke_key(&system.id).await;
@@ -64,7 +64,7 @@ async fn a_system_has_one_key_at_a_time(app: App) {
       }
     ]
     "#); }
-    assert_eq!(app.verifier().code(&first.api_key).await, "VALID", "the first stays good");
+    assert_eq!(app.verifier().code(&first.api_key).await, "VALID", "the first stays valid");
 
     operator.revoke_key(&system.id).await;
     assert_eq!(operator.try_revoke_key(&system.id).await.code(), Some("KEY_NOT_GENERATED"), "a repeat is safe");
@@ -73,17 +73,17 @@ async fn a_system_has_one_key_at_a_time(app: App) {
     assert_eq!(app.verifier().code(&next.api_key).await, "VALID");
 
     let log = app.log_of("acme").await;
-    let told = log
+    let changes = log
         .iter()
         .map(|entry| &entry["event"])
         .filter(|event| event["outcome"] == "DONE" && event["keyMark"].is_string());
-    let told: Vec<_> =
-        told.map(|event| (event["action"].as_str().unwrap(), event["keyMark"].as_str().unwrap())).collect();
+    let changes: Vec<_> =
+        changes.map(|event| (event["action"].as_str().unwrap(), event["keyMark"].as_str().unwrap())).collect();
     let (one, other) = (&first.api_key[48..], &next.api_key[48..]);
-    assert_eq!(told, [("KEY_GENERATED", one), ("KEY_REVOKED", one), ("KEY_GENERATED", other)]);
+    assert_eq!(changes, [("KEY_GENERATED", one), ("KEY_REVOKED", one), ("KEY_GENERATED", other)]);
 }
 
-async fn of_50_generates_over_two_instances_one_succeeds(app: App) {
+async fn one_of_50_concurrent_generates_on_two_instances_succeeds(app: App) {
     let (operator, other) = (app.operator(&ALL).await, app.instance(2).await);
     let beside = operator.at(&other);
     let system = operator.create_system("Billing").await;
@@ -100,7 +100,7 @@ async fn of_50_generates_over_two_instances_one_succeeds(app: App) {
     assert_eq!(operator.find_system(&system.id).await.unwrap().revision, 2);
 }
 
-async fn of_20_revocations_at_once_one_succeeds_and_writes_the_entry(app: App) {
+async fn one_of_20_concurrent_revocations_succeeds_and_writes_the_entry(app: App) {
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await;
     operator.generate_key(&system.id).await;
@@ -112,7 +112,7 @@ async fn of_20_revocations_at_once_one_succeeds_and_writes_the_entry(app: App) {
 }
 
 #[tokio::test]
-async fn a_rename_shows_in_what_verifiers_are_told() {
+async fn verification_returns_the_new_name_after_a_rename() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await;

@@ -1,4 +1,4 @@
-//! Lists: pages from both ends, cursors that cannot be forged, and searches.
+//! Lists: pages in both directions, cursors and searches.
 
 use serde_json::{Value as Json, json};
 
@@ -7,9 +7,9 @@ use crate::support::on_both_stores;
 use crate::support::sockets::Event;
 
 on_both_stores![
-    a_list_pages_forwards_and_backwards_in_every_order,
-    a_page_follows_its_cursor_while_rows_come_and_go,
-    a_search_is_text_in_any_case_and_never_a_pattern,
+    list_pages_forwards_and_backwards_in_every_order,
+    page_follows_its_cursor_while_systems_are_created_and_deleted,
+    search_matches_literally_and_ignores_case,
 ];
 
 const PAGE: &str =
@@ -39,7 +39,7 @@ async fn five_systems<'a>(app: &'a App) -> Operator<'a> {
     operator
 }
 
-async fn a_list_pages_forwards_and_backwards_in_every_order(app: App) {
+async fn list_pages_forwards_and_backwards_in_every_order(app: App) {
     let operator = five_systems(&app).await;
     let by_name = ["alpha", "bravo", "Charlie", "Delta", "Echo"];
     let by_age = ["Delta", "alpha", "Echo", "bravo", "Charlie"];
@@ -81,7 +81,7 @@ async fn a_list_pages_forwards_and_backwards_in_every_order(app: App) {
     );
 }
 
-async fn a_page_follows_its_cursor_while_rows_come_and_go(app: App) {
+async fn page_follows_its_cursor_while_systems_are_created_and_deleted(app: App) {
     let operator = five_systems(&app).await;
     let first = page(&operator, json!({ "first": 2 })).await;
     let (after, shown) = (first.data("systems.pageInfo.endCursor").clone(), names(&first));
@@ -95,7 +95,7 @@ async fn a_page_follows_its_cursor_while_rows_come_and_go(app: App) {
 }
 
 #[tokio::test]
-async fn a_page_size_that_is_out_of_bounds_is_refused() {
+async fn page_size_out_of_range_is_refused() {
     let app = App::embedded().await;
     let operator = five_systems(&app).await;
     let mut refusals = Vec::new();
@@ -169,7 +169,7 @@ async fn a_page_size_that_is_out_of_bounds_is_refused() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_too_large_is_bad_input_however_large_it_is() {
+async fn too_large_page_is_bad_user_input_and_not_too_complex() {
     let app = App::embedded().await;
     let operator = five_systems(&app).await;
     for list in ["systems", "auditLog"] {
@@ -187,7 +187,7 @@ async fn a_page_that_is_too_large_is_bad_input_however_large_it_is() {
 }
 
 #[tokio::test]
-async fn a_cursor_serves_its_own_tenant_list_and_order_alone() {
+async fn cursor_is_bound_to_its_tenant_list_and_order() {
     let app = App::embedded().await;
     let operator = five_systems(&app).await;
     let cursor =
@@ -228,7 +228,7 @@ async fn a_cursor_serves_its_own_tenant_list_and_order_alone() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_a_previous_secret_serves_while_that_is_configured() {
+async fn cursor_of_a_previous_secret_is_valid_while_the_secret_is_configured() {
     let app = App::embedded().await;
     let operator = five_systems(&app).await;
     let cursor = page(&operator, json!({ "first": 1 })).await.data("systems.pageInfo.endCursor").clone();
@@ -242,7 +242,7 @@ async fn a_cursor_of_a_previous_secret_serves_while_that_is_configured() {
     assert_eq!(names(&answer), ["bravo"]);
 }
 
-async fn a_search_is_text_in_any_case_and_never_a_pattern(app: App) {
+async fn search_matches_literally_and_ignores_case(app: App) {
     let operator = app.operator(&["view", "create"]).await;
     for name in ["Billing (a+)+$", "Payroll .*", "[x] Crédit", "$where {$ne: 1}", "Ｆull width"] {
         operator.create_system(name).await;

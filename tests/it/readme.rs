@@ -1,11 +1,11 @@
-//! What the README says of the configuration is what the program does.
+//! The README: its tables of settings are complete.
 
 use keymark::config::{SECRETS, SETTINGS};
 
 const README: &str = include_str!("../../README.md");
 
 #[test]
-fn the_readme_lists_every_setting_with_its_variable_and_default() {
+fn readme_lists_every_setting_with_its_variable_and_default() {
     let settings = SETTINGS.iter().map(|(flag, variable, default)| format!("| `{flag}` | `{variable}` | {default} |"));
     let secrets = SECRETS.iter().map(|(variable, default)| format!("| `{variable}` | {default} |"));
     let expected: Vec<String> = settings.chain(secrets).collect();

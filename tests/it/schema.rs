@@ -1,4 +1,4 @@
-//! The schema: what `schema.graphql` says, and that all of it is described.
+//! The schema: `schema.graphql` is up to date, and everything in it is described.
 
 use std::path::Path;
 
@@ -22,18 +22,18 @@ fn types() -> impl Iterator<Item = TypeDefinition> {
 }
 
 #[test]
-fn schema_graphql_is_what_the_program_serves() {
+fn schema_graphql_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema.graphql");
     let kept = std::fs::read_to_string(path).unwrap_or_default();
     let served = keymark::graphql::sdl();
     if let Some((number, (was, is))) = (1..).zip(kept.lines().zip(served.lines())).find(|(_, (was, is))| was != is) {
-        panic!("schema.graphql, line {number}: `{was}` is now `{is}`.\nMend it: cargo run -- schema > schema.graphql");
+        panic!("schema.graphql, line {number}: `{was}` is now `{is}`.\nRun: cargo run -- schema > schema.graphql");
     }
-    assert_eq!(kept, served, "schema.graphql is out of date.\nMend it: cargo run -- schema > schema.graphql");
+    assert_eq!(kept, served, "schema.graphql is out of date.\nRun: cargo run -- schema > schema.graphql");
 }
 
 #[tokio::test]
-async fn schema_graphql_can_be_fetched_unless_the_schema_is_hidden() {
+async fn schema_graphql_is_served_unless_introspection_is_off() {
     let app = App::embedded().await;
     let answer = app.anonymous().get("/schema.graphql").await;
     assert_eq!(answer.text, keymark::graphql::sdl());
@@ -87,9 +87,9 @@ fn every_type_field_argument_and_value_is_described() {
     assert!(bare.is_empty(), "without a description: {bare:#?}");
 }
 
-/// Introspection does not show directives, so the description says the code too.
+/// Introspection does not show directives, so the description names the code too.
 #[test]
-fn a_root_field_that_needs_a_code_says_so_in_its_description() {
+fn description_of_a_root_field_names_its_permission_code() {
     let mut checked = 0;
     for definition in types().filter(|d| ["Query", "Mutation", "Subscription"].contains(&d.name.node.as_str())) {
         let TypeKind::Object(object) = &definition.kind else { panic!("a root type is an object") };

@@ -1,4 +1,4 @@
-//! Systems: created, renamed, deleted, found; and every way in which that is refused.
+//! Systems: create, rename, delete and find, and each refusal.
 
 use serde_json::json;
 
@@ -6,13 +6,13 @@ use crate::support::actors::{ALL, App, Operator, START};
 use crate::support::on_both_stores;
 
 on_both_stores![
-    a_created_system_is_found_by_its_id_and_in_the_list,
-    a_name_is_taken_whatever_its_case_and_width,
-    renaming_moves_revision_and_time_and_writes_one_entry,
-    a_stale_edit_is_refused,
-    a_deleted_system_is_gone_its_name_is_free_and_the_log_keeps_it,
-    of_many_creates_of_one_name_at_once_one_succeeds,
-    another_tenants_ids_answer_as_ids_that_never_existed,
+    created_system_is_found_by_its_id_and_in_the_list,
+    name_is_unique_ignoring_case_and_width,
+    rename_advances_revision_and_time_and_writes_one_entry,
+    stale_edit_is_refused,
+    deleted_system_frees_its_name_and_stays_in_the_audit_log,
+    one_of_many_concurrent_creates_with_the_same_name_succeeds,
+    ids_of_another_tenant_behave_like_unknown_ids,
 ];
 
 const NOBODY: &str = "sys_01HF7YAT00000000000000000X";
@@ -24,7 +24,7 @@ async fn actions(app: &App) -> Vec<String> {
     actions.filter(|action| action.starts_with("SYSTEM_") || action.starts_with("KEY_")).collect()
 }
 
-async fn a_created_system_is_found_by_its_id_and_in_the_list(app: App) {
+async fn created_system_is_found_by_its_id_and_in_the_list(app: App) {
     let operator = app.operator(&["view", "create"]).await;
     let system = operator.create_system("  Cafe\u{301} Billing ").await;
     assert_eq!((system.name.as_str(), system.revision), ("Café Billing", 1));
@@ -41,7 +41,7 @@ async fn a_created_system_is_found_by_its_id_and_in_the_list(app: App) {
 }
 
 #[tokio::test]
-async fn a_name_that_cannot_be_is_refused_with_its_reason() {
+async fn invalid_name_is_refused_with_the_reason() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await;
@@ -108,7 +108,7 @@ async fn a_name_that_cannot_be_is_refused_with_its_reason() {
     assert_eq!(actions(&app).await, ["SYSTEM_CREATED"], "what is refused leaves no entry");
 }
 
-async fn a_name_is_taken_whatever_its_case_and_width(app: App) {
+async fn name_is_unique_ignoring_case_and_width(app: App) {
     let operator = app.operator(&ALL).await;
     operator.create_system("Billing 5G ﬁle").await;
     let other = operator.create_system("Payroll").await;
@@ -130,7 +130,7 @@ async fn a_name_is_taken_whatever_its_case_and_width(app: App) {
     app.operator_of("other", &["create"]).await.create_system("Billing 5G ﬁle").await;
 }
 
-async fn renaming_moves_revision_and_time_and_writes_one_entry(app: App) {
+async fn rename_advances_revision_and_time_and_writes_one_entry(app: App) {
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await;
     app.clock.advance(std::time::Duration::from_secs(60));
@@ -151,7 +151,7 @@ async fn renaming_moves_revision_and_time_and_writes_one_entry(app: App) {
     assert_eq!(event["image"]["revision"], 2);
 }
 
-async fn a_stale_edit_is_refused(app: App) {
+async fn stale_edit_is_refused(app: App) {
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await;
     operator.rename_system(&system.id, "Billing EU").await;
@@ -172,7 +172,7 @@ async fn a_stale_edit_is_refused(app: App) {
     assert_eq!(fresh.data("renameSystem.system.revision"), 3);
 }
 
-async fn a_deleted_system_is_gone_its_name_is_free_and_the_log_keeps_it(app: App) {
+async fn deleted_system_frees_its_name_and_stays_in_the_audit_log(app: App) {
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await;
     let key = operator.generate_key(&system.id).await;
@@ -200,7 +200,7 @@ async fn a_deleted_system_is_gone_its_name_is_free_and_the_log_keeps_it(app: App
 }
 
 #[tokio::test]
-async fn an_entry_says_who_did_it_from_where_and_in_which_request() {
+async fn audit_entry_has_actor_source_address_and_request_id() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let from_afar = (*operator).clone().from("192.0.2.7");
@@ -245,7 +245,7 @@ async fn an_entry_says_who_did_it_from_where_and_in_which_request() {
     "#);
 }
 
-async fn of_many_creates_of_one_name_at_once_one_succeeds(app: App) {
+async fn one_of_many_concurrent_creates_with_the_same_name_succeeds(app: App) {
     let (operator, other) = (app.operator(&ALL).await, app.instance(2).await);
     let beside = operator.at(&other);
     let creates = (0..20).map(|i| {
@@ -260,7 +260,7 @@ async fn of_many_creates_of_one_name_at_once_one_succeeds(app: App) {
 }
 
 #[tokio::test]
-async fn an_id_that_never_existed_is_not_found() {
+async fn unknown_id_is_not_found() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     for id in [NOBODY, "", "sys_", "sys_!", "aud_01HF7YAT00000000000000000X", "x".repeat(1000).as_str()] {
@@ -276,7 +276,7 @@ async fn an_id_that_never_existed_is_not_found() {
     }
 }
 
-async fn another_tenants_ids_answer_as_ids_that_never_existed(app: App) {
+async fn ids_of_another_tenant_behave_like_unknown_ids(app: App) {
     let theirs = app.operator_of("theirs", &ALL).await;
     let system = theirs.create_system("Billing").await;
     let key = theirs.generate_key(&system.id).await;
