@@ -38,7 +38,7 @@ use keymark::domain::keys::ApiKey;
 use keymark::http::front::Front;
 use keymark::http::serve::{Client as Peer, Handler, ServeLimits, serve};
 use keymark::http::verify::{Access, Routes};
-use keymark::http::{self, Shown};
+use keymark::http::{self, PublicFeatures};
 use keymark::metrics::Metrics;
 use keymark::service::Caller;
 use keymark::store::Store;
@@ -609,8 +609,8 @@ impl Keymark {
                 api_key = generated.api_key.expose().to_owned();
             }
         }
-        let shown = Shown { introspection: true, graphiql: false };
-        let public = http::public_routes(Arc::clone(&service), Front::default(), shown, CancellationToken::new());
+        let features = PublicFeatures { introspection: true, graphiql: false };
+        let public = http::public_routes(Arc::clone(&service), Front::default(), features, CancellationToken::new());
         let verifier = Verifier::new(store, coherence, Arc::clone(&service));
         let verification =
             http::verify::routes(verifier, Access::default(), Arc::new(Front::default()), Arc::new(Metrics::default()));

@@ -35,7 +35,7 @@ use keymark::domain::pages::PageRequest;
 use keymark::domain::system_names::{Search, SystemName};
 use keymark::domain::systems::{Direction, System, SystemOrder, SystemOrderField};
 use keymark::http::front::Front;
-use keymark::http::{Shown, public_routes};
+use keymark::http::{PublicFeatures, public_routes};
 use keymark::store::Store;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::mongo::{MongoOptions, MongoStore};
@@ -134,8 +134,8 @@ async fn measure(store: Arc<dyn Store>) {
     let instance = Instance::start(&store, false).await;
     let Instance { service, coherence } = &instance;
     until(|| coherence.read(|_| ()).is_some()).await;
-    let shown = Shown { introspection: false, graphiql: false };
-    let routes = public_routes(Arc::clone(service), Front::default(), shown, CancellationToken::new());
+    let features = PublicFeatures { introspection: false, graphiql: false };
+    let routes = public_routes(Arc::clone(service), Front::default(), features, CancellationToken::new());
 
     for (loaded, size) in (1..).zip(SIZES) {
         let token = instance.operator(tenant(size).as_str(), &format!("admin-{size}")).await.token;

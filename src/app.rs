@@ -25,7 +25,7 @@ use crate::config::{Config, ConfigError, StoreConfig, root_secret};
 use crate::domain::operators::Password;
 use crate::domain::secrets::{Keyring, RootSecret};
 use crate::http::serve::{ServeLimits, serve};
-use crate::http::{self, Shown};
+use crate::http::{self, PublicFeatures};
 use crate::metrics::Metrics;
 use crate::service::operators::FIRST_USERNAME;
 use crate::service::{Service, error};
@@ -191,8 +191,8 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
 
     let service = &app.service;
     let front = Arc::new(config.front.clone());
-    let shown = Shown { introspection: config.introspection, graphiql: config.graphiql };
-    let public_routes = http::public_routes(Arc::clone(service), config.front, shown, stop.clone());
+    let features = PublicFeatures { introspection: config.introspection, graphiql: config.graphiql };
+    let public_routes = http::public_routes(Arc::clone(service), config.front, features, stop.clone());
     let verifier = Verifier::new(Arc::clone(&app.store), Arc::clone(&app.coherence), Arc::clone(service));
     let verify_routes = http::verify::routes(verifier, config.access, front, Arc::clone(&app.metrics));
     let commands = async {

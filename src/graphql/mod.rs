@@ -1,13 +1,15 @@
 //! The GraphQL API: what the service does, in the schema's words.
 
-pub mod asker;
 pub mod completion;
+pub mod context;
+pub mod engine;
 pub mod error;
 pub mod limits;
 mod mutation;
+pub mod operation;
 pub mod permissions;
 mod query;
-pub mod sharing;
+mod shared;
 mod subscription;
 mod types;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object, Result};
 use http::header::SET_COOKIE;
 
-use super::asker::{Asker, Call};
+use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
@@ -42,9 +42,9 @@ impl Mutation {
         #[graphql(desc = "Username of the operator, in any case.")] username: String,
         #[graphql(desc = "Password of the operator.", secret)] password: String,
     ) -> Result<SignInPayload> {
-        let (service, asker) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<Asker>());
-        let opened = service.sign_in(asker.request, &username, Password::unchecked(password)).await;
-        let opened = opened.map_err(|error| from_service(error, asker.request))?;
+        let (service, context) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<RequestContext>());
+        let opened = service.sign_in(context.request, &username, Password::unchecked(password)).await;
+        let opened = opened.map_err(|error| from_service(error, context.request))?;
         set_cookie(ctx, &opened);
         Ok(opened.into())
     }
@@ -52,13 +52,13 @@ impl Mutation {
     /// Ends the current session on every instance, and removes the cookie. The session's subscriptions end too.
     /// Requires no credentials: without a session it does nothing, so it is safe to repeat.
     async fn sign_out(&self, ctx: &Context<'_>) -> Result<SignOutPayload> {
-        let (service, asker) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<Asker>());
-        let shown = |error| from_service(error, asker.request);
-        let caller = asker.find_caller(service).await.map_err(shown)?;
+        let (service, context) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<RequestContext>());
+        let shown = |error| from_service(error, context.request);
+        let caller = context.find_caller(service).await.map_err(shown)?;
         if let Some(caller) = caller {
-            service.sign_out(caller, asker.request).await.map_err(shown)?;
+            service.sign_out(caller, context.request).await.map_err(shown)?;
         }
-        ctx.append_http_header(SET_COOKIE, asker.cookie.clear());
+        ctx.append_http_header(SET_COOKIE, context.cookie.clear());
         Ok(SignOutPayload { signed_out: caller.is_some() })
     }
 
@@ -73,10 +73,10 @@ impl Mutation {
         #[graphql(desc = "Current password.", secret)] current_password: String,
         #[graphql(desc = "New password: 8 to 1024 bytes of UTF-8.", secret)] new_password: String,
     ) -> Result<ChangePasswordPayload> {
-        let call = Call::of(ctx).await?;
+        let call = Authenticated::new(ctx).await?;
         let current = Password::unchecked(current_password);
         let new = Password::checked(new_password).map_err(|unfit| refuse(&Refusal::InvalidPassword(unfit)))?;
-        let opened = call.shown(call.service.change_password(call.caller, call.request, current, new).await)?;
+        let opened = call.convert(call.service.change_password(call.caller, call.request, current, new).await)?;
         set_cookie(ctx, &opened);
         Ok(opened.into())
     }
@@ -95,8 +95,8 @@ impl Mutation {
         )]
         name: String,
     ) -> Result<CreateSystemPayload> {
-        let call = Call::of(ctx).await?;
-        let system = call.shown(call.service.create_system(call.caller, call.request, &name).await)?;
+        let call = Authenticated::new(ctx).await?;
+        let system = call.convert(call.service.create_system(call.caller, call.request, &name).await)?;
         Ok(CreateSystemPayload { system: System::from(&system) })
     }
 
@@ -121,11 +121,11 @@ impl Mutation {
         )]
         expected_revision: Option<i32>,
     ) -> Result<RenameSystemPayload> {
-        let call = Call::of(ctx).await?;
+        let call = Authenticated::new(ctx).await?;
         // No system is ever at revision 0, so a negative revision is a conflict.
         let expected = expected_revision.map(|revision| u64::try_from(revision).unwrap_or(0));
         let renamed = call.service.rename_system(call.caller, call.request, system_id(&id)?, &name, expected).await;
-        Ok(RenameSystemPayload { system: System::from(&call.shown(renamed)?) })
+        Ok(RenameSystemPayload { system: System::from(&call.convert(renamed)?) })
     }
 
     /// Deletes a system together with its key, permanently. Once the state of `enforcement` is `ENFORCED`, no instance
@@ -138,9 +138,9 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Id of the system.")] id: ID,
     ) -> Result<DeleteSystemPayload> {
-        let call = Call::of(ctx).await?;
+        let call = Authenticated::new(ctx).await?;
         let deleted = call.service.delete_system(call.caller, call.request, system_id(&id)?).await;
-        let enforcement = call.shown(deleted)?.into();
+        let enforcement = call.convert(deleted)?.into();
         Ok(DeleteSystemPayload { deleted_system_id: id, enforcement })
     }
 
@@ -154,9 +154,9 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Id of the system.")] system_id: ID,
     ) -> Result<GenerateKeyPayload> {
-        let call = Call::of(ctx).await?;
+        let call = Authenticated::new(ctx).await?;
         let id = self::system_id(&system_id)?;
-        let generated = call.shown(call.service.generate_key(call.caller, call.request, id).await)?;
+        let generated = call.convert(call.service.generate_key(call.caller, call.request, id).await)?;
         Ok(GenerateKeyPayload {
             api_key: generated.api_key.expose().to_owned(),
             system: System::from(&generated.system),
@@ -175,9 +175,9 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "Id of the system.")] system_id: ID,
     ) -> Result<RevokeKeyPayload> {
-        let call = Call::of(ctx).await?;
+        let call = Authenticated::new(ctx).await?;
         let id = self::system_id(&system_id)?;
-        let (system, enforcement) = call.shown(call.service.revoke_key(call.caller, call.request, id).await)?;
+        let (system, enforcement) = call.convert(call.service.revoke_key(call.caller, call.request, id).await)?;
         Ok(RevokeKeyPayload { system: System::from(&system), enforcement: enforcement.into() })
     }
 }
@@ -188,7 +188,7 @@ fn system_id(id: &ID) -> Result<SystemId> {
 }
 
 fn set_cookie(ctx: &Context<'_>, opened: &NewSession) {
-    let cookie = ctx.data_unchecked::<Asker>().cookie;
+    let cookie = ctx.data_unchecked::<RequestContext>().cookie;
     let session = &opened.caller.session;
     let lifetime = session.expires_at.since(session.created_at);
     ctx.append_http_header(SET_COOKIE, cookie.set(&opened.token, lifetime.as_secs()));

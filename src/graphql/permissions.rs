@@ -4,9 +4,9 @@ use async_graphql::parser::types::OperationType;
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{Context, Guard, Result, TypeDirective, Value};
 
-use super::asker::{Asker, Call};
+use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, with_code};
-use super::sharing::Given;
+use super::shared::ReplayedEvent;
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::ErrorCode;
 
@@ -57,19 +57,19 @@ pub struct Permitted;
 
 impl Guard for Permitted {
     async fn check(&self, ctx: &Context<'_>) -> Result<()> {
-        let asker = ctx.data_unchecked::<Asker>();
-        if ctx.query_env.operation.node.ty == OperationType::Mutation && !asker.may_change {
+        let context = ctx.data_unchecked::<RequestContext>();
+        if ctx.query_env.operation.node.ty == OperationType::Mutation && !context.allows_changes {
             let message = "A mutation that relies on the session cookie must come from the console's origin. Use a bearer token instead.";
             return Err(with_code(message, ErrorCode::Forbidden));
         }
-        // The stream that this came by has asked, and asks again before each entry.
-        if ctx.data_opt::<Given>().is_some() {
+        // The stream that this event comes from has checked, and checks again before each event.
+        if ctx.data_opt::<ReplayedEvent>().is_some() {
             return Ok(());
         }
         match current_rule(ctx) {
             Some(Rule::Public) => Ok(()),
             Some(Rule::Requires(permission)) => {
-                let call = Call::of(ctx).await?;
+                let call = Authenticated::new(ctx).await?;
                 let checked = call.service.require_permission(call.caller, call.request, permission).await;
                 checked.map_err(|error| from_service(error, call.request))
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object, Result};
 
-use super::asker::{Asker, Call};
+use super::context::{Authenticated, RequestContext};
 use super::error::from_service;
 use super::permissions::{Permitted, requires_permission};
 use super::types::{AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemOrder, Viewer};
@@ -32,8 +32,8 @@ pub struct Query;
 impl Query {
     /// The signed-in operator. Null if no operator is signed in. Requires no credentials.
     async fn viewer(&self, ctx: &Context<'_>) -> Result<Option<Viewer>> {
-        let (service, asker) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<Asker>());
-        let caller = asker.find_caller(service).await.map_err(|error| from_service(error, asker.request))?;
+        let (service, context) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<RequestContext>());
+        let caller = context.find_caller(service).await.map_err(|error| from_service(error, context.request))?;
         Ok(caller.map(|caller| Viewer::from(caller.as_ref())))
     }
 
@@ -60,36 +60,36 @@ impl Query {
         last: Option<i32>,
         #[graphql(desc = "Return only items before this cursor.")] before: Option<String>,
     ) -> Result<SystemConnection> {
-        let call = Call::of(ctx).await?;
+        let call = Authenticated::new(ctx).await?;
         let tenant = &call.operator().tenant;
         let order: systems::SystemOrder = order_by.map(Into::into).unwrap_or_default();
         let search = Search::parse(search.as_deref().unwrap_or_default());
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::decode_system(call.service.keyring(), tenant, order, cursor))?;
-        let page = call.shown(call.service.list_systems(tenant, &search, order, &request).await)?;
+        let page = call.convert(call.service.list_systems(tenant, &search, order, &request).await)?;
         Ok(SystemConnection::new(call.service, tenant, search, order, request, page))
     }
 
     /// The system with this id. Null if the tenant has none. Requires `api_key_management:view`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn system(&self, ctx: &Context<'_>, #[graphql(desc = "Id of the system.")] id: ID) -> Result<Option<System>> {
-        let call = Call::of(ctx).await?;
+        let call = Authenticated::new(ctx).await?;
         let Ok(id) = id.parse() else { return Ok(None) };
-        let system = call.shown(call.service.find_system(&call.operator().tenant, id).await)?;
+        let system = call.convert(call.service.find_system(&call.operator().tenant, id).await)?;
         Ok(system.as_ref().map(System::from))
     }
 
     /// The system or audit entry with this id. Null if the tenant has none. Requires `api_key_management:view`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "Id of the object.")] id: ID) -> Result<Option<Node>> {
-        let call = Call::of(ctx).await?;
+        let call = Authenticated::new(ctx).await?;
         let tenant = &call.operator().tenant;
         if let Ok(id) = id.parse() {
-            let system = call.shown(call.service.find_system(tenant, id).await)?;
+            let system = call.convert(call.service.find_system(tenant, id).await)?;
             return Ok(system.map(|system| Node::System(System::from(&system))));
         }
         let Ok(id) = id.parse() else { return Ok(None) };
-        let entry = call.shown(call.service.find_audit_entry(tenant, id).await)?;
+        let entry = call.convert(call.service.find_audit_entry(tenant, id).await)?;
         Ok(entry.map(|entry| Node::AuditEntry(Box::new(entry.into()))))
     }
 
@@ -113,12 +113,12 @@ impl Query {
             String,
         >,
     ) -> Result<AuditEntryConnection> {
-        let call = Call::of(ctx).await?;
+        let call = Authenticated::new(ctx).await?;
         let tenant = &call.operator().tenant;
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::decode_audit(call.service.keyring(), tenant, cursor))?;
-        let page = call.shown(call.service.list_audit(tenant, &filter, &request).await)?;
+        let page = call.convert(call.service.list_audit(tenant, &filter, &request).await)?;
         Ok(AuditEntryConnection::new(call.service, tenant, filter, request, page))
     }
 }

@@ -6,10 +6,10 @@ use async_graphql::{Context, ID, Result, Subscription as GraphqlSubscription};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 
-use super::asker::Call;
+use super::context::Authenticated;
 use super::error::{from_service, refuse};
 use super::permissions::{self, Permitted, requires_permission};
-use super::sharing::{Given, Handover, News, Told};
+use super::shared::{DetachedEvents, EventResult, ReplayedEvent, SubscriptionEvent};
 use super::types::{AuditEntry, AuditFilter, SystemChange, SystemChangeKind, Viewer};
 use crate::domain::ids::SystemId;
 use crate::domain::permissions::VIEW;
@@ -36,19 +36,19 @@ impl Subscription {
     /// The signed-in operator: immediately, and again after each change of the operator's permission codes. Requires a
     /// signed-in operator.
     async fn viewer_changed(&self, ctx: &Context<'_>) -> Result<impl Stream<Item = Result<Viewer>> + use<>> {
-        let news = async {
-            let call = Call::of(ctx).await?;
+        let events = async {
+            let call = Authenticated::new(ctx).await?;
             let (callers, request) = (call.service.caller_changes(call.caller), call.request);
-            Ok(callers.map(move |told| match told {
-                Ok(caller) => Ok(News::Caller(Arc::new(caller))),
+            Ok(callers.map(move |caller| match caller {
+                Ok(caller) => Ok(SubscriptionEvent::Caller(Arc::new(caller))),
                 Err(error) => Err(from_service(error, request)),
             }))
         };
-        let show = |_: &Service, news| match news {
-            News::Caller(caller) => Some(Viewer::from(&*caller)),
-            News::Entry(_) => None,
+        let resolve = |_: &Service, event| match event {
+            SubscriptionEvent::Caller(caller) => Some(Viewer::from(&*caller)),
+            SubscriptionEvent::Entry(_) => None,
         };
-        told(ctx, news, show).await
+        resolve_events(ctx, events, resolve).await
     }
 
     /// Changes of keys: `KEY_GENERATED`, `KEY_REVOKED` and `DELETED`. Requires `api_key_management:view`.
@@ -62,11 +62,11 @@ impl Subscription {
         )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
-        let of_system = of_system(system_id);
-        let wanted = move |entry: &audit::AuditEntry| {
-            SystemChangeKind::of(entry).is_some_and(SystemChangeKind::concerns_key) && of_system(entry)
+        let is_of_system = is_of_system(system_id);
+        let matches = move |entry: &audit::AuditEntry| {
+            SystemChangeKind::of(entry).is_some_and(SystemChangeKind::concerns_key) && is_of_system(entry)
         };
-        entries(ctx, after, wanted, SystemChange::of).await
+        entries(ctx, after, matches, SystemChange::of).await
     }
 
     /// All changes of systems and their keys. Requires `api_key_management:view`.
@@ -80,9 +80,9 @@ impl Subscription {
         )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
-        let of_system = of_system(system_id);
-        let wanted = move |entry: &audit::AuditEntry| SystemChangeKind::of(entry).is_some() && of_system(entry);
-        entries(ctx, after, wanted, SystemChange::of).await
+        let is_of_system = is_of_system(system_id);
+        let matches = move |entry: &audit::AuditEntry| SystemChangeKind::of(entry).is_some() && is_of_system(entry);
+        entries(ctx, after, matches, SystemChange::of).await
     }
 
     /// Entries that are appended to the audit log, oldest first. Requires `api_key_management:view`.
@@ -99,70 +99,72 @@ impl Subscription {
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<AuditEntry>> + use<>> {
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
-        let wanted = move |entry: &audit::AuditEntry| filter.matches(&entry.event);
-        entries(ctx, after, wanted, |_, entry| Some(entry.into())).await
+        let matches = move |entry: &audit::AuditEntry| filter.matches(&entry.event);
+        entries(ctx, after, matches, |_, entry| Some(entry.into())).await
     }
 }
 
-/// Which entries concern the system, if one is named. What is no id of a system is one of which nothing is ever heard.
-fn of_system(id: Option<ID>) -> impl Fn(&audit::AuditEntry) -> bool {
+/// Returns a predicate for entries about the system with this id, or about any system without one. An id that is not the
+/// id of a system matches nothing.
+fn is_of_system(id: Option<ID>) -> impl Fn(&audit::AuditEntry) -> bool {
     let only: Option<Option<SystemId>> = id.map(|id| id.parse().ok());
     move |entry| only.is_none_or(|only| only.is_some() && entry.event.system == only)
 }
 
-/// The tenant's entries after a cursor that are wanted, as they are shown, for as long as the caller may see them.
+/// The tenant's entries after a cursor that match, resolved, for as long as the caller may see them.
 async fn entries<T: Send + 'static>(
     ctx: &Context<'_>,
     after: Option<String>,
-    wanted: impl Fn(&audit::AuditEntry) -> bool + Send + 'static,
-    show: impl Fn(&Service, audit::AuditEntry) -> Option<T> + Send + 'static,
+    matches: impl Fn(&audit::AuditEntry) -> bool + Send + 'static,
+    resolve: impl Fn(&Service, audit::AuditEntry) -> Option<T> + Send + 'static,
 ) -> Result<BoxStream<'static, Result<T>>> {
-    let news = async {
-        let call = Call::of(ctx).await?;
+    let events = async {
+        let call = Authenticated::new(ctx).await?;
         let tenant = &call.operator().tenant;
         let after = after.map(|cursor| cursors::decode_audit(call.service.keyring(), tenant, &cursor)).transpose();
         let after = after.map_err(|refusal: Refusal| refuse(&refusal))?;
         let entries = call.service.entries(call.caller, permissions::needed(ctx)?, after);
         let request = call.request;
-        Ok(entries.filter_map(move |told| {
-            std::future::ready(match told {
-                Ok(entry) => wanted(&entry).then_some(Ok(News::Entry(entry))),
+        Ok(entries.filter_map(move |entry| {
+            std::future::ready(match entry {
+                Ok(entry) => matches(&entry).then_some(Ok(SubscriptionEvent::Entry(entry))),
                 Err(error) => Some(Err(from_service(error, request))),
             })
         }))
     };
-    let show = move |service: &Service, news| match news {
-        News::Entry(entry) => show(service, Arc::unwrap_or_clone(entry)),
-        News::Caller(_) => None,
+    let resolve = move |service: &Service, event| match event {
+        SubscriptionEvent::Entry(entry) => resolve(service, Arc::unwrap_or_clone(entry)),
+        SubscriptionEvent::Caller(_) => None,
     };
-    told(ctx, news, show).await
+    resolve_events(ctx, events, resolve).await
 }
 
-/// What a subscription tells of, as it is shown; or what the request says of it ([`sharing`](super::sharing)).
-async fn told<T: Send + 'static, N: Stream<Item = Told> + Send + 'static>(
+/// Resolves a subscription's events; or detaches them, or resolves the replayed one, if the request's data says so (see
+/// [`shared`](super::shared)).
+async fn resolve_events<T: Send + 'static, E: Stream<Item = EventResult> + Send + 'static>(
     ctx: &Context<'_>,
-    news: impl Future<Output = Result<N>>,
-    show: impl Fn(&Service, News) -> Option<T> + Send + 'static,
+    events: impl Future<Output = Result<E>>,
+    resolve: impl Fn(&Service, SubscriptionEvent) -> Option<T> + Send + 'static,
 ) -> Result<BoxStream<'static, Result<T>>> {
-    let told = match ctx.data_opt::<Given>() {
-        Some(Given(told)) => stream::iter([told.clone()]).boxed(),
+    let events = match ctx.data_opt::<ReplayedEvent>() {
+        Some(ReplayedEvent(event)) => stream::iter([event.clone()]).boxed(),
         None => {
-            let news = news.await?.boxed();
-            match ctx.data_opt::<Arc<Handover>>() {
-                Some(handover) => {
-                    handover.give(news);
+            let events = events.await?.boxed();
+            match ctx.data_opt::<Arc<DetachedEvents>>() {
+                Some(detached) => {
+                    detached.set(events);
                     stream::empty().boxed()
                 }
-                None => news,
+                None => events,
             }
         }
     };
     let service = Arc::clone(ctx.data_unchecked::<Arc<Service>>());
-    let shown = told.filter_map(move |told| {
-        std::future::ready(match told {
-            Ok(news) => show(&service, news).map(Ok),
+    let resolved = events.filter_map(move |event| {
+        std::future::ready(match event {
+            Ok(event) => resolve(&service, event).map(Ok),
             Err(error) => Some(Err(error)),
         })
     });
-    Ok(shown.boxed())
+    Ok(resolved.boxed())
 }

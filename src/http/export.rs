@@ -13,17 +13,17 @@ use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_T
 use http::request::Parts;
 use serde::Deserialize;
 
-use super::admission::{SessionGate, failure};
-use super::gate::Refusal;
+use super::error::ErrorResponse;
+use super::session_authenticator::{SessionAuthenticator, service_error};
 use crate::audit_text::Format;
 use crate::domain::audit::AuditFilter;
 use crate::domain::permissions::Permission;
-use crate::domain::refusal::{self, ErrorCode};
+use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::service::audit::Exporter;
 use crate::service::error::Error;
 
-pub fn routes(gate: SessionGate) -> Router {
-    Router::new().route("/audit/export", get(export)).with_state(gate)
+pub fn routes(authenticator: SessionAuthenticator) -> Router {
+    Router::new().route("/audit/export", get(export)).with_state(authenticator)
 }
 
 /// The members of `AuditFilter`, and the format. `actions` is a list separated by commas.
@@ -40,8 +40,12 @@ struct Parameters {
 }
 
 impl Parameters {
-    fn filter(&self) -> Result<AuditFilter, Refusal> {
-        fn read<T>(name: &str, text: Option<&String>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Refusal> {
+    fn filter(&self) -> Result<AuditFilter, ErrorResponse> {
+        fn read<T>(
+            name: &str,
+            text: Option<&String>,
+            parse: impl Fn(&str) -> Option<T>,
+        ) -> Result<Option<T>, ErrorResponse> {
             let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
             parse(text).map(Some).ok_or_else(|| bad_request(format!("`{name}` is malformed.")))
         }
@@ -58,18 +62,19 @@ impl Parameters {
 }
 
 async fn export(
-    State(gate): State<SessionGate>,
+    State(authenticator): State<SessionAuthenticator>,
     parts: Parts,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
-) -> Result<Response, Refusal> {
-    let sender = gate.identify(&parts).await?;
-    let refused = |error: &Error| failure(error, sender.request);
-    let caller = sender.caller.ok_or_else(|| refused(&refusal::Refusal::Unauthenticated.into()))?;
-    let service = gate.service();
-    service.require_permission(&caller, sender.request, Permission::View).await.map_err(|error| refused(&error))?;
+) -> Result<Response, ErrorResponse> {
+    let context = authenticator.identify(&parts).await?;
+    let (service, request) = (authenticator.service(), context.request);
+    let refused = |error: &Error| service_error(error, request);
+    let caller = context.find_caller(service).await.map_err(|error| refused(&error))?;
+    let caller = caller.cloned().ok_or_else(|| refused(&Refusal::Unauthenticated.into()))?;
+    service.require_permission(&caller, request, Permission::View).await.map_err(|error| refused(&error))?;
     let Query(parameters) = parameters.map_err(|error| bad_request(error.body_text()))?;
     let (filter, format) = (parameters.filter()?, parameters.format);
-    let export = service.export_audit(sender.request, Exporter::Operator(caller), filter, format).await;
+    let export = service.export_audit(request, Exporter::Operator(caller), filter, format).await;
     let body = Body::from_stream(export.map_err(|error| refused(&error))?.map_err(|error| {
         tracing::error!(%error, cause = error.source(), "audit export aborted");
         Aborted
@@ -83,8 +88,8 @@ async fn export(
     Ok((headers, body).into_response())
 }
 
-fn bad_request(message: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, ErrorCode::BadUserInput.as_str(), message)
+fn bad_request(message: impl Into<String>) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::BadUserInput.as_str(), message)
 }
 
 /// Ends the body early, so that the client notices. The cause is in the log.

@@ -7,7 +7,7 @@ use http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use http::request::Parts;
 use ipnet::IpNet;
 
-use crate::graphql::asker::SessionCookie;
+use crate::graphql::context::SessionCookie;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -1,41 +1,37 @@
 //! `/graphql` by the [GraphQL-over-HTTP specification](https://graphql.github.io/graphql-over-http/draft/), and the
-//! way from there to the WebSocket on the same path.
+//! upgrade to the WebSocket on the same path.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
 
-use async_graphql::{Executor, ObjectType, Schema, SubscriptionType, parser::types::OperationType};
-use axum::{
-    Router,
-    body::Body,
-    extract::{Query, Request, State},
-    response::Response,
-    routing::any,
-};
+use async_graphql::parser::types::OperationType;
+use async_graphql::{Executor, ObjectType, Schema, SubscriptionType};
+use async_graphql_axum::GraphQLResponse;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Uri,
-    header::{ACCEPT, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE, VARY},
-    request::Parts,
-};
+use http::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE, VARY};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tokio_util::sync::CancellationToken;
 
-use crate::graphql::{
-    completion::OutputTypes,
-    limits::{Documents, Limits},
-};
+use super::authenticator::Authenticator;
+use super::error::{ErrorResponse, api_response, set_api_headers};
+use super::serve::InFlight;
+use super::websocket::{self, ConnectionLimits, SocketServer};
+use crate::graphql::engine::Engine;
+use crate::graphql::limits::Limits;
+use crate::graphql::operation::{JsonError, Outcome, Parameters, error_with_code, parse_json};
 
-use super::{
-    following::{MAX_PAYLOADS_BYTES, Payloads},
-    gate::{Gate, Refusal, answer},
-    operation::{self, JsonError, Operation, Outcome, Parameters, RequestErrors},
-    serve::InFlight,
-    websocket::{self, ConnectionLimits},
-};
-
-/// Bounds on everything that a client sends to `/graphql`.
+/// Limits on everything that a client sends to `/graphql`.
 #[derive(Clone, Debug)]
 pub struct TransportLimits {
     /// On the documents, over HTTP and WebSocket alike.
@@ -59,26 +55,23 @@ impl Default for TransportLimits {
     }
 }
 
-/// What every request and every socket shares.
-pub(super) struct Transport<E, G> {
-    pub(super) executor: E,
-    pub(super) gate: G,
-    pub(super) documents: Documents,
-    pub(super) types: OutputTypes,
-    pub(super) limits: TransportLimits,
-    pub(super) payloads: Payloads,
-    pub(super) shutdown: CancellationToken,
+/// What all requests share.
+struct Transport<E, A> {
+    engine: Arc<Engine<E>>,
+    authenticator: A,
+    limits: TransportLimits,
+    sockets: Arc<SocketServer<E, A>>,
 }
 
-/// `/graphql`: GET, POST and WebSocket. When `shutdown` is cancelled the sockets close with 1001; requests in
-/// flight are [`serve`](super::serve::serve)'s to wait for.
+/// `/graphql`: GET, POST and WebSocket. When `shutdown` is cancelled, sockets close with 1001;
+/// [`serve`](super::serve::serve) waits for requests in flight.
 ///
 /// # Panics
 ///
-/// When async-graphql cannot read the schema that it writes.
-pub fn routes<Q, M, S, G>(
+/// If async-graphql cannot parse the SDL that it prints.
+pub fn routes<Q, M, S, A>(
     schema: Schema<Q, M, S>,
-    gate: G,
+    authenticator: A,
     limits: TransportLimits,
     shutdown: CancellationToken,
 ) -> Router
@@ -86,149 +79,131 @@ where
     Q: ObjectType + 'static,
     M: ObjectType + 'static,
     S: SubscriptionType + 'static,
-    G: Gate,
+    A: Authenticator,
 {
-    let types = OutputTypes::from_sdl(&schema.sdl()).expect("the SDL of a schema parses");
-    let transport = Arc::new(Transport {
-        executor: schema,
-        gate,
-        types,
-        documents: Documents::new(limits.documents.clone()),
-        limits,
-        payloads: Payloads::new(MAX_PAYLOADS_BYTES),
+    let engine = Arc::new(Engine::new(schema, limits.documents.clone()));
+    let sockets = Arc::new(SocketServer {
+        engine: Arc::clone(&engine),
+        authenticator: authenticator.clone(),
+        limits: limits.connection.clone(),
         shutdown,
     });
-    Router::new().route("/graphql", any(handle::<Schema<Q, M, S>, G>)).with_state(transport)
+    let transport = Arc::new(Transport { engine, authenticator, limits, sockets });
+    Router::new().route("/graphql", any(handle::<Schema<Q, M, S>, A>)).with_state(transport)
 }
 
-async fn handle<E: Executor, G: Gate>(State(transport): State<Arc<Transport<E, G>>>, request: Request) -> Response {
+async fn handle<E: Executor, A: Authenticator>(
+    State(transport): State<Arc<Transport<E, A>>>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
-    if parts.method == Method::GET && asks_for_websocket(&parts.headers) {
-        return websocket::upgrade(transport, parts).await;
+    if parts.method == Method::GET && requests_websocket(&parts.headers) {
+        return websocket::upgrade(Arc::clone(&transport.sockets), parts).await;
     }
     let media_type = negotiate(&parts.headers);
     let content_type = media_type.unwrap_or(MediaType::Json).content_type();
     let response =
         AssertUnwindSafe(respond(&transport, parts, body, media_type)).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!("a request panicked");
-            Err(Refusal::internal().into())
+            tracing::error!("request panicked");
+            Err(ErrorResponse::internal().into())
         });
-    let mut response = response.unwrap_or_else(|no: No| {
-        let mut response = no.refusal.into_response_as(content_type);
-        if let Some(allow) = no.allow {
-            let headers = response.headers_mut();
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+    let mut response = response.unwrap_or_else(|Rejection { error, allow }| {
+        let mut response = error.into_response_as(content_type);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
     });
-    let headers = response.headers_mut();
-    headers.append(VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
     response
 }
 
-/// A refusal, with the methods that a 405 must name.
-struct No {
-    refusal: Refusal,
+/// An error, with the methods that a 405 must list.
+struct Rejection {
+    error: ErrorResponse,
     allow: Option<&'static str>,
 }
 
-impl No {
+impl Rejection {
     fn method(allow: &'static str, message: &str) -> Self {
-        Self { refusal: Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", message), allow: Some(allow) }
+        let error = ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "BAD_USER_INPUT", message);
+        Self { error, allow: Some(allow) }
     }
 }
 
-impl From<Refusal> for No {
-    fn from(refusal: Refusal) -> Self {
-        Self { refusal, allow: None }
+impl From<ErrorResponse> for Rejection {
+    fn from(error: ErrorResponse) -> Self {
+        Self { error, allow: None }
     }
 }
 
-/// What the head of a request can be refused for is refused before its body is read.
-async fn respond<E: Executor, G: Gate>(
-    transport: &Transport<E, G>,
+/// Whatever the head of a request can be refused for is checked before its body is read.
+async fn respond<E: Executor, A: Authenticator>(
+    transport: &Transport<E, A>,
     parts: Parts,
     body: Body,
     media_type: Option<MediaType>,
-) -> Result<Response, No> {
+) -> Result<Response, Rejection> {
     let by_get = match parts.method {
         Method::GET | Method::HEAD => true,
         Method::POST => false,
-        _ => {
-            return Err(No::method("GET, HEAD, POST", "GraphQL is served by POST, queries by GET too."));
-        }
+        _ => return Err(Rejection::method("GET, HEAD, POST", "Send GraphQL requests by POST, or queries by GET.")),
     };
     let media_type = media_type.ok_or_else(|| {
-        Refusal::new(
+        ErrorResponse::new(
             StatusCode::NOT_ACCEPTABLE,
             "BAD_USER_INPUT",
-            "Answers come as application/graphql-response+json or application/json.",
+            "Responses are application/graphql-response+json or application/json: accept one of them.",
         )
     })?;
     if !by_get {
         check_content(&parts.headers, transport.limits.body_bytes)?;
     }
-    let admission = transport.gate.admit(&parts).await?;
+    let context = transport.authenticator.authenticate(&parts).await?;
     let parameters = if by_get { read_query_string(&parts.uri)? } else { read_body(body, &transport.limits).await? };
 
-    let operation = match Operation::prepare(&transport.documents, parameters) {
+    let operation = match transport.engine.prepare(parameters) {
         Ok(operation) => operation,
-        Err(error) => return Ok(answer_errors(media_type, &[error.into()])),
+        Err(error) => return Ok(errors_response(media_type, &[error.into()])),
     };
     if by_get && operation.kind != OperationType::Query {
-        return Err(No::method("POST", "Only queries can be run by GET."));
+        return Err(Rejection::method("POST", "Only queries can be sent by GET."));
     }
     if operation.kind == OperationType::Subscription {
-        let mut error = async_graphql::ServerError::new(
-            "Subscriptions are served over WebSocket, with the subprotocol graphql-transport-ws.",
-            None,
-        );
-        operation::set_code(&mut error, "BAD_USER_INPUT");
-        return Ok(answer_errors(media_type, &[error]));
+        let message = "Subscriptions need a WebSocket, with the subprotocol graphql-transport-ws.";
+        return Ok(errors_response(media_type, &[error_with_code(message, "BAD_USER_INPUT")]));
     }
-    let held = parts.extensions.get::<InFlight>().cloned();
-    let Operation { kind, request, selected } = operation;
-    let mut response = operation::execute(transport.executor.clone(), kind, admission.attach(request), held)
-        .await
-        .ok_or_else(Refusal::internal)?;
-    let headers = std::mem::take(&mut response.http_headers);
-    let outcome = Outcome::of(response, &selected, &transport.types, admission.signed_in());
-    let mut answered = match outcome {
-        Outcome::Refused(errors) => answer_errors(media_type, &errors),
-        Outcome::Executed(response) => answer_json(StatusCode::OK, media_type, &response),
-    };
-    append_headers(answered.headers_mut(), headers);
-    Ok(answered)
-}
-
-/// Those that resolvers set, such as cookies.
-fn append_headers(to: &mut HeaderMap, from: HeaderMap) {
-    let mut last = None;
-    for (name, value) in from {
-        // A name is given with the first of its values alone.
-        last = name.or(last);
-        if let Some(name) = &last {
-            to.append(name.clone(), value);
+    let in_flight = parts.extensions.get::<InFlight>().cloned();
+    match transport.engine.execute(operation, &context, in_flight).await {
+        Outcome::Refused(errors) => Ok(errors_response(media_type, &errors)),
+        Outcome::Executed(response) => {
+            // With the headers that resolvers have set, such as cookies.
+            let mut response = GraphQLResponse::from(response).into_response();
+            set_api_headers(response.headers_mut(), media_type.content_type());
+            Ok(response)
         }
+        Outcome::Failed => Err(ErrorResponse::internal().into()),
     }
 }
 
-/// A request error has status 400, and 200 for clients that know `application/json` alone: these take any other
-/// status for a failure on the way.
-fn answer_errors(media_type: MediaType, errors: &[async_graphql::ServerError]) -> Response {
+/// Errors of an operation that was not executed.
+#[derive(Serialize)]
+struct RequestErrors<'a> {
+    errors: &'a [async_graphql::ServerError],
+}
+
+/// A request error has status 400, and 200 for clients that accept only `application/json`: they take any other status
+/// for a failure of an intermediary.
+fn errors_response(media_type: MediaType, errors: &[async_graphql::ServerError]) -> Response {
     let status = match media_type {
         MediaType::GraphqlResponse => StatusCode::BAD_REQUEST,
         MediaType::Json => StatusCode::OK,
     };
-    answer_json(status, media_type, &RequestErrors { errors })
-}
-
-fn answer_json(status: StatusCode, media_type: MediaType, body: &impl serde::Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(body) => answer(status, media_type.content_type(), body),
+    match serde_json::to_vec(&RequestErrors { errors }) {
+        Ok(body) => api_response(status, media_type.content_type(), body),
         Err(error) => {
-            tracing::error!(%error, "a response cannot be serialized");
-            Refusal::internal().into_response_as(media_type.content_type())
+            tracing::error!(%error, "response not serializable");
+            ErrorResponse::internal().into_response_as(media_type.content_type())
         }
     }
 }
@@ -319,8 +294,8 @@ fn is_utf8(charset: &str) -> bool {
 
 /// Only a body of JSON in UTF-8, of bounded size. A JSON content type also makes a browser ask before it sends such
 /// a request for a foreign page.
-fn check_content(headers: &HeaderMap, limit: usize) -> Result<(), Refusal> {
-    let unsupported = |message: &str| Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message);
+fn check_content(headers: &HeaderMap, limit: usize) -> Result<(), ErrorResponse> {
+    let unsupported = |message: &str| ErrorResponse::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_USER_INPUT", message);
     let mut content_types = headers.get_all(CONTENT_TYPE).iter();
     let content_type = content_types
         .next()
@@ -350,51 +325,53 @@ fn check_content(headers: &HeaderMap, limit: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn too_large(limit: usize) -> Refusal {
-    Refusal::new(
+fn too_large(limit: usize) -> ErrorResponse {
+    ErrorResponse::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "BAD_USER_INPUT",
         format!("The body is too large: at most {limit} bytes."),
     )
 }
 
-async fn read_body(body: Body, limits: &TransportLimits) -> Result<Parameters, Refusal> {
+async fn read_body(body: Body, limits: &TransportLimits) -> Result<Parameters, ErrorResponse> {
     let body = Limited::new(body, limits.body_bytes).collect();
     let body: Bytes = match tokio::time::timeout(limits.body_timeout, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             return Err(too_large(limits.body_bytes));
         }
-        Ok(Err(_)) => return Err(Refusal::bad_request("The body did not arrive whole.")),
+        Ok(Err(_)) => return Err(ErrorResponse::bad_request("The body is incomplete.")),
         Err(_) => {
-            return Err(Refusal::new(
+            return Err(ErrorResponse::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "BAD_USER_INPUT",
                 "The body did not arrive in time.",
             ));
         }
     };
-    match operation::parse_json(&body).map_err(|error| malformed("The body", &error))? {
-        Json::Object(members) => Parameters::from_json(members).map_err(Refusal::bad_request),
-        Json::Array(_) => Err(Refusal::bad_request("Several operations in one request are not supported.")),
-        _ => Err(Refusal::bad_request("The body must be a JSON object.")),
+    match parse_json(&body).map_err(|error| malformed("The body", &error))? {
+        Json::Object(members) => Parameters::from_json(members).map_err(ErrorResponse::bad_request),
+        Json::Array(_) => {
+            Err(ErrorResponse::bad_request("Batches are not supported: send one operation in a request."))
+        }
+        _ => Err(ErrorResponse::bad_request("The body must be a JSON object.")),
     }
 }
 
-fn malformed(what: &str, error: &JsonError) -> Refusal {
+fn malformed(what: &str, error: &JsonError) -> ErrorResponse {
     match error {
         JsonError::TooManyValues => {
-            Refusal::new(StatusCode::BAD_REQUEST, "QUERY_TOO_COMPLEX", format!("{what} has {error}."))
+            ErrorResponse::new(StatusCode::BAD_REQUEST, "QUERY_TOO_COMPLEX", format!("{what} has {error}."))
         }
-        JsonError::Malformed(_) => Refusal::bad_request(format!("{what} is not JSON: {error}.")),
+        JsonError::Malformed(_) => ErrorResponse::bad_request(format!("{what} is not JSON: {error}.")),
     }
 }
 
 /// [Parameters of a GET request](https://graphql.github.io/graphql-over-http/draft/#sec-GET): `variables` and
 /// `extensions` are JSON, and an empty string stands for nothing.
-fn read_query_string(uri: &Uri) -> Result<Parameters, Refusal> {
+fn read_query_string(uri: &Uri) -> Result<Parameters, ErrorResponse> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map_err(|_| Refusal::bad_request("The query string is malformed."))?;
+        .map_err(|_| ErrorResponse::bad_request("The query string is malformed."))?;
     let mut members = Map::new();
     for (name, value) in pairs {
         let value = match name.as_str() {
@@ -402,18 +379,18 @@ fn read_query_string(uri: &Uri) -> Result<Parameters, Refusal> {
             "operationName" | "variables" | "extensions" if value.is_empty() => continue,
             "operationName" => Json::String(value),
             "variables" | "extensions" => {
-                operation::parse_json(value.as_bytes()).map_err(|error| malformed(&format!("`{name}`"), &error))?
+                parse_json(value.as_bytes()).map_err(|error| malformed(&format!("`{name}`"), &error))?
             }
             _ => continue,
         };
         if members.insert(name, value).is_some() {
-            return Err(Refusal::bad_request("A parameter is given twice."));
+            return Err(ErrorResponse::bad_request("A parameter is present more than once."));
         }
     }
-    Parameters::from_json(members).map_err(Refusal::bad_request)
+    Parameters::from_json(members).map_err(ErrorResponse::bad_request)
 }
 
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
+fn requests_websocket(headers: &HeaderMap) -> bool {
     let names = |header, token: &str| {
         headers
             .get_all(header)

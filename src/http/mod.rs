@@ -1,15 +1,14 @@
 //! HTTP: every route of both listeners.
 
-pub mod admission;
+pub mod authenticator;
 pub mod console;
+pub mod error;
 pub mod export;
-mod following;
 pub mod front;
-pub mod gate;
 pub mod graphql;
-mod operation;
 pub mod ops;
 pub mod serve;
+pub mod session_authenticator;
 pub mod verify;
 pub mod websocket;
 
@@ -28,39 +27,43 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
 
-use self::admission::SessionGate;
 use self::front::Front;
 use self::graphql::TransportLimits;
+use self::session_authenticator::SessionAuthenticator;
 use crate::graphql::{schema, sdl};
 use crate::service::Service;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What the public listener shows besides the API itself.
+/// Optional parts of the public listener.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown {
-    /// Whether the schema can be read: by introspection, and at `/schema.graphql`.
+pub struct PublicFeatures {
+    /// Whether clients can read the schema, by introspection and at `/schema.graphql`.
     pub introspection: bool,
     pub graphiql: bool,
 }
 
 /// Every route of the public listener. Those of the verification listener are [`verify::routes`].
-pub fn public_routes(service: Arc<Service>, front: Front, shown: Shown, shutdown: CancellationToken) -> Router {
+pub fn public_routes(
+    service: Arc<Service>,
+    front: Front,
+    features: PublicFeatures,
+    shutdown: CancellationToken,
+) -> Router {
     let front = Arc::new(front);
-    let gate = SessionGate::new(Arc::clone(&service), Arc::clone(&front));
-    let schema = schema(Arc::clone(&service), shown.introspection);
-    let api = graphql::routes(schema, gate.clone(), TransportLimits::default(), shutdown)
-        .merge(export::routes(gate))
-        .route("/schema.graphql", get(async move || schema_text(shown.introspection)))
+    let authenticator = SessionAuthenticator::new(Arc::clone(&service), Arc::clone(&front));
+    let schema = schema(Arc::clone(&service), features.introspection);
+    let api = graphql::routes(schema, authenticator.clone(), TransportLimits::default(), shutdown)
+        .merge(export::routes(authenticator))
+        .route("/schema.graphql", get(async move || schema_text(features.introspection)))
         .layer(cors(&front));
-    let naming = Naming { service: Arc::clone(&service), front };
+    let identifier = RequestIdentifier { service: Arc::clone(&service), front };
     api.merge(ops::routes(service))
-        .merge(console::routes(shown.graphiql))
-        .layer(middleware::from_fn_with_state(naming, name_request))
+        .merge(console::routes(features.graphiql))
+        .layer(middleware::from_fn_with_state(identifier, identify_request))
 }
 
-/// Lets pages of the allowed origins use the API with bearer tokens. Credentials that a browser sends by itself are
-/// never allowed.
+/// Allows pages of the allowed origins to use the API with bearer tokens, never with the cookie.
 fn cors(front: &Front) -> CorsLayer {
     let origins = front.allowed_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
     CorsLayer::new()
@@ -70,33 +73,33 @@ fn cors(front: &Front) -> CorsLayer {
         .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE, X_REQUEST_ID])
 }
 
-fn schema_text(shown: bool) -> Response {
-    if !shown {
+fn schema_text(is_public: bool) -> Response {
+    if !is_public {
         return StatusCode::NOT_FOUND.into_response();
     }
     ([(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-cache")], sdl()).into_response()
 }
 
 #[derive(Clone)]
-struct Naming {
+struct RequestIdentifier {
     service: Arc<Service>,
     front: Arc<Front>,
 }
 
-/// Gives a request the id under which logs, errors and the audit log know it, and answers with it.
-async fn name_request(State(naming): State<Naming>, request: HttpRequest, next: Next) -> Response {
+/// Gives each request an id, which the logs, errors, the audit log and the response contain.
+async fn identify_request(State(identifier): State<RequestIdentifier>, request: HttpRequest, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let named = naming.service.request(naming.front.client_address(&parts));
-    parts.extensions.insert(named);
-    // The route, not the path, which may hold anything that somebody took for an address.
+    let identified = identifier.service.request(identifier.front.client_address(&parts));
+    parts.extensions.insert(identified);
+    // The route, not the path: a path can contain anything, even a secret that was pasted into the address bar.
     let route = parts.extensions.get::<MatchedPath>().cloned();
     let (method, began) = (parts.method.clone(), Instant::now());
     let mut response = next.run(HttpRequest::from_parts(parts, body)).await;
     tracing::debug!(
-        request = %named.id, %method, route = route.as_ref().map(MatchedPath::as_str), status = response.status().as_u16(),
+        request = %identified.id, %method, route = route.as_ref().map(MatchedPath::as_str), status = response.status().as_u16(),
         elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), "request answered"
     );
-    let id = HeaderValue::from_str(&named.id.to_string()).expect("ids are ASCII");
+    let id = HeaderValue::from_str(&identified.id.to_string()).expect("ids are ASCII");
     response.headers_mut().insert(X_REQUEST_ID, id);
     response
 }

@@ -6,7 +6,7 @@ use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{TypeDefinition, TypeKind, TypeSystemDefinition};
 
 use keymark::graphql::limits::{DEFAULT_PAGE_SIZE, Limits, MAX_PAGE_SIZE};
-use keymark::http::Shown;
+use keymark::http::PublicFeatures;
 
 use crate::support::actors::{App, Setup};
 
@@ -38,7 +38,7 @@ async fn schema_graphql_is_served_unless_introspection_is_off() {
     let answer = app.anonymous().get("/schema.graphql").await;
     assert_eq!(answer.text, keymark::graphql::sdl());
 
-    let hidden = Setup { shown: Shown { introspection: false, graphiql: false }, ..Setup::default() };
+    let hidden = Setup { features: PublicFeatures { introspection: false, graphiql: false }, ..Setup::default() };
     let app = App::embedded_with(hidden).await;
     assert_eq!(app.anonymous().get("/schema.graphql").await.status, 404);
     let answer = app.anonymous().query("{ __schema { types { name } } }", serde_json::json!({})).await;

@@ -10,7 +10,7 @@ use super::systems::int;
 use crate::domain::ids::TenantId;
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::{audit, cursors, refusal};
-use crate::graphql::asker::Call;
+use crate::graphql::context::Authenticated;
 use crate::service::Service;
 
 /// An entry of the tenant's audit log. Each change of a system, a key, an operator or a session writes one, and so
@@ -305,8 +305,8 @@ impl AuditEntryConnection {
 
     /// Number of entries that match the filter, on all pages. Counted only if selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
-        let call = Call::of(ctx).await?;
-        Ok(int(call.shown(self.0.service.count_audit(&self.0.tenant, &self.0.filter).await)?))
+        let call = Authenticated::new(ctx).await?;
+        Ok(int(call.convert(self.0.service.count_audit(&self.0.tenant, &self.0.filter).await)?))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::system_names::Search;
 use crate::domain::{audit, cursors, systems};
-use crate::graphql::asker::Call;
+use crate::graphql::context::Authenticated;
 use crate::service::Service;
 
 /// A registered client application of the tenant, with at most one current API key.
@@ -165,8 +165,8 @@ impl SystemConnection {
 
     /// Number of systems that match the search, on all pages. Counted only if selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
-        let call = Call::of(ctx).await?;
-        Ok(int(call.shown(self.0.service.count_systems(&self.0.tenant, &self.0.search).await)?))
+        let call = Authenticated::new(ctx).await?;
+        Ok(int(call.convert(self.0.service.count_systems(&self.0.tenant, &self.0.search).await)?))
     }
 }
 

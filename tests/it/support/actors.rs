@@ -25,12 +25,12 @@ use keymark::domain::keys::ApiKey;
 use keymark::domain::permissions::{Permission, Permissions};
 use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::domain::time::Timestamp;
-use keymark::http::admission::SessionGate;
 use keymark::http::front::Front;
 use keymark::http::graphql::TransportLimits;
 use keymark::http::serve::{Handler, ServeLimits, serve};
+use keymark::http::session_authenticator::SessionAuthenticator;
 use keymark::http::verify::{Access, Routes};
-use keymark::http::{self as keymark_http, Shown};
+use keymark::http::{self as keymark_http, PublicFeatures};
 use keymark::metrics::Metrics;
 use keymark::service::{Service, Settings};
 use keymark::store::Store;
@@ -101,7 +101,7 @@ pub struct Setup {
     pub timing: Timing,
     pub front: Front,
     pub access: fn() -> Access,
-    pub shown: Shown,
+    pub features: PublicFeatures,
     pub secret: &'static str,
     pub previous_secrets: &'static [&'static str],
     pub stopwatch: Arc<dyn Stopwatch>,
@@ -126,7 +126,7 @@ impl Default for Setup {
             timing: config.timing,
             front: Front::default(),
             access: Access::default,
-            shown: Shown { introspection: true, graphiql: true },
+            features: PublicFeatures { introspection: true, graphiql: true },
             secret: SECRET,
             previous_secrets: &[],
             stopwatch: Arc::new(SystemStopwatch),
@@ -209,7 +209,8 @@ impl App {
         let coherence = Coherence::new(Arc::clone(&store), environment.clone(), setup.stopwatch, role);
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, setup.settings);
         let stop = CancellationToken::new();
-        let public = keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.shown, stop.clone());
+        let public =
+            keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.features, stop.clone());
         let judge = Judge::new(Arc::clone(&store), Arc::clone(&coherence), Arc::clone(&service));
         coherence.register(metrics.registry());
         service.register(metrics.registry());
@@ -326,9 +327,9 @@ impl App {
 
     /// Serves only the API on a port, with these limits.
     pub async fn listen_within(&self, limits: TransportLimits) -> SocketAddr {
-        let gate = SessionGate::new(Arc::clone(&self.service), Arc::default());
+        let authenticator = SessionAuthenticator::new(Arc::clone(&self.service), Arc::default());
         let schema = keymark::graphql::schema(Arc::clone(&self.service), true);
-        self.listen_with(keymark_http::graphql::routes(schema, gate, limits, self.stop.clone())).await
+        self.listen_with(keymark_http::graphql::routes(schema, authenticator, limits, self.stop.clone())).await
     }
 
     /// Serves the verification routes on a port.

@@ -1,4 +1,4 @@
-//! A schema with a field for each outcome of an operation, and a gate that accepts one bearer token and
+//! A schema with a field for each outcome of an operation, and an authenticator that accepts one bearer token and
 //! puts off another.
 
 use std::{
@@ -15,8 +15,10 @@ use async_graphql::{
 use axum::Router;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use http::{StatusCode, header, request::Parts};
+use keymark::graphql::engine::OperationContext;
 use keymark::http::{
-    gate::{Admission, Gate, Refusal, SocketAdmission},
+    authenticator::{Authenticator, SocketSession},
+    error::ErrorResponse,
     graphql::{TransportLimits, routes},
     serve::{ServeLimits, serve},
 };
@@ -37,7 +39,7 @@ pub struct World {
     pub session_over: CancellationToken,
 }
 
-/// The caller of a request, attached by the gate.
+/// The caller of a request, attached by the authenticator.
 #[derive(Clone, Copy)]
 struct Caller(&'static str);
 
@@ -298,51 +300,55 @@ impl Updates {
 }
 
 #[derive(Clone)]
-pub struct ToyGate(Arc<World>);
+pub struct ToyAuthenticator(Arc<World>);
 
-impl ToyGate {
-    fn admission(&self, caller: &'static str) -> Admission {
+impl ToyAuthenticator {
+    fn context(&self, caller: &'static str) -> OperationContext {
         let world = self.0.clone();
-        Admission::new(caller != "nobody", move |request| request.data(Caller(caller)).data(world.clone()))
+        OperationContext::new(caller != "nobody", move |request| request.data(Caller(caller)).data(world.clone()))
     }
 }
 
-impl Gate for ToyGate {
-    async fn admit(&self, parts: &Parts) -> Result<Admission, Refusal> {
+impl Authenticator for ToyAuthenticator {
+    async fn authenticate(&self, parts: &Parts) -> Result<OperationContext, ErrorResponse> {
         match parts.headers.get(header::AUTHORIZATION) {
-            None => Ok(self.admission("nobody")),
-            Some(token) if token == "Bearer good" => Ok(self.admission("alice")),
+            None => Ok(self.context("nobody")),
+            Some(token) if token == "Bearer good" => Ok(self.context("alice")),
             Some(token) if token == "Bearer later" => {
-                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.").retry_after(7))
+                Err(ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.").retry_after(7))
             }
-            Some(_) => Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "The token is not valid.")),
+            Some(_) => Err(ErrorResponse::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "The token is not valid.")),
         }
     }
 
-    async fn admit_upgrade(&self, parts: &Parts) -> Result<(), Refusal> {
+    async fn check_upgrade(&self, parts: &Parts) -> Result<(), ErrorResponse> {
         match parts.headers.get(header::ORIGIN) {
             Some(origin) if origin != "https://own.example" => {
-                Err(Refusal::new(StatusCode::FORBIDDEN, "FORBIDDEN", "Foreign origin."))
+                Err(ErrorResponse::new(StatusCode::FORBIDDEN, "FORBIDDEN", "Foreign origin."))
             }
             _ => Ok(()),
         }
     }
 
-    async fn admit_socket(&self, _parts: &Parts, payload: &Map<String, Json>) -> Result<SocketAdmission, Refusal> {
+    async fn authenticate_socket(
+        &self,
+        _parts: &Parts,
+        payload: &Map<String, Json>,
+    ) -> Result<SocketSession, ErrorResponse> {
         match payload.get("authorization").and_then(Json::as_str) {
-            Some("Bearer good") => Ok(SocketAdmission {
-                admission: self.admission("alice"),
+            Some("Bearer good") => Ok(SocketSession {
+                context: self.context("alice"),
                 ended: self.0.session_over.clone().cancelled_owned().boxed(),
             }),
-            Some("Bearer later") => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.")),
-            _ => Err(Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "Sign in first.")),
+            Some("Bearer later") => Err(ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.")),
+            _ => Err(ErrorResponse::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "Sign in first.")),
         }
     }
 }
 
 pub fn router(world: &Arc<World>, limits: TransportLimits, shutdown: CancellationToken) -> Router {
     let schema = Schema::build(Query, Mutation, Updates).finish();
-    routes(schema, ToyGate(world.clone()), limits, shutdown)
+    routes(schema, ToyAuthenticator(world.clone()), limits, shutdown)
 }
 
 /// A server on a port of its own.

@@ -465,7 +465,7 @@ async fn operations_beyond_the_limit_are_refused_individually() {
             "code": "RATE_LIMITED",
             "retryAfterSeconds": 1
           },
-          "message": "Too many operations on one connection: at most 2 at once."
+          "message": "Too many operations on one connection: at most 2 can run at the same time."
         }
       ],
       "type": "error"

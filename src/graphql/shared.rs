@@ -1,9 +1,9 @@
-//! What lets subscribers who select the same share what they are shown.
+//! Subscriptions with the same selection share their payloads.
 //!
-//! A subscription can hand over its news ([`Handover`]) in the place of results, and be run again for a single one
-//! ([`Given`]): meanwhile async-graphql keeps nothing of it. What it shows of an audit entry follows from the entry and
-//! the selection alone: who asks decides whether anything is shown, and the arguments of the root field which entries. So
-//! it is run once for many subscribers.
+//! A subscription can detach its events ([`DetachedEvents`]) in place of resolving them, and be executed again for a
+//! single one ([`ReplayedEvent`]), so that async-graphql keeps no state for it in between. The payload for an audit entry
+//! depends only on the entry and the selection: the caller decides whether it is delivered, and the arguments of the root
+//! field which entries are. So it is executed once for many subscribers.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,46 +19,46 @@ use sha2::{Digest, Sha256};
 use crate::domain::audit::AuditEntry;
 use crate::service::Caller;
 
-/// What a subscription tells of.
+/// An event that a subscription resolves to its payload.
 #[derive(Clone)]
-pub enum News {
+pub(super) enum SubscriptionEvent {
     Entry(Arc<AuditEntry>),
-    /// The viewer, as they are now.
+    /// The viewer, as of now.
     Caller(Arc<Caller>),
 }
 
-/// What a subscriber is told, or at last why there is no more.
-pub type Told = Result<News, Error>;
+/// An event, or the error that ends the subscription.
+pub(super) type EventResult = Result<SubscriptionEvent, Error>;
 
-/// In the data of a request, takes what a subscription tells; the subscription then ends without a result.
+/// In the data of a request: receives the events of its subscription, which then ends without a result.
 #[derive(Default)]
-pub struct Handover(Mutex<Option<BoxStream<'static, Told>>>);
+pub(super) struct DetachedEvents(Mutex<Option<BoxStream<'static, EventResult>>>);
 
-impl Handover {
-    pub(super) fn give(&self, told: BoxStream<'static, Told>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+impl DetachedEvents {
+    pub(super) fn set(&self, events: BoxStream<'static, EventResult>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
     }
 
-    /// What was handed over; `None` when the subscription failed.
-    pub fn take(&self) -> Option<BoxStream<'static, Told>> {
+    /// The events; `None` if the subscription failed.
+    pub(super) fn take(&self) -> Option<BoxStream<'static, EventResult>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// In the data of a request, all that its subscription tells. It came to this caller by a [`Handover`]: nobody is asked
-/// once more whether they may see it.
-pub struct Given(pub Told);
+/// In the data of a request: the only event of its subscription. It comes from the [`DetachedEvents`] of the same
+/// caller, whose permission was checked there.
+pub(super) struct ReplayedEvent(pub EventResult);
 
-/// Two subscriptions of the same selection show the same of an entry.
+/// Identifies a selection: two subscriptions with the same id have the same payload for an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SelectionId([u8; 32]);
+pub(super) struct SelectionId([u8; 32]);
 
 impl SelectionId {
-    /// The selection of an operation; `None` unless it is a subscription to one field, as the
-    /// [specification](https://spec.graphql.org/October2021/#sec-Single-root-field) wants it.
+    /// The selection of an operation; `None` unless it is a subscription to a single field, as the
+    /// [specification](https://spec.graphql.org/October2021/#sec-Single-root-field) requires.
     ///
-    /// Variables that stand in arguments of the root field alone, such as the cursor to resume after, do not count.
-    pub fn of(
+    /// Ignores variables that are used only in arguments of the root field, such as the cursor to resume after.
+    pub(super) fn new(
         text: &str,
         operation_name: Option<&str>,
         document: &ExecutableDocument,
@@ -71,12 +71,12 @@ impl SelectionId {
         if operation.ty != OperationType::Subscription {
             return None;
         }
-        let mut used = Used::default();
-        used.in_directives(&root.node.directives);
-        used.in_selections(&root.node.selection_set.node);
+        let mut used = UsedVariables::default();
+        used.visit_directives(&root.node.directives);
+        used.visit_selections(&root.node.selection_set.node);
         for fragment in document.fragments.values() {
-            used.in_directives(&fragment.node.directives);
-            used.in_selections(&fragment.node.selection_set.node);
+            used.visit_directives(&fragment.node.directives);
+            used.visit_selections(&fragment.node.selection_set.node);
         }
         let mut hash = Sha256::new();
         let mut add = |part: &str| {
@@ -93,39 +93,39 @@ impl SelectionId {
     }
 }
 
-/// The variables that stand somewhere.
+/// The variables that are used in a part of a document.
 #[derive(Default)]
-struct Used<'a>(BTreeSet<&'a Name>);
+struct UsedVariables<'a>(BTreeSet<&'a Name>);
 
-impl<'a> Used<'a> {
-    fn in_selections(&mut self, selections: &'a SelectionSet) {
+impl<'a> UsedVariables<'a> {
+    fn visit_selections(&mut self, selections: &'a SelectionSet) {
         for selection in &selections.items {
             match &selection.node {
                 Selection::Field(Positioned { node: Field { arguments, directives, selection_set, .. }, .. }) => {
-                    arguments.iter().for_each(|(_, value)| self.in_value(&value.node));
-                    self.in_directives(directives);
-                    self.in_selections(&selection_set.node);
+                    arguments.iter().for_each(|(_, value)| self.visit_value(&value.node));
+                    self.visit_directives(directives);
+                    self.visit_selections(&selection_set.node);
                 }
-                // The fragments themselves are looked through once, all of them.
-                Selection::FragmentSpread(spread) => self.in_directives(&spread.node.directives),
+                // Fragments are visited once each, by the caller.
+                Selection::FragmentSpread(spread) => self.visit_directives(&spread.node.directives),
                 Selection::InlineFragment(inline) => {
-                    self.in_directives(&inline.node.directives);
-                    self.in_selections(&inline.node.selection_set.node);
+                    self.visit_directives(&inline.node.directives);
+                    self.visit_selections(&inline.node.selection_set.node);
                 }
             }
         }
     }
 
-    fn in_directives(&mut self, directives: &'a [Positioned<Directive>]) {
+    fn visit_directives(&mut self, directives: &'a [Positioned<Directive>]) {
         let arguments = directives.iter().flat_map(|directive| &directive.node.arguments);
-        arguments.for_each(|(_, value)| self.in_value(&value.node));
+        arguments.for_each(|(_, value)| self.visit_value(&value.node));
     }
 
-    fn in_value(&mut self, value: &'a Value) {
+    fn visit_value(&mut self, value: &'a Value) {
         match value {
             Value::Variable(name) => drop(self.0.insert(name)),
-            Value::List(items) => items.iter().for_each(|item| self.in_value(item)),
-            Value::Object(fields) => fields.values().for_each(|field| self.in_value(field)),
+            Value::List(items) => items.iter().for_each(|item| self.visit_value(item)),
+            Value::Object(fields) => fields.values().for_each(|field| self.visit_value(field)),
             _ => {}
         }
     }
@@ -142,11 +142,11 @@ mod tests {
         let document = parse_query(text).unwrap();
         let mut operations = document.operations.iter();
         let (_, operation) = operations.find(|(known, _)| name.is_none() || known.map(Name::as_str) == name).unwrap();
-        SelectionId::of(text, name, &document, &operation.node, &Variables::from_json(variables))
+        SelectionId::new(text, name, &document, &operation.node, &Variables::from_json(variables))
     }
 
     #[test]
-    fn what_only_chooses_the_entries_makes_no_other_selection() {
+    fn arguments_of_the_root_field_do_not_change_the_selection() {
         let text = "subscription ($a: String, $i: ID) { systemChanged(after: $a, systemId: $i) { kind } }";
         let known = id(text, None, json!({ "a": "1" }));
         assert!(known.is_some());
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_changes_what_is_shown_makes_another_selection() {
+    fn whatever_changes_the_payload_changes_the_selection() {
         let within = "subscription ($a: Boolean!) { systemChanged { kind @skip(if: $a) } }";
         let nested = "subscription ($a: Boolean!) { systemChanged { ... @include(if: $a) { entry { id } } kind } }";
         let spread = "subscription ($a: Boolean!) { systemChanged { ...f } } fragment f on SystemChange {

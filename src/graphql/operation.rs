@@ -1,45 +1,40 @@
-//! What both transports do with one GraphQL operation: read its parameters, bring it to execution, and put the
-//! answer into shape.
+//! One GraphQL operation: its parameters, its preparation for execution, and its outcome.
 
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
-use async_graphql::{
-    Executor, Name, Request, Response, ServerError, Value, Variables,
-    parser::types::{OperationDefinition, OperationType},
-};
-use futures::FutureExt;
-use serde::Serialize;
+use async_graphql::parser::types::{OperationDefinition, OperationType};
+use async_graphql::{Name, Request, Response, ServerError, Value, Variables};
 use serde_json::{Map, Value as Json};
-use tracing::Instrument;
 
-use crate::graphql::{
-    completion::OutputTypes,
-    limits::{Document, DocumentError, Documents},
-    sharing::SelectionId,
-};
+use super::completion::OutputTypes;
+use super::limits::{Document, DocumentError, Documents};
+use super::shared::SelectionId;
 
-use super::gate::Refusal;
-
-/// Request errors that one answer lists; the rest is counted.
+/// Request errors listed in one response; the others are counted.
 const MAX_ERRORS: usize = 50;
+/// Values in one JSON text from a client, counted by their separators. Larger than the variables of the largest
+/// documents, and parsed within about a millisecond.
+const MAX_JSON_VALUES: usize = 10_000;
+/// The message of an error whose cause the client must not learn.
+pub const INTERNAL_MESSAGE: &str = "Something went wrong on the server.";
 
 /// The parameters of a
 /// [GraphQL-over-HTTP request](https://graphql.github.io/graphql-over-http/draft/#sec-Request-Parameters).
 #[derive(Debug, Default)]
-pub(super) struct Parameters {
-    pub(super) query: String,
-    pub(super) operation_name: Option<String>,
-    pub(super) variables: Map<String, Json>,
-    pub(super) extensions: Map<String, Json>,
+pub struct Parameters {
+    query: String,
+    operation_name: Option<String>,
+    variables: Map<String, Json>,
+    extensions: Map<String, Json>,
 }
 
 impl Parameters {
-    /// Members of other names are ignored, as the specification demands.
+    /// Ignores members with other names, as the specification requires.
     ///
     /// # Errors
     ///
-    /// Says which parameter is missing or of the wrong type.
-    pub(super) fn from_json(mut members: Map<String, Json>) -> Result<Self, String> {
+    /// Which parameter is missing or has the wrong type.
+    pub fn from_json(mut members: Map<String, Json>) -> Result<Self, String> {
         let mut map = |name: &str| match members.remove(name) {
             None | Some(Json::Null) => Ok(Map::new()),
             Some(Json::Object(map)) => Ok(map),
@@ -60,28 +55,21 @@ impl Parameters {
     }
 }
 
-/// Values in one JSON text from a client, roughly: about what the largest documents' variables may hold, and what
-/// takes a millisecond to parse.
-const MAX_JSON_VALUES: usize = 10_000;
-
-/// Why a JSON text is refused.
-pub(super) enum JsonError {
-    /// It has more values than any request needs; they take many times the memory of their text.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// Values take many times the memory of their text.
+    #[error("more than {MAX_JSON_VALUES} values")]
     TooManyValues,
-    Malformed(serde_json::Error),
+    #[error(transparent)]
+    Malformed(#[from] serde_json::Error),
 }
 
-impl fmt::Display for JsonError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooManyValues => write!(f, "more than {MAX_JSON_VALUES} values"),
-            Self::Malformed(error) => error.fmt(f),
-        }
-    }
-}
-
-/// Parses JSON from a client; nested at most 128 deep.
-pub(super) fn parse_json(text: &[u8]) -> Result<Json, JsonError> {
+/// Parses JSON from a client, nested at most 128 levels deep.
+///
+/// # Errors
+///
+/// If the text has too many values, or is not JSON.
+pub fn parse_json(text: &[u8]) -> Result<Json, JsonError> {
     let (mut values, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text {
         match byte {
@@ -95,31 +83,32 @@ pub(super) fn parse_json(text: &[u8]) -> Result<Json, JsonError> {
     if values > MAX_JSON_VALUES {
         return Err(JsonError::TooManyValues);
     }
-    serde_json::from_slice(text).map_err(JsonError::Malformed)
+    Ok(serde_json::from_slice(text)?)
 }
 
 /// An operation within the limits, ready to be executed.
-pub(super) struct Operation {
-    pub(super) kind: OperationType,
+pub struct Operation {
+    pub kind: OperationType,
     pub(super) request: Request,
-    pub(super) selected: Selected,
+    pub(super) selected: SelectedOperation,
 }
 
-/// The operation of a document that is run.
-pub(super) struct Selected {
+/// The operation of a document that is executed.
+pub(super) struct SelectedOperation {
     document: Arc<Document>,
     operation_name: Option<String>,
-    /// Of a subscription that may be run again; a tree would take a KiB for the first of them.
+    /// Empty unless this is a subscription that may be executed again. A slice, since a map takes a KiB for its first
+    /// entry.
     variables: Box<[(Name, Value)]>,
-    /// `None` when it is not to be run again.
+    /// `None` unless this is a subscription that may be executed again.
     pub(super) id: Option<SelectionId>,
 }
 
-impl Selected {
-    /// A request that runs the same once more.
+impl SelectedOperation {
+    /// A request that executes the operation again.
     pub(super) fn request(&self) -> Request {
         let variables = self.variables.iter().cloned().collect();
-        // The text is not looked at where the document is parsed.
+        // The text is not read, since the parsed document is set.
         let mut request = Request::new("").variables(Variables::from_value(Value::Object(variables)));
         request.operation_name.clone_from(&self.operation_name);
         request.set_parsed_query(self.document.parsed().clone());
@@ -140,7 +129,7 @@ impl Operation {
         documents.check_cost(&document, operation, &variables)?;
 
         let Parameters { query, operation_name, extensions, .. } = parameters;
-        let id = SelectionId::of(&query, operation_name.as_deref(), document.parsed(), operation, &variables);
+        let id = SelectionId::new(&query, operation_name.as_deref(), document.parsed(), operation, &variables);
         let again =
             id.iter().flat_map(|_| variables.iter()).map(|(name, value)| (name.clone(), value.clone())).collect();
         let mut request = Request::new(query).variables(variables);
@@ -148,12 +137,12 @@ impl Operation {
         request.extensions.0 =
             extensions.into_iter().filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?))).collect();
         request.set_parsed_query(document.parsed().clone());
-        Ok(Self { kind, request, selected: Selected { document, operation_name, variables: again, id } })
+        Ok(Self { kind, request, selected: SelectedOperation { document, operation_name, variables: again, id } })
     }
 }
 
 /// The part of [CoerceVariableValues()](https://spec.graphql.org/October2021/#CoerceVariableValues()) that
-/// async-graphql leaves to the resolvers: values that are missing. The validator looks at those that are there.
+/// async-graphql leaves to the resolvers: missing values. Its validator checks the values that are present.
 fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<Variables, DocumentError> {
     for definition in &operation.variable_definitions {
         let (name, ty) = (&definition.node.name.node, &definition.node.var_type.node);
@@ -165,8 +154,8 @@ fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<V
                 continue;
             }
             None if !ty.nullable => "was not provided",
-            // Null and absent are the same to every argument here; but the validator passes over a value, with all
-            // that is wrong in it, where one of its variables is absent.
+            // Every argument here treats null and absent alike. But where a variable is absent, the validator skips the
+            // whole value that contains it, with all its errors.
             None => {
                 variables.insert(name.clone(), Value::Null);
                 continue;
@@ -182,29 +171,30 @@ fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<V
     Ok(variables)
 }
 
-/// What came of an operation.
-pub(super) enum Outcome {
+/// The outcome of an operation.
+pub enum Outcome {
     /// A request error: there is no `data`.
     Refused(Vec<ServerError>),
-    /// It ran. `data` may be null all the same, where a field that must not be null failed.
+    /// It was executed. `data` may still be null, if a field that cannot be null failed.
     Executed(Response),
-}
-
-/// The body of an answer to an operation that was not executed.
-#[derive(Serialize)]
-pub(super) struct RequestErrors<'a> {
-    pub(super) errors: &'a [ServerError],
+    /// It panicked.
+    Failed,
 }
 
 impl Outcome {
-    /// Every error gets a code, and none tells a client what it must not know: internal causes go to the log, and
-    /// names of the schema are suggested to callers who are signed in alone.
-    pub(super) fn of(mut response: Response, selected: &Selected, types: &OutputTypes, signed_in: bool) -> Self {
+    /// Completes a response, and gives each error a code. Internal causes go to the log only, and names of the schema
+    /// are suggested only to callers who are signed in.
+    pub(super) fn new(
+        mut response: Response,
+        selected: &SelectedOperation,
+        types: &OutputTypes,
+        is_signed_in: bool,
+    ) -> Self {
         let refused = response.data == Value::Null
             && !response.errors.is_empty()
             && response.errors.iter().all(|error| error.path.is_empty());
         if !refused {
-            let Selected { document, operation_name, .. } = selected;
+            let SelectedOperation { document, operation_name, .. } = selected;
             if !response.errors.is_empty()
                 && let Ok(operation) = document.operation(operation_name.as_deref())
             {
@@ -214,7 +204,7 @@ impl Outcome {
                 order.arrange(&mut response.data);
             }
             for error in &mut response.errors {
-                settle(error, signed_in);
+                finish_error(error, is_signed_in);
             }
             return Self::Executed(response);
         }
@@ -225,14 +215,14 @@ impl Outcome {
             response.errors.push(ServerError::new(message, None));
         }
         for error in &mut response.errors {
-            settle(error, signed_in);
+            finish_error(error, is_signed_in);
         }
         Self::Refused(response.errors)
     }
 }
 
-fn settle(error: &mut ServerError, signed_in: bool) {
-    if !signed_in && let Some(at) = error.message.find(" Did you mean ") {
+fn finish_error(error: &mut ServerError, is_signed_in: bool) {
+    if !is_signed_in && let Some(at) = error.message.find(" Did you mean ") {
         error.message.truncate(at);
     }
     let has_code = error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some());
@@ -244,18 +234,30 @@ fn settle(error: &mut ServerError, signed_in: bool) {
     } else if error.source.is_none() && is_input_error(&error.message) {
         set_code(error, "BAD_USER_INPUT");
     } else {
-        tracing::error!(message = %error.message, path = ?error.path, "an error without a code");
-        error.message = Refusal::internal().message;
+        tracing::error!(message = %error.message, path = ?error.path, "error without a code");
+        INTERNAL_MESSAGE.clone_into(&mut error.message);
         error.extensions = None;
         set_code(error, "INTERNAL");
     }
 }
 
-pub(super) fn set_code(error: &mut ServerError, code: &str) {
+/// An error with `extensions.code`.
+pub fn error_with_code(message: impl Into<String>, code: &str) -> ServerError {
+    let mut error = ServerError::new(message, None);
+    set_code(&mut error, code);
+    error
+}
+
+/// An error whose cause is in the log only.
+pub fn internal_error() -> ServerError {
+    error_with_code(INTERNAL_MESSAGE, "INTERNAL")
+}
+
+fn set_code(error: &mut ServerError, code: &str) {
     error.extensions.get_or_insert_default().set("code", code.to_owned());
 }
 
-/// async-graphql's own limits say so in their messages alone.
+/// Limits of async-graphql itself can be recognized only by their messages.
 fn code_of_request_error(message: &str) -> &'static str {
     let limits = [
         "Query is too complex",
@@ -266,34 +268,9 @@ fn code_of_request_error(message: &str) -> &'static str {
     if limits.iter().any(|limit| message.starts_with(limit)) { "QUERY_TOO_COMPLEX" } else { "BAD_USER_INPUT" }
 }
 
-/// Arguments that only a resolver parses, such as a scalar of ours, are refused by async-graphql in these words.
+/// Arguments that only a resolver parses, such as a custom scalar, are rejected by async-graphql with these messages.
 fn is_input_error(message: &str) -> bool {
     ["Expected input type \"", "Failed to parse \"", "Invalid value for argument"]
         .iter()
         .any(|start| message.starts_with(start))
-}
-
-/// Executes the request of a query or a mutation. `None` when it panicked.
-///
-/// A mutation runs in a task of its own: a client that hangs up does not cut it in half. `held` is dropped when
-/// the operation is over, whether or not anybody waits for it.
-pub(super) async fn execute<E: Executor>(
-    executor: E,
-    kind: OperationType,
-    request: Request,
-    held: impl Send + 'static,
-) -> Option<Response> {
-    let run = async move {
-        let _held = held;
-        executor.execute(request).await
-    };
-    let ran = if kind == OperationType::Mutation {
-        tokio::spawn(run.in_current_span()).await.map_err(drop)
-    } else {
-        AssertUnwindSafe(run).catch_unwind().await.map_err(drop)
-    };
-    if ran.is_err() {
-        tracing::error!("an operation panicked");
-    }
-    ran.ok()
 }

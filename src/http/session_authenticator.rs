@@ -1,7 +1,7 @@
-//! Who asks: a bearer token, or the console's cookie, becomes a caller.
+//! Authentication by sessions: finds the caller of a bearer token, or of the console's cookie.
 //!
-//! A browser sends the cookie by itself, whoever made it ask; so a request that relies on it must show that it comes
-//! from our own pages. A bearer token shows that by being there.
+//! Browsers send the cookie with every request, whichever page caused it. So a request that relies on it must prove
+//! that it comes from our own pages; a bearer token proves that by being there.
 
 use std::error::Error as _;
 use std::net::IpAddr;
@@ -12,31 +12,26 @@ use http::StatusCode;
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
 use http::request::Parts;
 
+use super::authenticator::{Authenticator, SocketSession};
+use super::error::ErrorResponse;
 use super::front::{Front, RequestOrigin, single};
-use super::gate::{Admission, Gate, Refusal, SocketAdmission};
 use crate::auth::tokens::SessionRef;
 use crate::domain::refusal::ErrorCode;
-use crate::graphql::asker::{Asker, SessionCookie};
+use crate::graphql::context::{RequestContext, SessionCookie};
+use crate::graphql::engine::OperationContext;
 use crate::service::error::Error;
 use crate::service::{Caller, Request, Service};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Admits by the sessions of the store.
+/// Authenticates by the sessions in the store.
 #[derive(Clone)]
-pub struct SessionGate {
+pub struct SessionAuthenticator {
     service: Arc<Service>,
     front: Arc<Front>,
 }
 
-/// Who sent a request, and whether the way the credentials came allows changes.
-pub struct Sender {
-    pub caller: Option<Arc<Caller>>,
-    pub request: Request,
-    pub may_change: bool,
-}
-
-impl SessionGate {
+impl SessionAuthenticator {
     pub fn new(service: Arc<Service>, front: Arc<Front>) -> Self {
         Self { service, front }
     }
@@ -45,32 +40,35 @@ impl SessionGate {
         &self.service
     }
 
-    /// Finds out who sent a request.
-    pub async fn identify(&self, parts: &Parts) -> Result<Sender, Refusal> {
-        let request = self.request(parts);
-        if parts.headers.contains_key(AUTHORIZATION) {
-            let named = single(&parts.headers, AUTHORIZATION).and_then(|value| self.read_bearer(value));
-            let caller = self.find_caller(named, request).await?.ok_or_else(bad_token)?;
-            return Ok(Sender { caller: Some(Arc::new(caller)), request, may_change: true });
-        }
-        let Some(token) = cookie_token(&parts.headers, self.front.cookie(parts)) else {
-            return Ok(Sender { caller: None, request, may_change: true });
+    /// Authenticates a request. A bad bearer token is refused; a request with a stale cookie has no caller.
+    pub async fn identify(&self, parts: &Parts) -> Result<RequestContext, ErrorResponse> {
+        let (request, cookie) = (self.request(parts), self.front.cookie(parts));
+        let context = |caller: Option<Caller>, allows_changes| {
+            RequestContext::new(request, cookie, allows_changes, caller.map(Arc::new))
         };
-        let may_change = match self.front.origin_of(parts) {
+        if parts.headers.contains_key(AUTHORIZATION) {
+            let session = single(&parts.headers, AUTHORIZATION).and_then(|value| self.read_bearer(value));
+            let caller = self.find_caller(session, request).await?.ok_or_else(bad_token)?;
+            return Ok(context(Some(caller), true));
+        }
+        let Some(token) = cookie_token(&parts.headers, cookie) else {
+            return Ok(context(None, true));
+        };
+        let allows_changes = match self.front.origin_of(parts) {
             RequestOrigin::Own => true,
             RequestOrigin::Unsaid => {
                 if !matches!(single(&parts.headers, SEC_FETCH_SITE), Some("same-origin" | "none")) {
-                    return Ok(Sender { caller: None, request, may_change: false });
+                    return Ok(context(None, false));
                 }
                 false
             }
-            RequestOrigin::Allowed | RequestOrigin::Foreign => return Err(foreign()),
+            RequestOrigin::Allowed | RequestOrigin::Foreign => return Err(foreign_origin()),
         };
         let caller = self.find_caller(self.service.tokens().read(token), request).await?;
-        Ok(Sender { caller: caller.map(Arc::new), request, may_change })
+        Ok(context(caller, allows_changes))
     }
 
-    /// The request's id and address, as the middleware that names requests found them.
+    /// The request's id and address, as the middleware has set them.
     fn request(&self, parts: &Parts) -> Request {
         match parts.extensions.get::<Request>() {
             Some(request) => *request,
@@ -86,55 +84,55 @@ impl SessionGate {
         self.service.tokens().read(token.trim())
     }
 
-    async fn find_caller(&self, named: Option<SessionRef>, request: Request) -> Result<Option<Caller>, Refusal> {
-        match named {
+    async fn find_caller(
+        &self,
+        session: Option<SessionRef>,
+        request: Request,
+    ) -> Result<Option<Caller>, ErrorResponse> {
+        match session {
             None => Ok(None),
-            Some(named) => self.service.find_caller(named).await.map_err(|error| failure(&error, request)),
+            Some(session) => self.service.find_caller(session).await.map_err(|error| service_error(&error, request)),
         }
     }
 }
 
-impl Gate for SessionGate {
-    async fn admit(&self, parts: &Parts) -> Result<Admission, Refusal> {
-        let sender = self.identify(parts).await?;
-        let cookie = self.front.cookie(parts);
-        let Sender { caller, request, may_change } = sender;
-        Ok(Admission::new(caller.is_some(), move |operation| {
-            operation.data(Asker::known(request, cookie, may_change, caller.clone()))
-        }))
+impl Authenticator for SessionAuthenticator {
+    async fn authenticate(&self, parts: &Parts) -> Result<OperationContext, ErrorResponse> {
+        let context = self.identify(parts).await?;
+        Ok(OperationContext::new(context.is_signed_in(), move |operation| operation.data(context.clone())))
     }
 
-    async fn admit_upgrade(&self, parts: &Parts) -> Result<(), Refusal> {
+    async fn check_upgrade(&self, parts: &Parts) -> Result<(), ErrorResponse> {
         match self.front.origin_of(parts) {
-            RequestOrigin::Foreign => Err(foreign()),
+            RequestOrigin::Foreign => Err(foreign_origin()),
             RequestOrigin::Own | RequestOrigin::Allowed | RequestOrigin::Unsaid => Ok(()),
         }
     }
 
-    async fn admit_socket(
+    async fn authenticate_socket(
         &self,
         parts: &Parts,
         payload: &serde_json::Map<String, serde_json::Value>,
-    ) -> Result<SocketAdmission, Refusal> {
+    ) -> Result<SocketSession, ErrorResponse> {
         let request = self.request(parts);
         let cookie = self.front.cookie(parts);
         // Some clients spell it as the header is spelt.
         let authorization = payload.get("authorization").or_else(|| payload.get("Authorization"));
-        let named = match authorization {
+        let session = match authorization {
             Some(authorization) => authorization.as_str().and_then(|value| self.read_bearer(value)),
             // An allowed origin may use tokens, never the cookie.
             None if self.front.origin_of(parts) == RequestOrigin::Allowed => None,
             None => cookie_token(&parts.headers, cookie).and_then(|token| self.service.tokens().read(token)),
         };
-        let (Some(named), Some(caller)) = (named, self.find_caller(named, request).await?) else {
+        let (Some(session), Some(caller)) = (session, self.find_caller(session, request).await?) else {
             return Err(bad_token());
         };
         let (service, address): (_, Option<IpAddr>) = (Arc::clone(&self.service), request.source_address);
-        let admission = Admission::new(true, move |operation| {
-            operation.data(Asker::named(service.request(address), cookie, named))
+        let context = OperationContext::new(true, move |operation| {
+            operation.data(RequestContext::for_session(service.request(address), cookie, session))
         });
         let ended = self.service.session_ended(&caller).boxed();
-        Ok(SocketAdmission { admission, ended })
+        Ok(SocketSession { context, ended })
     }
 }
 
@@ -147,21 +145,21 @@ fn cookie_token(headers: &HeaderMap, cookie: SessionCookie) -> Option<&str> {
         .find_map(|(name, value)| (name == cookie.name() && !value.is_empty()).then_some(value))
 }
 
-fn bad_token() -> Refusal {
-    let message = "The token is not good, or its session has ended. Sign in again.";
-    Refusal::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated.as_str(), message)
+fn bad_token() -> ErrorResponse {
+    let message = "The token is invalid, or its session has ended. Sign in again.";
+    ErrorResponse::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated.as_str(), message)
 }
 
-fn foreign() -> Refusal {
+fn foreign_origin() -> ErrorResponse {
     let message = "Requests that rely on the cookie must come from the console's own origin: behind a proxy, the one that \
                    --public-origin names, or that the Host header does.";
-    Refusal::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden.as_str(), message)
+    ErrorResponse::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden.as_str(), message)
 }
 
-/// What could not be found out, as an answer. The cause goes to the log.
-pub fn failure(error: &Error, request: Request) -> Refusal {
+/// The response to an error of the service. Its cause goes to the log.
+pub fn service_error(error: &Error, request: Request) -> ErrorResponse {
     if let Some(cause) = error.source() {
-        tracing::error!(request = %request.id, code = error.code().as_str(), %cause, "a request failed");
+        tracing::error!(request = %request.id, code = error.code().as_str(), %cause, "request failed");
     }
     let status = match error.code() {
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -171,6 +169,6 @@ pub fn failure(error: &Error, request: Request) -> Refusal {
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
-    let refusal = Refusal::new(status, error.code().as_str(), error.to_string());
-    if status == StatusCode::SERVICE_UNAVAILABLE { refusal.retry_after(1) } else { refusal }
+    let response = ErrorResponse::new(status, error.code().as_str(), error.to_string());
+    if status == StatusCode::SERVICE_UNAVAILABLE { response.retry_after(1) } else { response }
 }

@@ -1,0 +1,103 @@
+//! The context of a request, as resolvers read it.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, Result};
+use tokio::sync::OnceCell;
+
+use super::error::{from_service, refuse};
+use crate::auth::tokens::SessionRef;
+use crate::domain::operators::Operator;
+use crate::domain::refusal::Refusal;
+use crate::service::error::Error;
+use crate::service::{Caller, Request, Service};
+
+/// The cookie that carries a session's token. If `secure`, browsers send it over TLS only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionCookie {
+    pub secure: bool,
+}
+
+impl SessionCookie {
+    /// Browsers bind a `__Host-` cookie to its host (RFC 6265bis, section 4.1.3.2).
+    pub fn name(self) -> &'static str {
+        if self.secure { "__Host-keymark-session" } else { "keymark-session" }
+    }
+
+    /// The `Set-Cookie` header that stores the token for `max_age_seconds`.
+    pub fn set(self, token: &str, max_age_seconds: u64) -> String {
+        let secure = if self.secure { "; Secure" } else { "" };
+        format!("{}={token}; Path=/; Max-Age={max_age_seconds}; HttpOnly; SameSite=Strict{secure}", self.name())
+    }
+
+    /// The `Set-Cookie` header that deletes the cookie.
+    pub fn clear(self) -> String {
+        self.set("", 0)
+    }
+}
+
+/// A request, and who sent it.
+#[derive(Clone)]
+pub struct RequestContext {
+    pub request: Request,
+    pub cookie: SessionCookie,
+    /// Whether the request may change anything: one with the cookie may only if it comes from our own origin.
+    pub allows_changes: bool,
+    session: Option<SessionRef>,
+    caller: OnceCell<Option<Arc<Caller>>>,
+}
+
+impl RequestContext {
+    /// A request whose caller is known.
+    pub fn new(request: Request, cookie: SessionCookie, allows_changes: bool, caller: Option<Arc<Caller>>) -> Self {
+        Self { request, cookie, allows_changes, session: None, caller: OnceCell::new_with(Some(caller)) }
+    }
+
+    /// An operation on a WebSocket. The caller is looked up when the operation is executed, since a socket outlives
+    /// what was true when it was opened.
+    pub fn for_session(request: Request, cookie: SessionCookie, session: SessionRef) -> Self {
+        Self { request, cookie, allows_changes: true, session: Some(session), caller: OnceCell::new() }
+    }
+
+    /// Whether a caller is known already.
+    pub fn is_signed_in(&self) -> bool {
+        self.caller.get().is_some_and(Option::is_some)
+    }
+
+    /// The signed-in operator; `None` without valid credentials.
+    pub async fn find_caller(&self, service: &Service) -> Result<Option<&Arc<Caller>>, Error> {
+        let find = async || match self.session {
+            Some(session) => service.find_caller(session).await.map(|caller| caller.map(Arc::new)),
+            None => Ok(None),
+        };
+        Ok(self.caller.get_or_try_init(find).await?.as_ref())
+    }
+}
+
+/// A request with an authenticated caller: what nearly every resolver needs.
+pub struct Authenticated<'a> {
+    pub service: &'a Arc<Service>,
+    pub request: Request,
+    pub caller: &'a Arc<Caller>,
+}
+
+impl<'a> Authenticated<'a> {
+    /// # Errors
+    ///
+    /// `UNAUTHENTICATED` without valid credentials.
+    pub async fn new(ctx: &Context<'a>) -> Result<Self> {
+        let (service, context) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<RequestContext>());
+        let caller = context.find_caller(service).await.map_err(|error| from_service(error, context.request))?;
+        let caller = caller.ok_or_else(|| refuse(&Refusal::Unauthenticated))?;
+        Ok(Self { service, request: context.request, caller })
+    }
+
+    pub fn operator(&self) -> &'a Operator {
+        &self.caller.operator
+    }
+
+    /// Converts an error of the service.
+    pub fn convert<T>(&self, outcome: Result<T, Error>) -> Result<T> {
+        outcome.map_err(|error| from_service(error, self.request))
+    }
+}

@@ -1,0 +1,34 @@
+//! What the GraphQL transports need to know about authentication.
+
+use std::future::Future;
+
+use futures::future::BoxFuture;
+use http::request::Parts;
+
+use super::error::ErrorResponse;
+use crate::graphql::engine::OperationContext;
+
+/// Authenticates clients.
+pub trait Authenticator: Clone + Send + Sync + 'static {
+    /// Called once for an HTTP request, before its body is read.
+    fn authenticate(&self, parts: &Parts) -> impl Future<Output = Result<OperationContext, ErrorResponse>> + Send;
+
+    /// Called before a WebSocket is opened, to refuse a foreign `Origin`.
+    fn check_upgrade(&self, parts: &Parts) -> impl Future<Output = Result<(), ErrorResponse>> + Send;
+
+    /// Called when an open WebSocket receives `connection_init`, with the request that opened it and the payload of the
+    /// message, which is empty if there is none. An error closes the socket: with 1013 if its status says that a retry may
+    /// succeed (429 and 5xx), otherwise with 4403.
+    fn authenticate_socket(
+        &self,
+        parts: &Parts,
+        payload: &serde_json::Map<String, serde_json::Value>,
+    ) -> impl Future<Output = Result<SocketSession, ErrorResponse>> + Send;
+}
+
+/// The session of a WebSocket.
+pub struct SocketSession {
+    pub context: OperationContext,
+    /// Resolves when the session ends; the socket then closes with 4403.
+    pub ended: BoxFuture<'static, ()>,
+}
