@@ -197,7 +197,7 @@ impl Socket {
         Ok(Self { listener, path })
     }
 
-    /// Serves commands until `stop` is cancelled, and then waits for running ones, for [`COMMAND_TIMEOUT`] at most.
+    /// Serves commands until `stop` is cancelled, and then waits for running ones, for 5 s at most.
     pub async fn serve(self, service: Arc<Service>, stop: CancellationToken) {
         let commands = TaskTracker::new();
         while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {

@@ -172,7 +172,7 @@ pub fn missing_first_password() -> ConfigError {
     ConfigError::new("KEYMARK_INITIAL_ADMIN_PASSWORD", reason)
 }
 
-/// Serves until SIGTERM or SIGINT, and then completes the requests in flight, within [`SHUTDOWN_TIMEOUT`].
+/// Serves until SIGTERM or SIGINT, and then completes the requests in flight, for 9.5 s at most.
 pub async fn run(mut config: Config) -> Result<(), StartError> {
     let app = App::open(&mut config, Purpose::Serving).await?;
     raise_descriptor_limit();

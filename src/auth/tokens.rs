@@ -1,4 +1,4 @@
-//! Session tokens: JWTs (RFC 7519) that name a session of the store and carry nothing that is trusted without it.
+//! Session tokens: JWTs (RFC 7519) that refer to a session in the store. No other claim in them is trusted.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::domain::secrets::Keyring;
 use crate::domain::sessions::{Session, SessionId, SessionSecret};
 use crate::recent::Recent;
 
-/// `iss` and `aud` of every token of ours.
+/// `iss` and `aud` of every token.
 pub const ISSUER: &str = "keymark";
 
 /// Tokens in one generation of those read lately, of some 100 bytes each.
@@ -28,18 +28,18 @@ struct Claims {
     exp: i64,
 }
 
-/// What a token of ours says: which session, and whose. Neither is known to exist yet.
+/// A session and its operator, as named by a valid token. Neither is known to exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionRef {
     pub session: SessionId,
     pub operator: OperatorId,
 }
 
-/// Signs and reads tokens: HS256 alone, under the key that `kid` names.
+/// Signs and verifies tokens. Accepts only HS256, with the key that `kid` names.
 pub struct Tokens {
     current_kid: String,
     signing: EncodingKey,
-    /// By `kid`; the current one first.
+    /// Keys by `kid`, the current one first.
     verifying: Vec<(String, DecodingKey)>,
     validation: Validation,
     /// What good tokens name, by their digests: that stays so, and to find it out anew for each request would take a
@@ -53,7 +53,7 @@ impl Tokens {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[ISSUER]);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // The session says when it ends, by the clock that everything else uses.
+        // The session in the store has the end, which is checked by the injected clock.
         validation.validate_exp = false;
         Self {
             current_kid: keys.current().fingerprint.as_str().to_owned(),
@@ -81,7 +81,7 @@ impl Tokens {
         jsonwebtoken::encode(&header, &claims, &self.signing).expect("HS256 signs plain claims under any secret")
     }
 
-    /// What the token names, if it is one of ours and untouched.
+    /// Returns the session that the token names, if the token is valid.
     pub fn read(&self, token: &str) -> Option<SessionRef> {
         let digest = Sha256::digest(token).into();
         if let Some(named) = self.read_lately.find(&digest) {
@@ -137,7 +137,7 @@ mod tests {
         (session, secret)
     }
 
-    /// A token signed with our own key, but with another header or other claims.
+    /// A token with a correct signature, but another header or other claims.
     fn forged(keys: &Keyring, change: impl FnOnce(&mut Value, &mut Value)) -> String {
         let (session, secret) = session();
         let token = Tokens::new(keys).issue(&session, &secret);
@@ -157,11 +157,11 @@ mod tests {
         let tokens = Tokens::new(&keyring(1));
         let named = SessionRef { session: session.id, operator: session.operator };
         assert_eq!(tokens.read(&tokens.issue(&session, &secret)), Some(named));
-        assert_eq!(tokens.read(&forged(&keyring(1), |_, _| {})), Some(named), "the forger itself is sound");
+        assert_eq!(tokens.read(&forged(&keyring(1), |_, _| {})), Some(named), "an unchanged token is valid");
     }
 
     #[test]
-    fn a_token_of_a_previous_secret_is_read_while_that_is_configured() {
+    fn a_token_of_a_previous_secret_is_valid_while_that_is_configured() {
         let (session, secret) = session();
         let old = Tokens::new(&keyring(1)).issue(&session, &secret);
         let (one, two) = (RootSecret::new(vec![1; 32]).unwrap(), RootSecret::new(vec![2; 32]).unwrap());
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_calls_itself_a_token_is_refused() {
+    fn any_other_token_is_refused() {
         let keys = keyring(1);
         let tokens = Tokens::new(&keys);
         type Change = fn(&mut Value, &mut Value);

@@ -26,7 +26,7 @@ pub fn routes(authenticator: SessionAuthenticator) -> Router {
     Router::new().route("/audit/export", get(export)).with_state(authenticator)
 }
 
-/// The members of `AuditFilter`, and the format. `actions` is a list separated by commas.
+/// The fields of the GraphQL input `AuditFilter`, and the format. `actions` is separated by commas.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Parameters {
@@ -47,13 +47,13 @@ impl Parameters {
             parse: impl Fn(&str) -> Option<T>,
         ) -> Result<Option<T>, ErrorResponse> {
             let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-            parse(text).map(Some).ok_or_else(|| bad_request(format!("`{name}` is malformed.")))
+            parse(text).map(Some).ok_or_else(|| bad_request(format!("The parameter `{name}` is malformed.")))
         }
-        let named = |text: &str| serde_json::from_value(text.into()).ok();
+        let action = |text: &str| serde_json::from_value(text.into()).ok();
         Ok(AuditFilter {
             system: read("systemId", self.system_id.as_ref(), |text| text.parse().ok())?,
             actor: read("actorId", self.actor_id.as_ref(), |text| text.parse().ok())?,
-            actions: read("actions", self.actions.as_ref(), |text| text.split(',').map(named).collect())?,
+            actions: read("actions", self.actions.as_ref(), |text| text.split(',').map(action).collect())?,
             outcome: read("outcome", self.outcome.as_ref(), |text| serde_json::from_value(text.into()).ok())?,
             from: read("from", self.from.as_ref(), |text| text.parse().ok())?,
             to: read("to", self.to.as_ref(), |text| text.parse().ok())?,

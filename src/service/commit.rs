@@ -14,7 +14,7 @@ const MAX_ATTEMPTS: u32 = 200;
 /// What one attempt at a change decided, from the rows that it read.
 pub(super) enum Decision<T> {
     /// Commit the batch, and return the value once it is committed.
-    Commit(Batch, T),
+    Commit(Box<Batch>, T),
     /// Nothing needs to be changed.
     Unchanged(T),
     /// The change was made by an earlier request. Its client may have got no response and repeat it, so the outcome is
@@ -22,6 +22,12 @@ pub(super) enum Decision<T> {
     Repeat(Result<T, Refusal>),
     /// The rows that were read do not fit together: another change was committed between two reads.
     Retry,
+}
+
+impl<T> Decision<T> {
+    pub(super) fn commit(batch: Batch, value: T) -> Self {
+        Self::Commit(Box::new(batch), value)
+    }
 }
 
 /// The value of a change that was committed. Each operation says whether it waits until the change is enforced on every
@@ -64,7 +70,7 @@ impl Service {
                 }
                 Decision::Retry => continue,
             };
-            match self.commit(batch).await {
+            match self.commit(*batch).await {
                 Ok(committed) => return Ok(Committed { value, barrier: committed.barrier }),
                 Err(Error::Refused(Refusal::Conflict) | Error::Internal(StoreError::Conflict(Conflict::Marker))) => {}
                 Err(error) => return Err(error),

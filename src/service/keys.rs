@@ -30,7 +30,7 @@ impl Service {
             let event =
                 self.event(&caller.origin(request), AuditAction::KeyGenerated).about_system(&system).about_key(mark);
             let batch = Batch::new(tenant.clone(), event).replace(Row::System(system.clone())).insert(Row::Key(key));
-            Ok(Decision::Commit(batch, system))
+            Ok(Decision::commit(batch, system))
         });
         let (system, enforcement) = self.wait_until_enforced(generated.await?).await;
         Ok(GeneratedKey { api_key, system, enforcement })
@@ -62,7 +62,7 @@ impl Service {
             let batch = Batch::new(tenant.clone(), event)
                 .replace(Row::System(without.clone()))
                 .replace(Row::Key(key.revoked(without.updated_at)));
-            Ok(Decision::Commit(batch, without))
+            Ok(Decision::commit(batch, without))
         });
         Ok(self.wait_until_enforced(revoked.await?).await)
     }

@@ -48,7 +48,7 @@ impl Service {
             if !self.store.has_marker(INITIALISED).await? {
                 batch = batch.once(INITIALISED);
             }
-            Ok(Decision::Commit(batch, operator))
+            Ok(Decision::commit(batch, operator))
         });
         // An operator or session that is not cached is looked up in the store.
         Ok(added.await?.without_waiting())
@@ -71,7 +71,7 @@ impl Service {
                 .about_operator(&changed)
                 .with_permissions(permissions);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            Ok(Decision::Commit(batch, changed))
+            Ok(Decision::commit(batch, changed))
         });
         self.require_enforced(changed.await?).await
     }
@@ -91,7 +91,7 @@ impl Service {
                 .event(&origin(AuditActor::command_line(), request), AuditAction::PasswordChanged)
                 .about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            Ok(Decision::Commit(self.end_sessions(batch, changed.id).await?, changed))
+            Ok(Decision::commit(self.end_sessions(batch, changed.id).await?, changed))
         });
         self.require_enforced(changed.await?).await
     }
@@ -106,7 +106,7 @@ impl Service {
                 .event(&origin(AuditActor::command_line(), request), AuditAction::OperatorRemoved)
                 .about_operator(&operator);
             let batch = Batch::new(operator.tenant.clone(), event).delete(&Row::Operator(operator.clone()));
-            Ok(Decision::Commit(self.end_sessions(batch, operator.id).await?, operator))
+            Ok(Decision::commit(self.end_sessions(batch, operator.id).await?, operator))
         });
         self.require_enforced(removed.await?).await
     }
@@ -128,7 +128,7 @@ impl Service {
                 return Ok(Decision::Unchanged(false));
             }
             let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), Permissions::all());
-            Ok(Decision::Commit(self.addition(&operator, &origin).once(INITIALISED), true))
+            Ok(Decision::commit(self.addition(&operator, &origin).once(INITIALISED), true))
         });
         // As in `add_operator`. Waiting would also be in vain: this instance does not follow the feed yet.
         Ok(created.await?.without_waiting())

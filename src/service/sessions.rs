@@ -133,7 +133,7 @@ impl Service {
             let batch = self.end_sessions(batch, changed.id).await?.insert(Row::Session(session.clone()));
             let token = self.tokens.issue(&session, &secret);
             let caller = Caller { operator: Arc::new(changed), session };
-            Ok(Decision::Commit(batch, NewSession { caller, token }))
+            Ok(Decision::commit(batch, NewSession { caller, token }))
         });
         // As for a sign-out.
         let (opened, _) = self.wait_until_enforced(changed.await?).await;

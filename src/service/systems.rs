@@ -40,7 +40,7 @@ impl Service {
             let system = System::new(id, tenant.clone(), name.clone(), now);
             let event = self.event(&caller.origin(request), AuditAction::SystemCreated).about_system(&system);
             let batch = Batch::new(tenant.clone(), event).insert(Row::System(system.clone()));
-            Ok(Decision::Commit(batch, system))
+            Ok(Decision::commit(batch, system))
         });
         // Systems are read from the store; only their names are cached, for searches, which need no barrier.
         Ok(created.await?.without_waiting())
@@ -71,7 +71,7 @@ impl Service {
                 let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
                 batch = batch.replace(Row::Key(key.renamed(name.clone())));
             }
-            Ok(Decision::Commit(batch, renamed))
+            Ok(Decision::commit(batch, renamed))
         });
         // Until it is enforced, an instance may return the old name with the verdict on the key; the verdict is the same.
         Ok(renamed.await?.without_waiting())
@@ -94,7 +94,7 @@ impl Service {
                 let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
                 batch = batch.replace(Row::Key(key.revoked(self.environment.now())));
             }
-            Ok(Decision::Commit(batch, ()))
+            Ok(Decision::commit(batch, ()))
         });
         let ((), enforcement) = self.wait_until_enforced(deleted.await?).await;
         Ok(enforcement)
