@@ -5,11 +5,11 @@ use http::Method;
 use crate::support::actors::{App, Setup, unknown_key};
 use crate::support::faulty::Switch;
 
-/// More bad keys than one source may present at once; the clock stands still meanwhile.
+/// One bad key more than the burst of a source. The clock does not move meanwhile.
 const FLOOD: usize = 20_001;
 
 #[tokio::test]
-async fn a_flood_of_bad_keys_is_told_to_wait_and_good_keys_of_the_same_source_pass() {
+async fn a_flood_of_bad_keys_is_limited_and_good_keys_from_the_same_source_are_not() {
     let switch = Switch::default();
     let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
     let operator = app.operator(&["view", "create", "edit"]).await;
@@ -28,13 +28,13 @@ async fn a_flood_of_bad_keys_is_told_to_wait_and_good_keys_of_the_same_source_pa
         }
         assert_eq!(answer.body["code"], "NOT_FOUND");
     }
-    let limited = limited.expect("limited at last");
+    let limited = limited.expect("the flood is limited");
     assert_eq!(
         (limited.status.as_u16(), &limited.body["valid"], &limited.body["code"]),
         (429, &false.into(), &"RATE_LIMITED".into())
     );
     assert_eq!(limited.header("retry-after"), Some("1"));
-    assert_eq!(switch.calls(&["find_key"]), before, "memory answers for what is nowhere");
+    assert_eq!(switch.calls(&["find_key"]), before, "unknown keys cost no read of the store");
 
     let metrics = verifier.send(Method::GET, "/metrics", &[], String::new()).await.text;
     assert!(metrics.lines().any(|line| line == "keymark_verifications_limited_total 1"), "{metrics}");
@@ -42,11 +42,11 @@ async fn a_flood_of_bad_keys_is_told_to_wait_and_good_keys_of_the_same_source_pa
     assert_eq!(verifier.verify(&key).await.body["code"], "VALID");
     assert_eq!(verifier.verify("km_typo").await.body["code"], "MALFORMED");
     let forwarded = verifier.forward_auth(&[("x-api-key", &unknown)]).await;
-    assert_eq!(forwarded.status, 401, "a gateway knows no other refusal");
+    assert_eq!(forwarded.status, 401, "gateways get 401 for every bad key");
 }
 
 #[tokio::test]
-async fn while_memory_does_not_answer_a_source_of_too_many_bad_keys_waits_and_spares_the_store() {
+async fn while_the_cache_is_bypassed_the_limit_protects_the_store() {
     let switch = Switch::default();
     let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::without_leases() }).await;
     let operator = app.operator(&["view", "create"]).await;
@@ -56,13 +56,13 @@ async fn while_memory_does_not_answer_a_source_of_too_many_bad_keys_waits_and_sp
     for _ in 0..FLOOD - 1 {
         assert_eq!(verifier.verify(&unknown).await.body["code"], "NOT_FOUND");
     }
-    let asked = switch.calls(&["find_key"]);
+    let calls = switch.calls(&["find_key"]);
     for presented in [&key, &unknown] {
         let answer = verifier.verify(presented).await;
         assert_eq!((answer.status.as_u16(), &answer.body["code"]), (503, &"UNAVAILABLE".into()));
     }
-    assert_eq!(switch.calls(&["find_key"]), asked);
+    assert_eq!(switch.calls(&["find_key"]), calls);
     let headers = [("x-api-key", key.as_str())];
     let elsewhere = verifier.send_from("127.0.0.2", Method::GET, "/v1/forward-auth", &headers, String::new()).await;
-    assert_eq!(elsewhere.status, 200, "another source is not concerned");
+    assert_eq!(elsewhere.status, 200, "another source is not limited");
 }

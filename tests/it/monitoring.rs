@@ -1,4 +1,4 @@
-//! What is measured, and the dashboard and the rules made of it.
+//! Metrics, and their use in the dashboard and the alerting rules.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ fn document(path: &str) -> String {
     fs::read_to_string(format!("{}/docs/{path}", env!("CARGO_MANIFEST_DIR"))).expect("a document")
 }
 
-/// The names in `text` that begin like ours, without what a histogram or a counter appends.
+/// The names of Keymark's metrics in `text`, without the suffixes of histograms and counters.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = words.filter(|word| word.starts_with("keymark_"));
@@ -25,7 +25,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
     .collect()
 }
 
-/// The metrics of an app that has done a bit of everything.
+/// The metrics of an app that has done some of each operation.
 async fn measured() -> String {
     let app = App::mongodb().await;
     let operator = app.operator(&["view", "create", "edit"]).await;
@@ -44,14 +44,14 @@ async fn measured() -> String {
 }
 
 #[tokio::test]
-async fn every_metric_is_documented_and_every_documented_one_is_there() {
+async fn the_documented_metrics_are_those_that_exist() {
     let measured = metrics_in(&measured().await);
     let operations = document("operations.md");
     assert_eq!(metrics_in(&operations), measured);
 }
 
 #[tokio::test]
-async fn the_dashboard_and_the_rules_use_metrics_that_are_there() {
+async fn the_dashboard_and_the_rules_use_existing_metrics() {
     let measured = metrics_in(&measured().await);
     let dashboard: Json = serde_json::from_str(&document("monitoring/grafana-dashboard.json")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
@@ -64,7 +64,7 @@ async fn the_dashboard_and_the_rules_use_metrics_that_are_there() {
 }
 
 #[test]
-fn prometheus_takes_the_rules() {
+fn prometheus_accepts_the_rules() {
     let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring/alerts.yml");
     let checked = Command::new("promtool").args(["check", "rules", rules]).stderr(Stdio::piped()).output();
     let checked = checked.expect("scripts/need.sh installs promtool");

@@ -1,4 +1,4 @@
-//! Verification: is this key good? By JSON, and by the headers of gateways.
+//! Verification of keys: as JSON, and for gateways as headers.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,16 +16,13 @@ use crate::support::actors::{ALL, App, Generated, Operator, SECRET, Setup, unkno
 use crate::support::faulty::{CAUSE, Switch};
 use crate::support::{on_both_stores, within};
 
-on_both_stores![
-    a_verifier_is_told_whose_key_it_is_or_why_it_is_not_good,
-    a_revoked_key_is_forgotten_after_its_retention,
-];
+on_both_stores![a_verification_returns_the_identity_or_the_reason, a_revoked_key_is_not_found_after_its_retention,];
 
 async fn key(operator: &Operator<'_>, name: &str) -> Generated {
     operator.generate_key(&operator.create_system(name).await.id).await
 }
 
-async fn a_verifier_is_told_whose_key_it_is_or_why_it_is_not_good(app: App) {
+async fn a_verification_returns_the_identity_or_the_reason(app: App) {
     let operator = app.operator(&ALL).await;
     let good = key(&operator, "Crédit & Débit").await;
     let revoked = key(&operator, "Payroll").await;
@@ -73,7 +70,7 @@ async fn a_verifier_is_told_whose_key_it_is_or_why_it_is_not_good(app: App) {
 }
 
 #[tokio::test]
-async fn what_is_no_key_is_malformed_and_needs_no_store() {
+async fn a_malformed_key_is_refused_without_a_read_of_the_store() {
     let switch = Switch::default();
     let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
     let operator = app.operator(&ALL).await;
@@ -103,7 +100,7 @@ async fn what_is_no_key_is_malformed_and_needs_no_store() {
 }
 
 #[tokio::test]
-async fn while_the_store_is_down_nothing_is_called_valid_and_no_internals_are_told() {
+async fn while_the_store_is_down_no_key_is_valid_and_no_internals_leak() {
     let switch = Switch::default();
     let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::without_leases() }).await;
     let operator = app.operator(&ALL).await;
@@ -135,7 +132,7 @@ async fn while_the_store_is_down_nothing_is_called_valid_and_no_internals_are_to
     assert!(operator.is_signed_in().await, "no session was lost");
 }
 
-async fn a_revoked_key_is_forgotten_after_its_retention(app: App) {
+async fn a_revoked_key_is_not_found_after_its_retention(app: App) {
     let operator = app.operator(&ALL).await;
     let (revoked, deleted) = (key(&operator, "Revoked").await, key(&operator, "Deleted").await);
     operator.revoke_key(&revoked.system.id).await;
@@ -149,7 +146,7 @@ async fn a_revoked_key_is_forgotten_after_its_retention(app: App) {
 }
 
 #[tokio::test]
-async fn keys_of_other_prefixes_and_previous_secrets_stay_good() {
+async fn keys_with_other_prefixes_and_previous_secrets_stay_valid() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let old = key(&operator, "Billing").await;
@@ -171,7 +168,7 @@ async fn keys_of_other_prefixes_and_previous_secrets_stay_good() {
 }
 
 #[tokio::test]
-async fn a_gateway_gets_the_identity_in_headers() {
+async fn a_gateway_receives_the_identity_in_headers() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let good = key(&operator, "Crédit & \"Débit\" 日本").await;
@@ -203,7 +200,7 @@ async fn a_gateway_gets_the_identity_in_headers() {
 }
 
 #[tokio::test]
-async fn a_gateway_is_refused_without_one_good_key() {
+async fn a_gateway_is_refused_without_exactly_one_good_key() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let (good, revoked) = (key(&operator, "Billing").await.api_key, key(&operator, "Payroll").await);
@@ -238,7 +235,7 @@ async fn a_gateway_is_refused_without_one_good_key() {
 }
 
 #[tokio::test]
-async fn a_header_that_cannot_be_read_spoils_a_good_key_in_the_other() {
+async fn an_invalid_header_is_refused_beside_a_good_key_in_another() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let good = key(&operator, "Billing").await.api_key;
@@ -270,7 +267,7 @@ async fn a_good_key_in_a_list_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn only_those_who_may_ask_are_answered() {
+async fn only_allowed_callers_get_a_verdict() {
     let token = || Access { token: Some("the verifier's own token".to_owned().into()), networks: Vec::new() };
     let networks =
         || Access { token: None, networks: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()] };
@@ -299,7 +296,7 @@ async fn only_those_who_may_ask_are_answered() {
 }
 
 #[tokio::test]
-async fn a_question_that_cannot_be_read_is_a_bad_request() {
+async fn an_invalid_body_is_a_bad_request() {
     let app = App::embedded().await;
     for body in ["", "{", "[]", "{}", r#"{"apiKey":7}"#, r#"{"apiKey":null}"#, r#"{"key":"x"}"#] {
         let answer = app.verifier().send(Method::POST, "/v1/verify", &[], body.to_owned()).await;
@@ -314,7 +311,7 @@ async fn a_question_that_cannot_be_read_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn a_question_in_pieces_is_read_and_one_that_never_ends_is_given_up() {
+async fn a_body_in_pieces_is_read_and_an_endless_one_times_out() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let good = json!({ "apiKey": key(&operator, "Billing").await.api_key }).to_string();
@@ -329,14 +326,14 @@ async fn a_question_in_pieces_is_read_and_one_that_never_ends_is_given_up() {
     assert_eq!(ask(vec![" ".repeat(4096 - good.len()), good.clone()], true).await.body["code"], "VALID");
     let large = ask(vec![" ".repeat(4097 - good.len()), good.clone()], false).await;
     assert_eq!((large.status.as_u16(), &large.body["code"]), (413, &json!("BAD_REQUEST")));
-    // Time passes as soon as everything waits for it.
+    // The paused clock advances once every task waits for it.
     tokio::time::pause();
     let late = ask(pieces(), false).await;
     assert_eq!((late.status.as_u16(), &late.body["code"]), (408, &json!("BAD_REQUEST")));
 }
 
 #[tokio::test]
-async fn other_paths_are_unknown_and_other_methods_not_allowed() {
+async fn other_paths_are_not_found_and_other_methods_not_allowed() {
     let app = App::embedded().await;
     for path in ["/", "/v1/verify/", "/v1/verify/x", "/v1/forward-authx", "/v1", "/metrics/", "/graphql", "*"] {
         let answer = app.verifier().send(Method::GET, path, &[], String::new()).await;
@@ -354,7 +351,7 @@ async fn other_paths_are_unknown_and_other_methods_not_allowed() {
 }
 
 #[tokio::test]
-async fn one_connection_carries_questions_answers_and_heads_one_after_the_other() {
+async fn a_connection_is_reused_for_several_requests() {
     let app = App::embedded().await;
     let operator = app.operator(&ALL).await;
     let Generated { system, api_key: good } = key(&operator, "Billing").await;
