@@ -1,4 +1,4 @@
-//! Every store there is, put through the contract suite.
+//! The contract suite on the model and on MongoDB.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::support::mongod;
 contract_suite!(in_memory, MemoryFactory::default());
 contract_suite!(on_mongodb, MongoFactory::default());
 
-/// A database of the shared server.
+/// Opens instances of one database on the shared server.
 #[derive(Default)]
 pub struct MongoFactory(OnceCell<MongoOptions>);
 
@@ -24,7 +24,7 @@ impl MongoFactory {
     async fn connect(&self) -> Arc<dyn Store> {
         let options = self.0.get_or_init(mongod::fresh_database).await;
         Arc::new(
-            MongoStore::connect(options, Environment::system()).await.expect("the shared server takes connections"),
+            MongoStore::connect(options, Environment::system()).await.expect("the shared server accepts connections"),
         )
     }
 }

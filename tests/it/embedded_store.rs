@@ -1,4 +1,4 @@
-//! The embedded store.
+//! The contract suite on the embedded store.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -15,10 +15,11 @@ use crate::contract::{Factory, contract_suite};
 
 contract_suite!(contract, EmbeddedFactory::default());
 
-/// How many changes a fresh store keeps: more than any case writes while it follows, and few enough to exceed.
+/// Number of changes that the feed of a new store keeps: more than a case commits while it follows, and few enough to
+/// exceed quickly.
 const MAX_FEED_CHANGES: u64 = 256;
 
-/// A file in a directory of its own; a crash leaves a copy of it in the next one.
+/// Each store has a directory of its own. A crash leaves a copy of the file in the next one.
 #[derive(Default)]
 struct EmbeddedFactory(Mutex<Vec<TempDir>>);
 
@@ -40,14 +41,14 @@ impl Factory for EmbeddedFactory {
     async fn open(&self) -> Arc<dyn Store> {
         let path = self.fresh_directory().join(FILE_NAME);
         let opener = move || Ok(redb::Database::create(&path)?);
-        Arc::new(EmbeddedStore::open_with(opener, MAX_FEED_CHANGES).expect("the file is made"))
+        Arc::new(EmbeddedStore::open_with(opener, MAX_FEED_CHANGES).expect("the file is created"))
     }
 
     async fn beside(&self) -> Option<Arc<dyn Store>> {
         None
     }
 
-    /// What another process would find if this one ended now: the file as it is, never closed.
+    /// Opens a copy of the file as it is without a close: what another process finds after a crash.
     async fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
         let left_behind = self.last_directory().join(FILE_NAME);
         let directory = self.fresh_directory();

@@ -1,4 +1,4 @@
-//! The audit log: numbered without a gap and chained by hashes in each tenant, read by filter, number and id.
+//! The audit log of a tenant: gapless numbers, a hash chain, and reads by filter, number and id.
 
 use std::net::IpAddr;
 
@@ -55,7 +55,7 @@ pub async fn entries_are_stored_as_returned(factory: &dyn Factory) {
     let viewer: Permissions = [Permission::View, Permission::Delete].into_iter().collect();
     let mut returned = Vec::new();
 
-    // Nothing that may be left out, then each such member alone, then all of them.
+    // No optional member, then each one alone, then all of them.
     let mut events: Vec<_> = (0..10).map(|_| acme.event(AuditAction::SystemRenamed)).collect();
     events[1].source_address = Some("192.0.2.7".parse::<IpAddr>().unwrap());
     events[2].source_address = Some("2001:db8::7".parse::<IpAddr>().unwrap());
@@ -101,8 +101,8 @@ pub async fn log_is_gapless_and_chained_with_50_writers(factory: &dyn Factory) {
 
     let batches = batches.collect();
     let mut returned = Vec::new();
-    for result in commit_at_once(&instances, batches).await {
-        returned.push(result.expect("nothing stands against the batch"));
+    for result in commit_concurrently(&instances, batches).await {
+        returned.push(result.expect("the batch has no conflict"));
     }
 
     let store = &*instances[0];
@@ -230,8 +230,8 @@ pub async fn entry_is_found_by_its_id_within_its_tenant(factory: &dyn Factory) {
     assert_eq!(store.find_audit_entry(&acme.id, never_written.id).await.unwrap(), None);
 }
 
-/// A log in which every member of a filter divides the entries: two systems, two operators and none, five actions,
-/// both outcomes, one entry a second.
+/// Commits entries that differ in every member of a filter: two systems, two operators and none, five actions, both
+/// outcomes, one entry per second.
 async fn varied_log(store: &dyn Store, acme: &mut Tenant) -> Vec<AuditEntry> {
     let systems = [created(store, acme, "One").await, created(store, acme, "Two").await];
     let operators = [acme.operator("ada"), acme.operator("bob")];
@@ -253,7 +253,7 @@ async fn varied_log(store: &dyn Store, acme: &mut Tenant) -> Vec<AuditEntry> {
     log(store, &acme.id).await
 }
 
-/// Filters on the varied log, each with the numbers that match, newest first.
+/// Filters for the varied log, each with the numbers of matching entries, newest first.
 fn filters(all: &[AuditEntry]) -> Vec<(AuditFilter, Vec<u64>)> {
     let none = AuditFilter::default();
     let system = all[0].event.system;
@@ -292,7 +292,7 @@ fn numbers_of(entries: &[AuditEntry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.number).collect()
 }
 
-/// The entries are a whole log: from 1, without a gap, each hash following from the one before.
+/// Checks that the entries are a complete log: numbered from 1 without a gap, each hash continuing the one before.
 pub fn assert_chained(entries: &[AuditEntry]) {
     let end = entries.iter().try_fold(AuditHead::default(), |head, entry| entry.check(&head).map(|()| entry.head()));
     assert_eq!(end.map(|head| head.number), Ok(entries.len() as u64));

@@ -1,4 +1,4 @@
-//! The feed: every commit once, in each tenant's order, from any position that it remembers.
+//! The feed: every commit once, in each tenant's order, from any position that it still holds.
 
 use std::collections::HashMap;
 
@@ -57,7 +57,7 @@ pub async fn feed_resumes_after_each_position(factory: &dyn Factory) {
     let mut resumed = follow(&*store, Some(&changes[changes.len() - 1].position)).await;
     let note = acme.note(AuditAction::SignedIn);
     let entry = commit(&*store, note).await;
-    assert_eq!(resumed.next_entry().await, entry, "the last position is followed by what comes next");
+    assert_eq!(resumed.next_entry().await, entry, "the last position is followed by the next commit");
 }
 
 pub async fn followers_are_independent(factory: &dyn Factory) {
@@ -118,7 +118,7 @@ pub async fn feed_keeps_each_tenants_order_of_concurrent_commits(factory: &dyn F
     let mut follower = follow(&*instances[0], None).await;
 
     let batches = (0..50).map(|i| created_by(&mut tenants[i % 3], i)).collect();
-    let results = commit_at_once(&instances, batches).await;
+    let results = commit_concurrently(&instances, batches).await;
     let accepted = results.into_iter().map(|result| result.unwrap().event.id);
     let mut accepted: Vec<_> = accepted.collect();
 
@@ -135,9 +135,9 @@ pub async fn feed_resumes_during_concurrent_commits(factory: &dyn Factory) {
     let mut tenants = ["acme", "bolt", "cube"].map(tenant);
     let mut follower = follow(&*instances[0], None).await;
     let batches = (0..50).map(|i| created_by(&mut tenants[i % 3], i)).collect();
-    let committing = commit_at_once(&instances, batches);
+    let committing = commit_concurrently(&instances, batches);
 
-    // Each follower reads five changes and hands its place to the next one, on the next instance.
+    // Each follower reads five changes; the next one resumes from there on the next instance.
     let following = async {
         let mut last_numbers = HashMap::new();
         for instance in instances.iter().cycle().skip(1).take(10) {
@@ -184,7 +184,7 @@ pub async fn position_that_is_too_old_is_refused(factory: &dyn Factory) {
     let error = match store.watch(Some(&too_old)).await {
         Err(error) => error,
         Ok(mut feed) => {
-            let error = within_a_minute(feed.next()).await.expect("the feed says why it ends").unwrap_err();
+            let error = within_a_minute(feed.next()).await.expect("the feed reports why it ends").unwrap_err();
             assert!(within_a_minute(feed.next()).await.is_none(), "an error ends the feed");
             error
         }
@@ -194,10 +194,10 @@ pub async fn position_that_is_too_old_is_refused(factory: &dyn Factory) {
     let mut follower = follow(&*store, None).await;
     let note = acme.note(AuditAction::SignedIn);
     let entry = commit(&*store, note).await;
-    assert_eq!(follower.next_entry().await, entry, "a new follower starts from now");
+    assert_eq!(follower.next_entry().await, entry, "a new follower starts at the end");
 }
 
-/// One batch after the other, with every kind of write.
+/// Consecutive batches with every kind of write.
 fn every_kind_of_batch(acme: &mut Tenant) -> Vec<Batch> {
     let billing = acme.system("Billing");
     let create = acme.create(&billing);
@@ -237,13 +237,13 @@ fn created_by(tenant: &mut Tenant, i: usize) -> Batch {
 }
 
 fn assert_same(changes: &[Change], expected: &[Change]) {
-    let told = |changes: &[Change]| -> Vec<_> {
+    let reported = |changes: &[Change]| -> Vec<_> {
         changes.iter().map(|change| (sorted(&change.writes), change.entry.clone())).collect()
     };
-    assert_eq!(told(changes), told(expected));
+    assert_eq!(reported(changes), reported(expected));
 }
 
-/// In each tenant the numbers go on from those given, one by one.
+/// Checks that each tenant's numbers continue from `last_numbers` without a gap.
 fn assert_gapless(changes: &[Change], last_numbers: &mut HashMap<TenantId, u64>) {
     for change in changes {
         let entry = change.entry.as_ref().expect("the change is a batch");

@@ -1,5 +1,5 @@
-//! What the cases are told with: tenants that prepare rows and batches from a fixed clock and fixed randomness, and
-//! the few verbs that commit, refuse and follow.
+//! Helpers of the cases: tenants that prepare rows and batches from a fixed clock and seeded randomness, and functions
+//! that commit batches and follow the feed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,20 +23,20 @@ use tokio::sync::Barrier;
 
 use super::Factory;
 
-/// When every tenant's clock starts.
+/// The initial time of every tenant's clock.
 pub const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
-/// A tenant at work. It prepares; [`commit`] and [`refused`] carry out.
+/// A tenant that prepares batches, for [`commit`] and [`refused`].
 pub struct Tenant {
     pub id: TenantId,
-    /// What its clock shows; only a case moves it.
+    /// The time of its clock, which only the case advances.
     pub now: Timestamp,
     rng: StdRng,
 }
 
-/// The same name gives the same ids and digests in every run, and no others than its own.
+/// A name yields the same ids and digests in every run, different from those of other names.
 pub fn tenant(name: &str) -> Tenant {
     let mut seed = [0; 32];
     for (place, byte) in name.bytes().enumerate() {
@@ -46,11 +46,11 @@ pub fn tenant(name: &str) -> Tenant {
 }
 
 pub fn tenant_id(name: &str) -> TenantId {
-    name.parse().expect("the case names a tenant rightly")
+    name.parse().expect("a tenant id")
 }
 
 pub fn system_name(name: &str) -> SystemName {
-    SystemName::parse(name).expect("the case names a system rightly")
+    SystemName::parse(name).expect("a system name")
 }
 
 impl Tenant {
@@ -95,7 +95,7 @@ impl Tenant {
         AuditEvent::new(AuditEntryId::new(self.now, &mut self.rng), self.now, &origin, action)
     }
 
-    /// A batch that writes its entry alone.
+    /// A batch that writes only its audit entry.
     pub fn note(&mut self, action: AuditAction) -> Batch {
         let event = self.event(action);
         self.batch(event)
@@ -108,14 +108,14 @@ impl Tenant {
 
     /// The system under its new name, and the batch that renames it.
     pub fn rename(&mut self, system: &System, name: &str) -> (System, Batch) {
-        let renamed = system.rename(system_name(name), None, self.now).expect("no revision is asked for");
-        let renamed = renamed.expect("the name is another one");
+        let renamed = system.rename(system_name(name), None, self.now).expect("no revision is required");
+        let renamed = renamed.expect("a different name");
         let event = self.event(AuditAction::SystemRenamed).about_system(&renamed).renamed_from(system.name.as_str());
         let batch = self.batch(event).replace(Row::System(renamed.clone()));
         (renamed, batch)
     }
 
-    /// As [`rename`](Self::rename), for a system with this key.
+    /// Like [`rename`](Self::rename), for a system with this key.
     pub fn rename_with_key(&mut self, system: &System, key: &Key, name: &str) -> (System, Key, Batch) {
         let (renamed, batch) = self.rename(system, name);
         let key = key.renamed(renamed.name.clone());
@@ -144,7 +144,7 @@ impl Tenant {
         self.batch(event).delete(&Row::System(system.clone()))
     }
 
-    /// As [`delete`](Self::delete), for a system with this key, which is remembered as revoked.
+    /// Like [`delete`](Self::delete), for a system with this key, which is kept as revoked.
     pub fn delete_with_key(&mut self, system: &System, key: &Key) -> (Key, Batch) {
         let key = key.revoked(self.now);
         let batch = self.delete(system).replace(Row::Key(key.clone()));
@@ -157,7 +157,7 @@ impl Tenant {
     }
 
     pub fn permit(&mut self, operator: &Operator, permissions: Permissions) -> (Operator, Batch) {
-        let changed = operator.with_permissions(permissions, self.now).expect("the permissions are others");
+        let changed = operator.with_permissions(permissions, self.now).expect("different permissions");
         let event = self.event(AuditAction::PermissionsChanged).about_operator(&changed).with_permissions(permissions);
         let batch = self.batch(event).replace(Row::Operator(changed.clone()));
         (changed, batch)
@@ -170,7 +170,7 @@ impl Tenant {
         (changed, batch)
     }
 
-    /// Removes the operator with these sessions.
+    /// Removes the operator and these sessions.
     pub fn remove(&mut self, operator: &Operator, sessions: &[Session]) -> Batch {
         let event = self.event(AuditAction::OperatorRemoved).about_operator(operator);
         let batch = self.batch(event).delete(&Row::Operator(operator.clone()));
@@ -191,24 +191,24 @@ impl Tenant {
 }
 
 pub fn username_of(username: &str) -> Username {
-    username.parse().expect("the case names an operator rightly")
+    username.parse().expect("a username")
 }
 
-/// A case, or a step of it, that must come to its end.
+/// Awaits a step. Panics after a minute.
 pub async fn within_a_minute<T>(step: impl Future<Output = T>) -> T {
-    tokio::time::timeout(60 * SECOND, step).await.expect("it ends within a minute")
+    tokio::time::timeout(60 * SECOND, step).await.expect("the step ends within a minute")
 }
 
-/// Commits what must be accepted.
+/// Commits a batch that must be accepted.
 pub async fn commit(store: &dyn Store, batch: Batch) -> AuditEntry {
     store.commit(batch).await.expect("the batch is accepted")
 }
 
-/// Commits what must be refused, says with which conflict, and sees to it that nothing is left of it.
+/// Commits a batch that must be refused. Checks that it changed nothing, and returns the conflict.
 pub async fn refused(store: &dyn Store, batch: Batch) -> Conflict {
-    let before = Surroundings::of(store, &batch).await;
+    let before = AffectedState::of(store, &batch).await;
     let conflict = conflict(store.commit(batch.clone()).await);
-    assert_eq!(Surroundings::of(store, &batch).await, before, "a refused batch changes nothing");
+    assert_eq!(AffectedState::of(store, &batch).await, before, "a refused batch changes nothing");
     conflict
 }
 
@@ -219,9 +219,9 @@ pub fn conflict(result: Result<AuditEntry>) -> Conflict {
     }
 }
 
-/// All that a batch could have changed.
+/// Everything that a batch could have changed.
 #[derive(Debug, PartialEq)]
-struct Surroundings {
+struct AffectedState {
     rows: Vec<Option<Row>>,
     systems: Vec<System>,
     operators: Vec<Operator>,
@@ -231,7 +231,7 @@ struct Surroundings {
     marked: bool,
 }
 
-impl Surroundings {
+impl AffectedState {
     async fn of(store: &dyn Store, batch: &Batch) -> Self {
         let mut rows = Vec::new();
         for (_, write) in &batch.writes {
@@ -269,7 +269,7 @@ pub fn id_of(write: &Write) -> RowId {
     }
 }
 
-/// The whole of a list in one page.
+/// Requests a whole list in one page.
 pub fn whole<K>() -> PageRequest<K> {
     PageRequest { after: None, before: None, limit: 10_000, from: PageEnd::First }
 }
@@ -288,15 +288,15 @@ pub async fn log(store: &dyn Store, tenant: &TenantId) -> Vec<AuditEntry> {
     page.items.into_iter().rev().collect()
 }
 
-/// As many instances of a fresh store as the backend has at a time: two or one.
+/// Opens a new store in as many concurrent instances as the backend supports, at most two.
 pub async fn instances(factory: &dyn Factory) -> Vec<Arc<dyn Store>> {
     let mut instances = vec![factory.open().await];
     instances.extend(factory.beside().await);
     instances
 }
 
-/// Calls all of them at once, each on the next instance in turn; the answers are in the order of the calls.
-pub async fn at_once<C, T, F>(
+/// Runs the calls concurrently, each on the next instance in turn. The results are in the order of the calls.
+pub async fn concurrently<C, T, F>(
     instances: &[Arc<dyn Store>],
     calls: Vec<C>,
     call: impl Fn(Arc<dyn Store>, C) -> F,
@@ -308,35 +308,35 @@ where
     let start = Arc::new(Barrier::new(calls.len()));
     let running = calls.into_iter().zip(instances.iter().cycle()).map(|(argument, instance)| {
         let start = start.clone();
-        let answer = call(instance.clone(), argument);
+        let result = call(instance.clone(), argument);
         tokio::spawn(async move {
             start.wait().await;
-            answer.await
+            result.await
         })
     });
     join_all(running.collect::<Vec<_>>()).await.into_iter().map(|joined| joined.expect("the call returns")).collect()
 }
 
-/// Commits all of them at once; the results are in the order of the batches.
-pub async fn commit_at_once(instances: &[Arc<dyn Store>], batches: Vec<Batch>) -> Vec<Result<AuditEntry>> {
-    at_once(instances, batches, |store, batch| async move { store.commit(batch).await }).await
+/// Commits the batches concurrently. The results are in the order of the batches.
+pub async fn commit_concurrently(instances: &[Arc<dyn Store>], batches: Vec<Batch>) -> Vec<Result<AuditEntry>> {
+    concurrently(instances, batches, |store, batch| async move { store.commit(batch).await }).await
 }
 
-/// Of batches of which one alone can be accepted: which one was, and the conflicts of the others.
+/// Commits concurrent batches of which only one can be accepted. Returns its index and the conflicts of the others.
 pub async fn one_of(instances: &[Arc<dyn Store>], batches: Vec<Batch>) -> (usize, Vec<Conflict>) {
     let mut accepted = Vec::new();
     let mut conflicts = Vec::new();
-    for (which, result) in commit_at_once(instances, batches).await.into_iter().enumerate() {
+    for (which, result) in commit_concurrently(instances, batches).await.into_iter().enumerate() {
         match result {
             Ok(_) => accepted.push(which),
             refused => conflicts.push(conflict(refused)),
         }
     }
-    assert_eq!(accepted.len(), 1, "one is accepted, not {accepted:?}");
+    assert_eq!(accepted.len(), 1, "exactly one is accepted, not {accepted:?}");
     (accepted[0], conflicts)
 }
 
-/// Somebody who reads a feed.
+/// Reads a feed.
 pub struct Follower(Feed);
 
 pub async fn follow(store: &dyn Store, after: Option<&Position>) -> Follower {
@@ -344,9 +344,9 @@ pub async fn follow(store: &dyn Store, after: Option<&Position>) -> Follower {
 }
 
 impl Follower {
-    /// The next change, which must come.
+    /// Returns the next change, which must arrive.
     pub async fn next(&mut self) -> Change {
-        within_a_minute(self.0.next()).await.expect("the feed goes on").expect("the feed does not break")
+        within_a_minute(self.0.next()).await.expect("the feed continues").expect("the feed does not break")
     }
 
     pub async fn next_entry(&mut self) -> AuditEntry {
@@ -362,14 +362,14 @@ impl Follower {
     }
 }
 
-/// The writes in an order that does not depend on the store: a batch writes each row once, so none is meant.
+/// Sorts writes by id: their order within a batch has no meaning, since each row is written once.
 pub fn sorted(writes: &[Write]) -> Vec<Write> {
     let mut writes = writes.to_vec();
-    writes.sort_by_cached_key(|write| serde_json::to_string(&id_of(write)).expect("a row's id is plain text"));
+    writes.sort_by_cached_key(|write| serde_json::to_string(&id_of(write)).expect("a row id serializes"));
     writes
 }
 
-/// The batch's writes, as the feed tells them.
+/// The batch's writes, in the order of [`sorted`].
 pub fn writes_of(batch: &Batch) -> Vec<Write> {
     sorted(&batch.writes.iter().map(|(_, write)| write.clone()).collect::<Vec<_>>())
 }

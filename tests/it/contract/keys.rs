@@ -1,4 +1,4 @@
-//! Keys: at most one good one a system, found by its digest, remembered when revoked until it is purged.
+//! Keys: at most one active key per system, found by its digest and kept after revocation until it is purged.
 
 use std::time::Duration;
 
@@ -149,16 +149,16 @@ pub async fn purge_is_in_the_feed_but_not_in_the_log(factory: &dyn Factory) {
     store.purge(START, START.plus(SECOND)).await.unwrap();
 
     assert_eq!(store.audit_head(&acme.id).await.unwrap(), head);
-    let (mut told, mut last) = (Vec::new(), before);
-    while told.len() < 2 {
+    let (mut reported, mut last) = (Vec::new(), before);
+    while reported.len() < 2 {
         let change = follower.next().await;
         assert_eq!(change.entry, None);
         assert!(before < change.at && last <= change.at);
         last = change.at;
-        told.extend(change.writes);
+        reported.extend(change.writes);
     }
     let removed = [&revoked, &also_revoked].map(|key| Write::Delete(RowId::Key(key.digest)));
-    assert_eq!(sorted(&told), sorted(&removed));
+    assert_eq!(sorted(&reported), sorted(&removed));
     let note = acme.note(AuditAction::SignedOut);
     commit(&*store, note).await;
     assert!(last < follower.next().await.at);

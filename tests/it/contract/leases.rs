@@ -1,4 +1,4 @@
-//! Leases: each incarnation has the one that it put last, and the feed tells of it in its place.
+//! Leases: each incarnation has the lease that it put last, and the feed reports it in order.
 
 use std::sync::Arc;
 
@@ -39,15 +39,15 @@ pub async fn renewed_lease_is_not_deleted(factory: &dyn Factory) {
     }
 
     assert!(!other.delete_lease(&first).await.unwrap());
-    assert!(!other.delete_lease(&lease(3)).await.unwrap(), "there is none");
+    assert!(!other.delete_lease(&lease(3)).await.unwrap(), "no such lease");
     assert_eq!(listed(&**store).await, in_order(vec![second, bystander]));
 
     assert!(other.delete_lease(&second).await.unwrap());
-    assert!(!other.delete_lease(&second).await.unwrap(), "it is gone");
+    assert!(!other.delete_lease(&second).await.unwrap(), "already deleted");
     assert_eq!(listed(&**store).await, [bystander]);
 
     store.put_lease(&second).await.unwrap();
-    assert_eq!(listed(&**store).await, in_order(vec![second, bystander]), "its owner was not dead");
+    assert_eq!(listed(&**store).await, in_order(vec![second, bystander]), "a deleted lease can be put again");
 }
 
 pub async fn one_of_20_concurrent_deletions_of_a_lease_succeeds(factory: &dyn Factory) {
@@ -55,7 +55,7 @@ pub async fn one_of_20_concurrent_deletions_of_a_lease_succeeds(factory: &dyn Fa
     instances[0].put_lease(&lease(1)).await.unwrap();
 
     let delete = |store: Arc<dyn Store>, lease| async move { store.delete_lease(&lease).await.unwrap() };
-    let answers = at_once(&instances, vec![lease(1); 20], delete).await;
+    let answers = concurrently(&instances, vec![lease(1); 20], delete).await;
 
     assert_eq!(answers.into_iter().filter(|deleted| *deleted).count(), 1);
 }
@@ -114,24 +114,25 @@ pub async fn times_increase_along_the_feed_and_are_equal_for_all_followers(facto
     let batches = (0..30).map(|i| {
         let acme = &mut tenants[i % 3];
         let system = acme.system(&format!("System {i}"));
-        // Of several writes, so that one change has one time however it was put together.
+        // Batches of several writes, which have one time each.
         let operator = acme.operator(&format!("operator{i}"));
         acme.create(&system).insert(Row::Operator(operator))
     });
     let batches = batches.collect();
     let leases: Vec<_> = (0..30).map(lease).collect();
-    let putting = at_once(&instances, leases, |store, lease| async move { store.put_lease(&lease).await.unwrap() });
-    futures::join!(commit_at_once(&instances, batches), putting);
+    let putting =
+        concurrently(&instances, leases, |store, lease| async move { store.put_lease(&lease).await.unwrap() });
+    futures::join!(commit_concurrently(&instances, batches), putting);
 
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for follower in &mut followers {
         let changes = follower.take(60).await;
         assert!(changes.is_sorted_by(|one, next| one.at < next.at), "{:?}", times(&changes));
-        told.push(times(&changes));
+        reported.push(times(&changes));
         let mut resumed = follow(&*instances[0], Some(&changes[29].position)).await;
         assert_eq!(times(&resumed.take(30).await), times(&changes[30..]));
     }
-    assert!(told.iter().all(|times| *times == told[0]));
+    assert!(reported.iter().all(|times| *times == reported[0]));
 }
 
 pub async fn batch_cannot_write_a_lease(factory: &dyn Factory) {
@@ -148,7 +149,7 @@ pub async fn batch_cannot_write_a_lease(factory: &dyn Factory) {
     assert_eq!(listed(&*store).await, [lease(1)]);
 }
 
-/// The first lease of an incarnation; another one for each seed.
+/// The first lease of an incarnation, which the seed determines.
 fn lease(seed: u64) -> Lease {
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(seed));
     Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false }

@@ -1,4 +1,4 @@
-//! The plain model: what a store does, with a mutex and no regard for speed or disks.
+//! A store in memory behind a mutex, the model for other stores.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,14 +25,14 @@ use tokio::sync::watch;
 
 use super::Factory;
 
-/// All that the store knows.
+/// The whole state of the store.
 #[derive(Default)]
 struct Model {
     rows: HashMap<RowId, Row>,
     logs: BTreeMap<TenantId, Vec<AuditEntry>>,
-    /// A position is the number of changes up to it.
+    /// The position of a change is the number of changes up to and including it.
     feed: Vec<Change>,
-    /// Positions below are too old.
+    /// Smaller positions are too old.
     oldest_position: usize,
     markers: HashSet<&'static str>,
     settings: HashMap<String, String>,
@@ -41,7 +41,7 @@ struct Model {
 }
 
 impl Model {
-    /// The batch's conditions that do not hold.
+    /// Returns the conditions of the batch that do not hold.
     fn broken_conditions(&self, batch: &Batch) -> Vec<Conflict> {
         let written = batch.writes.iter().map(|(expected, write)| (id_of(write), *expected));
         let required = batch.requires.iter().map(|requirement| (requirement.row, requirement.expected));
@@ -84,19 +84,19 @@ impl Model {
             return Err(StoreError::Conflict(*conflict));
         }
         let entry = AuditEntry::after(&self.head(&batch.tenant), batch.tenant.clone(), batch.event);
-        let mut made = Vec::new();
+        let mut effective = Vec::new();
         for (_, write) in batch.writes {
             if apply(&mut self.rows, &batch.tenant, &write) {
-                made.push(write);
+                effective.push(write);
             }
         }
         self.markers.extend(batch.marker);
         self.logs.entry(batch.tenant).or_default().push(entry.clone());
-        self.tell(made, Some(entry.clone()));
+        self.append_change(effective, Some(entry.clone()));
         Ok(entry)
     }
 
-    fn tell(&mut self, writes: Vec<Write>, entry: Option<AuditEntry>) {
+    fn append_change(&mut self, writes: Vec<Write>, entry: Option<AuditEntry>) {
         let changes = self.feed.len() + 1;
         let at = LogTime::new(changes as u64);
         self.feed.push(Change { position: position(changes), at, writes, entry });
@@ -128,7 +128,7 @@ impl Model {
         });
         self.buckets.retain(|_, arrival| *arrival > now);
         if !removed.is_empty() {
-            self.tell(removed, None);
+            self.append_change(removed, None);
         }
         purged
     }
@@ -151,7 +151,7 @@ fn has_username_of(row: &Row, written: &Operator) -> bool {
     matches!(row, Row::Operator(other) if other.id != written.id && other.username == written.username)
 }
 
-/// Makes the write, and says whether there was anything to do.
+/// Applies the write. Returns false for a deletion that found no row.
 fn apply(rows: &mut HashMap<RowId, Row>, tenant: &TenantId, write: &Write) -> bool {
     match write {
         Write::Put(row) => {
@@ -162,7 +162,7 @@ fn apply(rows: &mut HashMap<RowId, Row>, tenant: &TenantId, write: &Write) -> bo
     }
 }
 
-/// Cuts the page out of the whole list.
+/// Selects the requested page from the whole list.
 fn page<T, K>(
     list: impl Iterator<Item = T>,
     place: impl Fn(&T) -> K,
@@ -187,16 +187,16 @@ fn position(changes: usize) -> Position {
 
 fn changes_up_to(position: &Position) -> usize {
     let bytes = position.as_bytes().try_into().expect("a position of this store has 8 bytes");
-    usize::try_from(u64::from_be_bytes(bytes)).expect("a position of this store counts what is in memory")
+    usize::try_from(u64::from_be_bytes(bytes)).expect("a position of this store fits a usize")
 }
 
 struct Shared {
     model: Mutex<Model>,
-    /// How many changes the feed has.
+    /// Number of changes in the feed.
     committed: watch::Sender<usize>,
 }
 
-/// A store in memory; clones are instances of the same one.
+/// A store in memory. Clones are instances of the same store.
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Shared>);
 
@@ -207,13 +207,13 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// The conditions for which the batch would be refused now; a store may name any of them.
+    /// Returns the conditions for which the batch would be refused now. A store may report any of them.
     pub fn broken_conditions(&self, batch: &Batch) -> Vec<Conflict> {
         self.model().broken_conditions(batch)
     }
 
     fn model(&self) -> MutexGuard<'_, Model> {
-        self.0.model.lock().expect("nothing panics while it holds the model")
+        self.0.model.lock().expect("no panic while the model is locked")
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Model) -> T) -> T {
@@ -426,7 +426,7 @@ impl LeaseStore for MemoryStore {
         self.change(|model| {
             let row = Row::Lease(*lease);
             model.rows.insert(row.id(), row.clone());
-            model.tell(vec![Write::Put(row)], None);
+            model.append_change(vec![Write::Put(row)], None);
         });
         Ok(())
     }
@@ -444,7 +444,7 @@ impl LeaseStore for MemoryStore {
             let as_expected = model.rows.get(&id).is_some_and(|row| row.revision() == lease.sequence);
             if as_expected {
                 model.rows.remove(&id);
-                model.tell(vec![Write::Delete(id)], None);
+                model.append_change(vec![Write::Delete(id)], None);
             }
             as_expected
         }))
@@ -494,7 +494,7 @@ impl PurgeStore for MemoryStore {
     }
 }
 
-/// Its instances share the one model.
+/// All instances share one model.
 #[derive(Default)]
 pub struct MemoryFactory(MemoryStore);
 

@@ -1,7 +1,7 @@
-//! What every [`Store`] guarantees, as cases that know a store by its trait alone.
+//! The guarantees of every [`Store`], as cases that use a store only through its trait.
 //!
-//! A backend plugs in with a [`Factory`] and one line, `contract_suite!(module, factory)`; every case then is a test
-//! of its own, `module::area::case`. [`memory`] is the plain model that shows the suite itself to be right.
+//! A backend runs the suite with a [`Factory`] and one line, `contract_suite!(module, factory)`; each case is a test,
+//! `module::area::case`. [`memory`] is a simple model by which the suite itself is tested.
 
 pub mod audit;
 pub mod feed;
@@ -25,25 +25,25 @@ use async_trait::async_trait;
 use keymark::domain::changes::Position;
 use keymark::store::Store;
 
-/// Opens one backend's stores. Every case has a factory of its own and opens one store with it.
+/// Opens stores of one backend. Each case opens one store with a factory of its own.
 #[async_trait]
 pub trait Factory: Send + Sync {
-    /// A fresh store, which holds nothing.
+    /// Opens a new, empty store.
     async fn open(&self) -> Arc<dyn Store>;
 
-    /// The opened store once more, for a second instance at the same time; `None` where only one process can have it.
+    /// Opens the store for a second, concurrent instance; `None` if only one process can have it open.
     async fn beside(&self) -> Option<Arc<dyn Store>>;
 
-    /// The opened store as the next process finds it; where only one can have it, as after a crash: nothing was
-    /// closed in order. `store` is done with.
+    /// Reopens the store as the next process would find it. If only one process can have it open, as after a crash,
+    /// without an orderly close.
     async fn reopen(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
 
-    /// A position of the opened store's feed that its memory does not reach back to any more.
+    /// A position after which the feed of the opened store no longer holds all changes.
     async fn position_too_old(&self, store: &dyn Store) -> Position;
 }
 
-/// Makes a test of every case: `contract_suite!(module, factory)`, where the factory is an expression that is
-/// evaluated for each case. A case that is missing here is dead code to the compiler.
+/// Defines a test for every case: `contract_suite!(module, factory)`, where the expression `factory` is evaluated for
+/// each case. The compiler reports a case that is missing here as dead code.
 macro_rules! contract_suite {
     ($suite:ident, $factory:expr) => {
         mod $suite {

@@ -1,4 +1,4 @@
-//! The store beside the plain model: whatever is done to both, both answer the same.
+//! Property test: the store and the model return the same results for the same calls.
 
 use std::cell::Cell;
 
@@ -45,7 +45,7 @@ pub async fn store_behaves_like_the_model(factory: &dyn Factory) {
     }
 }
 
-/// Everything that can be done. Whatever is chosen by an index does not matter where there is nothing to choose.
+/// A call or batch. An index selects one of the existing items; a step without items to select from does nothing.
 #[derive(Clone, Debug)]
 enum Step {
     Create { tenant: usize, names: Vec<&'static str> },
@@ -69,7 +69,7 @@ enum Step {
     ListAuditAfter { tenant: usize, number: u64, limit: usize },
 }
 
-/// A row, as it is now or as it was before its last change.
+/// A row in its current version or the one before.
 #[derive(Clone, Debug)]
 struct Which {
     index: Index,
@@ -169,19 +169,19 @@ fn filter() -> impl Strategy<Value = Filter> {
         })
 }
 
-/// The store, the model, and what was written to both.
+/// The store, the model, and the rows written to both.
 struct World<'a> {
     store: &'a dyn Store,
     model: MemoryStore,
     tenants: [Tenant; 2],
-    /// Tells this case's usernames, buckets and settings from those of other cases in the same store.
+    /// Distinguishes usernames, buckets and settings of this case from those of other cases in the same store.
     case: u32,
-    /// Every version of every system, the latest last; deleted ones stay.
+    /// Every version of every system, the latest last, including deleted systems.
     systems: Vec<Vec<System>>,
     operators: Vec<Vec<Operator>>,
     keys: Vec<Key>,
     sessions: Vec<Session>,
-    told: usize,
+    expected_changes: usize,
 }
 
 async fn run(store: &dyn Store, case: u32, steps: Vec<Step>) -> Result<(), TestCaseError> {
@@ -194,9 +194,9 @@ async fn run(store: &dyn Store, case: u32, steps: Vec<Step>) -> Result<(), TestC
         operators: Vec::new(),
         keys: Vec::new(),
         sessions: Vec::new(),
-        told: 0,
+        expected_changes: 0,
     };
-    // What earlier cases left to be purged would be counted in this one.
+    // Rows that earlier cases left would be counted by the purges of this one.
     let far = START.plus(SECOND * 1_000_000);
     store.purge(far, far).await.unwrap();
     let (mut actual, mut expected) = (follow(store, None).await, follow(&world.model, None).await);
@@ -205,26 +205,26 @@ async fn run(store: &dyn Store, case: u32, steps: Vec<Step>) -> Result<(), TestC
         world.take(step).await?;
     }
     world.compare_all().await?;
-    for expected in expected.take(world.told).await {
+    for expected in expected.take(world.expected_changes).await {
         compare_change(&mut actual, expected).await?;
     }
     Ok(())
 }
 
-/// Asks both the same, and takes the answer when it is one.
+/// Makes the same call on both. Returns the result if they are equal.
 macro_rules! same {
-    ($world:expr, $store:ident => $question:expr) => {{
+    ($world:expr, $store:ident => $call:expr) => {{
         let expected = {
             let $store: &dyn Store = &$world.model;
-            $question.await.expect("the model answers")
+            $call.await.expect("the model does not fail")
         };
         let actual = {
             let $store = $world.store;
-            $question.await
+            $call.await
         };
         match actual {
-            Ok(actual) => prop_assert_eq!(&actual, &expected, "{}", stringify!($question)),
-            Err(error) => prop_assert!(false, "{}: {}", stringify!($question), error),
+            Ok(actual) => prop_assert_eq!(&actual, &expected, "{}", stringify!($call)),
+            Err(error) => prop_assert!(false, "{}: {}", stringify!($call), error),
         }
         expected
     }};
@@ -276,12 +276,12 @@ impl World<'_> {
                 let (changed, batch) = self.tenant_named(&operator.tenant).permit(&operator, permissions);
                 if self.commit(batch).await? {
                     let versions = self.operators.iter_mut().find(|versions| versions[0].id == changed.id);
-                    versions.expect("it was added").push(changed);
+                    versions.expect("the operator was added").push(changed);
                 }
             }
             Step::Remove { operator } => {
                 let Some(operator) = chosen(&self.operators, &operator) else { return Ok(()) };
-                let sessions = self.model.list_sessions(operator.id).await.expect("the model answers");
+                let sessions = self.model.list_sessions(operator.id).await.expect("the model does not fail");
                 let batch = self.tenant_named(&operator.tenant).remove(&operator, &sessions);
                 self.commit(batch).await?;
             }
@@ -315,11 +315,11 @@ impl World<'_> {
             Step::Purge { seconds_ago } => {
                 let now = self.tenants[0].now;
                 let purged = same!(self, store => store.purge(now, now.minus(SECOND * seconds_ago)));
-                self.told += usize::from(purged != Default::default());
+                self.expected_changes += usize::from(purged != Default::default());
             }
             Step::Take { bucket } => {
                 let (bucket, now) = (format!("{}/{bucket}", self.case), self.tenants[0].now);
-                // Whether it passed is no matter here, only that both say the same.
+                // Either result is fine, if it is the same.
                 let _ = same!(self, store => store.take_token(&bucket, QUOTA, now));
             }
             Step::Return { bucket } => {
@@ -351,7 +351,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// One batch that creates systems of all these names.
+    /// Creates systems with all these names in one batch.
     async fn create(&mut self, tenant: usize, names: &[&str]) -> Result<(), TestCaseError> {
         let tenant = &mut self.tenants[tenant];
         let systems: Vec<_> = names.iter().map(|name| tenant.system(name)).collect();
@@ -380,14 +380,14 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Commits to both, and says whether both accepted it.
+    /// Commits to both. Returns whether both accepted the batch.
     async fn commit(&mut self, batch: Batch) -> Result<bool, TestCaseError> {
         let broken = self.model.broken_conditions(&batch);
         let expected = self.model.commit(batch.clone()).await;
         match (self.store.commit(batch.clone()).await, expected) {
             (Ok(actual), Ok(expected)) => {
                 prop_assert_eq!(actual, expected);
-                self.told += 1;
+                self.expected_changes += 1;
                 Ok(true)
             }
             (Err(StoreError::Conflict(conflict)), Err(_)) => {
@@ -432,7 +432,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// The row of the key that the system has in this version; none when it has none, or that was purged.
+    /// Returns the row of the key that the system has in this version, unless it was purged.
     async fn key_of(&self, system: &System) -> Result<Option<Key>, TestCaseError> {
         match system.key {
             Some(key) => Ok(same!(self, store => store.find_key(&[key.digest]))),
@@ -442,7 +442,7 @@ impl World<'_> {
 
     fn changed(&mut self, system: System) {
         let versions = self.systems.iter_mut().find(|versions| versions[0].id == system.id);
-        versions.expect("it was created").push(system);
+        versions.expect("the system was created").push(system);
     }
 
     fn tenant_of(&mut self, system: &System) -> &mut Tenant {
@@ -450,7 +450,7 @@ impl World<'_> {
     }
 
     fn tenant_named(&mut self, id: &TenantId) -> &mut Tenant {
-        self.tenants.iter_mut().find(|tenant| tenant.id == *id).expect("it is one of this case")
+        self.tenants.iter_mut().find(|tenant| tenant.id == *id).expect("a tenant of this case")
     }
 
     fn place(&self, order: SystemOrder, index: &Index) -> Option<SystemSortKey> {
@@ -492,8 +492,8 @@ fn chosen<T: Clone>(rows: &[Vec<T>], which: &Which) -> Option<T> {
     versions.get(latest.saturating_sub(usize::from(which.stale))).cloned()
 }
 
-/// The store's feed tells of this change next: a batch in one piece, a purge in any number of them. Deletions of
-/// what was not there may be told or not.
+/// Checks that the feed reports this change next: a batch as one change, a purge as any number of changes. Deletions of
+/// missing rows may be left out.
 async fn compare_change(feed: &mut Follower, expected: Change) -> Result<(), TestCaseError> {
     let mut actual = feed.next().await;
     prop_assert_eq!(&actual.entry, &expected.entry);

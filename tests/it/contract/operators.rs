@@ -1,4 +1,4 @@
-//! Operators and their sessions: usernames differ across tenants, a session is there until it is forgotten.
+//! Operators and their sessions: usernames are unique across tenants, and sessions exist until they are deleted.
 
 use keymark::domain::changes::Row;
 use keymark::domain::operators::Operator;
@@ -64,11 +64,11 @@ pub async fn operators_are_listed_by_username(factory: &dyn Factory) {
     assert_eq!(
         store.list_operators(Some(&acme.id)).await.unwrap(),
         [low.clone(), plain.clone(), zoe.clone()],
-        "by ASCII, in which _ stands before b"
+        "in ASCII order, where _ precedes b"
     );
     assert_eq!(store.list_operators(Some(&bolt.id)).await.unwrap(), [digit.clone(), dot.clone()]);
     assert_eq!(store.list_operators(None).await.unwrap(), [digit, dot, low, plain, zoe]);
-    assert_eq!(store.list_operators(Some(&tenant_id("nobody"))).await.unwrap(), []);
+    assert_eq!(store.list_operators(Some(&tenant_id("no-operators"))).await.unwrap(), []);
 }
 
 pub async fn replace_writes_the_whole_operator(factory: &dyn Factory) {
@@ -128,7 +128,7 @@ pub async fn session_is_found_until_it_is_deleted(factory: &dyn Factory) {
     assert_eq!(sessions(&*store, &bob).await, [bobs]);
 
     let again = acme.sign_out(&phone);
-    assert_eq!(commit(&*store, again).await.number, 7, "what is gone already may be forgotten again");
+    assert_eq!(commit(&*store, again).await.number, 7, "deleting a missing session is no conflict");
 }
 
 pub async fn sessions_are_deleted_with_their_operator(factory: &dyn Factory) {
@@ -166,7 +166,7 @@ pub async fn ended_sessions_are_listed_until_they_are_purged(factory: &dyn Facto
     assert_eq!(sessions(&*store, &ada).await, sorted_by_id(vec![ending, lasting]));
 }
 
-/// An operator of this username who was just added.
+/// Adds an operator.
 pub async fn added(store: &dyn Store, tenant: &mut Tenant, username: &str) -> Operator {
     let operator = tenant.operator(username);
     let add = tenant.add(&operator);
@@ -181,7 +181,7 @@ pub async fn signed_in(store: &dyn Store, tenant: &mut Tenant, operator: &Operat
     session
 }
 
-/// The operator's sessions, by id, since the list has no order of its own.
+/// The operator's sessions, sorted by id, since the store returns them in no order.
 pub async fn sessions(store: &dyn Store, operator: &Operator) -> Vec<Session> {
     sorted_by_id(store.list_sessions(operator.id).await.unwrap())
 }

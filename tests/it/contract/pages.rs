@@ -1,4 +1,4 @@
-//! Lists of systems: pages by keyset, that stay right while rows come and go, and searches for plain text.
+//! Lists of systems: keyset pages, consistent while rows change, and searches for plain text.
 
 use keymark::domain::ids::TenantId;
 use keymark::domain::system_names::Search;
@@ -72,7 +72,7 @@ pub async fn names_sort_by_folded_code_points(factory: &dyn Factory) {
 
     assert_eq!(listed, by_code_point.iter().map(|(_, name)| *name).collect::<Vec<_>>());
     assert_eq!(listed[..4], ["$dollar", "1st", "[bracket", "apple"]);
-    assert_eq!(listed[11..], ["﨎﨎﨎", "🇫🇷🇫🇷🇫🇷"], "U+FA0E stands before U+1F1EB, other than in UTF-16");
+    assert_eq!(listed[11..], ["﨎﨎﨎", "🇫🇷🇫🇷🇫🇷"], "U+FA0E sorts before U+1F1EB, unlike in UTF-16");
 }
 
 pub async fn pages_stay_consistent_while_rows_change(factory: &dyn Factory) {
@@ -92,7 +92,7 @@ pub async fn pages_stay_consistent_while_rows_change(factory: &dyn Factory) {
             let mut coming = 0;
             while walk.goes_on() {
                 walk.step(&*store, &acme.id, &Search::All).await;
-                // One goes at either end, and one comes somewhere in the midst, until the walk has passed it.
+                // One system is deleted at each end and one inserted in the middle, until the walk has passed it.
                 for gone in [leaving.pop(), (!leaving.is_empty()).then(|| leaving.remove(0))].into_iter().flatten() {
                     let delete = acme.delete(&gone);
                     commit(&*store, delete).await;
@@ -110,7 +110,7 @@ pub async fn pages_stay_consistent_while_rows_change(factory: &dyn Factory) {
             let mut ids: Vec<_> = walk.seen.iter().map(|system| system.id).collect();
             ids.sort_unstable();
             ids.dedup();
-            assert_eq!(ids.len(), walk.seen.len(), "none is seen twice");
+            assert_eq!(ids.len(), walk.seen.len(), "no system is seen twice");
         }
     }
 }
@@ -259,7 +259,7 @@ pub async fn search_pages_and_counts_like_the_whole_list(factory: &dyn Factory) 
     }
 }
 
-/// The systems whose names are these, in this order, and no other, are listed and counted.
+/// Checks that exactly the systems with these names are listed, in this order, and counted.
 async fn assert_finds(store: &dyn Store, tenant: &TenantId, search: &Search, names: &[&str]) {
     let page = store.list_systems(tenant, search, SystemOrder::default(), &whole()).await.unwrap();
     let found: Vec<_> = page.items.iter().map(|system| system.name.as_str()).collect();
@@ -276,7 +276,7 @@ async fn list(
     store.list_systems(tenant, &Search::All, order, request).await.unwrap()
 }
 
-/// Twelve systems in which each order differs from the others, with equal times among them.
+/// Creates twelve systems for which all orders differ, some with equal times.
 async fn varied_systems(store: &dyn Store, acme: &mut Tenant) -> Vec<System> {
     let mut all = Vec::new();
     for i in 0..12 {
@@ -293,7 +293,7 @@ async fn varied_systems(store: &dyn Store, acme: &mut Tenant) -> Vec<System> {
     all
 }
 
-/// The systems as a list under this order has them.
+/// The systems sorted by this order.
 fn in_order(systems: &[System], order: SystemOrder) -> Vec<System> {
     let mut systems = systems.to_vec();
     systems.sort_by_key(|system| order.field.key_of(system));
@@ -303,12 +303,12 @@ fn in_order(systems: &[System], order: SystemOrder) -> Vec<System> {
     systems
 }
 
-/// Page by page through a list, from one of its ends.
+/// Reads a list page by page, from one of its ends.
 struct Walk {
     order: SystemOrder,
     request: PageRequest<SystemSortKey>,
     has_more: bool,
-    /// All that was seen, in the order of the list.
+    /// The systems read so far, in the order of the list.
     seen: Vec<System>,
 }
 

@@ -1,4 +1,4 @@
-//! Reopening: whatever was acknowledged is there for the next process, and everything goes on from it.
+//! Reopening: the next process finds every acknowledged write and continues from there.
 
 use keymark::domain::audit::AuditAction;
 use keymark::store::Conflict;

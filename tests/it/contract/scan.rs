@@ -1,4 +1,4 @@
-//! The scans: every key, operator and session, and every system of a tenant, as of the call or later.
+//! Scans: all keys, operators and sessions, or all systems of a tenant, as of the call or later.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use super::keys::with_key;
 use super::operators::{added, signed_in};
 use super::systems::created;
 
-/// More rows than any backend reads at once in its own process.
+/// More rows than the chunk of any backend.
 const MANY: usize = 3_000;
 
 pub async fn scan_returns_keys_operators_and_sessions_of_all_tenants(factory: &dyn Factory) {
@@ -89,7 +89,7 @@ pub async fn scan_during_writes_misses_no_existing_row(factory: &dyn Factory) {
         commit(&*instances[0], revoke).await;
     }
 
-    let revoking = commit_at_once(&instances, late.into_iter().map(|(_, _, revoke)| revoke).collect());
+    let revoking = commit_concurrently(&instances, late.into_iter().map(|(_, _, revoke)| revoke).collect());
     let scanning = async {
         let mut scans = Vec::new();
         for instance in instances.iter().cycle().take(6) {
@@ -102,7 +102,7 @@ pub async fn scan_during_writes_misses_no_existing_row(factory: &dyn Factory) {
 
     for scan in scans {
         for (place, key) in keys.iter().enumerate() {
-            let found = scan.get(&RowId::Key(key.digest)).expect("it was there before the scan");
+            let found = scan.get(&RowId::Key(key.digest)).expect("the key existed before the scan");
             let revoked = Row::Key(key.revoked(acme.now));
             assert!(*found == revoked || place >= 10 && *found == Row::Key(key.clone()), "{found:?}");
         }

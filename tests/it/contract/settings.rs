@@ -1,4 +1,4 @@
-//! The store's own settings and markers: of those who want to set one at the same time, one does.
+//! Settings and markers: of concurrent callers that set one, exactly one succeeds.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub async fn setting_is_replaced_only_if_as_expected(factory: &dyn Factory) {
     assert!(!store.replace_setting(name, None, "two").await.unwrap());
     assert!(!store.replace_setting(name, Some("ONE"), "two").await.unwrap());
     assert_eq!(setting().await.as_deref(), Some("one"));
-    assert!(store.replace_setting(name, Some("one"), "one").await.unwrap(), "the same value is as good as another");
+    assert!(store.replace_setting(name, Some("one"), "one").await.unwrap(), "the value may stay the same");
     assert!(store.replace_setting(name, Some("one"), "").await.unwrap());
     assert_eq!(setting().await.as_deref(), Some(""));
     assert!(store.replace_setting(name, Some(""), "$two.日本").await.unwrap());
@@ -45,7 +45,7 @@ pub async fn one_of_20_concurrent_replacements_succeeds(factory: &dyn Factory) {
             async move { store.replace_setting("name", expected.as_deref(), &value).await.unwrap() }
         };
 
-        let won = at_once(&instances, values.clone(), replace).await;
+        let won = concurrently(&instances, values.clone(), replace).await;
 
         let winners: Vec<_> = values.into_iter().zip(won).filter_map(|(value, won)| won.then_some(value)).collect();
         assert_eq!(winners.len(), 1, "{winners:?}");

@@ -1,4 +1,4 @@
-//! Systems: rows are written whole, under their conditions, and names differ within a tenant.
+//! Systems: whole rows are written under conditions, and names are unique within a tenant.
 
 use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::{Batch, Expected, Requirement, Row, RowId};
@@ -30,10 +30,10 @@ pub async fn systems_are_found_by_many_ids(factory: &dyn Factory) {
     let payments = created(&*store, &mut acme, "Payments").await;
     created(&*store, &mut acme, "Not asked for").await;
     let theirs = created(&*store, &mut bolt, "Of another tenant").await;
-    let nobody = acme.system("Never committed");
+    let uncommitted = acme.system("Never committed");
 
     assert_eq!(store.find_systems(&acme.id, &[]).await.unwrap(), []);
-    let ids = [payments.id, nobody.id, theirs.id, billing.id];
+    let ids = [payments.id, uncommitted.id, theirs.id, billing.id];
     let mut found = store.find_systems(&acme.id, &ids).await.unwrap();
     found.sort_by_key(|system| system.name.folded());
     assert_eq!(found, [billing, payments]);
@@ -200,7 +200,7 @@ pub async fn batch_with_a_conflict_in_its_last_write_changes_nothing(factory: &d
     assert_eq!(refused(&*store, batch).await, Conflict::Row);
 }
 
-/// A batch with writes of every kind, all of them right, which deletes the bystander as well.
+/// A valid batch with writes of every kind, which also deletes the bystander.
 fn full_of_writes(acme: &mut Tenant, bystander: &System) -> Batch {
     let one = acme.system("One more");
     let (with_key, key, _) = acme.generate(&one);
@@ -297,7 +297,7 @@ pub async fn one_of_20_concurrent_renames_of_a_revision_succeeds(factory: &dyn F
     assert_eq!(systems(&*instances[0], &acme.id).await, [renamed[winner].clone()]);
 }
 
-/// A system of this name that was just created.
+/// Creates a system.
 pub async fn created(store: &dyn Store, tenant: &mut Tenant, name: &str) -> System {
     let system = tenant.system(name);
     let create = tenant.create(&system);

@@ -1,4 +1,4 @@
-//! Tenants: whatever one of them has is to another as if it had never been.
+//! Tenants: the data of one tenant does not exist for another.
 
 use keymark::domain::audit::{AuditAction, AuditFilter, AuditHead};
 use keymark::domain::changes::Row;
@@ -19,7 +19,7 @@ use super::systems::created;
 
 pub async fn tenant_cannot_read_data_of_another(factory: &dyn Factory) {
     let store = factory.open().await;
-    // Names of which one begins with the other, so that a key made of both by hand would mix them up.
+    // One id is a prefix of the other: concatenated keys would mix them up.
     let (mut acme, mut acme2) = (tenant("acme"), tenant("acme2"));
     let (billing, _) = with_key(&*store, &mut acme, "Billing").await;
     let ada = added(&*store, &mut acme, "ada").await;
@@ -27,7 +27,7 @@ pub async fn tenant_cannot_read_data_of_another(factory: &dyn Factory) {
     let by_name = SystemOrder::default();
     let of_billing = AuditFilter { system: Some(billing.id), ..AuditFilter::default() };
 
-    // Twice: a tenant that has nothing, and one that has a system, an operator and a log of its own.
+    // First for a tenant without data, then with a system, an operator and a log.
     for own in 0..2 {
         let theirs = &acme2.id;
         assert_eq!(store.find_system(theirs, billing.id).await.unwrap(), None);
@@ -91,8 +91,8 @@ pub async fn tenant_cannot_change_data_of_another(factory: &dyn Factory) {
         assert_eq!(refused(&*store, require).await, Conflict::Row, "requiring {row:?}");
         let forget = bolt.note(AuditAction::SignedOut).delete_if_present(row.id());
         commit(&*store, forget).await;
-        assert_eq!(find_row(&*store, &acme.id, row.id()).await.as_ref(), Some(row), "forgetting");
-        assert_eq!(follower.next().await.writes, [], "nothing was deleted, and so the feed says");
+        assert_eq!(find_row(&*store, &acme.id, row.id()).await.as_ref(), Some(row), "deleting if present");
+        assert_eq!(follower.next().await.writes, [], "the feed reports no deletion");
     }
     let (mut renamed, renamed_key, batch) = acme.rename_with_key(&billing, &key, "Taken over");
     renamed.tenant = bolt.id.clone();
@@ -106,7 +106,7 @@ pub async fn tenant_cannot_change_data_of_another(factory: &dyn Factory) {
     let stolen_operator = Operator { tenant: bolt.id.clone(), username: username_of("eve"), ..ada.clone() };
     for row in [Row::Key(stolen_key), Row::Session(stolen_session), Row::Operator(stolen_operator)] {
         let insert = bolt.note(AuditAction::SignedIn).insert(row);
-        assert_eq!(refused(&*store, insert).await, Conflict::Row, "an id that is in use is not absent");
+        assert_eq!(refused(&*store, insert).await, Conflict::Row, "an id in use is not absent");
     }
 
     for row in &rows {
@@ -135,5 +135,5 @@ pub async fn tenants_are_listed_from_their_first_entry(factory: &dyn Factory) {
         let delete = acme.delete(&system);
         commit(&*store, delete).await;
     }
-    assert_eq!(store.list_tenants().await.unwrap().len(), 4, "a log outlives what it tells of");
+    assert_eq!(store.list_tenants().await.unwrap().len(), 4, "a log outlives its systems");
 }

@@ -1,4 +1,4 @@
-//! Throttling: one quota a bucket, shared by whoever asks.
+//! Throttling: one quota per bucket, shared by all callers.
 
 use std::time::Duration;
 
@@ -13,7 +13,11 @@ const QUOTA: Quota = Quota { burst: 3, interval: Duration::from_secs(10) };
 pub async fn bucket_allows_its_burst_and_then_one_token_per_interval(factory: &dyn Factory) {
     let store = factory.open().await;
     assert_eq!(taken(&*store, "door", START).await, [Ok(()), Ok(()), Ok(()), Err(10 * SECOND)]);
-    assert_eq!(taken(&*store, "door", START.plus(4 * SECOND)).await, [Err(6 * SECOND); 4], "a refusal takes none");
+    assert_eq!(
+        taken(&*store, "door", START.plus(4 * SECOND)).await,
+        [Err(6 * SECOND); 4],
+        "a refused call takes no token"
+    );
     assert_eq!(
         taken(&*store, "door", START.plus(Duration::from_millis(9_999))).await,
         [Err(Duration::from_millis(1)); 4]
@@ -30,18 +34,18 @@ pub async fn exactly_the_burst_of_50_concurrent_callers_passes(factory: &dyn Fac
     let take =
         move |store: std::sync::Arc<dyn Store>, now| async move { store.take_token("door", quota, now).await.unwrap() };
 
-    let answers = at_once(&instances, vec![START; 50], take).await;
+    let answers = concurrently(&instances, vec![START; 50], take).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10);
     assert!(answers.into_iter().filter_map(Result::err).all(|wait| wait == 10 * SECOND));
 
-    let answers = at_once(&instances, vec![START.plus(20 * SECOND); 50], take).await;
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2, "one every ten seconds");
+    let answers = concurrently(&instances, vec![START.plus(20 * SECOND); 50], take).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2, "one token per interval");
 }
 
 pub async fn returned_token_can_be_taken_again(factory: &dyn Factory) {
     let store = factory.open().await;
     store.return_token("door", QUOTA).await.unwrap();
-    assert_eq!(taken(&*store, "door", START).await, [Ok(()), Ok(()), Ok(()), Err(10 * SECOND)], "none was taken");
+    assert_eq!(taken(&*store, "door", START).await, [Ok(()), Ok(()), Ok(()), Err(10 * SECOND)], "no token was taken");
 
     store.return_token("door", QUOTA).await.unwrap();
     assert_eq!(taken(&*store, "door", START).await, [Ok(()), Err(10 * SECOND), Err(10 * SECOND), Err(10 * SECOND)]);
@@ -78,7 +82,7 @@ pub async fn purge_removes_only_full_buckets(factory: &dyn Factory) {
     assert_eq!(taken(&*store, "still used", later).await, [Ok(()), Err(wait), Err(wait), Err(wait)]);
 }
 
-/// What four who ask at this moment, one after the other, are told.
+/// Results of four consecutive calls at this time.
 async fn taken(store: &dyn Store, bucket: &str, now: Timestamp) -> [Result<(), Duration>; 4] {
     let mut answers = [Ok(()); 4];
     for answer in &mut answers {

@@ -1,4 +1,4 @@
-//! How the database is asked: with which concerns, and by which indexes. The server's profiler has seen it all.
+//! The concerns and indexes of all commands, as the server's profiler records them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,8 +21,7 @@ use super::connect;
 use crate::contract::fixtures::{START, commit, tenant};
 use crate::support::mongod::{fresh_database, shared};
 
-/// Calls every method of the store over some data, by an instance whose URI asks for the weakest of everything, and
-/// gives what the profiler wrote down.
+/// Calls every method of a store whose URI sets the weakest concerns. Returns the operations that the profiler recorded.
 async fn profile() -> Vec<Document> {
     let mut options = fresh_database().await;
     options.uri = format!(
@@ -143,7 +142,7 @@ async fn every_query_uses_an_index_also_for_its_order() {
     let mut plans = BTreeSet::new();
     for operation in &profile {
         let plan = operation.get_str("planSummary").unwrap_or("none");
-        // What reads a whole collection needs no index.
+        // A read of a whole collection needs no index.
         let command = operation.get_document("command");
         let reads_all = command.is_ok_and(|command| command.get_document("filter").is_ok_and(Document::is_empty));
         assert!(reads_all || !plan.contains("COLLSCAN"), "{operation}");
@@ -234,7 +233,7 @@ async fn concerns_are_the_strongest_whatever_the_uri_says() {
             let journal = concern.get_bool("j").unwrap_or(false);
             seen.insert(format!("a write: {} {journal}", concern.get_str("w").unwrap_or("a number")));
         }
-        // The driver says which member may answer only when it need not be the primary.
+        // The driver sends a read preference only if it is not "primary".
         assert!(!command.contains_key("$readPreference"), "{command}");
     }
     insta::assert_snapshot!(seen.into_iter().collect::<Vec<_>>().join("\n"), @"

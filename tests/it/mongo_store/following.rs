@@ -1,4 +1,4 @@
-//! The change stream: what ends it, and what does not.
+//! The feed over a change stream: which events end it, and which do not.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use keymark::domain::changes::Position;
 use keymark::store::{Feed, FeedStore, StoreError};
 use mongodb::bson::{Document, doc};
 
-use super::{PROMPTLY, acme, connect};
+use super::{MAX_CALL_TIME, acme, connect};
 use crate::contract::fixtures::{commit, follow};
 use crate::support::mongod::{Mongod, fresh_database, shared, within};
 
 async fn end_of(mut feed: Feed) -> StoreError {
-    let error = within(PROMPTLY, feed.next()).await.expect("it says why it ends").expect_err("it ends");
-    assert!(within(PROMPTLY, feed.next()).await.is_none(), "nothing comes after the end");
+    let error = within(MAX_CALL_TIME, feed.next()).await.expect("the feed reports why it ends").expect_err("an error");
+    assert!(within(MAX_CALL_TIME, feed.next()).await.is_none(), "an error ends the feed");
     error
 }
 
@@ -31,12 +31,12 @@ async fn malformed_position_is_too_old() {
 async fn idle_feed_stays_open() {
     let store = &connect(&fresh_database().await).await;
     let mut feed = store.watch(None).await.unwrap();
-    // Longer than the server holds a request for more.
+    // Longer than the server holds a request without events.
     let quiet = tokio::time::timeout(Duration::from_secs(3), feed.next()).await;
-    assert!(quiet.is_err(), "nothing happened: {quiet:?}");
+    assert!(quiet.is_err(), "no change is expected: {quiet:?}");
     let (_, note) = acme();
     let entry = commit(store, note).await;
-    let change = within(PROMPTLY, feed.next()).await.expect("it goes on").unwrap();
+    let change = within(MAX_CALL_TIME, feed.next()).await.expect("the feed continues").unwrap();
     assert_eq!(change.entry, Some(entry));
 }
 
@@ -112,15 +112,15 @@ async fn feed_that_breaks_while_resuming_skips_no_change_silently() {
     let (mut acme, first) = acme();
     let mut feed = store.watch(None).await.unwrap();
     commit(store, first).await;
-    // What is committed while the second one is held up stands before wherever a third one would begin by itself.
+    // Changes committed while the second attempt is blocked precede the point at which a third would start by default.
     let broken = doc! {
         "failCommands": ["getMore", "aggregate"], "closeConnection": true, "blockConnection": true, "blockTimeMS": 300,
     };
     let order = doc! { "configureFailPoint": "failCommand", "mode": { "times": 2 }, "data": broken };
     mongod.admin(order).await;
-    let told = async {
+    let received = async {
         let mut numbers = Vec::new();
-        while let Some(Ok(change)) = within(PROMPTLY, feed.next()).await {
+        while let Some(Ok(change)) = within(MAX_CALL_TIME, feed.next()).await {
             numbers.push(change.entry.expect("a batch").number);
             if numbers.len() == 300 {
                 break;
@@ -134,6 +134,7 @@ async fn feed_that_breaks_while_resuming_skips_no_change_silently() {
             commit(store, note).await;
         }
     };
-    let numbers = tokio::select! { numbers = told => numbers, () = committing => unreachable!("it has no end") };
+    let numbers =
+        tokio::select! { numbers = received => numbers, () = committing => unreachable!("the loop is endless") };
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
 }

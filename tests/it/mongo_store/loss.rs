@@ -1,4 +1,4 @@
-//! Losing the database, and having it back.
+//! Loss and return of the database.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use keymark::store::{
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{EVENTUALLY, PROMPTLY, acme, connect, is_loss};
+use super::{MAX_CALL_TIME, MAX_COMMIT_TIME, acme, connect, is_loss};
 use crate::contract::fixtures::{commit, follow, log, whole};
 use crate::support::mongod::{Mongod, within};
 
@@ -34,7 +34,7 @@ async fn calls_fail_while_the_database_is_frozen_and_recover() {
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1));
     let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false };
     let queued: Vec<_> = (0..5).map(|_| acme.note(AuditAction::SignedOut)).collect();
-    within(PROMPTLY, async {
+    within(MAX_CALL_TIME, async {
         let (page, digests) = (whole(), [KeyDigest::from_bytes([7; 32])]);
         let (ping, count, list, key, token, opened, scanned, leases, put, followed, committed, queued) = tokio::join!(
             store.ping(),
@@ -53,16 +53,16 @@ async fn calls_fail_while_the_database_is_frozen_and_recover() {
         assert!(is_loss(&ping) && is_loss(&token), "{ping:?} {token:?}");
         assert!(is_loss(&count) && is_loss(&list) && is_loss(&key), "{count:?} {list:?} {key:?}");
         assert!(is_loss(&scanned.map(drop)) && is_loss(&leases) && is_loss(&put), "{leases:?} {put:?}");
-        assert!(is_loss(&opened.map(drop)) && is_loss(&followed.expect("the feed says that it ends")));
+        assert!(is_loss(&opened.map(drop)) && is_loss(&followed.expect("the feed reports its end")));
         assert!(is_loss(&committed), "{committed:?}");
         assert!(queued.iter().all(is_loss), "{queued:?}");
     })
     .await;
 
     mongod.thaw();
-    within(PROMPTLY, async {
+    within(MAX_CALL_TIME, async {
         store.ping().await.unwrap();
-        // The transaction that was cut off does not keep the tenant's others waiting.
+        // The interrupted transaction does not block others of its tenant.
         let entry = commit(store, batch).await;
         assert_eq!(entry.number, 2);
         follow(store, None).await;
@@ -80,15 +80,15 @@ async fn calls_fail_while_the_database_is_down_and_recover() {
 
     mongod.kill();
     let batch = acme.note(AuditAction::SignedIn);
-    within(PROMPTLY, async {
+    within(MAX_CALL_TIME, async {
         let (ping, committed, followed) = tokio::join!(store.ping(), store.commit(batch.clone()), follower.next());
         assert!(is_loss(&ping) && is_loss(&committed), "{committed:?}");
-        assert!(is_loss(&followed.expect("the feed says that it ends")));
+        assert!(is_loss(&followed.expect("the feed reports its end")));
     })
     .await;
 
     mongod.restart().await;
-    within(PROMPTLY, async {
+    within(MAX_CALL_TIME, async {
         let second = commit(store, batch).await;
         assert_eq!(log(store, &acme.id).await, [first, second]);
     })
@@ -104,24 +104,24 @@ async fn commits_interrupted_by_a_freeze_can_be_repeated() {
 
     let batches: Vec<_> = (0..20).map(|_| acme.note(AuditAction::SignedIn)).collect();
     let mut committing = join_all(batches.iter().cloned().map(|batch| store.commit(batch)));
-    // Some are through when the server stops, one is on its way, the rest wait.
+    // When the server stops, some batches are committed, one is in progress, and the rest are queued.
     let mut follower = follow(store, None).await;
     let answers = tokio::select! {
         answers = &mut committing => answers,
         () = async { drop(follower.take(3).await) } => {
             mongod.freeze();
-            within(EVENTUALLY, &mut committing).await
+            within(MAX_COMMIT_TIME, &mut committing).await
         }
     };
     assert!(answers.iter().any(Result::is_ok) && answers.iter().any(is_loss), "{answers:?}");
 
     mongod.thaw();
-    within(EVENTUALLY, async {
+    within(MAX_COMMIT_TIME, async {
         for (batch, answer) in batches.into_iter().zip(answers) {
             let id = batch.event.id;
             let entry = match answer {
                 Ok(entry) => entry,
-                // Whether it was committed or not, asking again commits it once.
+                // Committing again has no effect if it was committed.
                 Err(_) => commit(store, batch).await,
             };
             assert_eq!(store.find_audit_entry(&acme.id, id).await.unwrap(), Some(entry));

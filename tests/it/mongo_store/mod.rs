@@ -1,4 +1,4 @@
-//! What the MongoDB backend guarantees beyond the contract of every store.
+//! Guarantees of the MongoDB backend beyond the contract of every store.
 
 mod concerns;
 mod exactly_once;
@@ -18,24 +18,24 @@ use keymark::store::mongo::{MongoOptions, MongoStore};
 use crate::contract::fixtures::{Tenant, tenant};
 use crate::support::mongod::fresh_database;
 
-/// A database that is lost is said to be so within this time, and one that is back serves within it: the limit of a
-/// call, and a margin for a busy machine.
-const PROMPTLY: Duration = Duration::from_secs(20);
-/// The same for a commit whose answer was lost: it is asked for again, and then looked for.
-const EVENTUALLY: Duration = Duration::from_secs(45);
+/// Time limit for calls to report the loss of the database, and to succeed once it is back: the limit of a call, and a
+/// margin for a busy machine.
+const MAX_CALL_TIME: Duration = Duration::from_secs(20);
+/// The same for a commit whose response was lost: it is sent again, and then searched for in the log.
+const MAX_COMMIT_TIME: Duration = Duration::from_secs(45);
 
-/// A limit of a call for those who have to wait until it is over.
-const IMPATIENTLY: Duration = Duration::from_secs(2);
+/// A short limit of a call, for tests that wait for it to elapse.
+const SHORT_CALL_LIMIT: Duration = Duration::from_secs(2);
 
 async fn connect(options: &MongoOptions) -> MongoStore {
-    MongoStore::connect(options, Environment::system()).await.expect("the server takes connections")
+    MongoStore::connect(options, Environment::system()).await.expect("the server accepts connections")
 }
 
-/// A store of its own on the shared server, and how failures are aimed at it alone: by the name of its client.
-async fn store_under(app_name: &str) -> (MongoStore, MongoOptions) {
+/// Opens a store on the shared server under a client name, by which failpoints apply to it alone.
+async fn store_named(app_name: &str) -> (MongoStore, MongoOptions) {
     let mut options = fresh_database().await;
     options.uri = format!("{}&appName={app_name}", options.uri);
-    options.call_limit = IMPATIENTLY;
+    options.call_limit = SHORT_CALL_LIMIT;
     (connect(&options).await, options)
 }
 
@@ -45,7 +45,7 @@ fn acme() -> (Tenant, Batch) {
     (acme, note)
 }
 
-/// Whether the call found that the database is lost.
+/// Whether the call reported the loss of the database.
 fn is_loss<T>(answer: &Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)))
 }

@@ -1,4 +1,4 @@
-//! The scan: more than one batch of the server, and what it does with what is no row.
+//! The scan: several batches of the server, and unreadable documents.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::support::mongod::{fresh_database, shared};
 /// More than two batches.
 const MANY: u64 = 45_000;
 
-/// A store with one key, its document, and the collection that this is in.
+/// Returns a store with one key, the document of the key, and its collection.
 async fn with_one_key() -> (impl Store, Document, Collection<Document>) {
     let options = fresh_database().await;
     let store = connect(&options).await;
@@ -44,7 +44,7 @@ async fn scan_reads_several_batches() {
 
     assert_eq!(rows.len() as u64, MANY);
     let digests: HashSet<_> = rows.iter().map(Row::id).collect();
-    assert_eq!(digests.len() as u64, MANY, "each one once");
+    assert_eq!(digests.len() as u64, MANY, "each key once");
 }
 
 #[tokio::test]

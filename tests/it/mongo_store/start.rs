@@ -1,4 +1,4 @@
-//! Starting: what is refused, and with which words; and preparing the database.
+//! Connecting: refusals with their messages, and the preparation of the database.
 
 use futures::future::join_all;
 use keymark::clock::Environment;
@@ -6,15 +6,16 @@ use keymark::store::Store;
 use keymark::store::mongo::{ConnectError, MongoOptions, MongoStore};
 use mongodb::bson::{Document, doc};
 
-use super::{PROMPTLY, connect};
+use super::{MAX_CALL_TIME, connect};
 use crate::contract::fixtures::{commit, log, tenant};
 use crate::support::mongod::{Mongod, fresh_database, shared, within};
 use keymark::domain::audit::AuditAction;
 
-/// Why the server is refused, in one line.
+/// Returns the message of the refusal, which must be one line.
 async fn refusal(options: &MongoOptions) -> String {
-    let error =
-        within(2 * PROMPTLY, MongoStore::connect(options, Environment::system())).await.expect_err("it is refused");
+    let error = within(2 * MAX_CALL_TIME, MongoStore::connect(options, Environment::system()))
+        .await
+        .expect_err("the server is refused");
     let line = error.to_string();
     assert!(!line.contains('\n'), "{line}");
     line
@@ -40,7 +41,7 @@ async fn uninitiated_replica_set_is_refused() {
 
 #[tokio::test]
 async fn unreachable_server_is_refused() {
-    // A port that nobody may bind without being root, and that nobody has.
+    // A privileged port on which no server listens.
     let refusal = refusal(&MongoOptions::new("mongodb://127.0.0.1:1/", "keymark")).await;
     assert!(refusal.starts_with("MongoDB does not answer: check that the hosts of the URI run"), "{refusal}");
 }

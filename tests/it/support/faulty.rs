@@ -1,4 +1,4 @@
-//! A store that counts its calls, fails on command, and runs other code in the middle of a call.
+//! A store that counts its calls, fails on command, and runs a hook after a call.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +21,10 @@ pub type Faulty = Intercepted<Switch>;
 
 /// Controls a [`Faulty`] store.
 #[derive(Clone, Default)]
-pub struct Switch(Arc<Orders>);
+pub struct Switch(Arc<State>);
 
 #[derive(Default)]
-struct Orders {
+struct State {
     fails: AtomicBool,
     /// Runs once, after the next call of this name and before it returns.
     after: Mutex<Option<(&'static str, BoxFuture<'static, ()>)>>,
@@ -43,9 +43,9 @@ impl Switch {
         self.0.fails.store(false, Ordering::SeqCst);
     }
 
-    /// Runs `happening` once, after the next call of this name has been carried out and before it returns.
-    pub fn after(&self, call: &'static str, happening: impl Future<Output = ()> + Send + 'static) {
-        *self.0.after.lock().unwrap() = Some((call, Box::pin(happening)));
+    /// Runs `hook` once, after the next call of this name has been carried out and before it returns.
+    pub fn after(&self, call: &'static str, hook: impl Future<Output = ()> + Send + 'static) {
+        *self.0.after.lock().unwrap() = Some((call, Box::pin(hook)));
     }
 
     /// The number of calls with one of these names so far.
@@ -66,8 +66,8 @@ impl Switch {
         std::mem::take(&mut *self.0.feeds.lock().unwrap()).cancel();
     }
 
-    fn happening(&self, call: &str) -> Option<BoxFuture<'static, ()>> {
-        self.0.after.lock().unwrap().take_if(|(name, _)| *name == call).map(|(_, happening)| happening)
+    fn hook(&self, call: &str) -> Option<BoxFuture<'static, ()>> {
+        self.0.after.lock().unwrap().take_if(|(name, _)| *name == call).map(|(_, hook)| hook)
     }
 }
 
@@ -78,8 +78,8 @@ impl Intercept for Switch {
             return Err(StoreError::Unavailable(CAUSE.into()));
         }
         let result = call.await;
-        if let Some(happening) = self.happening(name) {
-            happening.await;
+        if let Some(hook) = self.hook(name) {
+            hook.await;
         }
         result
     }

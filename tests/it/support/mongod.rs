@@ -20,11 +20,11 @@ use rand::RngExt;
 use tokio::sync::OnceCell;
 
 /// The time limit for a server to start, to become primary, and to respond.
-const STARTING: Duration = Duration::from_secs(60);
+const MAX_START_TIME: Duration = Duration::from_secs(60);
 /// The delay between two attempts to reach it.
-const ASKING: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A shell script that carries out one order per line of its input and responds to each with a line. When its input
+/// A shell script that executes one command per line of its input and responds to each with a line. When its input
 /// ends, which happens however the test process ends, it kills the server and removes its directory.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
@@ -37,7 +37,7 @@ while read -r order; do
         kill) kill -KILL "$pid"; wait "$pid" ;;
         STOP)
             kill -STOP "$pid"
-            # Each thread stops when it is told, which is a little later.
+            # Threads stop a little after the signal.
             while grep -Ls '^State:[[:space:]]*[Tt]' /proc/"$pid"/task/*/status | grep -q .; do :; done
             ;;
         *) kill -"$order" "$pid" ;;
@@ -60,7 +60,7 @@ struct Watchdog {
     child: Child,
     /// `None` once the watchdog is to end.
     orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    responses: BufReader<ChildStdout>,
 }
 
 impl Mongod {
@@ -69,7 +69,7 @@ impl Mongod {
         let mongod = Self::start(true);
         let set = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": mongod.address() }] };
         mongod.admin(doc! { "replSetInitiate": set }).await;
-        mongod.leads().await;
+        mongod.wait_until_primary().await;
         mongod
     }
 
@@ -107,17 +107,17 @@ impl Mongod {
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("sh");
         let orders = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().expect("piped"));
-        let mongod = Self { port, replica_set, watchdog: Mutex::new(Watchdog { child, orders, answers }) };
+        let responses = BufReader::new(child.stdout.take().expect("piped"));
+        let mongod = Self { port, replica_set, watchdog: Mutex::new(Watchdog { child, orders, responses }) };
         mongod.order("start");
         mongod
     }
 
     fn order(&self, order: &str) {
         let mut watchdog = self.watchdog.lock().unwrap();
-        writeln!(watchdog.orders.as_mut().expect("not let go"), "{order}").expect("a watchdog");
-        let mut answer = String::new();
-        watchdog.answers.read_line(&mut answer).expect("a watchdog");
+        writeln!(watchdog.orders.as_mut().expect("still open"), "{order}").expect("a watchdog");
+        let mut response = String::new();
+        watchdog.responses.read_line(&mut response).expect("a watchdog");
     }
 
     /// Sends SIGSTOP: connections stay open, and requests get no response.
@@ -137,7 +137,7 @@ impl Mongod {
     /// Starts it again over the same files, and waits until it is primary.
     pub async fn restart(&self) {
         self.start_again();
-        self.leads().await;
+        self.wait_until_primary().await;
     }
 
     /// Starts it again over the same files.
@@ -169,19 +169,19 @@ impl Mongod {
     pub async fn client(&self) -> Client {
         let mut options = ClientOptions::parse(format!("mongodb://{}/", self.address())).await.expect("a URI");
         options.direct_connection = Some(true);
-        options.server_selection_timeout = Some(STARTING);
+        options.server_selection_timeout = Some(MAX_START_TIME);
         Client::with_options(options).expect("a client")
     }
 
     /// Runs an administrative command, once the server accepts connections.
     pub async fn admin(&self, command: Document) -> Document {
         let admin = self.client().await.database("admin");
-        within(STARTING, async {
+        within(MAX_START_TIME, async {
             loop {
                 match admin.run_command(command.clone()).await {
-                    Ok(answer) => return answer,
+                    Ok(response) => return response,
                     Err(error) if error.server_response().is_some() => panic!("{command}: {error}"),
-                    Err(_) => tokio::time::sleep(ASKING).await,
+                    Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
                 }
             }
         })
@@ -189,8 +189,8 @@ impl Mongod {
     }
 
     /// Waits until it is primary.
-    async fn leads(&self) {
-        within(STARTING, async {
+    async fn wait_until_primary(&self) {
+        within(MAX_START_TIME, async {
             let mut hello = doc! { "hello": 1 };
             loop {
                 let status = self.admin(hello).await;
@@ -237,7 +237,7 @@ pub async fn position_too_old() -> Position {
     let scratch = client.database("scratch").collection::<Document>("scratch");
     let mut stream = scratch.watch().await.expect("a change stream");
     scratch.insert_one(doc! {}).await.expect("a write");
-    let event = within(STARTING, stream.next()).await.expect("an event").expect("an event");
+    let event = within(MAX_START_TIME, stream.next()).await.expect("an event").expect("an event");
     let token = serialize_to_document(&event.id).expect("a token");
     // A resume token begins with a type byte and the 8 hex digits of the event's second (MongoDB 6.0,
     // `src/mongo/db/pipeline/resume_token.h`).
