@@ -42,17 +42,17 @@
 //! document, and `graphql::mutation::Mutation::revoke_key` runs in a task of its own, after the guard
 //! `graphql::permissions::Permitted` has read the field's directive. `service::Service::revoke_key` loads the system,
 //! asks `domain::systems::System::revoke_key` for the decision, and commits one `domain::changes::Batch` with its audit
-//! entry (`store::Store::commit`). The store's feed brings the change to `coherence::Coherence::follow` on every instance,
+//! entry (`store::CommitStore::commit`). The store's feed brings the change to `coherence::Coherence::follow` on every instance,
 //! which applies it to `coherence::Cache`, tells `coherence::protocol::Protocol`, and hands it to the streams that
 //! `service::Service::entries` gave to subscribers (`http::following` shows it once for all who select the same). Each
-//! instance then says in a lease how far it has come (`store::Store::put_lease`); when all have, the
+//! instance then says in a lease how far it has come (`store::LeaseStore::put_lease`); when all have, the
 //! `coherence::Barrier` that the mutation waits at opens, and it answers.
 //!
 //! **A key is verified.** `POST /v1/verify` and `/v1/forward-auth` enter at `http::verify::Routes::answer`, which
 //! `http::serve::serve` calls for each request of the listener's connections. `verify::Verifier::verify` parses the key
 //! (a malformed one is refused there), digests it under the pepper, looks the digest up in memory under the lease
 //! (`coherence::Coherence::read`), and gives a `domain::verdict::Verdict`. While memory may not answer it reads the store
-//! (`store::Store::find_key`, which sees every change answered before).
+//! (`store::KeyStore::find_key`, which sees every change answered before).
 
 pub mod admin;
 pub mod app;

@@ -154,7 +154,7 @@ impl NameIndex {
     }
 
     /// Sort keys of the systems whose folded name contains `needle`, which must not be empty, as
-    /// [`list_systems`](crate::store::Store::list_systems) would list them.
+    /// [`list_systems`](crate::store::SystemStore::list_systems) would list them.
     pub(super) fn page<'a>(
         &'a self,
         needle: &str,

@@ -21,7 +21,7 @@ use crate::store::StoreError;
 const MAX_PAGE_ATTEMPTS: usize = 3;
 
 impl Coherence {
-    /// Same as [`Store::list_systems`](crate::store::Store::list_systems), but searches in the cache where it can.
+    /// Same as [`SystemStore::list_systems`](crate::store::SystemStore::list_systems), but searches in the cache where it can.
     pub async fn list_systems(
         &self,
         tenant: &TenantId,
@@ -46,7 +46,7 @@ impl Coherence {
         self.store.list_systems(tenant, search, order, page).await
     }
 
-    /// Same as [`Store::count_systems`](crate::store::Store::count_systems), but counts in the cache where it can.
+    /// Same as [`SystemStore::count_systems`](crate::store::SystemStore::count_systems), but counts in the cache where it can.
     pub async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64, StoreError> {
         if *search != Search::Nothing
             && let Some(names) = self.current_names(tenant).await?

@@ -142,7 +142,7 @@ fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Option<(Docum
     Ok(Some((query, index)))
 }
 
-/// Reads a document of [`TENANTS`].
+/// Reads a document of the collection `tenants`.
 pub(super) fn head_of(head: Document) -> Result<AuditHead> {
     let number = head.get("number").and_then(number_of).and_then(|number| u64::try_from(number).ok());
     let hash = head.get_str("hash").map_err(corrupt)?.to_owned().try_into().map_err(corrupt)?;
