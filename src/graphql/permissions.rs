@@ -59,7 +59,8 @@ impl Guard for Permitted {
     async fn check(&self, ctx: &Context<'_>) -> Result<()> {
         let context = ctx.data_unchecked::<RequestContext>();
         if ctx.query_env.operation.node.ty == OperationType::Mutation && !context.allows_changes {
-            let message = "A mutation that relies on the session cookie must come from the console's origin. Use a bearer token instead.";
+            let message = "A mutation that relies on the session cookie must come from the console's origin. Use a bearer \
+                           token instead.";
             return Err(with_code(message, ErrorCode::Forbidden));
         }
         // The stream that this event comes from has checked, and checks again before each event.

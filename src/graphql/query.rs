@@ -18,7 +18,7 @@ pub struct Query;
 /// Queries. They change nothing, so they are safe to repeat. Send them to `/graphql` by `POST`, or by `GET`.
 ///
 /// **Credentials**: `Authorization: Bearer <token>`, with the token that `signIn` returns, or the cookie that it sets.
-/// An invalid token is answered with status 401. A field whose description says "Requires" fails with `UNAUTHENTICATED`
+/// An invalid token results in status 401. A field whose description says "Requires" fails with `UNAUTHENTICATED`
 /// if no operator is signed in, and with `FORBIDDEN` if the operator lacks that permission code; the code is then in
 /// `extensions.permission`. Operators see their own tenant only: ids of other tenants are treated as unknown.
 ///
