@@ -56,7 +56,8 @@ impl Subscription {
     async fn key_state_changed(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Receive only changes of this system. If omitted, receive changes of all systems.")] system_id: Option<ID>,
+        #[graphql(desc = "Receive only changes of this system. If omitted, receive changes of all systems.")]
+        system_id: Option<ID>,
         #[graphql(
             desc = "Cursor of the last change that was received: resume after it. If omitted, begin with the next change."
         )]
@@ -74,7 +75,8 @@ impl Subscription {
     async fn system_changed(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Receive only changes of this system. If omitted, receive changes of all systems.")] system_id: Option<ID>,
+        #[graphql(desc = "Receive only changes of this system. If omitted, receive changes of all systems.")]
+        system_id: Option<ID>,
         #[graphql(
             desc = "Cursor of the last change that was received: resume after it. If omitted, begin with the next change."
         )]

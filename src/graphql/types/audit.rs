@@ -60,14 +60,14 @@ pub(crate) struct AuditEntry {
     #[graphql(skip)]
     tenant: TenantId,
     #[graphql(skip)]
-    place: u64,
+    position: u64,
 }
 
 #[ComplexObject]
 impl AuditEntry {
     /// Cursor of this entry. Pass it as `after` or `before` to `auditLog`, or as `after` to a subscription.
     async fn cursor(&self, ctx: &Context<'_>) -> String {
-        cursors::encode_audit(ctx.data_unchecked::<Arc<Service>>().keyring(), &self.tenant, self.place)
+        cursors::encode_audit(ctx.data_unchecked::<Arc<Service>>().keyring(), &self.tenant, self.position)
     }
 }
 
@@ -98,7 +98,7 @@ impl From<audit::AuditEntry> for AuditEntry {
             request_id: event.request_id.to_string(),
             hash: entry.hash.to_string(),
             tenant: entry.tenant,
-            place: entry.number,
+            position: entry.number,
         }
     }
 }
