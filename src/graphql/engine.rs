@@ -2,7 +2,7 @@
 //! stream of payloads.
 //!
 //! Subscribers with the same selection share their payloads. async-graphql runs a subscription only until its events
-//! can be detached (see [`shared`](super::shared)); its state of a running subscription is some 20 KiB, and is dropped
+//! can be detached (see `graphql::shared`); its state of a running subscription is some 20 KiB, and is dropped
 //! then. For each audit entry, the first subscriber whom it reaches executes the operation, and the others find the
 //! payload in a cache.
 
