@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Socket;
 use crate::clock::{Environment, SystemStopwatch};
 use crate::coherence::Coherence;
-use crate::coherence::protocol::{Role, Timing};
+use crate::coherence::protocol::{Role, Timing, with_margin};
 use crate::config::{Config, ConfigError, StoreConfig, root_secret};
+use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime, to_millis};
 use crate::domain::operators::Password;
 use crate::domain::secrets::{Keyring, RootSecret};
 use crate::http::serve::{ServeLimits, serve};
@@ -40,8 +41,6 @@ use crate::verify::Verifier;
 const SECRET_NAME: &str = "secret";
 /// The setting of the store with the fingerprint of its root secret.
 const FINGERPRINT_SETTING: &str = "secret-fingerprint";
-/// The setting of the store with the length of its instances' leases, in milliseconds.
-const LEASE_SETTING: &str = "lease-ms";
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 /// From the signal to the end of the process. Orchestrators commonly kill it after 10 s.
@@ -138,8 +137,8 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(Intercepted::new(store, StoreMetrics::new(metrics.registry())));
         let keys = Keyring::new(&secret, &config.previous_secrets);
         check_fingerprint(store.as_ref(), &keys, purpose).await?;
-        let role = choose_role(store.as_ref(), config.timing, purpose).await?;
-        let settings = config.service_settings(role);
+        let (role, longest) = choose_role(store.as_ref(), &environment, config.timing, purpose).await?;
+        let settings = config.service_settings(role, longest);
         let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(SystemStopwatch), role);
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
         coherence.register(metrics.registry());
@@ -370,47 +369,86 @@ fn load_secret(directory: &Path, environment: &Environment) -> Result<RootSecret
     Ok(root_secret(&path.display().to_string(), bytes)?)
 }
 
-/// Determines the role of this process in the lease protocol. All instances of a store use leases of one length, since
-/// each waits for those of the others. The store contains the length. A start with another length is refused while an
-/// instance may be alive.
-async fn choose_role(store: &dyn Store, timing: Timing, purpose: Purpose) -> Result<Role, StartError> {
+/// Determines the role of this process in the lease protocol, and the longest lease of any instance.
+async fn choose_role(
+    store: &dyn Store,
+    environment: &Environment,
+    timing: Timing,
+    purpose: Purpose,
+) -> Result<(Role, Duration), StartError> {
     if !store.is_shared() {
         let has_cache = purpose == Purpose::Serving && !timing.lease.is_zero();
-        let without_lease = Timing { lease: Duration::ZERO, ..timing };
-        return Ok(if has_cache { Role::Standalone } else { Role::Observer(without_lease) });
+        return Ok((if has_cache { Role::Standalone } else { Role::Uncached }, Duration::ZERO));
     }
-    let own = timing.lease.as_millis().to_string();
+    if purpose != Purpose::Serving {
+        let (_, longest) = find_longest_lease(store).await?;
+        return Ok((Role::Observer(timing), longest));
+    }
+    let longest = raise_longest_lease(store, environment, timing).await?;
+    Ok((Role::Member(timing), longest))
+}
+
+/// Reads the setting with the longest lease.
+async fn find_longest_lease(store: &dyn Store) -> Result<(Option<String>, Duration), StartError> {
+    let found = store.find_setting(LENGTH_SETTING).await?;
+    let longest = found.as_deref().and_then(|millis| millis.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
+    Ok((found, longest))
+}
+
+/// Raises the setting with the longest lease to this instance's, if that is longer. It is never lowered: instances of
+/// release 0.1 start only with this length, and so wait long enough for all others; and those that read it know how
+/// long a lease of 0.1 lasts at most, which does not state its length.
+async fn raise_longest_lease(
+    store: &dyn Store,
+    environment: &Environment,
+    timing: Timing,
+) -> Result<Duration, StartError> {
     loop {
-        let found = store.find_setting(LEASE_SETTING).await?;
-        let length = found.as_deref().and_then(|text| text.parse().ok()).map(Duration::from_millis);
-        if purpose != Purpose::Serving {
-            return Ok(Role::Observer(Timing { lease: timing.lease.max(length.unwrap_or_default()), ..timing }));
+        let (found, longest) = find_longest_lease(store).await?;
+        if found.is_some() && longest >= timing.lease {
+            return Ok(longest);
         }
-        if found.as_deref() == Some(&own) {
-            return Ok(Role::Member(timing));
-        }
-        if let Some(length) = length {
-            tracing::info!(old = ?length, new = ?timing.lease, "lease length changed; waiting for old leases to expire");
-            delete_expired_leases(store, Timing { lease: length, ..timing }).await?;
-        }
-        if store.replace_setting(LEASE_SETTING, found.as_deref(), &own).await? {
-            return Ok(Role::Member(timing));
+        refuse_beside_0_1(store, Timing { lease: longest, ..timing }).await?;
+        // The length is in the feed before an instance of 0.1 can find it in the setting.
+        let announcement = Lease {
+            incarnation: Incarnation::generate(&mut **environment.rng()),
+            sequence: 1,
+            applied: LogTime::LAST,
+            requests_ack: false,
+            length: Some(timing.lease),
+        };
+        store.put_lease(&announcement).await?;
+        let own = to_millis(timing.lease).to_string();
+        let is_raised = store.replace_setting(LENGTH_SETTING, found.as_deref(), &own).await;
+        store.delete_lease(&announcement).await?;
+        if is_raised? {
+            return Ok(timing.lease);
         }
     }
 }
 
-/// Deletes the leases of instances that no longer run. Fails if one of them is renewed.
-async fn delete_expired_leases(store: &dyn Store, timing: Timing) -> Result<(), StartError> {
-    let before = store.list_leases().await?;
+/// Removes the leases of instances of release 0.1 that have died. Fails if one is alive: it would wait for the leases of
+/// this instance only as long as its own last.
+async fn refuse_beside_0_1(store: &dyn Store, theirs: Timing) -> Result<(), StartError> {
+    let list = async || {
+        let mut leases = store.list_leases().await?;
+        leases.retain(|lease| lease.length.is_none());
+        Ok::<_, StartError>(leases)
+    };
+    let before = list().await?;
     if before.is_empty() {
         return Ok(());
     }
-    // Running instances renew their leases meanwhile.
-    tokio::time::sleep(timing.margin() + timing.probe_interval * 4).await;
-    let after = store.list_leases().await?;
+    tracing::info!(lease = ?theirs.lease, "leases of Keymark 0.1 found; waiting for them to expire");
+    // Those that are alive renew theirs meanwhile.
+    tokio::time::sleep(with_margin(theirs.lease) + theirs.probe_interval * 4).await;
+    let after = list().await?;
     if let Some(alive) = after.iter().find(|lease| !before.contains(lease)) {
-        tracing::debug!(incarnation = %alive.incarnation, "lease renewed by another instance");
-        let reason = format!("other instances of this store use {:?}: use the same, or stop them first", timing.lease);
+        tracing::debug!(incarnation = %alive.incarnation, "lease renewed by an instance of Keymark 0.1");
+        let reason = format!(
+            "instances of Keymark 0.1 use {:?}: use the same or less, or upgrade or stop them first",
+            theirs.lease
+        );
         return Err(ConfigError::new("--lease", reason).into());
     }
     for lease in after {

@@ -15,8 +15,9 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::auth::passwords::Cost;
-use crate::coherence::protocol::{Role, Timing};
+use crate::coherence::protocol::{Role, Timing, with_margin};
 use crate::domain::keys::KeyPrefix;
+use crate::domain::leases::MAX_LEASE;
 use crate::domain::operators::Password;
 use crate::domain::secrets::RootSecret;
 use crate::http::front::Front;
@@ -124,12 +125,12 @@ settings! {
     /// Networks that may send verifications, separated by commas.
     verify_allow, "verify-allow", "KEYMARK_VERIFY_ALLOW", "none: loopback only";
     /// How long an instance may use its cache without confirmation by the store. 0: every verification reads the store.
-    /// Must be the same on every instance.
+    /// May differ between instances.
     lease, "lease", "KEYMARK_LEASE", "12s";
     /// How often the lease is renewed. At most a quarter of the lease.
     probe_interval, "probe-interval", "KEYMARK_PROBE_INTERVAL", "1s";
     /// How long a change waits to be confirmed as enforced on every instance.
-    enforcement_wait, "enforcement-wait", "KEYMARK_ENFORCEMENT_WAIT", "a lease and its margin";
+    enforcement_wait, "enforcement-wait", "KEYMARK_ENFORCEMENT_WAIT", "the longest lease and its margin";
     /// How long a session lasts.
     session_lifetime, "session-lifetime", "KEYMARK_SESSION_LIFETIME", "12h";
     /// How long a revoked key is reported as revoked; after that, as not found.
@@ -205,7 +206,7 @@ pub struct Config {
     pub front: Front,
     pub key_prefix: KeyPrefix,
     pub timing: Timing,
-    /// `None`: a lease and its margin.
+    /// `None`: the longest lease and its margin.
     pub enforcement_wait: Option<Duration>,
     pub session_lifetime: Duration,
     pub revoked_retention: Duration,
@@ -271,10 +272,10 @@ impl Config {
         })
     }
 
-    /// The settings of the service, in a process with this role.
-    pub fn service_settings(&self, role: Role) -> service::Settings {
+    /// The settings of the service, in a process with this role. `longest` is the longest lease of any instance.
+    pub fn service_settings(&self, role: Role, longest: Duration) -> service::Settings {
         let enforcement_wait = self.enforcement_wait.unwrap_or_else(|| {
-            role.timing().map_or(STANDALONE_ENFORCEMENT_WAIT, |timing| timing.margin() + ENFORCEMENT_SLACK)
+            role.timing().map_or(STANDALONE_ENFORCEMENT_WAIT, |_| with_margin(longest) + ENFORCEMENT_SLACK)
         });
         service::Settings {
             key_prefix: self.key_prefix.clone(),
@@ -339,13 +340,11 @@ fn any_duration(setting: &Setting) -> Result<Duration, ConfigError> {
 
 /// Shorter leases expire whenever the store is busy for a moment.
 const MIN_LEASE: Duration = Duration::from_secs(1);
-/// With longer ones, a revocation waits for minutes after an instance has crashed.
-const MAX_LEASE: Duration = Duration::from_secs(300);
 /// More frequent probes only cost writes.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a process that is alone on its store waits for its own feed.
 const STANDALONE_ENFORCEMENT_WAIT: Duration = Duration::from_secs(13);
-/// Added to a lease and its margin, after which every change is enforced, for that to be reported.
+/// Added to the longest lease and its margin, after which every change is enforced, for that to be reported.
 const ENFORCEMENT_SLACK: Duration = Duration::from_secs(1);
 
 fn timing(lease: &Setting, probe_interval: &Setting) -> Result<Timing, ConfigError> {

@@ -34,7 +34,7 @@ impl Instance {
         let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
         let next_to_nothing = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let password_cost = if costly_passwords { Cost::default() } else { next_to_nothing };
-        let settings = Settings { password_cost, ..config.service_settings(role) };
+        let settings = Settings { password_cost, ..config.service_settings(role, config.timing.lease) };
         let service = Service::new(Arc::clone(store), Arc::clone(&coherence), environment, keys, settings);
         let follower = Arc::clone(&service);
         tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });

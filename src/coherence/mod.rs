@@ -33,12 +33,12 @@ use tokio_util::task::TaskTracker;
 use self::identities::Identities;
 use self::key_index::KeyIndex;
 use self::metrics::{CacheGauges, CoherenceMetrics, Gauges};
-use self::protocol::{Enforced, LogEvent, PendingChangeId, Protocol, Role};
+use self::protocol::{Enforced, Leases, LogEvent, PendingChangeId, Protocol, Role};
 use self::tenant_names::TenantNames;
 use crate::clock::{AtomicDeadline, Environment, Moment, Stopwatch};
 use crate::domain::changes::{Change, Row, RowId, Write};
 use crate::domain::ids::AuditEntryId;
-use crate::domain::leases::{Incarnation, Lease};
+use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease};
 use crate::domain::time::Timestamp;
 use crate::store::{Feed, Store, StoreError};
 
@@ -124,7 +124,8 @@ pub struct Coherence {
     /// [`changes`](Self::changes).
     changed: watch::Sender<()>,
     loaded: AtomicBool,
-    probes: TaskTracker,
+    /// Sends probes and lists leases.
+    tasks: TaskTracker,
     metrics: CoherenceMetrics,
 }
 
@@ -151,7 +152,7 @@ impl Coherence {
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
             loaded: AtomicBool::new(false),
-            probes: TaskTracker::new(),
+            tasks: TaskTracker::new(),
             metrics: CoherenceMetrics::default(),
         })
     }
@@ -237,11 +238,11 @@ impl Coherence {
         match self.role {
             Role::Standalone => true,
             Role::Member(timing) => !timing.lease.is_zero(),
-            Role::Observer(_) => false,
+            Role::Uncached | Role::Observer(_) => false,
         }
     }
 
-    /// Opens the barriers of enforced changes, and sends a probe if one is due.
+    /// Opens the barriers of enforced changes, and sends a probe and lists leases if that is due.
     fn run_due(self: &Arc<Self>) {
         let mut state = self.state();
         let now = self.stopwatch.now();
@@ -253,10 +254,15 @@ impl Coherence {
         }
         let probe = state.protocol.start_probe(now);
         state.last_probe = probe.or(state.last_probe);
+        let lists = state.protocol.start_listing(now);
         drop(state);
+        if lists {
+            let coherence = Arc::clone(self);
+            self.tasks.spawn(async move { coherence.list().await });
+        }
         if let Some(lease) = probe {
             let coherence = Arc::clone(self);
-            self.probes.spawn(async move { coherence.send_probe(lease).await });
+            self.tasks.spawn(async move { coherence.send_probe(lease).await });
         }
     }
 
@@ -279,6 +285,26 @@ impl Coherence {
         for lease in &stale {
             self.delete_lease(lease).await;
         }
+    }
+
+    /// Lists the leases of all instances for the protocol.
+    async fn list(self: Arc<Self>) {
+        let listed = self.list_leases().await;
+        if let Err(error) = &listed {
+            tracing::debug!(%error, "leases not listed");
+        }
+        self.state().protocol.listing_ended(listed.as_ref().ok(), self.stopwatch.now());
+        self.run_due_and_reschedule();
+    }
+
+    /// Reads the leases of all instances. Then reads the setting, for leases that state no length: an instance that
+    /// raises it puts a lease of its length before, so the length is in the setting, in the list, or in a feed that was
+    /// opened before this call.
+    async fn list_leases(&self) -> Result<Leases, StoreError> {
+        let leases = self.store.list_leases().await?;
+        let setting = self.store.find_setting(LENGTH_SETTING).await?;
+        let longest = setting.and_then(|millis| millis.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
+        Ok(Leases { leases, longest })
     }
 
     /// Deletes a lease that is no longer used. A failure is harmless: other instances wait until the lease expires.
@@ -379,7 +405,7 @@ impl Coherence {
     }
 
     /// Reads all rows into a new cache, if this process has one, and then the leases of all instances.
-    async fn load(&self) -> Result<(Option<Arc<Cache>>, Vec<Lease>), StoreError> {
+    async fn load(&self) -> Result<(Option<Arc<Cache>>, Leases), StoreError> {
         let cache = self.has_cache().then(|| Arc::new(Cache::new()));
         if let Some(cache) = &cache {
             let mut rows = self.store.scan_rows().await?;
@@ -387,7 +413,7 @@ impl Coherence {
                 cache.put(&row);
             }
         }
-        let leases = if self.store.is_shared() { self.store.list_leases().await? } else { Vec::new() };
+        let leases = if self.store.is_shared() { self.list_leases().await? } else { Leases::default() };
         Ok((cache, leases))
     }
 
@@ -437,8 +463,8 @@ impl Coherence {
     /// Releases this instance's lease, so that other instances do not wait for it.
     async fn release_lease(self: &Arc<Self>) {
         self.drop_cache();
-        self.probes.close();
-        self.probes.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
         let last = self.state().last_probe.take();
         if let Some(lease) = last {
             self.delete_lease(&lease).await;
@@ -478,14 +504,15 @@ impl Barrier {
     }
 
     fn pending(&self) -> Enforcement {
-        let Coherence { environment, stopwatch, role, .. } = &*self.coherence;
+        let Coherence { environment, stopwatch, .. } = &*self.coherence;
         let (now, since) = (stopwatch.now(), self.committed.unwrap_or(Moment::NEVER));
-        let left = role.timing().map(|timing| now.until(since.plus(timing.margin())));
+        let state = self.coherence.state();
+        let bound = state.protocol.enforced_by(self.id, now);
         Enforcement {
             elapsed: now.since(since),
-            instances: self.coherence.state().protocol.instances(),
+            instances: state.protocol.instances(),
             is_enforced: false,
-            pending_until: left.map(|left| environment.now().plus(left)),
+            pending_until: bound.map(|bound| environment.now().plus(now.until(bound))),
         }
     }
 }

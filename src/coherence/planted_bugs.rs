@@ -58,6 +58,14 @@ pub(super) enum Bug {
     SlowHolder,
     /// Leases of others have ended as soon as one of the clocks shows it.
     FastWaiter,
+    /// Leases of others are taken to be as long as its own.
+    OwnLength,
+    /// Without the feed, a change waits for the longest lease that is known, and no leases are listed.
+    Unlisted,
+    /// A lease without a length is taken to be as long as its own.
+    UnstatedOwn,
+    /// The setting with the longest lease is raised before a lease of that length is in the log.
+    RaisedEarly,
 }
 
 pub(super) fn is_planted(bug: Bug) -> bool {

@@ -3,10 +3,15 @@
 //!
 //! Each instance renews its lease by writing a *probe* to the store: an update of its lease document. When the probe
 //! arrives in the instance's own feed, everything committed before the probe is in the cache, so the instance may
-//! serve from the cache until `s + L`, where `s` is its clock just before it sent the probe and `L` the length of a
-//! lease. A change is *enforced* once every instance that may still serve from a cache without the change has either
-//! acknowledged it or lost its lease: see [`Protocol::take_enforced`]. `docs/model/lease.pml` is a model of this
-//! protocol.
+//! serve from the cache until `s + L`, where `s` is its clock just before it sent the probe and `L` the length of its
+//! leases, which each of them states. A change is *enforced* once every instance that may still serve from a cache
+//! without the change has either acknowledged it or lost its lease: see [`Protocol::take_enforced`].
+//! `docs/model/lease.pml` is a model of this protocol.
+//!
+//! There are two ways to know these instances. Once the change was received from the feed, they are those whose leases
+//! were read when the cache was loaded, or came in the feed since. Without the feed, they are those in a *listing* of
+//! all leases that began after the commit was acknowledged: each probe that renews a lease is a write of it, so a lease
+//! from before the commit is in the listing, unless it was deleted when it had ended.
 //!
 //! The driver must keep this order:
 //!
@@ -16,21 +21,24 @@
 //! - The clock is read *after* the event that it dates: after a change was received from the feed, after the leases
 //!   were read, after a commit was acknowledged. Only for a probe is it read before, as the probe must not be dated
 //!   later than it was sent.
+//! - [`start_listing`](Protocol::start_listing) is called *before* the leases are read, and the setting that
+//!   [`Leases::longest`] comes from is read *after* them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Moment;
 use crate::domain::ids::AuditEntryId;
-use crate::domain::leases::{Incarnation, Lease, LogTime};
+use crate::domain::leases::{Incarnation, Lease, LogTime, MAX_LEASE};
 
 /// Probes sent but not yet received from the feed, of which the newest are kept. One is sent at a time, so there is
 /// more than one only if the outcome of a write was unknown.
 const MAX_OUTSTANDING_PROBES: usize = 64;
 /// An instance that has not renewed its lease for this many lease lengths is gone, and its lease is removed.
 const STALE_AFTER_LEASES: u32 = 10;
-/// A failed probe is retried after the probe interval divided by this.
-const PROBE_RETRY_DIVISOR: u32 = 10;
+/// A failed probe or listing is retried after the probe interval divided by this. A change that was not received from
+/// the feed after the same time makes a listing necessary: usually it is received within some 10 ms.
+const RETRY_DIVISOR: u32 = 10;
 /// Interval of the probes of a standalone process, sent only while a change waits for one.
 pub(super) const STANDALONE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Former incarnations of this instance that are kept, so that their late probes are recognized.
@@ -50,22 +58,29 @@ macro_rules! planted {
     };
 }
 
-/// How long a lease lasts and how often it is renewed. Every instance of a store uses the same values.
+/// How long the leases of this instance last and how often they are renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     pub lease: Duration,
     pub probe_interval: Duration,
 }
 
-impl Timing {
-    /// How long to wait until a lease has expired on every clock: 1 % longer than the lease, because the oscillators of
-    /// two machines differ (by some 100 ppm). Slewing and sleep need no margin: see [`Moment`].
-    pub fn margin(&self) -> Duration {
-        if planted!(Drift) {
-            return self.lease;
-        }
-        self.lease + self.lease / 100
+/// How long to wait until a lease of this length has expired on every clock: 1 % longer, because the oscillators of two
+/// machines differ (by some 100 ppm). Slewing and sleep need no margin: see [`Moment`].
+pub fn with_margin(length: Duration) -> Duration {
+    if planted!(Drift) {
+        return length;
     }
+    length + length / 100
+}
+
+/// The leases of all instances, as they were read from the store.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    pub leases: Vec<Lease>,
+    /// The longest lease that the store's setting states, as it was read after the leases. Leases that state no length
+    /// are not longer.
+    pub longest: Duration,
 }
 
 /// How a process takes part in the protocol.
@@ -73,6 +88,8 @@ impl Timing {
 pub enum Role {
     /// The only process on its store: it may serve from its cache while the feed is intact, and waits for no other instance.
     Standalone,
+    /// The only process on its store, without a cache: a commit is enforced immediately.
+    Uncached,
     /// One of several instances that serve from a cache. With leases of length zero it never does.
     Member(Timing),
     /// Makes changes but has no cache, such as a command run beside a server.
@@ -80,17 +97,25 @@ pub enum Role {
 }
 
 impl Role {
-    /// The timing of the store's leases; `None` where there are no other instances.
+    /// The timing of this process; `None` where there are no other instances.
     pub fn timing(self) -> Option<Timing> {
         match self {
-            Self::Standalone => None,
+            Self::Standalone | Self::Uncached => None,
             Self::Member(timing) | Self::Observer(timing) => Some(timing),
         }
     }
 
     /// Whether this process holds a lease, so that others wait for its acknowledgements.
     fn holds_leases(self) -> bool {
-        matches!(self, Self::Member(timing) if !timing.lease.is_zero())
+        !self.lease().is_zero()
+    }
+
+    /// The length of the leases that this process holds.
+    fn lease(self) -> Duration {
+        match self {
+            Self::Member(timing) => timing.lease,
+            Self::Standalone | Self::Uncached | Self::Observer(_) => Duration::ZERO,
+        }
     }
 }
 
@@ -135,16 +160,27 @@ struct PendingChange {
     awaits: AwaitedEvent,
     /// When the commit was acknowledged.
     committed: Option<Moment>,
+    earlier: EarlierLeases,
     /// Set once the awaited event was received.
     acks: Option<AckWait>,
+}
+
+/// What is known of the leases that instances hold from before a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EarlierLeases {
+    Unknown,
+    /// A listing is under way that began after the commit was acknowledged.
+    BeingListed,
+    /// None of them is longer.
+    AtMost(Duration),
 }
 
 /// The acknowledgements that a pending change waits for.
 struct AckWait {
     /// Position of the awaited event. A lease that has applied this acknowledges the change.
     position: LogTime,
-    /// Instances that have not acknowledged the change, each with the time when its last lease before the awaited event
-    /// was received.
+    /// Instances that have not acknowledged the change, each with the time when a lease from before the awaited event
+    /// has ended.
     missing: BTreeMap<Incarnation, Moment>,
     /// Instances that had to acknowledge the change, including this one.
     instances: u32,
@@ -154,6 +190,14 @@ struct AckWait {
 struct Peer {
     lease: Lease,
     received_at: Moment,
+    length: Duration,
+}
+
+impl Peer {
+    /// When the lease has ended on every clock.
+    fn end(&self) -> Moment {
+        self.received_at.plus(with_margin(self.length))
+    }
 }
 
 /// The state of one incarnation of this instance: from the opening of a feed until the feed is lost.
@@ -186,11 +230,25 @@ pub struct Protocol {
     former: VecDeque<Incarnation>,
     changes: BTreeMap<PendingChangeId, PendingChange>,
     next_change: u64,
+    /// The longest lease of the store known to this process. It is kept when the feed is lost.
+    longest: Duration,
+    is_listing: bool,
+    /// The time before which no listing begins.
+    next_listing: Moment,
 }
 
 impl Protocol {
     pub fn new(role: Role) -> Self {
-        Self { role, current: None, former: VecDeque::new(), changes: BTreeMap::new(), next_change: 0 }
+        Self {
+            role,
+            current: None,
+            former: VecDeque::new(),
+            changes: BTreeMap::new(),
+            next_change: 0,
+            longest: role.lease(),
+            is_listing: false,
+            next_listing: Moment::START,
+        }
     }
 
     /// A feed was opened, and the loading of the cache begins.
@@ -214,16 +272,19 @@ impl Protocol {
 
     /// The cache contains everything that was committed before the feed was opened, and `leases` were read after the
     /// feed was opened. Each lease counts as received now, so that every instance that may hold one is a known peer.
-    pub fn loaded(&mut self, now: Moment, leases: &[Lease]) {
+    pub fn loaded(&mut self, now: Moment, listed: &Leases) {
+        self.learn_lengths(listed);
         let (awaits_probe, former) = (self.awaits_probe(), &self.former);
         let Some(current) = &mut self.current else { return };
         current.is_loaded = true;
         current.is_probe_requested = awaits_probe;
-        let others = leases.iter().filter(|lease| lease.incarnation != current.id);
+        let others = listed.leases.iter().filter(|lease| lease.incarnation != current.id);
         let (leftovers, peers) = others.partition(|lease| former.contains(&lease.incarnation));
         current.leftovers = leftovers;
         let peers: Vec<Lease> = peers;
-        current.peers = peers.into_iter().map(|lease| (lease.incarnation, Peer { lease, received_at: now })).collect();
+        let (role, longest) = (self.role, self.longest);
+        let peer = |lease: Lease| Peer { lease, received_at: now, length: length_of(&lease, role, longest) };
+        current.peers = peers.into_iter().map(|lease| (lease.incarnation, peer(lease))).collect();
         if self.role == Role::Standalone {
             current.deadline = Some(Moment::NEVER);
         }
@@ -238,7 +299,7 @@ impl Protocol {
                 current.is_probe_requested |= requires_ack && self.role.holds_leases();
                 for change in self.changes.values_mut() {
                     if matches!(change.awaits, AwaitedEvent::Entry(entry) if entry == id) {
-                        change.wait_for_acks(position, current, now, self.role);
+                        change.wait_for_acks(position, current, now);
                     }
                 }
             }
@@ -259,13 +320,15 @@ impl Protocol {
                     let is_awaited =
                         matches!(change.awaits, AwaitedEvent::ProbeAfter(Some(after)) if lease.sequence > after);
                     if is_awaited && change.acks.is_none() {
-                        change.wait_for_acks(position, current, now, self.role);
+                        change.wait_for_acks(position, current, now);
                     }
                 }
             }
             LogEvent::Lease(lease) if self.former.contains(&lease.incarnation) => {}
             LogEvent::Lease(lease) => {
-                current.peers.insert(lease.incarnation, Peer { lease, received_at: now });
+                self.longest = self.longest.max(lease.length.unwrap_or_default());
+                let length = length_of(&lease, self.role, self.longest);
+                current.peers.insert(lease.incarnation, Peer { lease, received_at: now, length });
                 current.is_probe_requested |= lease.requests_ack && self.role.holds_leases();
                 for acks in self.changes.values_mut().filter_map(|change| change.acks.as_mut()) {
                     if lease.applied >= acks.position {
@@ -311,19 +374,20 @@ impl Protocol {
     pub fn begin(&mut self, entry: AuditEntryId) -> PendingChangeId {
         // A feed that is opened later may begin after the entry.
         let awaits = if self.current.is_some() { AwaitedEvent::Entry(entry) } else { AwaitedEvent::ProbeAfter(None) };
-        self.add(PendingChange { awaits, committed: None, acks: None })
+        self.add(awaits)
     }
 
     /// A requested change was found to be committed already, at `now` or earlier.
     pub fn begin_repeat(&mut self, now: Moment) -> PendingChangeId {
-        let id = self.add(PendingChange { awaits: AwaitedEvent::ProbeAfter(None), committed: None, acks: None });
+        let id = self.add(AwaitedEvent::ProbeAfter(None));
         self.committed(id, now);
         id
     }
 
-    fn add(&mut self, change: PendingChange) -> PendingChangeId {
+    fn add(&mut self, awaits: AwaitedEvent) -> PendingChangeId {
         let id = PendingChangeId(self.next_change);
         self.next_change += 1;
+        let change = PendingChange { awaits, committed: None, earlier: EarlierLeases::Unknown, acks: None };
         self.changes.insert(id, change);
         id
     }
@@ -348,15 +412,68 @@ impl Protocol {
 
     /// Removes and returns the pending changes that are enforced.
     pub fn take_enforced(&mut self, now: Moment) -> Vec<Enforced> {
-        let (role, current) = (self.role, self.current.as_ref());
+        let (role, longest, current) = (self.role, self.longest, self.current.as_ref());
         let mut enforced = Vec::new();
         self.changes.retain(|id, change| {
             let Some(committed) = change.committed else { return true };
-            let Some(instances) = change.enforced_on(committed, now, role, current) else { return true };
+            let Some(instances) = change.enforced_on(committed, now, role, longest, current) else { return true };
             enforced.push(Enforced { change: *id, elapsed: now.since(committed), instances });
             false
         });
         enforced
+    }
+
+    /// By when the change is enforced, as far as that is known; `None` if it waits for no lease.
+    pub fn enforced_by(&self, id: PendingChangeId, now: Moment) -> Option<Moment> {
+        self.role.timing()?;
+        let change = self.changes.get(&id)?;
+        let last = change.committed?.plus(with_margin(MAX_LEASE));
+        change.ends(self.role).chain([last]).min_by_key(|end| now.until(*end))
+    }
+
+    /// Returns true if the leases of all instances are to be listed now. The listing must begin after this call.
+    pub fn start_listing(&mut self, now: Moment) -> bool {
+        let is_due = !self.is_listing && self.listings_due().any(|due| now.has_reached(due));
+        if is_due {
+            self.is_listing = true;
+            for change in self.changes.values_mut().filter(|change| change.committed.is_some()) {
+                if change.earlier == EarlierLeases::Unknown {
+                    change.earlier = EarlierLeases::BeingListed;
+                }
+            }
+        }
+        is_due
+    }
+
+    /// The listing has ended; `None` if it failed.
+    pub fn listing_ended(&mut self, listed: Option<&Leases>, now: Moment) {
+        let Some(timing) = self.role.timing() else { return };
+        self.is_listing = false;
+        self.next_listing = now.plus(timing.probe_interval / RETRY_DIVISOR);
+        let earlier = listed.map_or(EarlierLeases::Unknown, |listed| {
+            self.learn_lengths(listed);
+            let lengths = listed.leases.iter().map(|lease| length_of(lease, self.role, self.longest));
+            // Its own lease may be missing if others have deleted it, and is over then.
+            EarlierLeases::AtMost(lengths.fold(self.role.lease(), Duration::max))
+        });
+        for change in self.changes.values_mut().filter(|change| change.earlier == EarlierLeases::BeingListed) {
+            change.earlier = earlier;
+        }
+    }
+
+    /// When a listing is due for each change that needs one. Acknowledgements need none.
+    fn listings_due(&self) -> impl Iterator<Item = Moment> {
+        let delay = self.role.timing().map(|timing| timing.probe_interval / RETRY_DIVISOR);
+        let changes = self.changes.values().filter(|change| change.acks.is_none());
+        changes.filter(|change| change.earlier == EarlierLeases::Unknown).filter_map(move |change| {
+            let due = change.committed?.plus(delay?);
+            Some(due.max(self.next_listing))
+        })
+    }
+
+    fn learn_lengths(&mut self, listed: &Leases) {
+        let lengths = listed.leases.iter().filter_map(|lease| lease.length);
+        self.longest = lengths.fold(self.longest.max(listed.longest), Duration::max);
     }
 
     /// The probe to send now, if one is due. It acknowledges everything that is in the cache at this moment.
@@ -377,7 +494,13 @@ impl Protocol {
         current.is_probe_requested = false;
         // Observers hold no cache, so they never lag.
         let applied = if self.role.holds_leases() { current.applied } else { LogTime::LAST };
-        Some(Lease { incarnation: current.id, sequence: current.sequence, applied, requests_ack: awaits_probe })
+        Some(Lease {
+            incarnation: current.id,
+            sequence: current.sequence,
+            applied,
+            requests_ack: awaits_probe,
+            length: Some(self.role.lease()),
+        })
     }
 
     /// The write of a probe has ended. A probe whose write failed may still arrive in the feed.
@@ -389,29 +512,26 @@ impl Protocol {
             if planted!(StampLate) {
                 current.sent.iter_mut().filter(|sent| sent.0 == lease.sequence).for_each(|sent| sent.1 = now);
             }
-            current.next_probe = now.plus(if succeeded { interval } else { interval / PROBE_RETRY_DIVISOR });
+            current.next_probe = now.plus(if succeeded { interval } else { interval / RETRY_DIVISOR });
         }
     }
 
-    /// When to call [`take_enforced`](Self::take_enforced) and [`start_probe`](Self::start_probe) again, if nothing
-    /// happens before.
+    /// When to call [`take_enforced`](Self::take_enforced), [`start_listing`](Self::start_listing) and
+    /// [`start_probe`](Self::start_probe) again, if nothing happens before.
     pub fn wake_at(&self, now: Moment) -> Option<Moment> {
-        let margin = self.role.timing().map(|timing| timing.margin());
-        let ends = self.changes.values().filter_map(|change| {
-            let (committed, margin) = (change.committed?, margin?);
-            let acks = change.acks.as_ref().map(|acks| acks.leases_expire_at(margin));
-            Some(acks.into_iter().chain([committed.plus(margin)]))
-        });
+        let committed = self.changes.values().filter(|change| change.committed.is_some());
+        let ends = committed.flat_map(|change| change.ends(self.role));
+        let listings = self.listings_due().filter(|_| !self.is_listing);
         let current = self.current.as_ref().filter(|current| current.is_loaded && current.in_flight.is_none());
         let probe = current.and_then(|current| {
             let is_periodic = matches!(self.role, Role::Member(_)) || self.awaits_probe();
             if current.is_probe_requested { Some(Moment::START) } else { is_periodic.then_some(current.next_probe) }
         });
-        ends.flatten().chain(probe).min_by_key(|at| now.until(*at))
+        ends.chain(listings).chain(probe).min_by_key(|at| now.until(*at))
     }
 
     /// Leases to remove from the store: those of this process's former incarnations, and those of instances that have
-    /// not renewed theirs for 10 lease lengths.
+    /// not renewed theirs for 10 lease lengths, their own or this instance's.
     ///
     /// While this instance holds no lease itself it returns none of the others': their renewals may be waiting in a
     /// feed that lags.
@@ -419,8 +539,8 @@ impl Protocol {
         let (Some(current), Some(timing)) = (&self.current, self.role.timing()) else { return Vec::new() };
         let mut stale = current.leftovers.clone();
         if current.deadline.is_some_and(|deadline| now.is_before(deadline)) {
-            let limit = timing.lease * STALE_AFTER_LEASES;
-            let gone = current.peers.values().filter(|peer| now.has_reached(peer.received_at.plus(limit)));
+            let limit = |peer: &Peer| peer.received_at.plus(peer.length.max(timing.lease) * STALE_AFTER_LEASES);
+            let gone = current.peers.values().filter(|peer| now.has_reached(limit(peer)));
             stale.extend(gone.map(|peer| peer.lease));
         }
         stale
@@ -457,30 +577,42 @@ impl Protocol {
     }
 }
 
+/// The length of another instance's lease.
+fn length_of(lease: &Lease, role: Role, longest: Duration) -> Duration {
+    let own = || role.timing().map_or(Duration::ZERO, |timing| timing.lease);
+    match lease.length {
+        Some(_) if planted!(OwnLength) => own(),
+        Some(length) => length,
+        None if planted!(UnstatedOwn) => own(),
+        None => longest,
+    }
+}
+
 impl AckWait {
     /// When the last of the instances that have not acknowledged the change can no longer hold a lease from before it.
-    fn leases_expire_at(&self, margin: Duration) -> Moment {
-        let received_at = self.missing.values().copied().reduce(Moment::max);
-        received_at.map_or(Moment::START, |received_at| received_at.plus(margin))
+    fn leases_expire_at(&self) -> Moment {
+        self.missing.values().copied().reduce(Moment::max).unwrap_or(Moment::START)
     }
 }
 
 impl PendingChange {
     /// The awaited event was received at `position`: waits for each instance that had not applied it and may hold a
     /// lease.
-    fn wait_for_acks(&mut self, position: LogTime, current: &IncarnationState, now: Moment, role: Role) {
-        let missing: BTreeMap<_, _> = match role.timing() {
-            None => BTreeMap::new(),
-            Some(timing) => current
-                .peers
-                .iter()
-                .filter(|(_, peer)| {
-                    peer.lease.applied < position && !is_over(now, peer.received_at.plus(timing.margin()))
-                })
-                .map(|(incarnation, peer)| (*incarnation, peer.received_at))
-                .collect(),
-        };
+    fn wait_for_acks(&mut self, position: LogTime, current: &IncarnationState, now: Moment) {
+        let peers = current.peers.iter().map(|(incarnation, peer)| (*incarnation, peer));
+        let missing = peers.filter(|(_, peer)| peer.lease.applied < position && !is_over(now, peer.end()));
+        let missing: BTreeMap<_, _> = missing.map(|(incarnation, peer)| (incarnation, peer.end())).collect();
         self.acks = Some(AckWait { position, instances: 1 + count(&missing), missing });
+    }
+
+    /// The times from which the change is enforced, of which the first counts. Meaningless while it is not committed.
+    fn ends(&self, role: Role) -> impl Iterator<Item = Moment> + use<> {
+        let acks = self.acks.as_ref().map(AckWait::leases_expire_at);
+        let timer = match (self.earlier, self.committed) {
+            (EarlierLeases::AtMost(length), Some(committed)) => Some(committed.plus(with_margin(length))),
+            _ => None,
+        };
+        acks.into_iter().chain(timer).filter(move |_| role.timing().is_some())
     }
 
     /// The number of instances on which the change is enforced; `None` while it is not known to be on all.
@@ -489,19 +621,17 @@ impl PendingChange {
         committed: Moment,
         now: Moment,
         role: Role,
+        longest: Duration,
         current: Option<&IncarnationState>,
     ) -> Option<u32> {
-        let known = || {
-            let peers = || current.map_or(0, |current| count(&current.peers));
-            self.acks.as_ref().map_or_else(|| 1 + peers(), |acks| acks.instances)
-        };
-        match role.timing() {
-            None => (current.is_none() || self.acks.is_some()).then_some(1),
-            // Every lease that began before the commit has expired.
-            Some(timing) if is_over(now, committed.plus(timing.margin())) => Some(known()),
-            Some(timing) => {
-                let acks = self.acks.as_ref()?;
-                is_over(now, acks.leases_expire_at(timing.margin())).then_some(acks.instances)
+        let peers = || current.map_or(0, |current| count(&current.peers));
+        let known = || self.acks.as_ref().map_or_else(|| 1 + peers(), |acks| acks.instances);
+        match role {
+            Role::Uncached => Some(1),
+            Role::Standalone => (current.is_none() || self.acks.is_some()).then_some(1),
+            Role::Member(_) | Role::Observer(_) => {
+                let is_unlisted = planted!(Unlisted) && is_over(now, committed.plus(with_margin(longest)));
+                (is_unlisted || self.ends(role).any(|end| is_over(now, end))).then(known)
             }
         }
     }
@@ -528,6 +658,7 @@ mod tests {
     const LEASE: u64 = 10_000;
     const MARGIN: u64 = LEASE + LEASE / 100;
     const PROBE_INTERVAL: u64 = 1_000;
+    const DELAY: u64 = PROBE_INTERVAL / 10;
 
     fn timing(lease: u64) -> Timing {
         Timing { lease: Duration::from_nanos(lease), probe_interval: Duration::from_nanos(PROBE_INTERVAL) }
@@ -552,7 +683,17 @@ mod tests {
             sequence: applied + 1,
             applied: LogTime::new(applied),
             requests_ack: false,
+            length: Some(Duration::from_nanos(LEASE)),
         }
+    }
+
+    fn listed(leases: &[Lease]) -> Leases {
+        Leases { leases: leases.to_vec(), longest: Duration::ZERO }
+    }
+
+    /// The lease of another instance, which has applied nothing and is three times as long.
+    fn long_lease_of(number: u64) -> Lease {
+        Lease { length: Some(Duration::from_nanos(3 * LEASE)), ..lease_of(number, 0) }
     }
 
     /// An instance with its clock and its position in the feed.
@@ -584,7 +725,7 @@ mod tests {
 
         fn load(&mut self, number: u64, others: &[Lease]) {
             self.protocol.opened(incarnation(number), self.now());
-            self.protocol.loaded(self.now(), others);
+            self.protocol.loaded(self.now(), &listed(others));
         }
 
         fn receive(&mut self, event: LogEvent) {
@@ -628,6 +769,22 @@ mod tests {
             self.protocol.take_enforced(self.now()).into_iter().map(|enforced| enforced.change).collect()
         }
 
+        /// Lists these leases `later`, or fails to.
+        fn list(&mut self, later: u64, leases: Option<&[Lease]>) {
+            if later > 0 {
+                assert!(!self.protocol.start_listing(moment(self.now + later - 1)));
+            }
+            self.now += later;
+            assert!(self.protocol.start_listing(self.now()));
+            assert!(!self.protocol.start_listing(self.now()), "one at a time");
+            self.protocol.listing_ended(leases.map(listed).as_ref(), self.now());
+        }
+
+        /// By when the change is enforced.
+        fn bound(&self, change: PendingChangeId) -> u64 {
+            self.protocol.enforced_by(change, self.now()).expect("a bound").boot_nanos()
+        }
+
         fn is_enforced_at(&mut self, now: u64) -> bool {
             self.now = now;
             !self.enforced().is_empty()
@@ -652,7 +809,7 @@ mod tests {
         assert_eq!(instance.probe(), None);
         instance.protocol.opened(incarnation(1), instance.now());
         assert_eq!(instance.probe(), None);
-        instance.protocol.loaded(instance.now(), &[]);
+        instance.protocol.loaded(instance.now(), &listed(&[]));
         assert!(instance.probe().is_some());
     }
 
@@ -712,10 +869,73 @@ mod tests {
         let mut instance = Instance::new(Role::Member(timing(LEASE)));
         let change = instance.begin(7);
         instance.committed(change);
-        let end = instance.now + MARGIN;
-        assert_eq!(instance.protocol.wake_at(instance.now()), Some(moment(end)));
-        assert!(!instance.is_enforced_at(end - 1));
-        assert!(instance.is_enforced_at(end));
+        let committed = instance.now;
+        assert_eq!(instance.bound(change), committed + 1010 * MAX_LEASE.as_nanos() as u64 / 1000);
+        instance.list(DELAY, Some(&[]));
+        assert_eq!(instance.bound(change), committed + MARGIN);
+        assert_eq!(instance.protocol.wake_at(instance.now()), Some(moment(committed + MARGIN)));
+        assert!(!instance.is_enforced_at(committed + MARGIN - 1));
+        assert!(instance.is_enforced_at(committed + MARGIN));
+    }
+
+    #[test]
+    fn without_a_feed_the_longest_lease_of_a_listing_after_the_commit_is_waited_for() {
+        for role in [Role::Member(timing(LEASE)), Role::Observer(timing(LEASE)), Role::Member(timing(0))] {
+            let mut instance = Instance::new(role);
+            let change = instance.begin(7);
+            assert!(!instance.protocol.start_listing(moment(instance.now + DELAY)), "nothing is committed");
+            instance.committed(change);
+            let committed = instance.now;
+            instance.list(DELAY, None);
+            assert!(!instance.is_enforced_at(committed + 100 * MARGIN), "the listing failed");
+            instance.now = committed + DELAY;
+            instance.list(DELAY, Some(&[long_lease_of(2), lease_of(3, 0)]));
+            assert!(!instance.is_enforced_at(committed + 3 * MARGIN - 1));
+            assert!(instance.is_enforced_at(committed + 3 * MARGIN));
+        }
+    }
+
+    #[test]
+    fn listing_counts_for_changes_that_were_committed_before_it_began() {
+        let mut instance = Instance::new(Role::Member(timing(LEASE)));
+        let (before, during) = (instance.begin(7), instance.begin(8));
+        instance.committed(before);
+        instance.now += DELAY;
+        assert!(instance.protocol.start_listing(instance.now()));
+        instance.committed(during);
+        instance.protocol.listing_ended(Some(&listed(&[])), instance.now());
+        instance.now += MARGIN;
+        assert_eq!(instance.enforced(), [before]);
+        instance.list(0, Some(&[]));
+        assert_eq!(instance.enforced(), [during]);
+    }
+
+    #[test]
+    fn each_instance_is_waited_for_as_long_as_its_own_lease_lasts() {
+        let mut instance = Instance::member(&[lease_of(2, 0)]);
+        instance.receive(LogEvent::Lease(long_lease_of(3)));
+        let received_at = instance.now;
+        instance.change(7);
+        assert!(!instance.is_enforced_at(received_at + 3 * MARGIN - 1));
+        assert!(instance.is_enforced_at(received_at + 3 * MARGIN));
+    }
+
+    #[test]
+    fn lease_without_a_length_is_as_long_as_the_setting_or_the_longest_that_was_known() {
+        let unstated = Lease { length: None, ..lease_of(2, 0) };
+        let longest = Duration::from_nanos(3 * LEASE);
+        let setting = Leases { leases: vec![unstated], longest };
+        let seen = listed(&[unstated, long_lease_of(3)]);
+        for listed in [setting, seen] {
+            let mut instance = Instance::new(Role::Member(timing(LEASE)));
+            instance.protocol.opened(incarnation(1), instance.now());
+            instance.protocol.loaded(instance.now(), &listed);
+            instance.receive(LogEvent::LeaseRemoved(incarnation(3)));
+            let loaded = instance.now;
+            instance.change(7);
+            assert!(!instance.is_enforced_at(loaded + 3 * MARGIN - 1));
+            assert!(instance.is_enforced_at(loaded + 3 * MARGIN));
+        }
     }
 
     #[test]
@@ -900,20 +1120,33 @@ mod tests {
     }
 
     #[test]
-    fn with_leases_of_length_zero_a_commit_is_enforced_immediately() {
-        let mut instance = Instance::loaded(Role::Member(timing(0)), &[]);
+    fn without_a_cache_and_other_processes_a_commit_is_enforced_immediately() {
+        let mut alone = Instance::new(Role::Uncached);
+        let change = alone.begin(7);
+        assert!(alone.enforced().is_empty());
+        alone.committed(change);
+        assert_eq!(alone.enforced(), [change]);
+    }
+
+    #[test]
+    fn instances_with_leases_of_length_zero_are_not_waited_for_and_wait_for_others() {
+        let zero = Lease { length: Some(Duration::ZERO), ..lease_of(2, 0) };
+        let mut instance = Instance::loaded(Role::Member(timing(0)), &[zero]);
         assert_eq!(instance.probe().expect("a probe that announces the instance").applied, LogTime::LAST);
-        instance.receive_entry(6);
-        assert_eq!(instance.probe(), None);
-        let change = instance.begin(7);
-        instance.committed(change);
+        let change = instance.change(7);
         assert_eq!(instance.enforced(), [change]);
+        instance.receive(LogEvent::Lease(lease_of(3, 0)));
+        let received_at = instance.now;
+        instance.change(8);
+        assert!(!instance.is_enforced_at(received_at + MARGIN - 1));
+        assert!(instance.is_enforced_at(received_at + MARGIN));
     }
 
     #[test]
     fn stale_leases_are_removed_only_by_an_instance_that_holds_a_lease() {
         let mut instance = Instance::member(&[lease_of(2, 0)]);
         instance.renew();
+        instance.receive(LogEvent::Lease(long_lease_of(3)));
         instance.now += 10 * LEASE;
         assert_eq!(instance.protocol.stale_leases(instance.now()), [], "its own feed may lag as much");
         instance.renew();
@@ -936,6 +1169,7 @@ mod tests {
         RemoveLease(u64),
         LoseFeed,
         Load,
+        EndListing(bool),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -951,6 +1185,7 @@ mod tests {
             (2u64..5).prop_map(Step::RemoveLease),
             Just(Step::LoseFeed),
             Just(Step::Load),
+            any::<bool>().prop_map(Step::EndListing),
         ];
         proptest::collection::vec(step, 1..40)
     }
@@ -958,6 +1193,7 @@ mod tests {
     fn roles() -> impl Strategy<Value = Role> {
         prop_oneof![
             Just(Role::Standalone),
+            Just(Role::Uncached),
             Just(Role::Member(timing(LEASE))),
             Just(Role::Member(timing(0))),
             Just(Role::Observer(timing(LEASE))),
@@ -997,11 +1233,18 @@ mod tests {
                         incarnations += 100;
                         instance.load(incarnations, &[lease_of(2, 0)]);
                     }
+                    Step::EndListing(succeeded) => {
+                        if instance.protocol.is_listing {
+                            let leases = listed(&[long_lease_of(2)]);
+                            instance.protocol.listing_ended(succeeded.then_some(&leases), instance.now());
+                        }
+                    }
                 }
                 let due = |instance: &mut Instance| {
                     let enforced = instance.enforced();
                     let sent = instance.probe();
-                    (!enforced.is_empty() || sent.is_some(), sent)
+                    let lists = instance.protocol.start_listing(instance.now());
+                    (!enforced.is_empty() || sent.is_some() || lists, sent)
                 };
                 let (_, sent) = due(&mut instance);
                 probe = sent.or(probe);

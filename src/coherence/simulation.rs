@@ -6,7 +6,8 @@
 //! sender gave up, and a probe may arrive twice. Feeds lag. Processes pause between any two steps while their clocks
 //! run on, crash, shut down and restart; feeds are lost while rows are scanned and written. Clocks start at any time;
 //! oscillators differ as far as the margin allows, the boot clocks are slewed by up to 1/10, and machines sleep. There
-//! may be no primary for some time. Clients generate keys, revoke
+//! may be no primary for some time. The leases of instances differ in length, and change with a restart; those of release
+//! 0.1 state none. Clients generate keys, revoke
 //! one or several, repeat both, and verify.
 //!
 //! Not simulated: the database (the log is what a majority has committed), threads below the steps named here, the
@@ -26,7 +27,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::planted_bugs::{Bug, is_planted, with_planted};
-use super::protocol::{LogEvent, PendingChangeId, Protocol, Role, STANDALONE_PROBE_INTERVAL, Timing};
+use super::protocol::{
+    Leases, LogEvent, PendingChangeId, Protocol, Role, STANDALONE_PROBE_INTERVAL, Timing, with_margin,
+};
 use crate::clock::Moment;
 use crate::domain::ids::AuditEntryId;
 use crate::domain::leases::{Incarnation, Lease, LogTime};
@@ -43,6 +46,7 @@ const DRAINED_ONE_IN: u64 = 8;
 
 /// In nanoseconds, the simulation's unit of time.
 const LEASE: u64 = 10_000;
+const LONGEST_LEASE: u64 = 3 * LEASE;
 const PROBE_INTERVAL: u64 = 1_000;
 /// An oscillator runs fast or slow by at most 1/202 (`MAX_SKEW` of so many ticks). A margin of 1 % then covers two of
 /// them, as (1 + 1/202) / (1 - 1/202) < 1.01.
@@ -86,7 +90,7 @@ struct Process {
     start: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Message {
     Put {
         from: Process,
@@ -100,6 +104,16 @@ enum Message {
         succeeded: bool,
     },
     Delete(Lease),
+    List {
+        from: Process,
+    },
+    Listed {
+        to: Process,
+        leases: Vec<Lease>,
+        /// The setting is read after the leases.
+        setting: Option<u64>,
+        succeeded: bool,
+    },
     Commit {
         operation: usize,
         batch: Batch,
@@ -127,6 +141,7 @@ enum Phase {
     /// The next row to scan, and its state if it was read.
     Scanning(usize, Option<Row>),
     Listing,
+    ReadingSetting,
     Listed,
     /// Ready for the next change.
     Following,
@@ -157,6 +172,8 @@ struct Clocks {
 
 struct Instance {
     role: Role,
+    /// An instance of release 0.1, whose leases state no length.
+    is_old: bool,
     start: u32,
     phase: Phase,
     protocol: Protocol,
@@ -166,7 +183,7 @@ struct Instance {
     building: usize,
     /// Index of the next change in the log.
     position: usize,
-    listed: Vec<Lease>,
+    listed: Leases,
     last_probe: Option<Lease>,
     paused_until: u32,
     clocks: Clocks,
@@ -238,6 +255,7 @@ struct Counts {
     late_probes: u64,
     double_probes: u64,
     removed_leases: u64,
+    listings: u64,
     drained: u64,
 }
 
@@ -255,6 +273,10 @@ struct World {
     log: Vec<Entry>,
     rows: [Row; KEYS],
     leases: Vec<Lease>,
+    /// The store's setting with the longest lease.
+    setting: u64,
+    /// Whether instances have leases of different lengths.
+    is_mixed: bool,
     has_primary: bool,
     messages: Vec<Message>,
     caches: Vec<Cache>,
@@ -296,12 +318,8 @@ impl Chance {
     }
 }
 
-fn timing() -> Timing {
-    Timing { lease: Duration::from_nanos(LEASE), probe_interval: Duration::from_nanos(PROBE_INTERVAL) }
-}
-
-fn margin() -> Duration {
-    timing().lease + timing().lease / 100
+fn timing(lease: u64) -> Timing {
+    Timing { lease: Duration::from_nanos(lease), probe_interval: Duration::from_nanos(PROBE_INTERVAL) }
 }
 
 impl Clocks {
@@ -354,7 +372,11 @@ impl Instance {
     }
 
     fn has_cache(&self) -> bool {
-        !matches!(self.role, Role::Observer(_))
+        match self.role {
+            Role::Standalone => true,
+            Role::Member(timing) => !timing.lease.is_zero(),
+            Role::Observer(_) | Role::Uncached => false,
+        }
     }
 }
 
@@ -370,6 +392,8 @@ impl World {
             log: Vec::with_capacity(64),
             rows: [Row::Active, Row::Active, Row::Absent],
             leases: Vec::new(),
+            setting: LEASE,
+            is_mixed: chance.one_in(2),
             has_primary: true,
             messages: Vec::with_capacity(16),
             caches: Vec::with_capacity(8),
@@ -390,19 +414,21 @@ impl World {
         for instance in 0..instances {
             let role = match is_standalone {
                 true => Role::Standalone,
-                false if instance > 0 && world.chance.one_in(8) => Role::Observer(timing()),
-                false => Role::Member(timing()),
+                false if instance > 0 && world.chance.one_in(8) => Role::Observer(timing(world.length())),
+                false => Role::Member(timing(world.length())),
             };
+            let is_old = world.is_mixed && world.chance.one_in(2);
             let clocks = Clocks::new(&mut world.chance);
             world.instances.push(Instance {
                 role,
+                is_old,
                 start: 0,
                 phase: Phase::Closed,
                 protocol: Protocol::new(role),
                 cache: None,
                 building: 0,
                 position: 0,
-                listed: Vec::new(),
+                listed: Leases::default(),
                 last_probe: None,
                 paused_until: 0,
                 clocks,
@@ -410,6 +436,31 @@ impl World {
             });
         }
         world
+    }
+
+    /// The length of an instance's leases. Raises the setting if it is longer.
+    fn length(&mut self) -> u64 {
+        let length = match self.is_mixed {
+            false => LEASE,
+            true if self.step == 0 => [LEASE / 2, LEASE][self.chance.below(2)],
+            true => [LEASE / 2, LEASE, LONGEST_LEASE, LONGEST_LEASE, LONGEST_LEASE, 0][self.chance.below(6)],
+        };
+        if length > self.setting {
+            // Deleted at some time after the setting was raised.
+            let announcement = Lease {
+                incarnation: Incarnation::generate(&mut self.chance.0),
+                sequence: 1,
+                applied: LogTime::LAST,
+                requests_ack: false,
+                length: Some(Duration::from_nanos(length)),
+            };
+            if !is_planted(Bug::RaisedEarly) {
+                self.put(announcement);
+                self.messages.push(Message::Delete(announcement));
+            }
+            self.setting = length;
+        }
+        length
     }
 
     fn process(&self, instance: usize) -> Process {
@@ -504,10 +555,20 @@ impl World {
     fn inject_fault(&mut self) {
         let instance = self.chance.below(self.instances.len());
         if self.instances[instance].phase == Phase::Down {
-            let role = self.instances[instance].role;
+            if !self.has_primary {
+                return;
+            }
+            let role = match self.instances[instance].role {
+                Role::Member(_) => Role::Member(timing(self.length())),
+                other => other,
+            };
             let restarted = &mut self.instances[instance];
+            restarted.role = role;
             (restarted.phase, restarted.protocol, restarted.last_probe) = (Phase::Closed, Protocol::new(role), None);
             trace!(self, "{instance} starts again");
+            if self.chance.one_in(2) {
+                self.load_immediately(instance);
+            }
             return;
         }
         match self.chance.below(18) {
@@ -594,9 +655,13 @@ impl World {
         }
         // Often the next feed is loaded while messages from before are still in flight.
         if self.chance.one_in(2) {
-            while self.instances[instance].phase != Phase::Following && self.drive(instance) {}
-            self.run_due(instance);
+            self.load_immediately(instance);
         }
+    }
+
+    fn load_immediately(&mut self, instance: usize) {
+        while self.instances[instance].phase != Phase::Following && self.drive(instance) {}
+        self.run_due(instance);
     }
 
     /// Takes one step of an instance's driver. Returns false if there is none to take.
@@ -649,10 +714,18 @@ impl World {
                     return false;
                 }
                 let driver = &mut self.instances[instance];
-                driver.listed.clear();
+                driver.listed.leases.clear();
                 if !is_planted(Bug::Forget) && driver.role != Role::Standalone {
-                    driver.listed.extend_from_slice(&self.leases);
+                    driver.listed.leases.extend_from_slice(&self.leases);
                 }
+                driver.phase = Phase::ReadingSetting;
+            }
+            Phase::ReadingSetting => {
+                if !self.has_primary {
+                    return false;
+                }
+                let driver = &mut self.instances[instance];
+                driver.listed.longest = Duration::from_nanos(self.setting);
                 driver.phase = Phase::Listed;
             }
             Phase::Listed => {
@@ -662,7 +735,11 @@ impl World {
                     driver.protocol.loaded(clock, &driver.listed);
                 }
                 (driver.phase, driver.old_reading) = (Phase::Unpublished, clock);
-                trace!(self, "{instance} has loaded its cache and {} leases", self.instances[instance].listed.len());
+                trace!(
+                    self,
+                    "{instance} has loaded its cache and {} leases",
+                    self.instances[instance].listed.leases.len()
+                );
             }
             Phase::Following => {
                 if self.instances[instance].position == self.log.len() {
@@ -746,7 +823,7 @@ impl World {
         let state = &mut self.instances[instance];
         let clock = state.clock(self.now);
         for enforced in state.protocol.take_enforced(clock) {
-            let by_timer = enforced.elapsed >= margin();
+            let by_timer = enforced.elapsed >= with_margin(Duration::from_nanos(LEASE / 2));
             self.counts.by_timer += u64::from(by_timer);
             self.counts.fast += u64::from(!by_timer);
             let operation = self.operations.iter().position(|operation| {
@@ -759,7 +836,13 @@ impl World {
             }
         }
         let state = &mut self.instances[instance];
-        if let Some(lease) = state.protocol.start_probe(clock) {
+        if state.protocol.start_listing(clock) {
+            self.counts.listings += 1;
+            self.messages.push(Message::List { from: process });
+            trace!(self, "{instance} lists the leases");
+        }
+        if let Some(mut lease) = state.protocol.start_probe(clock) {
+            lease.length = lease.length.filter(|_| !state.is_old);
             state.last_probe = Some(lease);
             self.messages.push(Message::Put { from: process, lease, is_detached: false });
             trace!(self, "{instance} sends {lease:?}");
@@ -774,7 +857,34 @@ impl World {
 
     fn deliver(&mut self, index: usize) {
         let faults = matches!(self.faults, Faults::Any);
-        match self.messages[index] {
+        match self.messages[index].clone() {
+            Message::List { from } => {
+                if faults && self.chance.one_in(16) {
+                    self.messages[index] =
+                        Message::Listed { to: from, leases: Vec::new(), setting: None, succeeded: false };
+                } else if self.has_primary {
+                    let leases = self.leases.clone();
+                    self.messages[index] = Message::Listed { to: from, leases, setting: None, succeeded: true };
+                }
+            }
+            Message::Listed { to, leases, setting: None, succeeded: true } => {
+                if self.has_primary {
+                    self.messages[index] = Message::Listed { to, leases, setting: Some(self.setting), succeeded: true };
+                }
+            }
+            Message::Listed { to, leases, setting, .. } => {
+                if self.is_alive(to) {
+                    if !self.runs(to.instance) {
+                        return;
+                    }
+                    let instance = &mut self.instances[to.instance];
+                    let clock = instance.clock(self.now);
+                    let listed = setting.map(|setting| Leases { leases, longest: Duration::from_nanos(setting) });
+                    instance.protocol.listing_ended(listed.as_ref(), clock);
+                    trace!(self, "{} has listed {listed:?}", to.instance);
+                }
+                self.messages.swap_remove(index);
+            }
             Message::Put { from, lease, is_detached } => {
                 let fate = if faults { self.chance.below(16) } else { 15 };
                 let ended = |succeeded| Message::PutEnded { to: from, lease, succeeded };
@@ -1104,9 +1214,9 @@ impl World {
         self.has_primary = true;
         self.step = u32::MAX;
         let slowest = TICKS_PER_PERIOD - MAX_SLEW;
-        let lease = (LEASE + LEASE / 100) * TICKS_PER_PERIOD / slowest;
+        let lease = (LONGEST_LEASE + LONGEST_LEASE / 100) * TICKS_PER_PERIOD / slowest;
         let probe_interval = match self.instances[0].role {
-            Role::Standalone => u64::try_from(STANDALONE_PROBE_INTERVAL.as_nanos()).expect("a second"),
+            Role::Standalone | Role::Uncached => u64::try_from(STANDALONE_PROBE_INTERVAL.as_nanos()).expect("a second"),
             Role::Member(_) | Role::Observer(_) => PROBE_INTERVAL,
         };
         let probe_interval = probe_interval * TICKS_PER_PERIOD / slowest;
@@ -1167,8 +1277,9 @@ impl Counts {
         self.failovers += failovers;
         self.late_probes += late_probes;
         self.double_probes += double_probes;
-        let Self { removed_leases, drained, .. } = other;
+        let Self { removed_leases, listings, drained, .. } = other;
         self.removed_leases += removed_leases;
+        self.listings += listings;
         self.drained += drained;
     }
 }
@@ -1223,6 +1334,7 @@ fn no_schedule_violates_the_guarantee() {
         assert!(rarer > schedules / 40, "{counts:?}");
     }
     assert!(counts.removed_leases > schedules / 40, "{counts:?}");
+    assert!(counts.listings > schedules / 10, "{counts:?}");
     assert!(counts.drained > schedules / 10, "{counts:?}");
 }
 
@@ -1275,4 +1387,8 @@ planted_bugs! {
     finds_raw_clock_without_time_asleep: RawWithoutSleep,
     finds_holder_by_the_slower_clock: SlowHolder,
     finds_waiter_by_the_faster_clock: FastWaiter,
+    finds_lease_taken_to_be_as_long_as_its_own: OwnLength,
+    finds_wait_for_the_longest_lease_known_without_a_listing: Unlisted,
+    finds_unstated_length_taken_to_be_its_own: UnstatedOwn,
+    finds_setting_raised_without_an_announcement: RaisedEarly,
 }

@@ -1,6 +1,7 @@
 //! Leases, through which the instances of a store coordinate their caches. They reach each other through the feed.
 
 use std::fmt;
+use std::time::Duration;
 
 use rand::{CryptoRng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -63,4 +64,56 @@ pub struct Lease {
     /// Requests that other instances write their leases immediately, to acknowledge a change.
     #[serde(rename = "asks")]
     pub requests_ack: bool,
+    /// How long the incarnation may use its cache after it sent a probe; zero if it never does. `None` in a lease of
+    /// release 0.1: its length is at most that of the setting [`LENGTH_SETTING`].
+    #[serde(rename = "lengthMs", default, with = "millis", skip_serializing_if = "Option::is_none")]
+    pub length: Option<Duration>,
+}
+
+/// No instance has a longer lease: a revocation would wait for minutes after an instance has crashed.
+pub const MAX_LEASE: Duration = Duration::from_secs(300);
+
+/// The setting of the store with the longest lease that any of its instances ever had, in milliseconds. Release 0.1
+/// starts only with this length.
+pub const LENGTH_SETTING: &str = "lease-ms";
+
+/// Milliseconds as leases and settings are stored, rounded up: nobody must wait for less than the lease.
+pub fn to_millis(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+mod millis {
+    use super::{Deserialize, Duration};
+
+    pub(super) fn serialize<S: serde::Serializer>(length: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&length.map(super::to_millis), serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn lengths_are_stored_in_milliseconds_and_never_shortened() {
+        let mut lease = Lease {
+            incarnation: Incarnation::generate(&mut StdRng::seed_from_u64(1)),
+            sequence: 1,
+            applied: LogTime::new(2),
+            requests_ack: false,
+            length: Some(Duration::from_nanos(1_500_000_001)),
+        };
+        let read = |lease: &Lease| serde_json::from_value::<Lease>(serde_json::to_value(lease).unwrap()).unwrap();
+        assert_eq!(read(&lease).length, Some(Duration::from_millis(1501)));
+        lease.length = None;
+        assert_eq!(serde_json::to_value(lease).unwrap().get("lengthMs"), None);
+        assert_eq!(read(&lease), lease, "a lease of release 0.1");
+    }
 }

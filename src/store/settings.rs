@@ -6,6 +6,7 @@ use super::Result;
 
 #[async_trait]
 pub trait SettingsStore {
+    /// Sees every value that was set before this call began, whatever happens to the database meanwhile.
     async fn find_setting(&self, name: &str) -> Result<Option<String>>;
 
     /// Sets the value if the current one is `expected` (`None`: unset). Returns whether it was.

@@ -15,10 +15,10 @@ use keymark::coherence::protocol::Timing;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::ids::SystemId;
 use keymark::domain::keys::ApiKey;
-use keymark::domain::leases::{Incarnation, Lease, LogTime};
+use keymark::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime};
 use keymark::service::Settings;
-use keymark::store::LeaseStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
+use keymark::store::{LeaseStore, SettingsStore};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value as Json, json};
@@ -57,9 +57,10 @@ async fn key(operator: &Operator<'_>, name: &str) -> Generated {
 }
 
 /// Puts the lease of an instance into the store that never acknowledges a change.
-async fn silent_instance(app: &App) -> Lease {
+async fn silent_instance(app: &App, timing: Timing) -> Lease {
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1000));
-    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false };
+    let length = Some(timing.lease);
+    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false, length };
     app.store.put_lease(&lease).await.expect("put");
     lease
 }
@@ -216,7 +217,7 @@ async fn repeat_is_reported_as_such_only_after_the_first_change_is_enforced() {
     let operator = app.operator(&ALL).await;
     let (revoked, deleted) = (key(&operator, "Revoked").await.system.id, key(&operator, "Deleted").await.system.id);
     let fresh = operator.create_system("Fresh").await.id;
-    let silent = silent_instance(&app).await;
+    let silent = silent_instance(&app, LONG).await;
 
     let response = operator.try_revoke_key(&revoked).await;
     let enforcement = response.data("revokeKey.enforcement");
@@ -244,7 +245,7 @@ async fn silent_instance_is_waited_for_until_its_lease_is_deleted() {
     app.wait_for_cache().await;
     let operator = app.operator(&ALL).await;
     let system = key(&operator, "Billing").await.system.id;
-    let silent = silent_instance(&app).await;
+    let silent = silent_instance(&app, LONG).await;
     let mut feed = follow(&*app.store, None).await;
     let responded = AtomicBool::new(false);
     let revoking = async {
@@ -268,7 +269,7 @@ async fn silent_instance_is_waited_for_until_its_lease_expires() {
     app.wait_for_cache().await;
     let operator = app.operator(&ALL).await;
     let systems = [key(&operator, "One").await.system.id, key(&operator, "Other").await.system.id];
-    silent_instance(&app).await;
+    silent_instance(&app, SHORT).await;
     for system in systems {
         assert_eq!(state(&operator.try_revoke_key(&system).await, "revokeKey"), "ENFORCED");
         assert_eq!(operator.try_revoke_key(&system).await.code(), Some("KEY_NOT_GENERATED"));
@@ -369,7 +370,7 @@ async fn with_leases_of_length_zero_each_verification_reads_the_store_and_no_ins
         let app = first.instance_with(2, with_switch(&switch, NONE)).await;
         let operator = first.operator(&ALL).await;
         let ending = key(&operator, "Ending").await;
-        silent_instance(&app).await;
+        silent_instance(&app, NONE).await;
         for _ in 0..3 {
             assert_eq!(app.verifier().code(&ending.api_key).await, "VALID");
         }
@@ -410,31 +411,119 @@ fn started(server: Result<Server, (ExitStatus, String)>) -> Server {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn instances_of_a_store_use_one_lease_length_and_delete_their_leases_on_exit() {
+async fn servers_delete_their_leases_on_exit() {
     let options = mongod::fresh_database().await;
     let store = MongoStore::connect(&options, Environment::system()).await.expect("a database");
-    let leases = async || store.list_leases().await.expect("leases").len();
-    let one = started(server(&options, "2s").await);
-    wait_for_leases(&store, 1).await;
-    let (status, said) = server(&options, "1s").await.err().expect("refused");
-    assert_eq!(status.code(), Some(2));
-    let reason = "keymark: --lease: other instances of this store use 2s: use the same, or stop them first";
-    assert_eq!(said.lines().last(), Some(reason), "{said}");
-    let other = started(server(&options, "2s").await);
+    let servers = [started(server(&options, "2s").await), started(server(&options, "2s").await)];
     wait_for_leases(&store, 2).await;
-    for server in [one, other] {
+    for server in servers {
         let (status, log) = server.stop().await;
         assert!(status.success(), "{log}");
     }
-    assert_eq!(leases().await, 0, "a server that stops deletes its lease");
+    assert_eq!(store.list_leases().await.expect("leases"), []);
+}
 
-    let crashed = started(server(&options, "1s").await);
-    wait_for_leases(&store, 1).await;
-    crashed.kill().await;
-    let after = started(server(&options, "2s").await);
-    wait_for_leases(&store, 1).await;
-    after.stop().await;
-    assert_eq!(leases().await, 0, "the lease of the crashed server is deleted as well");
+/// Generates a key for a new system. Returns the id of the system and the key.
+async fn new_key(server: &Server, token: &str, name: &str) -> (String, String) {
+    let create = "mutation ($name: String!) { createSystem(name: $name) { system { id } } }";
+    let created = server.graphql(Some(token), create, json!({ "name": name })).await;
+    let id = created["data"]["createSystem"]["system"]["id"].as_str().expect("an id").to_owned();
+    let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
+    let generated = server.graphql(Some(token), generate, json!({ "id": id })).await;
+    (id, generated["data"]["generateKey"]["apiKey"].as_str().expect("a key").to_owned())
+}
+
+async fn revoke(server: &Server, token: &str, system: &str) -> Json {
+    let revoke = "mutation ($id: ID!) { revokeKey(systemId: $id) { enforcement { state elapsedMs } } }";
+    let revoked = server.graphql(Some(token), revoke, json!({ "id": system })).await;
+    revoked["data"]["revokeKey"]["enforcement"].clone()
+}
+
+/// The lengths of the leases in the store, in seconds.
+async fn lengths(store: &MongoStore) -> Vec<u64> {
+    let leases = store.list_leases().await.expect("leases");
+    let mut lengths: Vec<_> = leases.iter().map(|lease| lease.length.expect("a length").as_secs()).collect();
+    lengths.sort_unstable();
+    lengths
+}
+
+/// The lease length is changed while the servers run, to a longer one and back, and a crashed server is waited for as
+/// long as its own lease lasts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lease_length_is_changed_one_server_at_a_time_while_keys_are_revoked() {
+    let options = mongod::fresh_database().await;
+    let store = MongoStore::connect(&options, Environment::system()).await.expect("a database");
+    let setting = async || store.find_setting(LENGTH_SETTING).await.expect("a setting");
+    let mut fleet = vec![started(server(&options, "1s").await), started(server(&options, "1s").await)];
+    wait_for_leases(&store, 2).await;
+    assert_eq!((lengths(&store).await, setting().await.as_deref()), (vec![1, 1], Some("1000")));
+    let token = fleet[0].sign_in("admin", PASSWORD).await;
+    for (lease, expected, longest) in
+        [("4s", [1, 4], "4000"), ("4s", [4, 4], "4000"), ("0", [0, 4], "4000"), ("1s", [0, 1], "4000")]
+    {
+        assert!(fleet.remove(0).stop().await.0.success());
+        fleet.push(started(server(&options, lease).await));
+        wait_for_leases(&store, 2).await;
+        assert_eq!((lengths(&store).await, setting().await.as_deref()), (expected.to_vec(), Some(longest)));
+        for i in 0..2 {
+            let (system, key) = new_key(&fleet[i], &token, &format!("{lease} after {expected:?} {i}")).await;
+            for server in &fleet {
+                assert_eq!(server.verdict(&key).await, "VALID");
+            }
+            assert_eq!(revoke(&fleet[1 - i], &token, &system).await["state"], "ENFORCED");
+            for server in &fleet {
+                assert_eq!(server.verdict(&key).await, "REVOKED");
+            }
+        }
+    }
+
+    let (longer, (system, _)) = (started(server(&options, "3s").await), new_key(&fleet[1], &token, "Last").await);
+    wait_for_leases(&store, 3).await;
+    longer.kill().await;
+    let enforcement = revoke(&fleet[1], &token, &system).await;
+    assert_eq!(enforcement["state"], "ENFORCED");
+    let elapsed = enforcement["elapsedMs"].as_f64().expect("a time");
+    assert!((1_500.0..4_000.0).contains(&elapsed), "{enforcement}");
+}
+
+/// An instance of release 0.1 is a lease without a length and the setting that all of them share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn longer_lease_is_refused_only_beside_a_running_instance_of_release_0_1() {
+    let options = mongod::fresh_database().await;
+    let store = MongoStore::connect(&options, Environment::system()).await.expect("a database");
+    let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1000));
+    let mut old = Lease { incarnation, sequence: 1, applied: LogTime::LAST, requests_ack: false, length: None };
+    store.put_lease(&old).await.expect("put");
+    assert!(store.replace_setting(LENGTH_SETTING, None, "1000").await.expect("set"));
+
+    let shorter = started(server(&options, "1s").await);
+    wait_for_leases(&store, 2).await;
+    // It renews its lease once the server has listed it for the first time.
+    let renewing = async {
+        let mut interval = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            interval.tick().await;
+            old.sequence += 1;
+            store.put_lease(&old).await.expect("put");
+        }
+    };
+    let (status, log) = tokio::select! {
+        refused = server(&options, "2s") => refused.err().expect("refused"),
+        () = renewing => unreachable!("it renews for ever"),
+    };
+    assert_eq!(status.code(), Some(2));
+    let reason =
+        "keymark: --lease: instances of Keymark 0.1 use 1s: use the same or less, or upgrade or stop them first";
+    assert_eq!(log.lines().last(), Some(reason), "{log}");
+    assert_eq!(store.find_setting(LENGTH_SETTING).await.expect("a setting").as_deref(), Some("1000"));
+
+    let longer = started(server(&options, "2s").await);
+    assert_eq!(store.find_setting(LENGTH_SETTING).await.expect("a setting").as_deref(), Some("2000"));
+    wait_for_leases(&store, 2).await;
+    assert_eq!(lengths(&store).await, [1, 2], "the lease of the instance that has crashed is deleted");
+    for server in [shorter, longer] {
+        server.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,8 @@
 //! serve indexes and conditions: `folded` (systems: the folded name) and `revision` (sessions: always 1). A lease has no
 //! `revision`; its `applied` is stored as the signed number of the same 64 bits, which the database never compares.
 
+use std::time::Duration;
+
 use mongodb::bson::{Bson, Document, deserialize_from_document, doc, serialize_to_bson, serialize_to_document};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,11 +15,14 @@ use super::errors::corrupt;
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{Row, RowId};
 use crate::domain::keys::Key;
-use crate::domain::leases::{Lease, LogTime};
+use crate::domain::leases::{Lease, LogTime, to_millis};
 use crate::domain::operators::Operator;
 use crate::domain::sessions::Session;
 use crate::domain::systems::System;
 use crate::store::Result;
+
+/// The member of a lease with its length in milliseconds. Leases of release 0.1 have none.
+const LENGTH: &str = "lengthMs";
 
 /// A type with a collection of its own.
 pub(super) trait Stored: Serialize + DeserializeOwned {
@@ -56,12 +61,18 @@ pub(super) fn to_document(row: &Row) -> Result<Document> {
             document.insert("revision", 1_i64);
             Ok(document)
         }
-        Row::Lease(Lease { incarnation, sequence, applied, requests_ack }) => Ok(doc! {
-            "_id": to_bson(incarnation)?,
-            "sequence": number_to_bson(*sequence),
-            "applied": applied.get().cast_signed(),
-            "asks": requests_ack,
-        }),
+        Row::Lease(Lease { incarnation, sequence, applied, requests_ack, length }) => {
+            let mut document = doc! {
+                "_id": to_bson(incarnation)?,
+                "sequence": number_to_bson(*sequence),
+                "applied": applied.get().cast_signed(),
+                "asks": requests_ack,
+            };
+            if let Some(length) = length {
+                document.insert(LENGTH, number_to_bson(to_millis(*length)));
+            }
+            Ok(document)
+        }
     }
 }
 
@@ -88,6 +99,13 @@ pub(super) fn lease_from_document(mut document: Document) -> Result<Lease> {
         sequence: u64::try_from(document.get_i64("sequence").map_err(corrupt)?).map_err(corrupt)?,
         applied: LogTime::new(document.get_i64("applied").map_err(corrupt)?.cast_unsigned()),
         requests_ack: document.get_bool("asks").map_err(corrupt)?,
+        length: match document.get(LENGTH) {
+            None => None,
+            Some(length) => {
+                let length = length.as_i64().and_then(|length| u64::try_from(length).ok());
+                Some(Duration::from_millis(length.ok_or_else(|| corrupt("a lease with an unknown length"))?))
+            }
+        },
     })
 }
 
@@ -213,7 +231,9 @@ mod tests {
         };
         let revoked = key.revoked(NOW);
         let incarnation = Incarnation::generate(&mut rng);
-        let lease = Lease { incarnation, sequence: 1, applied: LogTime::new(u64::MAX), requests_ack: true };
+        let length = Some(Duration::from_secs(12));
+        let lease = Lease { incarnation, sequence: 1, applied: LogTime::new(u64::MAX), requests_ack: true, length };
+        let of_release_0_1 = Lease { length: None, ..lease };
         vec![
             Row::System(system),
             Row::Key(key),
@@ -221,6 +241,7 @@ mod tests {
             Row::Operator(operator),
             Row::Session(session),
             Row::Lease(lease),
+            Row::Lease(of_release_0_1),
         ]
     }
 

@@ -10,7 +10,8 @@ use crate::store::{Result, SettingsStore};
 #[async_trait]
 impl SettingsStore for MongoStore {
     async fn find_setting(&self, name: &str) -> Result<Option<String>> {
-        let found = self.bounded("find_setting", self.meta.find_one(doc! { "_id": setting_id(name) })).await?;
+        let found =
+            self.bounded("find_setting", self.meta_linearizable.find_one(doc! { "_id": setting_id(name) })).await?;
         found.map(|found| found.get_str("value").map(str::to_owned).map_err(corrupt)).transpose()
     }
 

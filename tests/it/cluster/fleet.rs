@@ -46,6 +46,9 @@ pub struct Fleet {
 
 struct Instance {
     variables: Vec<(&'static str, String)>,
+    /// The lengths of its leases in seconds, one after the other.
+    leases: Vec<u64>,
+    starts: AtomicUsize,
     /// `None` while it is down.
     server: tokio::sync::Mutex<Option<Server>>,
     addresses: RwLock<Addresses>,
@@ -83,27 +86,28 @@ pub enum End {
 }
 
 impl Fleet {
-    /// Three instances over a replica set of three members. `lease` is in seconds.
-    pub async fn of_three(lease: u64) -> Self {
+    /// Three instances over a replica set of three members. `leases` are the lengths of their leases in seconds: an
+    /// instance uses the next one each time it starts.
+    pub async fn of_three(leases: [u64; 3]) -> Self {
         let set = ReplicaSet::start(3).await;
         let variables = |instance| {
             vec![
                 ("KEYMARK_MONGODB_URI", set.uri(instance)),
                 ("KEYMARK_MONGODB_DATABASE", "cluster".to_owned()),
-                ("KEYMARK_LEASE", format!("{lease}s")),
                 ("KEYMARK_PROBE_INTERVAL", "250ms".to_owned()),
             ]
         };
         let variables = (0..3).map(variables).collect();
-        let mutation_timeout = MUTATION_TIMEOUT + Duration::from_secs(lease);
-        Self { mutation_timeout, ..Self::start(variables, Some(set), process::directory()).await }
+        let longest = leases.into_iter().max().expect("three");
+        let mutation_timeout = MUTATION_TIMEOUT + Duration::from_secs(longest);
+        Self { mutation_timeout, ..Self::start(variables, &leases, Some(set), process::directory()).await }
     }
 
     /// One instance over the embedded store.
     pub async fn embedded() -> Self {
         let directory = process::directory();
         let data = directory.path().to_str().expect("UTF-8").to_owned();
-        Self::start(vec![vec![("KEYMARK_DATA_DIR", data)]], None, directory).await
+        Self::start(vec![vec![("KEYMARK_DATA_DIR", data)]], &[12], None, directory).await
     }
 
     /// One instance over the embedded store, with the planted bug.
@@ -111,9 +115,16 @@ impl Fleet {
         Self { stale: Some(StaleCache { ttl, verdicts: Mutex::default() }), ..Self::embedded().await }
     }
 
-    async fn start(variables: Vec<Vec<(&'static str, String)>>, set: Option<ReplicaSet>, directory: TempDir) -> Self {
-        let instances = variables.into_iter().map(|variables| Instance {
+    async fn start(
+        variables: Vec<Vec<(&'static str, String)>>,
+        leases: &[u64],
+        set: Option<ReplicaSet>,
+        directory: TempDir,
+    ) -> Self {
+        let instances = variables.into_iter().enumerate().map(|(number, variables)| Instance {
             variables,
+            leases: leases.iter().copied().cycle().skip(number).take(leases.len()).collect(),
+            starts: AtomicUsize::new(0),
             server: tokio::sync::Mutex::default(),
             addresses: RwLock::default(),
         });
@@ -158,6 +169,8 @@ impl Fleet {
         command.env("KEYMARK_SECRET", SECRET).env("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD);
         command.env("KEYMARK_LOG", "warn");
         command.envs(instance.variables.iter().map(|(name, value)| (name, value)));
+        let start = instance.starts.fetch_add(1, Ordering::Relaxed);
+        command.env("KEYMARK_LEASE", format!("{}s", instance.leases[start % instance.leases.len()]));
         let server = within(MAX_START, Server::run(command)).await;
         let server = server.unwrap_or_else(|(status, log)| panic!("instance {number}: {status}: {log}"));
         let ready = format!("{}/readyz", server.public);

@@ -1,6 +1,7 @@
 //! Leases: each incarnation has the lease that it put last, and the feed reports it in order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::{Change, Row, RowId, Write};
@@ -152,7 +153,8 @@ pub async fn batch_cannot_write_a_lease(factory: &dyn Factory) {
 /// The first lease of an incarnation, which the seed determines.
 fn lease(seed: u64) -> Lease {
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(seed));
-    Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false }
+    let length = (!seed.is_multiple_of(3)).then(|| Duration::from_millis(seed * 1500));
+    Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false, length }
 }
 
 fn next(lease: Lease, applied: LogTime) -> Lease {

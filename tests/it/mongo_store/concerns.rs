@@ -93,7 +93,7 @@ async fn profile() -> Vec<Document> {
     store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
     store.scan_systems(&acme.id).await.unwrap().1.try_collect::<Vec<_>>().await.unwrap();
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1));
-    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false };
+    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false, length: None };
     store.put_lease(&lease).await.unwrap();
     assert_eq!(store.list_leases().await.unwrap(), [lease]);
     store.delete_lease(&lease).await.unwrap();

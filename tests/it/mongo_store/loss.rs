@@ -32,7 +32,7 @@ async fn calls_fail_while_the_database_is_frozen_and_recover() {
     let quota = Quota { burst: 1, interval: Duration::from_secs(1) };
     let (batch, tenant) = (acme.note(AuditAction::SignedIn), acme.id.clone());
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1));
-    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false };
+    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false, length: None };
     let queued: Vec<_> = (0..5).map(|_| acme.note(AuditAction::SignedOut)).collect();
     within(MAX_CALL_TIME, async {
         let (page, digests) = (whole(), [KeyDigest::from_bytes([7; 32])]);

@@ -122,7 +122,7 @@ impl Default for Setup {
         let password_cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let config = Config::default();
         Self {
-            settings: Settings { password_cost, ..config.service_settings(Role::Standalone) },
+            settings: Settings { password_cost, ..config.service_settings(Role::Standalone, Duration::ZERO) },
             timing: config.timing,
             front: Front::default(),
             access: Access::default,
