@@ -21,7 +21,6 @@
 //! | [`graphql`] | the schema over the service, and the bounds on documents |
 //! | [`http`] | both listeners: every route is in [`http::public_routes`] and [`http::verify::routes`] |
 //! | [`admin`], [`cli`] | the command line, on a store or through a running server's socket |
-//! | [`recent`] | a cache within bounds: of documents, payloads, tokens |
 //! | [`config`], [`app`] | settings, and how everything is put together from them |
 //!
 //! # What is never so
@@ -66,7 +65,6 @@ pub mod domain;
 pub mod graphql;
 pub mod http;
 pub mod metrics;
-pub mod recent;
 pub mod service;
 pub mod store;
 pub mod telemetry;

@@ -1,19 +1,19 @@
 //! Session tokens: JWTs (RFC 7519) that refer to a session in the store. No other claim in them is trusted.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::ids::OperatorId;
 use crate::domain::secrets::Keyring;
 use crate::domain::sessions::{Session, SessionId, SessionSecret};
-use crate::recent::Recent;
 
 /// `iss` and `aud` of every token.
 pub const ISSUER: &str = "keymark";
 
 /// Tokens in one generation of those read lately, of some 100 bytes each.
-const MAX_READ_LATELY: usize = 4096;
+const MAX_CACHED_TOKENS: usize = 4096;
 
 #[derive(Serialize, Deserialize)]
 struct Claims {
@@ -42,9 +42,9 @@ pub struct Tokens {
     /// Keys by `kid`, the current one first.
     verifying: Vec<(String, DecodingKey)>,
     validation: Validation,
-    /// What good tokens name, by their digests: that stays so, and to find it out anew for each request would take a
-    /// twentieth of a list's time. Whether the session stands is looked up for each all the same.
-    read_lately: Recent<[u8; 32], SessionRef>,
+    /// Sessions by the SHA-256 of valid tokens that named them, since verifying a token takes a twentieth of the time
+    /// of a list query. Whether the session is valid is still looked up for every request.
+    cache: Cache<[u8; 32], SessionRef>,
 }
 
 impl Tokens {
@@ -63,7 +63,7 @@ impl Tokens {
                 .map(|keys| (keys.fingerprint.as_str().to_owned(), DecodingKey::from_secret(keys.tokens.expose())))
                 .collect(),
             validation,
-            read_lately: Recent::new(MAX_READ_LATELY),
+            cache: Cache::new(MAX_CACHED_TOKENS),
         }
     }
 
@@ -84,12 +84,12 @@ impl Tokens {
     /// Returns the session that the token names, if the token is valid.
     pub fn read(&self, token: &str) -> Option<SessionRef> {
         let digest = Sha256::digest(token).into();
-        if let Some(named) = self.read_lately.find(&digest) {
-            return Some(named);
+        if let Some(session) = self.cache.get(&digest) {
+            return Some(session);
         }
-        let named = self.verify(token)?;
-        self.read_lately.keep(digest, named, 1);
-        Some(named)
+        let session = self.verify(token)?;
+        self.cache.insert(digest, session);
+        Some(session)
     }
 
     fn verify(&self, token: &str) -> Option<SessionRef> {

@@ -1,5 +1,7 @@
 //! Changes as data: batches of conditional writes, and the changes that the feed reports.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditEntry, AuditEvent};
@@ -191,5 +193,6 @@ pub struct Change {
     /// follows.
     pub at: LogTime,
     pub writes: Vec<Write>,
-    pub entry: Option<AuditEntry>,
+    /// Shared, since every subscriber of the tenant receives it.
+    pub entry: Option<Arc<AuditEntry>>,
 }

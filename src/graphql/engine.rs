@@ -27,7 +27,7 @@ use crate::domain::ids::TenantId;
 /// Bytes of the payloads that are kept for other subscribers.
 const MAX_PAYLOADS_BYTES: u64 = 4 * 1024 * 1024;
 /// About how many payloads these are.
-const EXPECTED_PAYLOADS: usize = 8 * 1024;
+const EXPECTED_PAYLOADS: usize = 4 * 1024;
 
 /// A schema, with what is shared between its operations: parsed documents and payloads of subscriptions.
 pub struct Engine<E> {

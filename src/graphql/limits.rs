@@ -21,11 +21,12 @@ use async_graphql::{
     },
 };
 use async_graphql_value::{ConstValue, Value};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use thiserror::Error;
 
 use super::completion::ResponseOrder;
 use crate::domain::refusal::ErrorCode;
-use crate::recent::Recent;
 
 /// Limits on one document. The defaults admit the introspection query of graphql-js (15 fields deep) and documents
 /// several times larger than the ones that people write. The schema's description of `Query` lists those that clients
@@ -199,23 +200,34 @@ impl Document {
     }
 }
 
-/// Parses documents within the limits, and remembers those parsed lately.
+/// Parses documents within the limits, and caches them.
 #[derive(Debug)]
 pub struct Documents {
     limits: Limits,
-    recent: Recent<Box<str>, Arc<Document>>,
+    cache: Cache<Box<str>, Arc<Document>, DocumentWeight>,
+}
+
+#[derive(Clone, Debug)]
+struct DocumentWeight;
+
+impl Weighter<Box<str>, Arc<Document>> for DocumentWeight {
+    fn weight(&self, _: &Box<str>, document: &Arc<Document>) -> u64 {
+        document.weight_bytes as u64
+    }
 }
 
 impl Documents {
     /// Longer texts are parsed each time.
-    const MAX_TEXT_BYTES: usize = 8 * 1024;
-    /// Memory of one generation of those remembered.
-    const MAX_BYTES: usize = 4 * 1024 * 1024;
+    const MAX_CACHED_TEXT_BYTES: usize = 8 * 1024;
+    /// Memory of the cached documents.
+    const MAX_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+    /// About how many documents these are.
+    const EXPECTED_DOCUMENTS: usize = 1024;
 
-    /// Nothing is remembered yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, recent: Recent::new(Self::MAX_BYTES) }
+        let cache = Cache::with_weighter(Self::EXPECTED_DOCUMENTS, Self::MAX_CACHE_BYTES, DocumentWeight);
+        Self { limits, cache }
     }
 
     /// Parses a document, or returns it from the cache.
@@ -228,13 +240,13 @@ impl Documents {
         if text.len() > self.limits.document_bytes {
             return Err(DocumentError::too_many("bytes", self.limits.document_bytes));
         }
-        let rememberable = text.len() <= Self::MAX_TEXT_BYTES;
-        if rememberable && let Some(document) = self.recent.find(text) {
+        let is_cached = text.len() <= Self::MAX_CACHED_TEXT_BYTES;
+        if is_cached && let Some(document) = self.cache.get(text) {
             return Ok(document);
         }
         let document = Arc::new(parse_within(&self.limits, text)?);
-        if rememberable {
-            self.recent.keep(text.into(), Arc::clone(&document), document.weight_bytes);
+        if is_cached {
+            self.cache.insert(text.into(), Arc::clone(&document));
         }
         Ok(document)
     }

@@ -13,6 +13,8 @@ use http::{
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
 
+use super::accept::preferences;
+
 /// What `make console` built. Beside a file lie its `.br` and `.gz` where they are smaller.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/console/dist"]
@@ -115,33 +117,26 @@ fn answer(file: Option<&str>, request: &Request) -> Response {
     response
 }
 
-/// The encoding that the client likes best, ours deciding between equals (RFC 9110, section 12.5.3); none when it names
-/// none that there is: it gets the file as it is.
+/// The file in the encoding that the client prefers, ours deciding between equals (RFC 9110, section 12.5.3). `None` if
+/// the client accepts none of those that exist: it then gets the file unencoded.
 fn negotiate(file: &str, headers: &HeaderMap) -> Option<(&'static str, EmbeddedFile)> {
-    let mut best: Option<(f32, &'static str, EmbeddedFile)> = None;
+    let mut best: Option<(u16, &'static str, EmbeddedFile)> = None;
     for (coding, extension) in CODINGS {
-        let quality = quality(coding, headers).unwrap_or(0.0);
-        if quality > best.as_ref().map_or(0.0, |(best, ..)| *best)
+        let weight = weight_of(coding, headers);
+        if weight > best.as_ref().map_or(0, |(best, ..)| *best)
             && let Some(encoded) = Files::get(&format!("{file}{extension}"))
         {
-            best = Some((quality, coding, encoded));
+            best = Some((weight, coding, encoded));
         }
     }
     best.map(|(_, coding, encoded)| (coding, encoded))
 }
 
-/// How much the client wants a coding, between 0 and 1; none when it does not say.
-fn quality(coding: &str, headers: &HeaderMap) -> Option<f32> {
-    let listed = |wanted: &str| {
-        let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).find_map(|item| {
-            let (name, weight) = item.split_once(';').unwrap_or((item, "q=1"));
-            let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.strip_prefix('='));
-            let quality = weight.and_then(|weight| weight.parse().ok()).unwrap_or(0.0);
-            name.trim().eq_ignore_ascii_case(wanted).then_some(quality)
-        })
-    };
-    listed(coding).or_else(|| listed("*"))
+/// The weight of a coding in thousandths; 0 if the client does not list it.
+fn weight_of(coding: &str, headers: &HeaderMap) -> u16 {
+    let listed =
+        |wanted: &str| preferences(headers, ACCEPT_ENCODING).find(|item| item.name == wanted).map(|item| item.weight);
+    listed(coding).or_else(|| listed("*")).flatten().unwrap_or(0)
 }
 
 /// A strong tag: each encoding of a file has its own, since it is taken from the bytes that are sent.

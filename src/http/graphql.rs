@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use tokio_util::sync::CancellationToken;
 
+use super::accept::{Preference, preferences};
 use super::authenticator::Authenticator;
 use super::error::{ErrorResponse, api_response, set_api_headers};
 use super::serve::InFlight;
@@ -223,69 +224,42 @@ impl MediaType {
     }
 }
 
-/// The media type of the answer by [RFC 9110, section 12.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1);
-/// `None` when the client takes none of ours. A client that has no preference gets `application/json`; one that
-/// names both alike gets `application/graphql-response+json`.
+/// The media type of the response, by [RFC 9110, section
+/// 12.5.1](https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1); `None` if the client accepts neither. A client without
+/// a preference gets `application/json`; one that names both with the same weight gets
+/// `application/graphql-response+json`.
 fn negotiate(headers: &HeaderMap) -> Option<MediaType> {
-    /// How well a range fits a media type, and its weight in thousandths.
-    type Fit = Option<(u8, u16)>;
-    let (mut graphql, mut json): (Fit, Fit) = (None, None);
-    let mut ranges = 0;
-    for value in headers.get_all(ACCEPT) {
-        for range in value.to_str().unwrap_or("*/*;q=0").split(',') {
-            let mut parameters = range.split(';');
-            let name = parameters.next().unwrap_or_default().trim();
-            if name.is_empty() {
-                continue;
-            }
-            ranges += 1;
-            let Some(weight) = weight_of(parameters) else {
-                continue;
-            };
-            let name = name.to_ascii_lowercase();
-            let (fits_graphql, fits_json) = match name.as_str() {
-                "application/graphql-response+json" => (Some(2), None),
-                "application/json" => (None, Some(2)),
-                "application/*" => (Some(1), Some(1)),
-                "*/*" => (Some(0), Some(0)),
-                _ => (None, None),
-            };
-            // The most specific range counts, whatever the weight of the others.
-            graphql = graphql.max(fits_graphql.map(|fit| (fit, weight)));
-            json = json.max(fits_json.map(|fit| (fit, weight)));
-        }
+    /// How specifically a range matches a media type, and its weight in thousandths.
+    type Match = Option<(u8, u16)>;
+    let (mut graphql, mut json): (Match, Match) = (None, None);
+    let mut has_ranges = false;
+    for Preference { name, weight, parameters } in preferences(headers, ACCEPT) {
+        has_ranges = true;
+        let excludes_utf8 =
+            parameters.iter().any(|(name, value)| name.eq_ignore_ascii_case("charset") && !is_utf8(value));
+        let Some(weight) = weight.filter(|_| !excludes_utf8) else { continue };
+        let (matches_graphql, matches_json) = match name.as_str() {
+            "application/graphql-response+json" => (Some(2), None),
+            "application/json" => (None, Some(2)),
+            "application/*" => (Some(1), Some(1)),
+            "*/*" => (Some(0), Some(0)),
+            _ => (None, None),
+        };
+        // The most specific range decides, whatever the weights of the others.
+        graphql = graphql.max(matches_graphql.map(|specificity| (specificity, weight)));
+        json = json.max(matches_json.map(|specificity| (specificity, weight)));
     }
-    if ranges == 0 {
+    if !has_ranges {
         return Some(MediaType::Json);
     }
-    let by_weight = |fit: Fit| fit.map(|(fit, weight)| (weight, fit)).filter(|(weight, _)| *weight > 0);
+    let by_weight =
+        |range: Match| range.map(|(specificity, weight)| (weight, specificity)).filter(|(weight, _)| *weight > 0);
     match (by_weight(graphql), by_weight(json)) {
         (None, None) => None,
         (graphql @ Some((_, 2)), json) if graphql >= json => Some(MediaType::GraphqlResponse),
         (graphql, json) if graphql > json => Some(MediaType::GraphqlResponse),
         _ => Some(MediaType::Json),
     }
-}
-
-/// The weight of a media range in thousandths. `None` when its parameters rule our answers out, or are malformed.
-fn weight_of<'a>(parameters: impl Iterator<Item = &'a str>) -> Option<u16> {
-    let mut weight = 1000;
-    for parameter in parameters {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = value.trim().trim_matches('"');
-        match name.trim().to_ascii_lowercase().as_str() {
-            "q" => {
-                let parsed: f32 = value.parse().ok()?;
-                if !(0.0..=1.0).contains(&parsed) {
-                    return None;
-                }
-                weight = (parsed * 1000.0).round() as u16;
-            }
-            "charset" if !is_utf8(value) => return None,
-            _ => {}
-        }
-    }
-    Some(weight)
 }
 
 fn is_utf8(charset: &str) -> bool {

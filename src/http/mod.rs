@@ -1,5 +1,6 @@
 //! HTTP: every route of both listeners.
 
+mod accept;
 pub mod authenticator;
 pub mod console;
 pub mod error;

@@ -1,9 +1,9 @@
-//! Changes as they happen: one follower of the store's feed, and the streams that subscribers are given of it.
+//! Subscribers of the store's feed: one follower per process, and a stream for each subscriber.
 //!
-//! Each tenant's subscribers have channels of their own: a change wakes those whom it may concern, and no others.
+//! Each tenant has its own channels, so that a change wakes only subscribers whom it may concern.
 //!
-//! A stream of entries is put together from the audit log and the feed by the entries' numbers: what the feed has
-//! not brought is read from the log. So nothing is lost and nothing comes twice, whatever happens to the feed.
+//! A stream of audit entries is assembled from the log and the feed by the entries' numbers: whatever the feed has not
+//! delivered is read from the log. So no entry is lost or repeated, even if the feed is.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,136 +19,128 @@ use super::metrics::Subscriber;
 use super::{Caller, Service};
 use crate::coherence::FeedEvent;
 use crate::domain::audit::AuditEntry;
-use crate::domain::changes::{Change, RowId, Write};
+use crate::domain::changes::{RowId, Write};
 use crate::domain::ids::TenantId;
 use crate::domain::permissions::Permission;
 
-/// Changes that a slow subscriber may be behind before it has to read the log; each tenant with subscribers keeps them.
-const CHANGES_KEPT: usize = 128;
-/// Those of people, who are looked up anew by whoever missed one.
-const IDENTITY_CHANGES_KEPT: usize = 8;
-/// Entries that a subscriber who is behind reads at once, and so holds at most.
-const ENTRIES_A_READ: usize = 32;
-/// How long to wait before a store that could not be reached is asked again.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Changes that a tenant's channel keeps for slow subscribers. One that is further behind reads the log.
+const MAX_BUFFERED_CHANGES: usize = 128;
+/// The same for changes of identities. A subscriber that misses one refreshes its caller.
+const MAX_BUFFERED_IDENTITY_CHANGES: usize = 8;
+/// Entries that a subscriber who is behind reads from the log at a time, and so the most that it holds.
+const MAX_ENTRIES_PER_READ: usize = 32;
+/// Delay before a request to an unavailable store is repeated.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// What subscribers are told of the feed.
-#[derive(Clone)]
-enum News {
-    /// A change, and its entry as all of them share it.
-    Change(Arc<Change>, Arc<AuditEntry>),
-    /// Changes may have been missed.
-    Resumed,
-}
-
-/// What a channel tells of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Topic {
     /// All changes of the tenant.
     Changes(TenantId),
-    /// Those of its operators and sessions: every socket listens to them, and they are rare.
+    /// Changes of its operators and sessions. Every socket subscribes to them, and they are rare.
     Identities(TenantId),
 }
 
-/// Hands the feed to subscribers: a channel for each topic that somebody listens to.
+/// Broadcasts the feed, with a channel for each topic that has subscribers. Every change has an audit entry.
 #[derive(Default)]
-pub struct FeedChannels(Mutex<HashMap<Topic, broadcast::Sender<News>>>);
+pub struct FeedChannels(Mutex<HashMap<Topic, broadcast::Sender<FeedEvent>>>);
 
 impl FeedChannels {
-    fn subscribe(&self, topic: Topic) -> broadcast::Receiver<News> {
+    fn subscribe(&self, topic: Topic) -> broadcast::Receiver<FeedEvent> {
         let mut channels = self.channels();
-        match channels.get(&topic) {
-            Some(channel) => channel.subscribe(),
-            None => {
-                if channels.len() == channels.capacity() {
-                    channels.retain(|_, channel| channel.receiver_count() > 0);
-                }
-                let (channel, news) = broadcast::channel(match topic {
-                    Topic::Changes(_) => CHANGES_KEPT,
-                    Topic::Identities(_) => IDENTITY_CHANGES_KEPT,
-                });
-                channels.insert(topic, channel);
-                news
-            }
+        if let Some(channel) = channels.get(&topic) {
+            return channel.subscribe();
         }
+        if channels.len() == channels.capacity() {
+            channels.retain(|_, channel| channel.receiver_count() > 0);
+        }
+        let (channel, events) = broadcast::channel(match topic {
+            Topic::Changes(_) => MAX_BUFFERED_CHANGES,
+            Topic::Identities(_) => MAX_BUFFERED_IDENTITY_CHANGES,
+        });
+        channels.insert(topic, channel);
+        events
     }
 
-    fn tell(&self, heard: FeedEvent) {
-        // Sent without the lock: to wake thousands takes its time.
-        let (news, channels): (News, Vec<broadcast::Sender<News>>) = match heard {
+    fn publish(&self, event: &FeedEvent) {
+        let channels: Vec<broadcast::Sender<FeedEvent>> = match event {
             FeedEvent::Change(change) => {
-                // One without an entry removes what is past its time, and is no news to anybody.
-                let Some(entry) = change.entry.clone().map(Arc::new) else { return };
+                // A purge has no entry, and concerns no subscriber.
+                let Some(entry) = &change.entry else { return };
                 let affects_identity = change.writes.iter().any(Write::affects_identity);
                 let identities = affects_identity.then(|| Topic::Identities(entry.tenant.clone()));
                 let topics = identities.into_iter().chain([Topic::Changes(entry.tenant.clone())]);
                 let channels = self.channels();
-                (News::Change(change, entry), topics.filter_map(|topic| channels.get(&topic).cloned()).collect())
+                topics.filter_map(|topic| channels.get(&topic).cloned()).collect()
             }
-            FeedEvent::Resumed => (News::Resumed, self.channels().values().cloned().collect()),
+            FeedEvent::Resumed => self.channels().values().cloned().collect(),
         };
+        // Without the lock, since waking thousands of subscribers takes time.
         for channel in channels {
-            // Where nobody listens any more, nobody hears it.
-            let _ = channel.send(news.clone());
+            // Fails if there is no subscriber any more.
+            let _ = channel.send(event.clone());
         }
     }
 
-    fn channels(&self) -> MutexGuard<'_, HashMap<Topic, broadcast::Sender<News>>> {
+    fn channels(&self) -> MutexGuard<'_, HashMap<Topic, broadcast::Sender<FeedEvent>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Service {
-    /// Follows the store's feed until it is told to stop.
+    /// Follows the store's feed until `stop` is cancelled.
     pub async fn follow_feed(&self, stop: CancellationToken) {
-        self.coherence.follow(stop, |heard| self.feed.tell(heard)).await;
+        self.coherence.follow(stop, |event| self.feed.publish(&event)).await;
     }
 
-    /// The tenant's entries as they are written: those after number `after` first, or, without one, those written
-    /// from now on. Ends with an error as soon as the caller's session ends or lacks `permission`.
+    /// The tenant's audit entries as they are written: those after number `after` first, or, if it is `None`, those
+    /// written from now on. Ends with an error as soon as the caller's session ends or the caller loses `permission`.
     pub fn entries(
         self: &Arc<Self>,
         caller: &Caller,
         permission: Permission,
         after: Option<u64>,
     ) -> impl Stream<Item = Result<Arc<AuditEntry>, Error>> + Send + use<> {
-        let watch = Watch::new(self, caller, Topic::Changes, Some(permission));
-        let subscriber = self.metrics.subscriber();
-        let start =
-            Entries { _subscriber: subscriber, watch, last: after, ready: VecDeque::new(), behind: after.is_some() };
-        stream::try_unfold(start, |mut entries| async move {
+        let subscription = CallerSubscription::new(self, caller, Topic::Changes, Some(permission));
+        let entries = EntryStream {
+            _subscriber: self.metrics.subscriber(),
+            subscription,
+            last: after,
+            ready: VecDeque::new(),
+            is_behind: after.is_some(),
+        };
+        stream::try_unfold(entries, |mut entries| async move {
             let entry = entries.next().await?;
             Ok(Some((entry, entries)))
         })
     }
 
-    /// The caller, and again after each change of their permission codes.
+    /// The caller, and again after each change of the caller's permission codes.
     pub fn caller_changes(
         self: &Arc<Self>,
         caller: &Caller,
     ) -> impl Stream<Item = Result<Caller, Error>> + Send + use<> {
-        let watch = Watch::new(self, caller, Topic::Identities, None);
-        stream::try_unfold((true, watch), |(first, mut watch)| async move {
-            let before = (!first).then_some(watch.caller.operator.permissions);
-            while before == Some(watch.caller.operator.permissions) {
-                watch.next().await?;
+        let subscription = CallerSubscription::new(self, caller, Topic::Identities, None);
+        stream::try_unfold((true, subscription), |(is_first, mut subscription)| async move {
+            let before = (!is_first).then_some(subscription.caller.operator.permissions);
+            while before == Some(subscription.caller.operator.permissions) {
+                subscription.next().await?;
             }
-            Ok(Some((watch.caller.clone(), (false, watch))))
+            Ok(Some((subscription.caller.clone(), (false, subscription))))
         })
     }
 
-    /// Waits until the caller's session is over: signed out, its operator removed or given another password, or
-    /// past its end.
+    /// Waits until the caller's session ends: it expires, the caller signs out, or the operator is removed or gets another
+    /// password.
     pub fn session_ended(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
         let left = caller.session.expires_at.since(self.environment.now());
-        let mut watch = Watch::new(self, caller, Topic::Identities, None);
+        let mut subscription = CallerSubscription::new(self, caller, Topic::Identities, None);
         let ended = async move {
             loop {
-                match watch.next().await {
+                match subscription.next().await {
                     Ok(_) => {}
                     Err(Error::Refused(_)) => return,
-                    // A fault of ours does not end a session.
-                    Err(_) => tokio::time::sleep(RETRY_AFTER).await,
+                    // An internal error does not end a session.
+                    Err(_) => tokio::time::sleep(RETRY_DELAY).await,
                 }
             }
         };
@@ -156,70 +148,66 @@ impl Service {
     }
 }
 
-/// What the store answers, once it does: one that cannot be reached ends no session and no subscription.
-async fn in_time<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(ask: impl Fn() -> F) -> Result<T, Error> {
+/// Repeats a request while the store is unavailable, which ends no session and no subscription.
+async fn retry_while_unavailable<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(
+    request: impl Fn() -> F,
+) -> Result<T, Error> {
     loop {
-        match ask().await.map_err(Into::into) {
-            Err(Error::Unavailable(cause)) => tracing::debug!(%cause, "a subscriber waits for the store"),
-            answered => return answered,
+        match request().await.map_err(Into::into) {
+            Err(Error::Unavailable(cause)) => tracing::debug!(%cause, "store unavailable; subscriber retries"),
+            result => return result,
         }
-        tokio::time::sleep(RETRY_AFTER).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-/// One subscriber's view of the feed, which ends with the caller's session.
-struct Watch {
+/// One subscriber's events, which end with the caller's session.
+struct CallerSubscription {
     service: Arc<Service>,
-    news: broadcast::Receiver<News>,
-    /// As they were when they were looked up last.
+    events: broadcast::Receiver<FeedEvent>,
+    /// As of the last refresh.
     caller: Caller,
     permission: Option<Permission>,
-    /// Whether something may have happened that was not heard: as at the start, since `caller` was looked up before
-    /// the feed was listened to.
-    stale: bool,
+    /// Whether events may have been missed since the refresh. True at first, since the caller was looked up before
+    /// the subscription began.
+    needs_refresh: bool,
 }
 
-/// What a watch gives.
-enum Step {
-    Change(Arc<Change>, Arc<AuditEntry>),
-    /// Changes were missed.
-    Gap,
-}
-
-impl Watch {
+impl CallerSubscription {
     fn new(
         service: &Arc<Service>,
         caller: &Caller,
         topic: fn(TenantId) -> Topic,
         permission: Option<Permission>,
     ) -> Self {
-        let news = service.feed.subscribe(topic(caller.operator.tenant.clone()));
-        Self { service: Arc::clone(service), news, caller: caller.clone(), permission, stale: true }
+        let events = service.feed.subscribe(topic(caller.operator.tenant.clone()));
+        Self { service: Arc::clone(service), events, caller: caller.clone(), permission, needs_refresh: true }
     }
 
-    async fn next(&mut self) -> Result<Step, Error> {
-        let step = if self.stale {
-            Step::Gap
+    /// The next event. [`FeedEvent::Resumed`] whenever changes may have been missed.
+    async fn next(&mut self) -> Result<FeedEvent, Error> {
+        let event = if self.needs_refresh {
+            FeedEvent::Resumed
         } else {
-            match self.news.recv().await {
-                Ok(News::Change(change, entry)) => Step::Change(change, entry),
-                // The service that keeps the sender is kept by this very watch.
-                Ok(News::Resumed) | Err(RecvError::Lagged(_) | RecvError::Closed) => Step::Gap,
+            match self.events.recv().await {
+                Ok(event) => event,
+                // Never closed: the subscription keeps the service, which keeps the sender.
+                Err(RecvError::Lagged(_) | RecvError::Closed) => FeedEvent::Resumed,
             }
         };
-        let concerned = match &step {
-            Step::Change(change, _) => change.writes.iter().any(|write| self.concerns_caller(write)),
-            Step::Gap => true,
+        let concerns_caller = match &event {
+            FeedEvent::Change(change) => change.writes.iter().any(|write| self.concerns_caller(write)),
+            FeedEvent::Resumed => true,
         };
-        if concerned {
-            self.check().await?;
+        if concerns_caller {
+            self.refresh().await?;
         }
-        Ok(step)
+        Ok(event)
     }
 
-    /// Takes what the feed has brought meanwhile, without waiting for more.
+    /// Drops the events that have arrived.
     fn skip(&mut self) {
-        while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.news.try_recv() {}
+        while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.events.try_recv() {}
     }
 
     fn concerns_caller(&self, write: &Write) -> bool {
@@ -230,59 +218,63 @@ impl Watch {
         }
     }
 
-    /// Ends the watch unless the caller's session stands, with the permission. Whoever was answered that it does not
-    /// was answered before a later check.
-    async fn check(&mut self) -> Result<(), Error> {
-        self.stale = true;
-        self.caller = in_time(|| self.service.refresh_caller(&self.caller)).await?;
-        self.stale = false;
+    /// Looks the caller up again. Returns an error unless the session is valid and has the permission.
+    async fn refresh(&mut self) -> Result<(), Error> {
+        // Stays set if this fails.
+        self.needs_refresh = true;
+        self.caller = retry_while_unavailable(|| self.service.refresh_caller(&self.caller)).await?;
+        self.needs_refresh = false;
         self.permission.map_or(Ok(()), |permission| Ok(self.caller.check(permission)?))
     }
 }
 
-/// A stream of entries: the number of the last one given, those read and not given yet, and whether the log may
-/// hold more.
-struct Entries {
+struct EntryStream {
     _subscriber: Subscriber,
-    watch: Watch,
+    subscription: CallerSubscription,
+    /// Number of the last entry that was returned; `None` before the first call.
     last: Option<u64>,
+    /// Entries that were received and not returned yet.
     ready: VecDeque<Arc<AuditEntry>>,
-    behind: bool,
+    /// Whether the log may have more entries after `ready`.
+    is_behind: bool,
 }
 
-impl Entries {
+impl EntryStream {
     async fn next(&mut self) -> Result<Arc<AuditEntry>, Error> {
         let last = match self.last {
             Some(number) => number,
-            None => self.watch.service.store.audit_head(self.tenant()).await?.number,
+            None => self.subscription.service.store.audit_head(self.tenant()).await?.number,
         };
         self.last = Some(last);
         loop {
-            if self.behind {
-                // Whatever this takes from the feed is in the log, which is read afterwards.
-                self.watch.skip();
+            if self.is_behind {
+                // The log has whatever is dropped here, and is read afterwards.
+                self.subscription.skip();
                 if self.ready.is_empty() {
-                    let store = &self.watch.service.store;
-                    let read = in_time(|| store.list_audit_after(self.tenant(), last, ENTRIES_A_READ)).await?;
-                    self.ready = read.into_iter().map(Arc::new).collect();
-                    self.behind = !self.ready.is_empty();
+                    let store = &self.subscription.service.store;
+                    let read = || store.list_audit_after(self.tenant(), last, MAX_ENTRIES_PER_READ);
+                    self.ready = retry_while_unavailable(read).await?.into_iter().map(Arc::new).collect();
+                    self.is_behind = !self.ready.is_empty();
                 }
             }
             if let Some(entry) = self.ready.pop_front() {
-                // Once more for each: nothing is told to a session that has ended by then, however late this is.
-                self.watch.check().await?;
+                // Before each entry: none is delivered to a session that has ended, however late the client reads.
+                self.subscription.refresh().await?;
                 self.last = Some(entry.number);
                 return Ok(entry);
             }
-            match self.watch.next().await? {
-                Step::Gap => self.behind = true,
-                Step::Change(_, entry) if entry.number == last + 1 => self.ready.push_back(entry),
-                Step::Change(_, entry) => self.behind = entry.number > last,
+            match self.subscription.next().await? {
+                FeedEvent::Resumed => self.is_behind = true,
+                FeedEvent::Change(change) => match &change.entry {
+                    Some(entry) if entry.number == last + 1 => self.ready.push_back(Arc::clone(entry)),
+                    Some(entry) => self.is_behind = entry.number > last,
+                    None => {}
+                },
             }
         }
     }
 
     fn tenant(&self) -> &TenantId {
-        &self.watch.caller.operator.tenant
+        &self.subscription.caller.operator.tenant
     }
 }

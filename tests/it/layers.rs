@@ -1,6 +1,6 @@
 //! The layers of the source: which module may name which, and what the domain is free of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("metrics", &[]),
-    ("recent", &[]),
     ("clock", &["domain"]),
     ("store", &["domain", "clock"]),
     ("coherence", &["domain", "clock", "store"]),
-    ("auth", &["domain", "clock", "recent"]),
+    ("auth", &["domain", "clock"]),
     ("service", &["domain", "clock", "auth", "store", "coherence", "audit_text"]),
     ("verify", &["domain", "service", "store", "coherence"]),
     ("audit_text", &["domain"]),
-    ("graphql", &["domain", "recent", "auth", "service"]),
-    ("http", &["domain", "recent", "auth", "service", "verify", "graphql", "metrics", "audit_text"]),
+    ("graphql", &["domain", "auth", "service"]),
+    ("http", &["domain", "auth", "service", "verify", "graphql", "metrics", "audit_text"]),
     ("config", &["domain", "auth", "coherence", "service", "http"]),
     ("telemetry", &["config"]),
     ("admin", &["domain", "service", "audit_text"]),
@@ -100,4 +99,111 @@ fn the_domain_waits_for_nothing_and_knows_no_framework() {
             assert!(!source.code.contains(foreign), "{} has {foreign}", source.path.display());
         }
     }
+}
+
+/// A file's module, as its path in the crate: `["store", "mongo", "feed"]`.
+type Module = Vec<String>;
+
+/// The modules of the crate by their files, without the crate root.
+fn modules() -> BTreeMap<Module, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let modules = sources().into_iter().map(|source| {
+        let path = source.path.strip_prefix(&root).unwrap().with_extension("");
+        let mut module: Module = path.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        module.pop_if(|last| last == "mod");
+        // Tests may import what they like.
+        let code = source.code.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+        (module, code)
+    });
+    modules.filter(|(module, _)| !["lib", "main"].contains(&module[0].as_str())).collect()
+}
+
+/// The modules whose files a module imports from.
+fn imports(module: &Module, code: &str, modules: &BTreeMap<Module, String>) -> BTreeSet<Module> {
+    let mut imports = BTreeSet::new();
+    for (start, keyword) in ["crate::", "self::", "super::"].iter().flat_map(|keyword| code.match_indices(keyword)) {
+        if code[..start].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':' || c == '$') {
+            continue;
+        }
+        let base = match keyword {
+            "crate::" => Module::new(),
+            "self::" => module.clone(),
+            _ => module[..module.len() - 1].to_vec(),
+        };
+        let mut paths = Vec::new();
+        expand(&base, &code[start + keyword.len()..], &mut paths);
+        for mut path in paths {
+            while !path.is_empty() && !modules.contains_key(&path) {
+                path.pop();
+            }
+            // A child may use its ancestors: they are the folders that it is in.
+            if !module.starts_with(&path) {
+                imports.insert(path);
+            }
+        }
+    }
+    imports
+}
+
+/// Collects the paths of `a::{b, c::{d, e}}`, as far as they go. Returns the length of the text that was read.
+fn expand(base: &Module, text: &str, paths: &mut Vec<Module>) -> usize {
+    let mut path = base.clone();
+    let mut at = 0;
+    loop {
+        let rest = &text[at..];
+        if rest.starts_with('{') {
+            at += 1;
+            while !text[at..].starts_with('}') {
+                at += text[at..].len() - text[at..].trim_start().len();
+                if text[at..].starts_with('}') {
+                    break;
+                }
+                at += expand(&path, &text[at..], paths);
+                at += text[at..].find([',', '}']).unwrap();
+                at += usize::from(text[at..].starts_with(','));
+            }
+            return at + 1;
+        }
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        match &rest[..end] {
+            "super" => drop(path.pop()),
+            "" | "self" => {}
+            name => path.push(name.to_owned()),
+        }
+        at += end;
+        if !text[at..].starts_with("::") {
+            paths.push(path);
+            return at;
+        }
+        at += 2;
+    }
+}
+
+/// A circle of imports through this module, if there is one.
+fn circle(start: &Module, graph: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<Module>> {
+    let mut seen = BTreeSet::new();
+    let mut trails = vec![vec![start.clone()]];
+    while let Some(trail) = trails.pop() {
+        for next in &graph[trail.last().unwrap()] {
+            if next == start {
+                return Some(trail);
+            }
+            if seen.insert(next.clone()) {
+                trails.push(trail.iter().chain([next]).cloned().collect());
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn files_do_not_import_each_other_in_a_circle() {
+    let modules = modules();
+    let graph = modules.iter().map(|(module, code)| (module.clone(), imports(module, code, &modules)));
+    let graph: BTreeMap<_, _> = graph.collect();
+    assert!(graph[&vec!["http".to_owned(), "graphql".to_owned()]].len() > 3, "imports are found");
+    let circles = graph.keys().filter_map(|module| circle(module, &graph));
+    let circles: Vec<_> =
+        circles.map(|circle| circle.iter().map(|module| module.join("::")).collect::<Vec<_>>().join(" -> ")).collect();
+    assert!(circles.is_empty(), "{circles:#?}");
 }

@@ -236,9 +236,10 @@ async fn a_socket_closes_when_its_session_has_lasted_its_time() {
     let operator = app.operator(&["view"]).await;
     let mut live = operator.subscribe("subscription { viewerChanged { username } }", json!({})).await;
     live.next().await;
-    // Moves the runtime's clock, by which the server ends the session.
+    // Moves the runtime's clock, by which the server ends the session. A little further, since timers are rounded up to
+    // whole milliseconds.
     tokio::time::pause();
-    tokio::time::advance(session_lifetime).await;
+    tokio::time::advance(session_lifetime + Duration::from_millis(10)).await;
     tokio::time::resume();
     assert_eq!(live.end().await.last(), Some(&Event::Closed(4403)));
 }

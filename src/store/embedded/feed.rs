@@ -90,7 +90,7 @@ fn read(handle: &Handle, after: u64) -> Result<Vec<Change>> {
             };
             let sequence = sequence.value();
             let at = LogTime::new(sequence);
-            Ok(Change { position: position_of(sequence), at, writes: stored.writes, entry })
+            Ok(Change { position: position_of(sequence), at, writes: stored.writes, entry: entry.map(Arc::new) })
         })
         .collect()
 }

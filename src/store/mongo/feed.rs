@@ -4,6 +4,7 @@
 //! (<https://www.mongodb.com/docs/v6.0/changeStreams/>). The events of a transaction are consecutive and carry its id.
 //! The audit entry, inserted last, is the last event of a batch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -175,7 +176,7 @@ impl Follower {
             return Ok(None);
         }
         let at = event.cluster_time.map(log_time).ok_or_else(|| corrupt("an event without a cluster time"))?;
-        Ok(Some(Change { position: position_of(&event.id)?, at, writes, entry }))
+        Ok(Some(Change { position: position_of(&event.id)?, at, writes, entry: entry.map(Arc::new) }))
     }
 }
 

@@ -350,7 +350,7 @@ impl Follower {
     }
 
     pub async fn next_entry(&mut self) -> AuditEntry {
-        self.next().await.entry.expect("the change is a batch")
+        Arc::unwrap_or_clone(self.next().await.entry.expect("the change is a batch"))
     }
 
     pub async fn take(&mut self, count: usize) -> Vec<Change> {

@@ -98,7 +98,7 @@ pub async fn lease_put_after_a_commit_follows_it_in_the_feed(factory: &dyn Facto
         instances[i / 2 % instances.len()].put_lease(&probe).await.unwrap();
 
         let changes = follower.take(2).await;
-        assert_eq!(changes[0].entry, Some(entry));
+        assert_eq!(changes[0].entry.as_deref(), Some(&entry));
         assert_eq!(changes[1].writes, [Write::Put(Row::Lease(probe))]);
         assert!(changes[0].at < changes[1].at);
     }

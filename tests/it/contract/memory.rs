@@ -99,7 +99,7 @@ impl Model {
     fn append_change(&mut self, writes: Vec<Write>, entry: Option<AuditEntry>) {
         let changes = self.feed.len() + 1;
         let at = LogTime::new(changes as u64);
-        self.feed.push(Change { position: position(changes), at, writes, entry });
+        self.feed.push(Change { position: position(changes), at, writes, entry: entry.map(Arc::new) });
     }
 
     fn log(&self, tenant: &TenantId) -> &[AuditEntry] {

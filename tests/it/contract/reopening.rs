@@ -2,6 +2,7 @@
 
 use keymark::domain::audit::AuditAction;
 use keymark::store::Conflict;
+use std::sync::Arc;
 
 use super::Factory;
 use super::audit::assert_chained;
@@ -90,10 +91,11 @@ pub async fn feed_resumes_from_an_earlier_position(factory: &dyn Factory) {
     let note = acme.note(AuditAction::SignedOut);
     entries.push(commit(&*store, note).await);
 
-    let rest: Vec<_> = resumed.take(3).await.into_iter().map(|change| change.entry.unwrap()).collect();
+    let rest: Vec<_> =
+        resumed.take(3).await.into_iter().map(|change| Arc::unwrap_or_clone(change.entry.unwrap())).collect();
     assert_eq!(rest, entries[1..]);
     let first = from_now.next().await;
-    assert_eq!(first.entry.as_ref(), Some(&entries[3]));
+    assert_eq!(first.entry.as_deref(), Some(&entries[3]));
 
     drop((resumed, from_now));
     let store = factory.reopen(store).await;

@@ -37,7 +37,7 @@ async fn idle_feed_stays_open() {
     let (_, note) = acme();
     let entry = commit(store, note).await;
     let change = within(MAX_CALL_TIME, feed.next()).await.expect("the feed continues").unwrap();
-    assert_eq!(change.entry, Some(entry));
+    assert_eq!(change.entry.as_deref(), Some(&entry));
 }
 
 #[tokio::test]
