@@ -3,55 +3,63 @@
 //! # Map
 //!
 //! ```text
-//! domain  <-  store (trait)  <-  coherence  <-  service  <-  verify, graphql  <-  http, cli  <-  app  <-  main
+//! domain  <-  store (traits)  <-  coherence  <-  service  <-  verify, graphql  <-  http, cli  <-  app  <-  main
 //!                  ^
-//!         store::mongo, store::embedded   (named in app and in tests alone)
+//!         store::mongo, store::embedded   (named only in app and in tests)
 //! ```
 //!
-//! The same concept has the same file name in every layer: `systems.rs`, `keys.rs`, `operators.rs`, `audit.rs`.
+//! The arrows are imports. A concept has the same file name in every layer that has a file for it: `systems.rs`,
+//! `keys.rs`, `operators.rs`, `sessions.rs`, `audit.rs`, `leases.rs`, `feed.rs`. Files do not import each other in a
+//! circle; `tests/it/layers.rs` checks both.
 //!
-//! | module | what it is |
+//! | module | contents |
 //! | --- | --- |
 //! | [`domain`] | values and decisions |
-//! | [`store`] | the trait of a database, and its backends |
-//! | [`auth`] | tokens, passwords, throttling |
-//! | [`coherence`] | memory of keys, operators, sessions and searched names, kept right by the feed; when a change is enforced |
-//! | [`service`] | the operations: read, decide, commit one batch; and the feed, handed to subscribers |
-//! | [`verify`] | the verdict on a presented key |
-//! | [`graphql`] | the schema over the service, and the bounds on documents |
-//! | [`http`] | both listeners: every route is in [`http::public_routes`] and [`http::verify::routes`] |
-//! | [`admin`], [`cli`] | the command line, on a store or through a running server's socket |
-//! | [`config`], [`app`] | settings, and how everything is put together from them |
+//! | [`store`] | the traits of a database, one for each concept, and its two backends |
+//! | [`auth`] | tokens, passwords, throttling of sign-ins |
+//! | [`coherence`] | the in-memory cache, and the lease protocol that decides when a change is enforced |
+//! | [`service`] | the operations: read, decide, commit one batch; and the subscribers of the feed |
+//! | [`verify`] | the verdict on a presented key, and the limit on bad keys |
+//! | [`graphql`] | the schema, the limits on documents, and the engine that executes operations |
+//! | [`http`] | both listeners: all routes are in [`http::public_routes`] and [`http::verify::routes`] |
+//! | [`admin`], [`cli`] | the command line, which opens the store or uses a running server's socket |
+//! | [`config`], [`app`] | the settings, and the composition of all parts |
+//! | [`clock`] | time and randomness, which everything else takes as arguments |
+//! | [`metrics`], [`telemetry`], [`audit_text`] | Prometheus metrics, the log, audit exports as text |
 //!
-//! # What is never so
+//! # Invariants
 //!
-//! - `domain` waits for nothing, reads and writes nothing, and names no framework.
-//! - `graphql` and `http` name no backend of the store, and decide no rule of the domain.
-//! - Nothing but [`clock`] asks the machine for the time of day or for randomness.
-//! - Nothing is answered from memory but through [`coherence::Coherence::read`], which looks at the lease; and no search
-//!   before the store has said where the log ends that memory must have reached ([`coherence::search`]).
-//! - No change is committed without its audit entry, and none is patched in place: a batch writes whole rows.
-//! - A whole API key is in no row, no log, no event and no error; its one exit is [`domain::keys::ApiKey::expose`].
-//! - No permission code is compared twice: a root field's directive is what its guard reads.
+//! - `domain` is synchronous, performs no I/O, and uses no framework.
+//! - `graphql` and `http` use no store, and decide no rule of the domain.
+//! - Only [`clock`] reads the system's clocks and randomness, and only [`cli`] the environment, for [`config`]
+//!   (`clippy.toml`).
+//! - The cache is read only through [`coherence::Coherence::read`], which checks the lease. A search in cached names first
+//!   reads from the store where the audit log ends, and waits until the cache has that entry ([`coherence::search`]).
+//! - Every change is committed as one batch of whole rows with one audit entry, through `service::commit`, which also makes
+//!   each operation say whether it waits until the change is enforced.
+//! - A whole API key is in no row, log, event or error; the only way out of its type is
+//!   [`domain::keys::ApiKey::expose`].
+//! - A root field's permission code is written once, in the directive that its guard reads.
 //!
-//! # Two walks
+//! # Walkthroughs
 //!
-//! **A key is revoked.** `POST /graphql` enters at `http::graphql::handle`: the gate
-//! (`http::admission::SessionGate::admit`) finds the caller, `http::operation::Operation::prepare` parses and bounds the
-//! document, and `graphql::mutation::Mutation::revoke_key` runs in a task of its own, after the guard
-//! `graphql::permissions::Permitted` has read the field's directive. `service::Service::revoke_key` loads the system,
-//! asks `domain::systems::System::revoke_key` for the decision, and commits one `domain::changes::Batch` with its audit
-//! entry (`store::CommitStore::commit`). The store's feed brings the change to `coherence::Coherence::follow` on every instance,
-//! which applies it to `coherence::Cache`, tells `coherence::protocol::Protocol`, and hands it to the streams that
-//! `service::Service::entries` gave to subscribers (`http::following` shows it once for all who select the same). Each
-//! instance then says in a lease how far it has come (`store::LeaseStore::put_lease`); when all have, the
-//! `coherence::Barrier` that the mutation waits at opens, and it answers.
+//! **A key is revoked.** `http::graphql::handle` receives `POST /graphql`.
+//! `http::session_authenticator::SessionAuthenticator::authenticate` finds the caller;
+//! `graphql::engine::Engine::prepare` parses the document and checks its limits, and `Engine::execute` runs the mutation in
+//! a task of its own. The guard `graphql::permissions::Permitted` checks the permission code of the field's directive, and
+//! `graphql::mutation::Mutation::revoke_key` calls `service::Service::revoke_key`. That loads the system, asks
+//! `domain::systems::System::revoke_key` for the decision, and commits a `domain::changes::Batch` with its audit entry
+//! (`store::CommitStore::commit`). On every instance, `coherence::Coherence::follow` receives the change in the store's
+//! feed, applies it to the `coherence::Cache` and to the `coherence::protocol::Protocol`, and passes it to the subscribers
+//! (`service::feed`; `graphql::engine` makes the payload, once for all who select the same). Each instance then
+//! acknowledges it with its next lease (`store::LeaseStore::put_lease`). When all have, the `coherence::Barrier` that the
+//! mutation waits at opens, and the response is sent.
 //!
-//! **A key is verified.** `POST /v1/verify` and `/v1/forward-auth` enter at `http::verify::Routes::answer`, which
-//! `http::serve::serve` calls for each request of the listener's connections. `verify::Verifier::verify` parses the key
-//! (a malformed one is refused there), digests it under the pepper, looks the digest up in memory under the lease
-//! (`coherence::Coherence::read`), and gives a `domain::verdict::Verdict`. While memory may not answer it reads the store
-//! (`store::KeyStore::find_key`, which sees every change answered before).
+//! **A key is verified.** `http::serve::serve` passes each request of the verification listener to
+//! `http::verify::Routes::handle`, which answers `POST /v1/verify` and `/v1/forward-auth`. `verify::Verifier::verify`
+//! parses the key and refuses a malformed one; it digests the key under the pepper, looks the digest up in the cache
+//! (`coherence::Coherence::read`) and returns a `domain::verdict::Verdict`. While the cache is bypassed it reads the store
+//! (`store::KeyStore::find_key`, which sees every change that was answered before).
 
 pub mod admin;
 pub mod app;
