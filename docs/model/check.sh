@@ -64,6 +64,10 @@ check holds depth LOSS
 check holds depth NPROBE=1 FILL
 check holds depth NPROBE=1 CRASH TMAX=2
 check holds depth NPROBE=1 D=1 TMAX=4
+check holds depth NPROBE=1 CLOCKS L=2 TMAX=4
+check holds depth CLOCKS TMAX=2
+check holds depth NPROBE=1 LENGTHS L=2 TMAX=4
+check holds depth NPROBE=2 LENGTHS L=2
 
 check broken depth BUG_NOWAIT
 check broken depth BUG_TTLSTART
@@ -74,6 +78,12 @@ check broken depth BUG_SKIP LOSS
 check broken depth BUG_FILL FILL
 check broken depth BUG_STALEREAD FILL
 check broken depth BUG_DRIFT D=1 TMAX=4
+check broken depth BUG_BOOTCLOCK CLOCKS L=2 NPROBE=1 TMAX=4
+check broken depth BUG_RAWCLOCK CLOCKS L=2 NPROBE=1 TMAX=4
+check broken depth BUG_RAWAWAKE CLOCKS L=2 NPROBE=1 TMAX=4
+check broken depth BUG_FASTWAIT CLOCKS L=2 NPROBE=1 TMAX=4
+check broken depth BUG_OWNLENGTH LENGTHS L=2 NPROBE=1 TMAX=4
+check broken depth BUG_UNLISTED LENGTHS L=2 NPROBE=1 TMAX=4
 check broken breadth BUG_IDEMP CRASH
 check broken breadth BUG_REJECT STRICT
 

@@ -21,6 +21,14 @@
  *  - loss of the stream: the instance drops its state, starts a new stream, re-hydrates.
  *  - on-demand fill (two steps: read the database, insert later), eviction at any time.
  *  - clocks: `now` is real time; instance clocks may run slow by up to D ticks (-DD=1).
+ *  - two clocks (-DCLOCKS): the boot clock of an instance may be slewed, so that it loses up to
+ *    SLEW ticks, and its machine may sleep, during which the raw clock stops; the boot clock of
+ *    the revoker may gain ticks.  The holder of a lease compares the boot clock, and the raw
+ *    clock plus the time asleep, with a deadline each, which are published and loaded one
+ *    after the other.  Oscillators are exact, so the revoker waits without a margin.
+ *  - lengths (-DLENGTHS): the leases of the instance are longer (L) than the revoker's (OWN).
+ *    The revoker reads the leases when its stream starts, and once more after the commit for
+ *    its timer; each is in the store from the first probe that entered LOG.
  *
  * Property: no accept whose verify was invoked after a revoke returned success.
  * -DSTRICT adds: no accept invoked after some verify had returned a reject
@@ -37,6 +45,12 @@
  *  BUG_SKIP      after stream loss the stream restarts at the end without re-hydration
  *  BUG_NOWAIT    the revoker returns after the majority write alone
  *  BUG_DRIFT     (with -DD=1) the revoker waits L, not L + D
+ *  BUG_BOOTCLOCK (with -DCLOCKS) the holder uses the boot clock alone
+ *  BUG_RAWCLOCK  (with -DCLOCKS) the holder uses the raw clock alone, which stops during sleep
+ *  BUG_RAWAWAKE  (with -DCLOCKS) the holder adds no time asleep to the raw clock
+ *  BUG_FASTWAIT  (with -DCLOCKS) the revoker waits by its boot clock alone
+ *  BUG_OWNLENGTH (with -DLENGTHS) the revoker waits for its own length
+ *  BUG_UNLISTED  (with -DLENGTHS) the timer uses the lengths that were known before the commit
  *  BUG_REJECT    (with -DSTRICT) a reject is answered before the barrier is known complete
  */
 /* -DLOSS adds loss of the stream, -DFILL adds eviction and on-demand fills. */
@@ -62,8 +76,16 @@
 #endif
 #ifdef BUG_DRIFT
 #define W L
+#elif defined(LENGTHS) && defined(BUG_OWNLENGTH)
+#define W OWN
 #else
 #define W (L + D)
+#endif
+#ifndef OWN
+#define OWN 1
+#endif
+#ifndef SLEW
+#define SLEW 1
 #endif
 #define LOGMAX 6
 #define NONE 255
@@ -92,13 +114,47 @@ bool flyack[NI];
 #if D > 0
 byte lag[NI];
 #define CLK(i) (now - lag[i])
+#elif defined(CLOCKS)
+byte lost[NI];               /* ticks that the boot clock has lost                    */
+byte asleep[NI];             /* ticks asleep                                          */
+byte gained = 0;             /* ticks that the revoker's boot clock has gained        */
+byte rawdeadline[NI];
+byte rawsentat[8];
+#ifdef BUG_RAWCLOCK
+#define CLK(i) (now - asleep[i])
+#else
+#define CLK(i) (now - lost[i])
+#endif
+#if defined(BUG_BOOTCLOCK) || defined(BUG_RAWCLOCK)
+#define RAW(i) CLK(i)
+#elif defined(BUG_RAWAWAKE)
+#define RAW(i) (now - asleep[i])
+#else
+#define RAW(i) now           /* time awake and time asleep                            */
+#endif
 #else
 #define CLK(i) now
+#endif
+/* the clock of the revoker */
+#if defined(CLOCKS) && defined(BUG_FASTWAIT)
+#define RNOW (now + gained)
+#else
+#define RNOW now
+#endif
+/* the lease is valid: v and rv are the deadlines that were loaded */
+#ifdef CLOCKS
+#define VALID (CLK(i) < v && RAW(i) < rv)
+#else
+#define VALID (CLK(i) < v)
 #endif
 #define DB ((revpos != NONE) -> 2 : 1)
 #ifdef STRICT
 bool sawack[4];              /* [i*2+j] instance i has received j's ack in its stream  */
 byte seenat[NI];             /* i's clock when it applied the revoke                  */
+#endif
+
+#ifdef LENGTHS
+bool stored[NI];             /* the instance has a lease in the store                 */
 #endif
 
 inline append(w, n, a) {
@@ -111,6 +167,11 @@ proctype Clock() {
 #if D > 0
   :: atomic { now < TMAX && lag[0] < D -> lag[0]++; now = now + 1 } /* instance 0 slow */
 #endif
+#ifdef CLOCKS
+  :: atomic { now < TMAX && lost[0] < SLEW -> lost[0]++; now = now + 1 }
+  :: atomic { now < TMAX -> asleep[0]++; now = now + 1 }
+  :: atomic { now < TMAX && gained < SLEW -> gained++; now = now + 1 }
+#endif
   :: now >= TMAX -> break
   od
 }
@@ -120,6 +181,9 @@ proctype Prober(byte i) {
   :: d_step { nseq[i] < NPROBE && flying[i] == 0 ->
        nseq[i]++;
        sentat[i*4 + nseq[i]] = CLK(i);
+#ifdef CLOCKS
+       rawsentat[i*4 + nseq[i]] = RAW(i);
+#endif
        flying[i] = nseq[i];
 #ifdef BUG_ACKEARLY
        flyack[i] = (revpos != NONE)
@@ -128,13 +192,17 @@ proctype Prober(byte i) {
 #endif
      }
   :: d_step { flying[i] != 0 && loglen < LOGMAX ->
-       append(i, flying[i], flyack[i]); flying[i] = 0; flyack[i] = false }
+       append(i, flying[i], flyack[i]); flying[i] = 0; flyack[i] = false
+#ifdef LENGTHS
+       ; stored[i] = true
+#endif
+     }
   :: now >= TMAX -> break
   od
 }
 
 proctype Follower(byte i) {
-  byte e; bool lost = false; bool evicted = false;
+  byte e; bool cut = false; bool evicted = false; byte raw = 0;
   do
   :: d_step { pos[i] < loglen ->
        e = pos[i];
@@ -150,6 +218,9 @@ proctype Follower(byte i) {
 #else
             deadline[i] = sentat[i*4 + seqn[e]] + L
 #endif
+#ifdef CLOCKS
+            ; raw = rawsentat[i*4 + seqn[e]] + L
+#endif
        :: else -> skip
        fi;
 #ifdef STRICT
@@ -157,12 +228,19 @@ proctype Follower(byte i) {
 #endif
        pos[i] = e + 1; e = 0
      }
+#ifdef CLOCKS
+     if :: raw != 0 -> rawdeadline[i] = raw; raw = 0 :: else -> skip fi
+#endif
 #ifdef LOSS
-  :: d_step { !lost && revpos != NONE ->     /* stream lost (useful only around the revoke) */
-       lost = true;
+  :: d_step { !cut && revpos != NONE ->      /* stream lost (useful only around the revoke) */
+       cut = true;
        pos[i] = loglen;                     /* new stream starts at the current end        */
 #ifndef BUG_SKIP
-       deadline[i] = 0; cache[i] = 0; clean[i] = false;
+       deadline[i] = 0;
+#ifdef CLOCKS
+       rawdeadline[i] = 0;
+#endif
+       cache[i] = 0; clean[i] = false;
        firstseq[i] = nseq[i] + 1            /* earlier probes belong to the old incarnation */
 #endif
      }
@@ -199,7 +277,7 @@ proctype Filler(byte i) {
 }
 
 proctype Verify(byte i) {
-  byte v; byte c; bool afterrev; bool afterrej;
+  byte v; byte rv; byte c; bool afterrev; bool afterrej;
   d_step { afterrev = revoke_returned;
 #ifdef STRICT
            afterrej = reject_returned
@@ -208,12 +286,16 @@ proctype Verify(byte i) {
 #ifdef BUG_LOADLATE
   c = cache[i]; v = deadline[i];
 #else
-  v = deadline[i]; c = cache[i];
+  v = deadline[i];
+#ifdef CLOCKS
+  rv = rawdeadline[i];
+#endif
+  c = cache[i];
 #endif
   if
-  :: atomic { CLK(i) < v && c == 1 ->
+  :: atomic { VALID && c == 1 ->
        assert(!afterrev); assert(!afterrej) }
-  :: atomic { CLK(i) < v && c == 2 }
+  :: atomic { VALID && c == 2 }
 #ifdef STRICT
 #ifndef BUG_REJECT
      /* stall until the barrier is provably complete from this instance's own view */
@@ -222,7 +304,7 @@ proctype Verify(byte i) {
 #endif
      ; reject_returned = true
 #endif
-  :: atomic { !(CLK(i) < v && c != 0) -> c = DB }           /* read-through, linearizable */
+  :: atomic { !(VALID && c != 0) -> c = DB }           /* read-through, linearizable */
      if
      :: c == 1 -> assert(!afterrev); assert(!afterrej)
      :: else ->
@@ -245,10 +327,18 @@ bool seen[4]; byte obs[4]; bool gotack[4];      /* [revoker*2 + i] */
 /* instance i can no longer hold a lease that predates the revoke */
 #ifdef BUG_FORGET
 #define UNSEEN(i) (!seen[f*2+i])
+#elif defined(LENGTHS)
+/* the leases were read when the stream started: one that was not there comes in the stream */
+#define UNSEEN(i) (!seen[f*2+i] && (!had || RNOW >= t0 + W))
 #else
-#define UNSEEN(i) (!seen[f*2+i] && now >= t0 + W)
+#define UNSEEN(i) (!seen[f*2+i] && RNOW >= t0 + W)
 #endif
-#define ACC(i) (gotack[f*2+i] || (seen[f*2+i] && now >= obs[f*2+i] + W) || UNSEEN(i))
+#define ACC(i) (gotack[f*2+i] || (seen[f*2+i] && RNOW >= obs[f*2+i] + W) || UNSEEN(i))
+#ifdef LENGTHS
+#define TIMER (listed && RNOW >= a + (had -> W : OWN))
+#else
+#define TIMER (RNOW >= a + W)
+#endif
 #if NI == 2
 #define ACCOUNTED (ACC(0) && ACC(1))
 #else
@@ -256,15 +346,18 @@ bool seen[4]; byte obs[4]; bool gotack[4];      /* [revoker*2 + i] */
 #endif
 
 proctype Revoker(byte f) {
-  byte p; byte t0; byte a; bool found;
-  d_step { t0 = now; p = loglen }                 /* own stream starts, any moment       */
+  byte p; byte t0; byte a; bool found; bool had = false; bool listed = false;
+  d_step { t0 = RNOW; p = loglen }                /* own stream starts, any moment       */
+#ifdef LENGTHS
+  had = stored[0];                                /* read when the stream has started    */
+#endif
   d_step { loglen < LOGMAX ->
     if
     :: revpos == NONE -> revpos = loglen; append(REV, 0, false)
     :: else -> found = true
     fi
   }
-  a = now;                                        /* majority acknowledgement, own clock */
+  a = RNOW;                                       /* majority acknowledgement, own clock */
 #ifdef BUG_NOWAIT
   goto done;
 #endif
@@ -279,11 +372,18 @@ proctype Revoker(byte f) {
        if
        :: who[p] < REV && ackd[p] -> gotack[f*2 + who[p]] = true
        :: who[p] < REV && !ackd[p] && p < revpos ->
-            seen[f*2 + who[p]] = true; obs[f*2 + who[p]] = now
+            seen[f*2 + who[p]] = true; obs[f*2 + who[p]] = RNOW
        :: else -> skip
        fi;
        p = p + 1 }
-  :: atomic { now >= a + W -> goto done }         /* slow path: needs no stream          */
+#ifdef LENGTHS
+#ifdef BUG_UNLISTED
+  :: d_step { !listed -> listed = true }
+#else
+  :: d_step { !listed -> had = (had || stored[0]); listed = true }
+#endif
+#endif
+  :: atomic { TIMER -> goto done }                /* slow path: needs no stream          */
   :: atomic { p > revpos && ACCOUNTED ->          /* fast path                           */
        goto done }
   :: now >= TMAX -> goto dead
