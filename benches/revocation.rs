@@ -1,6 +1,6 @@
 //! What exact revocation costs: the wait for other instances, and the loading of memory.
 //!
-//! `cargo bench --bench revocation` runs all; `-- barrier`, `-- embedded` or `-- mongodb` one part.
+//! `cargo bench --bench revocation` runs all; `-- barrier`, `-- waits`, `-- embedded` or `-- mongodb` one part.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
@@ -20,7 +20,7 @@ mod replica_set;
 mod resident;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use again::again;
 use asked::asked;
@@ -29,6 +29,7 @@ use keymark::clock::Environment;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use keymark::domain::changes::{Batch, Row};
 use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
+use keymark::domain::permissions::Permissions;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
@@ -46,12 +47,15 @@ const REVOCATIONS: usize = 300;
 const KEYS: u64 = 1_000_000;
 const KEYS_A_BATCH: u64 = 2_000;
 const TENANTS: u64 = 100;
-const PARTS: [&str; 3] = ["barrier", "embedded", "mongodb"];
+const PARTS: [&str; 4] = ["barrier", "waits", "embedded", "mongodb"];
+/// Measurements of each wait.
+const ROUNDS: usize = 50;
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match asked().as_deref() {
         Some("barrier") => runtime.block_on(barrier()),
+        Some("waits") => runtime.block_on(waits()),
         Some("embedded") => runtime.block_on(async {
             let directory = tempfile::tempdir().expect("a directory");
             fill(&EmbeddedStore::open(directory.path()).expect("a store")).await;
@@ -103,6 +107,66 @@ async fn barrier() {
     for (what, mut times) in [("the write", writes), ("the wait", waits)] {
         let mut ms = |part| percentile(&mut times, part);
         println!("  {what:<10} p50 {:>6.1} ms  p90 {:>6.1} ms  p99 {:>6.1} ms", ms(50), ms(90), ms(99));
+    }
+}
+
+/// Everything that a client waits for when it restricts something, and each of its repeats, on one instance.
+async fn waits() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
+    waits_over("the embedded store (goal: a repeat under 2 ms)", &store).await;
+    for members in [1, 3] {
+        let set = ReplicaSet::start(members).await;
+        let options = MongoOptions::new(set.uri(), "waits");
+        let store: Arc<dyn Store> =
+            Arc::new(MongoStore::connect(&options, Environment::system()).await.expect("a store"));
+        let title = format!("MongoDB, {members} members (goals: revokeKey under 12 ms on one, a repeat under 20 ms)");
+        waits_over(&title, &store).await;
+    }
+}
+
+async fn waits_over(title: &str, store: &Arc<dyn Store>) {
+    let instance = Instance::start(store, false).await;
+    let service = &instance.service;
+    let caller = instance.operator("default", "waiting").await.caller;
+    let request = service.request(None);
+    let username = caller.operator.username.clone();
+    let mut times: Vec<(&str, Vec<Duration>)> = Vec::new();
+    macro_rules! measure {
+        ($what:literal, $call:expr) => {{
+            let began = Instant::now();
+            let result = $call.await;
+            let elapsed = began.elapsed();
+            match times.iter_mut().find(|(what, _)| *what == $what) {
+                Some((_, times)) => times.push(elapsed),
+                None => times.push(($what, vec![elapsed])),
+            }
+            result
+        }};
+    }
+    for round in 0..ROUNDS {
+        let name = format!("System {round}");
+        let id = measure!("createSystem", service.create_system(&caller, request, &name)).expect("created").id;
+        measure!("generateKey", service.generate_key(&caller, request, id)).expect("generated");
+        measure!("revokeKey", service.revoke_key(&caller, request, id)).expect("revoked");
+        let repeated = measure!("revokeKey, repeated", service.revoke_key(&caller, request, id));
+        assert!(repeated.is_err(), "there is no key any more");
+        measure!("deleteSystem without a key", service.delete_system(&caller, request, id)).expect("deleted");
+        let repeated = measure!("deleteSystem, repeated", service.delete_system(&caller, request, id));
+        assert!(repeated.is_err(), "there is no system any more");
+        let id = service.create_system(&caller, request, &name).await.expect("created").id;
+        service.generate_key(&caller, request, id).await.expect("generated");
+        measure!("deleteSystem with a key", service.delete_system(&caller, request, id)).expect("deleted");
+        let codes = if round % 2 == 0 { Permissions::NONE } else { Permissions::all() };
+        measure!("set-permissions", service.set_permissions(request, &username, codes)).expect("set");
+        measure!("set-permissions, repeated", service.set_permissions(request, &username, codes)).expect("set");
+        let session = measure!("signIn", instance.sign_in("waiting"));
+        measure!("signOut", service.sign_out(&session.caller, request)).expect("signed out");
+    }
+    println!("{ROUNDS} of each over {title}");
+    for (what, mut times) in times {
+        let mut ms = |part| percentile(&mut times, part);
+        println!("  {what:<28} p50 {:>6.1} ms  p90 {:>6.1} ms  p99 {:>6.1} ms", ms(50), ms(90), ms(99));
     }
 }
 

@@ -190,7 +190,10 @@ impl Coherence {
 
     /// Creates a barrier for a request whose change was found to be committed already, by any instance.
     pub fn begin_repeat(self: &Arc<Self>) -> Barrier {
-        self.barrier(Protocol::begin_repeat)
+        let barrier = self.barrier(Protocol::begin_repeat);
+        // It waits for a probe, which nothing else would send before the next one is due.
+        self.run_due_and_reschedule();
+        barrier
     }
 
     fn barrier(self: &Arc<Self>, begin: impl FnOnce(&mut Protocol, Moment) -> PendingChangeId) -> Barrier {

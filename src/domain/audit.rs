@@ -352,6 +352,16 @@ pub struct AuditFilter {
 }
 
 impl AuditFilter {
+    /// The deletion of a system.
+    pub fn deletion_of(system: SystemId) -> Self {
+        Self {
+            system: Some(system),
+            actions: Some(vec![AuditAction::SystemDeleted]),
+            outcome: Some(AuditOutcome::Done),
+            ..Self::default()
+        }
+    }
+
     pub fn matches(&self, event: &AuditEvent) -> bool {
         self.system.is_none_or(|system| event.system == Some(system))
             && self.actor.is_none_or(|actor| event.actor.id == Some(actor))

@@ -51,6 +51,8 @@ impl Mutation {
 
     /// Ends the current session on every instance, and removes the cookie. The session's subscriptions end too.
     /// Requires no credentials: without a session it does nothing, so it is safe to repeat.
+    ///
+    /// Errors: `UNAVAILABLE` if the session has ended, but an instance may still accept it.
     async fn sign_out(&self, ctx: &Context<'_>) -> Result<SignOutPayload> {
         let (service, context) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<RequestContext>());
         let shown = |error| from_service(error, context.request);

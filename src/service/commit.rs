@@ -18,10 +18,23 @@ pub(super) enum Decision<T> {
     /// Nothing needs to be changed.
     Unchanged(T),
     /// The change was made by an earlier request. Its client may have got no response and repeat it, so the outcome is
-    /// returned only once that change is enforced.
+    /// returned only once that change is enforced. It is decided again by [`Reads::Linearizable`] first.
     Repeat(Result<T, Refusal>),
+    /// The change cannot be made. Decided again by [`Reads::Linearizable`] first, since the client may take the refusal as
+    /// proof.
+    Refuse(Refusal),
     /// The rows that were read do not fit together: another change was committed between two reads.
     Retry,
+}
+
+/// How strong the reads of a decision are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// What a majority has. Through a failover such a read may miss a change that was reported as committed; a batch that
+    /// was decided on it conflicts.
+    Majority,
+    /// Every change that was reported before the read.
+    Linearizable,
 }
 
 impl<T> Decision<T> {
@@ -55,20 +68,27 @@ impl Service {
     /// # Errors
     ///
     /// The errors of `decide` and of [`commit`](Self::commit); `CONFLICT` after [`MAX_ATTEMPTS`].
-    pub(super) async fn change<T, F>(&self, decide: impl Fn() -> F) -> Result<Committed<T>, Error>
+    pub(super) async fn change<T, F>(&self, decide: impl Fn(Reads) -> F) -> Result<Committed<T>, Error>
     where
         F: Future<Output = Result<Decision<T>, Error>>,
     {
+        let mut reads = Reads::Majority;
         for _ in 0..MAX_ATTEMPTS {
-            let (batch, value) = match decide().await? {
-                Decision::Commit(batch, value) => (batch, value),
-                Decision::Unchanged(value) => return Ok(Committed { value, barrier: None }),
-                Decision::Repeat(outcome) => {
+            let (batch, value) = match (decide(reads).await?, reads) {
+                (Decision::Commit(batch, value), _) => (batch, value),
+                (Decision::Unchanged(value), _) => return Ok(Committed { value, barrier: None }),
+                (Decision::Repeat(_) | Decision::Refuse(_), Reads::Majority) => {
+                    reads = Reads::Linearizable;
+                    continue;
+                }
+                (Decision::Repeat(outcome), Reads::Linearizable) => {
+                    // The barrier begins after the read, and so covers every change that the read saw.
                     let repeat = Committed { value: (), barrier: Some(self.coherence.begin_repeat()) };
                     self.require_enforced(repeat).await?;
                     return Ok(Committed { value: outcome?, barrier: None });
                 }
-                Decision::Retry => continue,
+                (Decision::Refuse(refusal), Reads::Linearizable) => return Err(refusal.into()),
+                (Decision::Retry, _) => continue,
             };
             match self.commit(*batch).await {
                 Ok(committed) => return Ok(Committed { value, barrier: committed.barrier }),

@@ -24,7 +24,7 @@ impl Service {
         let api_key = ApiKey::generate(&self.settings.key_prefix, &mut **self.environment.rng());
         let digest = api_key.digest(&self.keyring.current().pepper);
         let mark = api_key.mark();
-        let generated = self.change(|| async move {
+        let generated = self.change(|_| async move {
             let system = self.load_system(tenant, id).await?;
             let (system, key) = system.generate_key(digest, mark, self.environment.now())?;
             let event =
@@ -44,14 +44,15 @@ impl Service {
         id: SystemId,
     ) -> Result<(System, Enforcement), Error> {
         let tenant = &caller.operator.tenant;
-        let revoked = self.change(|| async {
-            let Some(system) = self.find_system(tenant, id).await? else {
-                return self.decide_on_missing_system(tenant, id).await;
+        let revoked = self.change(|reads| async move {
+            let system = match self.find_system_to_change(tenant, id, reads).await? {
+                Ok(system) => system,
+                Err(decision) => return Ok(decision),
             };
             let (without, current) = match system.revoke_key(self.environment.now()) {
                 Ok(revoked) => revoked,
                 // A system at its first revision never had a key, so this repeats nothing.
-                Err(refusal) if system.revision == 1 => return Err(refusal.into()),
+                Err(refusal) if system.revision == 1 => return Ok(Decision::Refuse(refusal)),
                 Err(refusal) => return Ok(Decision::Repeat(Err(refusal))),
             };
             let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
@@ -69,8 +70,14 @@ impl Service {
 
     /// Loads the row of a system's current key. Returns `None` if the key was revoked since the system was read.
     pub(super) async fn load_current_key(&self, current: &CurrentKey) -> Result<Option<Key>, Error> {
-        let key = self.store.find_key(&[current.digest]).await?;
-        let key = key.ok_or_else(|| StoreError::Corrupt("a system refers to a missing key".into()))?;
+        let key = match self.store.find_key_to_change(current.digest).await? {
+            Some(key) => key,
+            // Unless the read came from a member that lags behind the read of the system.
+            None => {
+                let key = self.store.find_key(&[current.digest]).await?;
+                key.ok_or_else(|| StoreError::Corrupt("a system refers to a missing key".into()))?
+            }
+        };
         Ok(key.revoked_at.is_none().then_some(key))
     }
 }

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
-use super::commit::Decision;
+use super::commit::{Decision, Reads};
 use super::error::Error;
 use super::{Request, Service, origin};
 use crate::domain::audit::{AuditAction, AuditActor, Origin};
@@ -41,7 +41,7 @@ impl Service {
     ) -> Result<Operator, Error> {
         let hash = self.passwords.hash(password).await?;
         let origin = origin(AuditActor::command_line(), request);
-        let added = self.change(|| async {
+        let added = self.change(|_| async {
             let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), permissions);
             let mut batch = self.addition(&operator, &origin);
             // The first start creates an operator only in a store that never had one.
@@ -61,8 +61,10 @@ impl Service {
         username: &Username,
         permissions: Permissions,
     ) -> Result<Operator, Error> {
-        let changed = self.change(|| async {
-            let operator = self.load_operator(username).await?;
+        let changed = self.change(|reads| async move {
+            let Some(operator) = self.find_operator_to_change(username, reads).await? else {
+                return Ok(Decision::Refuse(Refusal::OperatorNotFound));
+            };
             let Some(changed) = operator.with_permissions(permissions, self.environment.now()) else {
                 return Ok(Decision::Repeat(Ok(operator)));
             };
@@ -84,7 +86,7 @@ impl Service {
         password: Password,
     ) -> Result<Operator, Error> {
         let hash = self.passwords.hash(password).await?;
-        let changed = self.change(|| async {
+        let changed = self.change(|_| async {
             let operator = self.load_operator(username).await?;
             let changed = operator.with_password(hash.clone(), self.environment.now());
             let event = self
@@ -98,8 +100,8 @@ impl Service {
 
     /// Removes an operator, which ends all their sessions.
     pub async fn remove_operator(&self, request: Request, username: &Username) -> Result<Operator, Error> {
-        let removed = self.change(|| async {
-            let Some(operator) = self.store.find_operator_by_username(username).await? else {
+        let removed = self.change(|reads| async move {
+            let Some(operator) = self.find_operator_to_change(username, reads).await? else {
                 return Ok(Decision::Repeat(Err(Refusal::OperatorNotFound)));
             };
             let event = self
@@ -123,7 +125,7 @@ impl Service {
         let tenant: TenantId = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
         let username: Username = FIRST_USERNAME.parse().expect("the first operator's name is well-formed");
         let origin = origin(AuditActor::keymark(), self.request(None));
-        let created = self.change(|| async {
+        let created = self.change(|_| async {
             if self.is_initialised().await? {
                 return Ok(Decision::Unchanged(false));
             }
@@ -157,6 +159,13 @@ impl Service {
     pub(super) async fn end_sessions(&self, batch: Batch, operator: OperatorId) -> Result<Batch, Error> {
         let sessions = self.store.list_sessions(operator).await?;
         Ok(sessions.into_iter().fold(batch, |batch, session| batch.delete_if_present(RowId::Session(session.id))))
+    }
+
+    async fn find_operator_to_change(&self, username: &Username, reads: Reads) -> Result<Option<Operator>, Error> {
+        Ok(match reads {
+            Reads::Majority => self.store.find_operator_by_username(username).await?,
+            Reads::Linearizable => self.store.recheck_operator(username).await?,
+        })
     }
 
     async fn load_operator(&self, username: &Username) -> Result<Operator, Error> {

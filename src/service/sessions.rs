@@ -96,9 +96,7 @@ impl Service {
         let event = self.event(&caller.origin(request), AuditAction::SignedOut);
         let batch =
             Batch::new(caller.operator.tenant.clone(), event).delete_if_present(RowId::Session(caller.session.id));
-        // The response has no place for a pending enforcement; `wait_until_enforced` logs it.
-        let ((), _) = self.wait_until_enforced(self.commit(batch).await?).await;
-        Ok(())
+        self.require_enforced(self.commit(batch).await?).await
     }
 
     /// Changes the caller's password. Ends all their sessions, and creates a new one.
@@ -122,7 +120,7 @@ impl Service {
         }
         self.refund_attempt(attempt).await?;
         let hash = self.passwords.hash(new).await?;
-        let changed = self.change(|| async {
+        let changed = self.change(|_| async {
             // The password that was compared must still be the stored one.
             let stored = self.store.find_operator(operator.id).await?;
             let stored = stored.filter(|stored| stored.password_hash == operator.password_hash);
@@ -135,9 +133,7 @@ impl Service {
             let caller = Caller { operator: Arc::new(changed), session };
             Ok(Decision::commit(batch, NewSession { caller, token }))
         });
-        // As for a sign-out.
-        let (opened, _) = self.wait_until_enforced(changed.await?).await;
-        Ok(opened)
+        self.require_enforced(changed.await?).await
     }
 
     async fn open_session(

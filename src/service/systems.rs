@@ -1,15 +1,16 @@
 //! Systems: list, create, rename, delete.
 
-use super::commit::Decision;
+use super::commit::{Decision, Reads};
 use super::error::Error;
 use super::{Caller, Enforcement, Request, Service};
-use crate::domain::audit::{AuditAction, AuditFilter, AuditOutcome};
+use crate::domain::audit::AuditAction;
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::refusal::Refusal;
 use crate::domain::system_names::{Search, SystemName};
 use crate::domain::systems::{System, SystemOrder, SystemSortKey};
+use crate::store::SystemState;
 
 impl Service {
     pub async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>, Error> {
@@ -34,7 +35,7 @@ impl Service {
     pub async fn create_system(&self, caller: &Caller, request: Request, name: &str) -> Result<System, Error> {
         let name = SystemName::parse(name).map_err(Refusal::InvalidName)?;
         let tenant = &caller.operator.tenant;
-        let created = self.change(|| async {
+        let created = self.change(|_| async {
             let now = self.environment.now();
             let id = SystemId::new(now, &mut **self.environment.rng());
             let system = System::new(id, tenant.clone(), name.clone(), now);
@@ -57,7 +58,7 @@ impl Service {
     ) -> Result<System, Error> {
         let name = SystemName::parse(name).map_err(Refusal::InvalidName)?;
         let tenant = &caller.operator.tenant;
-        let renamed = self.change(|| async {
+        let renamed = self.change(|_| async {
             let system = self.load_system(tenant, id).await?;
             let Some(renamed) = system.rename(name.clone(), expected_revision, self.environment.now())? else {
                 return Ok(Decision::Unchanged(system));
@@ -80,9 +81,10 @@ impl Service {
     /// Deletes a system. No instance accepts its key once [`Enforcement::is_enforced`].
     pub async fn delete_system(&self, caller: &Caller, request: Request, id: SystemId) -> Result<Enforcement, Error> {
         let tenant = &caller.operator.tenant;
-        let deleted = self.change(|| async {
-            let Some(system) = self.find_system(tenant, id).await? else {
-                return self.decide_on_missing_system(tenant, id).await;
+        let deleted = self.change(|reads| async move {
+            let system = match self.find_system_to_change(tenant, id, reads).await? {
+                Ok(system) => system,
+                Err(decision) => return Ok(decision),
             };
             let mut event =
                 self.event(&caller.origin(request), AuditAction::SystemDeleted).about_deleted_system(&system);
@@ -104,21 +106,22 @@ impl Service {
         self.find_system(tenant, id).await?.ok_or_else(|| Refusal::SystemNotFound.into())
     }
 
-    /// Refuses a change of a system that does not exist; a repeat, if the system existed and was deleted.
-    pub(super) async fn decide_on_missing_system<T>(
+    /// Returns the system, or how to decide on one that does not exist: a repeat, if it was deleted.
+    pub(super) async fn find_system_to_change<T>(
         &self,
         tenant: &TenantId,
         id: SystemId,
-    ) -> Result<Decision<T>, Error> {
-        let deletion = AuditFilter {
-            system: Some(id),
-            actions: Some(vec![AuditAction::SystemDeleted]),
-            outcome: Some(AuditOutcome::Done),
-            ..AuditFilter::default()
+        reads: Reads,
+    ) -> Result<Result<System, Decision<T>>, Error> {
+        let state = match reads {
+            Reads::Linearizable => self.store.recheck_system(tenant, id).await?,
+            // Whether it was deleted is found by the second read.
+            Reads::Majority => self.find_system(tenant, id).await?.map_or(SystemState::Unknown, SystemState::Present),
         };
-        if self.store.count_audit(tenant, &deletion).await? == 0 {
-            return Err(Refusal::SystemNotFound.into());
-        }
-        Ok(Decision::Repeat(Err(Refusal::SystemNotFound)))
+        Ok(match state {
+            SystemState::Present(system) => Ok(system),
+            SystemState::Deleted => Err(Decision::Repeat(Err(Refusal::SystemNotFound))),
+            SystemState::Unknown => Err(Decision::Refuse(Refusal::SystemNotFound)),
+        })
     }
 }

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 
 use super::{
     AuditStore, CommitStore, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems, OperatorStore, Page, PageRequest,
-    PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store, SystemStore, ThrottleStore,
+    PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store, SystemState, SystemStore,
+    ThrottleStore,
 };
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
@@ -87,6 +88,7 @@ macro_rules! intercept {
 intercept! {
     impl SystemStore {
         async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
+        async fn recheck_system(&self, tenant: &TenantId, id: SystemId) -> Result<SystemState>;
         async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
         async fn list_systems(
             &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemSortKey>
@@ -95,10 +97,12 @@ intercept! {
     }
     impl KeyStore {
         async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>>;
+        async fn find_key_to_change(&self, digest: KeyDigest) -> Result<Option<Key>>;
     }
     impl OperatorStore {
         async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>>;
         async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>>;
+        async fn recheck_operator(&self, username: &Username) -> Result<Option<Operator>>;
         async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>>;
     }
     impl SessionStore {

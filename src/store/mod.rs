@@ -36,7 +36,7 @@ pub use self::purge::{PurgeStore, Purged};
 pub use self::scan::{ListedSystems, Rows, ScanStore};
 pub use self::sessions::SessionStore;
 pub use self::settings::SettingsStore;
-pub use self::systems::SystemStore;
+pub use self::systems::{SystemState, SystemStore};
 pub use self::throttle::ThrottleStore;
 pub use crate::domain::pages::{Page, PageEnd, PageRequest};
 pub use crate::domain::quota::{Quota, take};

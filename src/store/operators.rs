@@ -13,6 +13,12 @@ pub trait OperatorStore {
 
     async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>>;
 
+    /// Looks an operator up for a refusal that a client may take as proof, such as that it has these permissions
+    /// already.
+    ///
+    /// A linearizable read, as [`find_key`](super::KeyStore::find_key) is.
+    async fn recheck_operator(&self, username: &Username) -> Result<Option<Operator>>;
+
     /// Returns the operators of one tenant, or of all tenants, ordered by username.
     async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>>;
 }

@@ -7,9 +7,24 @@ use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{System, SystemOrder, SystemSortKey};
 
+/// What became of a system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SystemState {
+    Present(System),
+    /// The audit log has its deletion.
+    Deleted,
+    /// The tenant never had it.
+    Unknown,
+}
+
 #[async_trait]
 pub trait SystemStore {
     async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
+
+    /// Looks a system up for a refusal that a client may take as proof, such as that a key is revoked already.
+    ///
+    /// A linearizable read, as [`find_key`](super::KeyStore::find_key) is.
+    async fn recheck_system(&self, tenant: &TenantId, id: SystemId) -> Result<SystemState>;
 
     /// Returns the tenant's systems with these ids, in no particular order. Ids that are not the tenant's are skipped.
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;

@@ -26,13 +26,14 @@ use tokio::sync::oneshot;
 
 use crate::contract::fixtures::follow;
 use crate::support::actors::{
-    ALL, Answer, App, Generated, Operator, PASSWORD, SECRET, START, Setup, SkippingStopwatch,
+    ALL, Answer, App, Generated, Operator, PASSWORD, SECRET, START, Setup, SkippingStopwatch, permissions,
 };
 use crate::support::faulty::Switch;
 use crate::support::process::{Server, keymark, run};
 use crate::support::sockets::{Event, Subscription};
-use crate::support::{mongod, within};
+use crate::support::{mongod, on_both_stores, within};
 
+const GENERATE: &str = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
 const CHANGES: &str = "subscription ($after: String) { systemChanged(after: $after) { system { name } } }";
 
 /// Longer than any test, so that a change can only be enforced through acknowledgements.
@@ -237,6 +238,62 @@ async fn repeat_is_reported_as_such_only_after_the_first_change_is_enforced() {
     assert!(app.store.delete_lease(&silent).await.expect("deleted"));
     app.wait_until(async || operator.try_revoke_key(&revoked).await.code() == Some("KEY_NOT_GENERATED")).await;
     app.wait_until(async || operator.try_delete_system(&deleted).await.code() == Some("NOT_FOUND")).await;
+}
+
+on_both_stores![
+    revocation_decided_on_a_stale_read_is_decided_again,
+    narrowing_decided_on_a_stale_read_is_decided_again,
+    repeat_is_probed_for_immediately,
+];
+
+/// A read is stale when another change is committed before it returns.
+async fn revocation_decided_on_a_stale_read_is_decided_again(app: App) {
+    let switch = Switch::default();
+    let app = Arc::new(app.instance_with(2, with_switch(&switch, LONG)).await);
+    let operator = app.operator(&ALL).await;
+    let fresh = operator.create_system("Never had a key").await.id;
+    let revoked = key(&operator, "Had a key").await.system.id;
+    operator.revoke_key(&revoked).await;
+    for system in [fresh, revoked] {
+        let (at, token, id) = (Arc::clone(&app), operator.token.clone(), system.clone());
+        switch.after("find_system", async move {
+            at.anonymous().bearing(&token).query(GENERATE, json!({ "id": id })).await.data("generateKey.apiKey");
+        });
+        assert_eq!(operator.try_revoke_key(&system).await.code(), None, "the key that was generated is revoked");
+        assert_eq!(operator.find_system(&system).await.expect("the system").key_mark, None);
+    }
+}
+
+async fn narrowing_decided_on_a_stale_read_is_decided_again(app: App) {
+    let switch = Switch::default();
+    let app = Arc::new(app.instance_with(2, with_switch(&switch, LONG)).await);
+    let operator = app.operator(&["view"]).await;
+    let username = operator.username.clone();
+    let set = |codes: &[&str]| Command::SetPermissions {
+        username: username.parse().expect("a username"),
+        permissions: permissions(codes),
+    };
+    let (at, widen) = (Arc::clone(&app), set(&ALL));
+    switch.after("find_operator_by_username", async move {
+        at.command(widen).await.expect("widened");
+    });
+    app.command(set(&["view"])).await.expect("narrowed");
+    assert_eq!(operator.try_create_system("Not allowed").await.code(), Some("FORBIDDEN"));
+}
+
+/// Counts the probe: nothing but the repeat sends one within the probe interval.
+async fn repeat_is_probed_for_immediately(app: App) {
+    const RARELY: Timing = Timing { lease: Duration::from_secs(300), probe_interval: Duration::from_secs(75) };
+    let switch = Switch::default();
+    let app = app.instance_with(2, with_switch(&switch, RARELY)).await;
+    app.wait_for_cache().await;
+    let operator = app.operator(&ALL).await;
+    let system = key(&operator, "Revoked").await.system.id;
+    operator.revoke_key(&system).await;
+    let probes = switch.calls(&["put_lease"]);
+    let repeated = within(operator.try_revoke_key(&system)).await;
+    assert_eq!(repeated.code(), Some("KEY_NOT_GENERATED"));
+    assert!(switch.calls(&["put_lease"]) > probes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,4 +19,8 @@ impl KeyStore for EmbeddedStore {
             Ok(None)
         })
     }
+
+    async fn find_key_to_change(&self, digest: KeyDigest) -> Result<Option<Key>> {
+        self.find_key(&[digest]).await
+    }
 }

@@ -21,6 +21,10 @@ impl OperatorStore for EmbeddedStore {
         self.read(|snapshot| snapshot.find_operator_by_username(username))
     }
 
+    async fn recheck_operator(&self, username: &Username) -> Result<Option<Operator>> {
+        self.find_operator_by_username(username).await
+    }
+
     async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>> {
         let tenant = tenant.cloned();
         self.read_blocking(move |snapshot| snapshot.list_operators(tenant.as_ref())).await

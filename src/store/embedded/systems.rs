@@ -8,15 +8,24 @@ use super::errors::storage;
 use super::snapshot::{Snapshot, page_of};
 use super::store::EmbeddedStore;
 use super::tables::{IndexKey, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, bound, decode, index_of, successor};
+use crate::domain::audit::AuditFilter;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{Direction, System, SystemOrder, SystemOrderField, SystemSortKey};
-use crate::store::{Page, PageEnd, PageRequest, Result, StoreError, SystemStore};
+use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError, SystemState, SystemStore};
 
 #[async_trait]
 impl SystemStore for EmbeddedStore {
     async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>> {
         self.read(|snapshot| snapshot.get(SYSTEMS, (tenant.as_str(), id.to_string().as_str())))
+    }
+
+    async fn recheck_system(&self, tenant: &TenantId, id: SystemId) -> Result<SystemState> {
+        if let Some(system) = self.find_system(tenant, id).await? {
+            return Ok(SystemState::Present(system));
+        }
+        let deletions = self.count_audit(tenant, &AuditFilter::deletion_of(id)).await?;
+        Ok(if deletions > 0 { SystemState::Deleted } else { SystemState::Unknown })
     }
 
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {

@@ -105,7 +105,7 @@ impl AuditStore for MongoStore {
 }
 
 /// Returns the query and the index for it; `None` if no entry can match.
-fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Option<(Document, &'static str)>> {
+pub(super) fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Option<(Document, &'static str)>> {
     let AuditFilter { system, actor, actions, outcome, from, to } = filter;
     let mut query = doc! { "tenant": tenant.as_str() };
     // The last assignment wins: conditions are in the order of increasing selectivity.

@@ -30,4 +30,8 @@ impl KeyStore for MongoStore {
         // A key has one digest per secret, and the first secret is the current one.
         Ok(keys.into_iter().min_by_key(|key| digests.iter().position(|digest| *digest == key.digest)))
     }
+
+    async fn find_key_to_change(&self, digest: KeyDigest) -> Result<Option<Key>> {
+        self.find_one("find_key_to_change", &self.keys, doc! { "_id": to_bson(&digest)? }, BY_ID).await
+    }
 }

@@ -8,6 +8,7 @@
 //! | `collections`, `rows` | names of collections; rows as documents |
 //! | `commit`, `queues` | a batch as a transaction, and the order of a tenant's batches within the instance |
 //! | `reads`, `coalesce` | helpers of reads; sharing one read among concurrent callers |
+//! | `current_session` | sessions whose reads are as strong as linearizable ones |
 //! | `feed`, `scan` | the change stream, and reading everything that the cache is built from |
 //!
 //! Concerns are the strongest everywhere, whatever the URI says. Writes are acknowledged by a majority, in its journal.
@@ -26,6 +27,7 @@ mod audit;
 mod coalesce;
 mod collections;
 mod commit;
+mod current_session;
 mod errors;
 mod feed;
 mod keys;

@@ -26,6 +26,13 @@ impl OperatorStore for MongoStore {
         self.find_one("find_operator_by_username", &self.operators, filter, migrations::OPERATORS_USERNAME).await
     }
 
+    async fn recheck_operator(&self, username: &Username) -> Result<Option<Operator>> {
+        let call = "recheck_operator";
+        let mut session = self.start_current_session(call).await?;
+        let filter = doc! { "username": username.as_str() };
+        self.find_one_in(&mut session, call, &self.operators, filter, migrations::OPERATORS_USERNAME).await
+    }
+
     async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>> {
         let (filter, index) = match tenant {
             Some(tenant) => (doc! { "tenant": tenant.as_str() }, migrations::OPERATORS_TENANT),

@@ -1,8 +1,6 @@
 //! Scans that the in-memory cache is built from: fast, and never older than the call.
 //!
-//! A linearizable read comes first. Only a current primary can complete it, so its operation time is not before any
-//! change that was reported earlier. The scan then reads majority-committed data after that time in a causally
-//! consistent session. This holds for each batch by itself, even for one from a primary that has been deposed meanwhile.
+//! A scan reads majority-committed data in a session that starts with a write (see `current_session`). This holds for each batch by itself, even for one from a primary that has been deposed meanwhile.
 //! (<https://www.mongodb.com/docs/v6.0/core/causal-consistency-read-write-concerns/>)
 
 use std::collections::HashMap;
@@ -42,7 +40,7 @@ const CALL: &str = "scan";
 #[async_trait]
 impl ScanStore for MongoStore {
     async fn scan_rows(&self) -> Result<Rows> {
-        let mut scan = Scan { session: self.start_current_session().await?, limit: self.limits.call };
+        let mut scan = Scan { session: self.start_current_session(CALL).await?, limit: self.limits.call };
         let collections = [&self.keys, &self.operators, &self.sessions].map(Clone::clone);
         let (chunks, taken) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let reading = async move {
@@ -58,7 +56,7 @@ impl ScanStore for MongoStore {
 
     // The head is read in the session, so that it is not older than the linearizable read, and before the systems.
     async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)> {
-        let mut session = self.start_current_session().await?;
+        let mut session = self.start_current_session(CALL).await?;
         let head = self.tenants.find_one(doc! { "_id": tenant.as_str() }).session(&mut session);
         let head = self.bounded(CALL, head.max_time(self.limits.call)).await?;
         let number = head.map(head_of).transpose()?.unwrap_or_default().number;
@@ -72,20 +70,6 @@ impl ScanStore for MongoStore {
         let (chunks, taken) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let reading = async move { scan.read(&systems, filter, options, &chunks, listed_systems_of).await };
         Ok((number, stream_of(taken, tokio::spawn(reading))))
-    }
-}
-
-impl MongoStore {
-    /// Starts a session whose reads see every change that was reported before this call.
-    async fn start_current_session(&self) -> Result<ClientSession> {
-        let mut session = self.bounded(CALL, self.client.start_session().causal_consistency(true)).await?;
-        // The document does not matter, nor whether it exists.
-        let now = self.meta_linearizable.find_one(doc! { "_id": "version" }).session(&mut session);
-        self.bounded(CALL, now.max_time(self.limits.call)).await?;
-        if session.operation_time().is_none() {
-            return Err(corrupt("a response without an operation time"));
-        }
-        Ok(session)
     }
 }
 

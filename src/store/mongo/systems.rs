@@ -4,20 +4,37 @@ use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::Hint;
 
+use super::audit::entry_filter;
 use super::migrations;
 use super::reads::{BY_ID, at_most, empty_page, page_of};
 use super::rows::{from_document, to_bson};
 use super::store::MongoStore;
+use crate::domain::audit::AuditFilter;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::{MAX_FOLDED_NAME_BYTES, Search};
 use crate::domain::systems::{Direction, SortValue, System, SystemOrder, SystemOrderField, SystemSortKey};
-use crate::store::{Page, PageEnd, PageRequest, Result, SystemStore};
+use crate::store::{Page, PageEnd, PageRequest, Result, SystemState, SystemStore};
 
 #[async_trait]
 impl SystemStore for MongoStore {
     async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>> {
         self.find_one("find_system", &self.systems, doc! { "_id": to_bson(&id)?, "tenant": tenant.as_str() }, BY_ID)
             .await
+    }
+
+    async fn recheck_system(&self, tenant: &TenantId, id: SystemId) -> Result<SystemState> {
+        let call = "recheck_system";
+        let mut session = self.start_current_session(call).await?;
+        let filter = doc! { "_id": to_bson(&id)?, "tenant": tenant.as_str() };
+        if let Some(system) = self.find_one_in(&mut session, call, &self.systems, filter, BY_ID).await? {
+            return Ok(SystemState::Present(system));
+        }
+        let Some((deletion, index)) = entry_filter(tenant, &AuditFilter::deletion_of(id))? else {
+            return Ok(SystemState::Unknown);
+        };
+        let find = self.audit.find_one(deletion).hint(Hint::Name(index.to_owned())).max_time(self.limits.call);
+        let found = self.bounded(call, find.session(&mut session)).await?;
+        Ok(if found.is_some() { SystemState::Deleted } else { SystemState::Unknown })
     }
 
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {

@@ -19,7 +19,7 @@ use keymark::domain::time::Timestamp;
 use keymark::store::{
     self, AuditStore, CommitStore, Conflict, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems, OperatorStore, Page,
     PageEnd, PageRequest, PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store,
-    StoreError, SystemStore, ThrottleStore,
+    StoreError, SystemState, SystemStore, ThrottleStore,
 };
 use tokio::sync::watch;
 
@@ -266,6 +266,14 @@ impl SystemStore for MemoryStore {
         Ok(self.systems(tenant, &Search::All).into_iter().find(|system| system.id == id))
     }
 
+    async fn recheck_system(&self, tenant: &TenantId, id: SystemId) -> Result<SystemState> {
+        if let Some(system) = self.find_system(tenant, id).await? {
+            return Ok(SystemState::Present(system));
+        }
+        let deletions = self.count_audit(tenant, &AuditFilter::deletion_of(id)).await?;
+        Ok(if deletions > 0 { SystemState::Deleted } else { SystemState::Unknown })
+    }
+
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
         Ok(self.systems(tenant, &Search::All).into_iter().filter(|system| ids.contains(&system.id)).collect())
     }
@@ -304,6 +312,10 @@ impl KeyStore for MemoryStore {
         });
         Ok(found.into_iter().next())
     }
+
+    async fn find_key_to_change(&self, digest: KeyDigest) -> Result<Option<Key>> {
+        self.find_key(&[digest]).await
+    }
 }
 
 #[async_trait]
@@ -314,6 +326,10 @@ impl OperatorStore for MemoryStore {
 
     async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {
         Ok(self.operators(|operator| operator.username == *username).pop())
+    }
+
+    async fn recheck_operator(&self, username: &Username) -> Result<Option<Operator>> {
+        self.find_operator_by_username(username).await
     }
 
     async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>> {

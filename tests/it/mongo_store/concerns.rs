@@ -90,6 +90,8 @@ async fn profile() -> Vec<Document> {
         store.count_audit(&acme.id, &filter).await.unwrap();
     }
     store.find_systems(&acme.id, &[system.id]).await.unwrap();
+    store.recheck_system(&acme.id, system.id).await.unwrap();
+    store.recheck_operator(&"alice".parse().unwrap()).await.unwrap();
     store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
     store.scan_systems(&acme.id).await.unwrap().1.try_collect::<Vec<_>>().await.unwrap();
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1));
@@ -204,6 +206,7 @@ async fn every_query_uses_an_index_also_for_its_order() {
     update buckets: IDHACK
     update keys: IXSCAN { _id: 1 }
     update leases: IDHACK
+    update meta: IDHACK
     update meta: IXSCAN { _id: 1 }
     update systems: IXSCAN { _id: 1 }
     update tenants: IXSCAN { _id: 1 }
