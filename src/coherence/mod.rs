@@ -5,6 +5,7 @@
 //! change that makes caches outdated waits at a [`Barrier`] until every instance enforces it. Names of systems are cached
 //! too, for searches, under a rule that needs no barrier; see [`search`].
 
+mod audit_numbers;
 pub mod identities;
 pub mod key_index;
 mod locks;
@@ -26,10 +27,12 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use futures::{StreamExt, TryStreamExt};
 use prometheus_client::registry::Registry;
+use rand::RngExt;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::audit_numbers::AuditNumbers;
 use self::identities::Identities;
 use self::key_index::KeyIndex;
 use self::metrics::{CacheGauges, CoherenceMetrics, Gauges};
@@ -334,7 +337,9 @@ impl Coherence {
                     Err(error) => error,
                 };
                 tracing::warn!(%error, "change feed lost; cache bypassed until reload");
-                tokio::time::sleep(retry_delay).await;
+                // Random, so that instances which lost the feed together do not all load at the same time.
+                let delay = self.environment.rng().random_range(retry_delay / 2..=retry_delay);
+                tokio::time::sleep(delay).await;
                 retry_delay = (retry_delay * 2).min(MAX_RETRY_DELAY);
             }
         };
@@ -357,13 +362,19 @@ impl Coherence {
         // scan may be older and would undo them. Subscribers get them immediately. They need not wait for the cache,
         // which is not used yet: until the deadline is published, every request reads the store, which has the change.
         let mut early = Vec::new();
+        let mut numbers = AuditNumbers::default();
         let loaded = {
             let mut loading = std::pin::pin!(self.load());
             loop {
                 tokio::select! {
                     loaded = &mut loading => break loaded,
                     next = feed.next() => match next {
-                        Some(Ok(change)) => early.push(notify_change(change, notify)),
+                        Some(Ok(change)) => {
+                            if let Some(Err(error)) = change.entry.as_deref().map(|entry| numbers.check(entry)) {
+                                return error;
+                            }
+                            early.push(notify_change(change, notify));
+                        }
                         Some(Err(error)) => return error,
                         None => return feed_ended(),
                     },
@@ -394,6 +405,11 @@ impl Coherence {
         loop {
             match feed.next().await {
                 Some(Ok(change)) => {
+                    // Checked before anything else: a cache that lacks a change must not serve another request, and
+                    // no probe may acknowledge what follows the gap.
+                    if let Some(Err(error)) = change.entry.as_deref().map(|entry| numbers.check(entry)) {
+                        return error;
+                    }
                     // Applied before subscribers get it: a client that reacts to an event with a request to this
                     // instance must not be served from a cache without the change.
                     self.apply(cache, &change);

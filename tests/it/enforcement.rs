@@ -361,6 +361,42 @@ async fn instance_is_correct_before_its_cache_is_loaded_and_ready_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn change_that_the_feed_skipped_is_enforced_with_the_next_one() {
+    let app = App::mongodb_with(with(LONG)).await;
+    let switch = Switch::default();
+    let other = app.instance_with(2, with_switch(&switch, LONG)).await;
+    app.wait_for_cache().await;
+    other.wait_for_cache().await;
+    let operator = app.operator(&ALL).await;
+    let (skipped, next) = (key(&operator, "Skipped").await, key(&operator, "Next").await);
+    switch.deliver_next(0);
+    operator.revoke_key(&skipped.system.id).await;
+    operator.revoke_key(&next.system.id).await;
+    for key in [&skipped, &next] {
+        assert_eq!(other.verifier().code(&key.api_key).await, "REVOKED");
+    }
+    switch.wait_for_calls("watch", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn change_that_the_feed_repeats_does_not_end_it() {
+    let app = App::mongodb_with(with(LONG)).await;
+    let switch = Switch::default();
+    let other = app.instance_with(2, with_switch(&switch, LONG)).await;
+    app.wait_for_cache().await;
+    other.wait_for_cache().await;
+    let operator = app.operator(&ALL).await;
+    let (repeated, next) = (key(&operator, "Repeated").await, key(&operator, "Next").await);
+    switch.deliver_next(2);
+    operator.revoke_key(&repeated.system.id).await;
+    operator.revoke_key(&next.system.id).await;
+    for key in [&repeated, &next] {
+        assert_eq!(other.verifier().code(&key.api_key).await, "REVOKED");
+    }
+    assert_eq!(switch.calls(&["watch"]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_made_while_the_feed_is_lost_are_enforced_immediately_and_cached_afterwards() {
     let app = App::mongodb_with(with(SHORT)).await;
     let switch = Switch::default();

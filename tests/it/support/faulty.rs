@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::{StreamExt, stream};
 use keymark::store::intercepted::{Intercept, Intercepted};
 use keymark::store::{Feed, Result, StoreError};
 use tokio::sync::watch;
@@ -32,6 +32,8 @@ struct State {
     calls: watch::Sender<HashMap<&'static str, u64>>,
     /// Ends the open feeds.
     feeds: Mutex<CancellationToken>,
+    /// How often a feed delivers its next audited change; once unless set.
+    deliveries: Mutex<Option<usize>>,
 }
 
 impl Switch {
@@ -66,6 +68,11 @@ impl Switch {
         std::mem::take(&mut *self.0.feeds.lock().unwrap()).cancel();
     }
 
+    /// Lets a feed deliver its next audited change this many times: 0 skips it.
+    pub fn deliver_next(&self, times: usize) {
+        *self.0.deliveries.lock().unwrap() = Some(times);
+    }
+
     fn hook(&self, call: &str) -> Option<BoxFuture<'static, ()>> {
         self.0.after.lock().unwrap().take_if(|(name, _)| *name == call).map(|(_, hook)| hook)
     }
@@ -86,6 +93,14 @@ impl Intercept for Switch {
 
     fn feed(&self, feed: Feed) -> Feed {
         let broken = self.0.feeds.lock().unwrap().clone();
-        feed.take_until(broken.cancelled_owned()).boxed()
+        let switch = self.clone();
+        let delivered = feed.flat_map(move |item| match item {
+            Ok(change) if change.entry.is_some() => {
+                let times = switch.0.deliveries.lock().unwrap().take().unwrap_or(1);
+                stream::iter(vec![change; times]).map(Ok).boxed()
+            }
+            other => stream::iter([other]).boxed(),
+        });
+        delivered.take_until(broken.cancelled_owned()).boxed()
     }
 }
