@@ -12,7 +12,7 @@ use crate::domain::sessions::{Session, SessionId, SessionSecret};
 /// `iss` and `aud` of every token.
 pub const ISSUER: &str = "keymark";
 
-/// Tokens in one generation of those read lately, of some 100 bytes each.
+/// Cached tokens, of about 100 bytes each.
 const MAX_CACHED_TOKENS: usize = 4096;
 
 #[derive(Serialize, Deserialize)]

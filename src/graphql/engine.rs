@@ -37,7 +37,7 @@ pub struct Engine<E> {
     payloads: Cache<PayloadKey, Bytes, PayloadWeight>,
 }
 
-/// What the operations of one client have in common.
+/// Shared by the operations of one client.
 #[derive(Clone)]
 pub struct OperationContext {
     attach: Arc<dyn Fn(Request) -> Request + Send + Sync>,

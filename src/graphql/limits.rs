@@ -486,7 +486,7 @@ impl<'a> WeightVisitor<'a> {
         let limits = self.limits;
         if weight.selections > limits.selections {
             return Err(DocumentError::too_many(
-                "selections, where those of a fragment count once for each spread",
+                "selections, where a fragment counts once for each spread",
                 limits.selections,
             ));
         }

@@ -1,4 +1,4 @@
-//! The GraphQL API: what the service does, in the schema's words.
+//! The GraphQL API.
 
 pub mod completion;
 pub mod context;
@@ -24,7 +24,7 @@ use crate::service::Service;
 
 pub type KeymarkSchema = Schema<Query, Mutation, Subscription>;
 
-/// The schema that answers requests.
+/// The schema, over the service.
 pub fn schema(service: Arc<Service>, introspection: bool) -> KeymarkSchema {
     let schema = builder().data(service);
     if introspection { schema.finish() } else { schema.disable_introspection().finish() }

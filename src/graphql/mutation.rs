@@ -68,7 +68,8 @@ impl Mutation {
     /// new one and sets its cookie. Requires a signed-in operator.
     ///
     /// Errors: `INVALID_CREDENTIALS` if the current password is wrong; `INVALID_PASSWORD`; `RATE_LIMITED` after too
-    /// many failures; `CONFLICT` if the password was changed by another request.
+    /// many failures; `CONFLICT` if the password was changed by another request; `UNAVAILABLE` if the password was changed,
+    /// but an instance may still accept an old session: sign in with the new password.
     async fn change_password(
         &self,
         ctx: &Context<'_>,

@@ -1,4 +1,4 @@
-//! The console's and GraphiQL's files, out of the binary.
+//! Serves the console's and GraphiQL's files, which are embedded in the binary.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::accept::preferences;
 
-/// What `make console` built. Beside a file lie its `.br` and `.gz` where they are smaller.
+/// The files that `make console` built, each with a `.br` and a `.gz` if these are smaller.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/console/dist"]
 #[allow_missing = true]
@@ -26,7 +26,7 @@ const GRAPHIQL: &str = "graphiql.html";
 
 const CONSOLE_POLICY: &str = "default-src 'self'; frame-ancestors 'none'; object-src 'none'; base-uri 'none'; \
      form-action 'self'; require-trusted-types-for 'script'";
-/// GraphiQL's editor writes its styles inline and starts its workers by address, which trusted types would refuse.
+/// GraphiQL's editor adds inline styles and starts workers by URL, which trusted types would refuse.
 const GRAPHIQL_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      frame-ancestors 'none'; object-src 'none'; base-uri 'none'; form-action 'self'";
 
@@ -39,12 +39,12 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ];
 
-/// Content codings in the order of preference, each with what its files' names end in.
+/// Content codings in order of preference, with the suffix of their files.
 const CODINGS: [(&str, &str); 3] = [("br", ".br"), ("gzip", ".gz"), ("identity", "")];
 
-/// Vite names what is under `assets/` by its content.
+/// Vite names the files under `assets/` by a hash of their content.
 const HASHED: &str = "assets/";
-const FOR_A_YEAR: &str = "public, max-age=31536000, immutable";
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 const NOT_BUILT: &str = "<!doctype html><html lang=\"en\"><title>Keymark</title><h1>The console is not part of this \
      build</h1><p>Run <code>make console</code>, then build Keymark again. The API works without it.</p></html>";
@@ -54,9 +54,8 @@ const NOT_FOUND: &str = "<!doctype html><html lang=\"en\"><title>Not found – K
 const NOT_ALLOWED: &str = "<!doctype html><html lang=\"en\"><title>Method not allowed – Keymark</title>\
      <h1>Method not allowed</h1><p>This address can only be read.</p></html>";
 
-/// Answers whatever no other route of the listener does: the console's page at its addresses, GraphiQL at `/graphiql`
-/// unless it is switched off, the files of both, and 404 for anything else. It is the router's fallback: merge it into
-/// one that has none.
+/// The console's page at its addresses, GraphiQL at `/graphiql` if it is enabled, the files of both, and 404 for anything
+/// else. It is the router's fallback: merge it into a router without one.
 pub fn routes(graphiql: bool) -> Router {
     Router::new().fallback(async move |request: Request| {
         let file = file_at(request.uri().path(), graphiql);
@@ -69,12 +68,12 @@ pub fn routes(graphiql: bool) -> Router {
     })
 }
 
-/// The paths of the embedded files under `console/dist`; none when the console was not built.
+/// The paths of the embedded files under `console/dist`; none if the console was not built.
 pub fn embedded_files() -> impl Iterator<Item = Cow<'static, str>> {
     Files::iter()
 }
 
-/// The file for an address. The pages have addresses of their own, and encodings are negotiated, not named.
+/// The file for an address. Pages have addresses of their own, and encodings are negotiated, not requested by name.
 fn file_at(path: &str, graphiql: bool) -> Option<&str> {
     match path {
         "/" | "/systems" | "/audit" | "/sign-in" => Some(CONSOLE),
@@ -110,7 +109,7 @@ fn answer(file: Option<&str>, request: &Request) -> Response {
         }
         found
     };
-    let caching = if file.starts_with(HASHED) { FOR_A_YEAR } else { "no-cache" };
+    let caching = if file.starts_with(HASHED) { IMMUTABLE } else { "no-cache" };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
     response.headers_mut().insert(ETAG, tag);
@@ -139,7 +138,7 @@ fn weight_of(coding: &str, headers: &HeaderMap) -> u16 {
     listed(coding).or_else(|| listed("*")).flatten().unwrap_or(0)
 }
 
-/// A strong tag: each encoding of a file has its own, since it is taken from the bytes that are sent.
+/// A strong entity tag. It is derived from the bytes that are sent, so each encoding of a file has its own.
 fn entity_tag(encoded: &EmbeddedFile) -> HeaderValue {
     let hash = encoded.metadata.sha256_hash();
     let hex = hex::encode(&hash[..16]);

@@ -1,4 +1,4 @@
-//! What stands in front of the listener: whose address a request has, and which origin is our own.
+//! Proxies in front of the listener: the client's address, and the origin that browsers see.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,36 +13,36 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// What the configuration says of it. Without trusted proxies forwarded headers are ignored.
+/// The configured proxies and origins. Forwarded headers are ignored unless a trusted proxy sends them.
 #[derive(Clone, Debug, Default)]
 pub struct Front {
-    /// `scheme://host[:port]` as browsers see it, when it is not what the request itself says.
+    /// `scheme://host[:port]` as browsers see it, if requests do not carry it.
     pub public_origin: Option<String>,
-    /// The peers whose forwarded headers are believed.
+    /// Peers whose forwarded headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Foreign origins whose pages may use the API with bearer tokens.
+    /// Other origins whose pages may use the API with bearer tokens.
     pub allowed_origins: Vec<String>,
 }
 
-/// Where a request came from, as its `Origin` says.
+/// The origin of a request, from its `Origin` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOrigin {
-    /// No `Origin`: not a browser, or a browser that only reads.
-    Unsaid,
+    /// No `Origin`: not a browser, or a request that only reads.
+    Absent,
     Own,
-    /// Foreign, and listed as allowed.
+    /// Another origin, listed as allowed.
     Allowed,
     Foreign,
 }
 
 impl Front {
-    /// The client's address: the peer's, or, behind trusted proxies, the last one in `X-Forwarded-For` that is not
-    /// such a proxy's.
+    /// The client's address: the peer's, or, behind trusted proxies, the last one in `X-Forwarded-For` that is not a
+    /// trusted proxy.
     pub fn client_address(&self, parts: &Parts) -> Option<IpAddr> {
         peer(parts).map(|peer| self.client_behind(peer, &parts.headers))
     }
 
-    /// The same, of a peer in its canonical form.
+    /// The same, for a peer in canonical form.
     pub fn client_behind(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trusts(peer) {
             return peer;
@@ -51,7 +51,7 @@ impl Front {
         let hops: Vec<&str> = forwarded.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
         let mut client = peer;
         for hop in hops.iter().rev() {
-            // What cannot be read says nothing about what stands before it either.
+            // If a hop cannot be parsed, those before it cannot be trusted either.
             let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
             client = address.to_canonical();
             if !self.trusts(client) {
@@ -61,7 +61,7 @@ impl Front {
         client
     }
 
-    /// Our own origin, as the browser that sent this request sees it.
+    /// Our own origin, as the browser sees it.
     fn own_origin(&self, parts: &Parts) -> Option<String> {
         if let Some(origin) = &self.public_origin {
             return Some(origin.clone());
@@ -75,7 +75,7 @@ impl Front {
 
     pub fn origin_of(&self, parts: &Parts) -> RequestOrigin {
         if !parts.headers.contains_key(ORIGIN) {
-            return RequestOrigin::Unsaid;
+            return RequestOrigin::Absent;
         }
         let Some(origin) = single(&parts.headers, ORIGIN) else { return RequestOrigin::Foreign };
         if self.own_origin(parts).is_some_and(|own| own == origin.to_ascii_lowercase()) {
@@ -87,7 +87,7 @@ impl Front {
         }
     }
 
-    /// The session's cookie, as it is called over the scheme that browsers use.
+    /// The session cookie for the scheme that browsers use.
     pub fn cookie(&self, parts: &Parts) -> SessionCookie {
         let secure = self.own_origin(parts).is_some_and(|origin| origin.starts_with("https://"));
         SessionCookie { secure }
@@ -98,12 +98,12 @@ impl Front {
     }
 }
 
-/// The address of whoever opened the connection.
+/// The address of the connection's peer.
 pub fn peer(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
-/// The value of a header that stands there once.
+/// The value of a header that is present exactly once.
 pub fn single(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
@@ -149,7 +149,7 @@ mod tests {
         let origin = |front: &Front, peer, headers: &[(&'static str, &str)]| front.origin_of(&parts(peer, headers));
         let plain = Front::default();
         let host = ("host", "keymark.test:8080");
-        assert_eq!(origin(&plain, "127.0.0.1", &[host]), RequestOrigin::Unsaid);
+        assert_eq!(origin(&plain, "127.0.0.1", &[host]), RequestOrigin::Absent);
         assert_eq!(origin(&plain, "127.0.0.1", &[host, ("origin", "http://keymark.test:8080")]), RequestOrigin::Own);
         for foreign in ["https://keymark.test:8080", "http://keymark.test", "http://evil.test", "null", ""] {
             assert_eq!(origin(&plain, "127.0.0.1", &[host, ("origin", foreign)]), RequestOrigin::Foreign, "{foreign}");

@@ -1,4 +1,4 @@
-//! HTTP: every route of both listeners.
+//! HTTP: the routes of both listeners.
 
 mod accept;
 pub mod authenticator;
@@ -44,7 +44,7 @@ pub struct PublicFeatures {
     pub graphiql: bool,
 }
 
-/// Every route of the public listener. Those of the verification listener are [`verify::routes`].
+/// All routes of the public listener. Those of the verification listener are in [`verify::routes`].
 pub fn public_routes(
     service: Arc<Service>,
     front: Front,

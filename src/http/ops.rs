@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it can serve.
+//! Liveness and readiness.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use crate::service::Service;
 
-/// `/healthz`: the process answers. `/readyz`: its memory is loaded and the store answers; 503 while not.
+/// `/healthz` succeeds while the process runs; `/readyz` while the cache is loaded and the store responds, else 503.
 pub fn routes(service: Arc<Service>) -> Router {
     Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).with_state(service)
 }
@@ -18,6 +18,6 @@ async fn ready(State(service): State<Arc<Service>>) -> (StatusCode, &'static str
     if service.is_ready().await {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "memory is not loaded yet, or the store cannot be reached\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "the cache is not loaded yet, or the store cannot be reached\n")
     }
 }

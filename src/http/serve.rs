@@ -1,4 +1,4 @@
-//! Serves a listener: HTTP/1.1 with bounds on slow clients, and an orderly end.
+//! Serves a listener: HTTP/1.1 with limits on slow clients, and a graceful shutdown.
 
 use std::{
     convert::Infallible,
@@ -36,17 +36,17 @@ use tokio_util::{
 };
 use tower::ServiceExt;
 
-/// Bounds on the connections of a listener.
+/// Limits on the connections of a listener.
 #[derive(Clone, Debug)]
 pub struct ServeLimits {
     /// From the first byte of a request to the end of its head.
     pub head_timeout: Duration,
-    /// How long a connection may stay open between two requests. Longer than the usual 60 s of proxies, so that it
-    /// is the proxy who closes: one that closes under a request makes it fail.
+    /// Time between two requests of a connection. Longer than the usual 60 s of proxies, so that the proxy closes first: a
+    /// request that is sent on a connection that the server closes at the same time fails.
     pub idle_timeout: Duration,
-    /// How long a client may leave an answer unread.
+    /// Time for which a client may not read a response.
     pub write_timeout: Duration,
-    /// From the shutdown to the end of what is still under way then.
+    /// Time from the shutdown to the end of the requests in flight.
     pub drain: Duration,
 }
 
@@ -61,13 +61,13 @@ impl Default for ServeLimits {
     }
 }
 
-/// What answers the requests of a listener's connections.
+/// Handles the requests of a listener.
 pub trait Handler: Clone + Send + Sync + 'static {
     type Body: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
-    /// Whether a body is copied behind its head: for a small one that costs less than to hand the kernel a list of two.
+    /// Whether a body is copied behind its head. For a small body that costs less than a vectored write.
     const SMALL_BODIES: bool;
 
-    /// Dropped when the client hangs up.
+    /// The future is dropped if the client disconnects.
     fn handle(&self, request: Request<Incoming>, client: &Client) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
@@ -77,8 +77,8 @@ pub struct Client {
     tracker: TaskTracker,
 }
 
-/// While a clone of it lives, [`serve`] waits for what it belongs to. For work that outlives its request, such as a
-/// WebSocket or a change whose client hung up.
+/// [`serve`] waits until all clones are dropped. For work that outlives its request, such as a WebSocket or a change whose
+/// client has disconnected.
 #[derive(Clone)]
 pub struct InFlight(#[expect(dead_code, reason = "counted while it lives")] TaskTrackerToken);
 
@@ -96,12 +96,12 @@ impl Handler for Router {
     }
 }
 
-/// Serves until `shutdown` is cancelled; then accepts nothing more, lets what is under way finish, and returns
-/// within [`ServeLimits::drain`]. Connections that wait for a request are closed at once.
+/// Serves until `shutdown` is cancelled. Then it accepts no more connections, closes those that wait for a request,
+/// completes the requests in flight, and returns within [`ServeLimits::drain`].
 pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeLimits, shutdown: CancellationToken) {
     let tracker = TaskTracker::new();
     let stop = Arc::new(Stop::default());
-    // Cut off when the time to finish is up, or should this future be dropped.
+    // Dropped, and so aborted, when the drain times out or this future is dropped.
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -120,11 +120,11 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeL
                 };
                 connections.spawn(tracker.track_future(connection.serve(stream)));
             }
-            // The peer was gone before it was accepted.
+            // The peer disconnected before the connection was accepted.
             Err(error) if is_connection_error(&error) => {}
-            // No file descriptors left, for instance: it would fail again at once.
+            // For example, out of file descriptors: an immediate retry would fail too.
             Err(error) => {
-                tracing::error!(%error, "connections cannot be accepted");
+                tracing::error!(%error, "connection not accepted");
                 shutdown.run_until_cancelled(sleep(Duration::from_millis(100))).await;
             }
         }
@@ -133,11 +133,11 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeL
     stop.raise();
     tracker.close();
     if timeout(limits.drain, tracker.wait()).await.is_err() {
-        tracing::warn!("connections were cut off: they did not finish in time");
+        tracing::warn!("shutdown timed out; aborting in-flight requests");
     }
 }
 
-/// Tells connections to finish. A cancellation token would do, but costs every one of their wake-ups a lock or two.
+/// Asks connections to finish. A cancellation token would do, but takes a lock or two at each wake-up of a connection.
 #[derive(Default)]
 struct Stop {
     raised: AtomicBool,
@@ -207,8 +207,8 @@ impl<H: Handler> Connection<H> {
         let mut raises = pin!(self.stop.raises.notified());
         let (mut waits, mut finishing) = (false, false);
         let result = poll_fn(|context| {
-            // Once is enough: it wakes this very task, and the flag says why. In this order, since the flag is raised
-            // before whoever waits is woken.
+            // Once is enough: the notification wakes this task, and the flag says why. In this order, since the flag is
+            // set before the waiters are notified.
             if !waits {
                 waits = true;
                 let _ = raises.as_mut().poll(context);
@@ -226,18 +226,18 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// The progress of a connection that is no longer HTTP's. Odd: it waits for no request.
+/// The progress of a connection that was upgraded. Odd, since it waits for no request.
 const UPGRADED: u64 = u64::MAX;
 
-/// Counts one step. Only the connection's own task does, so that no atomic addition is needed.
+/// Counts one step. Only the connection's task writes, so no atomic addition is needed.
 fn advance(progress: &AtomicU64) {
     progress.store(progress.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
-/// A body that says when all of it was handed over. What is read before is no wait for a request.
+/// A body that counts a step when it was read completely. Until then the connection does not wait for a request.
 struct Answer<B> {
     body: B,
-    /// `None` where the connection is no longer HTTP's.
+    /// `None` if the connection was upgraded.
     progress: Option<Arc<AtomicU64>>,
 }
 
@@ -269,30 +269,31 @@ impl<B> Drop for Answer<B> {
     }
 }
 
-/// A TCP stream that gives up on a peer that sends no request, or not all of its head, in time, and on one that does
-/// not read, and that lingers when it is closed.
+/// A TCP stream that fails if the peer does not send a request, or the rest of its head, in time, or does not read; and
+/// that lingers when it is closed.
 ///
-/// hyper has one time-out for both the wait for a request and the rest of its head. A proxy's idle connection may
-/// wait far longer than a client may take to send a head. hyper also sets a timer anew for every request; here one
-/// timer stays and looks, when it goes off, what it is to wait for now.
+/// hyper has one time-out for both the wait for a request and its head, but an idle connection of a proxy may wait much
+/// longer than a client may take to send a head. hyper also registers a timer for every request; here one timer remains,
+/// and checks when it fires what to wait for next.
 struct Stream {
     inner: Option<TcpStream>,
     tracker: TaskTracker,
     limits: ServeLimits,
-    /// The progress at which the first bytes of a head came.
+    /// The progress at which the first bytes of a head arrived.
     begun: Option<u64>,
-    /// What is waited for, and until when.
+    /// The current wait and its deadline.
     wait: Option<(Wait, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// The deadline of a write that waits for the peer to read.
+    /// Deadline of a write that waits for the peer to read.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Even while the connection waits for a request; raised when one is dispatched and when its answer was handed over.
+    /// Even while the connection waits for a request. Counts a step when a request is dispatched and when its response was
+    /// read completely.
     progress: Arc<AtomicU64>,
-    /// Whether the peer closed its side, or the connection broke.
+    /// Whether the peer closed its side, or the connection failed.
     ended: bool,
 }
 
-/// A wait for a request or for the rest of its head.
+/// A wait for a request, or for the rest of its head.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Wait {
     progress: u64,
@@ -304,7 +305,7 @@ impl Stream {
         self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// What came of a write, or that it has waited for too long.
+    /// The result of a write, or an error if it has waited too long.
     fn written(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.stalled = None;
@@ -316,7 +317,7 @@ impl Stream {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Ready when the request that is waited for, or the rest of its head, is overdue.
+    /// Ready when the request, or the rest of its head, is overdue.
     fn overdue(&mut self, context: &mut Context<'_>, progress: u64) -> Poll<()> {
         let wait = Wait { progress, begun: self.begun == Some(progress) };
         let deadline = match self.wait {
@@ -365,7 +366,7 @@ impl AsyncRead for Stream {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         if progress == UPGRADED {
-            // It would keep the memory of the task that set it until it goes off.
+            // A registered timer keeps the task's memory until it fires.
             self.timer = None;
         }
         Poll::Pending
@@ -400,9 +401,9 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// To close a socket with bytes unread resets the connection, and the peer may never see the answer that explains
-/// why: a 413 to a body that is still coming, a close frame to a message too large
-/// ([RFC 9112, section 9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)). So read on for a while.
+/// Closing a socket with unread bytes resets the connection, and the peer may lose the response that explains why: a 413
+/// while the body still arrives, or a close frame after a message that is too large
+/// ([RFC 9112, section 9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)). So it reads on for a while.
 impl Drop for Stream {
     fn drop(&mut self) {
         const LINGER: Duration = Duration::from_secs(1);

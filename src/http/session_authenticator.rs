@@ -56,7 +56,7 @@ impl SessionAuthenticator {
         };
         let allows_changes = match self.front.origin_of(parts) {
             RequestOrigin::Own => true,
-            RequestOrigin::Unsaid => {
+            RequestOrigin::Absent => {
                 if !matches!(single(&parts.headers, SEC_FETCH_SITE), Some("same-origin" | "none")) {
                     return Ok(context(None, false));
                 }
@@ -105,7 +105,7 @@ impl Authenticator for SessionAuthenticator {
     async fn check_upgrade(&self, parts: &Parts) -> Result<(), ErrorResponse> {
         match self.front.origin_of(parts) {
             RequestOrigin::Foreign => Err(foreign_origin()),
-            RequestOrigin::Own | RequestOrigin::Allowed | RequestOrigin::Unsaid => Ok(()),
+            RequestOrigin::Own | RequestOrigin::Allowed | RequestOrigin::Absent => Ok(()),
         }
     }
 

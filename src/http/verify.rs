@@ -1,6 +1,6 @@
-//! The verification listener: is this key good?
+//! The verification listener: verifies keys for gateways and services, and serves the metrics.
 //!
-//! Matched and answered by hand, on hyper alone: a router's work would be a fifth of a verification's.
+//! It matches paths without a router, on hyper alone: a router would take a fifth of the time of a verification.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -36,9 +36,9 @@ use crate::domain::verdict::{self, Verdict};
 use crate::metrics::Metrics;
 use crate::verify::{Verification, Verifier};
 
-/// Bytes of a request's body: a key has at most 82.
+/// Size of a request's body. A key has at most 82 bytes.
 const BODY_BYTES: usize = 4096;
-/// For a client to send a body of that size.
+/// Time for a client to send the body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const VERIFIER_TOKEN: HeaderName = HeaderName::from_static("x-keymark-verifier-token");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -48,12 +48,12 @@ const SYSTEM_NAME: HeaderName = HeaderName::from_static("x-keymark-system-name")
 /// All but the unreserved characters of RFC 3986, section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Who may ask. Each restriction that is set must be met.
+/// The clients that may verify keys. They must satisfy each restriction that is set.
 #[derive(Default)]
 pub struct Access {
-    /// What `X-Keymark-Verifier-Token` must be.
+    /// The required value of `X-Keymark-Verifier-Token`.
     pub token: Option<Zeroizing<String>>,
-    /// Where the peer must be.
+    /// Networks that the peer must be in.
     pub networks: Vec<IpNet>,
 }
 
@@ -67,12 +67,12 @@ impl Access {
     }
 }
 
-/// Every route of the verification listener.
+/// All routes of the verification listener.
 pub fn routes(verifier: Verifier, access: Access, front: Arc<Front>, metrics: Arc<Metrics>) -> Routes {
     Routes(Arc::new(Shared { verifier, access, front, metrics }))
 }
 
-/// Made by [`routes`].
+/// Created by [`routes`].
 #[derive(Clone)]
 pub struct Routes(Arc<Shared>);
 
@@ -93,18 +93,18 @@ impl Handler for Routes {
 }
 
 impl Routes {
-    /// Answers a request of whoever is at `peer`.
+    /// Answers a request from `peer`.
     pub async fn answer<B: Body<Data = Bytes>>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
-        let asked = Asked { shared: &self.0, peer: peer.to_canonical(), headers: &head.headers };
-        if !self.0.access.admits(asked.peer, asked.headers) {
+        let request = ClientRequest { shared: &self.0, peer: peer.to_canonical(), headers: &head.headers };
+        if !self.0.access.admits(request.peer, request.headers) {
             return json(StatusCode::FORBIDDEN, FORBIDDEN);
         }
         match head.uri.path() {
-            "/v1/verify" if head.method == Method::POST => asked.verify(body).await,
+            "/v1/verify" if head.method == Method::POST => request.verify(body).await,
             "/v1/verify" => not_allowed("POST"),
-            "/v1/forward-auth" => asked.forward_auth().await,
-            path if path.starts_with("/v1/forward-auth/") => asked.forward_auth().await,
+            "/v1/forward-auth" => request.forward_auth().await,
+            path if path.starts_with("/v1/forward-auth/") => request.forward_auth().await,
             "/metrics" if head.method == Method::GET || head.method == Method::HEAD => self.metrics(),
             "/metrics" => not_allowed("GET,HEAD"),
             _ => empty(StatusCode::NOT_FOUND),
@@ -123,46 +123,45 @@ const MALFORMED: &str = r#"{"valid":false,"code":"MALFORMED"}"#;
 const NOT_FOUND: &str = r#"{"valid":false,"code":"NOT_FOUND"}"#;
 const REVOKED: &str = r#"{"valid":false,"code":"REVOKED"}"#;
 const UNAVAILABLE: &str =
-    r#"{"valid":false,"code":"UNAVAILABLE","message":"It cannot be decided now whether the key is good."}"#;
-const RATE_LIMITED: &str =
-    r#"{"valid":false,"code":"RATE_LIMITED","message":"Too many bad keys came from this address. Try again later."}"#;
-const FORBIDDEN: &str = r#"{"valid":false,"code":"FORBIDDEN","message":"You may not ask for verifications here."}"#;
-const NO_QUESTION: &str = r#"{"valid":false,"code":"BAD_REQUEST","message":"Send JSON: {\"apiKey\": \"…\"}."}"#;
-const NO_BODY: &str =
-    r#"{"valid":false,"code":"BAD_REQUEST","message":"The body cannot be read, is too large, or came too late."}"#;
+    r#"{"valid":false,"code":"UNAVAILABLE","message":"The API key cannot be verified right now. Try again."}"#;
+const RATE_LIMITED: &str = r#"{"valid":false,"code":"RATE_LIMITED","message":"Too many bad keys were presented from this address. Try again later."}"#;
+const FORBIDDEN: &str = r#"{"valid":false,"code":"FORBIDDEN","message":"This client may not verify keys here."}"#;
+const INVALID_BODY: &str = r#"{"valid":false,"code":"BAD_REQUEST","message":"Send JSON: {\"apiKey\": \"…\"}."}"#;
+const UNREADABLE_BODY: &str =
+    r#"{"valid":false,"code":"BAD_REQUEST","message":"The body cannot be read, is too large, or arrived too late."}"#;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Question<'a> {
+struct VerifyRequest<'a> {
     #[serde(borrow)]
     api_key: Cow<'a, str>,
 }
 
-/// A request by those who may ask.
-struct Asked<'a> {
+/// The head of a request, and where it comes from.
+struct ClientRequest<'a> {
     shared: &'a Shared,
     peer: IpAddr,
     headers: &'a HeaderMap,
 }
 
-impl Asked<'_> {
+impl ClientRequest<'_> {
     async fn verify(&self, body: impl Body<Data = Bytes>) -> Response<Full<Bytes>> {
         let mut reading = pin!(read(body));
-        // Nearly always the body came with the head: no timer for it then.
+        // The body nearly always arrives with the head, and then needs no timer.
         let read = match reading.as_mut().now_or_never() {
             Some(read) => read,
             None => timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT)),
         };
         let body = match read {
             Ok(body) => body,
-            Err(status) => return json(status, NO_BODY),
+            Err(status) => return json(status, UNREADABLE_BODY),
         };
-        // A list would be read as the members in their order.
+        // serde would read an array as the members in their order.
         let is_object = body.trim_ascii_start().first() == Some(&b'{');
-        let Some(question) = serde_json::from_slice::<Question<'_>>(&body).ok().filter(|_| is_object) else {
-            return json(StatusCode::BAD_REQUEST, NO_QUESTION);
+        let Some(question) = serde_json::from_slice::<VerifyRequest<'_>>(&body).ok().filter(|_| is_object) else {
+            return json(StatusCode::BAD_REQUEST, INVALID_BODY);
         };
-        let Some(Verification { verdict, retry_after }) = self.judge(&question.api_key).await else {
+        let Some(Verification { verdict, retry_after }) = self.verify_key(&question.api_key).await else {
             return json(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE);
         };
         if let Some(wait) = retry_after {
@@ -182,8 +181,8 @@ impl Asked<'_> {
     async fn forward_auth(&self) -> Response<Full<Bytes>> {
         let mut response = match presented(self.headers) {
             None => unauthorized(r#"Bearer realm="keymark""#),
-            Some(key) => match self.judge(key).await {
-                // A gateway knows no other refusal, so one that is to wait is refused like others.
+            Some(key) => match self.verify_key(key).await {
+                // Gateways know no other refusal, so a source beyond the limit is refused like any other.
                 Some(Verification { verdict, retry_after }) => {
                     let response = forwarded(&verdict);
                     match retry_after {
@@ -198,8 +197,8 @@ impl Asked<'_> {
         response
     }
 
-    /// `None`: it cannot be decided.
-    async fn judge(&self, presented: &str) -> Option<Verification> {
+    /// `None` if the key cannot be verified.
+    async fn verify_key(&self, presented: &str) -> Option<Verification> {
         let Shared { verifier, front, metrics, .. } = self.shared;
         let source = || front.client_behind(self.peer, self.headers);
         let counters = &metrics.verifications;
@@ -219,15 +218,15 @@ impl Asked<'_> {
             }
             Err(error) => {
                 counters.unavailable.inc();
-                // A line a request would be a flood just when the store is down; the counter tells how many.
-                tracing::debug!(cause = %error, "a verification could not be decided");
+                // At a higher level, a store that is down would flood the log; a counter has their number.
+                tracing::debug!(cause = %error, "key not verified");
                 None
             }
         }
     }
 }
 
-/// The whole body, as it arrived where that was in one piece; otherwise the status that says why not.
+/// The whole body, without a copy if it arrived in one piece; or the status of the error.
 async fn read(body: impl Body<Data = Bytes>) -> Result<Bytes, StatusCode> {
     let mut body = pin!(body);
     let (mut whole, mut pieces) = (Bytes::new(), BytesMut::new());
@@ -250,7 +249,7 @@ async fn read(body: impl Body<Data = Bytes>) -> Result<Bytes, StatusCode> {
     Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
 }
 
-/// The one key of a request: two different ones, or one of the headers twice, are no key.
+/// The key of a request. Two different keys, or a repeated header, are no key.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     let once = |name| {
         let mut values = headers.get_all(name).into_iter();
@@ -275,7 +274,7 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
-/// Whose a good key is.
+/// The identity of a valid key.
 struct Identity<'a> {
     tenant: &'a str,
     system: SystemId,
@@ -290,7 +289,7 @@ impl<'a> Identity<'a> {
 
     fn to_json(&self, now: Timestamp) -> Vec<u8> {
         const WRITTEN: &str = "a vector takes whatever is written";
-        // All members but the name have a bounded length; most names need no escapes.
+        // All members except the name have a bounded length, and most names need no escapes.
         let mut text = Vec::with_capacity(320 + self.name.len());
         text.extend_from_slice(VALID_MEMBERS.as_bytes());
         serde_json::to_writer(&mut text, self.tenant).expect(WRITTEN);
@@ -338,7 +337,7 @@ fn wait_for(wait: Duration, mut response: Response<Full<Bytes>>) -> Response<Ful
     response
 }
 
-/// With a challenge by RFC 6750, section 3; where no one key was presented it has no error.
+/// A response with a challenge by RFC 6750, section 3; without an error if no single key was presented.
 fn unauthorized(challenge: &'static str) -> Response<Full<Bytes>> {
     let mut response = empty(StatusCode::UNAUTHORIZED);
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -375,7 +374,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_answer_is_json_whatever_a_name_holds(name in "[\\PC\"\\\\]{0,64}", millis in 0..4_102_444_800_000i64) {
+        fn response_is_json_for_every_name(name in "[\\PC\"\\\\]{0,64}", millis in 0..4_102_444_800_000i64) {
             let system: SystemId = "sys_01hf7yat0000000000000000zz".parse().unwrap();
             let (mark, now) = (Mark::try_from("9zZ0".to_owned()).unwrap(), Timestamp::from_millis(millis));
             let identity = Identity { tenant: "acme", system, name: &name, mark };
@@ -392,8 +391,9 @@ mod tests {
     }
 
     #[test]
-    fn fixed_answers_are_json_with_a_code() {
-        for text in [MALFORMED, NOT_FOUND, REVOKED, UNAVAILABLE, FORBIDDEN, NO_QUESTION, NO_BODY, RATE_LIMITED] {
+    fn fixed_responses_are_json_with_a_code() {
+        for text in [MALFORMED, NOT_FOUND, REVOKED, UNAVAILABLE, FORBIDDEN, INVALID_BODY, UNREADABLE_BODY, RATE_LIMITED]
+        {
             let answer: Json = serde_json::from_str(text).unwrap();
             assert!(answer["valid"] == false && answer["code"].is_string(), "{text}");
         }

@@ -15,7 +15,9 @@ pub enum Error {
          again."
     )]
     OutcomeUnknown(#[source] StoreError),
-    #[error("The change was made, but not every instance is known to enforce it yet. Try again to wait for it.")]
+    #[error(
+        "The change was made, but an instance may use the old state for a while yet. Check that all instances reach the store."
+    )]
     NotEnforced,
     /// A bug or corrupt data.
     #[error("Internal error. The log of the server contains the cause.")]

@@ -111,7 +111,7 @@ async fn while_the_store_is_down_no_key_is_valid_and_no_internals_leak() {
     insta::assert_json_snapshot!(answer.body, @r#"
     {
       "code": "UNAVAILABLE",
-      "message": "It cannot be decided now whether the key is good.",
+      "message": "The API key cannot be verified right now. Try again.",
       "valid": false
     }
     "#);
