@@ -7,6 +7,9 @@
 //!
 //! Fields are [in the order](https://spec.graphql.org/October2021/#sec-Serialized-Map-Ordering) in which they are
 //! selected. async-graphql returns them in the order in which their resolvers finish.
+//!
+//! Both can go once async-graphql does it: <https://github.com/async-graphql/async-graphql/issues/1272> and
+//! <https://github.com/async-graphql/async-graphql/issues/612>.
 
 use std::collections::{HashMap, HashSet};
 

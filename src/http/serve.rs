@@ -1,4 +1,7 @@
 //! Serves a listener: HTTP/1.1 with limits on slow clients, and a graceful shutdown.
+//!
+//! The stream with time-outs can go once hyper has them for idle connections, reads and writes:
+//! <https://github.com/hyperium/hyper/issues/1628>.
 
 use std::{
     convert::Infallible,
