@@ -125,7 +125,7 @@ const REVOKED: &str = r#"{"valid":false,"code":"REVOKED"}"#;
 const UNAVAILABLE: &str =
     r#"{"valid":false,"code":"UNAVAILABLE","message":"The API key cannot be verified right now. Try again."}"#;
 const RATE_LIMITED: &str = r#"{"valid":false,"code":"RATE_LIMITED","message":"Too many bad keys were presented from this address. Try again later."}"#;
-const FORBIDDEN: &str = r#"{"valid":false,"code":"FORBIDDEN","message":"This client may not verify keys here."}"#;
+const FORBIDDEN: &str = r#"{"valid":false,"code":"FORBIDDEN","message":"This client may not verify keys. Send the verifier token, or use an allowed network."}"#;
 const INVALID_BODY: &str = r#"{"valid":false,"code":"BAD_REQUEST","message":"Send JSON: {\"apiKey\": \"…\"}."}"#;
 const UNREADABLE_BODY: &str =
     r#"{"valid":false,"code":"BAD_REQUEST","message":"The body cannot be read, is too large, or arrived too late."}"#;
