@@ -5,18 +5,18 @@
 #![expect(unreachable_pub, reason = "files are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
-#[path = "support/asked.rs"]
-mod asked;
 #[path = "../tests/it/transport/documents.rs"]
 mod documents;
+#[path = "support/requested_part.rs"]
+mod requested_part;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use asked::asked;
 use async_graphql::{EmptyMutation, EmptySubscription, Enum, InputObject, Object, Request, Schema, Variables};
 use futures::executor::block_on;
 use keymark::graphql::limits::{DocumentError, Documents, Limits};
+use requested_part::requested_part;
 
 /// The allocator of the program.
 #[global_allocator]
@@ -26,7 +26,7 @@ const ROUNDS: usize = 21;
 const GOAL: Duration = Duration::from_millis(10);
 
 fn main() {
-    let filter = asked().unwrap_or_default();
+    let filter = requested_part().unwrap_or_default();
     let schema = Schema::new(Query, EmptyMutation, EmptySubscription);
     let refuse = |text: &str, _: &str| {
         let documents = Documents::new(Limits::default());

@@ -1,5 +1,5 @@
-//! Whether the time that a refused sign-in takes tells a username that is known from one that is not: the two compared by
-//! the [Mann-Whitney U test](https://en.wikipedia.org/wiki/Mann%E2%80%93Whitney_U_test).
+//! Compares the time of refused sign-ins with known and with unknown usernames, by the [Mann-Whitney U
+//! test](https://en.wikipedia.org/wiki/Mann%E2%80%93Whitney_U_test).
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
@@ -27,7 +27,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// So many that none of them is throttled.
 const OPERATORS: u32 = 40;
-/// Of each kind.
+/// Sign-ins with known usernames, and as many with unknown ones.
 const ATTEMPTS: u32 = 2_000;
 
 #[tokio::main]

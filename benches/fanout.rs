@@ -1,16 +1,17 @@
-//! How soon every subscriber hears of a change, and what one costs: so many WebSockets on one instance, in one tenant.
+//! Measures how soon every subscriber receives a change, and the cost of a subscriber: WebSockets on one instance, in one
+//! tenant.
 //!
 //! `cargo bench --bench fanout` runs all; `-- 1000` one number of subscribers. The server is a process of its own, so
 //! that its memory can be told apart: this program starts itself again, with `serve`.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
-#[path = "support/asked.rs"]
-mod asked;
 #[path = "support/instance.rs"]
 mod instance;
 #[path = "support/processor_time.rs"]
 mod processor_time;
+#[path = "support/requested_part.rs"]
+mod requested_part;
 #[path = "support/resident.rs"]
 mod resident;
 
@@ -22,7 +23,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use asked::asked;
 use instance::Instance;
 use keymark::http::front::Front;
 use keymark::http::serve::{ServeLimits, serve};
@@ -30,6 +30,7 @@ use keymark::http::{self, PublicFeatures};
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use processor_time::processor_time;
+use requested_part::requested_part;
 use resident::resident;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,11 +56,13 @@ const DOCUMENT: &str = "subscription ($after: String) { systemChanged(after: $af
 
 fn main() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    match asked().as_deref() {
+    match requested_part().as_deref() {
         Some("serve") => serve_until_told(),
-        asked => SUBSCRIBERS.iter().filter(|n| asked.is_none_or(|asked| asked == n.to_string())).for_each(|n| {
-            LocalSet::new().block_on(&runtime(), measure(*n));
-        }),
+        requested => {
+            SUBSCRIBERS.iter().filter(|n| requested.is_none_or(|requested| requested == n.to_string())).for_each(|n| {
+                LocalSet::new().block_on(&runtime(), measure(*n));
+            })
+        }
     }
 }
 
@@ -82,7 +85,7 @@ async fn measure(subscribers: usize) {
         }
     };
     let mut author = Author::connect(&server).await;
-    // What the first one costs is not what one more does.
+    // The first subscriber costs more than each further one.
     tokio::task::spawn_local(subscribe(0));
     received.reach(1).await;
     author.rename(0).await;
@@ -104,7 +107,7 @@ async fn measure(subscribers: usize) {
         let busy = processor_time(server.process.id());
         let began = Instant::now();
         let (_, (first, last)) = tokio::join!(author.rename(change), received.reach(everybody));
-        // The first one is what tells that all of them follow.
+        // The first change only shows that all of them are subscribed.
         if change > 1 {
             times.push((last - began, first - began));
             used += processor_time(server.process.id()) - busy;
@@ -128,7 +131,7 @@ async fn measure(subscribers: usize) {
     println!("    processor time    {micros:>7.1} µs a change and subscriber");
 }
 
-/// What the subscribers have got since it was looked at last: how many, when the first, when the last.
+/// The changes that subscribers have received since the last look: their number, and the times of the first and the last.
 #[derive(Default)]
 struct Received {
     times: RefCell<Vec<Instant>>,

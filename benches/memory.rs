@@ -5,24 +5,24 @@
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
-#[path = "support/again.rs"]
-mod again;
-#[path = "support/asked.rs"]
-mod asked;
 #[path = "support/keys.rs"]
 mod keys;
+#[path = "support/requested_part.rs"]
+mod requested_part;
 #[path = "support/resident.rs"]
 mod resident;
+#[path = "support/run_part.rs"]
+mod run_part;
 
 use std::time::{Duration, Instant};
 
-use again::again;
-use asked::asked;
 use keymark::coherence::key_index::KeyIndex;
 use keymark::domain::ids::TenantId;
 use keymark::domain::time::Timestamp;
 use keys::{digest, key};
+use requested_part::requested_part;
 use resident::resident;
+use run_part::run_part;
 
 /// The server's allocator.
 #[global_allocator]
@@ -33,11 +33,11 @@ const TENANTS: u64 = 1_000;
 const PARTS: [&str; 2] = ["current", "revoked"];
 
 fn main() {
-    match asked().as_deref() {
+    match requested_part().as_deref() {
         Some("current") => measure("current", None),
         Some("revoked") => measure("revoked", Some(Timestamp::from_millis(1_700_000_000_000))),
         Some(_) => {}
-        None => PARTS.iter().for_each(|part| again(part, &[])),
+        None => PARTS.iter().for_each(|part| run_part(part, &[])),
     }
 }
 

@@ -66,7 +66,7 @@ const SYSTEMS: usize = 100;
 const SYSTEMS_QUERY: &str =
     "{ systems(first: 20) { nodes { id name keyState keyMark revision createdAt updatedAt } pageInfo { endCursor } } }";
 
-/// Of one set of the verification listener's.
+/// Connections to the verification listener in one set.
 const CONNECTIONS: usize = 64;
 /// Requests a second where the time in the handler is measured, and for how long.
 const PACE: u32 = 10_000;
@@ -82,7 +82,7 @@ fn main() {
     if let [serve, name, answer @ ..] = &arguments[..]
         && serve == "serve"
     {
-        return serve_until_told(name, answer);
+        return serve_until_closed(name, answer);
     }
     let filter = arguments.into_iter().find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let wanted = |name: &str| name.contains(&filter);
@@ -114,7 +114,7 @@ fn main() {
 /// against nginx that answers as many bytes.
 async fn verification() {
     let ours = Server::start("keymark", &[]);
-    let key = &ours.said;
+    let key = &ours.description;
     let body = format!(r#"{{"apiKey":"{key}"}}"#);
     let by_post = post_request("/v1/verify", &body, None);
     let by_headers =
@@ -172,7 +172,7 @@ async fn verification() {
     );
 
     let mut timed = Server::start("keymark", &["timed"]);
-    let body = format!(r#"{{"apiKey":"{}"}}"#, timed.said);
+    let body = format!(r#"{{"apiKey":"{}"}}"#, timed.description);
     paced(timed.address, &post_request("/v1/verify", &body, None)).await;
     println!(
         "verification, POST, {PACE} a second\n    in the handler (goal: p99 under 1000 µs): {}",
@@ -186,8 +186,9 @@ async fn gateway() {
     let Some(nginx) = Nginx::start("", ours.address) else {
         return println!("nginx is not installed: forward-auth through it is not measured");
     };
-    let request =
-        |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\r\n", ours.said).into_bytes();
+    let request = |path: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\r\n", ours.description).into_bytes()
+    };
     let (guarded, open) = (request("/guarded"), request("/open"));
     assert_eq!(answer_of(nginx.address, &guarded).await, "the API");
     compare(
@@ -201,7 +202,7 @@ async fn gateway() {
 /// Good keys with and without a flood of bad ones from the same address.
 async fn flood() {
     let ours = Server::start("keymark", &[]);
-    let good = post_request("/v1/verify", &format!(r#"{{"apiKey":"{}"}}"#, ours.said), None);
+    let good = post_request("/v1/verify", &format!(r#"{{"apiKey":"{}"}}"#, ours.description), None);
     let mut rng = StdRng::seed_from_u64(1);
     let bad: Arc<Vec<Vec<u8>>> = Arc::new(
         (0..1_000)
@@ -278,11 +279,11 @@ fn print(what: &str, rounds: impl Iterator<Item = (f64, f64)>) {
     println!("    {what}\n        ratio {ratio:.2} ({least:.2} to {most:.2}); {ours:.digits$} to {theirs:.digits$}");
 }
 
-/// What one round found of a server.
+/// The measurements of one round with a server.
 #[derive(Clone, Copy)]
 struct Measured {
     rate: f64,
-    /// Of the server's processor time, a request.
+    /// Processor time of the server per request, in microseconds.
     micros: f64,
     generator: f64,
 }
@@ -290,12 +291,12 @@ struct Measured {
 /// A server in a process of its own, which ends with this one.
 struct Server {
     process: Child,
-    /// What it is told; it ends with it.
-    told: Option<ChildStdin>,
+    /// Its standard input. The server exits when it is closed.
+    stdin: Option<ChildStdin>,
     says: BufReader<ChildStdout>,
     address: SocketAddr,
-    /// What it said of itself.
-    said: String,
+    /// The line that it printed about itself.
+    description: String,
 }
 
 impl Server {
@@ -304,12 +305,12 @@ impl Server {
         let mut command = Command::new(program);
         command.args(["serve", name]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("this program starts");
-        let told = process.stdin.take();
+        let stdin = process.stdin.take();
         let mut says = BufReader::new(process.stdout.take().expect("piped"));
-        let (mut address, mut said) = (String::new(), String::new());
-        says.read_line(&mut address).and_then(|_| says.read_line(&mut said)).expect("an address");
+        let (mut address, mut description) = (String::new(), String::new());
+        says.read_line(&mut address).and_then(|_| says.read_line(&mut description)).expect("an address");
         let address = address.trim().parse().expect("an address");
-        Self { process, told, says, address, said: said.trim().to_owned() }
+        Self { process, stdin, says, address, description: description.trim().to_owned() }
     }
 
     async fn measure(&self, request: &[u8]) -> Measured {
@@ -322,7 +323,7 @@ impl Server {
     }
 
     fn ask_times(&mut self) -> String {
-        writeln!(self.told.as_ref().expect("it runs"), "times").expect("it listens");
+        writeln!(self.stdin.as_ref().expect("it runs"), "times").expect("it listens");
         let mut times = String::new();
         self.says.read_line(&mut times).expect("it answers");
         times.trim().to_owned()
@@ -331,17 +332,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.told.take());
+        drop(self.stdin.take());
         let _ = self.process.wait();
     }
 }
 
 /// Is the server of that name until standard input ends. Says its address, and a key where it has one.
-fn serve_until_told(name: &str, arguments: &[String]) {
+fn serve_until_closed(name: &str, arguments: &[String]) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let times = Times::default();
     let directory = tempfile::tempdir().expect("a directory");
-    let (address, said) = runtime.block_on(async {
+    let (address, description) = runtime.block_on(async {
         if name == "bare" {
             return (listen_bare(arguments[0].clone().leak()).await, String::new());
         }
@@ -354,7 +355,7 @@ fn serve_until_told(name: &str, arguments: &[String]) {
         };
         (address, keymark.api_key)
     });
-    println!("{address}\n{said}");
+    println!("{address}\n{description}");
     for _ in std::io::stdin().lines() {
         let mut times = std::mem::take(&mut *times.lock().expect("nobody panicked"));
         times.sort_unstable();
@@ -391,15 +392,15 @@ impl Handler for Timed {
     }
 }
 
-/// axum as it comes, with handlers that read what a verification has to.
+/// axum with its defaults, and handlers that read what a verification has to.
 async fn listen_bare(answer: &'static str) -> SocketAddr {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Question {
+    struct VerifyRequest {
         api_key: String,
     }
-    let by_post = async move |Json(question): Json<Question>| {
-        assert!(!question.api_key.is_empty());
+    let by_post = async move |Json(request): Json<VerifyRequest>| {
+        assert!(!request.api_key.is_empty());
         ([("content-type", "application/json"), ("cache-control", "no-store")], answer)
     };
     let by_headers = async move |headers: HeaderMap| {
@@ -427,8 +428,8 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// Answers like a verification, and stands before an API: `/open` as it is, `/guarded` with each request verified
-    /// by Keymark. `None` where it is not installed.
+    /// Serves a constant response like that of a verification, and an API: `/open` without verification, and `/guarded` with
+    /// each request verified by Keymark. `None` if nginx is not installed.
     fn start(answer: &str, keymark: SocketAddr) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
@@ -733,7 +734,7 @@ async fn answer_of(address: SocketAddr, request: &[u8]) -> String {
 struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// Of an answer; 0 before the first.
+    /// Size of a response in bytes; 0 before the first.
     length: usize,
 }
 

@@ -1,13 +1,9 @@
-//! What exact revocation costs: the wait for other instances, and the loading of memory.
+//! Measures the cost of exact revocation: the waits for other instances, and loading the cache.
 //!
 //! `cargo bench --bench revocation` runs all; `-- barrier`, `-- waits`, `-- embedded` or `-- mongodb` one part.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
-#[path = "support/again.rs"]
-mod again;
-#[path = "support/asked.rs"]
-mod asked;
 #[path = "support/instance.rs"]
 mod instance;
 #[path = "support/keys.rs"]
@@ -16,14 +12,16 @@ mod keys;
 mod percentile;
 #[path = "support/replica_set.rs"]
 mod replica_set;
+#[path = "support/requested_part.rs"]
+mod requested_part;
 #[path = "support/resident.rs"]
 mod resident;
+#[path = "support/run_part.rs"]
+mod run_part;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use again::again;
-use asked::asked;
 use instance::Instance;
 use keymark::clock::Environment;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
@@ -36,7 +34,9 @@ use keymark::store::mongo::{MongoOptions, MongoStore};
 use keys::key;
 use percentile::percentile;
 use replica_set::ReplicaSet;
+use requested_part::requested_part;
 use resident::resident;
+use run_part::run_part;
 
 /// The allocator of the program.
 #[global_allocator]
@@ -53,7 +53,7 @@ const ROUNDS: usize = 50;
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match asked().as_deref() {
+    match requested_part().as_deref() {
         Some("barrier") => runtime.block_on(barrier()),
         Some("waits") => runtime.block_on(waits()),
         Some("embedded") => runtime.block_on(async {
@@ -74,7 +74,7 @@ fn main() {
         Some("loaded") => runtime.block_on(loaded()),
         Some(_) => {}
         // Each part in a process of its own, so that none is given memory that another freed.
-        None => PARTS.iter().for_each(|part| again(part, &[])),
+        None => PARTS.iter().for_each(|part| run_part(part, &[])),
     }
 }
 
@@ -194,7 +194,7 @@ async fn fill(store: &dyn Store) {
 /// In a process of its own, which has nothing else in memory.
 fn load(store: &str, environment: &[(&str, String)]) {
     println!("{KEYS} keys loaded from {store} (goals: 5 s, 150 bytes a key)");
-    again("loaded", environment);
+    run_part("loaded", environment);
 }
 
 async fn loaded() {

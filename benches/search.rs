@@ -5,22 +5,20 @@
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
-#[path = "support/again.rs"]
-mod again;
-#[path = "support/asked.rs"]
-mod asked;
 #[path = "support/instance.rs"]
 mod instance;
 #[path = "support/percentile.rs"]
 mod percentile;
 #[path = "support/replica_set.rs"]
 mod replica_set;
+#[path = "support/requested_part.rs"]
+mod requested_part;
+#[path = "support/run_part.rs"]
+mod run_part;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use again::again;
-use asked::asked;
 use axum::Router;
 use axum::body::Body;
 use http::Request;
@@ -42,6 +40,8 @@ use keymark::store::mongo::{MongoOptions, MongoStore};
 use mongodb::bson::{Document, doc};
 use percentile::percentile;
 use replica_set::ReplicaSet;
+use requested_part::requested_part;
+use run_part::run_part;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -61,12 +61,12 @@ const DATABASE: &str = "searches";
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match asked().as_deref() {
+    match requested_part().as_deref() {
         Some("embedded") => runtime.block_on(embedded()),
         Some("mongodb") => runtime.block_on(mongodb()),
         Some(_) => {}
         // Each part in its own process, so that none reuses memory that another freed.
-        None => PARTS.iter().for_each(|part| again(part, &[])),
+        None => PARTS.iter().for_each(|part| run_part(part, &[])),
     }
 }
 

@@ -71,7 +71,7 @@ impl From<error::Error> for StartError {
     }
 }
 
-/// What the store is opened for.
+/// The purpose of opening the store.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Serving,

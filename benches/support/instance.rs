@@ -24,16 +24,16 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Takes part as the program would over this store, and gives it when it is ready. Passwords cost what they do there,
-    /// or next to nothing.
+    /// Starts an instance over this store, and returns it when it is ready. Passwords have the default cost, or a
+    /// negligible one.
     pub async fn start(store: &Arc<dyn Store>, costly_passwords: bool) -> Self {
         let config = Config::default();
         let role = if store.is_shared() { Role::Member(config.timing) } else { Role::Standalone };
         let environment = Environment::system();
         let coherence = Coherence::new(Arc::clone(store), environment.clone(), Arc::new(SystemStopwatch), role);
         let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
-        let next_to_nothing = Cost { memory_kib: 8, passes: 1, lanes: 1 };
-        let password_cost = if costly_passwords { Cost::default() } else { next_to_nothing };
+        let negligible = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let password_cost = if costly_passwords { Cost::default() } else { negligible };
         let settings = Settings { password_cost, ..config.service_settings(role, config.timing.lease) };
         let service = Service::new(Arc::clone(store), Arc::clone(&coherence), environment, keys, settings);
         let follower = Arc::clone(&service);

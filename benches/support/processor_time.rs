@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// What a process has used so far, of all its threads: the fields `utime` and `stime` of proc(5), in hundredths of a
+/// Processor time that a process has used, with all its threads: the fields `utime` and `stime` of proc(5), in hundredths of a
 /// second.
 pub fn processor_time(process: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");

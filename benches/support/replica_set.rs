@@ -1,4 +1,4 @@
-//! What the benchmarks start.
+//! A MongoDB replica set for benchmarks.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

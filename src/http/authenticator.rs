@@ -1,4 +1,4 @@
-//! What the GraphQL transports need to know about authentication.
+//! Authentication, as the GraphQL transports use it.
 
 use std::future::Future;
 

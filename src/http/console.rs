@@ -43,10 +43,10 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
 const CODINGS: [(&str, &str); 3] = [("br", ".br"), ("gzip", ".gz"), ("identity", "")];
 
 /// Vite names the files under `assets/` by a hash of their content.
-const HASHED: &str = "assets/";
+const HASHED_FOLDER: &str = "assets/";
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-const NOT_BUILT: &str = "<!doctype html><html lang=\"en\"><title>Keymark</title><h1>The console is not part of this \
+const NOT_BUILT_PAGE: &str = "<!doctype html><html lang=\"en\"><title>Keymark</title><h1>The console is not part of this \
      build</h1><p>Run <code>make console</code>, then build Keymark again. The API works without it.</p></html>";
 const NOT_FOUND: &str = "<!doctype html><html lang=\"en\"><title>Not found – Keymark</title>\
      <link rel=\"icon\" href=\"/favicon.svg\"><h1>Not found</h1><p>There is nothing at this address. \
@@ -87,7 +87,7 @@ fn answer(file: Option<&str>, request: &Request) -> Response {
     let Some(file) = file else { return page(StatusCode::NOT_FOUND, NOT_FOUND) };
     let Some(plain) = Files::get(file) else {
         return match file {
-            CONSOLE | GRAPHIQL => page(StatusCode::SERVICE_UNAVAILABLE, NOT_BUILT),
+            CONSOLE | GRAPHIQL => page(StatusCode::SERVICE_UNAVAILABLE, NOT_BUILT_PAGE),
             _ => page(StatusCode::NOT_FOUND, NOT_FOUND),
         };
     };
@@ -109,7 +109,7 @@ fn answer(file: Option<&str>, request: &Request) -> Response {
         }
         found
     };
-    let caching = if file.starts_with(HASHED) { IMMUTABLE } else { "no-cache" };
+    let caching = if file.starts_with(HASHED_FOLDER) { IMMUTABLE } else { "no-cache" };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
     response.headers_mut().insert(ETAG, tag);

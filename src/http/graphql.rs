@@ -56,7 +56,7 @@ impl Default for TransportLimits {
     }
 }
 
-/// What all requests share.
+/// Shared by all requests.
 struct Transport<E, A> {
     engine: Arc<Engine<E>>,
     authenticator: A,
@@ -342,7 +342,7 @@ fn malformed(what: &str, error: &JsonError) -> ErrorResponse {
 }
 
 /// [Parameters of a GET request](https://graphql.github.io/graphql-over-http/draft/#sec-GET): `variables` and
-/// `extensions` are JSON, and an empty string stands for nothing.
+/// `extensions` are JSON, and an empty string counts as absent.
 fn read_query_string(uri: &Uri) -> Result<Parameters, ErrorResponse> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|_| ErrorResponse::bad_request("The query string is malformed."))?;

@@ -103,7 +103,7 @@ impl Handler for Router {
 /// completes the requests in flight, and returns within [`ServeLimits::drain`].
 pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeLimits, shutdown: CancellationToken) {
     let tracker = TaskTracker::new();
-    let stop = Arc::new(Stop::default());
+    let stop = Arc::new(ShutdownSignal::default());
     // Dropped, and so aborted, when the drain times out or this future is dropped.
     let mut connections = JoinSet::new();
     loop {
@@ -142,12 +142,12 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeL
 
 /// Asks connections to finish. A cancellation token would do, but takes a lock or two at each wake-up of a connection.
 #[derive(Default)]
-struct Stop {
+struct ShutdownSignal {
     raised: AtomicBool,
     raises: Notify,
 }
 
-impl Stop {
+impl ShutdownSignal {
     fn raise(&self) {
         self.raised.store(true, Ordering::Release);
         self.raises.notify_waiters();
@@ -169,7 +169,7 @@ struct Connection<H> {
     handler: H,
     client: Client,
     limits: ServeLimits,
-    stop: Arc<Stop>,
+    stop: Arc<ShutdownSignal>,
 }
 
 impl<H: Handler> Connection<H> {
@@ -196,7 +196,7 @@ impl<H: Handler> Connection<H> {
                 let response = handler.handle(request, client).await;
                 let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 if upgraded {
-                    progress.store(UPGRADED, Ordering::Relaxed);
+                    progress.store(UPGRADED_PROGRESS, Ordering::Relaxed);
                 }
                 let progress = (!upgraded).then(|| Arc::clone(progress));
                 Ok::<_, Infallible>(response.map(|body| Answer { body, progress }))
@@ -230,7 +230,7 @@ impl<H: Handler> Connection<H> {
 }
 
 /// The progress of a connection that was upgraded. Odd, since it waits for no request.
-const UPGRADED: u64 = u64::MAX;
+const UPGRADED_PROGRESS: u64 = u64::MAX;
 
 /// Counts one step. Only the connection's task writes, so no atomic addition is needed.
 fn advance(progress: &AtomicU64) {
@@ -285,7 +285,7 @@ struct Stream {
     /// The progress at which the first bytes of a head arrived.
     begun: Option<u64>,
     /// The current wait and its deadline.
-    wait: Option<(Wait, Instant)>,
+    wait: Option<(PendingRead, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
     /// Deadline of a write that waits for the peer to read.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -298,7 +298,7 @@ struct Stream {
 
 /// A wait for a request, or for the rest of its head.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Wait {
+struct PendingRead {
     progress: u64,
     begun: bool,
 }
@@ -322,7 +322,7 @@ impl Stream {
 
     /// Ready when the request, or the rest of its head, is overdue.
     fn overdue(&mut self, context: &mut Context<'_>, progress: u64) -> Poll<()> {
-        let wait = Wait { progress, begun: self.begun == Some(progress) };
+        let wait = PendingRead { progress, begun: self.begun == Some(progress) };
         let deadline = match self.wait {
             Some((same, deadline)) if same == wait => deadline,
             _ => {
@@ -368,7 +368,7 @@ impl AsyncRead for Stream {
             ready!(self.overdue(context, progress));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        if progress == UPGRADED {
+        if progress == UPGRADED_PROGRESS {
             // A registered timer keeps the task's memory until it fires.
             self.timer = None;
         }
@@ -409,14 +409,14 @@ impl AsyncWrite for Stream {
 /// ([RFC 9112, section 9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)). So it reads on for a while.
 impl Drop for Stream {
     fn drop(&mut self) {
-        const LINGER: Duration = Duration::from_secs(1);
+        const MAX_LINGER: Duration = Duration::from_secs(1);
         let Some(mut stream) = self.inner.take().filter(|_| !self.ended) else {
             return;
         };
         if tokio::runtime::Handle::try_current().is_err() {
             return;
         }
-        self.tracker.spawn(timeout(LINGER, async move {
+        self.tracker.spawn(timeout(MAX_LINGER, async move {
             stream.shutdown().await?;
             let mut discarded = [0; 4096];
             while stream.read(&mut discarded).await? > 0 {}

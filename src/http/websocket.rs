@@ -78,7 +78,7 @@ const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 /// ([RFC 6455, section 5.5](https://www.rfc-editor.org/rfc/rfc6455#section-5.5)).
 const MAX_REASON_BYTES: usize = 123;
 
-/// What all sockets share.
+/// Shared by all sockets.
 pub(super) struct SocketServer<E, A> {
     pub(super) engine: Arc<Engine<E>>,
     pub(super) authenticator: A,
@@ -468,7 +468,7 @@ enum ClientMessage {
 impl ClientMessage {
     /// # Errors
     ///
-    /// What makes the message invalid.
+    /// The reason why the message is invalid.
     fn parse(text: &str, id_bytes: usize) -> Result<Self, String> {
         let Json::Object(mut members) =
             parse_json(text.as_bytes()).map_err(|error| format!("Invalid JSON: {error}"))?

@@ -1,4 +1,4 @@
-//! The audit log: what refused attempts leave in it, how it is read and exported, and that its chain holds.
+//! The audit log: entries of refused attempts, reading, export, and the verification of the chain.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn attempts_that_are_worth_a_look_are_entries(app: App) {
     app.anonymous().from("192.0.2.7").sign_in(&weak.username, "wrong password").await;
     weak.change_password("wrong password", "a new password").await;
     app.verifier().code(&key.api_key).await;
-    // None of these is: nobody is known, a name that is taken, a key that exists or does not.
+    // None of these is recorded: an unknown username, a name that is taken, a key that is absent or malformed.
     app.anonymous().sign_in("nobody-at-all", "wrong password").await;
     operator.try_create_system("Billing").await;
     operator.try_revoke_key(&system.id).await;

@@ -352,7 +352,7 @@ async fn a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next
     for number in 1..=5 {
         assert_eq!(within(entries.next()).await.unwrap().expect("an entry").number, number);
     }
-    // Whoever is told of the second change of codes was told by the feed, which tells everybody at once.
+    // The second change of codes arrives through the feed, which delivers it to all subscribers at the same time.
     within(told.next()).await.unwrap().expect("the caller as it is");
     operator.may(&["view", "create"]).await;
     within(told.next()).await.unwrap().expect("the caller with fewer codes");
