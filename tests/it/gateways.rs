@@ -2,19 +2,28 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use axum::Router;
+use futures::{SinkExt, StreamExt};
 use http::Method;
 use keymark::domain::keys::ApiKey;
 use keymark::http::front::Front;
 use keymark::http::verify::Access;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use zeroize::Zeroizing;
 
 use crate::support::actors::{ALL, Answer, App, Setup};
 use crate::support::faulty::Switch;
 use crate::support::gateways::{
-    Changes, Client, ClosesKeptConnections, Echo, Gateway, Listening, Program, received, received_names,
+    Changes, Client, ClosesKeptConnections, Echo, Gateway, Listening, Program, lasting_requests, received,
+    received_names,
 };
+use crate::support::within;
 
 /// Generates three tests for each case, one per gateway.
 macro_rules! through_every_gateway {
@@ -51,6 +60,7 @@ through_every_gateway![
     connections_are_reused,
     request_survives_the_closing_of_a_reused_connection,
     gateway_sends_its_own_token_and_the_address_of_the_client,
+    stream_of_a_revoked_key_ends_at_its_bound,
 ];
 
 const NAME: &str = "Crédit & Débit 日本";
@@ -69,13 +79,18 @@ struct Site {
 
 impl Site {
     async fn with(program: Program, setup: Setup, changes: Changes) -> Self {
+        let echo = Echo::default();
+        Self { echo: echo.clone(), ..Self::before(program, setup, changes, echo.routes()).await }
+    }
+
+    /// A gateway in front of this API.
+    async fn before(program: Program, setup: Setup, changes: Changes, api: Router) -> Self {
         let app = App::embedded_with(setup).await;
         let keymark = Listening::start(app.verification_routes()).await;
-        let echo = Echo::default();
-        let api = Listening::start(echo.routes()).await;
+        let api = Listening::start(api).await;
         let gateway = Gateway::start(program, keymark.address, api.address, changes).await;
         let client = Client::of(&gateway);
-        Self { app, keymark, echo, api, gateway, client }
+        Self { app, keymark, echo: Echo::default(), api, gateway, client }
     }
 
     async fn of(program: Program) -> Self {
@@ -322,4 +337,71 @@ async fn gateway_sends_its_own_token_and_the_address_of_the_client(program: Prog
     let log = site.app.log_of("acme").await;
     let refused = log.last().expect("an entry").to_string();
     assert!(refused.contains("127.0.0.2") && !refused.contains("203.0.113.7"), "{refused}");
+}
+
+/// The documented bounds are minutes; here they are a second.
+fn bounded_by(from: &'static str, to: &'static str) -> Changes {
+    Changes { replaced: vec![(from, to)], reloads: true, ..Changes::default() }
+}
+
+async fn stream_of_a_revoked_key_ends_at_its_bound(program: Program) {
+    let changes = match program {
+        Program::Nginx => bounded_by("worker_shutdown_timeout 1m", "worker_shutdown_timeout 1s"),
+        Program::Caddy => bounded_by("write 10m", "write 1s"),
+        Program::Haproxy => bounded_by("hard-stop-after 1m", "hard-stop-after 1s"),
+    };
+    let (api, mut pieces, _) = lasting_requests();
+    let site = Site::before(program, Setup::default(), changes, api).await;
+    let (key, id) = site.key("Billing").await;
+    let mut response = site.client.begin(Method::GET, "/stream", &[("x-api-key", &key)], "").await;
+    site.app.operator(&ALL).await.revoke_key(&id).await;
+    let mut next = async || pieces.send("piece".into()).await.is_ok() && matches!(response.chunk().await, Ok(Some(_)));
+    assert!(within(next()).await, "it outlives the revocation");
+    match program {
+        Program::Nginx | Program::Haproxy => site.gateway.reload(),
+        Program::Caddy => {}
+    }
+    within(async { while next().await {} }).await;
+}
+
+#[tokio::test]
+async fn caddy_ends_an_upload_at_its_bound() {
+    let (api, _, mut arrived) = lasting_requests();
+    let changes = bounded_by("read_body 10m", "read_body 1s");
+    let site = Site::before(Program::Caddy, Setup::default(), changes, api).await;
+    let (key, id) = site.key("Billing").await;
+    let mut connection = TcpStream::connect(site.gateway.address).await.expect("connected");
+    let head = format!("POST /upload HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ntransfer-encoding: chunked\r\n\r\n");
+    connection.write_all(head.as_bytes()).await.expect("sent");
+    let mut next = async || connection.write_all(b"1\r\nx\r\n").await.is_ok() && arrived.next().await.is_some();
+    assert!(within(next()).await);
+    site.app.operator(&ALL).await.revoke_key(&id).await;
+    within(async { while next().await {} }).await;
+}
+
+#[tokio::test]
+async fn haproxy_ends_a_websocket_when_it_reloads_or_is_idle() {
+    for (changes, reloads) in [
+        (bounded_by("hard-stop-after 1m", "hard-stop-after 1s"), true),
+        (bounded_by("timeout tunnel 60s", "timeout tunnel 1s"), false),
+    ] {
+        let (api, ..) = lasting_requests();
+        let site = Site::before(Program::Haproxy, Setup::default(), changes, api).await;
+        let (key, id) = site.key("Billing").await;
+        let mut request = format!("ws://{}/socket", site.gateway.address).into_client_request().expect("an address");
+        request.headers_mut().insert("x-api-key", key.parse().expect("a value"));
+        let (mut socket, _) = within(connect_async(request)).await.expect("upgraded");
+        site.app.operator(&ALL).await.revoke_key(&id).await;
+        let mut echoes = async |message: &str| {
+            socket.send(Message::text(message)).await.is_ok()
+                && matches!(socket.next().await, Some(Ok(Message::Text(_))))
+        };
+        assert!(within(echoes("ping")).await, "it outlives the revocation");
+        if reloads {
+            site.gateway.reload();
+            within(async { while echoes("ping").await {} }).await;
+        } else {
+            assert!(!matches!(within(socket.next()).await, Some(Ok(_))), "closed without a message");
+        }
+    }
 }

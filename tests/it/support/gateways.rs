@@ -1,6 +1,7 @@
 //! Real gateways, configured by the files in `docs/gateways/`, with clients and an API.
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -8,13 +9,18 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use futures::channel::mpsc;
+use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, Method, Uri};
 use keymark::http::serve::{ServeLimits, serve};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -65,12 +71,18 @@ impl Program {
 #[derive(Default)]
 pub struct Changes {
     pub deleted: Vec<&'static str>,
+    pub replaced: Vec<(&'static str, &'static str)>,
+    /// Whether [`Gateway::reload`] is used.
+    pub reloads: bool,
     pub verifier_token: Option<&'static str>,
 }
 
 /// A running gateway.
 pub struct Gateway {
-    _process: Child,
+    program: Program,
+    process: Child,
+    /// Whether the process has children, which are in its process group.
+    has_children: bool,
     pub address: SocketAddr,
     directory: TempDir,
     output: Log,
@@ -98,11 +110,14 @@ impl Gateway {
             Program::Caddy => Command::new("caddy"),
             Program::Haproxy => Command::new("haproxy"),
         };
+        let has_children = changes.reloads && matches!(program, Program::Nginx);
         match program {
-            // One process, so that nothing of it outlives a test.
+            // One process, so that nothing of it outlives a test, unless it has to reload.
             Program::Nginx => {
-                let directives = "daemon off; master_process off; pid nginx.pid; error_log stderr notice;";
-                command.args(["-e", "stderr", "-g", directives])
+                let master = if has_children { "on" } else { "off" };
+                let directives =
+                    format!("daemon off; master_process {master}; pid nginx.pid; error_log stderr notice;");
+                command.args(["-e", "stderr", "-g", &directives])
             }
             Program::Caddy => command.args(["run", "--adapter", "caddyfile"]),
             Program::Haproxy => command.arg("-db"),
@@ -118,6 +133,9 @@ impl Gateway {
         if let Some(token) = changes.verifier_token {
             command.env("KEYMARK_VERIFIER_TOKEN", token);
         }
+        if has_children {
+            command.process_group(0);
+        }
         command.stdin(inherited.map_or_else(Stdio::null, Stdio::from));
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}: see scripts/need.sh"));
@@ -129,7 +147,21 @@ impl Gateway {
             Program::Caddy => output.wait_for("serving initial configuration").await,
             Program::Haproxy => {}
         }
-        Self { _process: process, address, directory, output }
+        Self { program, process, has_children, address, directory, output }
+    }
+
+    /// Has the process that serves the connections so far end, as when another one replaces it.
+    pub fn reload(&self) {
+        let signal = match self.program {
+            Program::Nginx => Signal::HUP,
+            Program::Haproxy => Signal::USR1,
+            Program::Caddy => panic!("a reload needs Caddy's administration"),
+        };
+        kill_process(self.pid().expect("running"), signal).expect("sent");
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        self.process.id().and_then(|id| Pid::from_raw(id.cast_signed()))
     }
 
     /// The log so far, requests and errors.
@@ -140,6 +172,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        if let Some(group) = self.pid().filter(|_| self.has_children) {
+            kill_process_group(group, Signal::KILL).expect("sent");
+        }
         if std::thread::panicking() {
             eprintln!("the gateway's log: {}", self.log());
         }
@@ -181,9 +216,12 @@ fn configuration(program: Program, directory: &Path, addresses: [SocketAddr; 3],
     for deleted in &changes.deleted {
         replace(deleted, "");
     }
+    for (from, to) in &changes.replaced {
+        replace(from, to);
+    }
     match program {
         // Its administration would be at one port for all.
-        Program::Caddy => format!("{{\n\tadmin off\n}}\n\n{text}"),
+        Program::Caddy => text.replacen("{\n\tservers", "{\n\tadmin off\n\tservers", 1),
         Program::Nginx | Program::Haproxy => text,
     }
 }
@@ -337,6 +375,39 @@ impl Echo {
     }
 }
 
+/// An API with requests that last: the response of `/stream` consists of the pieces that are sent to the channel.
+/// `/socket` is a WebSocket that returns what it receives. `/upload` reports each piece of the request's body.
+pub fn lasting_requests() -> (Router, mpsc::Sender<Bytes>, mpsc::Receiver<()>) {
+    let (sender, pieces) = mpsc::channel::<Bytes>(0);
+    let (reports, reported) = mpsc::channel(0);
+    let (pieces, reports) = (Arc::new(Mutex::new(Some(pieces))), Arc::new(Mutex::new(Some(reports))));
+    let stream = move || {
+        let pieces = pieces.lock().unwrap().take().expect("one request");
+        // The second header has nginx send each piece when it arrives.
+        let headers = [("content-type", "text/event-stream"), ("x-accel-buffering", "no")];
+        ready((headers, Body::from_stream(pieces.map(Ok::<_, std::io::Error>))))
+    };
+    let socket = async |upgrade: WebSocketUpgrade| {
+        upgrade.on_upgrade(async |mut socket| {
+            while let Some(Ok(message)) = socket.recv().await {
+                let _ = socket.send(message).await;
+            }
+        })
+    };
+    let upload = move |body: Body| {
+        let mut reports = reports.lock().unwrap().take().expect("one request");
+        async move {
+            let mut pieces = body.into_data_stream();
+            while let Some(Ok(_)) = pieces.next().await {
+                reports.send(()).await.expect("it is awaited");
+            }
+        }
+    };
+    let routes =
+        Router::new().route("/stream", get(stream)).route("/socket", any(socket)).route("/upload", post(upload));
+    (routes, sender, reported)
+}
+
 /// The values of a header in the request that an [`Echo`] received.
 pub fn received<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
     let headers = answer.body["headers"].as_array().unwrap_or_else(|| panic!("headers in {answer:?}"));
@@ -371,12 +442,17 @@ impl Client {
         self.send(Method::GET, "/orders?page=2", headers, "").await
     }
 
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    /// Sends the request; returns the response as soon as its head has arrived.
+    pub async fn begin(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> reqwest::Response {
         let mut request = self.client.request(method, format!("{}{path}", self.origin)).body(body.to_owned());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = within(request.send()).await.expect("an answer");
+        within(request.send()).await.expect("an answer")
+    }
+
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let response = self.begin(method, path, headers, body).await;
         let (status, headers) = (response.status(), response.headers().clone());
         let text = within(response.text()).await.expect("text");
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
