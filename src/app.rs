@@ -63,9 +63,10 @@ pub enum StartError {
 impl From<error::Error> for StartError {
     fn from(error: error::Error) -> Self {
         match error {
-            error::Error::Unavailable(cause) | error::Error::OutcomeUnknown(cause) | error::Error::Internal(cause) => {
-                Self::Store(cause)
-            }
+            error::Error::Unavailable(cause)
+            | error::Error::OutcomeUnknown(cause)
+            | error::Error::NewerFormat(cause)
+            | error::Error::Internal(cause) => Self::Store(cause),
             error::Error::Refused(_) | error::Error::NotEnforced => Self::Failed(error.to_string()),
         }
     }

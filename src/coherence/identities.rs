@@ -32,6 +32,11 @@ impl Identities {
         }
     }
 
+    /// Stores the operator whatever revision is cached.
+    pub fn overwrite_operator(&self, operator: &Operator) {
+        write(&self.operators).insert(operator.id, Arc::new(operator.clone()));
+    }
+
     /// Leaves the sessions: the batch that removed the operator deletes each of them.
     pub fn remove_operator(&self, id: OperatorId) {
         write(&self.operators).remove(&id);

@@ -50,6 +50,7 @@ impl CoherenceMetrics {
 /// Values at the time of a scrape.
 pub(super) struct Gauges {
     pub is_cache_used: bool,
+    pub has_newer_format: bool,
     pub instances: u32,
     pub lease_age: Option<Duration>,
     pub feed_lag: Option<Duration>,
@@ -64,6 +65,7 @@ pub(super) struct CacheGauges {
     pub operators: usize,
     pub named_tenants: usize,
     pub name_bytes: usize,
+    pub unreadable_rows: usize,
 }
 
 struct GaugeCollector<F>(F);
@@ -76,12 +78,14 @@ impl<F> fmt::Debug for GaugeCollector<F> {
 
 impl<F: Fn() -> Gauges + Send + Sync + 'static> Collector for GaugeCollector<F> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Gauges { is_cache_used, instances, lease_age, feed_lag, cache } = (self.0)();
+        let Gauges { is_cache_used, has_newer_format, instances, lease_age, feed_lag, cache } = (self.0)();
         let mut gauge = |name: &str, help: &str, value: f64| {
             let metric = ConstGauge::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
         };
         gauge("memory_answers", "1 if the cache is used, 0 if it is bypassed", f64::from(u8::from(is_cache_used)))?;
+        let help = "1 if the store holds data in a newer format than this release knows, and the cache is bypassed";
+        gauge("newer_format", help, f64::from(u8::from(has_newer_format)))?;
         gauge("instances", "Known instances, including this one", f64::from(instances))?;
         if let Some(age) = lease_age {
             gauge("lease_age_seconds", "Time since the lease was last renewed", age.as_secs_f64())?;
@@ -100,6 +104,8 @@ impl<F: Fn() -> Gauges + Send + Sync + 'static> Collector for GaugeCollector<F> 
             let help = "Tenants whose system names are in the cache";
             gauge("memory_named_tenants", help, count(cache.named_tenants))?;
             gauge("memory_name_bytes", "Memory used by cached system names", count(cache.name_bytes))?;
+            let help = "Stored keys, operators, sessions and systems that cannot be read and are refused";
+            gauge("unreadable_rows", help, count(cache.unreadable_rows))?;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ pub mod search;
 #[cfg(test)]
 mod simulation;
 pub mod tenant_names;
+mod unreadable;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,11 +39,14 @@ use self::key_index::KeyIndex;
 use self::metrics::{CacheGauges, CoherenceMetrics, Gauges};
 use self::protocol::{Enforced, Leases, LogEvent, PendingChangeId, Protocol, Role};
 use self::tenant_names::TenantNames;
+use self::unreadable::UnreadableRows;
 use crate::clock::{AtomicDeadline, Environment, Moment, Stopwatch};
-use crate::domain::changes::{Change, Row, RowId, Write};
+use crate::domain::changes::{Change, Row, RowId, StoredRow, Write};
 use crate::domain::ids::AuditEntryId;
+use crate::domain::keys::KeyDigest;
 use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease};
 use crate::domain::time::Timestamp;
+use crate::domain::verdict::KeyStatus;
 use crate::store::{Feed, Store, StoreError};
 
 /// Limit on the write of a probe. A probe that takes longer would renew little of the lease.
@@ -50,6 +54,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Delay before a lost feed is opened again; doubles with each failure, up to [`MAX_RETRY_DELAY`].
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
+/// The same after a row or lease in a newer format, which only an upgrade of this instance makes readable: the load that
+/// follows reads all rows, and is likely to fail again.
+const NEWER_FORMAT_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// The cache of one incarnation of this instance. When its feed is lost, it is dropped as a whole and never repaired.
 pub struct Cache {
@@ -58,12 +65,38 @@ pub struct Cache {
     pub keys: KeyIndex,
     pub identities: Identities,
     pub names: Arc<TenantNames>,
+    unreadable: UnreadableRows,
 }
 
 impl Cache {
     fn new() -> Self {
         let names = Arc::new(TenantNames::new(tenant_names::MAX_NAME_BYTES));
-        Self { deadline: AtomicDeadline::default(), keys: KeyIndex::new(), identities: Identities::new(), names }
+        Self {
+            deadline: AtomicDeadline::default(),
+            keys: KeyIndex::new(),
+            identities: Identities::new(),
+            names,
+            unreadable: UnreadableRows::default(),
+        }
+    }
+
+    /// Finds the key with one of these digests. `None` if a stored key with one of them could not be read: only the
+    /// store can tell whether that still holds.
+    pub fn find_key(&self, mut digests: impl Iterator<Item = KeyDigest> + Clone) -> Option<Option<KeyStatus>> {
+        let found = digests.clone().find_map(|digest| self.keys.find(&digest));
+        if found.is_none() && !self.unreadable.is_empty() {
+            let is_unreadable = digests.any(|digest| self.unreadable.contains(RowId::Key(digest)));
+            return (!is_unreadable).then_some(None);
+        }
+        Some(found)
+    }
+
+    /// Stores a row that was read in a scan.
+    fn put_stored(&self, row: &StoredRow) {
+        match row {
+            StoredRow::Readable(row) => self.put(row),
+            StoredRow::Unreadable(id) => self.unreadable.insert(*id),
+        }
     }
 
     fn put(&self, row: &Row) {
@@ -79,13 +112,43 @@ impl Cache {
         for write in &change.writes {
             match write {
                 Write::Put(row) => self.put(row),
-                Write::Delete(RowId::Key(digest)) => self.keys.remove(digest),
-                Write::Delete(RowId::Operator(id)) => self.identities.remove_operator(*id),
-                Write::Delete(RowId::Session(id)) => self.identities.remove_session(*id),
-                Write::Delete(RowId::System(_) | RowId::Lease(_)) => {}
+                Write::Delete(id) => self.remove(*id),
             }
+            self.unreadable.remove(write.id());
+        }
+        for row in &change.foreign {
+            self.overwrite(row);
         }
         self.names.apply(change);
+    }
+
+    fn remove(&self, id: RowId) {
+        match id {
+            RowId::Key(digest) => self.keys.remove(&digest),
+            RowId::Operator(id) => self.identities.remove_operator(id),
+            RowId::Session(id) => self.identities.remove_session(id),
+            RowId::System(_) | RowId::Lease(_) => {}
+        }
+    }
+
+    /// Replaces the cached row whatever its revision. A row that cannot be read is not cached: requests for it read the
+    /// store, which refuses them.
+    fn overwrite(&self, row: &StoredRow) {
+        match row {
+            StoredRow::Readable(row) => {
+                match row {
+                    Row::Key(key) => self.keys.overwrite(key),
+                    Row::Operator(operator) => self.identities.overwrite_operator(operator),
+                    Row::Session(_) | Row::System(_) | Row::Lease(_) => self.put(row),
+                }
+                self.unreadable.remove(row.id());
+            }
+            StoredRow::Unreadable(id) => {
+                // In this order, so that no reader finds neither.
+                self.unreadable.insert(*id);
+                self.remove(*id);
+            }
+        }
     }
 }
 
@@ -127,6 +190,8 @@ pub struct Coherence {
     /// [`changes`](Self::changes).
     changed: watch::Sender<()>,
     loaded: AtomicBool,
+    /// Whether the store holds data in a newer format than this release knows.
+    newer_format: AtomicBool,
     /// Sends probes and lists leases.
     tasks: TaskTracker,
     metrics: CoherenceMetrics,
@@ -155,6 +220,7 @@ impl Coherence {
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
             loaded: AtomicBool::new(false),
+            newer_format: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             metrics: CoherenceMetrics::default(),
         })
@@ -231,9 +297,17 @@ impl Coherence {
                 operators: cache.identities.operators(),
                 named_tenants,
                 name_bytes,
+                unreadable_rows: cache.unreadable.len(),
             }
         });
-        Gauges { is_cache_used: self.read(|_| ()).is_some(), instances, lease_age, feed_lag, cache }
+        Gauges {
+            is_cache_used: self.read(|_| ()).is_some(),
+            has_newer_format: self.newer_format.load(Ordering::Relaxed),
+            instances,
+            lease_age,
+            feed_lag,
+            cache,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -329,6 +403,8 @@ impl Coherence {
                     Ok(feed) => {
                         notify(FeedEvent::Resumed);
                         let error = self.run_incarnation(feed, &notify).await;
+                        let is_newer_format = matches!(error, StoreError::NewerFormat { .. });
+                        self.newer_format.store(is_newer_format, Ordering::Relaxed);
                         if self.drop_cache() {
                             retry_delay = MIN_RETRY_DELAY;
                         }
@@ -336,9 +412,15 @@ impl Coherence {
                     }
                     Err(error) => error,
                 };
-                tracing::warn!(%error, "change feed lost; cache bypassed until reload");
+                let max_delay = if let StoreError::NewerFormat { .. } = error {
+                    tracing::error!(%error, "newer format; cache bypassed until this instance is upgraded");
+                    NEWER_FORMAT_RETRY_DELAY
+                } else {
+                    tracing::warn!(%error, "change feed lost; cache bypassed until reload");
+                    retry_delay
+                };
                 // Random, so that instances which lost the feed together do not all load at the same time.
-                let delay = self.environment.rng().random_range(retry_delay / 2..=retry_delay);
+                let delay = self.environment.rng().random_range(max_delay / 2..=max_delay);
                 tokio::time::sleep(delay).await;
                 retry_delay = (retry_delay * 2).min(MAX_RETRY_DELAY);
             }
@@ -401,6 +483,7 @@ impl Coherence {
         }
         self.publish_deadline(cache);
         self.loaded.store(true, Ordering::Release);
+        self.newer_format.store(false, Ordering::Relaxed);
         self.run_due_and_reschedule();
         loop {
             match feed.next().await {
@@ -429,7 +512,7 @@ impl Coherence {
         if let Some(cache) = &cache {
             let mut rows = self.store.scan_rows().await?;
             while let Some(row) = rows.try_next().await? {
-                cache.put(&row);
+                cache.put_stored(&row);
             }
         }
         let leases = if self.store.is_shared() { self.list_leases().await? } else { Leases::default() };

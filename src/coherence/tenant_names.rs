@@ -147,8 +147,15 @@ impl TenantNames {
 
     /// Applies the next change of the feed.
     pub(super) fn apply(&self, change: &Change) {
-        let Some(entry) = &change.entry else { return };
         let mut inner = self.inner();
+        if change.foreign.iter().any(|row| matches!(row.id(), RowId::System(_))) {
+            // It has no audit entry, by which searches recognize what the names contain: they are loaded again.
+            inner.loaded.clear();
+            if let Some(loading) = &mut inner.loading {
+                loading.pending = None;
+            }
+        }
+        let Some(entry) = &change.entry else { return };
         if let Some(loading) = inner.loading.as_mut().filter(|loading| loading.tenant == entry.tenant) {
             if let Some(pending) = &mut loading.pending {
                 pending.push(SystemChange::new(entry.number, &change.writes));

@@ -34,6 +34,13 @@ pub enum RowId {
     Lease(Incarnation),
 }
 
+impl RowId {
+    /// Whether a write of this row may change who a caller is, or what a caller may do.
+    pub fn is_identity(self) -> bool {
+        matches!(self, Self::Operator(_) | Self::Session(_))
+    }
+}
+
 impl Row {
     pub fn id(&self) -> RowId {
         match self {
@@ -77,13 +84,27 @@ pub enum Write {
 }
 
 impl Write {
-    /// Whether it may change who a caller is, or what a caller may do.
-    pub fn affects_identity(&self) -> bool {
-        let id = match self {
+    pub fn id(&self) -> RowId {
+        match self {
             Self::Put(row) => row.id(),
             Self::Delete(id) => *id,
-        };
-        matches!(id, RowId::Operator(_) | RowId::Session(_))
+        }
+    }
+}
+
+/// A row as it is stored, or the id of one whose content cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredRow {
+    Readable(Row),
+    Unreadable(RowId),
+}
+
+impl StoredRow {
+    pub fn id(&self) -> RowId {
+        match self {
+            Self::Readable(row) => row.id(),
+            Self::Unreadable(id) => *id,
+        }
     }
 }
 
@@ -193,6 +214,9 @@ pub struct Change {
     /// follows.
     pub at: LogTime,
     pub writes: Vec<Write>,
+    /// Rows that another client of the database wrote, or that cannot be read, as they are now or were at this change.
+    /// They replace what is cached whatever their revision.
+    pub foreign: Vec<StoredRow>,
     /// Shared, since every subscriber of the tenant receives it.
     pub entry: Option<Arc<AuditEntry>>,
 }

@@ -138,7 +138,7 @@ impl Keyring {
     }
 
     /// All keys, the current ones first.
-    pub fn iter(&self) -> impl Iterator<Item = &DerivedKeys> {
+    pub fn iter(&self) -> impl Iterator<Item = &DerivedKeys> + Clone {
         std::iter::once(&self.current).chain(&self.previous)
     }
 }

@@ -24,6 +24,7 @@ pub fn from_service(error: ServiceError, request: Request) -> Error {
             ServiceError::Unavailable(_)
             | ServiceError::OutcomeUnknown(_)
             | ServiceError::NotEnforced
+            | ServiceError::NewerFormat(_)
             | ServiceError::Internal(_) => {
                 extensions.set("requestId", request.id.to_string());
             }

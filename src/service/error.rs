@@ -19,6 +19,8 @@ pub enum Error {
         "The change was made, but an instance may use the old state for a while yet. Check that all instances reach the store."
     )]
     NotEnforced,
+    #[error("A newer release of Keymark wrote this data, which this instance cannot read. Upgrade this instance.")]
+    NewerFormat(#[source] StoreError),
     /// A bug or corrupt data.
     #[error("Internal error. The log of the server contains the cause.")]
     Internal(#[source] StoreError),
@@ -28,7 +30,9 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Refused(refusal) => refusal.code(),
-            Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::NotEnforced => ErrorCode::Unavailable,
+            Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::NotEnforced | Self::NewerFormat(_) => {
+                ErrorCode::Unavailable
+            }
             Self::Internal(_) => ErrorCode::Internal,
         }
     }
@@ -39,6 +43,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Unavailable(_) => Self::Unavailable(error),
             StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
+            StoreError::NewerFormat { .. } => Self::NewerFormat(error),
             StoreError::Conflict(_) | StoreError::PositionTooOld | StoreError::Corrupt(_) => Self::Internal(error),
         }
     }

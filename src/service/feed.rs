@@ -64,9 +64,14 @@ impl FeedChannels {
     fn publish(&self, event: &FeedEvent) {
         let channels: Vec<broadcast::Sender<FeedEvent>> = match event {
             FeedEvent::Change(change) => {
-                // A purge has no entry, and concerns no subscriber.
-                let Some(entry) = &change.entry else { return };
-                let affects_identity = change.writes.iter().any(Write::affects_identity);
+                let Some(entry) = &change.entry else {
+                    // A purge concerns no subscriber; another client's write of an operator or session may.
+                    if change.foreign.iter().any(|row| row.id().is_identity()) {
+                        self.publish(&FeedEvent::Resumed);
+                    }
+                    return;
+                };
+                let affects_identity = change.writes.iter().any(|write| write.id().is_identity());
                 let identities = affects_identity.then(|| Topic::Identities(entry.tenant.clone()));
                 let topics = identities.into_iter().chain([Topic::Changes(entry.tenant.clone())]);
                 let channels = self.channels();

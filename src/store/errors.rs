@@ -18,6 +18,9 @@ pub enum StoreError {
     /// The feed no longer holds the changes after this position: the follower must load everything anew.
     #[error("the change feed no longer reaches back to this position")]
     PositionTooOld,
+    /// A newer release wrote this data in a format that this release does not know. It can neither be read nor replaced.
+    #[error("a newer release wrote this data: its format is {found}, and this release knows format {known} and older")]
+    NewerFormat { found: i64, known: i64 },
     /// Stored data cannot be read, or breaks the store's own rules. A retry does not help.
     #[error("stored data cannot be read: {0}")]
     Corrupt(#[source] Cause),
@@ -40,3 +43,14 @@ pub enum Conflict {
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Returns `None` for an unreadable row. For lists, in which one unreadable row must not hide the others.
+pub(super) fn skip_unreadable<T>(row: Result<T>) -> Result<Option<T>> {
+    match row {
+        Err(StoreError::Corrupt(cause)) => {
+            tracing::error!(%cause, "unreadable row left out");
+            Ok(None)
+        }
+        row => row.map(Some),
+    }
+}

@@ -19,6 +19,9 @@ pub trait FeedStore {
     /// after all changes before it. A write that began after another one was reported as committed or put comes after
     /// it in the feed.
     ///
+    /// A row that another client of the database wrote, or that cannot be read, is reported in [`Change::foreign`]. Writes
+    /// of other clients to leases and to the audit log are left out.
+    ///
     /// The feed ends with the first error. [`StoreError::PositionTooOld`](super::StoreError::PositionTooOld), from this
     /// call or as the feed's first item, means that changes were missed for good.
     async fn watch(&self, after: Option<&Position>) -> Result<Feed>;

@@ -48,6 +48,7 @@ fn kind_of(error: &StoreError) -> &'static str {
         StoreError::Unavailable(_) => "unavailable",
         StoreError::OutcomeUnknown(_) => "outcome_unknown",
         StoreError::PositionTooOld => "position_too_old",
+        StoreError::NewerFormat { .. } => "newer_format",
         StoreError::Corrupt(_) => "corrupt",
     }
 }

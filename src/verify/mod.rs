@@ -72,13 +72,14 @@ impl Verifier {
         Ok(Verification { verdict, retry_after })
     }
 
-    /// Looks the key up in the cache. Returns `None` if the cache is bypassed, and `Some(None)` if it has no such key.
+    /// Looks the key up in the cache. Returns `None` if only the store can answer, and `Some(None)` if there is no such
+    /// key.
     fn find_cached(&self, key: PresentedKey<'_>) -> Option<Option<KeyStatus>> {
-        self.coherence.read(|cache| self.digests(key).find_map(|digest| cache.keys.find(&digest)))
+        self.coherence.read(|cache| cache.find_key(self.digests(key))).flatten()
     }
 
     /// The digests of the key under each root secret, the current one first.
-    fn digests(&self, key: PresentedKey<'_>) -> impl Iterator<Item = KeyDigest> {
+    fn digests(&self, key: PresentedKey<'_>) -> impl Iterator<Item = KeyDigest> + Clone {
         self.service.keyring().iter().map(move |keys| key.digest(&keys.pepper))
     }
 }

@@ -4,13 +4,21 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
 use keymark::domain::audit::AuditAction;
-use keymark::domain::changes::Position;
-use keymark::store::Store;
+use keymark::domain::changes::{Position, Row, RowId, StoredRow};
+use keymark::domain::keys::Key;
+use keymark::domain::operators::Operator;
+use keymark::domain::system_names::Search;
+use keymark::domain::systems::{System, SystemOrder, SystemOrderField};
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
+use keymark::store::{AuditStore, CommitStore, KeyStore, OperatorStore, ScanStore, Store, StoreError, SystemStore};
+use redb::{ReadableTable, TableDefinition};
 use tempfile::TempDir;
 
-use crate::contract::fixtures::{commit, follow, tenant};
+use crate::contract::fixtures::{Tenant, commit, follow, tenant, whole};
+use crate::contract::keys::with_key;
+use crate::contract::operators::added;
 use crate::contract::{Factory, contract_suite};
 
 contract_suite!(contract, EmbeddedFactory::default());
@@ -69,4 +77,69 @@ impl Factory for EmbeddedFactory {
         }
         position
     }
+}
+
+/// Opens a store with two systems that each have a key, and with an operator, after `rewrite` has changed the bytes of
+/// the first key, of the operator and of the first system.
+async fn rewritten(rewrite: fn(&[u8]) -> Vec<u8>) -> (EmbeddedStore, TempDir, Tenant, [(System, Key); 2], Operator) {
+    let directory = TempDir::new().expect("a temporary directory");
+    let store = EmbeddedStore::open(directory.path()).expect("the file is created");
+    let mut acme = tenant("acme");
+    let (first, second) = (with_key(&store, &mut acme, "Alpha").await, with_key(&store, &mut acme, "Beta").await);
+    let ada = added(&store, &mut acme, "ada").await;
+    let copy = TempDir::new().expect("a temporary directory");
+    std::fs::copy(directory.path().join(FILE_NAME), copy.path().join(FILE_NAME)).expect("the file is copied");
+    drop((store, directory));
+    let database = redb::Database::create(copy.path().join(FILE_NAME)).unwrap();
+    let txn = database.begin_write().unwrap();
+    {
+        let mut keys = txn.open_table(TableDefinition::<&[u8; 32], &[u8]>::new("keys")).unwrap();
+        let bytes = rewrite(keys.get(first.1.digest.as_bytes()).unwrap().unwrap().value());
+        keys.insert(first.1.digest.as_bytes(), bytes.as_slice()).unwrap();
+        let mut operators = txn.open_table(TableDefinition::<&str, &[u8]>::new("operators")).unwrap();
+        let bytes = rewrite(operators.get(ada.id.to_string().as_str()).unwrap().unwrap().value());
+        operators.insert(ada.id.to_string().as_str(), bytes.as_slice()).unwrap();
+        let (tenant, id) = (acme.id.as_str(), first.0.id.to_string());
+        let mut systems = txn.open_table(TableDefinition::<(&str, &str), &[u8]>::new("systems")).unwrap();
+        let bytes = rewrite(systems.get((tenant, id.as_str())).unwrap().unwrap().value());
+        systems.insert((tenant, id.as_str()), bytes.as_slice()).unwrap();
+    }
+    txn.commit().unwrap();
+    drop(database);
+    let store = EmbeddedStore::open(copy.path()).expect("the file is opened");
+    (store, copy, acme, [first, second], ada)
+}
+
+#[tokio::test]
+async fn unreadable_row_is_refused_alone() {
+    let (store, _directory, acme, [first, second], ada) = rewritten(|_| b"{}".to_vec()).await;
+    let rows = store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    let unreadable = [RowId::Key(first.1.digest), RowId::Operator(ada.id)].map(StoredRow::Unreadable);
+    assert!(unreadable.iter().all(|row| rows.contains(row)), "{rows:?}");
+    assert!(rows.contains(&StoredRow::Readable(Row::Key(second.1.clone()))), "{rows:?}");
+
+    assert!(matches!(store.find_key(&[first.1.digest]).await, Err(StoreError::Corrupt(_))));
+    assert_eq!(store.find_key(&[second.1.digest]).await.unwrap(), Some(second.1));
+    let order = SystemOrder { field: SystemOrderField::CreatedAt, ..SystemOrder::default() };
+    let listed = store.list_systems(&acme.id, &Search::All, order, &whole()).await.unwrap();
+    assert_eq!(listed.items, [second.0]);
+    assert_eq!(store.list_operators(None).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn row_in_a_newer_format_is_neither_read_nor_replaced() {
+    let (store, _directory, mut acme, [first, second], ada) = rewritten(|row| [&[2], row].concat()).await;
+    let is_newer = |error: &StoreError| matches!(error, StoreError::NewerFormat { found: 2, known: 1 });
+    assert!(is_newer(&store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap_err()));
+    assert!(is_newer(&store.find_key(&[first.1.digest]).await.unwrap_err()));
+    assert!(is_newer(&store.find_operator(ada.id).await.unwrap_err()));
+    assert!(is_newer(&store.find_system(&acme.id, first.0.id).await.unwrap_err()));
+    assert_eq!(store.find_key(&[second.1.digest]).await.unwrap(), Some(second.1));
+
+    let head = store.audit_head(&acme.id).await.unwrap();
+    let (_, rename) = acme.rename(&first.0, "Renamed");
+    assert!(matches!(store.commit(rename).await, Err(StoreError::Corrupt(_))));
+    assert_eq!(store.audit_head(&acme.id).await.unwrap(), head);
+    let note = acme.note(AuditAction::SignedIn);
+    commit(&store, note).await;
 }

@@ -13,6 +13,7 @@
 //! | `gateways` | nginx, Caddy and HAProxy with the files in `docs/gateways/` |
 //! | `transport/` | GraphQL over HTTP and WebSocket, time-outs, document limits, for a schema of its own |
 //! | `verification`, `abuse` | verdicts, forward-auth, access to the listener; floods of bad keys |
+//! | `foreign_rows` | rows that another client wrote, that cannot be read, or that are in a newer format |
 //! | `systems`, `keys`, `pages`, `search` | the fields for systems and keys; pages and cursors; searches by name |
 //! | `audit_log` | entries, filters, export, the hash chain |
 //! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
@@ -42,6 +43,7 @@ mod contract;
 mod embedded_store;
 mod enforcement;
 mod fan_out;
+mod foreign_rows;
 mod gateways;
 mod hygiene;
 mod keys;

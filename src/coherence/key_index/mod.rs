@@ -75,17 +75,18 @@ impl KeyIndex {
     pub fn put(&self, key: &Key) {
         let tenant = self.tenants.number(&key.tenant);
         let mut shard = self.write(&key.digest);
-        if let Some(at) = key.revoked_at {
-            shard.current.remove(&key.digest);
-            if shard.revoked.find(&key.digest).is_none() {
-                shard.revoked.put(&key.digest, Tombstone::new(key, tenant, at));
-            }
-            return;
-        }
         let cached = shard.current.find(&key.digest).map_or(0, |row| row.revision);
-        if key.revision > cached && shard.revoked.find(&key.digest).is_none() {
-            shard.current.put(&key.digest, CurrentRow::new(key, tenant));
+        if shard.revoked.find(&key.digest).is_none() && (key.revoked_at.is_some() || key.revision > cached) {
+            shard.put(key, tenant);
         }
+    }
+
+    /// Stores the key whatever is cached.
+    pub fn overwrite(&self, key: &Key) {
+        let tenant = self.tenants.number(&key.tenant);
+        let mut shard = self.write(&key.digest);
+        shard.revoked.remove(&key.digest);
+        shard.put(key, tenant);
     }
 
     /// Removes a key that was purged, current or revoked.
@@ -129,6 +130,19 @@ impl KeyIndex {
 
     fn write(&self, digest: &KeyDigest) -> RwLockWriteGuard<'_, Shard> {
         write(&self.shards[shard_of(digest)])
+    }
+}
+
+impl Shard {
+    /// Stores a key that has no tombstone.
+    fn put(&mut self, key: &Key, tenant: u32) {
+        match key.revoked_at {
+            Some(at) => {
+                self.current.remove(&key.digest);
+                self.revoked.put(&key.digest, Tombstone::new(key, tenant, at));
+            }
+            None => self.current.put(&key.digest, CurrentRow::new(key, tenant)),
+        }
     }
 }
 

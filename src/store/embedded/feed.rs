@@ -90,7 +90,8 @@ fn read(handle: &Handle, after: u64) -> Result<Vec<Change>> {
             };
             let sequence = sequence.value();
             let at = LogTime::new(sequence);
-            Ok(Change { position: position_of(sequence), at, writes: stored.writes, entry: entry.map(Arc::new) })
+            let (writes, foreign) = (stored.writes, Vec::new());
+            Ok(Change { position: position_of(sequence), at, writes, foreign, entry: entry.map(Arc::new) })
         })
         .collect()
 }

@@ -9,6 +9,7 @@ use super::store::EmbeddedStore;
 use super::tables::{OPERATORS, OPERATORS_BY_USERNAME, decode};
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::{Operator, Username};
+use crate::store::errors::skip_unreadable;
 use crate::store::{OperatorStore, Result};
 
 #[async_trait]
@@ -43,10 +44,8 @@ impl Snapshot {
         let operators = self.0.open_table(OPERATORS).map_err(storage)?;
         let mut listed = Vec::new();
         for row in operators.iter().map_err(storage)? {
-            let operator: Operator = decode(row.map_err(storage)?.1.value())?;
-            if tenant.is_none_or(|tenant| operator.tenant == *tenant) {
-                listed.push(operator);
-            }
+            let operator: Option<Operator> = skip_unreadable(decode(row.map_err(storage)?.1.value()))?;
+            listed.extend(operator.filter(|operator| tenant.is_none_or(|tenant| operator.tenant == *tenant)));
         }
         listed.sort_by(|one, other| one.username.as_str().cmp(other.username.as_str()));
         Ok(listed)

@@ -1,7 +1,7 @@
 //! Scans of one snapshot, sent in chunks from a thread that may block.
 
 use async_trait::async_trait;
-use redb::{ReadableTable, TableDefinition};
+use redb::ReadableTable;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -9,11 +9,14 @@ use super::errors::storage;
 use super::snapshot::Snapshot;
 use super::store::EmbeddedStore;
 use super::tables::{KEYS, OPERATORS, SESSIONS, SYSTEMS, decode, successor};
-use crate::domain::changes::Row;
+use crate::domain::changes::{Row, RowId, StoredRow};
 use crate::domain::ids::TenantId;
+use crate::domain::keys::KeyDigest;
+use crate::domain::sessions::SessionId;
 use crate::domain::systems::{ListedSystem, System};
 use crate::store::chunks::{MAX_CHUNKS_AHEAD, stream_of};
-use crate::store::{ListedSystems, Result, Rows, ScanStore};
+use crate::store::errors::skip_unreadable;
+use crate::store::{ListedSystems, Result, Rows, ScanStore, StoreError};
 
 /// Number of rows that are sent together.
 const CHUNK_SIZE: usize = 1024;
@@ -39,20 +42,16 @@ impl ScanStore for EmbeddedStore {
 
 impl Snapshot {
     /// Sends every key, operator and session, until the receiver is dropped.
-    fn send_rows(&self, chunks: &mpsc::Sender<Vec<Row>>) -> Result<()> {
-        self.send_table(KEYS, Row::Key, chunks)?;
-        self.send_table(OPERATORS, Row::Operator, chunks)?;
-        self.send_table(SESSIONS, Row::Session, chunks)
-    }
-
-    fn send_table<K: redb::Key + 'static, T: DeserializeOwned>(
-        &self,
-        table: TableDefinition<K, &[u8]>,
-        row_of: impl Fn(T) -> Row,
-        chunks: &mpsc::Sender<Vec<Row>>,
-    ) -> Result<()> {
-        let table = self.0.open_table(table).map_err(storage)?;
-        send(table.iter().map_err(storage)?, row_of, chunks)
+    fn send_rows(&self, chunks: &mpsc::Sender<Vec<StoredRow>>) -> Result<()> {
+        let key_id = |digest: &[u8; 32]| Some(RowId::Key(KeyDigest::from_bytes(*digest)));
+        let keys = self.0.open_table(KEYS).map_err(storage)?;
+        send(keys.iter().map_err(storage)?, |id, row| stored_row(key_id(id), row, Row::Key), chunks)?;
+        let operators = self.0.open_table(OPERATORS).map_err(storage)?;
+        let operator_id = |id: &str| id.parse().ok().map(RowId::Operator);
+        send(operators.iter().map_err(storage)?, |id, row| stored_row(operator_id(id), row, Row::Operator), chunks)?;
+        let sessions = self.0.open_table(SESSIONS).map_err(storage)?;
+        let session_id = |id: &str| SessionId::try_from(id.to_owned()).ok().map(RowId::Session);
+        send(sessions.iter().map_err(storage)?, |id, row| stored_row(session_id(id), row, Row::Session), chunks)
     }
 
     /// Sends the tenant's systems, ordered by id, until the receiver is dropped.
@@ -60,21 +59,39 @@ impl Snapshot {
         let systems = self.0.open_table(SYSTEMS).map_err(storage)?;
         let (tenant, end) = (tenant.as_str(), successor(tenant.as_str()));
         let rows = systems.range((tenant, "")..(end.as_str(), "")).map_err(storage)?;
-        send(rows, |system: System| ListedSystem::from(&system), chunks)
+        send(rows, |_, row| skip_unreadable(decode::<System>(row).map(|system| ListedSystem::from(&system))), chunks)
     }
 }
 
-/// Decodes, converts and sends the rows, until the receiver is dropped.
-fn send<K: redb::Key + 'static, T: DeserializeOwned, S>(
+/// Decodes a row. `None` if neither the row nor its id can be read: nothing refers to it.
+fn stored_row<T: DeserializeOwned>(
+    id: Option<RowId>,
+    bytes: &[u8],
+    row_of: impl Fn(T) -> Row,
+) -> Result<Option<StoredRow>> {
+    match decode(bytes) {
+        Ok(row) => Ok(Some(StoredRow::Readable(row_of(row)))),
+        Err(StoreError::Corrupt(cause)) => {
+            tracing::error!(?id, %cause, "unreadable row");
+            Ok(id.map(StoredRow::Unreadable))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Converts and sends the rows, until the receiver is dropped.
+fn send<K: redb::Key + 'static, S>(
     mut rows: redb::Range<'_, K, &'static [u8]>,
-    row_of: impl Fn(T) -> S,
+    convert: impl Fn(K::SelfType<'_>, &[u8]) -> Result<Option<S>>,
     chunks: &mpsc::Sender<Vec<S>>,
 ) -> Result<()> {
     loop {
-        let chunk = rows.by_ref().take(CHUNK_SIZE);
-        let chunk: Vec<_> =
-            chunk.map(|row| decode(row.map_err(storage)?.1.value()).map(&row_of)).collect::<Result<_>>()?;
-        if chunk.is_empty() || chunks.blocking_send(chunk).is_err() {
+        let chunk: Vec<_> = rows.by_ref().take(CHUNK_SIZE).collect::<Result<_, _>>().map_err(storage)?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let converted = chunk.iter().filter_map(|(id, row)| convert(id.value(), row.value()).transpose());
+        if chunks.blocking_send(converted.collect::<Result<_>>()?).is_err() {
             return Ok(());
         }
     }

@@ -8,6 +8,7 @@ use super::store::EmbeddedStore;
 use super::tables::{SESSIONS, SESSIONS_BY_OPERATOR, successor};
 use crate::domain::ids::OperatorId;
 use crate::domain::sessions::{Session, SessionId};
+use crate::store::errors::skip_unreadable;
 use crate::store::{Result, SessionStore};
 
 #[async_trait]
@@ -29,7 +30,7 @@ impl Snapshot {
         let mut listed = Vec::new();
         for row in by_operator.range((operator.as_str(), "")..(end.as_str(), "")).map_err(storage)? {
             let (key, _) = row.map_err(storage)?;
-            listed.extend(self.get(SESSIONS, key.value().1)?);
+            listed.extend(skip_unreadable(self.get(SESSIONS, key.value().1))?.flatten());
         }
         Ok(listed)
     }

@@ -12,6 +12,7 @@ use crate::domain::audit::AuditFilter;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{Direction, System, SystemOrder, SystemOrderField, SystemSortKey};
+use crate::store::errors::skip_unreadable;
 use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError, SystemState, SystemStore};
 
 #[async_trait]
@@ -61,7 +62,8 @@ impl Snapshot {
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
             let row = systems.get((tenant.as_str(), id.to_string().as_str())).map_err(storage)?;
-            found.extend(row.map(|row| decode::<System>(row.value())).transpose()?);
+            let system = row.map(|row| skip_unreadable(decode::<System>(row.value()))).transpose()?;
+            found.extend(system.flatten());
         }
         Ok(found)
     }
@@ -103,23 +105,21 @@ impl Snapshot {
         while let Some(row) = step() {
             let (key, value) = row.map_err(storage)?;
             let (_, sort, id) = key.value();
-            let system: System = match &systems {
+            let system = match &systems {
                 None => {
                     if !std::str::from_utf8(sort).is_ok_and(|folded| search.matches(folded)) {
                         continue;
                     }
-                    decode(value.value())?
+                    skip_unreadable(decode(value.value()))?
                 }
                 Some(systems) => {
                     let row = systems.get((tenant, id)).map_err(storage)?;
                     let row = row.ok_or_else(|| StoreError::Corrupt("an index refers to a missing system".into()))?;
-                    let system: System = decode(row.value())?;
-                    if *search != Search::All && !search.matches(&system.name.folded()) {
-                        continue;
-                    }
-                    system
+                    let system: Option<System> = skip_unreadable(decode(row.value()))?;
+                    system.filter(|system| *search == Search::All || search.matches(&system.name.folded()))
                 }
             };
+            let Some(system) = system else { continue };
             if items.len() == page.limit {
                 return Ok(page_of(items, true, page.from));
             }

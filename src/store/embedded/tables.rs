@@ -54,6 +54,11 @@ pub(super) const MARKERS: TableDefinition<&str, ()> = TableDefinition::new("mark
 /// An index of systems: (tenant, sort value, id).
 pub(super) type SystemIndex = TableDefinition<'static, (&'static str, &'static [u8], &'static str), &'static [u8]>;
 
+/// The newest format of rows that this release knows.
+const KNOWN_FORMAT: i64 = 1;
+/// The last number before the white space that JSON allows.
+const MAX_FORMAT: u8 = 8;
+
 /// Creates missing tables, so that later transactions find them.
 pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     let mut txn = db.begin_write()?;
@@ -91,8 +96,15 @@ pub(super) fn encode(row: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(row).expect("rows have only string keys and plain values")
 }
 
+/// The inverse of [`encode`]. A row of another format than the first is preceded by a byte with the number of its format,
+/// which no JSON text begins with; see "Changes of stored formats" in `docs/decisions.md`.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupt(error.into()))
+    match bytes.first() {
+        Some(format @ 2..=MAX_FORMAT) => {
+            Err(StoreError::NewerFormat { found: i64::from(*format), known: KNOWN_FORMAT })
+        }
+        _ => serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupt(error.into())),
+    }
 }
 
 /// Bytes with the same order as `value`.

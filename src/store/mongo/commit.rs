@@ -30,7 +30,8 @@ use super::errors::{
 };
 use super::options::{Limits, write_concern};
 use super::rows::{
-    collection_of, entry_from_document, entry_to_document, id_to_bson, number_of, number_to_bson, to_bson, to_document,
+    FORMAT, collection_of, entry_from_document, entry_to_document, id_to_bson, in_known_format, number_of,
+    number_to_bson, to_bson, to_document,
 };
 use super::settings::marker_id;
 use super::store::MongoStore;
@@ -439,11 +440,13 @@ fn plan_of(batch: &Batch) -> Result<Plan> {
     Ok(Plan { requires, statements })
 }
 
-/// A filter for the tenant's row, with the expected revision if there is one.
+/// A filter for the tenant's row, with the expected revision if there is one. A row in a newer format does not match a
+/// revision: this release would lose the members that it does not know.
 fn row_filter(tenant: &TenantId, row: &RowId, expected: Expected) -> Result<Document> {
     let mut filter = doc! { "_id": id_to_bson(row)?, "tenant": tenant.as_str() };
     if let Expected::Revision(revision) = expected {
         filter.insert("revision", number_to_bson(revision));
+        filter.insert(FORMAT, in_known_format());
     }
     Ok(filter)
 }

@@ -3,7 +3,12 @@
 //! A change stream returns the majority-committed writes of a replica set in the order of its oplog
 //! (<https://www.mongodb.com/docs/v6.0/changeStreams/>). The events of a transaction are consecutive and carry its id.
 //! The audit entry, inserted last, is the last event of a batch.
+//!
+//! Keymark replaces whole documents, and writes rows other than leases only in transactions with an audit entry. Events
+//! that show another pattern come from other clients. For an update in place, the server adds the document as it is now
+//! (`updateLookup`), which is never older than the event.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +21,16 @@ use mongodb::bson::{
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ResumeToken;
 use mongodb::error::ErrorKind;
+use mongodb::options::FullDocumentType;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::collections::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS};
 use super::errors::{TimedOut, corrupt, store_error};
-use super::rows::{entry_from_document, id_from_bson, row_from_document};
+use super::rows::{entry_from_document, id_from_bson, row_from_document, stored_row};
 use super::store::MongoStore;
-use crate::domain::changes::{Change, Position, Write};
+use crate::domain::audit::AuditEntry;
+use crate::domain::changes::{Change, Position, StoredRow, Write};
 use crate::domain::leases::LogTime;
 use crate::store::{Cause, Feed, FeedStore, Result, StoreError};
 
@@ -77,8 +84,17 @@ struct Follower {
     stream: ChangeStream<Event>,
     /// The resume token of the last received event.
     token: Option<ResumeToken>,
-    /// The writes of a transaction whose last event is yet to come.
-    pending: Option<(Transaction, Vec<Write>)>,
+    /// The change of a transaction whose last event is yet to come.
+    pending: Option<(Transaction, Change)>,
+    ready: VecDeque<Change>,
+}
+
+/// What an event contributes to a change.
+enum Item {
+    Write(Write),
+    Foreign(StoredRow),
+    Entry(Arc<AuditEntry>),
+    Nothing,
 }
 
 #[async_trait]
@@ -87,7 +103,7 @@ impl FeedStore for MongoStore {
         let token = after.map(token_of).transpose()?;
         let (database, call_limit) = (self.watched.clone(), self.limits.call);
         let stream = open(&database, token.clone(), call_limit).await?;
-        let follower = Follower { database, call_limit, stream, token, pending: None };
+        let follower = Follower { database, call_limit, stream, token, pending: None, ready: VecDeque::new() };
         Ok(futures::stream::try_unfold(
             follower,
             |mut follower| async move { Ok(Some((follower.next().await?, follower))) },
@@ -104,7 +120,8 @@ async fn open(database: &Database, token: Option<ResumeToken>, limit: Duration) 
         { "ns.coll": { "$in": watched } },
         { "operationType": { "$in": ends } },
     ] } };
-    let watch = database.watch().pipeline([pipeline]).max_await_time(MAX_AWAIT_TIME).resume_after(token);
+    let watch = database.watch().pipeline([pipeline]).full_document(FullDocumentType::UpdateLookup);
+    let watch = watch.max_await_time(MAX_AWAIT_TIME).resume_after(token);
     let opened = tokio::time::timeout(limit, watch).await.map_err(|_| TimedOut::new("watch"))?;
     Ok(opened.map_err(|error| feed_error(error, resumes))?.with_type())
 }
@@ -112,12 +129,13 @@ async fn open(database: &Database, token: Option<ResumeToken>, limit: Duration) 
 impl Follower {
     async fn next(&mut self) -> Result<Change> {
         loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Ok(change);
+            }
             match self.next_event().await {
                 Ok(Some(event)) => {
                     self.token = Some(event.id.clone());
-                    if let Some(change) = self.assemble(event)? {
-                        return Ok(change);
-                    }
+                    self.assemble(event)?;
                 }
                 Ok(None) if self.stream.is_alive() => {}
                 Ok(None) => return Err(corrupt("the change stream ended")),
@@ -148,36 +166,85 @@ impl Follower {
         }
     }
 
-    /// Adds the event to the pending change. Returns the change if the event completes it.
-    fn assemble(&mut self, event: Event) -> Result<Option<Change>> {
-        let collection = event.ns.and_then(|ns| ns.coll).unwrap_or_default();
-        let transaction = event.lsid.zip(event.txn_number);
-        let (write, entry) = match (event.operation_type.as_str(), event.full_document, event.document_key) {
-            ("insert", Some(document), _) if collection == AUDIT => (None, Some(entry_from_document(document)?)),
-            ("insert" | "replace", Some(document), _) if collection != AUDIT => {
-                (Some(Write::Put(row_from_document(&collection, document)?)), None)
-            }
-            ("delete", _, Some(key)) => (id_from_bson(&collection, key.id)?.map(Write::Delete), None),
-            // Keymark never updates a document in place, nor changes its log: another client did. The event lacks the
-            // resulting document, so followers have to load everything anew.
-            ("update" | "insert" | "replace", ..) => return Err(StoreError::PositionTooOld),
-            (other, ..) => return Err(corrupt(format!("`{other}` of `{collection}` ended the change stream"))),
-        };
-        let (pending, mut writes) = match self.pending.take() {
-            Some((pending, writes)) if transaction.as_ref() == Some(&pending) => (transaction, writes),
-            Some((_, writes)) if !writes.is_empty() => {
-                return Err(corrupt(format!("a transaction of {} writes without an audit entry", writes.len())));
-            }
-            _ => (transaction, Vec::new()),
-        };
-        writes.extend(write);
-        if let (Some(transaction), None) = (pending, &entry) {
-            self.pending = Some((transaction, writes));
-            return Ok(None);
-        }
+    /// Adds the event to the change that it belongs to, and that change to `ready` if it is complete.
+    fn assemble(&mut self, event: Event) -> Result<()> {
+        let position = position_of(&event.id)?;
         let at = event.cluster_time.map(log_time).ok_or_else(|| corrupt("an event without a cluster time"))?;
-        Ok(Some(Change { position: position_of(&event.id)?, at, writes, entry: entry.map(Arc::new) }))
+        let transaction = event.lsid.clone().zip(event.txn_number);
+        if let Some((_, change)) = self.pending.take_if(|(pending, _)| transaction.as_ref() != Some(pending)) {
+            self.ready.push_back(without_entry(change));
+        }
+        let pending = self.pending.take().map(|(_, change)| change);
+        let (writes, foreign) = pending.map(|change| (change.writes, change.foreign)).unwrap_or_default();
+        let mut change = Change { position, at, writes, foreign, entry: None };
+        match item_of(event, transaction.is_some())? {
+            Item::Write(write) => change.writes.push(write),
+            Item::Foreign(row) => change.foreign.push(row),
+            Item::Entry(entry) => change.entry = Some(entry),
+            Item::Nothing => {}
+        }
+        match transaction {
+            Some(transaction) if change.entry.is_none() => self.pending = Some((transaction, change)),
+            _ => self.ready.push_back(change),
+        }
+        Ok(())
     }
+}
+
+/// Converts the writes of a transaction that ended without an audit entry: another client's.
+fn without_entry(mut change: Change) -> Change {
+    for write in std::mem::take(&mut change.writes) {
+        match write {
+            Write::Put(row) => change.foreign.push(StoredRow::Readable(row)),
+            Write::Delete(_) => change.writes.push(write),
+        }
+    }
+    change
+}
+
+fn item_of(event: Event, in_transaction: bool) -> Result<Item> {
+    let collection = event.ns.and_then(|ns| ns.coll).unwrap_or_default();
+    let operation = event.operation_type.as_str();
+    let Some(id) = event.document_key.map(|key| key.id) else {
+        return Err(corrupt(format!("`{operation}` of `{collection}` ended the change stream")));
+    };
+    let is_put = match operation {
+        "insert" | "replace" => true,
+        "update" => false,
+        "delete" => {
+            return Ok(id_from_bson(&collection, id)
+                .ok()
+                .flatten()
+                .map_or(Item::Nothing, |id| Item::Write(Write::Delete(id))));
+        }
+        other => return Err(corrupt(format!("unknown event `{other}` of `{collection}`"))),
+    };
+    if collection == AUDIT || collection == LEASES {
+        // A lease is valid as of the event that wrote it, and not as another client left it.
+        let read = match event.full_document {
+            Some(document) if is_put && collection == LEASES => {
+                row_from_document(&collection, document).map(|row| Item::Write(Write::Put(row)))
+            }
+            Some(document) if operation == "insert" => {
+                entry_from_document(document).map(|entry| Item::Entry(Arc::new(entry)))
+            }
+            _ => Err(corrupt("changed in place")),
+        };
+        return match read {
+            Err(StoreError::Corrupt(cause)) => {
+                tracing::warn!(collection, %id, %cause, "another client's write left out of the feed");
+                Ok(Item::Nothing)
+            }
+            read => read,
+        };
+    }
+    // The update of a document that is gone by now: its deletion follows.
+    let Some(document) = event.full_document else { return Ok(Item::Nothing) };
+    Ok(match stored_row(&collection, &id, row_from_document(&collection, document))? {
+        Some(StoredRow::Readable(row)) if is_put && in_transaction => Item::Write(Write::Put(row)),
+        Some(row) => Item::Foreign(row),
+        None => Item::Nothing,
+    })
 }
 
 /// Seconds in the upper 32 bits, the ordinal within the second in the lower: the order of the oplog.

@@ -7,6 +7,7 @@ use super::rows::{id_to_bson, lease_from_document, number_to_bson, to_document};
 use super::store::MongoStore;
 use crate::domain::changes::Row;
 use crate::domain::leases::Lease;
+use crate::store::errors::skip_unreadable;
 use crate::store::{LeaseStore, Result};
 
 /// More leases than ever exist, so that all arrive in the first batch (at most 1 MiB): only the first batch of a read is
@@ -24,7 +25,8 @@ impl LeaseStore for MongoStore {
 
     async fn list_leases(&self) -> Result<Vec<Lease>> {
         let find = self.leases_linearizable.find(doc! {}).batch_size(BATCH_SIZE).max_time(self.limits.call);
-        self.collect("list_leases", find).await?.into_iter().map(lease_from_document).collect()
+        let leases = self.collect("list_leases", find).await?.into_iter();
+        leases.filter_map(|lease| skip_unreadable(lease_from_document(lease)).transpose()).collect()
     }
 
     async fn delete_lease(&self, lease: &Lease) -> Result<bool> {

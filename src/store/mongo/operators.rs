@@ -5,8 +5,8 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
 
 use super::migrations;
-use super::reads::BY_ID;
-use super::rows::{from_document, to_bson};
+use super::reads::{BY_ID, list_of};
+use super::rows::to_bson;
 use super::store::MongoStore;
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::{Operator, Username};
@@ -44,6 +44,6 @@ impl OperatorStore for MongoStore {
             .sort(doc! { "username": 1 })
             .hint(Hint::Name(index.to_owned()))
             .max_time(self.limits.call);
-        self.collect("list_operators", find).await?.into_iter().map(from_document).collect()
+        list_of(self.collect("list_operators", find).await?)
     }
 }

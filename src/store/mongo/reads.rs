@@ -6,6 +6,7 @@ use mongodb::options::Hint;
 
 use super::rows::{Stored, from_document};
 use super::store::MongoStore;
+use crate::store::errors::skip_unreadable;
 use crate::store::{Page, PageEnd, PageRequest, Result};
 
 /// The index on `_id`, which every collection has.
@@ -33,6 +34,11 @@ impl MongoStore {
         let count = collection.count_documents(filter).hint(Hint::Name(index.to_owned())).max_time(self.limits.call);
         self.bounded(what, count).await
     }
+}
+
+/// Converts the documents of a list, and leaves unreadable ones out.
+pub(super) fn list_of<T: Stored>(documents: Vec<Document>) -> Result<Vec<T>> {
+    documents.into_iter().filter_map(|document| skip_unreadable(from_document(document)).transpose()).collect()
 }
 
 pub(super) fn empty_page<T>() -> Page<T> {

@@ -3,6 +3,9 @@
 //! A row's document has the members of its domain type, as serde names them, with the id as `_id`. Two more members
 //! serve indexes and conditions: `folded` (systems: the folded name) and `revision` (sessions: always 1). A lease has no
 //! `revision`; its `applied` is stored as the signed number of the same 64 bits, which the database never compares.
+//!
+//! A document of a format other than the first states it as `format`. This release writes the first format; see
+//! "Changes of stored formats" in `docs/decisions.md`.
 
 use std::time::Duration;
 
@@ -13,13 +16,17 @@ use serde::de::DeserializeOwned;
 use super::collections::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS};
 use super::errors::corrupt;
 use crate::domain::audit::AuditEntry;
-use crate::domain::changes::{Row, RowId};
+use crate::domain::changes::{Row, RowId, StoredRow};
 use crate::domain::keys::Key;
 use crate::domain::leases::{Lease, LogTime, to_millis};
 use crate::domain::operators::Operator;
 use crate::domain::sessions::Session;
 use crate::domain::systems::System;
-use crate::store::Result;
+use crate::store::{Result, StoreError};
+
+/// The member with the format of a document, and the newest format that this release knows.
+pub(super) const FORMAT: &str = "format";
+pub(super) const KNOWN_FORMAT: i64 = 1;
 
 /// The member of a lease with its length in milliseconds. Leases of release 0.1 have none.
 const LENGTH: &str = "lengthMs";
@@ -86,6 +93,7 @@ fn with_id<T: Stored>(value: &T) -> Result<Document> {
 
 /// The inverse of [`to_document`].
 pub(super) fn from_document<T: Stored>(mut document: Document) -> Result<T> {
+    check_format(&document)?;
     let id = document.remove("_id").ok_or_else(|| corrupt("a document without `_id`"))?;
     document.insert(T::ID, id);
     deserialize_from_document(document).map_err(corrupt)
@@ -93,6 +101,7 @@ pub(super) fn from_document<T: Stored>(mut document: Document) -> Result<T> {
 
 /// The inverse of [`to_document`] for a lease.
 pub(super) fn lease_from_document(mut document: Document) -> Result<Lease> {
+    check_format(&document)?;
     let incarnation = document.remove("_id").ok_or_else(|| corrupt("a document without `_id`"))?;
     Ok(Lease {
         incarnation: mongodb::bson::deserialize_from_bson(incarnation).map_err(corrupt)?,
@@ -118,7 +127,26 @@ pub(super) fn entry_to_document(entry: &AuditEntry) -> Result<Document> {
 
 /// The inverse of [`entry_to_document`].
 pub(super) fn entry_from_document(document: Document) -> Result<AuditEntry> {
+    check_format(&document)?;
     deserialize_from_document(document).map_err(corrupt)
+}
+
+fn check_format(document: &Document) -> Result<()> {
+    document.get(FORMAT).map_or(Ok(()), |format| check_format_number(number_of(format)))
+}
+
+/// Checks the value of [`FORMAT`], `None` if it is no integer.
+pub(super) fn check_format_number(format: Option<i64>) -> Result<()> {
+    match format {
+        Some(found) if found > KNOWN_FORMAT => Err(StoreError::NewerFormat { found, known: KNOWN_FORMAT }),
+        Some(_) => Ok(()),
+        None => Err(corrupt("a document with a malformed format")),
+    }
+}
+
+/// The condition that a document is not in a newer format. Documents in the first format have no such member.
+pub(super) fn in_known_format() -> Bson {
+    Bson::Document(doc! { "$not": { "$gt": KNOWN_FORMAT } })
 }
 
 pub(super) fn collection_of(id: &RowId) -> &'static str {
@@ -151,6 +179,18 @@ pub(super) fn row_from_document(collection: &str, document: Document) -> Result<
         SESSIONS => from_document(document).map(Row::Session),
         LEASES => lease_from_document(document).map(Row::Lease),
         other => Err(corrupt(format!("a document of `{other}` where a row was expected"))),
+    }
+}
+
+/// Replaces a row that cannot be read by its id. `None` if the id cannot be read either: nothing refers to that document.
+pub(super) fn stored_row(collection: &str, id: &Bson, row: Result<Row>) -> Result<Option<StoredRow>> {
+    match row {
+        Ok(row) => Ok(Some(StoredRow::Readable(row))),
+        Err(StoreError::Corrupt(cause)) => {
+            tracing::error!(collection, %id, %cause, "unreadable row");
+            Ok(id_from_bson(collection, id.clone()).ok().flatten().map(StoredRow::Unreadable))
+        }
+        Err(error) => Err(error),
     }
 }
 

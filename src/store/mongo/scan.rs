@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use mongodb::bson::raw::RawBsonRef;
-use mongodb::bson::{Document, RawDocument, doc};
+use mongodb::bson::{Bson, Document, RawDocument, doc};
 use mongodb::options::{FindOptions, Hint};
 use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{ClientSession, Collection};
@@ -22,14 +22,15 @@ use super::audit::head_of;
 use super::collections::KEYS;
 use super::errors::{TimedOut, corrupt, store_error};
 use super::migrations;
-use super::rows::row_from_document;
+use super::rows::{FORMAT, check_format_number, row_from_document, stored_row};
 use super::store::MongoStore;
-use crate::domain::changes::Row;
+use crate::domain::changes::{Row, StoredRow};
 use crate::domain::ids::TenantId;
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::systems::ListedSystem;
 use crate::domain::time::Timestamp;
 use crate::store::chunks::{MAX_CHUNKS_AHEAD, stream_of};
+use crate::store::errors::skip_unreadable;
 use crate::store::{ListedSystems, Result, Rows, ScanStore, StoreError};
 
 /// Documents per batch. The server limits a batch to 16 MiB, about 50 000 keys.
@@ -62,7 +63,7 @@ impl ScanStore for MongoStore {
         let number = head.map(head_of).transpose()?.unwrap_or_default().number;
         // Roughly the order of ids, which begin with the time of creation.
         let options = FindOptions::builder()
-            .projection(doc! { "folded": 1, "updatedAt": 1, "createdAt": 1 })
+            .projection(doc! { "folded": 1, "updatedAt": 1, "createdAt": 1, FORMAT: 1 })
             .hint(Hint::Name(migrations::SYSTEMS_CREATED.to_owned()))
             .build();
         let (mut scan, systems) = (Scan { session, limit: self.limits.call }, self.systems.clone());
@@ -120,22 +121,33 @@ async fn joined<T>(reading: tokio::task::JoinHandle<Result<Vec<T>>>) -> Result<V
     reading.await.map_err(|error| StoreError::Unavailable(error.into()))?
 }
 
-fn rows_of(collection: &str, batch: &RawBatch) -> Result<Vec<Row>> {
+fn rows_of(collection: &str, batch: &RawBatch) -> Result<Vec<StoredRow>> {
     let mut tenants = Tenants::default();
     let mut rows = Vec::with_capacity(BATCH_SIZE as usize);
     for document in documents_of(batch)? {
         let document = document?;
-        rows.push(if collection == KEYS {
-            Row::Key(key_of(document, &mut tenants)?)
+        let row = if collection == KEYS {
+            key_of(document, &mut tenants).map(Row::Key)
         } else {
-            row_from_document(collection, document.try_into().map_err(corrupt)?)?
+            document.try_into().map_err(corrupt).and_then(|document| row_from_document(collection, document))
+        };
+        rows.extend(match row {
+            Ok(row) => Some(StoredRow::Readable(row)),
+            unreadable => stored_row(collection, &id_of(document), unreadable)?,
         });
     }
     Ok(rows)
 }
 
 fn listed_systems_of(batch: &RawBatch) -> Result<Vec<ListedSystem>> {
-    documents_of(batch)?.map(|document| listed_system_of(document?)).collect()
+    documents_of(batch)?
+        .filter_map(|document| skip_unreadable(document.and_then(listed_system_of)).transpose())
+        .collect()
+}
+
+fn id_of(document: &RawDocument) -> Bson {
+    let id = document.get("_id").ok().flatten();
+    id.and_then(|id| id.try_into().ok()).unwrap_or(Bson::Null)
 }
 
 fn documents_of(batch: &RawBatch) -> Result<impl Iterator<Item = Result<&RawDocument>>> {
@@ -181,6 +193,7 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
             ("revision", RawBsonRef::Int64(number)) => revision = u64::try_from(number).ok(),
             ("revokedAt", RawBsonRef::Int64(millis)) => revoked_at = Some(Timestamp::from_millis(millis)),
             ("revokedAt", RawBsonRef::Null) => {}
+            (FORMAT, format) => check_format_number(integer(format))?,
             ("revokedAt", _) => return Err(corrupt("a malformed revocation time")),
             _ => {}
         }
@@ -199,7 +212,14 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
     key.ok_or_else(|| corrupt("a key without a required member"))
 }
 
+fn integer(value: RawBsonRef<'_>) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_i32().map(i64::from))
+}
+
 fn listed_system_of(document: &RawDocument) -> Result<ListedSystem> {
+    if let Some(format) = document.get(FORMAT).map_err(corrupt)? {
+        check_format_number(integer(format))?;
+    }
     let time = |name| document.get_i64(name).map(Timestamp::from_millis).map_err(corrupt);
     Ok(ListedSystem {
         id: document.get_str("_id").map_err(corrupt)?.parse().map_err(|_| corrupt("a malformed system id"))?,

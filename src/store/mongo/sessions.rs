@@ -5,8 +5,8 @@ use mongodb::bson::doc;
 use mongodb::options::Hint;
 
 use super::migrations;
-use super::reads::BY_ID;
-use super::rows::{from_document, to_bson};
+use super::reads::{BY_ID, list_of};
+use super::rows::to_bson;
 use super::store::MongoStore;
 use crate::domain::ids::OperatorId;
 use crate::domain::sessions::{Session, SessionId};
@@ -27,6 +27,6 @@ impl SessionStore for MongoStore {
             .find(doc! { "operator": to_bson(&operator)? })
             .hint(Hint::Name(migrations::SESSIONS_OPERATOR.to_owned()))
             .max_time(self.limits.call);
-        self.collect("list_sessions", find).await?.into_iter().map(from_document).collect()
+        list_of(self.collect("list_sessions", find).await?)
     }
 }

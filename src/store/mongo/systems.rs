@@ -6,13 +6,14 @@ use mongodb::options::Hint;
 
 use super::audit::entry_filter;
 use super::migrations;
-use super::reads::{BY_ID, at_most, empty_page, page_of};
+use super::reads::{BY_ID, at_most, empty_page, list_of, page_of};
 use super::rows::{from_document, to_bson};
 use super::store::MongoStore;
 use crate::domain::audit::AuditFilter;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::{MAX_FOLDED_NAME_BYTES, Search};
 use crate::domain::systems::{Direction, SortValue, System, SystemOrder, SystemOrderField, SystemSortKey};
+use crate::store::errors::skip_unreadable;
 use crate::store::{Page, PageEnd, PageRequest, Result, SystemState, SystemStore};
 
 #[async_trait]
@@ -48,7 +49,7 @@ impl SystemStore for MongoStore {
             .hint(Hint::Name(BY_ID.to_owned()))
             .batch_size(batch)
             .max_time(self.limits.call);
-        self.collect("find_systems", find).await?.into_iter().map(from_document).collect()
+        list_of(self.collect("find_systems", find).await?)
     }
 
     async fn list_systems(
@@ -113,12 +114,16 @@ impl SystemStore for MongoStore {
         let (limit, batch) = at_most(page.limit.saturating_add(1 + ends));
         let found =
             self.collect("list_systems", find.limit(limit).batch_size(batch).max_time(self.limits.call)).await?;
-        let mut items = found.into_iter().map(from_document).collect::<Result<Vec<System>>>()?;
-        items.retain(|system| {
+        let rows = found.into_iter().map(|document| skip_unreadable(from_document::<System>(document)));
+        let mut rows = rows.collect::<Result<Vec<_>>>()?;
+        rows.retain(|row| {
+            let Some(system) = row else { return true };
             let key = order.field.key_of(system);
             above.as_ref().is_none_or(|above| key > *above) && below.as_ref().is_none_or(|below| key < *below)
         });
-        Ok(page_of(items, page))
+        // Unreadable rows count for the limit, so that they do not end the list.
+        let Page { items, has_more } = page_of(rows, page);
+        Ok(Page { items: items.into_iter().flatten().collect(), has_more })
     }
 
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {

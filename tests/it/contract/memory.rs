@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use keymark::domain::audit::{AuditEntry, AuditFilter, AuditHead};
-use keymark::domain::changes::{Batch, Change, Expected, Position, Row, RowId, Write};
+use keymark::domain::changes::{Batch, Change, Expected, Position, Row, RowId, StoredRow, Write};
 use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
 use keymark::domain::keys::{Key, KeyDigest};
 use keymark::domain::leases::{Lease, LogTime};
@@ -99,7 +99,13 @@ impl Model {
     fn append_change(&mut self, writes: Vec<Write>, entry: Option<AuditEntry>) {
         let changes = self.feed.len() + 1;
         let at = LogTime::new(changes as u64);
-        self.feed.push(Change { position: position(changes), at, writes, entry: entry.map(Arc::new) });
+        self.feed.push(Change {
+            position: position(changes),
+            at,
+            writes,
+            foreign: Vec::new(),
+            entry: entry.map(Arc::new),
+        });
     }
 
     fn log(&self, tenant: &TenantId) -> &[AuditEntry] {
@@ -420,7 +426,7 @@ impl FeedStore for MemoryStore {
 impl ScanStore for MemoryStore {
     async fn scan_rows(&self) -> Result<Rows> {
         let rows = self.rows(|row| match row {
-            Row::Key(_) | Row::Operator(_) | Row::Session(_) => Some(row.clone()),
+            Row::Key(_) | Row::Operator(_) | Row::Session(_) => Some(StoredRow::Readable(row.clone())),
             Row::System(_) | Row::Lease(_) => None,
         });
         Ok(stream::iter(rows).map(Ok).boxed())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures::TryStreamExt;
 use keymark::domain::audit::AuditAction;
-use keymark::domain::changes::{Row, RowId};
+use keymark::domain::changes::{Row, RowId, StoredRow};
 use keymark::domain::ids::TenantId;
 use keymark::domain::keys::Key;
 use keymark::domain::systems::{ListedSystem, System};
@@ -164,7 +164,11 @@ fn by_listed_id(systems: &[System]) -> Vec<ListedSystem> {
 }
 
 async fn scanned(store: &dyn Store) -> HashMap<RowId, Row> {
-    by_id(store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap())
+    let rows = store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    by_id(rows.into_iter().map(|row| match row {
+        StoredRow::Readable(row) => row,
+        StoredRow::Unreadable(id) => panic!("{id:?} cannot be read"),
+    }))
 }
 
 fn by_id(rows: impl IntoIterator<Item = Row>) -> HashMap<RowId, Row> {

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use keymark::domain::audit::AuditAction;
-use keymark::domain::changes::Position;
-use keymark::store::{Feed, FeedStore, StoreError};
+use keymark::domain::changes::{Position, Row, RowId, StoredRow};
+use keymark::domain::system_names::SystemName;
+use keymark::domain::systems::System;
+use keymark::store::mongo::MongoStore;
+use keymark::store::{CommitStore, Conflict, Feed, FeedStore, LeaseStore, StoreError, SystemStore};
+use mongodb::Database;
 use mongodb::bson::{Document, doc};
 
 use super::{MAX_CALL_TIME, acme, connect};
-use crate::contract::fixtures::{commit, follow};
+use crate::contract::fixtures::{Tenant, commit, follow};
 use crate::support::mongod::{Mongod, fresh_database, shared, within};
 
 async fn end_of(mut feed: Feed) -> StoreError {
@@ -40,23 +44,113 @@ async fn idle_feed_stays_open() {
     assert_eq!(change.entry.as_deref(), Some(&entry));
 }
 
-#[tokio::test]
-async fn foreign_change_ends_the_feed() {
+/// Returns a store with one system and one key, their change feed, and their database.
+async fn with_one_key() -> (MongoStore, Tenant, System, Feed, Database) {
     let options = fresh_database().await;
-    let store = &connect(&options).await;
+    let store = connect(&options).await;
     let (mut acme, _) = acme();
     let system = acme.system("Billing");
     let create = acme.create(&system);
-    commit(store, create).await;
+    commit(&store, create).await;
+    let (system, _, generate) = acme.generate(&system);
+    commit(&store, generate).await;
+    let feed = store.watch(None).await.unwrap();
     let database = shared().await.client().await.database(&options.database);
+    (store, acme, system, feed, database)
+}
+
+async fn foreign(feed: &mut Feed) -> Vec<StoredRow> {
+    let change = within(MAX_CALL_TIME, feed.next()).await.expect("the feed continues").unwrap();
+    assert!(change.writes.is_empty() && change.entry.is_none(), "{change:?}");
+    change.foreign
+}
+
+#[tokio::test]
+async fn row_that_another_client_wrote_is_reported_as_it_is_now() {
+    let (_, _, system, mut feed, database) = with_one_key().await;
     let systems = database.collection::<Document>("systems");
-
-    let feed = store.watch(None).await.unwrap();
     systems.update_one(doc! {}, doc! { "$set": { "name": "Patched" } }).await.unwrap();
-    assert!(matches!(end_of(feed).await, StoreError::PositionTooOld));
+    let renamed = System { name: SystemName::parse("Patched").unwrap(), ..system };
+    assert_eq!(foreign(&mut feed).await, [StoredRow::Readable(Row::System(renamed.clone()))]);
 
-    let feed = store.watch(None).await.unwrap();
-    systems.drop().await.unwrap();
+    let document = systems.find_one(doc! {}).await.unwrap().expect("it exists");
+    systems.update_one(doc! {}, doc! { "$set": { "other": 1 } }).await.unwrap();
+    systems.replace_one(doc! {}, document).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(foreign(&mut feed).await, [StoredRow::Readable(Row::System(renamed.clone()))]);
+    }
+
+    systems.update_one(doc! {}, doc! { "$set": { "key": {} } }).await.unwrap();
+    assert_eq!(foreign(&mut feed).await, [StoredRow::Unreadable(RowId::System(renamed.id))]);
+}
+
+#[tokio::test]
+async fn transaction_of_another_client_is_reported_before_what_follows() {
+    let (store, mut acme, system, mut feed, database) = with_one_key().await;
+    let mut session = database.client().start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let systems = database.collection::<Document>("systems");
+    for name in ["First", "Second"] {
+        let renamed = doc! { "$set": { "name": name } };
+        systems.update_one(doc! {}, renamed).session(&mut session).await.unwrap();
+    }
+    session.commit_transaction().await.unwrap();
+    let note = acme.note(AuditAction::SignedIn);
+    let entry = commit(&store, note).await;
+
+    let renamed = System { name: SystemName::parse("Second").unwrap(), ..system };
+    let rows = foreign(&mut feed).await;
+    assert_eq!(rows.last(), Some(&StoredRow::Readable(Row::System(renamed))));
+    let next = within(MAX_CALL_TIME, feed.next()).await.expect("the feed continues").unwrap();
+    assert_eq!((next.entry.as_deref(), next.foreign), (Some(&entry), vec![]));
+}
+
+#[tokio::test]
+async fn foreign_writes_to_leases_and_the_log_are_left_out() {
+    let (store, mut acme, _, mut feed, database) = with_one_key().await;
+    let audit = database.collection::<Document>("audit");
+    audit.update_many(doc! {}, doc! { "$set": { "hash": "0".repeat(64) } }).await.unwrap();
+    let leases = database.collection::<Document>("leases");
+    leases.insert_one(doc! { "_id": "x", "sequence": 1_i64, "applied": 1_i64, "asks": false }).await.unwrap();
+    leases.update_one(doc! {}, doc! { "$set": { "applied": 2_i64 } }).await.unwrap();
+    let note = acme.note(AuditAction::SignedIn);
+    let entry = commit(&store, note).await;
+    loop {
+        let change = within(MAX_CALL_TIME, feed.next()).await.expect("the feed continues").unwrap();
+        assert!(change.writes.is_empty() && change.foreign.is_empty(), "{change:?}");
+        if change.entry.as_deref() == Some(&entry) {
+            break;
+        }
+    }
+    assert_eq!(store.list_leases().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn row_in_a_newer_format_ends_the_feed() {
+    let (_, _, _, feed, database) = with_one_key().await;
+    let newer = doc! { "$set": { "format": 2 } };
+    database.collection::<Document>("keys").update_one(doc! {}, newer).await.unwrap();
+    assert!(matches!(end_of(feed).await, StoreError::NewerFormat { found: 2, known: 1 }));
+}
+
+#[tokio::test]
+async fn row_in_a_newer_format_is_not_replaced() {
+    let (store, mut acme, system, _, database) = with_one_key().await;
+    let systems = database.collection::<Document>("systems");
+    systems.update_one(doc! {}, doc! { "$set": { "format": 2, "new": true } }).await.unwrap();
+    let stored = systems.find_one(doc! {}).await.unwrap();
+    let (_, rename) = acme.rename(&system, "Renamed");
+    let refused = store.commit(rename).await;
+    assert!(matches!(refused, Err(StoreError::Conflict(Conflict::Row))), "{refused:?}");
+    assert_eq!(systems.find_one(doc! {}).await.unwrap(), stored);
+    let read = store.find_system(&acme.id, system.id).await;
+    assert!(matches!(read, Err(StoreError::NewerFormat { .. })), "{read:?}");
+}
+
+#[tokio::test]
+async fn dropped_collection_or_database_ends_the_feed() {
+    let (store, _, _, feed, database) = with_one_key().await;
+    database.collection::<Document>("systems").drop().await.unwrap();
     assert!(matches!(end_of(feed).await, StoreError::Corrupt(_)));
 
     let feed = store.watch(None).await.unwrap();
