@@ -41,7 +41,8 @@ impl ConfigError {
 /// Declares the settings, with their defaults: as flags with their variables, as keys of the file, and as the table in the
 /// README.
 macro_rules! settings {
-    ($($(#[doc = $help:literal])+ $field:ident, $flag:literal, $variable:literal, $default:literal;)+) => {
+    ($($(#[doc = $help:literal])+
+        $field:ident, $flag:literal, $variable:literal, $default:literal $(, [$($arg:tt)+])?;)+) => {
         /// The values from the command line and the environment. No `Debug`, since the URI of MongoDB may contain a
         /// password.
         #[derive(Args, Clone, Default)]
@@ -53,7 +54,8 @@ macro_rules! settings {
                 hide_env_values = true,
                 global = true,
                 help_heading = "Settings",
-                help = concat!($($help,)+ " [default: ", $default, "]").trim_start()
+                help = concat!($($help,)+ " [default: ", $default, "]").trim_start(),
+                $($($arg)+)?
             )]
             $field: Option<String>,)+
         }
@@ -137,6 +139,9 @@ settings! {
     revoked_retention, "revoked-retention", "KEYMARK_REVOKED_RETENTION", "90d";
     /// Origin in the browser, if it is not the listener's, such as `https://keys.example.com`.
     public_origin, "public-origin", "KEYMARK_PUBLIC_ORIGIN", "none";
+    /// Let `--listen` serve plain HTTP beyond loopback, without a proxy that terminates TLS: on or off.
+    insecure_http, "insecure-http", "KEYMARK_INSECURE_HTTP", "off",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "on"];
     /// Networks of proxies whose forwarded headers are trusted, separated by commas.
     trusted_proxies, "trusted-proxies", "KEYMARK_TRUSTED_PROXIES", "none";
     /// Origins of web pages that may use the API with bearer tokens, separated by commas.
@@ -240,19 +245,20 @@ impl Config {
         };
         let public_origin = settings.public_origin.value.as_deref();
         let allowed_origins = list(&settings.allowed_origins).map(|text| origin(&settings.allowed_origins, text));
+        let front = Front {
+            public_origin: public_origin.map(|text| origin(&settings.public_origin, text)).transpose()?,
+            trusted_proxies: networks(&settings.trusted_proxies)?,
+            allowed_origins: allowed_origins.collect::<Result<_, _>>()?,
+        };
         Ok(Self {
-            listen: address(&settings.listen)?,
+            listen: listen(&settings.listen, switch(&settings.insecure_http)? || front.is_https())?,
             verify_listen,
             store,
             secret: secret(&env)?,
             previous_secrets: previous_secrets(&env)?,
             initial_admin_password: initial_admin_password(&env)?,
             access: access(&settings.verify_allow, &env, verify_listen)?,
-            front: Front {
-                public_origin: public_origin.map(|text| origin(&settings.public_origin, text)).transpose()?,
-                trusted_proxies: networks(&settings.trusted_proxies)?,
-                allowed_origins: allowed_origins.collect::<Result<_, _>>()?,
-            },
+            front,
             key_prefix: key_prefix(&settings.key_prefix)?,
             timing: timing(&settings.lease, &settings.probe_interval)?,
             enforcement_wait: match &settings.enforcement_wait.value {
@@ -319,6 +325,18 @@ fn key_prefix(setting: &Setting) -> Result<KeyPrefix, ConfigError> {
 fn address(setting: &Setting) -> Result<SocketAddr, ConfigError> {
     let value = setting.value_or_default();
     value.parse().map_err(|_| setting.invalid("is not an IP address and port such as 127.0.0.1:8080"))
+}
+
+/// The address of the console and the API. Passwords and cookies must not cross a network unencrypted by accident.
+fn listen(setting: &Setting, may_leave_loopback: bool) -> Result<SocketAddr, ConfigError> {
+    let listen = address(setting)?;
+    if listen.ip().is_loopback() || may_leave_loopback {
+        return Ok(listen);
+    }
+    Err(setting.error(format!(
+        "{listen} is not loopback, and Keymark serves plain HTTP: set --public-origin to the https origin of a proxy \
+         that terminates TLS, or set --insecure-http to do without TLS"
+    )))
 }
 
 /// Checks the level of each directive, since the parser takes a directive without a level for a target.
@@ -485,6 +503,8 @@ mod tests {
         let flags = Flags::default;
         for (flags, env, says) in [
             (Flags { listen: text("8080"), ..flags() }, None, "--listen: `8080` is not an IP address and port such as"),
+            (Flags { listen: text("0.0.0.0:1"), ..flags() }, None, "--listen: 0.0.0.0:1 is not loopback, and Keymark"),
+            (Flags { insecure_http: text("yes"), ..flags() }, None, "--insecure-http: `yes` is not on or off"),
             (Flags { session_lifetime: text("soon"), ..flags() }, None, "--session-lifetime: `soon` is not a duration"),
             (Flags { session_lifetime: text("0s"), ..flags() }, None, "--session-lifetime: `0s` is less than a second"),
             (Flags { introspection: text("yes"), ..flags() }, None, "--introspection: `yes` is not on or off"),
@@ -546,6 +566,19 @@ mod tests {
         let open = || Flags { verify_listen: Some("0.0.0.0:8081".to_owned()), ..Flags::default() };
         assert!(load(open(), &[("KEYMARK_VERIFIER_TOKEN", "0123456789abcdef")]).is_ok());
         assert!(load(Flags { verify_allow: Some("10.0.0.0/8, 192.0.2.1".to_owned()), ..open() }, &[]).is_ok());
+    }
+
+    #[test]
+    fn plain_http_beyond_loopback_requires_an_https_origin_or_a_switch() {
+        let text = |text: &str| Some(text.to_owned());
+        for listen in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080"] {
+            let open = || Flags { listen: text(listen), ..Flags::default() };
+            assert!(load(Flags { public_origin: text("https://keys.example.com"), ..open() }, &[]).is_ok());
+            assert!(load(Flags { insecure_http: text("on"), ..open() }, &[]).is_ok());
+            let said = error(Flags { public_origin: text("http://keys.example.com"), ..open() }, &[]);
+            assert!(said.contains("--public-origin") && said.contains("--insecure-http"), "{said}");
+        }
+        assert!(load(Flags { listen: text("[::1]:8080"), ..Flags::default() }, &[]).is_ok());
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl Front {
         }
     }
 
+    /// Returns true if browsers use the public origin over TLS.
+    pub fn is_https(&self) -> bool {
+        self.public_origin.as_ref().is_some_and(|origin| origin.starts_with("https://"))
+    }
+
     /// The session cookie for the scheme that browsers use.
     pub fn cookie(&self, parts: &Parts) -> SessionCookie {
         let secure = self.own_origin(parts).is_some_and(|origin| origin.starts_with("https://"));

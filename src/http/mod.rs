@@ -21,7 +21,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -58,10 +59,32 @@ pub fn public_routes(
         .merge(export::routes(authenticator))
         .route("/schema.graphql", get(async move || schema_text(features.introspection)))
         .layer(cors(&front));
+    let is_https = front.is_https();
     let identifier = RequestIdentifier { service: Arc::clone(&service), front };
     api.merge(ops::routes(service))
         .merge(console::routes(features.graphiql))
+        .layer(middleware::map_response_with_state(is_https, secure))
         .layer(middleware::from_fn_with_state(identifier, identify_request))
+}
+
+/// Adds the headers that protect all responses in browsers. The console's pages have a policy of their own.
+async fn secure(State(is_https): State<bool>, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        forbid_use_as_page(headers);
+    }
+    if is_https {
+        // One year. Without subdomains, which may be no part of Keymark.
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+    response
+}
+
+/// Has browsers neither guess the type of the response, nor frame it, nor load anything for it.
+fn forbid_use_as_page(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, const { HeaderValue::from_static("nosniff") });
+    let policy = const { HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'") };
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
 }
 
 /// Allows pages of the allowed origins to use the API with bearer tokens, never with the cookie.

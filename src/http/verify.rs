@@ -95,6 +95,12 @@ impl Handler for Routes {
 impl Routes {
     /// Answers a request from `peer`.
     pub async fn answer<B: Body<Data = Bytes>>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
+        let mut response = self.route(request, peer).await;
+        super::forbid_use_as_page(response.headers_mut());
+        response
+    }
+
+    async fn route<B: Body<Data = Bytes>>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let request = ClientRequest { shared: &self.0, peer: peer.to_canonical(), headers: &head.headers };
         if !self.0.access.admits(request.peer, request.headers) {
@@ -309,7 +315,8 @@ impl<'a> Identity<'a> {
         write!(system, "{}", self.system).expect("a string takes whatever is written");
         let mut response = empty(StatusCode::OK);
         let headers = response.headers_mut();
-        headers.reserve(4);
+        // These three, and those that every response has.
+        headers.reserve(6);
         headers.insert(TENANT_ID, HeaderValue::from_str(self.tenant).expect(ASCII));
         headers.insert(SYSTEM_ID, HeaderValue::try_from(system).expect(ASCII));
         headers.insert(SYSTEM_NAME, HeaderValue::try_from(name).expect(ASCII));

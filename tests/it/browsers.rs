@@ -4,7 +4,7 @@ use http::Method;
 use keymark::http::front::Front;
 use serde_json::json;
 
-use crate::support::actors::{App, Caller, OWN_ORIGIN, PASSWORD, Setup};
+use crate::support::actors::{ALL, App, Caller, OWN_ORIGIN, PASSWORD, Setup, unknown_key};
 
 const CREATE: &str = r#"{"query":"mutation { createSystem(name: \"Forged\") { system { id } } }"}"#;
 const VIEWER: &str = r#"{"query":"{ viewer { username } }"}"#;
@@ -156,6 +156,57 @@ async fn cors_admits_allowed_origins_but_never_their_cookie() {
     assert_eq!(created.header("access-control-allow-origin"), Some("https://app.example.com"));
     let cookie = app.anonymous().with_cookie(&operator.token).with("origin", "https://app.example.com");
     assert_eq!(cookie.send(Method::POST, "/graphql", &json_type, VIEWER.to_owned()).await.status, 403);
+}
+
+#[tokio::test]
+async fn browsers_can_neither_frame_an_answer_nor_guess_its_type() {
+    let app = app().await;
+    let operator = app.operator(&ALL).await;
+    let caller = app.anonymous();
+    let json_type = [("content-type", "application/json")];
+    let key = [("x-api-key", "nonsense")];
+    let verifier = app.verifier();
+    for (answer, status) in [
+        (operator.query("{ viewer { username } }", json!({})).await, 200),
+        (operator.get("/audit/export?format=jsonl").await, 200),
+        (caller.get("/audit/export?format=jsonl").await, 401),
+        (caller.get("/graphql").await, 400),
+        (caller.send(Method::PUT, "/graphql", &[], String::new()).await, 405),
+        (caller.with_cookie(&operator.token).send(Method::POST, "/graphql", &json_type, CREATE.to_owned()).await, 200),
+        (app.anonymous().get("/schema.graphql").await, 200),
+        (app.anonymous().get("/healthz").await, 200),
+        (app.anonymous().get("/readyz").await, 200),
+        (app.anonymous().send(Method::POST, "/readyz", &[], String::new()).await, 405),
+        (verifier.verify(&unknown_key()).await, 200),
+        (verifier.verify(&operator.generate_key(&operator.create_system("Billing").await.id).await.api_key).await, 200),
+        (verifier.send(Method::POST, "/v1/verify", &[], String::new()).await, 400),
+        (verifier.send(Method::GET, "/v1/verify", &[], String::new()).await, 405),
+        (verifier.send(Method::GET, "/v1/forward-auth", &key, String::new()).await, 401),
+        (verifier.send(Method::GET, "/metrics", &[], String::new()).await, 200),
+        (verifier.send(Method::GET, "/nothing", &[], String::new()).await, 404),
+    ] {
+        assert_eq!(answer.status, status, "{}", answer.text);
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+        let policy = answer.header("content-security-policy");
+        assert_eq!(policy, Some("default-src 'none'; frame-ancestors 'none'"), "{answer:?}");
+        assert_eq!(answer.header("strict-transport-security"), None);
+    }
+    let page = app.anonymous().get("/sign-in").await;
+    assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'self'; frame-ancestors 'none'"));
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_use_tls_if_the_public_origin_has_it() {
+    for (origin, expected) in
+        [("https://keys.example.com", Some("max-age=31536000")), ("http://keys.example.com", None)]
+    {
+        let front = Front { public_origin: Some(origin.to_owned()), ..Front::default() };
+        let app = App::embedded_with(Setup { front, ..Setup::default() }).await;
+        for address in ["/", "/sign-in", "/nowhere", "/graphql", "/schema.graphql", "/healthz"] {
+            let answer = app.anonymous().get(address).await;
+            assert_eq!(answer.header("strict-transport-security"), expected, "{address}");
+        }
+    }
 }
 
 #[tokio::test]

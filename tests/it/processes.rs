@@ -115,6 +115,7 @@ async fn an_invalid_configuration_is_one_line_and_exit_code_2() {
     let mut said = Vec::new();
     for (variables, arguments) in [
         (vec![("KEYMARK_SECRET", "short")], vec!["serve"]),
+        (vec![("KEYMARK_LISTEN", "0.0.0.0:0")], vec![]),
         (vec![("KEYMARK_VERIFY_LISTEN", "0.0.0.0:0")], vec![]),
         (vec![("KEYMARK_INITIAL_ADMIN_PASSWORD", "short")], vec![]),
         (vec![], vec!["--session-lifetime", "soon"]),
@@ -131,6 +132,7 @@ async fn an_invalid_configuration_is_one_line_and_exit_code_2() {
     }
     insta::assert_snapshot!(said.join("\n"), @r#"
     keymark: KEYMARK_SECRET: a root secret has at least 32 bytes
+    keymark: --listen: 0.0.0.0:0 is not loopback, and Keymark serves plain HTTP: set --public-origin to the https origin of a proxy that terminates TLS, or set --insecure-http to do without TLS
     keymark: --verify-listen: 0.0.0.0:0 is not loopback: set KEYMARK_VERIFIER_TOKEN or --verify-allow
     keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: A password has 8 to 1024 bytes.
     keymark: --session-lifetime: `soon` is not a duration such as 90s, 12h or 30d: expected number at 0

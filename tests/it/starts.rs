@@ -72,6 +72,25 @@ async fn a_verifier_token_that_is_not_utf_8_is_refused_and_not_ignored() {
 }
 
 #[tokio::test]
+async fn plain_http_beyond_loopback_needs_an_https_origin_or_a_switch() {
+    let directory = directory();
+    let data = directory.path().to_str().unwrap();
+    let listen = ["--listen", "0.0.0.0:0", "--verify-listen", "127.0.0.1:0"];
+    for (arguments, code) in [
+        (&["--insecure-http", "doctor"][..], 0),
+        (&["doctor", "--insecure-http=on"], 0),
+        (&["doctor", "--public-origin", "https://keys.example.com"], 0),
+        (&["doctor", "--insecure-http=off"], 2),
+        (&["doctor", "--public-origin", "http://keys.example.com"], 2),
+        (&["doctor"], 2),
+    ] {
+        let (found, out, err) = run(&[("KEYMARK_DATA_DIR", data)], &[arguments, &listen].concat()).await;
+        assert_eq!(found, code, "{arguments:?}: {out}{err}");
+        assert_eq!(err.starts_with("keymark: --listen: 0.0.0.0:0 is not loopback"), code == 2, "{arguments:?}: {err}");
+    }
+}
+
+#[tokio::test]
 async fn commands_that_need_a_store_do_not_create_one() {
     let parent = directory();
     let (missing, empty) = (parent.path().join("missing"), parent.path().join("empty"));

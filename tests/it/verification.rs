@@ -373,10 +373,14 @@ async fn a_connection_is_reused_for_several_requests() {
     HTTP/1.1 200 OK
     content-type: application/json
     cache-control: no-store
+    x-content-type-options: nosniff
+    content-security-policy: default-src 'none'; frame-ancestors 'none'
     content-length: 167
 
     {"valid":true,"code":"VALID","tenantId":"acme","systemId":"[id]","systemName":"Billing","mark":"[mark]","checkedAt":"2023-11-14T22:13:20.000Z"}HTTP/1.1 200 OK
     content-type: application/openmetrics-text; version=1.0.0; charset=utf-8
+    x-content-type-options: nosniff
+    content-security-policy: default-src 'none'; frame-ancestors 'none'
     [length]
 
     HTTP/1.1 200 OK
@@ -384,9 +388,13 @@ async fn a_connection_is_reused_for_several_requests() {
     x-keymark-system-id: [id]
     x-keymark-system-name: Billing
     cache-control: no-store
+    x-content-type-options: nosniff
+    content-security-policy: default-src 'none'; frame-ancestors 'none'
     content-length: 0
 
     HTTP/1.1 404 Not Found
+    x-content-type-options: nosniff
+    content-security-policy: default-src 'none'; frame-ancestors 'none'
     connection: close
     content-length: 0
     "#);
