@@ -64,6 +64,7 @@ impl From<error::Error> for StartError {
     fn from(error: error::Error) -> Self {
         match error {
             error::Error::Unavailable(cause)
+            | error::Error::DiskFull(cause)
             | error::Error::OutcomeUnknown(cause)
             | error::Error::NewerFormat(cause)
             | error::Error::Internal(cause) => Self::Store(cause),

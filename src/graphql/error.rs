@@ -22,6 +22,7 @@ pub fn from_service(error: ServiceError, request: Request) -> Error {
             }
             ServiceError::Refused(_) => {}
             ServiceError::Unavailable(_)
+            | ServiceError::DiskFull(_)
             | ServiceError::OutcomeUnknown(_)
             | ServiceError::NotEnforced
             | ServiceError::NewerFormat(_)

@@ -10,6 +10,8 @@ pub enum Error {
     Refused(#[from] Refusal),
     #[error("The store cannot be reached. Nothing was changed. Try again later.")]
     Unavailable(#[source] StoreError),
+    #[error("The disk of the store is full. Nothing was changed. Make room, then try again.")]
+    DiskFull(#[source] StoreError),
     #[error(
         "The connection to the store was lost, and it is not known whether the change was made. Check before you try \
          again."
@@ -30,9 +32,11 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Refused(refusal) => refusal.code(),
-            Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::NotEnforced | Self::NewerFormat(_) => {
-                ErrorCode::Unavailable
-            }
+            Self::Unavailable(_)
+            | Self::DiskFull(_)
+            | Self::OutcomeUnknown(_)
+            | Self::NotEnforced
+            | Self::NewerFormat(_) => ErrorCode::Unavailable,
             Self::Internal(_) => ErrorCode::Internal,
         }
     }
@@ -42,6 +46,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => Self::Unavailable(error),
+            StoreError::DiskFull(_) => Self::DiskFull(error),
             StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
             StoreError::NewerFormat { .. } => Self::NewerFormat(error),
             StoreError::Conflict(_) | StoreError::PositionTooOld | StoreError::Corrupt(_) => Self::Internal(error),

@@ -12,6 +12,9 @@ pub enum StoreError {
     /// The store cannot be reached or refuses the call; nothing is known to be written. Retry later.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Cause),
+    /// The disk of the embedded store is full; nothing was written.
+    #[error("the disk of the store is full: {0}")]
+    DiskFull(#[source] Cause),
     /// The outcome of the commit could not be determined. The batch may still take effect.
     #[error("it is unknown whether the change was committed: {0}")]
     OutcomeUnknown(#[source] Cause),

@@ -6,7 +6,7 @@
 //! | file | tests |
 //! | --- | --- |
 //! | `contract/` | what every `Store` guarantees, by concept; each case runs on every backend (`backends`) |
-//! | `mongo_store/`, `embedded_store` | what one backend guarantees beyond that |
+//! | `mongo_store/`, `embedded_store`, `embedded_faults` | what one backend guarantees beyond that |
 //! | `cluster/` | several server processes under faults: no revoked key is accepted |
 //! | `enforcement` | a change is in effect on every instance once it is reported as enforced; leases, lost feeds |
 //! | `processes`, `starts` | the binary: command line, signals, crashes, refused starts |
@@ -40,6 +40,7 @@ mod browsers;
 mod cluster;
 mod console_files;
 mod contract;
+mod embedded_faults;
 mod embedded_store;
 mod enforcement;
 mod fan_out;

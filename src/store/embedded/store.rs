@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -79,11 +79,35 @@ impl EmbeddedStore {
     }
 }
 
-fn open_file(path: &PathBuf) -> Result<Database, redb::Error> {
-    // Created here, so that only this user can read it, whatever the permissions of the directory.
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-    prepare(database)
+fn open_file(path: &Path) -> Result<Database, redb::Error> {
+    if !path.try_exists()? {
+        create_file(path)?;
+    }
+    prepare(Database::builder().set_cache_size(CACHE_BYTES).create(path)?)
+}
+
+/// Creates the file under another name and links it, so that it is complete whenever it exists: redb cannot open a file
+/// whose creation was interrupted.
+fn create_file(path: &Path) -> Result<(), redb::Error> {
+    let incomplete = path.with_extension(format!("redb.{}", std::process::id()));
+    remove_if_present(&incomplete)?;
+    // Only this user can read it, whatever the permissions of the directory.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&incomplete)?;
+    drop(prepare(Database::create(&incomplete)?)?);
+    match std::fs::hard_link(&incomplete, path) {
+        // Another process was faster.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => remove_if_present(&incomplete)?,
+    }
+    let directory = path.parent().expect("a file in the data directory");
+    Ok(std::fs::File::open(directory)?.sync_all()?)
+}
+
+fn remove_if_present(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn prepare(database: Database) -> Result<Database, redb::Error> {
@@ -98,10 +122,7 @@ fn read_pid(path: &Path) -> Option<u32> {
 }
 
 fn write_pid(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_present(path)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{}", std::process::id())
 }

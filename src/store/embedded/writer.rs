@@ -1,9 +1,10 @@
 //! The single writer of the file, on a thread of its own.
 //!
 //! Queued jobs are committed together: one two-phase commit, with its fsyncs, serves all of them. A database handle is
-//! unusable after a failed commit: it is closed before the jobs' callers are notified, and nothing is read or written
-//! until the file has been reopened.
+//! unusable after a failed commit: the file is reopened before the jobs' callers are notified. If that fails too, nothing
+//! is read or written until it succeeds.
 
+use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -43,10 +44,15 @@ impl Failure {
 
     fn for_caller(&self) -> StoreError {
         match self {
+            Self::Before(error) if is_disk_full(error) => StoreError::DiskFull(error.to_string().into()),
             Self::Before(error) => StoreError::Unavailable(error.to_string().into()),
             Self::During(error) => StoreError::OutcomeUnknown(error.to_string().into()),
         }
     }
+}
+
+fn is_disk_full(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
 /// Work inside a transaction. `Err` ends the transaction for all jobs in it. A job that is refused returns `Ok` and must
@@ -55,7 +61,7 @@ type Job = Box<dyn FnOnce(&WriteTransaction) -> Result<Reply, (Reply, redb::Erro
 
 /// The open file.
 pub(super) struct Handle {
-    /// `None` from a failed commit until the file is reopened.
+    /// `None` if the file could not be reopened after a failed commit.
     database: RwLock<Option<Database>>,
     /// The sequence of the last committed change.
     last: watch::Sender<u64>,
@@ -68,7 +74,7 @@ impl Handle {
         if guard.is_some() {
             Ok(ReadGuard(guard))
         } else {
-            Err(StoreError::Unavailable("the file is closed after a failed commit".into()))
+            Err(StoreError::Unavailable("the file could not be reopened after a failed commit".into()))
         }
     }
 
@@ -77,8 +83,25 @@ impl Handle {
         self.last.subscribe()
     }
 
-    fn replace(&self, database: Option<Database>) {
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
+    /// Closes the file, if it is open, and opens it. Reads wait meanwhile. Returns the sequence of the last change in the
+    /// file, or `None` if it cannot be opened.
+    fn reopen(&self, opener: &Opener) -> Option<u64> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // Closed first: the file can be opened only once.
+        *database = None;
+        match opener().and_then(|opened| Ok((changes::last_sequence(&opened)?, opened))) {
+            Ok((last, opened)) => {
+                *database = Some(opened);
+                // A commit that was reported as failed may have reached the file: followers read it from there.
+                self.last.send_replace(last);
+                tracing::info!("store file reopened");
+                Some(last)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "store file not reopened");
+                None
+            }
+        }
     }
 }
 
@@ -153,49 +176,37 @@ fn run(queue: &Receiver<Job>, handle: &Handle, opener: &Opener) {
             return;
         }
         if !open {
-            reopen(handle, opener);
+            handle.reopen(opener);
         }
         let Ok(first) = first else { continue };
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(MAX_JOBS_PER_COMMIT - 1));
-        if let Err(failure) = commit(handle, jobs) {
-            let error = failure.error();
-            tracing::error!(%error, "commit failed; store file closed until reopened");
-        }
+        commit(handle, opener, jobs);
     }
 }
 
-fn reopen(handle: &Handle, opener: &Opener) {
-    let opened = opener().and_then(|database| Ok((changes::last_sequence(&database)?, database)));
-    match opened {
-        Ok((last, database)) => {
-            handle.replace(Some(database));
-            // A commit that was reported as failed may have reached the file: followers read it from there.
-            handle.last.send_replace(last);
-            tracing::info!("store file reopened");
-        }
-        Err(error) => tracing::warn!(%error, "store file not reopened"),
-    }
-}
-
-/// Commits the jobs together and replies to each. On failure, the handle is closed before the replies are sent.
-fn commit(handle: &Handle, jobs: Vec<Job>) -> Result<(), Failure> {
+/// Commits the jobs together and replies to each. On failure, the file is reopened before the replies are sent.
+fn commit(handle: &Handle, opener: &Opener, jobs: Vec<Job>) {
     let mut replies = Vec::with_capacity(jobs.len());
+    let before = *handle.last.borrow();
     let outcome = match handle.read() {
         Ok(database) => commit_on(&database, jobs, &mut replies),
         // The file is still closed: dropping the jobs fails their callers.
-        Err(_) => return Ok(()),
+        Err(_) => return,
     };
     match outcome {
         Ok(last) => {
             handle.last.send_replace(last);
             replies.into_iter().for_each(|reply| reply(Ok(())));
-            Ok(())
         }
         Err(failure) => {
-            handle.replace(None);
+            tracing::error!(error = %failure.error(), "commit failed; reopening the store file");
+            let failure = match (handle.reopen(opener), failure) {
+                // The file does not hold the transaction, and the next one replaces what was written of it.
+                (Some(last), Failure::During(error)) if last == before => Failure::Before(error),
+                (_, failure) => failure,
+            };
             replies.into_iter().for_each(|reply| reply(Err(&failure)));
-            Err(failure)
         }
     }
 }
