@@ -145,6 +145,7 @@ impl App {
         let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
         coherence.register(metrics.registry());
         service.register(metrics.registry());
+        config.front.hosts.register(metrics.registry());
         Ok(Self { service, coherence, metrics: Arc::new(metrics), store, directory })
     }
 

@@ -21,6 +21,7 @@ use crate::domain::leases::MAX_LEASE;
 use crate::domain::operators::Password;
 use crate::domain::secrets::RootSecret;
 use crate::http::front::Front;
+use crate::http::hosts::{HostName, Hosts};
 use crate::http::verify::Access;
 use crate::service;
 
@@ -146,6 +147,9 @@ settings! {
     trusted_proxies, "trusted-proxies", "KEYMARK_TRUSTED_PROXIES", "none";
     /// Origins of web pages that may use the API with bearer tokens, separated by commas.
     allowed_origins, "allowed-origins", "KEYMARK_ALLOWED_ORIGINS", "none";
+    /// Host names of the listeners besides localhost and that of the public origin, such as keymark or *.example.com,
+    /// separated by commas. IP addresses need not be listed.
+    allowed_hosts, "allowed-hosts", "KEYMARK_ALLOWED_HOSTS", "none";
     /// Introspection and /schema.graphql: on or off.
     introspection, "introspection", "KEYMARK_INTROSPECTION", "on";
     /// The GraphiQL editor at /graphiql: on or off.
@@ -244,9 +248,11 @@ impl Config {
             },
         };
         let public_origin = settings.public_origin.value.as_deref();
+        let public_origin = public_origin.map(|text| origin(&settings.public_origin, text)).transpose()?;
         let allowed_origins = list(&settings.allowed_origins).map(|text| origin(&settings.allowed_origins, text));
         let front = Front {
-            public_origin: public_origin.map(|text| origin(&settings.public_origin, text)).transpose()?,
+            hosts: hosts(&settings.allowed_hosts, public_origin.as_deref())?,
+            public_origin,
             trusted_proxies: networks(&settings.trusted_proxies)?,
             allowed_origins: allowed_origins.collect::<Result<_, _>>()?,
         };
@@ -426,6 +432,16 @@ fn origin(setting: &Setting, text: &str) -> Result<String, ConfigError> {
     Ok(format!("{scheme}://{host}{port}").to_ascii_lowercase())
 }
 
+/// The configured names, and that of the public origin.
+fn hosts(setting: &Setting, public_origin: Option<&str>) -> Result<Hosts, ConfigError> {
+    let listed: Vec<HostName> = list(setting)
+        .map(|text| text.parse().map_err(|error| setting.error(format!("`{text}` {error}"))))
+        .collect::<Result<_, _>>()?;
+    // An origin with an IP address needs no name.
+    let public = public_origin.and_then(|origin| origin.parse::<http::Uri>().ok()?.host()?.parse().ok());
+    Ok(Hosts::new(listed.into_iter().chain(public)))
+}
+
 /// Reads a variable as text. Other bytes are an error: to ignore them could leave the verifier token unset.
 fn text(env: impl Fn(&str) -> Option<OsString>, name: &str) -> Result<Option<String>, ConfigError> {
     let text = env(name).map(OsString::into_string).transpose();
@@ -504,6 +520,11 @@ mod tests {
         for (flags, env, says) in [
             (Flags { listen: text("8080"), ..flags() }, None, "--listen: `8080` is not an IP address and port such as"),
             (Flags { listen: text("0.0.0.0:1"), ..flags() }, None, "--listen: 0.0.0.0:1 is not loopback, and Keymark"),
+            (
+                Flags { allowed_hosts: text("a, b:80"), ..flags() },
+                None,
+                "--allowed-hosts: `b:80` is not a host name such",
+            ),
             (Flags { insecure_http: text("yes"), ..flags() }, None, "--insecure-http: `yes` is not on or off"),
             (Flags { session_lifetime: text("soon"), ..flags() }, None, "--session-lifetime: `soon` is not a duration"),
             (Flags { session_lifetime: text("0s"), ..flags() }, None, "--session-lifetime: `0s` is less than a second"),

@@ -7,6 +7,7 @@ use http::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use http::request::Parts;
 use ipnet::IpNet;
 
+use super::hosts::Hosts;
 use crate::graphql::context::SessionCookie;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -22,6 +23,8 @@ pub struct Front {
     pub trusted_proxies: Vec<IpNet>,
     /// Other origins whose pages may use the API with bearer tokens.
     pub allowed_origins: Vec<String>,
+    /// The hosts that the listener serves.
+    pub hosts: Hosts,
 }
 
 /// The origin of a request, from its `Origin` header.

@@ -7,6 +7,7 @@ pub mod error;
 pub mod export;
 pub mod front;
 pub mod graphql;
+pub mod hosts;
 pub mod ops;
 pub mod serve;
 pub mod session_authenticator;
@@ -31,6 +32,7 @@ use tower_http::cors::CorsLayer;
 
 use self::front::Front;
 use self::graphql::TransportLimits;
+use self::hosts::HostRefusal;
 use self::session_authenticator::SessionAuthenticator;
 use crate::graphql::{schema, sdl};
 use crate::service::Service;
@@ -60,11 +62,26 @@ pub fn public_routes(
         .route("/schema.graphql", get(async move || schema_text(features.introspection)))
         .layer(cors(&front));
     let is_https = front.is_https();
-    let identifier = RequestIdentifier { service: Arc::clone(&service), front };
-    api.merge(ops::routes(service))
-        .merge(console::routes(features.graphiql))
+    let identifier = RequestIdentifier { service: Arc::clone(&service), front: Arc::clone(&front) };
+    api.merge(console::routes(features.graphiql))
+        .layer(middleware::from_fn_with_state(front, refuse_unknown_hosts))
+        // Health checks send any host, and learn nothing from which a page could profit.
+        .merge(ops::routes(service))
         .layer(middleware::map_response_with_state(is_https, secure))
         .layer(middleware::from_fn_with_state(identifier, identify_request))
+}
+
+async fn refuse_unknown_hosts(State(front): State<Arc<Front>>, request: HttpRequest, next: Next) -> Response {
+    let Err(refusal) = front.hosts.check(request.version(), request.headers()) else { return next.run(request).await };
+    let text = match refusal {
+        HostRefusal::Unknown => {
+            "Keymark does not serve this host name. Use its public origin, localhost or an IP address, or add the name to \
+             --allowed-hosts.\n"
+        }
+        HostRefusal::Malformed => "Send one Host header.\n",
+    };
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+    (refusal.status(), headers, text).into_response()
 }
 
 /// Adds the headers that protect all responses in browsers. The console's pages have a policy of their own.

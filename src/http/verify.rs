@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::front::Front;
+use super::hosts::HostRefusal;
 use super::serve::{Client, Handler};
 use crate::domain::ids::SystemId;
 use crate::domain::keys::Mark;
@@ -106,6 +107,18 @@ impl Routes {
         if !self.0.access.admits(request.peer, request.headers) {
             return json(StatusCode::FORBIDDEN, FORBIDDEN);
         }
+        // A web page does not have the token.
+        if self.0.access.token.is_none()
+            && let Err(refusal) = self.0.front.hosts.check(head.version, &head.headers)
+        {
+            return json(
+                refusal.status(),
+                match refusal {
+                    HostRefusal::Unknown => UNKNOWN_HOST,
+                    HostRefusal::Malformed => MALFORMED_HOST,
+                },
+            );
+        }
         match head.uri.path() {
             "/v1/verify" if head.method == Method::POST => request.verify(body).await,
             "/v1/verify" => not_allowed("POST"),
@@ -132,6 +145,8 @@ const UNAVAILABLE: &str =
     r#"{"valid":false,"code":"UNAVAILABLE","message":"The API key cannot be verified right now. Try again."}"#;
 const RATE_LIMITED: &str = r#"{"valid":false,"code":"RATE_LIMITED","message":"Too many bad keys were presented from this address. Try again later."}"#;
 const FORBIDDEN: &str = r#"{"valid":false,"code":"FORBIDDEN","message":"This client may not verify keys. Send the verifier token, or use an allowed network."}"#;
+const UNKNOWN_HOST: &str = r#"{"valid":false,"code":"UNKNOWN_HOST","message":"Keymark does not serve this host name. Use localhost or an IP address, add the name to --allowed-hosts, or send a verifier token."}"#;
+const MALFORMED_HOST: &str = r#"{"valid":false,"code":"BAD_REQUEST","message":"Send one Host header."}"#;
 const INVALID_BODY: &str = r#"{"valid":false,"code":"BAD_REQUEST","message":"Send JSON: {\"apiKey\": \"…\"}."}"#;
 const UNREADABLE_BODY: &str =
     r#"{"valid":false,"code":"BAD_REQUEST","message":"The body cannot be read, is too large, or arrived too late."}"#;
@@ -399,8 +414,18 @@ mod tests {
 
     #[test]
     fn fixed_responses_are_json_with_a_code() {
-        for text in [MALFORMED, NOT_FOUND, REVOKED, UNAVAILABLE, FORBIDDEN, INVALID_BODY, UNREADABLE_BODY, RATE_LIMITED]
-        {
+        for text in [
+            MALFORMED,
+            NOT_FOUND,
+            REVOKED,
+            UNAVAILABLE,
+            FORBIDDEN,
+            UNKNOWN_HOST,
+            MALFORMED_HOST,
+            INVALID_BODY,
+            UNREADABLE_BODY,
+            RATE_LIMITED,
+        ] {
             let answer: Json = serde_json::from_str(text).unwrap();
             assert!(answer["valid"] == false && answer["code"].is_string(), "{text}");
         }

@@ -1,10 +1,16 @@
 //! Requests of browsers: what succeeds from the console's own pages, from allowed origins and from any other page.
 
+use std::net::SocketAddr;
+
 use http::Method;
 use keymark::http::front::Front;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::support::actors::{ALL, App, Caller, OWN_ORIGIN, PASSWORD, Setup, unknown_key};
+use crate::support::actors::{ALL, App, Caller, HOST_NAME, OWN_ORIGIN, PASSWORD, Setup, unknown_key};
+use crate::support::sockets::Socket;
+use crate::support::within;
 
 const CREATE: &str = r#"{"query":"mutation { createSystem(name: \"Forged\") { system { id } } }"}"#;
 const VIEWER: &str = r#"{"query":"{ viewer { username } }"}"#;
@@ -205,6 +211,89 @@ async fn browsers_are_told_to_use_tls_if_the_public_origin_has_it() {
         for address in ["/", "/sign-in", "/nowhere", "/graphql", "/schema.graphql", "/healthz"] {
             let answer = app.anonymous().get(address).await;
             assert_eq!(answer.header("strict-transport-security"), expected, "{address}");
+        }
+    }
+}
+
+/// Sends a request as it is; returns the status and the text of the response.
+async fn exchange(listener: SocketAddr, request: &str) -> (u16, String) {
+    let mut connection = TcpStream::connect(listener).await.expect("connected");
+    within(connection.write_all(request.as_bytes())).await.expect("sent");
+    let mut response = String::new();
+    within(connection.read_to_string(&mut response)).await.expect("read");
+    let status = response.get(9..12).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("a response to {request}: {response}")), response)
+}
+
+const SIGN_IN: &str = r#"{"query":"mutation { signIn(username: \"ada\", password: \"guess\") { token } }"}"#;
+
+#[tokio::test]
+async fn name_that_a_page_rebinds_reaches_neither_listener() {
+    let app =
+        App::embedded_with(Setup { hosts: &[HOST_NAME, "keymark", "*.internal.example"], ..Setup::default() }).await;
+    app.add_operator("acme", "ada", &[]).await;
+    let (public, verification) = (app.listen().await, app.listen_for_verifiers().await);
+    let mut refused = 0;
+    for (listener, request, body) in [
+        (public, "POST /graphql", SIGN_IN),
+        (public, "GET /graphql?query={__typename}", ""),
+        (public, "OPTIONS /graphql", ""),
+        (public, "GET /schema.graphql", ""),
+        (public, "GET /audit/export?format=csv", ""),
+        (public, "GET /", ""),
+        (public, "GET /nowhere", ""),
+        (verification, "GET /metrics", ""),
+        (verification, "POST /v1/verify", r#"{"apiKey":"x"}"#),
+        (verification, "GET /v1/forward-auth/a", ""),
+        (verification, "GET /nowhere", ""),
+    ] {
+        let send = async |version: &str, hosts: &[&str]| {
+            let hosts: String = hosts.iter().map(|host| format!("host: {host}\r\n")).collect();
+            let length = body.len();
+            let head = format!(
+                "{request} HTTP/{version}\r\n{hosts}connection: close\r\ncontent-type: application/json\r\n\
+                 content-length: {length}\r\n\r\n"
+            );
+            exchange(listener, &(head + body)).await
+        };
+        let own = listener.to_string();
+        for host in [own.as_str(), "localhost:1", "[::1]", "192.0.2.1", "keymark:8081", "a.internal.example"] {
+            let (status, text) = send("1.1", &[host]).await;
+            assert!(![400, 421].contains(&status), "{request} for {host}: {text}");
+        }
+        let (status, text) = send("1.0", &[]).await;
+        assert!(![400, 421].contains(&status), "{request} without a host: {text}");
+        for host in ["rebound.example", "rebound.example:8080", "keymark.rebound.example", "internal.example", ""] {
+            for version in ["1.0", "1.1"] {
+                let (status, text) = send(version, &[host]).await;
+                assert_eq!(status, 421, "{request} for {host}: {text}");
+                assert!(text.contains("does not serve this host name"), "{text}");
+                refused += 1;
+            }
+        }
+        for hosts in [&[][..], &["localhost", "localhost"], &["localhost", "rebound.example"]] {
+            let (status, text) = send("1.1", hosts).await;
+            assert_eq!(status, 400, "{request} for {hosts:?}: {text}");
+            refused += 1;
+        }
+    }
+    let upgrade = Socket::upgrade(public, &[("host", "rebound.example"), ("origin", "http://rebound.example")]).await;
+    assert_eq!(upgrade.err().map(|status| status.as_u16()), Some(421));
+    let metrics = app.verifier().send(Method::GET, "/metrics", &[], String::new()).await.text;
+    let counter = format!("keymark_unknown_hosts_total {}", refused + 1);
+    assert!(metrics.lines().any(|line| line == counter), "{counter} in {metrics}");
+    let log = app.log_of("acme").await;
+    let guesses = log.iter().filter(|entry| entry["event"]["action"] == "SIGN_IN_REFUSED").count();
+    assert_eq!(guesses, 7, "those for the hosts that are served, and for none");
+}
+
+#[tokio::test]
+async fn health_checks_may_name_any_host() {
+    let app = App::embedded().await;
+    let public = app.listen().await;
+    for path in ["/healthz", "/readyz"] {
+        for head in ["HTTP/1.0\r\n", "HTTP/1.1\r\nhost: keymark.pool.example\r\nconnection: close\r\n"] {
+            assert_eq!(exchange(public, &format!("GET {path} {head}\r\n")).await.0, 200, "{path} {head}");
         }
     }
 }

@@ -61,6 +61,7 @@ through_every_gateway![
     request_survives_the_closing_of_a_reused_connection,
     gateway_sends_its_own_token_and_the_address_of_the_client,
     stream_of_a_revoked_key_ends_at_its_bound,
+    api_may_have_any_host_name,
 ];
 
 const NAME: &str = "Crédit & Débit 日本";
@@ -198,6 +199,15 @@ async fn request_without_exactly_one_good_key_is_refused(program: Program) {
     let in_query = format!("/orders?apiKey={good}&x-api-key={good}&access_token={good}");
     assert_refused(&site.client.send(Method::GET, &in_query, &[], "").await, 401, "in the query string");
     assert_eq!(site.echo.requests(), 0, "nothing reached the API");
+}
+
+async fn api_may_have_any_host_name(program: Program) {
+    let site = Site::of(program).await;
+    let (key, _) = site.key("Billing").await;
+    let answer = site.client.get(&[("x-api-key", &key), ("host", "api.example.com")]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(received(&answer, "host"), ["api.example.com"]);
+    assert_refused(&site.client.get(&[("host", "api.example.com")]).await, 401, "no key");
 }
 
 async fn revoked_key_is_refused_on_the_next_request(program: Program) {

@@ -226,7 +226,7 @@ async fn sigterm_and_sigint_drain_requests_and_close_connections() {
         let (first, rest) = body.split_at(10);
         let mut request = TcpStream::connect(server.address()).await.unwrap();
         let head = format!(
-            "POST /graphql HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+            "POST /graphql HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
              expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );

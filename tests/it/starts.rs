@@ -91,6 +91,30 @@ async fn plain_http_beyond_loopback_needs_an_https_origin_or_a_switch() {
 }
 
 #[tokio::test]
+async fn listeners_serve_the_configured_host_names() {
+    let directory = directory();
+    let arguments =
+        ["--public-origin", "https://keys.example.com:8443", "--allowed-hosts", "keymark, *.internal.example"];
+    let server = Server::start_with(directory.path(), &[], &arguments).await;
+    for (host, status) in [
+        ("keys.example.com:8443", 200),
+        ("keys.example.com", 200),
+        ("keymark:8080", 200),
+        ("keymark.internal.example", 200),
+        ("localhost", 200),
+        ("rebound.example", 421),
+        ("www.keys.example.com", 421),
+    ] {
+        for url in [format!("{}/schema.graphql", server.public), format!("{}/metrics", server.verification)] {
+            let answer = within(server.client.get(&url).header("host", host).send()).await.expect("an answer");
+            assert_eq!(answer.status(), status, "{host} at {url}");
+        }
+    }
+    let (_, log) = server.stop().await;
+    assert_eq!(log.matches("request for an unknown host refused; see --allowed-hosts").count(), 2, "{log}");
+}
+
+#[tokio::test]
 async fn commands_that_need_a_store_do_not_create_one() {
     let parent = directory();
     let (missing, empty) = (parent.path().join("missing"), parent.path().join("empty"));

@@ -296,6 +296,22 @@ async fn only_allowed_callers_get_a_verdict() {
 }
 
 #[tokio::test]
+async fn caller_with_the_verifier_token_may_use_any_host_name() {
+    let access = || Access { token: Some("the verifier's own token".to_owned().into()), networks: Vec::new() };
+    let app = App::embedded_with(Setup { access, hosts: &[], ..Setup::default() }).await;
+    let good = [("x-keymark-verifier-token", "the verifier's own token")];
+    for (address, status) in [("/metrics", 200), ("/v1/forward-auth", 401)] {
+        assert_eq!(app.verifier().send(Method::GET, address, &good, String::new()).await.status, status);
+        assert_eq!(app.verifier().send(Method::GET, address, &[], String::new()).await.status, 403);
+    }
+    let open = App::embedded_with(Setup { hosts: &[], ..Setup::default() }).await;
+    for address in ["/metrics", "/v1/forward-auth"] {
+        let answer = open.verifier().send(Method::GET, address, &good, String::new()).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["code"]), (421, &json!("UNKNOWN_HOST")));
+    }
+}
+
+#[tokio::test]
 async fn an_invalid_body_is_a_bad_request() {
     let app = App::embedded().await;
     for body in ["", "{", "[]", "{}", r#"{"apiKey":7}"#, r#"{"apiKey":null}"#, r#"{"key":"x"}"#] {
@@ -358,10 +374,10 @@ async fn a_connection_is_reused_for_several_requests() {
     let mut connection = TcpStream::connect(app.listen_for_verifiers().await).await.expect("connected");
     let body = json!({ "apiKey": good }).to_string();
     let questions = [
-        format!("POST /v1/verify HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
-        "HEAD /metrics HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(),
-        format!("GET /v1/forward-auth/a?b HTTP/1.1\r\nhost: x\r\nx-api-key: {good}\r\n\r\n"),
-        "GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned(),
+        format!("POST /v1/verify HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+        "HEAD /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
+        format!("GET /v1/forward-auth/a?b HTTP/1.1\r\nhost: localhost\r\nx-api-key: {good}\r\n\r\n"),
+        "GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_owned(),
     ];
     within(connection.write_all(questions.concat().as_bytes())).await.expect("sent");
     let mut answers = String::new();

@@ -12,11 +12,11 @@ const ARGUMENTS = [
   "--disable-sync",
 ];
 
-export const openBrowser = () =>
+export const openBrowser = (...more) =>
   chromium.launch({
     executablePath: EXECUTABLE,
     // Containers run as root, where Chromium's sandbox does not start.
-    args: process.getuid?.() === 0 ? ["--no-sandbox", ...ARGUMENTS] : ARGUMENTS,
+    args: [...(process.getuid?.() === 0 ? ["--no-sandbox"] : []), ...ARGUMENTS, ...more],
   });
 
 /** Opens a window in a new browser profile. It records console errors and requests to other hosts. */

@@ -27,6 +27,7 @@ use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::domain::time::Timestamp;
 use keymark::http::front::Front;
 use keymark::http::graphql::TransportLimits;
+use keymark::http::hosts::Hosts;
 use keymark::http::serve::{Handler, ServeLimits, serve};
 use keymark::http::session_authenticator::SessionAuthenticator;
 use keymark::http::verify::{Access, Routes};
@@ -100,6 +101,8 @@ pub struct Setup {
     pub settings: Settings,
     pub timing: Timing,
     pub front: Front,
+    /// The names that both listeners serve.
+    pub hosts: &'static [&'static str],
     pub access: fn() -> Access,
     pub features: PublicFeatures,
     pub secret: &'static str,
@@ -125,6 +128,7 @@ impl Default for Setup {
             settings: Settings { password_cost, ..config.service_settings(Role::Standalone, Duration::ZERO) },
             timing: config.timing,
             front: Front::default(),
+            hosts: &[HOST_NAME],
             access: Access::default,
             features: PublicFeatures { introspection: true, graphiql: true },
             secret: SECRET,
@@ -188,7 +192,8 @@ impl App {
         Self::start(Arc::clone(&self.backend), self.clock.clone(), number, setup).await
     }
 
-    async fn start(backend: Arc<Backend>, clock: ManualClock, number: u64, setup: Setup) -> Self {
+    async fn start(backend: Arc<Backend>, clock: ManualClock, number: u64, mut setup: Setup) -> Self {
+        setup.front.hosts = Hosts::new(setup.hosts.iter().map(|name| name.parse().expect("a name")));
         let store: Arc<dyn Store> = match backend.as_ref() {
             Backend::Embedded { store, .. } => Arc::clone(store),
             Backend::Mongo(options) => {
@@ -214,6 +219,7 @@ impl App {
         let judge = Judge::new(Arc::clone(&store), Arc::clone(&coherence), Arc::clone(&service));
         coherence.register(metrics.registry());
         service.register(metrics.registry());
+        setup.front.hosts.register(metrics.registry());
         let verification =
             keymark_http::verify::routes(judge, (setup.access)(), Arc::new(setup.front), Arc::new(metrics));
         let (follower, until) = (Arc::clone(&service), stop.clone());
