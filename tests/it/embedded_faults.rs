@@ -8,7 +8,7 @@ use keymark::domain::ids::SystemId;
 use keymark::domain::system_names::SystemName;
 use keymark::domain::systems::System;
 use keymark::store::embedded::EmbeddedStore;
-use keymark::store::{CommitStore, Store, StoreError, SystemStore};
+use keymark::store::{Store, StoreError, SystemStore};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use redb::{Database, StorageBackend};
