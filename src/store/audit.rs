@@ -28,4 +28,7 @@ pub trait AuditStore {
 
     /// Returns the tenant's entries with numbers above `number`, oldest first, at most `limit`.
     async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>>;
+
+    /// Returns the numbers and hashes of those of the tenant's entries that have one of these numbers, in any order.
+    async fn find_audit_hashes(&self, tenant: &TenantId, numbers: &[u64]) -> Result<Vec<AuditHead>>;
 }

@@ -118,6 +118,7 @@ intercept! {
         ) -> Result<Page<AuditEntry>>;
         async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64>;
         async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>>;
+        async fn find_audit_hashes(&self, tenant: &TenantId, numbers: &[u64]) -> Result<Vec<AuditHead>>;
     }
     impl CommitStore {
         async fn commit(&self, batch: Batch) -> Result<AuditEntry>;
@@ -138,6 +139,7 @@ intercept! {
     impl SettingsStore {
         async fn find_setting(&self, name: &str) -> Result<Option<String>>;
         async fn replace_setting(&self, name: &str, expected: Option<&str>, value: &str) -> Result<bool>;
+        async fn list_settings(&self, prefix: &str) -> Result<Vec<(String, String)>>;
         async fn has_marker(&self, marker: &str) -> Result<bool>;
     }
     impl PurgeStore {

@@ -12,6 +12,9 @@ pub trait SettingsStore {
     /// Sets the value if the current one is `expected` (`None`: unset). Returns whether it was.
     async fn replace_setting(&self, name: &str, expected: Option<&str>, value: &str) -> Result<bool>;
 
+    /// Returns the names and values of the settings whose names start with `prefix`, in any order.
+    async fn list_settings(&self, prefix: &str) -> Result<Vec<(String, String)>>;
+
     /// Whether a batch with this marker was committed.
     async fn has_marker(&self, marker: &str) -> Result<bool>;
 }

@@ -46,6 +46,11 @@ impl AuditStore for EmbeddedStore {
         let tenant = tenant.clone();
         self.read_blocking(move |snapshot| snapshot.list_audit_after(&tenant, number, limit)).await
     }
+
+    async fn find_audit_hashes(&self, tenant: &TenantId, numbers: &[u64]) -> Result<Vec<AuditHead>> {
+        let (tenant, numbers) = (tenant.clone(), numbers.to_vec());
+        self.read_blocking(move |snapshot| snapshot.find_audit_hashes(&tenant, &numbers)).await
+    }
 }
 
 impl Snapshot {
@@ -108,6 +113,11 @@ impl Snapshot {
             .range((Bound::Excluded((tenant.as_str(), number)), Bound::Included((tenant.as_str(), u64::MAX))))
             .map_err(storage)?;
         rows.take(limit).map(|row| decode(row.map_err(storage)?.1.value())).collect()
+    }
+
+    fn find_audit_hashes(&self, tenant: &TenantId, numbers: &[u64]) -> Result<Vec<AuditHead>> {
+        let found = numbers.iter().map(|number| self.get::<_, AuditEntry>(AUDIT, (tenant.as_str(), *number)));
+        found.filter_map(|entry| entry.map(|entry| entry.map(|entry| entry.head())).transpose()).collect()
     }
 
     /// Passes the matching entries with numbers in `low..=high` to `visit`, until it returns false.

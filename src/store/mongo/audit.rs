@@ -102,6 +102,17 @@ impl AuditStore for MongoStore {
             .max_time(self.limits.call);
         self.collect("list_audit_after", find).await?.into_iter().map(entry_from_document).collect()
     }
+
+    async fn find_audit_hashes(&self, tenant: &TenantId, numbers: &[u64]) -> Result<Vec<AuditHead>> {
+        let numbers: Vec<_> = numbers.iter().copied().map(number_to_bson).collect();
+        let find = self
+            .audit
+            .find(doc! { "tenant": tenant.as_str(), "number": { "$in": numbers } })
+            .projection(doc! { "number": 1, "hash": 1 })
+            .hint(Hint::Name(migrations::AUDIT_NUMBER.to_owned()))
+            .max_time(self.limits.call);
+        self.collect("find_audit_hashes", find).await?.into_iter().map(head_of).collect()
+    }
 }
 
 /// Returns the query and the index for it; `None` if no entry can match.
@@ -142,7 +153,7 @@ pub(super) fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Op
     Ok(Some((query, index)))
 }
 
-/// Reads a document of the collection `tenants`.
+/// Reads the number and the hash of a document of the collections `tenants` or `audit`.
 pub(super) fn head_of(head: Document) -> Result<AuditHead> {
     let number = head.get("number").and_then(number_of).and_then(|number| u64::try_from(number).ok());
     let hash = head.get_str("hash").map_err(corrupt)?.to_owned().try_into().map_err(corrupt)?;

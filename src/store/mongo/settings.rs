@@ -1,9 +1,11 @@
 //! Settings and markers: documents of the collection `meta`.
 
 use async_trait::async_trait;
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
+use mongodb::options::Hint;
 
 use super::errors::{corrupt, is_duplicate_key};
+use super::reads::BY_ID;
 use super::store::MongoStore;
 use crate::store::{Result, SettingsStore};
 
@@ -33,13 +35,33 @@ impl SettingsStore for MongoStore {
         }
     }
 
+    async fn list_settings(&self, prefix: &str) -> Result<Vec<(String, String)>> {
+        // Strings compare by their bytes in UTF-8, and no character has greater ones than the last.
+        let (from, to) = (setting_id(prefix), setting_id(&format!("{prefix}{}", char::MAX)));
+        let find = self
+            .meta
+            .find(doc! { "_id": { "$gte": from, "$lt": to } })
+            .hint(Hint::Name(BY_ID.to_owned()))
+            .max_time(self.limits.call);
+        let found = self.collect("list_settings", find).await?;
+        let name_of = |id: &str| id.strip_prefix(SETTING).unwrap_or_default().to_owned();
+        let read = |found: Document| {
+            let (id, value) = (found.get_str("_id").map_err(corrupt)?, found.get_str("value").map_err(corrupt)?);
+            Ok((name_of(id), value.to_owned()))
+        };
+        found.into_iter().map(read).collect()
+    }
+
     async fn has_marker(&self, marker: &str) -> Result<bool> {
         Ok(self.bounded("has_marker", self.meta.find_one(doc! { "_id": marker_id(marker) })).await?.is_some())
     }
 }
 
+/// Precedes the name of a setting in the `_id`.
+const SETTING: &str = "setting/";
+
 fn setting_id(name: &str) -> String {
-    format!("setting/{name}")
+    format!("{SETTING}{name}")
 }
 
 pub(super) fn marker_id(marker: &str) -> String {

@@ -230,6 +230,28 @@ pub async fn entry_is_found_by_its_id_within_its_tenant(factory: &dyn Factory) {
     assert_eq!(store.find_audit_entry(&acme.id, never_written.id).await.unwrap(), None);
 }
 
+pub async fn hashes_are_found_by_number_within_the_tenant(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
+    let mut heads = Vec::new();
+    for _ in 0..4 {
+        for (tenant, is_asked) in [(&mut acme, true), (&mut bolt, false)] {
+            let note = tenant.note(AuditAction::SignedIn);
+            let entry = commit(&*store, note).await;
+            heads.extend(is_asked.then(|| entry.head()));
+        }
+    }
+
+    for (numbers, expected) in
+        [(vec![], vec![]), (vec![2], vec![1]), (vec![4, 1], vec![0, 3]), (vec![0, 3, 5, u64::MAX], vec![2])]
+    {
+        let mut found = store.find_audit_hashes(&acme.id, &numbers).await.unwrap();
+        found.sort_by_key(|head| head.number);
+        assert_eq!(found, expected.iter().map(|at: &usize| heads[*at]).collect::<Vec<_>>(), "{numbers:?}");
+    }
+    assert_eq!(store.find_audit_hashes(&tenant_id("cube"), &[1]).await.unwrap(), []);
+}
+
 /// Commits entries that differ in every member of a filter: two systems, two operators and none, five actions, both
 /// outcomes, one entry per second.
 async fn varied_log(store: &dyn Store, acme: &mut Tenant) -> Vec<AuditEntry> {

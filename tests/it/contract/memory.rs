@@ -392,6 +392,11 @@ impl AuditStore for MemoryStore {
     async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
         Ok(self.model().log(tenant).iter().filter(|entry| entry.number > number).take(limit).cloned().collect())
     }
+
+    async fn find_audit_hashes(&self, tenant: &TenantId, numbers: &[u64]) -> Result<Vec<AuditHead>> {
+        let heads = self.model().log(tenant).iter().map(AuditEntry::head).collect::<Vec<_>>();
+        Ok(heads.into_iter().filter(|head| numbers.contains(&head.number)).collect())
+    }
 }
 
 #[async_trait]
@@ -502,6 +507,12 @@ impl SettingsStore for MemoryStore {
             model.settings.insert(name.to_owned(), value.to_owned());
         }
         Ok(as_expected)
+    }
+
+    async fn list_settings(&self, prefix: &str) -> Result<Vec<(String, String)>> {
+        let settings = &self.model().settings;
+        let found = settings.iter().filter(|(name, _)| name.starts_with(prefix));
+        Ok(found.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     async fn has_marker(&self, marker: &str) -> Result<bool> {

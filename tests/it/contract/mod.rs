@@ -98,6 +98,7 @@ macro_rules! contract_suite {
                 filtered_log_pages_from_both_ends,
                 entries_after_a_number_are_listed_oldest_first,
                 entry_is_found_by_its_id_within_its_tenant,
+                hashes_are_found_by_number_within_the_tenant,
             ]);
             $crate::contract::contract_suite!(@area feed, $factory, [
                 feed_from_now_omits_earlier_changes,
@@ -152,6 +153,7 @@ macro_rules! contract_suite {
             $crate::contract::contract_suite!(@area settings, $factory, [
                 ping_succeeds,
                 setting_is_replaced_only_if_as_expected,
+                settings_are_listed_by_their_prefix,
                 one_of_20_concurrent_replacements_succeeds,
                 marker_is_set_once,
                 one_of_20_concurrent_batches_with_a_marker_succeeds,

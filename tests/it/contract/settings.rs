@@ -35,6 +35,23 @@ pub async fn setting_is_replaced_only_if_as_expected(factory: &dyn Factory) {
     assert_eq!(store.find_setting("secret").await.unwrap(), None);
 }
 
+pub async fn settings_are_listed_by_their_prefix(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    for name in
+        ["sign", "sign/", "sign/acme", "sign/日本", "sign/\u{ffff}", "sign0", "signs/acme", "Sign/acme", "$sign/x"]
+    {
+        assert!(store.replace_setting(name, None, &format!("of {name}")).await.unwrap());
+    }
+    commit(&*store, acme.note(AuditAction::SignedIn).once("sign/marker")).await;
+
+    let mut found = store.list_settings("sign/").await.unwrap();
+    found.sort();
+    let expected = ["sign/", "sign/acme", "sign/日本", "sign/\u{ffff}"];
+    assert_eq!(found, expected.map(|name| (name.to_owned(), format!("of {name}"))));
+    assert_eq!(store.list_settings("sign/none").await.unwrap(), []);
+}
+
 pub async fn one_of_20_concurrent_replacements_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut expected: Option<String> = None;
