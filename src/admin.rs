@@ -19,8 +19,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit_text::Format;
+use crate::audit_text::{self, Format};
 use crate::domain::audit::AuditFilter;
+use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::TenantId;
 use crate::domain::operators::{Operator, Password, Username};
 use crate::domain::permissions::Permissions;
@@ -31,7 +32,7 @@ use crate::service::error::Error;
 
 /// The name of the socket in the data directory.
 const SOCKET_NAME: &str = "keymark.sock";
-const MAX_COMMAND_BYTES: u64 = 64 * 1024;
+const MAX_COMMAND_BYTES: u64 = 1024 * 1024;
 /// Limit on receiving a command, and on finishing the running commands when the server stops.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay before the next connection is accepted after a failure, such as a lack of file descriptors.
@@ -40,13 +41,40 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// A command, as sent over the socket. Never logged, since it may contain a password.
 #[derive(Serialize, Deserialize)]
 pub enum Command {
-    AddOperator { tenant: TenantId, username: Username, password: Option<String>, permissions: Permissions },
-    ListOperators { tenant: Option<TenantId> },
-    SetPermissions { username: Username, permissions: Permissions },
-    SetPassword { username: Username, password: Option<String> },
-    RemoveOperator { username: Username },
-    ExportAudit { tenant: TenantId, jsonl: bool },
-    VerifyAudit { tenant: Option<TenantId> },
+    AddOperator {
+        tenant: TenantId,
+        username: Username,
+        password: Option<String>,
+        permissions: Permissions,
+    },
+    ListOperators {
+        tenant: Option<TenantId>,
+    },
+    SetPermissions {
+        username: Username,
+        permissions: Permissions,
+    },
+    SetPassword {
+        username: Username,
+        password: Option<String>,
+    },
+    RemoveOperator {
+        username: Username,
+    },
+    ExportAudit {
+        tenant: TenantId,
+        jsonl: bool,
+    },
+    VerifyAudit {
+        tenant: Option<TenantId>,
+    },
+    /// Verifies the logs of the tenants of these checkpoints, and that each has the entries that they were signed for.
+    CompareAudit {
+        tenant: Option<TenantId>,
+        checkpoints: Vec<Checkpoint>,
+    },
+    CheckpointAudit,
+    ShowAuditKeys,
 }
 
 /// A line of a response.
@@ -105,30 +133,48 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             let format = if jsonl { Format::Jsonl } else { Format::Csv };
             return export_audit(service, tenant, format, out).await;
         }
-        Command::VerifyAudit { tenant } => {
-            let tenants = match tenant {
-                Some(tenant) => {
-                    check_tenant(service, &tenant).await?;
-                    vec![tenant]
-                }
-                None => service.list_tenants().await.map_err(message)?,
-            };
-            let mut text = String::new();
-            for tenant in tenants {
-                match service.verify_audit(&tenant).await.map_err(message)? {
-                    Ok(entries) => text.push_str(&format!("{tenant}: {entries} entries, the chain is intact\n")),
-                    Err(broken) => return Err(format!("{tenant}: {broken}")),
-                }
-            }
-            text
-        }
+        Command::VerifyAudit { tenant } => verify_audit(service, tenant, &[]).await?,
+        Command::CompareAudit { tenant, checkpoints } => verify_audit(service, tenant, &checkpoints).await?,
+        Command::CheckpointAudit => return checkpoint_audit(service, out).await,
+        Command::ShowAuditKeys => service.keyring().public_keys().iter().map(|key| format!("{key}\n")).collect(),
     };
     out.write(text).await.map_err(|error| error.to_string())
 }
 
+async fn verify_audit(service: &Service, tenant: Option<TenantId>, archived: &[Checkpoint]) -> Result<String, String> {
+    let tenants = match tenant {
+        Some(tenant) => {
+            check_tenant(service, &tenant).await?;
+            [tenant].into()
+        }
+        None => {
+            let mut tenants = service.list_audited_tenants().await.map_err(message)?;
+            tenants.extend(archived.iter().map(|checkpoint| checkpoint.tenant.clone()));
+            tenants
+        }
+    };
+    let mut text = String::new();
+    for tenant in tenants {
+        match service.verify_audit(&tenant, archived).await.map_err(message)? {
+            Ok(entries) => text.push_str(&format!("{tenant}: {entries} entries, the chain is intact\n")),
+            Err(broken) => return Err(format!("{tenant}: {broken}")),
+        }
+    }
+    Ok(text)
+}
+
+/// Writes the newest checkpoint of each tenant. Fails if a log differs from what was written.
+async fn checkpoint_audit(service: &Service, out: &mut impl Output) -> Result<(), String> {
+    let checkpoints = service.checkpoint_audit().await.map_err(message)?;
+    let lines = checkpoints.newest.iter().map(|checkpoint| audit_text::checkpoint_line(checkpoint, Format::Jsonl));
+    out.write(lines.collect()).await.map_err(|error| error.to_string())?;
+    let broken: Vec<_> = checkpoints.broken.iter().map(|(tenant, broken)| format!("{tenant}: {broken}")).collect();
+    if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
+}
+
 /// Refuses a mistyped tenant, whose log would be empty and look intact.
 async fn check_tenant(service: &Service, tenant: &TenantId) -> Result<(), String> {
-    let known = service.list_tenants().await.map_err(message)?;
+    let known = service.list_audited_tenants().await.map_err(message)?;
     if known.contains(tenant) { Ok(()) } else { Err(format!("tenant {tenant} not found")) }
 }
 

@@ -1,5 +1,6 @@
 //! The composition root: builds a running Keymark from a configuration. Only this module names the backends of the store.
 
+use std::error::Error as _;
 use std::fmt;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -43,6 +44,9 @@ const SECRET_NAME: &str = "secret";
 const FINGERPRINT_SETTING: &str = "secret-fingerprint";
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(3600);
+/// Limit on the checkpoints before the process ends. The next start signs what is missing then.
+const LAST_CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(3);
 /// From the signal to the end of the process. Orchestrators commonly kill it after 10 s.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(9500);
 
@@ -212,6 +216,9 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         );
         service.finish().await;
         service.write_remaining_refusals().await;
+        if tokio::time::timeout(LAST_CHECKPOINT_TIMEOUT, checkpoint_audit(service)).await.is_err() {
+            tracing::warn!("audit checkpoints timed out; logs that moved have none at their end");
+        }
         drained.cancel();
     };
     let all = async {
@@ -219,6 +226,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             serving,
             service.follow_feed(drained.clone()),
             run_maintenance(&app, config.revoked_retention, stop.clone()),
+            run_checkpoints(service, CHECKPOINT_INTERVAL, stop.clone()),
             signals,
         );
     };
@@ -282,6 +290,26 @@ fn wait_for_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>, 
         tracing::info!("shutdown requested; draining in-flight requests");
         stop.cancel();
     })
+}
+
+/// Signs the ends of the audit logs. What is found is logged by the service.
+async fn checkpoint_audit(service: &Service) {
+    if let Err(error) = service.checkpoint_audit().await {
+        tracing::warn!(%error, cause = error.source(), "audit checkpoints failed");
+    }
+}
+
+/// Signs the ends of the audit logs now and after each `interval`, until `stop` is cancelled.
+pub async fn run_checkpoints(service: &Service, interval: Duration, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let checkpoints = async {
+        loop {
+            ticks.tick().await;
+            checkpoint_audit(service).await;
+        }
+    };
+    stop.run_until_cancelled(checkpoints).await;
 }
 
 /// Purges rows past their retention and writes aggregated refused attempts, until `stop` is cancelled.

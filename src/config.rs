@@ -295,6 +295,10 @@ impl Config {
             revoked_retention: self.revoked_retention,
             enforcement_wait,
             password_cost: Cost::default(),
+            data_directory: match &self.store {
+                StoreConfig::Embedded { directory } => Some(directory.clone()),
+                StoreConfig::Mongo { .. } => None,
+            },
         }
     }
 }

@@ -25,7 +25,7 @@
 //! | [`admin`], [`cli`] | the command line, which opens the store or uses a running server's socket |
 //! | [`config`], [`app`] | the settings, and the composition of all parts |
 //! | [`clock`] | time and randomness, which everything else takes as arguments |
-//! | [`metrics`], [`telemetry`], [`audit_text`] | Prometheus metrics, the log, audit exports as text |
+//! | [`metrics`], [`telemetry`], [`audit_text`] | Prometheus metrics, the log, audit exports as text, and their verification |
 //!
 //! # Invariants
 //!

@@ -1,20 +1,26 @@
 //! `keymark audit …`.
 
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
 use clap::Subcommand;
 
 use super::operator::tenant;
 use crate::admin::Command;
-use crate::audit_text::Format;
+use crate::app::StartError;
+use crate::audit_text::{Format, verification};
 use crate::domain::ids::TenantId;
+use crate::domain::signatures::PublicKey;
 
 #[derive(Subcommand)]
 pub(super) enum Audit {
-    /// Write a tenant's log to standard output, oldest entry first.
+    /// Write a tenant's log to standard output, oldest entry first, and a signed checkpoint at the end.
     Export {
         /// The tenant.
         #[arg(long, default_value = TenantId::DEFAULT, value_parser = tenant)]
         tenant: TenantId,
-        /// Format of the entries. The chain of hashes can be verified from JSON Lines.
+        /// Format of the entries.
         #[arg(long, value_enum, default_value = "jsonl")]
         format: Format,
     },
@@ -23,14 +29,88 @@ pub(super) enum Audit {
         /// Only this tenant's log.
         #[arg(long, value_parser = tenant)]
         tenant: Option<TenantId>,
+        /// Also compare with these checkpoints: a file with the output of `keymark audit checkpoint`, or an export in JSON
+        /// Lines.
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        checkpoints: Option<PathBuf>,
+        /// Verify this export instead, without the store and without the root secret.
+        #[arg(long, value_name = "EXPORT", conflicts_with = "tenant")]
+        file: Option<PathBuf>,
+        /// The public key that may have signed the export, as `keymark audit key` prints it, or a file that contains it.
+        /// May be repeated. Without it, the key that the export names is used: compare it yourself.
+        #[arg(long, value_name = "PUBLIC", requires = "file", value_parser = public_keys)]
+        key: Vec<PublicKeys>,
     },
+    /// Sign the end of each tenant's log, and print its newest checkpoint, one per line.
+    Checkpoint,
+    /// Print the public key that verifies checkpoints, and then those of previous root secrets, one per line.
+    Key,
 }
 
 impl Audit {
-    pub(super) fn command(self) -> Command {
+    /// Runs a command that needs neither a store nor a configuration; `None` for the others.
+    pub(super) fn run_offline(&self) -> Option<Result<(), StartError>> {
         match self {
-            Self::Export { tenant, format } => Command::ExportAudit { tenant, jsonl: format == Format::Jsonl },
-            Self::Verify { tenant } => Command::VerifyAudit { tenant },
+            Self::Verify { file: Some(file), key, .. } => {
+                let keys: Vec<_> = key.iter().flat_map(|keys| keys.0.iter().copied()).collect();
+                Some(verify_file(file, &keys))
+            }
+            _ => None,
         }
     }
+
+    pub(super) fn command(self) -> Result<Command, StartError> {
+        Ok(match self {
+            Self::Export { tenant, format } => Command::ExportAudit { tenant, jsonl: format == Format::Jsonl },
+            Self::Verify { tenant, checkpoints: None, .. } => Command::VerifyAudit { tenant },
+            Self::Verify { tenant, checkpoints: Some(file), .. } => {
+                let checkpoints = open(&file).and_then(verification::read_checkpoints);
+                let mut checkpoints = checkpoints.map_err(|error| in_file(&file, &error))?;
+                checkpoints.retain(|checkpoint| tenant.as_ref().is_none_or(|tenant| *tenant == checkpoint.tenant));
+                if checkpoints.is_empty() {
+                    return Err(in_file(&file, &"no checkpoints found"));
+                }
+                Command::CompareAudit { tenant, checkpoints }
+            }
+            Self::Checkpoint => Command::CheckpointAudit,
+            Self::Key => Command::ShowAuditKeys,
+        })
+    }
+}
+
+/// Verifies an export, and prints what it proves.
+fn verify_file(file: &Path, keys: &[PublicKey]) -> Result<(), StartError> {
+    let export = open(file).map_err(|error| in_file(file, &error))?;
+    let verified = verification::verify(export, keys).map_err(|broken| in_file(file, &broken))?;
+    let signed = verified.checkpoint;
+    println!(
+        "{}: {} of {} entries, as they were exported at {}; signed by key {}",
+        signed.tenant, verified.entries, signed.number, signed.signed_at, signed.key_id
+    );
+    if keys.is_empty() {
+        println!("The key was not compared. Use --key with the output of `keymark audit key`.");
+    }
+    Ok(())
+}
+
+fn open(file: &Path) -> std::io::Result<BufReader<File>> {
+    File::open(file).map(BufReader::new)
+}
+
+fn in_file(file: &Path, error: &dyn std::fmt::Display) -> StartError {
+    StartError::Failed(format!("{}: {error}", file.display()))
+}
+
+/// The keys of one `--key`.
+#[derive(Clone)]
+pub(super) struct PublicKeys(Vec<PublicKey>);
+
+fn public_keys(text: &str) -> Result<PublicKeys, String> {
+    let read = |text: &str| -> Option<Vec<PublicKey>> {
+        let keys: Vec<_> = text.split_whitespace().map(|key| key.to_owned().try_into().ok()).collect::<Option<_>>()?;
+        (!keys.is_empty()).then_some(keys)
+    };
+    let in_file = || std::fs::read_to_string(text).ok().as_deref().and_then(read);
+    let keys = read(text).or_else(in_file);
+    keys.map(PublicKeys).ok_or_else(|| "neither a public key of 64 hex digits nor a file that contains one".to_owned())
 }

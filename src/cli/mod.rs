@@ -49,7 +49,7 @@ enum Subcommands {
     Operator(operator::Operator),
     /// Print the GraphQL schema.
     Schema,
-    /// Export or verify the audit log.
+    /// Export, verify or sign the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
     /// Check that Keymark can start with this configuration.
@@ -64,6 +64,11 @@ pub fn main() -> ExitCode {
         print!("{}", graphql::sdl());
         return ExitCode::SUCCESS;
     }
+    if let Subcommands::Audit(audit) = &command
+        && let Some(outcome) = audit.run_offline()
+    {
+        return exit_code(outcome);
+    }
     #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
     let outcome = Config::load(cli.flags, cli.config.as_deref(), |name| std::env::var_os(name))
         .map_err(StartError::from)
@@ -77,6 +82,10 @@ pub fn main() -> ExitCode {
             runtime.shutdown_background();
             outcome
         });
+    exit_code(outcome)
+}
+
+fn exit_code(outcome: Result<(), StartError>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -92,7 +101,7 @@ async fn run(command: Subcommands, config: Config) -> Result<(), StartError> {
         Subcommands::Schema => Ok(()),
         Subcommands::Doctor => doctor::run(config).await,
         Subcommands::Operator(operator) => administer(config, operator.command().await?).await,
-        Subcommands::Audit(audit) => administer(config, audit.command()).await,
+        Subcommands::Audit(audit) => administer(config, audit.command()?).await,
     }
 }
 

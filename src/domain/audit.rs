@@ -223,6 +223,12 @@ impl AuditEvent {
 #[serde(into = "String", try_from = "String")]
 pub struct EntryHash([u8; 32]);
 
+impl EntryHash {
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 impl fmt::Display for EntryHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
@@ -273,10 +279,17 @@ impl AuditEntry {
         if self.number != head.number + 1 {
             return Err(ChainBreak::Number { expected: head.number + 1, found: self.number });
         }
-        if self.hash != chain_hash(&head.hash, &self.tenant, self.number, &self.event) {
-            return Err(ChainBreak::Hash { number: self.number });
-        }
-        Ok(())
+        if self.follows(&head.hash) { Ok(()) } else { Err(ChainBreak::Hash { number: self.number }) }
+    }
+
+    /// Whether this entry was not modified, if the previous entry has this hash.
+    pub fn follows(&self, previous: &EntryHash) -> bool {
+        self.hash == chain_hash(previous, &self.tenant, self.number, &self.event)
+    }
+
+    /// The entry without its hash, as the hash covers it: canonical JSON (RFC 8785).
+    pub fn canonical_form(&self) -> String {
+        canonical_form(&self.tenant, self.number, &self.event)
     }
 }
 
@@ -290,6 +303,15 @@ pub enum ChainBreak {
     Hash { number: u64 },
     #[error("entry {number} cannot be parsed: it was modified")]
     Unreadable { number: u64 },
+    /// The newest entries are missing.
+    #[error("entry {number} is missing: the log ends before it, but {written} entries were written")]
+    Tail { number: u64, written: u64 },
+    #[error("entry {number} is not the one that was written last: the stored end of the log differs from it")]
+    Head { number: u64 },
+    #[error("entry {number} is not the one that a checkpoint was signed for")]
+    Checkpoint { number: u64 },
+    #[error("the checkpoint at entry {number} is not signed by the root secret or a previous one")]
+    Signature { number: u64 },
 }
 
 fn chain_hash(previous: &EntryHash, tenant: &TenantId, number: u64, event: &AuditEvent) -> EntryHash {
@@ -303,8 +325,13 @@ fn chain_hash(previous: &EntryHash, tenant: &TenantId, number: u64, event: &Audi
 /// so a member added in a later version does not change the hashes of older entries.
 fn canonical_form(tenant: &TenantId, number: u64, event: &AuditEvent) -> String {
     let event = serde_json::to_value(event).expect("an audit event has string keys and plain values alone");
+    canonical_json(&serde_json::json!({ "event": event, "number": number, "tenant": tenant }))
+}
+
+/// Canonical JSON (RFC 8785) of a value without fractions, whose member names are ASCII.
+pub(super) fn canonical_json(value: &serde_json::Value) -> String {
     let mut text = String::with_capacity(512);
-    write_canonical(&serde_json::json!({ "event": event, "number": number, "tenant": tenant }), &mut text);
+    write_canonical(value, &mut text);
     text
 }
 

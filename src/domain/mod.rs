@@ -25,7 +25,9 @@ macro_rules! serialize_as_hex {
 
 pub mod audit;
 pub mod changes;
+pub mod checkpoints;
 pub mod cursors;
+pub mod exports;
 pub mod ids;
 pub mod keys;
 pub mod leases;
@@ -36,6 +38,7 @@ pub mod quota;
 pub mod refusal;
 pub mod secrets;
 pub mod sessions;
+pub mod signatures;
 pub mod system_names;
 pub mod systems;
 pub mod time;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::signatures::{PublicKey, SigningKey};
+
 pub const MIN_ROOT_SECRET_BYTES: usize = 32;
 
 /// The secret of a deployment, used as raw bytes. `Debug` does not print it, and it is wiped when dropped.
@@ -105,6 +107,8 @@ pub struct DerivedKeys {
     pub cursors: DerivedKey,
     /// Hides the usernames in the counters of sign-in attempts.
     pub attempts: DerivedKey,
+    /// Signs checkpoints of the audit log.
+    pub checkpoints: SigningKey,
 }
 
 impl DerivedKeys {
@@ -116,6 +120,7 @@ impl DerivedKeys {
             tokens: secret.derive("keymark/v1/tokens"),
             cursors: secret.derive("keymark/v1/cursors"),
             attempts: secret.derive("keymark/v1/attempts"),
+            checkpoints: SigningKey::from_seed(&secret.derive("keymark/v1/audit-checkpoints").bytes),
         }
     }
 }
@@ -141,6 +146,11 @@ impl Keyring {
     pub fn iter(&self) -> impl Iterator<Item = &DerivedKeys> + Clone {
         std::iter::once(&self.current).chain(&self.previous)
     }
+
+    /// The public keys of all keys that sign checkpoints, the current one first.
+    pub fn public_keys(&self) -> Vec<PublicKey> {
+        self.iter().map(|keys| keys.checkpoints.public_key()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -153,6 +163,8 @@ mod tests {
         let all = [&keys.pepper, &keys.tokens, &keys.cursors, &keys.attempts];
         for (i, one) in all.iter().enumerate() {
             assert!(all[i + 1..].iter().all(|other| one.expose() != other.expose()));
+            let used_to_sign = SigningKey::from_seed(&one.bytes).public_key();
+            assert_ne!(keys.checkpoints.public_key(), used_to_sign);
         }
         let printed = format!("{keys:?} {:?}", RootSecret::new(vec![b'x'; 40]).unwrap());
         assert!(printed.contains("DerivedKey(…)") && printed.contains("RootSecret(…)") && !printed.contains("xxx"));

@@ -1,17 +1,18 @@
-//! `GET /audit/export`: streams the entries of the caller's tenant that match a filter.
+//! `GET /audit/export`: streams the entries of the caller's tenant that match a filter. `GET /audit/key`: the public key
+//! that verifies the checkpoints of exports.
 
 use std::error::Error as _;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use futures::TryStreamExt;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::request::Parts;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::ErrorResponse;
 use super::session_authenticator::{SessionAuthenticator, service_error};
@@ -19,11 +20,42 @@ use crate::audit_text::Format;
 use crate::domain::audit::AuditFilter;
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::{ErrorCode, Refusal};
+use crate::domain::signatures::{KeyId, PublicKey};
 use crate::service::audit::Exporter;
 use crate::service::error::Error;
 
 pub fn routes(authenticator: SessionAuthenticator) -> Router {
-    Router::new().route("/audit/export", get(export)).with_state(authenticator)
+    Router::new().route("/audit/export", get(export)).route("/audit/key", get(key)).with_state(authenticator)
+}
+
+/// A public key, which anybody may have.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Key {
+    key_id: KeyId,
+    algorithm: &'static str,
+    public_key: PublicKey,
+}
+
+impl From<PublicKey> for Key {
+    fn from(public_key: PublicKey) -> Self {
+        Self { key_id: public_key.id(), algorithm: "Ed25519", public_key }
+    }
+}
+
+#[derive(Serialize)]
+struct Keys {
+    #[serde(flatten)]
+    current: Key,
+    /// Those of previous root secrets.
+    previous: Vec<Key>,
+}
+
+async fn key(State(authenticator): State<SessionAuthenticator>) -> Response {
+    let mut keys = authenticator.service().keyring().public_keys().into_iter();
+    let current = keys.next().expect("a keyring has a current key").into();
+    let keys = Keys { current, previous: keys.map(Key::from).collect() };
+    ([(CACHE_CONTROL, "no-cache")], Json(keys)).into_response()
 }
 
 /// The fields of the GraphQL input `AuditFilter`, and the format. `actions` is separated by commas.

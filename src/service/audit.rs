@@ -1,5 +1,6 @@
-//! The audit log: read, verify and export it, and record refused attempts.
+//! The audit log: read and export it, and record refused attempts.
 
+use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::Arc;
 
@@ -10,9 +11,11 @@ use super::error::Error;
 use super::{Caller, Request, Service, origin};
 use crate::audit_text::{self, Format};
 use crate::domain::audit::{
-    AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, AuditOutcome, ChainBreak,
+    AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, AuditOutcome, ChainBreak, EntryHash,
 };
 use crate::domain::changes::Batch;
+use crate::domain::checkpoints::Checkpoint;
+use crate::domain::exports::{ExportProgress, ExportedEntry};
 use crate::domain::ids::{AuditEntryId, SystemId, TenantId};
 use crate::domain::pages::{Page, PageEnd, PageRequest};
 use crate::domain::permissions::Permission;
@@ -20,7 +23,7 @@ use crate::domain::refusal::ErrorCode;
 use crate::domain::verdict::RevokedKey;
 use crate::store::StoreError;
 
-/// Entries per read when a whole log is verified or exported.
+/// Entries per read of an export.
 const PAGE_SIZE: usize = 500;
 
 /// Who exports an audit log, and so which tenant's.
@@ -47,6 +50,91 @@ impl Exporter {
     }
 }
 
+/// An export in progress.
+struct Export {
+    service: Arc<Service>,
+    exporter: Exporter,
+    filter: AuditFilter,
+    format: Format,
+    /// Where the log ended when the export began; with the first difference from what was written, if there is one.
+    end: Result<AuditHead, (AuditHead, ChainBreak)>,
+    shown: ExportProgress,
+    next: Next,
+}
+
+/// The next step of an export.
+enum Next {
+    /// Entries, above this number.
+    Entries(Option<u64>),
+    Checkpoint,
+    Nothing,
+}
+
+impl Export {
+    async fn next_text(&mut self) -> Result<Option<String>, Error> {
+        match self.next {
+            Next::Entries(above) => self.entries(above).await.map(Some),
+            Next::Checkpoint => {
+                self.next = Next::Nothing;
+                self.checkpoint().map(Some)
+            }
+            Next::Nothing => Ok(None),
+        }
+    }
+
+    /// The log is listed newest first, so its oldest entries are at its last end, before those read already.
+    async fn entries(&mut self, above: Option<u64>) -> Result<String, Error> {
+        if let Exporter::Operator(caller) = &self.exporter {
+            self.service.refresh_caller(caller).await?.check(Permission::View)?;
+        }
+        let (Ok(end) | Err((end, _))) = self.end;
+        let page = PageRequest { after: Some(end.number + 1), before: above, limit: PAGE_SIZE, from: PageEnd::Last };
+        let page = self.service.list_audit(self.exporter.tenant(), &self.filter, &page).await?;
+        self.next = match page.items.first() {
+            Some(newest) if page.has_more => Next::Entries(Some(newest.number)),
+            _ => Next::Checkpoint,
+        };
+        let entries: Vec<_> = page.items.into_iter().rev().collect();
+        let hashes = self.hashes_before(&entries).await?;
+        let mut text = String::new();
+        for entry in entries {
+            let last = self.shown.last;
+            let before =
+                if entry.number == last.number + 1 { Some(&last.hash) } else { hashes.get(&(entry.number - 1)) };
+            // One that is missing in the store does not fit to the entry, which the verification reports.
+            let (head, previous_hash) = (entry.head(), before.copied().unwrap_or_default());
+            let exported = ExportedEntry { entry, previous_number: last.number, previous_hash };
+            text.push_str(&audit_text::line(&exported, self.format));
+            self.shown.add(&head);
+        }
+        Ok(text)
+    }
+
+    /// The hashes of the entries that come right before these, and are not shown.
+    async fn hashes_before(&self, entries: &[AuditEntry]) -> Result<HashMap<u64, EntryHash>, Error> {
+        let mut shown = self.shown.last.number;
+        let mut hidden = Vec::new();
+        for entry in entries {
+            if entry.number > shown + 1 {
+                hidden.push(entry.number - 1);
+            }
+            shown = entry.number;
+        }
+        if hidden.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let found = self.service.store.find_audit_hashes(self.exporter.tenant(), &hidden).await?;
+        Ok(found.into_iter().map(|head| (head.number, head.hash)).collect())
+    }
+
+    fn checkpoint(&self) -> Result<String, Error> {
+        let end = self.end.map_err(|(_, broken)| StoreError::Corrupt(broken.into()))?;
+        let (key, tenant) = (&self.service.keyring.current().checkpoints, self.exporter.tenant().clone());
+        let checkpoint = Checkpoint::sign(key, tenant, end, self.service.environment.now(), Some(self.shown.summary()));
+        Ok(audit_text::checkpoint_line(&checkpoint, self.format))
+    }
+}
+
 impl Service {
     pub async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>, Error> {
         Ok(self.store.find_audit_entry(tenant, id).await?)
@@ -65,36 +153,11 @@ impl Service {
         Ok(self.store.count_audit(tenant, filter).await?)
     }
 
-    pub async fn list_tenants(&self) -> Result<Vec<TenantId>, Error> {
-        Ok(self.store.list_tenants().await?)
-    }
-
-    /// Reads a tenant's whole log and checks its chain. Returns the number of entries, or the first break.
-    pub async fn verify_audit(&self, tenant: &TenantId) -> Result<Result<u64, ChainBreak>, Error> {
-        let mut head = AuditHead::default();
-        loop {
-            let mut entries = self.store.list_audit_after(tenant, head.number, PAGE_SIZE).await;
-            if let Err(StoreError::Corrupt(_)) = entries {
-                entries = self.store.list_audit_after(tenant, head.number, 1).await;
-            }
-            let entries = match entries {
-                Err(StoreError::Corrupt(_)) => return Ok(Err(ChainBreak::Unreadable { number: head.number + 1 })),
-                entries => entries?,
-            };
-            if entries.is_empty() {
-                return Ok(Ok(head.number));
-            }
-            for entry in entries {
-                if let Err(broken) = entry.check(&head) {
-                    return Ok(Err(broken));
-                }
-                head = entry.head();
-            }
-        }
-    }
-
     /// Exports the entries that match as text, oldest first, and records the export in the log. The first item of the
-    /// stream is the header of the format; each further one is a page of entries.
+    /// stream is the header of the format; each further one is a page of entries, and the last one the checkpoint.
+    ///
+    /// The log is signed as it was when the export began. If it differs from what was written, the stream ends with an
+    /// error in place of the checkpoint.
     pub async fn export_audit(
         self: &Arc<Self>,
         request: Request,
@@ -104,22 +167,26 @@ impl Service {
     ) -> Result<impl Stream<Item = Result<String, Error>> + Send + use<>, Error> {
         let event = self.event(&origin(exporter.actor(), request), AuditAction::AuditExported);
         self.commit(Batch::new(exporter.tenant().clone(), event)).await?.without_waiting();
+        let end = match self.checkpoint_tenant(exporter.tenant()).await? {
+            Ok(checkpoint) => Ok(checkpoint.head()),
+            Err(broken) => Err((self.store.audit_head(exporter.tenant()).await?, broken)),
+        };
         let header = stream::iter([Ok(audit_text::header(format))]);
-        let state = (Arc::clone(self), exporter, filter, Some(None));
-        // The log is listed newest first, so its oldest entries are at its last end, before those read already.
-        let pages = stream::try_unfold(state, move |(service, exporter, filter, before)| async move {
-            let Some(before) = before else { return Ok(None) };
-            if let Exporter::Operator(caller) = &exporter {
-                service.refresh_caller(caller).await?.check(Permission::View)?;
-            }
-            let page = PageRequest { after: None, before, limit: PAGE_SIZE, from: PageEnd::Last };
-            let page = service.list_audit(exporter.tenant(), &filter, &page).await?;
-            let Some(newest) = page.items.first() else { return Ok(None) };
-            let next = page.has_more.then_some(Some(newest.number));
-            let text = page.items.iter().rev().map(|entry| audit_text::line(entry, format)).collect::<String>();
-            Ok(Some((text, (service, exporter, filter, next))))
+        let service = Arc::clone(self);
+        let export = Export {
+            service,
+            exporter,
+            filter,
+            format,
+            end,
+            shown: ExportProgress::default(),
+            next: Next::Entries(None),
+        };
+        let texts = stream::try_unfold(export, |mut export| async {
+            let text = export.next_text().await?;
+            Ok(text.map(|text| (text, export)))
         });
-        Ok(header.chain(pages))
+        Ok(header.chain(texts))
     }
 
     /// Refuses a caller without the permission, and records the attempt.

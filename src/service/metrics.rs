@@ -1,16 +1,29 @@
 //! Metrics of the service.
 
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::Service;
+use crate::clock::Environment;
+use crate::domain::time::Timestamp;
 
-#[derive(Default)]
 pub(super) struct ServiceMetrics {
     sign_ins: Family<[(&'static str, &'static str); 1], Counter>,
     subscribers: Gauge,
+    /// Checkpoints that this instance signed.
+    pub(super) checkpoints: Counter,
+    /// Times that a log was found to differ from what was written.
+    pub(super) audit_breaks: Counter,
+    /// When all logs had a checkpoint at their end: milliseconds since the Unix epoch.
+    checkpointed_at: Arc<AtomicI64>,
 }
 
 /// Counts as one subscriber until it is dropped.
@@ -23,6 +36,20 @@ impl Drop for Subscriber {
 }
 
 impl ServiceMetrics {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            sign_ins: Family::default(),
+            subscribers: Gauge::default(),
+            checkpoints: Counter::default(),
+            audit_breaks: Counter::default(),
+            checkpointed_at: Arc::new(AtomicI64::new(now.as_millis())),
+        }
+    }
+
+    pub(super) fn checkpoints_completed(&self, now: Timestamp) {
+        self.checkpointed_at.store(now.as_millis(), Ordering::Relaxed);
+    }
+
     /// `outcome` is `accepted`, `refused` (wrong username or password) or `limited` (too many attempts).
     pub(super) fn count_sign_in(&self, outcome: &'static str) {
         self.sign_ins.get_or_create(&[("outcome", outcome)]).inc();
@@ -39,5 +66,36 @@ impl Service {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("sign_ins", "Attempts to sign in, by outcome", self.metrics.sign_ins.clone());
         registry.register("subscribers", "Open subscriptions to changes", self.metrics.subscribers.clone());
+        let checkpoints = self.metrics.checkpoints.clone();
+        registry.register("audit_checkpoints", "Checkpoints of audit logs that this instance signed", checkpoints);
+        registry.register(
+            "audit_breaks",
+            "Times an audit log was found to differ from what was written",
+            self.metrics.audit_breaks.clone(),
+        );
+        registry.register_collector(Box::new(CheckpointAge {
+            environment: self.environment.clone(),
+            checkpointed_at: Arc::clone(&self.metrics.checkpointed_at),
+        }));
+    }
+}
+
+struct CheckpointAge {
+    environment: Environment,
+    checkpointed_at: Arc<AtomicI64>,
+}
+
+impl fmt::Debug for CheckpointAge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CheckpointAge")
+    }
+}
+
+impl Collector for CheckpointAge {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let at = Timestamp::from_millis(self.checkpointed_at.load(Ordering::Relaxed));
+        let age = ConstGauge::new(self.environment.now().since(at).as_secs_f64());
+        let help = "Time since all audit logs had a checkpoint at their end, or since the start";
+        age.encode(encoder.encode_descriptor("audit_checkpoint_age_seconds", help, None, age.metric_type())?)
     }
 }

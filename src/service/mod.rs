@@ -1,6 +1,8 @@
 //! The operations. Each reads rows, decides by the domain's rules, and commits one batch.
 
 pub mod audit;
+pub mod checkpoint_file;
+pub mod checkpoints;
 mod commit;
 pub mod error;
 pub mod feed;
@@ -12,11 +14,13 @@ pub mod sessions;
 pub mod systems;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use self::checkpoint_file::CheckpointFile;
 use self::feed::FeedChannels;
 use self::metrics::ServiceMetrics;
 use self::refused_attempts::RefusedAttempts;
@@ -45,6 +49,8 @@ pub struct Settings {
     /// Limit on the wait for a change to be enforced on every instance.
     pub enforcement_wait: Duration,
     pub password_cost: Cost,
+    /// The directory beside an embedded store, for the file of checkpoints.
+    pub data_directory: Option<PathBuf>,
 }
 
 /// The context of a request, for logs, errors and audit entries.
@@ -89,6 +95,7 @@ pub struct Service {
     feed: FeedChannels,
     tasks: TaskTracker,
     metrics: ServiceMetrics,
+    checkpoint_file: Option<Arc<CheckpointFile>>,
 }
 
 impl Service {
@@ -105,7 +112,8 @@ impl Service {
             refused_attempts: RefusedAttempts::default(),
             feed: FeedChannels::default(),
             tasks: TaskTracker::new(),
-            metrics: ServiceMetrics::default(),
+            metrics: ServiceMetrics::new(environment.now()),
+            checkpoint_file: settings.data_directory.as_deref().map(CheckpointFile::new).map(Arc::new),
             store,
             coherence,
             environment,

@@ -16,6 +16,7 @@
 //! | `foreign_rows` | rows that another client wrote, that cannot be read, or that are in a newer format |
 //! | `systems`, `keys`, `pages`, `search` | the fields for systems and keys; pages and cursors; searches by name |
 //! | `audit_log` | entries, filters, export, the hash chain |
+//! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
 //! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
 //! | `sign_in`, `authorisation` | sessions, passwords, throttling; the permission of each root field |
 //! | `browsers`, `console_files` | cookies, origins, CORS; the embedded console |
@@ -37,6 +38,7 @@ mod audit_log;
 mod authorisation;
 mod backends;
 mod browsers;
+mod checkpoints;
 mod cluster;
 mod console_files;
 mod contract;
@@ -61,5 +63,6 @@ mod starts;
 mod subscriptions;
 mod support;
 mod systems;
+mod tampering;
 mod transport;
 mod verification;

@@ -212,7 +212,12 @@ impl App {
         let keys = Keyring::new(&root_secret(setup.secret), &previous);
         let role = Role::Member(setup.timing);
         let coherence = Coherence::new(Arc::clone(&store), environment.clone(), setup.stopwatch, role);
-        let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, setup.settings);
+        let data_directory = match backend.as_ref() {
+            Backend::Embedded { directory, .. } => Some(directory.path().to_owned()),
+            Backend::Mongo(_) => None,
+        };
+        let settings = Settings { data_directory, ..setup.settings };
+        let service = Service::new(Arc::clone(&store), Arc::clone(&coherence), environment, keys, settings);
         let stop = CancellationToken::new();
         let public =
             keymark_http::public_routes(Arc::clone(&service), setup.front.clone(), setup.features, stop.clone());

@@ -1,0 +1,51 @@
+//! The file with the newest checkpoint of each tenant, beside the embedded store.
+//!
+//! It shows that the store was changed, or that an older one was put in its place.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::audit_text::{self, Format};
+use crate::domain::checkpoints::Checkpoint;
+
+/// Name of the file in the data directory.
+pub const FILE_NAME: &str = "audit-checkpoints.jsonl";
+
+pub(super) struct CheckpointFile {
+    path: PathBuf,
+    /// Held while the file is replaced, so that no checkpoint is lost.
+    replacing: Mutex<()>,
+}
+
+impl CheckpointFile {
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { path: directory.join(FILE_NAME), replacing: Mutex::default() }
+    }
+
+    /// Reads the checkpoints; none if there is no file.
+    pub(super) fn read(&self) -> io::Result<Vec<Checkpoint>> {
+        match File::open(&self.path) {
+            Ok(file) => audit_text::verification::read_checkpoints(BufReader::new(file)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the checkpoints of the tenants in `newest`, atomically.
+    pub(super) fn replace(&self, newest: &[Checkpoint]) -> io::Result<()> {
+        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.read()?;
+        let by_tenant: BTreeMap<_, _> = before.iter().chain(newest).map(|each| (&each.tenant, each)).collect();
+        let lines = by_tenant.into_values().map(|each| audit_text::checkpoint_line(each, Format::Jsonl));
+        let draft = self.path.with_extension("draft");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(lines.collect::<String>().as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&draft, &self.path)?;
+        self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    }
+}

@@ -1,0 +1,280 @@
+//! Checkpoints of the audit logs: signs where the logs end, and verifies logs against what was signed.
+//!
+//! A checkpoint is signed only for a log that continues the last one: each entry since is chained to the one before it.
+//! So somebody who can only write to the store cannot have a rewritten history signed, except for the entries since the
+//! last checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::Service;
+use super::error::Error;
+use crate::domain::audit::{AuditHead, ChainBreak, EntryHash};
+use crate::domain::checkpoints::Checkpoint;
+use crate::domain::ids::TenantId;
+use crate::domain::signatures::PublicKey;
+use crate::store::StoreError;
+
+/// Precedes the tenant in the name of the setting with its newest checkpoint.
+const SETTING: &str = "audit-checkpoint/";
+/// Entries per read when a log is verified.
+const PAGE_SIZE: usize = 500;
+/// Logs that are verified concurrently.
+const MAX_CONCURRENT_LOGS: usize = 8;
+
+/// Result of [`Service::checkpoint_audit`], by tenant.
+#[derive(Debug, Default)]
+pub struct Checkpoints {
+    /// The newest checkpoint of each intact log.
+    pub newest: Vec<Checkpoint>,
+    /// Logs that differ from what was written. None of their checkpoints is replaced.
+    pub broken: Vec<(TenantId, ChainBreak)>,
+}
+
+/// The checkpoints of a tenant that this instance can find.
+#[derive(Clone, Default)]
+struct Known {
+    /// The value of its setting.
+    stored: Option<String>,
+    /// The one beside the embedded store.
+    in_file: Option<Checkpoint>,
+}
+
+impl Known {
+    fn stored(&self) -> Option<Checkpoint> {
+        self.stored.as_deref().and_then(|text| serde_json::from_str(text).ok())
+    }
+
+    /// Returns the checkpoints that one of these keys has signed, in the order of their numbers.
+    fn signed_by(&self, keys: &[PublicKey]) -> Vec<Checkpoint> {
+        let mut signed: Vec<_> = self.stored().into_iter().chain(self.in_file.clone()).collect();
+        signed.retain(|checkpoint| checkpoint.is_signed_by(keys));
+        signed.sort_by_key(|checkpoint| checkpoint.number);
+        signed
+    }
+}
+
+impl Service {
+    /// Signs the end of each log that moved since its last checkpoint, or whose checkpoint is signed by a previous root
+    /// secret. To be called each hour, and before the process ends.
+    pub async fn checkpoint_audit(&self) -> Result<Checkpoints, Error> {
+        let mut known = self.find_checkpoints().await?;
+        for tenant in self.store.list_tenants().await? {
+            known.entry(tenant).or_default();
+        }
+        let signed = stream::iter(known)
+            .map(async |(tenant, known)| {
+                let signed = self.sign_end(&tenant, &known).await?;
+                Ok::<_, Error>((tenant, signed))
+            })
+            .buffer_unordered(MAX_CONCURRENT_LOGS);
+        let mut checkpoints = Checkpoints::default();
+        for (tenant, signed) in signed.try_collect::<Vec<_>>().await? {
+            match signed {
+                Ok(checkpoint) => checkpoints.newest.push(checkpoint),
+                Err(broken) => checkpoints.broken.push((tenant, broken)),
+            }
+        }
+        checkpoints.newest.sort_by(|one, other| one.tenant.cmp(&other.tenant));
+        checkpoints.broken.sort_by(|(one, _), (other, _)| one.cmp(other));
+        self.write_checkpoint_file(&checkpoints.newest).await;
+        if checkpoints.broken.is_empty() {
+            self.metrics.checkpoints_completed(self.environment.now());
+        }
+        Ok(checkpoints)
+    }
+
+    /// Signs the end of a tenant's log if it moved, and returns its newest checkpoint.
+    pub(super) async fn checkpoint_tenant(&self, tenant: &TenantId) -> Result<Result<Checkpoint, ChainBreak>, Error> {
+        let stored = self.store.find_setting(&setting(tenant)).await?;
+        let in_file = self.read_checkpoint_file().await.into_iter().find(|checkpoint| checkpoint.tenant == *tenant);
+        let signed = self.sign_end(tenant, &Known { stored, in_file }).await?;
+        if let Ok(checkpoint) = &signed {
+            self.write_checkpoint_file(std::slice::from_ref(checkpoint)).await;
+        }
+        Ok(signed)
+    }
+
+    async fn sign_end(&self, tenant: &TenantId, known: &Known) -> Result<Result<Checkpoint, ChainBreak>, Error> {
+        let (key, keys) = (&self.keyring.current().checkpoints, self.keyring.public_keys());
+        let before = known.signed_by(&keys);
+        let verified = match self.find_unsigned_entry(tenant, &before).await? {
+            Some(broken) => Err(broken),
+            None => {
+                let last = before.last().map(Checkpoint::head).unwrap_or_default();
+                self.verify_chain(tenant, last, &BTreeMap::new()).await?
+            }
+        };
+        let head = match verified {
+            Ok(head) => head,
+            Err(broken) => {
+                self.metrics.audit_breaks.inc();
+                tracing::error!(%tenant, %broken, "audit log differs from what was written; no checkpoint signed");
+                return Ok(Err(broken));
+            }
+        };
+        let is_current = |stored: &Checkpoint| stored.head() == head && stored.is_signed_by(&[key.public_key()]);
+        if let Some(stored) = known.stored().filter(is_current) {
+            return Ok(Ok(stored));
+        }
+        if known.stored.is_some() && before.is_empty() {
+            tracing::warn!(%tenant, "audit checkpoint of an unknown key replaced; whole log verified");
+        }
+        let checkpoint = Checkpoint::sign(key, tenant.clone(), head, self.environment.now(), None);
+        self.store_checkpoint(&checkpoint, known.stored.clone()).await?;
+        self.metrics.checkpoints.inc();
+        tracing::info!(
+            %tenant, number = checkpoint.number, hash = %checkpoint.hash, signed_at = checkpoint.signed_at.as_millis(),
+            key = %checkpoint.key_id, signature = %checkpoint.signature, "audit checkpoint signed"
+        );
+        Ok(Ok(checkpoint))
+    }
+
+    /// The first of these checkpoints whose entry is not in the log.
+    async fn find_unsigned_entry(
+        &self,
+        tenant: &TenantId,
+        checkpoints: &[Checkpoint],
+    ) -> Result<Option<ChainBreak>, Error> {
+        let numbers: Vec<u64> = checkpoints.iter().map(|checkpoint| checkpoint.number).collect();
+        if numbers.is_empty() {
+            return Ok(None);
+        }
+        let found = self.store.find_audit_hashes(tenant, &numbers).await?;
+        let other = checkpoints.iter().find(|checkpoint| !found.contains(&checkpoint.head()));
+        Ok(other.map(|checkpoint| ChainBreak::Checkpoint { number: checkpoint.number }))
+    }
+
+    /// Stores a checkpoint in place of `expected`, unless another instance has stored one of the same end or a later one.
+    async fn store_checkpoint(&self, checkpoint: &Checkpoint, mut expected: Option<String>) -> Result<(), Error> {
+        let (name, json) = (setting(&checkpoint.tenant), checkpoint.to_json());
+        while !self.store.replace_setting(&name, expected.as_deref(), &json).await? {
+            expected = self.store.find_setting(&name).await?;
+            let stored: Option<Checkpoint> = expected.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            if stored.is_some_and(|s| s.number >= checkpoint.number && s.is_signed_by(&[checkpoint.public_key])) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The tenants that have an audit log, or of whose log there is a checkpoint.
+    pub async fn list_audited_tenants(&self) -> Result<BTreeSet<TenantId>, Error> {
+        let with_checkpoint = self.find_checkpoints().await?.into_keys();
+        Ok(self.store.list_tenants().await?.into_iter().chain(with_checkpoint).collect())
+    }
+
+    /// Reads a tenant's whole log, and checks its chain, its end, and that it contains every entry that a checkpoint was
+    /// signed for: the stored one, the one beside the store, and those in `archived`. Returns the number of entries, or
+    /// the first place where the log differs.
+    pub async fn verify_audit(
+        &self,
+        tenant: &TenantId,
+        archived: &[Checkpoint],
+    ) -> Result<Result<u64, ChainBreak>, Error> {
+        let known = self.find_checkpoints().await?.remove(tenant).unwrap_or_default();
+        let of_tenant = archived.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned();
+        let mut signed = BTreeMap::new();
+        for checkpoint in known.stored().into_iter().chain(known.in_file).chain(of_tenant) {
+            if !checkpoint.is_signed_by(&self.keyring.public_keys()) {
+                return Ok(Err(ChainBreak::Signature { number: checkpoint.number }));
+            }
+            if signed.insert(checkpoint.number, checkpoint.hash).is_some_and(|other| other != checkpoint.hash) {
+                return Ok(Err(ChainBreak::Checkpoint { number: checkpoint.number }));
+            }
+        }
+        let verified = self.verify_chain(tenant, AuditHead::default(), &signed).await?;
+        Ok(verified.map(|head| head.number))
+    }
+
+    /// Reads the log after `last`, and checks its chain, that it ends where the store says, and that it contains the
+    /// entries in `signed`, by number. Returns the end of the log.
+    async fn verify_chain(
+        &self,
+        tenant: &TenantId,
+        mut last: AuditHead,
+        signed: &BTreeMap<u64, EntryHash>,
+    ) -> Result<Result<AuditHead, ChainBreak>, Error> {
+        let mut end = AuditHead::default();
+        loop {
+            let mut entries = self.store.list_audit_after(tenant, last.number, PAGE_SIZE).await;
+            if let Err(StoreError::Corrupt(_)) = entries {
+                entries = self.store.list_audit_after(tenant, last.number, 1).await;
+            }
+            let entries = match entries {
+                Err(StoreError::Corrupt(_)) => return Ok(Err(ChainBreak::Unreadable { number: last.number + 1 })),
+                entries => entries?,
+            };
+            // The end is read after the entries. If it lies beyond them, it may be newer: then there are more entries.
+            if entries.is_empty() {
+                if end.number > last.number {
+                    return Ok(Err(ChainBreak::Tail { number: last.number + 1, written: end.number }));
+                }
+                end = self.store.audit_head(tenant).await?;
+                if end == last {
+                    break;
+                }
+                if end.number <= last.number {
+                    return Ok(Err(ChainBreak::Head { number: last.number }));
+                }
+            }
+            for entry in entries {
+                if let Err(broken) = entry.check(&last) {
+                    return Ok(Err(broken));
+                }
+                last = entry.head();
+                if signed.get(&last.number).is_some_and(|hash| *hash != last.hash) {
+                    return Ok(Err(ChainBreak::Checkpoint { number: last.number }));
+                }
+            }
+        }
+        Ok(match signed.last_key_value() {
+            Some((written, _)) if *written > last.number => {
+                Err(ChainBreak::Tail { number: last.number + 1, written: *written })
+            }
+            _ => Ok(last),
+        })
+    }
+
+    /// The checkpoints of all tenants.
+    async fn find_checkpoints(&self) -> Result<HashMap<TenantId, Known>, Error> {
+        let mut known = HashMap::<_, Known>::new();
+        for (name, value) in self.store.list_settings(SETTING).await? {
+            let tenant = name.strip_prefix(SETTING).and_then(|tenant| tenant.parse().ok());
+            let tenant = tenant.ok_or_else(|| StoreError::Corrupt("a checkpoint of a malformed tenant id".into()))?;
+            known.entry(tenant).or_default().stored = Some(value);
+        }
+        for checkpoint in self.read_checkpoint_file().await {
+            let tenant = checkpoint.tenant.clone();
+            known.entry(tenant).or_default().in_file = Some(checkpoint);
+        }
+        Ok(known)
+    }
+
+    async fn read_checkpoint_file(&self) -> Vec<Checkpoint> {
+        let Some(file) = self.checkpoint_file.clone() else { return Vec::new() };
+        match tokio::task::spawn_blocking(move || file.read()).await.map_err(std::io::Error::from).flatten() {
+            Ok(checkpoints) => checkpoints,
+            Err(error) => {
+                tracing::warn!(%error, "file of audit checkpoints not read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// A failure is only logged: the checkpoints are also stored.
+    async fn write_checkpoint_file(&self, newest: &[Checkpoint]) {
+        let Some(file) = self.checkpoint_file.as_ref().map(Arc::clone) else { return };
+        let newest = newest.to_vec();
+        let written = tokio::task::spawn_blocking(move || file.replace(&newest)).await;
+        if let Err(error) = written.map_err(std::io::Error::from).flatten() {
+            tracing::error!(%error, "file of audit checkpoints not written");
+        }
+    }
+}
+
+fn setting(tenant: &TenantId) -> String {
+    format!("{SETTING}{tenant}")
+}
