@@ -1,6 +1,5 @@
 import { CombinedError } from "@urql/core";
 import { expect, test } from "vitest";
-import { authorizationOf } from "../src/graphiql/authorization";
 import { backoff } from "../src/live/backoff";
 import { enforcementText } from "../src/text/enforcement";
 import { failureOf } from "../src/text/failures";
@@ -78,10 +77,4 @@ test("a pending change shows by when it is enforced", () => {
     /^Not yet refused everywhere\. It will be at \d+:03:04\b.* at the latest\.$/,
   );
   expect(enforcementText("accepted", pending, "en")).toBe("Not yet accepted everywhere.");
-});
-
-test("the authorization header is found in any case", () => {
-  expect(authorizationOf({ AUTHORIZATION: "Bearer t" })).toBe("Bearer t");
-  expect(authorizationOf({ other: "x" })).toBeUndefined();
-  expect(authorizationOf(undefined)).toBeUndefined();
 });

@@ -1,6 +1,7 @@
 import { useClient } from "@urql/preact";
 import { useRef, useState } from "preact/hooks";
 import { SignOutDocument } from "../gql/graphql";
+import { clearGraphiql } from "../graphiql/storage";
 import { navigate } from "../router";
 import { SIGN_IN } from "../routes";
 import { useSession } from "../session/session-context";
@@ -86,6 +87,7 @@ function useSignOut(onFailed: (message: string) => void): () => Promise<void> {
       onFailed(failure.message);
       return;
     }
+    clearGraphiql();
     navigate(SIGN_IN, { replace: true });
     restart();
   };

@@ -3,6 +3,7 @@ import type { TargetedSubmitEvent } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Field } from "../components/field";
 import { SignInDocument } from "../gql/graphql";
+import { clearGraphiql } from "../graphiql/storage";
 import { navigate, useLocation } from "../router";
 import { pathAfterSignIn } from "../routes";
 import { useSession } from "../session/session-context";
@@ -25,6 +26,9 @@ export function SignInPage({ sessionEnded, onSignedInElsewhere }: SignInPageProp
   useLayoutEffect(() => {
     document.title = "Sign in – Keymark";
   }, []);
+  useEffect(() => {
+    if (sessionEnded) clearGraphiql();
+  }, [sessionEnded]);
   const latest = useRef(onSignedInElsewhere);
   latest.current = onSignedInElsewhere;
   useEffect(() => {
