@@ -7,8 +7,8 @@
 # make audit        licenses, sources and duplicate versions of every dependency
 # make advisories   known vulnerabilities of every dependency, from databases on github.com and npmjs.com
 # make bench        compare with the alternatives, side by side
-# make torture      check the model of the protocol, simulate it, and let a cluster fail in every way for
-#                   TORTURE_SECONDS (900)
+# make torture      check the model of the protocol, simulate it, parse wrong bytes for minutes, and let a cluster fail
+#                   in every way for TORTURE_SECONDS (900)
 # make hooks        run `make check-quick` before each commit of this clone
 
 CARGO ?= cargo
@@ -81,6 +81,7 @@ torture: tools-build
 	@scripts/mongod.sh
 	docs/model/check.sh
 	KEYMARK_SIMULATION_SCHEDULES=2000000 $(CARGO) test --locked --lib -- --nocapture coherence::simulation
+	PROPTEST_CASES=20000 $(CARGO) test --locked --test it -- fuzz::
 	KEYMARK_TORTURE_SECONDS=$(TORTURE_SECONDS) $(CARGO) test --locked --test it -- --nocapture cluster::
 
 hooks:

@@ -35,8 +35,17 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub fn new(setting: impl Into<String>, reason: impl Display) -> Self {
-        Self { setting: setting.into(), reason: reason.to_string() }
+        Self { setting: on_one_line(&setting.into()), reason: on_one_line(&reason.to_string()) }
     }
+}
+
+/// Escapes control characters, which a quoted value may contain.
+fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 /// Declares the settings, with their defaults: as flags with their variables, as keys of the file, and as the table in the

@@ -14,6 +14,7 @@
 //! | `transport/` | GraphQL over HTTP and WebSocket, time-outs, document limits, for a schema of its own |
 //! | `verification`, `abuse` | verdicts, forward-auth, access to the listener; floods of bad keys |
 //! | `foreign_rows` | rows that another client wrote, that cannot be read, or that are in a newer format |
+//! | `fuzz` | arbitrary and slightly wrong bytes, for everything that parses bytes of others |
 //! | `systems`, `keys`, `pages`, `search` | the fields for systems and keys; pages and cursors; searches by name |
 //! | `audit_log` | entries, filters, export, the hash chain |
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
@@ -47,6 +48,7 @@ mod embedded_store;
 mod enforcement;
 mod fan_out;
 mod foreign_rows;
+mod fuzz;
 mod gateways;
 mod hygiene;
 mod keys;

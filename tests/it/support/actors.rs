@@ -382,7 +382,7 @@ fn manual_clock() -> ManualClock {
     ManualClock(Arc::new(AtomicI64::new(START.as_millis())))
 }
 
-fn root_secret(text: &str) -> RootSecret {
+pub fn root_secret(text: &str) -> RootSecret {
     RootSecret::new(text.as_bytes().to_vec()).expect("long enough")
 }
 
