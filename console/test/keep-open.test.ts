@@ -28,3 +28,9 @@ test("a stream that ends is reopened with backoff until the signal aborts", asyn
   await vi.advanceTimersByTimeAsync(60_000);
   expect(open).toHaveBeenCalledTimes(3);
 });
+
+test("nothing waits after the signal aborted while the stream was open", async () => {
+  const stop = new AbortController();
+  await keepOpen(stop.signal, async () => stop.abort());
+  expect(vi.getTimerCount()).toBe(0);
+});

@@ -36,6 +36,7 @@ export const retryNow = () => dispatchEvent(new Event(RETRY_NOW));
  * operator does not wait for it.
  */
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const timer = setTimeout(done, ms);
     const stop = onWake(done);
