@@ -61,6 +61,7 @@ asked=$*
 
 check holds depth PROTOCOL
 check holds depth LOSS
+check holds depth NPROBE=1 LOSS BRANCH
 check holds depth NPROBE=1 FILL
 check holds depth NPROBE=1 CRASH TMAX=2
 check holds depth NPROBE=1 D=1 TMAX=4
@@ -75,6 +76,7 @@ check broken depth BUG_LOADLATE
 check broken depth BUG_FORGET
 check broken depth BUG_ACKEARLY
 check broken depth BUG_SKIP LOSS
+check broken depth BUG_UNJOINED LOSS BRANCH NPROBE=1
 check broken depth BUG_FILL FILL
 check broken depth BUG_STALEREAD FILL
 check broken depth BUG_DRIFT D=1 TMAX=4

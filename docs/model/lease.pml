@@ -19,6 +19,10 @@
  *  - one key, one revocation; the revoker follows LOG from a position of its own, may crash
  *    after the write (-DCRASH), and the client then retries at another server.
  *  - loss of the stream: the instance drops its state, starts a new stream, re-hydrates.
+ *  - a stream that starts on a branch (-DBRANCH with -DLOSS): the entry after the current end was
+ *    written by a primary that is deposed, and the stream misses the entry that takes its place.
+ *    It joins: nothing is read before LOG has reached the position where the stream starts, as it
+ *    has when the stream delivers an entry of the instance's own.
  *  - on-demand fill (two steps: read the database, insert later), eviction at any time.
  *  - clocks: `now` is real time; instance clocks may run slow by up to D ticks (-DD=1).
  *  - two clocks (-DCLOCKS): the boot clock of an instance may be slewed, so that it loses up to
@@ -43,6 +47,7 @@
  *  BUG_ACKEARLY  acknowledgement sent when the event is received, before it is applied
  *  BUG_FORGET    fast path trusts a view of the fleet that is younger than one lease
  *  BUG_SKIP      after stream loss the stream restarts at the end without re-hydration
+ *  BUG_UNJOINED  (with -DBRANCH) the re-hydration does not wait until the stream has joined
  *  BUG_NOWAIT    the revoker returns after the majority write alone
  *  BUG_DRIFT     (with -DD=1) the revoker waits L, not L + D
  *  BUG_BOOTCLOCK (with -DCLOCKS) the holder uses the boot clock alone
@@ -232,9 +237,15 @@ proctype Follower(byte i) {
      if :: raw != 0 -> rawdeadline[i] = raw; raw = 0 :: else -> skip fi
 #endif
 #ifdef LOSS
+#ifdef BRANCH
+  :: d_step { !cut ->
+       cut = true;
+       pos[i] = loglen + 1;                 /* new stream misses the next entry            */
+#else
   :: d_step { !cut && revpos != NONE ->      /* stream lost (useful only around the revoke) */
        cut = true;
        pos[i] = loglen;                     /* new stream starts at the current end        */
+#endif
 #ifndef BUG_SKIP
        deadline[i] = 0;
 #ifdef CLOCKS
@@ -255,7 +266,11 @@ proctype Follower(byte i) {
 /* on-demand fill or hydration scan: read at a position not older than what is applied */
 proctype Filler(byte i) {
   byte rd;
+#if defined(BRANCH) && !defined(BUG_UNJOINED)
+  d_step { cache[i] == 0 && pos[i] <= loglen -> clean[i] = true }
+#else
   d_step { cache[i] == 0 -> clean[i] = true }
+#endif
   if
   :: atomic { rd = DB }                                     /* read at the end of LOG    */
 #ifdef BUG_STALEREAD

@@ -29,7 +29,7 @@ use arc_swap::ArcSwapOption;
 use futures::{StreamExt, TryStreamExt};
 use prometheus_client::registry::Registry;
 use rand::RngExt;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,13 +44,15 @@ use crate::clock::{AtomicDeadline, Environment, Moment, Stopwatch};
 use crate::domain::changes::{Change, Row, RowId, StoredRow, Write};
 use crate::domain::ids::AuditEntryId;
 use crate::domain::keys::KeyDigest;
-use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease};
+use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::KeyStatus;
 use crate::store::{Feed, Store, StoreError};
 
 /// Limit on the write of a probe. A probe that takes longer would renew little of the lease.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for a new feed to deliver a write of this instance: milliseconds, or the feed has missed it.
+const MAX_JOIN_WAIT: Duration = Duration::from_secs(10);
 /// Delay before a lost feed is opened again; doubles with each failure, up to [`MAX_RETRY_DELAY`].
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -200,7 +202,8 @@ pub struct Coherence {
 struct State {
     protocol: Protocol,
     barriers: HashMap<PendingChangeId, oneshot::Sender<Enforced>>,
-    last_probe: Option<Lease>,
+    /// The last lease that was sent, to be deleted when the process ends.
+    last_lease: Option<Lease>,
 }
 
 impl Coherence {
@@ -210,7 +213,7 @@ impl Coherence {
         stopwatch: Arc<dyn Stopwatch>,
         role: Role,
     ) -> Arc<Self> {
-        let state = State { protocol: Protocol::new(role), barriers: HashMap::new(), last_probe: None };
+        let state = State { protocol: Protocol::new(role), barriers: HashMap::new(), last_lease: None };
         Arc::new(Self {
             store,
             environment,
@@ -333,7 +336,7 @@ impl Coherence {
             }
         }
         let probe = state.protocol.start_probe(now);
-        state.last_probe = probe.or(state.last_probe);
+        state.last_lease = probe.or(state.last_lease);
         let lists = state.protocol.start_listing(now);
         drop(state);
         if lists {
@@ -445,8 +448,15 @@ impl Coherence {
         // which is not used yet: until the deadline is published, every request reads the store, which has the change.
         let mut early = Vec::new();
         let mut numbers = AuditNumbers::default();
+        let join_lease = self.store.is_shared().then(|| self.join_lease());
         let loaded = {
-            let mut loading = std::pin::pin!(self.load());
+            let join_lease_received = Notify::new();
+            let mut loading = std::pin::pin!(async {
+                if let Some(lease) = &join_lease {
+                    self.join(lease, &join_lease_received).await?;
+                }
+                self.load().await
+            });
             loop {
                 tokio::select! {
                     loaded = &mut loading => break loaded,
@@ -454,6 +464,9 @@ impl Coherence {
                         Some(Ok(change)) => {
                             if let Some(Err(error)) = change.entry.as_deref().map(|entry| numbers.check(entry)) {
                                 return error;
+                            }
+                            if matches!(log_event(&change), LogEvent::Lease(lease) if Some(lease) == join_lease) {
+                                join_lease_received.notify_one();
                             }
                             early.push(notify_change(change, notify));
                         }
@@ -504,6 +517,41 @@ impl Coherence {
                 None => return feed_ended(),
             }
         }
+    }
+
+    /// A lease that shows whether a new feed delivers what is committed. No instance waits for it: it is of length zero
+    /// and acknowledges every change. Its incarnation is used for nothing else, so that a write of it that arrives late
+    /// replaces no other lease.
+    fn join_lease(&self) -> Lease {
+        Lease {
+            incarnation: Incarnation::generate(&mut **self.environment.rng()),
+            sequence: 1,
+            applied: LogTime::LAST,
+            requests_ack: false,
+            length: Some(Duration::ZERO),
+        }
+    }
+
+    /// Puts the lease, waits until the feed has delivered it, and deletes it.
+    ///
+    /// A feed starts after the last entry of one member's log, which may be on a branch that is rolled back in a
+    /// failover. The feed then resumes on the other branch and misses the start of it. Whatever it misses was committed
+    /// before the first change that it delivers. So once it has delivered this lease, it delivers everything committed
+    /// after the lease, and the rows that are read from then on include everything before.
+    async fn join(self: &Arc<Self>, lease: &Lease, received: &Notify) -> Result<(), StoreError> {
+        // A process that ends meanwhile, as most commands do, waits for the write and deletes the lease.
+        self.state().last_lease.get_or_insert(*lease);
+        let (coherence, sent) = (Arc::clone(self), *lease);
+        let put = self.tasks.spawn(async move { coherence.store.put_lease(&sent).await });
+        let joined = async {
+            put.await.map_err(|error| StoreError::Unavailable(error.into()))??;
+            received.notified().await;
+            Ok(())
+        };
+        let missed = || StoreError::Unavailable("the feed does not deliver a write of this instance".into());
+        let joined = tokio::time::timeout(MAX_JOIN_WAIT, joined).await.unwrap_or_else(|_| Err(missed()));
+        self.delete_lease(lease).await;
+        joined
     }
 
     /// Reads all rows into a new cache, if this process has one, and then the leases of all instances.
@@ -567,7 +615,7 @@ impl Coherence {
         self.drop_cache();
         self.tasks.close();
         self.tasks.wait().await;
-        let last = self.state().last_probe.take();
+        let last = self.state().last_lease.take();
         if let Some(lease) = last {
             self.delete_lease(&lease).await;
         }

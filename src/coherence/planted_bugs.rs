@@ -37,6 +37,12 @@ pub(super) enum Bug {
     EarlyProbe,
     /// A change is applied to the protocol before the cache.
     AckEarly,
+    /// An instance scans without having joined.
+    Unjoined,
+    /// An instance scans as soon as its join lease is put, and does not wait until the feed delivers it.
+    JoinUnreceived,
+    /// The join lease has the incarnation of the instance's own lease.
+    JoinAsItself,
     /// Scanned rows overwrite changes that were applied meanwhile.
     Fill,
     /// The scan reads rows from before the feed was opened.

@@ -334,6 +334,60 @@ async fn silent_instance_is_waited_for_until_its_lease_expires() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_loaded_before_the_join_lease_is_put_and_no_instance_waits_for_it() {
+    let app = App::mongodb_with(with(LONG)).await;
+    app.wait_for_cache().await;
+    let operator = app.operator(&ALL).await;
+    let ending = key(&operator, "Ending").await;
+    let (switch, (open, opened)) = (Switch::default(), oneshot::channel());
+    switch.after("put_lease", async { opened.await.expect("the test lets it continue") });
+    let late = app.instance_with(2, with_switch(&switch, LONG)).await;
+    switch.wait_for_calls("put_lease", 1).await;
+    app.wait_until(async || app.store.list_leases().await.expect("leases").len() == 2).await;
+    let revoked = operator.try_revoke_key(&ending.system.id).await;
+    let enforcement = revoked.data("revokeKey.enforcement");
+    assert_eq!((&enforcement["state"], &enforcement["instances"]), (&json!("ENFORCED"), &json!(1)));
+    assert_eq!(switch.calls(&["scan_rows", "list_leases"]), 0);
+    let written = app.store.list_leases().await.expect("leases");
+
+    open.send(()).expect("it waits");
+    late.wait_for_cache().await;
+    assert_eq!(switch.calls(&["scan_rows"]), 1);
+    assert_eq!(late.verifier().code(&ending.api_key).await, "REVOKED");
+    let leases = app.store.list_leases().await.expect("leases");
+    let still_there = |lease: &&Lease| leases.iter().any(|found| found.incarnation == lease.incarnation);
+    assert_eq!((leases.len(), written.iter().filter(still_there).count()), (2, 1), "{written:?} {leases:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instance_that_stops_while_its_join_lease_is_put_deletes_it() {
+    let app = App::mongodb().await;
+    app.wait_for_cache().await;
+    let (switch, (open, opened)) = (Switch::default(), oneshot::channel());
+    switch.after("put_lease", async { opened.await.expect("the test lets it continue") });
+    let stopping = app.instance_with(2, with_switch(&switch, Setup::default().timing)).await;
+    let wait_for_leases =
+        async |count| app.wait_until(async || app.store.list_leases().await.expect("leases").len() == count).await;
+    wait_for_leases(2).await;
+    drop(stopping);
+    open.send(()).expect("it waits");
+    wait_for_leases(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn feed_that_does_not_deliver_the_join_lease_is_opened_again_before_anything_is_loaded() {
+    let app = App::mongodb().await;
+    let switch = Switch::default();
+    switch.skip_leases(true);
+    let late = app.instance_with(2, with_switch(&switch, Setup::default().timing)).await;
+    switch.wait_for_calls("watch", 2).await;
+    assert_eq!(switch.calls(&["scan_rows", "list_leases"]), 0);
+    switch.skip_leases(false);
+    switch.break_feeds();
+    late.wait_for_cache().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instance_is_correct_before_its_cache_is_loaded_and_ready_afterwards() {
     let app = App::mongodb().await;
     let operator = app.operator(&ALL).await;
@@ -488,11 +542,17 @@ async fn server(options: &MongoOptions, lease: &str) -> Result<Server, (ExitStat
     Server::run(command).await
 }
 
-/// Waits until the store has this many leases.
-async fn wait_for_leases(store: &MongoStore, count: usize) {
+/// Waits until the store has exactly leases of these lengths, in seconds; `None` for one of release 0.1.
+async fn wait_for_leases(store: &MongoStore, expected: &[Option<u64>]) {
+    let lengths = async || {
+        let leases = store.list_leases().await.expect("leases");
+        let mut lengths: Vec<_> = leases.iter().map(|lease| lease.length.map(|length| length.as_secs())).collect();
+        lengths.sort_unstable();
+        lengths
+    };
     let mut feed = follow(store, None).await;
     within(async {
-        while store.list_leases().await.expect("leases").len() != count {
+        while lengths().await != expected {
             feed.next().await;
         }
     })
@@ -508,7 +568,7 @@ async fn servers_delete_their_leases_on_exit() {
     let options = mongod::fresh_database().await;
     let store = MongoStore::connect(&options, Environment::system()).await.expect("a database");
     let servers = [started(server(&options, "2s").await), started(server(&options, "2s").await)];
-    wait_for_leases(&store, 2).await;
+    wait_for_leases(&store, &[Some(2), Some(2)]).await;
     for server in servers {
         let (status, log) = server.stop().await;
         assert!(status.success(), "{log}");
@@ -532,14 +592,6 @@ async fn revoke(server: &Server, token: &str, system: &str) -> Json {
     revoked["data"]["revokeKey"]["enforcement"].clone()
 }
 
-/// The lengths of the leases in the store, in seconds.
-async fn lengths(store: &MongoStore) -> Vec<u64> {
-    let leases = store.list_leases().await.expect("leases");
-    let mut lengths: Vec<_> = leases.iter().map(|lease| lease.length.expect("a length").as_secs()).collect();
-    lengths.sort_unstable();
-    lengths
-}
-
 /// The lease length is changed while the servers run, to a longer one and back, and a crashed server is waited for as
 /// long as its own lease lasts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -548,16 +600,16 @@ async fn lease_length_is_changed_one_server_at_a_time_while_keys_are_revoked() {
     let store = MongoStore::connect(&options, Environment::system()).await.expect("a database");
     let setting = async || store.find_setting(LENGTH_SETTING).await.expect("a setting");
     let mut fleet = vec![started(server(&options, "1s").await), started(server(&options, "1s").await)];
-    wait_for_leases(&store, 2).await;
-    assert_eq!((lengths(&store).await, setting().await.as_deref()), (vec![1, 1], Some("1000")));
+    wait_for_leases(&store, &[Some(1), Some(1)]).await;
+    assert_eq!(setting().await.as_deref(), Some("1000"));
     let token = fleet[0].sign_in("admin", PASSWORD).await;
     for (lease, expected, longest) in
         [("4s", [1, 4], "4000"), ("4s", [4, 4], "4000"), ("0", [0, 4], "4000"), ("1s", [0, 1], "4000")]
     {
         assert!(fleet.remove(0).stop().await.0.success());
         fleet.push(started(server(&options, lease).await));
-        wait_for_leases(&store, 2).await;
-        assert_eq!((lengths(&store).await, setting().await.as_deref()), (expected.to_vec(), Some(longest)));
+        wait_for_leases(&store, &expected.map(Some)).await;
+        assert_eq!(setting().await.as_deref(), Some(longest));
         for i in 0..2 {
             let (system, key) = new_key(&fleet[i], &token, &format!("{lease} after {expected:?} {i}")).await;
             for server in &fleet {
@@ -571,7 +623,7 @@ async fn lease_length_is_changed_one_server_at_a_time_while_keys_are_revoked() {
     }
 
     let (longer, (system, _)) = (started(server(&options, "3s").await), new_key(&fleet[1], &token, "Last").await);
-    wait_for_leases(&store, 3).await;
+    wait_for_leases(&store, &[0, 1, 3].map(Some)).await;
     longer.kill().await;
     let enforcement = revoke(&fleet[1], &token, &system).await;
     assert_eq!(enforcement["state"], "ENFORCED");
@@ -590,7 +642,7 @@ async fn longer_lease_is_refused_only_beside_a_running_instance_of_release_0_1()
     assert!(store.replace_setting(LENGTH_SETTING, None, "1000").await.expect("set"));
 
     let shorter = started(server(&options, "1s").await);
-    wait_for_leases(&store, 2).await;
+    wait_for_leases(&store, &[None, Some(1)]).await;
     // It renews its lease once the server has listed it for the first time.
     let renewing = async {
         let mut interval = tokio::time::interval(Duration::from_millis(100));
@@ -612,8 +664,8 @@ async fn longer_lease_is_refused_only_beside_a_running_instance_of_release_0_1()
 
     let longer = started(server(&options, "2s").await);
     assert_eq!(store.find_setting(LENGTH_SETTING).await.expect("a setting").as_deref(), Some("2000"));
-    wait_for_leases(&store, 2).await;
-    assert_eq!(lengths(&store).await, [1, 2], "the lease of the instance that has crashed is deleted");
+    // The lease of the instance that has crashed is deleted.
+    wait_for_leases(&store, &[Some(1), Some(2)]).await;
     for server in [shorter, longer] {
         server.stop().await;
     }

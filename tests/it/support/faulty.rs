@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
+use keymark::domain::changes::{Row, Write};
 use keymark::store::intercepted::{Intercept, Intercepted};
 use keymark::store::{Feed, Result, StoreError};
 use tokio::sync::watch;
@@ -34,6 +35,7 @@ struct State {
     feeds: Mutex<CancellationToken>,
     /// How often a feed delivers its next audited change; once unless set.
     deliveries: Mutex<Option<usize>>,
+    skips_leases: AtomicBool,
 }
 
 impl Switch {
@@ -73,6 +75,11 @@ impl Switch {
         *self.0.deliveries.lock().unwrap() = Some(times);
     }
 
+    /// Whether feeds skip the leases that are put.
+    pub fn skip_leases(&self, skips: bool) {
+        self.0.skips_leases.store(skips, Ordering::SeqCst);
+    }
+
     fn hook(&self, call: &str) -> Option<BoxFuture<'static, ()>> {
         self.0.after.lock().unwrap().take_if(|(name, _)| *name == call).map(|(_, hook)| hook)
     }
@@ -98,6 +105,10 @@ impl Intercept for Switch {
             Ok(change) if change.entry.is_some() => {
                 let times = switch.0.deliveries.lock().unwrap().take().unwrap_or(1);
                 stream::iter(vec![change; times]).map(Ok).boxed()
+            }
+            Ok(change) if matches!(change.writes[..], [Write::Put(Row::Lease(_))]) => {
+                let is_skipped = switch.0.skips_leases.load(Ordering::SeqCst);
+                stream::iter((!is_skipped).then_some(Ok(change))).boxed()
             }
             other => stream::iter([other]).boxed(),
         });
