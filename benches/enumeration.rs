@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use instance::Instance;
 use keymark::domain::operators::Password;
+use keymark::service::sessions::SignIn;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use percentile::percentile;
@@ -62,8 +63,9 @@ async fn main() {
 async fn refused(instance: &Instance, username: &str, address: IpAddr) -> Duration {
     let request = instance.service.request(Some(address));
     let password = Password::unchecked("wrong horse battery".to_owned());
+    let sign_in = SignIn { username: username.to_owned(), password, devices: Vec::new() };
     let began = Instant::now();
-    let answer = instance.service.sign_in(request, username, password).await;
+    let answer = instance.service.sign_in(request, sign_in).await;
     let took = began.elapsed();
     assert!(answer.is_err_and(|error| error.to_string() == "The username or the password is wrong."));
     took

@@ -16,10 +16,10 @@
 //! | --- | --- |
 //! | [`domain`] | values and decisions |
 //! | [`store`] | the traits of a database, one for each concept, and its two backends |
-//! | [`auth`] | tokens, passwords, throttling of sign-ins |
+//! | [`auth`] | tokens, passwords, known browsers, limits on attempts |
 //! | [`coherence`] | the in-memory cache, and the lease protocol that decides when a change is enforced |
 //! | [`service`] | the operations: read, decide, commit one batch; and the subscribers of the feed |
-//! | [`verify`] | the verdict on a presented key, and the limit on bad keys |
+//! | [`verify`] | the verdict on a presented key |
 //! | [`graphql`] | the schema, the limits on documents, and the engine that executes operations |
 //! | [`http`] | both listeners: all routes are in [`http::public_routes`] and [`http::verify::routes`] |
 //! | [`admin`], [`cli`] | the command line, which opens the store or uses a running server's socket |

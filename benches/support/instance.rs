@@ -11,7 +11,7 @@ use keymark::config::Config;
 use keymark::domain::operators::Password;
 use keymark::domain::permissions::Permissions;
 use keymark::domain::secrets::{Keyring, RootSecret};
-use keymark::service::sessions::NewSession;
+use keymark::service::sessions::{NewSession, SignIn};
 use keymark::service::{Service, Settings};
 use keymark::store::Store;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +54,8 @@ impl Instance {
     }
 
     pub async fn sign_in(&self, username: &str) -> NewSession {
-        let password = Password::unchecked(PASSWORD.to_owned());
-        self.service.sign_in(self.service.request(None), username, password).await.expect("a session")
+        let (username, password) = (username.to_owned(), Password::unchecked(PASSWORD.to_owned()));
+        let sign_in = SignIn { username, password, devices: Vec::new() };
+        self.service.sign_in(self.service.request(None), sign_in).await.expect("a session")
     }
 }

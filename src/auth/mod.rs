@@ -1,5 +1,7 @@
-//! Authentication: session tokens, passwords, and limits on attempts.
+//! Authentication: session tokens, passwords, known browsers, and limits on attempts.
 
+pub mod devices;
+pub mod limiter;
 pub mod passwords;
 pub mod throttle;
 pub mod tokens;

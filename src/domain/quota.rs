@@ -12,6 +12,13 @@ pub struct Quota {
     pub interval: Duration,
 }
 
+impl Quota {
+    /// `factor` times the rate and the burst.
+    pub fn times(self, factor: u32) -> Self {
+        Self { burst: self.burst * factor, interval: self.interval / factor }
+    }
+}
+
 /// Takes a token from the bucket with this theoretical arrival time. All backends decide by this function.
 ///
 /// Returns the new arrival time, or the time until a token is free. That time never exceeds the refill of a whole bucket,
@@ -26,9 +33,14 @@ pub fn take(arrival: Timestamp, quota: Quota, now: Timestamp) -> Result<Timestam
 
 /// The network that one client is assumed to own: an IPv4 address or an IPv6 /64, represented by its first address.
 pub fn client_network(address: IpAddr) -> IpAddr {
+    ipv6_network(address, 64)
+}
+
+/// The IPv6 network with a prefix of `bits`, which is 1 to 128, represented by its first address; an IPv4 address itself.
+pub fn ipv6_network(address: IpAddr, bits: u32) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - bits))).into(),
     }
 }
 
@@ -52,6 +64,15 @@ mod tests {
         assert_eq!(take(arrival, quota, now), Err(Duration::from_secs(10)));
         assert_eq!(take(arrival, quota, now.plus(Duration::from_secs(4))), Err(Duration::from_secs(6)));
         assert!(take(arrival, quota, now.plus(Duration::from_secs(10))).is_ok());
+    }
+
+    #[test]
+    fn ipv6_network_is_one_client_and_an_ipv4_address_another() {
+        let network = |text: &str, bits| ipv6_network(text.parse().unwrap(), bits).to_string();
+        assert_eq!(client_network("2001:db8:1:2ff:3::4".parse().unwrap()).to_string(), "2001:db8:1:2ff::");
+        assert_eq!(network("2001:db8:1:2ff:3::4", 56), "2001:db8:1:200::");
+        assert_eq!(network("2001:db8:1:2ff:3::4", 48), "2001:db8:1::");
+        assert_eq!(network("::ffff:192.0.2.7", 48), "192.0.2.7");
     }
 
     #[test]

@@ -109,6 +109,8 @@ pub struct DerivedKeys {
     pub attempts: DerivedKey,
     /// Signs checkpoints of the audit log.
     pub checkpoints: SigningKey,
+    /// Authenticates the cookies of browsers that an operator has signed in from.
+    pub devices: DerivedKey,
 }
 
 impl DerivedKeys {
@@ -121,6 +123,7 @@ impl DerivedKeys {
             cursors: secret.derive("keymark/v1/cursors"),
             attempts: secret.derive("keymark/v1/attempts"),
             checkpoints: SigningKey::from_seed(&secret.derive("keymark/v1/audit-checkpoints").bytes),
+            devices: secret.derive("keymark/v1/devices"),
         }
     }
 }
@@ -160,7 +163,7 @@ mod tests {
     #[test]
     fn each_purpose_has_its_own_key_and_none_is_printed() {
         let keys = DerivedKeys::of(&RootSecret::new(vec![7; 32]).unwrap());
-        let all = [&keys.pepper, &keys.tokens, &keys.cursors, &keys.attempts];
+        let all = [&keys.pepper, &keys.tokens, &keys.cursors, &keys.attempts, &keys.devices];
         for (i, one) in all.iter().enumerate() {
             assert!(all[i + 1..].iter().all(|other| one.expose() != other.expose()));
             let used_to_sign = SigningKey::from_seed(&one.bytes).public_key();

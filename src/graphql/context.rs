@@ -6,13 +6,17 @@ use async_graphql::{Context, Result};
 use tokio::sync::OnceCell;
 
 use super::error::{from_service, refuse};
+use crate::auth::devices::DeviceCookie;
 use crate::auth::tokens::SessionRef;
 use crate::domain::operators::Operator;
 use crate::domain::refusal::Refusal;
 use crate::service::error::Error;
 use crate::service::{Caller, Request, Service};
 
-/// The cookie that carries a session's token. If `secure`, browsers send it over TLS only.
+/// 400 days, the longest that browsers keep a cookie (RFC 6265bis, section 5.5).
+const DEVICE_MAX_AGE_SECONDS: u64 = 400 * 24 * 60 * 60;
+
+/// The cookie that carries a session's token, and those of devices. If `secure`, browsers send them over TLS only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionCookie {
     pub secure: bool,
@@ -26,8 +30,23 @@ impl SessionCookie {
 
     /// The `Set-Cookie` header that stores the token for `max_age_seconds`.
     pub fn set(self, token: &str, max_age_seconds: u64) -> String {
+        self.header(self.name(), token, max_age_seconds)
+    }
+
+    /// What the names of all cookies of devices begin with.
+    pub fn device_prefix(self) -> &'static str {
+        if self.secure { "__Host-keymark-device-" } else { "keymark-device-" }
+    }
+
+    /// The `Set-Cookie` header that stores the cookie of a device.
+    pub fn set_device(self, device: &DeviceCookie) -> String {
+        let name = format!("{}{}", self.device_prefix(), device.suffix);
+        self.header(&name, &device.value, DEVICE_MAX_AGE_SECONDS)
+    }
+
+    fn header(self, name: &str, value: &str, max_age_seconds: u64) -> String {
         let secure = if self.secure { "; Secure" } else { "" };
-        format!("{}={token}; Path=/; Max-Age={max_age_seconds}; HttpOnly; SameSite=Strict{secure}", self.name())
+        format!("{name}={value}; Path=/; Max-Age={max_age_seconds}; HttpOnly; SameSite=Strict{secure}")
     }
 
     /// The `Set-Cookie` header that deletes the cookie.
@@ -43,6 +62,8 @@ pub struct RequestContext {
     pub cookie: SessionCookie,
     /// Whether the request may change anything: one with the cookie may only if it comes from our own origin.
     pub allows_changes: bool,
+    /// The cookies of devices, as they were sent.
+    pub devices: Vec<String>,
     session: Option<SessionRef>,
     caller: OnceCell<Option<Arc<Caller>>>,
 }
@@ -50,13 +71,21 @@ pub struct RequestContext {
 impl RequestContext {
     /// A request whose caller is known.
     pub fn new(request: Request, cookie: SessionCookie, allows_changes: bool, caller: Option<Arc<Caller>>) -> Self {
-        Self { request, cookie, allows_changes, session: None, caller: OnceCell::new_with(Some(caller)) }
+        let devices = Vec::new();
+        Self { request, cookie, allows_changes, devices, session: None, caller: OnceCell::new_with(Some(caller)) }
+    }
+
+    /// Adds the cookies of devices.
+    #[must_use]
+    pub fn with_devices(self, devices: Vec<String>) -> Self {
+        Self { devices, ..self }
     }
 
     /// An operation on a WebSocket. The caller is looked up when the operation is executed, since a socket outlives
     /// what was true when it was opened.
     pub fn for_session(request: Request, cookie: SessionCookie, session: SessionRef) -> Self {
-        Self { request, cookie, allows_changes: true, session: Some(session), caller: OnceCell::new() }
+        let devices = Vec::new();
+        Self { request, cookie, allows_changes: true, devices, session: Some(session), caller: OnceCell::new() }
     }
 
     /// Whether a caller is known already.

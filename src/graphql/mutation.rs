@@ -17,7 +17,7 @@ use crate::domain::operators::Password;
 use crate::domain::permissions::{CREATE, DELETE, EDIT};
 use crate::domain::refusal::Refusal;
 use crate::service::Service;
-use crate::service::sessions::NewSession;
+use crate::service::sessions::{NewSession, SignIn};
 
 pub struct Mutation;
 
@@ -31,11 +31,11 @@ pub struct Mutation;
 /// mutation can fail with `CONFLICT` if the same object is changed at the same time.
 #[Object(guard = "Permitted")]
 impl Mutation {
-    /// Opens a session. Returns its token, and sets it as an `HttpOnly` cookie. Requires no credentials. A repeat opens
-    /// another session.
+    /// Opens a session. Returns its token, and sets it as an `HttpOnly` cookie. Another cookie makes the browser known, so
+    /// that failures elsewhere do not limit it. Requires no credentials. A repeat opens another session.
     ///
     /// Errors: `INVALID_CREDENTIALS`, the same for an unknown username and for a wrong password; `RATE_LIMITED` after
-    /// too many failures with the username or from the address.
+    /// too many failures with the username or from the network.
     async fn sign_in(
         &self,
         ctx: &Context<'_>,
@@ -43,9 +43,10 @@ impl Mutation {
         #[graphql(desc = "Password of the operator.", secret)] password: String,
     ) -> Result<SignInPayload> {
         let (service, context) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<RequestContext>());
-        let opened = service.sign_in(context.request, &username, Password::unchecked(password)).await;
+        let (password, devices) = (Password::unchecked(password), context.devices.clone());
+        let opened = service.sign_in(context.request, SignIn { username, password, devices }).await;
         let opened = opened.map_err(|error| from_service(error, context.request))?;
-        set_cookie(ctx, &opened);
+        set_cookies(ctx, &opened);
         Ok(opened.into())
     }
 
@@ -80,7 +81,7 @@ impl Mutation {
         let current = Password::unchecked(current_password);
         let new = Password::checked(new_password).map_err(|unfit| refuse(&Refusal::InvalidPassword(unfit)))?;
         let opened = call.convert(call.service.change_password(call.caller, call.request, current, new).await)?;
-        set_cookie(ctx, &opened);
+        set_cookies(ctx, &opened);
         Ok(opened.into())
     }
 
@@ -190,9 +191,10 @@ fn system_id(id: &ID) -> Result<SystemId> {
     id.parse().map_err(|_| refuse(&Refusal::SystemNotFound))
 }
 
-fn set_cookie(ctx: &Context<'_>, opened: &NewSession) {
+fn set_cookies(ctx: &Context<'_>, opened: &NewSession) {
     let cookie = ctx.data_unchecked::<RequestContext>().cookie;
     let session = &opened.caller.session;
     let lifetime = session.expires_at.since(session.created_at);
     ctx.append_http_header(SET_COOKIE, cookie.set(&opened.token, lifetime.as_secs()));
+    ctx.append_http_header(SET_COOKIE, cookie.set_device(&opened.device));
 }

@@ -22,6 +22,8 @@ use crate::graphql::engine::OperationContext;
 use crate::service::error::Error;
 use crate::service::{Caller, Request, Service};
 
+/// Cookies of devices that are read. A browser that belongs to more operators is known to some of them.
+const MAX_DEVICE_COOKIES: usize = 32;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Authenticates by the sessions in the store.
@@ -44,7 +46,8 @@ impl SessionAuthenticator {
     pub async fn identify(&self, parts: &Parts) -> Result<RequestContext, ErrorResponse> {
         let (request, cookie) = (self.request(parts), self.front.cookie(parts));
         let context = |caller: Option<Caller>, allows_changes| {
-            RequestContext::new(request, cookie, allows_changes, caller.map(Arc::new))
+            let context = RequestContext::new(request, cookie, allows_changes, caller.map(Arc::new));
+            context.with_devices(device_cookies(&parts.headers, cookie))
         };
         if parts.headers.contains_key(AUTHORIZATION) {
             let session = single(&parts.headers, AUTHORIZATION).and_then(|value| self.read_bearer(value));
@@ -136,13 +139,21 @@ impl Authenticator for SessionAuthenticator {
     }
 }
 
+/// Names and values of all cookies.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
 /// The token in the session's cookie.
 fn cookie_token(headers: &HeaderMap, cookie: SessionCookie) -> Option<&str> {
-    let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    cookies
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(name, value)| (name == cookie.name() && !value.is_empty()).then_some(value))
+    cookies(headers).find_map(|(name, value)| (name == cookie.name() && !value.is_empty()).then_some(value))
+}
+
+/// The values of the cookies of devices: one for each operator who has signed in from the browser.
+fn device_cookies(headers: &HeaderMap, cookie: SessionCookie) -> Vec<String> {
+    let devices = cookies(headers).filter(|(name, _)| name.starts_with(cookie.device_prefix()));
+    devices.map(|(_, value)| value.to_owned()).take(MAX_DEVICE_COOKIES).collect()
 }
 
 fn bad_token() -> ErrorResponse {

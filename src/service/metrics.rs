@@ -17,6 +17,7 @@ use crate::domain::time::Timestamp;
 
 pub(super) struct ServiceMetrics {
     sign_ins: Family<[(&'static str, &'static str); 1], Counter>,
+    unknown_usernames: Counter,
     subscribers: Gauge,
     /// Checkpoints that this instance signed.
     pub(super) checkpoints: Counter,
@@ -55,6 +56,11 @@ impl ServiceMetrics {
         self.sign_ins.get_or_create(&[("outcome", outcome)]).inc();
     }
 
+    /// Counts a refused sign-in with a username that no operator has.
+    pub(super) fn count_unknown_username(&self) {
+        self.unknown_usernames.inc();
+    }
+
     pub(super) fn subscriber(&self) -> Subscriber {
         self.subscribers.inc();
         Subscriber(self.subscribers.clone())
@@ -65,6 +71,11 @@ impl Service {
     /// Registers the metrics of the service.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("sign_ins", "Attempts to sign in, by outcome", self.metrics.sign_ins.clone());
+        registry.register(
+            "sign_ins_unknown_username",
+            "Refused sign-ins with a username that no operator has",
+            self.metrics.unknown_usernames.clone(),
+        );
         registry.register("subscribers", "Open subscriptions to changes", self.metrics.subscribers.clone());
         let checkpoints = self.metrics.checkpoints.clone();
         registry.register("audit_checkpoints", "Checkpoints of audit logs that this instance signed", checkpoints);

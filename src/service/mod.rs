@@ -11,6 +11,7 @@ mod metrics;
 pub mod operators;
 mod refused_attempts;
 pub mod sessions;
+mod sign_in_log;
 pub mod systems;
 
 use std::net::IpAddr;
@@ -24,7 +25,10 @@ use self::checkpoint_file::CheckpointFile;
 use self::feed::FeedChannels;
 use self::metrics::ServiceMetrics;
 use self::refused_attempts::RefusedAttempts;
+use self::sign_in_log::SignInLog;
+use crate::auth::devices::Devices;
 use crate::auth::passwords::{Cost, Passwords};
+use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
 use crate::clock::Environment;
 use crate::coherence::Coherence;
@@ -91,6 +95,9 @@ pub struct Service {
     settings: Settings,
     tokens: Tokens,
     passwords: Passwords,
+    throttle: Throttle,
+    devices: Devices,
+    sign_in_log: SignInLog,
     refused_attempts: RefusedAttempts,
     feed: FeedChannels,
     tasks: TaskTracker,
@@ -109,6 +116,9 @@ impl Service {
         Arc::new(Self {
             tokens: Tokens::new(&keyring),
             passwords: Passwords::new(settings.password_cost, environment.clone()),
+            throttle: Throttle::new(keyring.current().attempts.clone()),
+            devices: Devices::new(&keyring),
+            sign_in_log: SignInLog::default(),
             refused_attempts: RefusedAttempts::default(),
             feed: FeedChannels::default(),
             tasks: TaskTracker::new(),

@@ -1,25 +1,38 @@
 //! Sessions: sign in and out, and find the caller of a request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::commit::Decision;
 use super::error::Error;
 use super::{Caller, Request, Service, origin};
-use crate::auth::passwords::{Comparison, Overloaded};
-use crate::auth::throttle;
+use crate::auth::devices::{Device, DeviceCookie};
+use crate::auth::passwords::{Comparison, Overloaded, Place};
+use crate::auth::throttle::{Bucket, Local, Stranger, Throttle};
 use crate::auth::tokens::SessionRef;
 use crate::domain::audit::{AuditAction, AuditActor};
 use crate::domain::changes::{Batch, Row, RowId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
-use crate::domain::quota::{Quota, whole_seconds};
+use crate::domain::quota::{take, whole_seconds};
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::sessions::{Session, SessionSecret};
+use crate::domain::time::Timestamp;
+
+/// An attempt to sign in.
+pub struct SignIn {
+    pub username: String,
+    pub password: Password,
+    /// The cookies of devices that the browser has sent; see [`devices`](crate::auth::devices).
+    pub devices: Vec<String>,
+}
 
 /// A new session and its token.
 pub struct NewSession {
     pub caller: Caller,
     /// A secret, for the response and the cookie only.
     pub token: String,
+    /// For the browser to be recognized at the next sign-in.
+    pub device: DeviceCookie,
 }
 
 impl From<Overloaded> for Error {
@@ -60,33 +73,24 @@ impl Service {
     }
 
     /// Creates a session. An unknown username and a wrong password take the same time and return the same error.
-    pub async fn sign_in(
-        self: &Arc<Self>,
-        request: Request,
-        username: &str,
-        password: Password,
-    ) -> Result<NewSession, Error> {
-        let attempt = self.begin_attempt(request, username).await?;
-        let operator = match username.parse::<Username>() {
-            Ok(username) => self.store.find_operator_by_username(&username).await?,
-            Err(_) => None,
-        };
-        let Ok(compared) = self.compare(password, operator.as_ref()).await else {
-            return Err(self.refuse_overloaded(attempt).await);
-        };
-        let (operator, rehashed) = match (operator, compared) {
+    pub async fn sign_in(self: &Arc<Self>, request: Request, sign_in: SignIn) -> Result<NewSession, Error> {
+        let attempt = self.begin_attempt(request, &sign_in).await?;
+        let compared = self.compare(&attempt.place, sign_in.password, attempt.operator.as_ref()).await?;
+        let (operator, rehashed) = match (attempt.operator.clone(), compared) {
             (Some(operator), Comparison::Match) => (operator, None),
             (Some(operator), Comparison::MatchNeedsRehash(hash)) => (operator, Some(hash)),
             (known, _) => {
                 self.metrics.count_sign_in("refused");
-                if let Some(operator) = known {
-                    self.record_refused_sign_in(request, &operator);
+                match known {
+                    Some(operator) => self.record_refused_sign_in(request, &operator),
+                    None => self.record_unknown_username(request),
                 }
                 return Err(Refusal::InvalidCredentials.into());
             }
         };
-        self.refund_attempt(attempt).await?;
-        let opened = self.open_session(request, operator, rehashed).await?;
+        self.refund_attempt(&attempt).await?;
+        let opened = self.open_session(request, operator, rehashed, attempt.device).await?;
+        self.remember_network(request, &opened.caller.operator).await?;
         self.metrics.count_sign_in("accepted");
         Ok(opened)
     }
@@ -108,17 +112,17 @@ impl Service {
         new: Password,
     ) -> Result<NewSession, Error> {
         let operator = &caller.operator;
-        let attempt = self.begin_attempt(request, operator.username.as_str()).await?;
-        match self.compare(current, Some(operator)).await {
-            Ok(Comparison::Mismatch) => {
+        let attempt = self.begin_change_of_password(request, caller).await?;
+        match self.compare(&attempt.place, current, Some(operator)).await? {
+            Comparison::Mismatch => {
                 self.metrics.count_sign_in("refused");
                 self.record_refused_sign_in(request, operator);
                 return Err(Refusal::InvalidCredentials.into());
             }
-            Ok(Comparison::Match | Comparison::MatchNeedsRehash(_)) => {}
-            Err(Overloaded) => return Err(self.refuse_overloaded(attempt).await),
+            Comparison::Match | Comparison::MatchNeedsRehash(_) => {}
         }
-        self.refund_attempt(attempt).await?;
+        self.refund_attempt(&attempt).await?;
+        drop(attempt);
         let hash = self.passwords.hash(new).await?;
         let changed = self.change(|_| async {
             // The password that was compared must still be the stored one.
@@ -129,11 +133,11 @@ impl Service {
             let event = self.event(&caller.origin(request), AuditAction::PasswordChanged).about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
             let batch = self.end_sessions(batch, changed.id).await?.insert(Row::Session(session.clone()));
-            let token = self.tokens.issue(&session, &secret);
-            let caller = Caller { operator: Arc::new(changed), session };
-            Ok(Decision::commit(batch, NewSession { caller, token }))
+            Ok(Decision::commit(batch, self.opened(changed, session, &secret, None)))
         });
-        self.require_enforced(changed.await?).await
+        let opened = self.require_enforced(changed.await?).await?;
+        self.remember_network(request, &opened.caller.operator).await?;
+        Ok(opened)
     }
 
     async fn open_session(
@@ -141,6 +145,7 @@ impl Service {
         request: Request,
         operator: Operator,
         rehashed: Option<PasswordHash>,
+        device: Option<Device>,
     ) -> Result<NewSession, Error> {
         let (session, secret) = self.new_session(&operator);
         let event = self.event(&origin(AuditActor::operator(&operator), request), AuditAction::SignedIn);
@@ -152,8 +157,21 @@ impl Service {
         // Not retried: a conflict means that the operator was removed or changed while the password was compared. Not
         // waited for: a session that is not cached is looked up in the store.
         self.commit(batch).await?.without_waiting();
-        let token = self.tokens.issue(&session, &secret);
-        Ok(NewSession { caller: Caller { operator: Arc::new(operator), session }, token })
+        Ok(self.opened(operator, session, &secret, device))
+    }
+
+    /// The session with its token, and the cookie of the browser: of `device`, or of a new one.
+    fn opened(
+        &self,
+        operator: Operator,
+        session: Session,
+        secret: &SessionSecret,
+        device: Option<Device>,
+    ) -> NewSession {
+        let token = self.tokens.issue(&session, secret);
+        let device = device.unwrap_or_else(|| Device::new(&operator, &mut **self.environment.rng()));
+        let device = self.devices.issue(&device, &operator.username);
+        NewSession { caller: Caller { operator: Arc::new(operator), session }, token, device }
     }
 
     fn new_session(&self, operator: &Operator) -> (Session, SessionSecret) {
@@ -170,41 +188,184 @@ impl Service {
         (session, secret)
     }
 
-    async fn compare(&self, password: Password, operator: Option<&Operator>) -> Result<Comparison, Overloaded> {
+    async fn compare(
+        &self,
+        place: &Place,
+        password: Password,
+        operator: Option<&Operator>,
+    ) -> Result<Comparison, Overloaded> {
         let stored = operator.map(|operator| operator.password_hash.clone());
         let password = if password.is_too_long() { Password::unchecked(String::new()) } else { password };
-        self.passwords.compare(password, stored).await
+        self.passwords.compare(place, password, stored).await
     }
 
-    /// Refuses an attempt before its password was compared, and so does not count it.
-    async fn refuse_overloaded(&self, attempt: Attempt) -> Error {
-        self.refund_attempt(attempt).await.err().unwrap_or(Overloaded.into())
-    }
-
-    /// Counts an attempt. Refuses it if there were too many.
-    async fn begin_attempt(&self, request: Request, username: &str) -> Result<Attempt, Error> {
-        let buckets = throttle::buckets(&self.keyring.current().attempts, username, request.source_address);
-        let now = self.environment.now();
-        let taking = buckets.iter().map(|(bucket, quota)| self.store.take_token(bucket, *quota, now));
-        let taken = futures::future::try_join_all(taking).await?;
-        let wait = taken.iter().filter_map(|taken| taken.err()).max();
-        let counted = buckets.into_iter().zip(&taken).filter(|(_, taken)| taken.is_ok()).map(|(bucket, _)| bucket);
-        let attempt = Attempt(counted.collect());
-        match wait {
-            None => Ok(attempt),
-            Some(wait) => {
-                self.metrics.count_sign_in("limited");
-                self.refund_attempt(attempt).await?;
-                Err(Refusal::RateLimited { retry_after_seconds: whole_seconds(wait) }.into())
-            }
+    /// Counts an attempt to sign in, and finds the operator. Refuses it if there were too many.
+    ///
+    /// An attempt that is refused here has written nothing to the store, except that one which loses a race for the last
+    /// token of a bucket has taken its others.
+    async fn begin_attempt(&self, request: Request, sign_in: &SignIn) -> Result<Attempt, Error> {
+        let (now, address) = (self.environment.now(), request.source_address);
+        let username = sign_in.username.parse::<Username>().ok();
+        // Texts that are not usernames count as one.
+        let name = username.as_ref().map_or("?", Username::as_str);
+        let presented = username
+            .as_ref()
+            .and_then(|username| sign_in.devices.iter().find_map(|cookie| self.devices.read(username, cookie)));
+        let mut local = match &presented {
+            Some(device) => vec![self.throttle.device(device)],
+            None => self.throttle.local(name, address),
+        };
+        let mut counted = self.throttle.count(&local, now);
+        if let Local::Limited(wait) = counted {
+            return Err(self.limited(request, wait));
         }
+        let place = self.passwords.queue().map_err(|overloaded| self.overloaded(request, overloaded))?;
+        let operator = match &username {
+            Some(username) => self.store.find_operator_by_username(username).await?,
+            None => None,
+        };
+        let device = presented.zip(operator.as_ref()).filter(|(device, operator)| device.belongs_to(operator));
+        let device = device.map(|(device, _)| device);
+        if presented.is_some() && device.is_none() {
+            local = self.throttle.local(name, address);
+            counted = self.throttle.count(&local, now);
+        }
+        let taken = match (counted, device, &operator) {
+            (Local::Limited(wait), ..) => return Err(self.limited(request, wait)),
+            (_, Some(_), _) => self.take_all(request, local.clone(), now).await?,
+            (counted, None, operator) => {
+                let known = self.throttle.known_network(name, operator.as_ref(), address);
+                let is_known = self.find_arrival(&known).await? > now;
+                match (operator, counted) {
+                    (Some(operator), _) if is_known => {
+                        self.take_all(request, self.throttle.from_known_network(operator, address), now).await?
+                    }
+                    (_, Local::PassedIfKnown(wait)) => return Err(self.limited(request, wait)),
+                    (operator, _) => {
+                        place.check_stranger().map_err(|overloaded| self.overloaded(request, overloaded))?;
+                        let stranger = self.throttle.from_stranger(name, operator.as_ref(), address);
+                        self.take_as_stranger(request, stranger, now).await?
+                    }
+                }
+            }
+        };
+        Ok(Attempt { place, operator, device, local, taken })
     }
 
-    /// Returns the tokens of an attempt that is not to be counted.
-    async fn refund_attempt(&self, attempt: Attempt) -> Result<(), Error> {
-        let returning = attempt.0.iter().map(|(bucket, quota)| self.store.return_token(bucket, *quota));
+    /// Counts an attempt to enter the password of a signed-in operator again.
+    async fn begin_change_of_password(&self, request: Request, caller: &Caller) -> Result<Attempt, Error> {
+        let now = self.environment.now();
+        let local = vec![self.throttle.session(caller.session.id)];
+        if let Local::Limited(wait) = self.throttle.count(&local, now) {
+            return Err(self.limited(request, wait));
+        }
+        let place = self.passwords.queue().map_err(|overloaded| self.overloaded(request, overloaded))?;
+        let taken = self.take_all(request, local.clone(), now).await?;
+        Ok(Attempt { place, operator: None, device: None, local, taken })
+    }
+
+    /// Takes a token from each bucket, and none if one of them is empty.
+    async fn take_all(&self, request: Request, buckets: Vec<Bucket>, now: Timestamp) -> Result<Vec<Bucket>, Error> {
+        let waits = self.find_waits(&buckets, now).await?;
+        self.check_waits(request, waits)?;
+        let waits = self.take_each(&buckets, now).await?;
+        self.check_waits(request, waits)?;
+        Ok(buckets)
+    }
+
+    /// The same for a stranger: a token of the account is taken from the bucket for first attempts, if the network has
+    /// one left, or else from the bucket for further ones.
+    async fn take_as_stranger(
+        &self,
+        request: Request,
+        stranger: Stranger,
+        now: Timestamp,
+    ) -> Result<Vec<Bucket>, Error> {
+        let Stranger { mut common, first_of_network, first, further } = stranger;
+        let own = [&first_of_network, &first, &further].map(Clone::clone);
+        let mut waits = self.find_waits(&[&common[..], &own].concat(), now).await?;
+        let account = waits.split_off(common.len());
+        self.check_waits(request, waits)?;
+        let may_be_first = account[0].is_none() && account[1].is_none();
+        if !may_be_first {
+            self.check_waits(request, vec![account[2]])?;
+        }
+        // Another attempt may take the last token of any bucket meanwhile.
+        common.extend(may_be_first.then_some(first_of_network));
+        let mut waits = self.take_each(&common, now).await?;
+        let is_first = may_be_first && waits.pop().is_some_and(|wait| wait.is_none());
+        if may_be_first && !is_first {
+            common.pop();
+        }
+        self.check_waits(request, waits)?;
+        if is_first && self.take_each(std::slice::from_ref(&first), now).await? == [None] {
+            common.push(first);
+        } else {
+            let waits = self.take_each(std::slice::from_ref(&further), now).await?;
+            self.check_waits(request, waits)?;
+            common.push(further);
+        }
+        Ok(common)
+    }
+
+    /// Refuses an attempt that has to wait for a bucket.
+    fn check_waits(&self, request: Request, waits: Vec<Option<Duration>>) -> Result<(), Error> {
+        waits.into_iter().flatten().max().map_or(Ok(()), |wait| Err(self.limited(request, wait)))
+    }
+
+    /// How long it takes until each bucket has a token.
+    async fn find_waits(&self, buckets: &[Bucket], now: Timestamp) -> Result<Vec<Option<Duration>>, Error> {
+        let names: Vec<_> = buckets.iter().map(|bucket| bucket.name.clone()).collect();
+        let arrivals = self.store.find_arrivals(&names).await?;
+        Ok(buckets.iter().zip(arrivals).map(|(bucket, arrival)| take(arrival, bucket.quota, now).err()).collect())
+    }
+
+    /// Takes a token from each bucket that has one, and returns how long the others take to have one.
+    async fn take_each(&self, buckets: &[Bucket], now: Timestamp) -> Result<Vec<Option<Duration>>, Error> {
+        let taking = buckets.iter().map(|bucket| self.store.take_token(&bucket.name, bucket.quota, now));
+        let taken = futures::future::try_join_all(taking).await?;
+        Ok(taken.into_iter().map(Result::err).collect())
+    }
+
+    async fn find_arrival(&self, bucket: &str) -> Result<Timestamp, Error> {
+        let found = self.store.find_arrivals(&[bucket.to_owned()]).await?;
+        Ok(found.first().copied().unwrap_or_default())
+    }
+
+    fn limited(&self, request: Request, wait: Duration) -> Error {
+        self.metrics.count_sign_in("limited");
+        self.sign_in_log.warn("sign-in limited", request.source_address, self.environment.now());
+        Refusal::RateLimited { retry_after_seconds: whole_seconds(wait).max(1) }.into()
+    }
+
+    fn overloaded(&self, request: Request, overloaded: Overloaded) -> Error {
+        self.metrics.count_sign_in("limited");
+        let now = self.environment.now();
+        self.sign_in_log.warn("sign-in limited; too many passwords are being hashed", request.source_address, now);
+        overloaded.into()
+    }
+
+    /// Returns the tokens of an attempt with the correct password.
+    async fn refund_attempt(&self, attempt: &Attempt) -> Result<(), Error> {
+        self.throttle.uncount(&attempt.local);
+        let returning = attempt.taken.iter().map(|bucket| self.store.return_token(&bucket.name, bucket.quota));
         futures::future::try_join_all(returning).await?;
         Ok(())
+    }
+
+    /// Makes the network of a request known to be the operator's.
+    async fn remember_network(&self, request: Request, operator: &Operator) -> Result<(), Error> {
+        let known = self.throttle.known_network(operator.username.as_str(), Some(operator), request.source_address);
+        let (renewal, until) = Throttle::known_network_times(self.environment.now());
+        if self.find_arrival(&known).await? < renewal {
+            self.store.put_arrival(&known, until).await?;
+        }
+        Ok(())
+    }
+
+    fn record_unknown_username(&self, request: Request) {
+        self.metrics.count_unknown_username();
+        self.sign_in_log.warn("sign-in with an unknown username", request.source_address, self.environment.now());
     }
 
     /// Records after the response, so that it takes the same time whether or not the operator exists.
@@ -216,5 +377,14 @@ impl Service {
     }
 }
 
-/// The buckets from which an attempt has taken a token.
-struct Attempt(Vec<(String, Quota)>);
+/// An attempt that may compare its password.
+struct Attempt {
+    place: Place,
+    operator: Option<Operator>,
+    /// The browser, if the operator has signed in from it.
+    device: Option<Device>,
+    /// The buckets in which it was counted in memory.
+    local: Vec<Bucket>,
+    /// The buckets in the store from which it has taken a token.
+    taken: Vec<Bucket>,
+}

@@ -134,6 +134,8 @@ intercept! {
     }
     impl ThrottleStore {
         async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>>;
+        async fn find_arrivals(&self, buckets: &[String]) -> Result<Vec<Timestamp>>;
+        async fn put_arrival(&self, bucket: &str, arrival: Timestamp) -> Result<()>;
         async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()>;
     }
     impl SettingsStore {

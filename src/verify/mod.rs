@@ -1,25 +1,28 @@
 //! Verification of presented keys. A malformed key is refused without a look-up. Any other key is looked up in the cache,
 //! or, while the cache is bypassed, by one read of the store that sees every change committed before the read began.
 
-pub mod limiter;
-
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::limiter::Limiter;
-
+use crate::auth::limiter::Limiter;
 use crate::coherence::Coherence;
 use crate::domain::keys::{KeyDigest, PresentedKey};
+use crate::domain::quota::{Quota, client_network};
+use crate::domain::time::Timestamp;
 use crate::domain::verdict::{KeyStatus, Verdict};
 use crate::service::Service;
 use crate::store::{Store, StoreError};
+
+/// Bad keys of one source: enough for a gateway whose client was rolled out with an old key, too few to guess a key. Good
+/// keys are never counted.
+const BAD_KEYS: Quota = Quota { burst: 20_000, interval: Duration::from_millis(1) };
 
 pub struct Verifier {
     store: Arc<dyn Store>,
     coherence: Arc<Coherence>,
     service: Arc<Service>,
-    limiter: Limiter,
+    bad_keys: Limiter<IpAddr>,
 }
 
 pub struct Verification {
@@ -30,7 +33,7 @@ pub struct Verification {
 
 impl Verifier {
     pub fn new(store: Arc<dyn Store>, coherence: Arc<Coherence>, service: Arc<Service>) -> Self {
-        Self { store, coherence, service, limiter: Limiter::default() }
+        Self { store, coherence, service, bad_keys: Limiter::default() }
     }
 
     pub fn service(&self) -> &Arc<Service> {
@@ -51,7 +54,7 @@ impl Verifier {
         let found = match self.find_cached(key) {
             Some(found) => found,
             // Unlike the cache, the store must be protected from a flood of bad keys.
-            None if self.limiter.is_exhausted(source(), self.service.environment().now()) => {
+            None if self.is_exhausted(source(), self.service.environment().now()) => {
                 return Err(StoreError::Unavailable("cache bypassed, and too many bad keys from this source".into()));
             }
             None => {
@@ -63,13 +66,21 @@ impl Verifier {
         let verdict = Verdict::new(found, now, self.service.settings().revoked_retention);
         let retry_after = match &verdict {
             Verdict::Valid(_) | Verdict::Malformed => None,
-            Verdict::NotFound => self.limiter.count(source(), now),
+            Verdict::NotFound => self.count_bad_key(source(), now),
             Verdict::Revoked(key) => {
                 self.service.record_revoked_key_presented(self.service.request(Some(source())), key);
-                self.limiter.count(source(), now)
+                self.count_bad_key(source(), now)
             }
         };
         Ok(Verification { verdict, retry_after })
+    }
+
+    fn count_bad_key(&self, source: IpAddr, now: Timestamp) -> Option<Duration> {
+        self.bad_keys.count(&client_network(source), BAD_KEYS, now)
+    }
+
+    fn is_exhausted(&self, source: IpAddr, now: Timestamp) -> bool {
+        self.bad_keys.is_exhausted(&client_network(source), BAD_KEYS, now)
     }
 
     /// Looks the key up in the cache. Returns `None` if only the store can answer, and `Some(None)` if there is no such

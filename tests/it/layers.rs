@@ -13,7 +13,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("coherence", &["domain", "clock", "store"]),
     ("auth", &["domain", "clock"]),
     ("service", &["domain", "clock", "auth", "store", "coherence", "audit_text"]),
-    ("verify", &["domain", "service", "store", "coherence"]),
+    ("verify", &["domain", "auth", "service", "store", "coherence"]),
     ("audit_text", &["domain"]),
     ("graphql", &["domain", "auth", "service"]),
     ("http", &["domain", "auth", "service", "verify", "graphql", "metrics", "audit_text"]),

@@ -8,12 +8,16 @@ use keymark::auth::passwords::Cost;
 use keymark::service::Settings;
 use serde_json::json;
 
-use crate::support::actors::{App, PASSWORD, Setup};
+use crate::support::actors::{ALL, App, PASSWORD, Setup};
+use crate::support::faulty::Switch;
 use crate::support::on_both_stores;
 
 on_both_stores![
     an_operator_signs_in_and_out,
     guesses_are_limited_across_instances_and_the_owner_can_still_sign_in,
+    nobody_keeps_an_owner_out,
+    limited_attempts_write_nothing,
+    keys_are_revoked_through_a_flood_of_sign_ins,
     a_new_password_ends_all_sessions_but_its_own,
 ];
 
@@ -90,6 +94,139 @@ async fn guesses_are_limited_across_instances_and_the_owner_can_still_sign_in(ap
     assert_eq!(other.anonymous().from("192.0.2.7").sign_in("ada", PASSWORD).await.code(), Some("RATE_LIMITED"));
     app.clock.advance(Duration::from_secs(1));
     other.anonymous().from("192.0.2.7").sign_in("ada", PASSWORD).await.data("signIn.token");
+}
+
+/// 200 addresses guess at an account for a minute: half of them IPv4, half IPv6 in sites of their own.
+async fn nobody_keeps_an_owner_out(app: App) {
+    let other = app.instance(2).await;
+    app.add_operator("acme", "ada", &[]).await;
+    let at_home = app.anonymous().from("198.51.100.1").sign_in("ada", PASSWORD).await;
+    let device = device_cookie(&at_home);
+    let attackers: Vec<_> = (0..100)
+        .flat_map(|i| [format!("203.0.113.{i}"), format!("2001:db8:{i:x}::1")])
+        .enumerate()
+        .map(|(i, address)| if i % 3 == 0 { &app } else { &other }.anonymous().from(&address))
+        .collect();
+    let mut compared = 0;
+    for _ in 0..60 {
+        app.clock.advance(Duration::from_secs(1));
+        let guesses = attackers.iter().map(|attacker| attacker.sign_in("ada", WRONG));
+        let answers = futures::future::join_all(guesses).await;
+        compared += answers.iter().filter(|answer| answer.code() == Some("INVALID_CREDENTIALS")).count();
+    }
+    assert!((400..=1_100 + 60 / 4 + 60 / 6).contains(&compared), "{compared} guesses were compared");
+
+    for instance in [&app, &other] {
+        let known_network = instance.anonymous().from("198.51.100.1");
+        known_network.sign_in("ada", PASSWORD).await.data("signIn.token");
+        let known_browser = instance.anonymous().from("203.0.113.7").with("cookie", format!("theme=dark; {device}"));
+        known_browser.sign_in("ada", PASSWORD).await.data("signIn.token");
+        let fresh_browser = instance.anonymous().from("192.0.2.1");
+        fresh_browser.sign_in("ada", PASSWORD).await.data("signIn.token");
+    }
+}
+
+/// The name and value of the cookie by which the browser is recognized.
+fn device_cookie(signed_in: &crate::support::actors::Answer) -> String {
+    let cookies = signed_in.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap());
+    let devices: Vec<_> = cookies.filter(|cookie| cookie.starts_with("keymark-device-")).collect();
+    let [device] = devices[..] else { panic!("one cookie of a device, not {devices:?}") };
+    assert!(device.ends_with("; Path=/; Max-Age=34560000; HttpOnly; SameSite=Strict"), "{device}");
+    device.split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn more_than_500_attacking_networks_keep_a_fresh_browser_out_for_8_seconds_each() {
+    let app = App::embedded().await;
+    app.add_operator("acme", "ada", &[]).await;
+    let guess = async |network: usize| {
+        let address = format!("10.0.{}.{}", network / 250, network % 250);
+        let answer = app.anonymous().from(&address).sign_in("ada", WRONG).await;
+        answer.code() == Some("INVALID_CREDENTIALS")
+    };
+    for network in 0..520 {
+        while guess(network).await {}
+    }
+    let owner = app.anonymous().from("192.0.2.1");
+    assert_eq!(owner.sign_in("ada", PASSWORD).await.code(), Some("RATE_LIMITED"));
+    // At worst, one of the 20 is always faster than the owner, and the others take what is left for further attempts.
+    for late in 0..40 {
+        app.clock.advance(Duration::from_secs(4));
+        assert!(guess(500 + late / 2).await, "the 20 that came too late have two attempts each");
+        while guess(100 + late).await {}
+        if late % 8 == 0 {
+            assert_eq!(owner.sign_in("ada", PASSWORD).await.code(), Some("RATE_LIMITED"));
+        }
+    }
+    app.clock.advance(Duration::from_secs(4));
+    owner.sign_in("ada", PASSWORD).await.data("signIn.token");
+}
+
+/// What sign-ins can call of the store that writes.
+const WRITES: [&str; 4] = ["take_token", "return_token", "put_arrival", "commit"];
+
+async fn limited_attempts_write_nothing(app: App) {
+    let switch = Switch::default();
+    let flooded = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    app.add_operator("acme", "ada", &[]).await;
+    let attempts = 500;
+    for (what, passing, addresses) in
+        [("from one address", 10, 1), ("from its /56", 20, 200), ("from its /48", 40, 60_000)]
+    {
+        let before = switch.calls(&WRITES);
+        for i in 0..attempts {
+            let address = format!("2001:db8:{passing:x}:{:x}::{i:x}", i * 113 % addresses);
+            let code = flooded.anonymous().from(&address).sign_in("ada", WRONG).await.code().unwrap().to_owned();
+            assert!(matches!(code.as_str(), "INVALID_CREDENTIALS" | "RATE_LIMITED"), "{what}: {code}");
+        }
+        flooded.service.write_due_refusals().await;
+        // At most eight buckets count an attempt; the log has at most ten entries a minute.
+        let writes = switch.calls(&WRITES) - before;
+        assert!(writes <= 8 * passing + 10, "{what}: {writes} writes");
+    }
+}
+
+/// The floods of `docs/operations.md`: each passes the limits of an instance, and the rows of the store are bounded.
+async fn keys_are_revoked_through_a_flood_of_sign_ins(app: App) {
+    let switch = Switch::default();
+    let flooded = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    let operator = app.operator(&ALL).await;
+    let operator = operator.at(&flooded);
+    let system = operator.create_system("Billing").await;
+    for (what, networks) in [("one network", 1), ("2,000 networks", 2_000)] {
+        let before = (switch.calls(&["take_token"]), switch.calls(&["commit"]));
+        let flood = (0..2_000_u32).map(|i| {
+            let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + i % networks).to_string();
+            let stranger = flooded.anonymous().from(&address);
+            async move { stranger.sign_in(&format!("name-{i}"), WRONG).await.code().unwrap().to_owned() }
+        });
+        let is_over = Cell::new(false);
+        let flood = async {
+            let codes = futures::future::join_all(flood).await;
+            is_over.set(true);
+            codes
+        };
+        let revocations = async {
+            let mut count = 0;
+            while count < 3 || !is_over.get() {
+                operator.generate_key(&system.id).await;
+                let revoked = operator.try_revoke_key(&system.id).await;
+                assert_eq!(revoked.data("revokeKey.enforcement.state"), "ENFORCED", "{what}");
+                count += 1;
+            }
+            count
+        };
+        let (codes, revocations) = tokio::join!(flood, revocations);
+        let compared = codes.iter().filter(|code| *code == "INVALID_CREDENTIALS").count();
+        let limited = codes.iter().filter(|code| *code == "RATE_LIMITED").count();
+        assert_eq!(compared + limited, 2_000, "{what}: {codes:?}");
+        assert!(compared <= if networks == 1 { 50 } else { 2_000 } && limited > 0, "{what}: {compared} compared");
+        // Each attempt that is compared is counted in four buckets, of which there are 65,536 of each of five kinds.
+        let taken = switch.calls(&["take_token"]) - before.0;
+        assert!(taken as usize <= 4 * (compared + 1), "{what}: {taken} writes for {compared} attempts");
+        let commits = switch.calls(&["commit"]) - before.1;
+        assert_eq!(commits, 2 * revocations, "{what}: nothing is logged of unknown usernames");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redb::{ReadableTable, WriteTransaction};
 
+use super::errors::storage;
 use super::rows::Storage;
 use super::store::EmbeddedStore;
 use super::tables::BUCKETS;
@@ -16,12 +17,28 @@ use crate::store::{Quota, Result, ThrottleStore};
 impl ThrottleStore for EmbeddedStore {
     async fn take_token(&self, bucket: &str, quota: Quota, now: Timestamp) -> Result<Result<(), Duration>> {
         let bucket = bucket.to_owned();
-        self.writer.submit(move |txn| take_token(txn, &bucket, quota, now).map(Ok)).await
+        self.writer.submit_count(move |txn| take_token(txn, &bucket, quota, now).map(Ok)).await
+    }
+
+    async fn find_arrivals(&self, buckets: &[String]) -> Result<Vec<Timestamp>> {
+        self.read(|snapshot| {
+            let table = snapshot.0.open_table(BUCKETS).map_err(storage)?;
+            let find = |bucket: &String| {
+                let found = table.get(bucket.as_str()).map_err(storage)?;
+                Ok(found.map_or(Timestamp::default(), |at| Timestamp::from_millis(at.value())))
+            };
+            buckets.iter().map(find).collect()
+        })
+    }
+
+    async fn put_arrival(&self, bucket: &str, arrival: Timestamp) -> Result<()> {
+        let bucket = bucket.to_owned();
+        self.writer.submit_count(move |txn| put_arrival(txn, &bucket, arrival).map(Ok)).await
     }
 
     async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()> {
         let bucket = bucket.to_owned();
-        self.writer.submit(move |txn| return_token(txn, &bucket, quota).map(Ok)).await
+        self.writer.submit_count(move |txn| return_token(txn, &bucket, quota).map(Ok)).await
     }
 }
 
@@ -35,6 +52,13 @@ fn take_token(txn: &WriteTransaction, bucket: &str, quota: Quota, now: Timestamp
         }
         Err(wait) => Err(wait),
     })
+}
+
+fn put_arrival(txn: &WriteTransaction, bucket: &str, arrival: Timestamp) -> Storage<()> {
+    let mut buckets = txn.open_table(BUCKETS)?;
+    let found = buckets.get(bucket)?.map_or(i64::MIN, |at| at.value());
+    buckets.insert(bucket, found.max(arrival.as_millis()))?;
+    Ok(())
 }
 
 fn return_token(txn: &WriteTransaction, bucket: &str, quota: Quota) -> Storage<()> {

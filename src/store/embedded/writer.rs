@@ -5,6 +5,7 @@
 //! is read or written until it succeeds.
 
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -17,8 +18,11 @@ use crate::store::{Result, StoreError};
 
 /// Maximum number of jobs that share a commit.
 const MAX_JOBS_PER_COMMIT: usize = 128;
-/// Maximum number of queued jobs; further ones are refused.
-const MAX_QUEUED_JOBS: usize = 1024;
+/// Maximum number of queued changes; further ones are refused.
+const MAX_QUEUED_CHANGES: usize = 1024;
+/// Maximum number of queued jobs that count sign-in attempts. They have their own share of the queue, so that a flood of
+/// them fails no change.
+const MAX_QUEUED_COUNTS: usize = 512;
 /// Interval between attempts to reopen the file.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -118,6 +122,8 @@ impl std::ops::Deref for ReadGuard<'_> {
 /// Sends jobs to the writer thread. The thread ends and the file is closed when this is dropped.
 pub(super) struct Writer {
     jobs: SyncSender<Job>,
+    queued_changes: Arc<AtomicUsize>,
+    queued_counts: Arc<AtomicUsize>,
     pub handle: Arc<Handle>,
 }
 
@@ -126,13 +132,13 @@ impl Writer {
     pub(super) fn start(database: Database, opener: Opener) -> Result<Self, redb::Error> {
         let last = changes::last_sequence(&database)?;
         let handle = Arc::new(Handle { database: RwLock::new(Some(database)), last: watch::Sender::new(last) });
-        let (jobs, queue) = sync_channel(MAX_QUEUED_JOBS);
+        let (jobs, queue) = sync_channel(MAX_QUEUED_CHANGES + MAX_QUEUED_COUNTS);
         let writing = Arc::clone(&handle);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || run(&queue, &writing, &opener))
             .map_err(redb::Error::Io)?;
-        Ok(Self { jobs, handle })
+        Ok(Self { jobs, queued_changes: Arc::default(), queued_counts: Arc::default(), handle })
     }
 
     /// Runs `work` in a transaction and waits until it is committed durably.
@@ -141,8 +147,29 @@ impl Writer {
         T: Send + 'static,
         W: FnOnce(&WriteTransaction) -> Result<Result<T>, redb::Error> + Send + 'static,
     {
+        self.run(Share::take(&self.queued_changes, MAX_QUEUED_CHANGES)?, work).await
+    }
+
+    /// The same for what counts attempts.
+    pub(super) async fn submit_count<T, W>(&self, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&WriteTransaction) -> Result<Result<T>, redb::Error> + Send + 'static,
+    {
+        self.run(Share::take(&self.queued_counts, MAX_QUEUED_COUNTS)?, work).await
+    }
+
+    async fn run<T, W>(&self, share: Share, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&WriteTransaction) -> Result<Result<T>, redb::Error> + Send + 'static,
+    {
         let (sender, answer) = oneshot::channel::<Result<T>>();
         // The caller may have been dropped; the change is committed all the same.
+        let work = move |txn: &WriteTransaction| {
+            drop(share);
+            work(txn)
+        };
         let job: Job = Box::new(move |txn| match work(txn) {
             Ok(done) => Ok(Box::new(move |committed| {
                 let _ = sender.send(match committed {
@@ -161,6 +188,23 @@ impl Writer {
         });
         self.jobs.try_send(job).map_err(|_| StoreError::Unavailable("too many changes are queued".into()))?;
         answer.await.map_err(|_| StoreError::Unavailable("the store is closed".into()))?
+    }
+}
+
+/// A place in the queue, for as long as the job waits.
+struct Share(Arc<AtomicUsize>);
+
+impl Share {
+    fn take(queued: &Arc<AtomicUsize>, limit: usize) -> Result<Self> {
+        let share = Self(Arc::clone(queued));
+        let refused = queued.fetch_add(1, Ordering::Relaxed) >= limit;
+        if refused { Err(StoreError::Unavailable("too many changes are queued".into())) } else { Ok(share) }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::ReturnDocument;
+use mongodb::options::{Hint, ReturnDocument};
 
 use super::errors::is_duplicate_key;
+use super::reads::BY_ID;
 use super::store::MongoStore;
 use crate::domain::time::Timestamp;
 use crate::store::{Quota, Result, ThrottleStore, take};
@@ -31,10 +32,37 @@ impl ThrottleStore for MongoStore {
         for _ in 1..MAX_ATTEMPTS {
             match self.change_bucket(bucket, change.clone()).await {
                 Err(error) if is_duplicate_key(&error) => {}
-                before => return Ok(take(arrival_of(before?), quota, now).map(drop)),
+                before => return Ok(take(arrival_of(before?.as_ref()), quota, now).map(drop)),
             }
         }
-        Ok(take(arrival_of(self.change_bucket(bucket, change).await?), quota, now).map(drop))
+        Ok(take(arrival_of(self.change_bucket(bucket, change).await?.as_ref()), quota, now).map(drop))
+    }
+
+    async fn find_arrivals(&self, buckets: &[String]) -> Result<Vec<Timestamp>> {
+        let find = self
+            .buckets
+            .find(doc! { "_id": { "$in": buckets } })
+            .hint(Hint::Name(BY_ID.to_owned()))
+            .max_time(self.limits.call);
+        let found = self.collect("find_arrivals", find).await?;
+        let arrival = |bucket: &String| {
+            let found = found.iter().find(|found| found.get_str("_id").is_ok_and(|id| id == bucket));
+            arrival_of(found)
+        };
+        Ok(buckets.iter().map(arrival).collect())
+    }
+
+    async fn put_arrival(&self, bucket: &str, arrival: Timestamp) -> Result<()> {
+        let change = doc! { "$max": { "arrival": arrival.as_millis() } };
+        let put = || {
+            let put = self.buckets.update_one(doc! { "_id": bucket }, change.clone()).upsert(true);
+            self.bounded("put_arrival", put)
+        };
+        match put().await {
+            // Another caller created it meanwhile.
+            Err(error) if is_duplicate_key(&error) => put().await.map(drop),
+            put => put.map(drop),
+        }
     }
 
     async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()> {
@@ -56,8 +84,8 @@ impl MongoStore {
     }
 }
 
-fn arrival_of(bucket: Option<Document>) -> Timestamp {
-    match bucket.as_ref().and_then(|bucket| bucket.get("arrival")) {
+fn arrival_of(bucket: Option<&Document>) -> Timestamp {
+    match bucket.and_then(|bucket| bucket.get("arrival")) {
         Some(Bson::Int64(millis)) => Timestamp::from_millis(*millis),
         _ => Timestamp::default(),
     }

@@ -486,6 +486,18 @@ impl ThrottleStore for MemoryStore {
         Ok(store::take(*arrival, quota, now).map(|later| *arrival = later))
     }
 
+    async fn find_arrivals(&self, buckets: &[String]) -> Result<Vec<Timestamp>> {
+        let model = self.model();
+        Ok(buckets.iter().map(|bucket| model.buckets.get(bucket).copied().unwrap_or_default()).collect())
+    }
+
+    async fn put_arrival(&self, bucket: &str, arrival: Timestamp) -> Result<()> {
+        let mut model = self.model();
+        let found = model.buckets.entry(bucket.to_owned()).or_insert(arrival);
+        *found = (*found).max(arrival);
+        Ok(())
+    }
+
     async fn return_token(&self, bucket: &str, quota: Quota) -> Result<()> {
         if let Some(arrival) = self.model().buckets.get_mut(bucket) {
             *arrival = arrival.minus(quota.interval);

@@ -147,6 +147,7 @@ macro_rules! contract_suite {
                 bucket_allows_its_burst_and_then_one_token_per_interval,
                 exactly_the_burst_of_50_concurrent_callers_passes,
                 returned_token_can_be_taken_again,
+                arrival_of_a_bucket_can_be_read_and_raised,
                 buckets_are_independent,
                 purge_removes_only_full_buckets,
             ]);

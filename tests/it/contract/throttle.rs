@@ -56,6 +56,22 @@ pub async fn returned_token_can_be_taken_again(factory: &dyn Factory) {
     assert_eq!(taken(&*store, "door", START).await, [Ok(()), Ok(()), Ok(()), Err(10 * SECOND)]);
 }
 
+pub async fn arrival_of_a_bucket_can_be_read_and_raised(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let names = ["none", "taken", "put"].map(str::to_owned);
+    store.take_token("taken", QUOTA, START).await.unwrap().unwrap();
+    store.put_arrival("put", START.plus(60 * SECOND)).await.unwrap();
+    store.put_arrival("put", START).await.unwrap();
+    let found = [Timestamp::default(), START.plus(QUOTA.interval), START.plus(60 * SECOND)];
+    assert_eq!(store.find_arrivals(&names).await.unwrap(), found);
+    assert_eq!(store.find_arrivals(&[]).await.unwrap(), []);
+
+    store.purge(START.plus(59 * SECOND), START).await.unwrap();
+    assert_eq!(store.find_arrivals(&names).await.unwrap(), [found[0], found[0], found[2]]);
+    store.purge(START.plus(60 * SECOND), START).await.unwrap();
+    assert_eq!(store.find_arrivals(&names).await.unwrap(), [found[0]; 3]);
+}
+
 pub async fn buckets_are_independent(factory: &dyn Factory) {
     let store = factory.open().await;
     let buckets = ["door", "door ", "Door", "door.a", "$door", "door/192.0.2.7", "door/2001:db8::/64", "dôor"];
