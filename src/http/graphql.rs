@@ -15,7 +15,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::Bytes;
 use futures::FutureExt;
-use http::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE, VARY};
+use http::header::{
+    ACCEPT, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, UPGRADE, VARY,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -178,9 +180,13 @@ async fn respond<E: Executor, A: Authenticator>(
     match transport.engine.execute(operation, &context, in_flight).await {
         Outcome::Refused(errors) => Ok(errors_response(media_type, &errors)),
         Outcome::Executed(response) => {
+            let retry_after = retry_after_seconds(&response.errors);
             // With the headers that resolvers have set, such as cookies.
             let mut response = GraphQLResponse::from(response).into_response();
             set_api_headers(response.headers_mut(), media_type.content_type());
+            if let Some(seconds) = retry_after {
+                response.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
             Ok(response)
         }
         Outcome::Failed => Err(ErrorResponse::internal().into()),
@@ -207,6 +213,15 @@ fn errors_response(media_type: MediaType, errors: &[async_graphql::ServerError])
             ErrorResponse::internal().into_response_as(media_type.content_type())
         }
     }
+}
+
+/// The longest `extensions.retryAfterSeconds` of the errors.
+fn retry_after_seconds(errors: &[async_graphql::ServerError]) -> Option<u64> {
+    let seconds = |error: &async_graphql::ServerError| match error.extensions.as_ref()?.get("retryAfterSeconds")? {
+        async_graphql::Value::Number(seconds) => seconds.as_u64(),
+        _ => None,
+    };
+    errors.iter().filter_map(seconds).max()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::authenticator::{Authenticator, SocketSession};
 use super::error::ErrorResponse;
 use super::front::{Front, RequestOrigin, single};
 use crate::auth::tokens::SessionRef;
-use crate::domain::refusal::ErrorCode;
+use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::graphql::context::{RequestContext, SessionCookie};
 use crate::graphql::engine::OperationContext;
 use crate::service::error::Error;
@@ -181,5 +181,9 @@ pub fn service_error(error: &Error, request: Request) -> ErrorResponse {
         _ => StatusCode::BAD_REQUEST,
     };
     let response = ErrorResponse::new(status, error.code().as_str(), error.to_string());
-    if status == StatusCode::SERVICE_UNAVAILABLE { response.retry_after(1) } else { response }
+    match error {
+        Error::Refused(Refusal::RateLimited { retry_after_seconds }) => response.retry_after(*retry_after_seconds),
+        _ if status == StatusCode::SERVICE_UNAVAILABLE => response.retry_after(1),
+        _ => response,
+    }
 }

@@ -41,6 +41,8 @@ use crate::verify::{Verification, Verifier};
 const BODY_BYTES: usize = 4096;
 /// Time for a client to send the body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// `Retry-After` when a key cannot be verified right now.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 const VERIFIER_TOKEN: HeaderName = HeaderName::from_static("x-keymark-verifier-token");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TENANT_ID: HeaderName = HeaderName::from_static("x-keymark-tenant-id");
@@ -183,7 +185,7 @@ impl ClientRequest<'_> {
             return json(StatusCode::BAD_REQUEST, INVALID_BODY);
         };
         let Some(Verification { verdict, retry_after }) = self.verify_key(&question.api_key).await else {
-            return json(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE);
+            return wait_for(RETRY_DELAY, json(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE));
         };
         if let Some(wait) = retry_after {
             return wait_for(wait, json(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED));
@@ -211,7 +213,7 @@ impl ClientRequest<'_> {
                         None => response,
                     }
                 }
-                None => empty(StatusCode::SERVICE_UNAVAILABLE),
+                None => wait_for(RETRY_DELAY, empty(StatusCode::SERVICE_UNAVAILABLE)),
             },
         };
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

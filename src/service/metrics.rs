@@ -40,6 +40,7 @@ impl ServiceMetrics {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             sign_ins: Family::default(),
+            unknown_usernames: Counter::default(),
             subscribers: Gauge::default(),
             checkpoints: Counter::default(),
             audit_breaks: Counter::default(),

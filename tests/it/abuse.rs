@@ -60,6 +60,7 @@ async fn while_the_cache_is_bypassed_the_limit_protects_the_store() {
     for presented in [&key, &unknown] {
         let answer = verifier.verify(presented).await;
         assert_eq!((answer.status.as_u16(), &answer.body["code"]), (503, &"UNAVAILABLE".into()));
+        assert_eq!(answer.header("retry-after"), Some("1"));
     }
     assert_eq!(switch.calls(&["find_key"]), calls);
     let headers = [("x-api-key", key.as_str())];

@@ -305,6 +305,22 @@ async fn aggregated_refused_attempts_are_written_at_shutdown() {
 }
 
 #[tokio::test]
+async fn failed_sign_ins_of_unknown_usernames_are_logged_with_the_network_alone() {
+    let directory = directory();
+    let server = Server::start_with(directory.path(), &[], &[]).await;
+    let sign_in = r#"mutation { signIn(username: "TypedByMistake", password: "wrong") { token } }"#;
+    for _ in 0..11 {
+        assert!(server.graphql(None, sign_in, json!({})).await["errors"].is_array());
+    }
+    let (status, log) = server.stop().await;
+    assert!(status.success(), "{log}");
+    for event in ["sign-in with an unknown username network=127.0.0.1", "sign-in limited network=127.0.0.1"] {
+        assert!(log.contains(event), "{event} in {log}");
+    }
+    assert!(!log.to_lowercase().contains("typedbymistake"), "{log}");
+}
+
+#[tokio::test]
 async fn acknowledged_changes_survive_every_crash() {
     let directory = directory();
     let variables = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];

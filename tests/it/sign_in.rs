@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use http::Method;
 use keymark::admin::Command;
 use keymark::auth::passwords::Cost;
 use keymark::service::Settings;
@@ -87,6 +88,7 @@ async fn guesses_are_limited_across_instances_and_the_owner_can_still_sign_in(ap
           "message": "Too many attempts. Try again in 30 s."
         }
         "#); }
+        assert_eq!(limited.header("retry-after"), Some("30"));
     }
     let owner = app.anonymous().from("198.51.100.1").sign_in("ada", PASSWORD).await;
     owner.data("signIn.token");
@@ -272,7 +274,12 @@ async fn a_flood_of_sign_ins_is_refused_and_does_not_delay_verifications() {
     let app = App::embedded_with(Setup { settings, ..Setup::default() }).await;
     let flood = (0..150).map(|i| {
         let stranger = app.anonymous().from(&format!("10.0.{i}.1"));
-        async move { stranger.sign_in(&format!("name-{i}"), WRONG).await.error()["extensions"].clone() }
+        async move {
+            let answer = stranger.sign_in(&format!("name-{i}"), WRONG).await;
+            let is_limited = answer.code() == Some("RATE_LIMITED");
+            assert_eq!(answer.header("retry-after"), is_limited.then_some("1"));
+            answer.error()["extensions"].clone()
+        }
     });
     let has_ended = Cell::new(false);
     let flood = async {
@@ -292,6 +299,27 @@ async fn a_flood_of_sign_ins_is_refused_and_does_not_delay_verifications() {
     let refused = answers.iter().filter(|extensions| **extensions == busy).count();
     let compared = answers.iter().filter(|extensions| extensions["code"] == "INVALID_CREDENTIALS").count();
     assert!(refused > 0 && compared > 0 && refused + compared == 150, "{refused} and {compared}");
+}
+
+#[tokio::test]
+async fn unknown_usernames_and_limited_attempts_are_counted() {
+    let app = App::embedded().await;
+    app.add_operator("acme", "ada", &[]).await;
+    for username in ["ada", "nobody", "no name!"] {
+        app.anonymous().sign_in(username, WRONG).await;
+    }
+    for _ in 0..9 {
+        app.anonymous().sign_in("nobody", WRONG).await;
+    }
+    assert_eq!(app.anonymous().sign_in("nobody", WRONG).await.code(), Some("RATE_LIMITED"));
+    let metrics = app.verifier().send(Method::GET, "/metrics", &[], String::new()).await.text;
+    for line in [
+        "keymark_sign_ins_total{outcome=\"refused\"} 12",
+        "keymark_sign_ins_total{outcome=\"limited\"} 1",
+        "keymark_sign_ins_unknown_username_total 11",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
 }
 
 #[tokio::test]
