@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { EventEmitter, once } from "node:events";
+import { cp, rename, rm } from "node:fs/promises";
 import { describe, test } from "node:test";
 import { signInToApi } from "./support/api.js";
 import { fixture } from "./support/fixture.js";
@@ -33,6 +34,29 @@ describe("an open page", () => {
     await watching.row("Payroll").waitFor({ state: "detached" });
     watching.assertClean();
     working.assertClean();
+  });
+
+  test("loads everything again when the store was restored from a backup", async () => {
+    const api = await signInToApi(env.keymark);
+    await api.createSystem("Kept");
+    const { signIn, row, assertClean } = await env.openWindow();
+    await signIn();
+    await row("Kept").waitFor();
+    const { dataDir } = env.keymark;
+    const backup = `${dataDir}.backup`;
+    await env.keymark.restart(() => cp(dataDir, backup, { recursive: true }));
+    await api.createSystem("Lost");
+    await row("Lost").waitFor();
+
+    await env.keymark.restart(async () => {
+      await rm(dataDir, { recursive: true });
+      await rename(backup, dataDir);
+    });
+    await row("Lost").waitFor({ state: "detached" });
+    await api.createSystem("Found");
+    await row("Found").waitFor();
+    await row("Kept").waitFor();
+    assertClean();
   });
 
   test("moves a renamed system to the place of its new name", async () => {

@@ -11,7 +11,13 @@ export function App() {
   }));
   useEffect(() => () => session.close(), [session]);
   const restartable = useMemo(() => {
-    const restart = () => setState({ generation: generation + 1, session: openSession() });
+    // Once, however many subscriptions ask for it.
+    const restart = () =>
+      setState((current) =>
+        current.generation === generation
+          ? { generation: generation + 1, session: openSession() }
+          : current,
+      );
     return { ...session, restart };
   }, [generation, session]);
   return (

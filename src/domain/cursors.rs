@@ -1,10 +1,14 @@
 //! Cursors: opaque to clients, authenticated, and bound to a tenant and to a list in a certain order.
+//!
+//! A cursor of the audit log also contains the beginning of its entry's hash, which covers all entries before it. So it
+//! shows whether a log, such as one that was restored from a backup, continues the one that the client has seen.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::audit::AuditHead;
 use super::ids::TenantId;
 use super::refusal::Refusal;
 use super::secrets::Keyring;
@@ -20,9 +24,45 @@ trait Position: Serialize + DeserializeOwned {}
 struct SystemPosition(SystemSortKey);
 impl Position for SystemPosition {}
 
-#[derive(Serialize, Deserialize)]
-struct AuditPosition(u64);
+/// The entry that an audit cursor names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AuditPosition {
+    Entry(u64, HashPrefix),
+    /// In a cursor of release 0.1.
+    Number(u64),
+}
 impl Position for AuditPosition {}
+
+impl AuditPosition {
+    pub fn number(&self) -> u64 {
+        let (Self::Entry(number, _) | Self::Number(number)) = self;
+        *number
+    }
+
+    /// Whether it is the position of this entry.
+    pub fn is_of(&self, entry: &AuditHead) -> bool {
+        match self {
+            Self::Entry(number, hash) => *number == entry.number && *hash == HashPrefix::of(entry),
+            Self::Number(number) => *number == entry.number,
+        }
+    }
+}
+
+/// The first 8 bytes of an entry's hash, as 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct HashPrefix([u8; 8]);
+
+impl HashPrefix {
+    fn of(entry: &AuditHead) -> Self {
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&entry.hash.as_bytes()[..8]);
+        Self(prefix)
+    }
+}
+
+serialize_as_hex!(HashPrefix, "not a prefix of 16 hex digits");
 
 /// Encodes the cursor of a system in its tenant's list with this order.
 pub fn encode_system(keys: &Keyring, tenant: &TenantId, order: SystemOrder, key: SystemSortKey) -> String {
@@ -43,9 +83,9 @@ pub fn decode_system(
     decode(keys, &system_scope(tenant, order), cursor).map(|SystemPosition(key)| key)
 }
 
-/// Encodes the cursor of the audit entry with this number. Subscriptions are resumed by it too.
-pub fn encode_audit(keys: &Keyring, tenant: &TenantId, number: u64) -> String {
-    encode(keys, &audit_scope(tenant), &AuditPosition(number))
+/// Encodes the cursor of this audit entry. Subscriptions are resumed by it too.
+pub fn encode_audit(keys: &Keyring, tenant: &TenantId, entry: &AuditHead) -> String {
+    encode(keys, &audit_scope(tenant), &AuditPosition::Entry(entry.number, HashPrefix::of(entry)))
 }
 
 /// Decodes a cursor of [`encode_audit`].
@@ -53,8 +93,8 @@ pub fn encode_audit(keys: &Keyring, tenant: &TenantId, number: u64) -> String {
 /// # Errors
 ///
 /// `BAD_USER_INPUT` if it was not encoded for the same tenant.
-pub fn decode_audit(keys: &Keyring, tenant: &TenantId, cursor: &str) -> Result<u64, Refusal> {
-    decode(keys, &audit_scope(tenant), cursor).map(|AuditPosition(number)| number)
+pub fn decode_audit(keys: &Keyring, tenant: &TenantId, cursor: &str) -> Result<AuditPosition, Refusal> {
+    decode(keys, &audit_scope(tenant), cursor)
 }
 
 fn system_scope(tenant: &TenantId, order: SystemOrder) -> String {
@@ -129,8 +169,9 @@ mod tests {
     fn a_changed_cursor_is_refused() {
         let keys = Keyring::new(&secret(1), &[]);
         let tenant: TenantId = "acme".parse().unwrap();
-        let cursor = encode_audit(&keys, &tenant, 41);
-        assert_eq!(decode_audit(&keys, &tenant, &cursor), Ok(41));
+        let entry = AuditHead { number: 41, hash: "ab".repeat(32).try_into().unwrap() };
+        let cursor = encode_audit(&keys, &tenant, &entry);
+        assert!(decode_audit(&keys, &tenant, &cursor).unwrap().is_of(&entry));
         for at in 0..cursor.len() {
             let mut forged = cursor.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
@@ -139,5 +180,24 @@ mod tests {
         for nonsense in ["", "!", "AAAA", "é"] {
             assert!(decode_audit(&keys, &tenant, nonsense).is_err());
         }
+    }
+    #[test]
+    fn an_audit_cursor_is_of_one_entry_of_one_log() {
+        let keys = Keyring::new(&secret(1), &[]);
+        let tenant: TenantId = "acme".parse().unwrap();
+        let entry = |number, hash: &str| AuditHead { number, hash: hash.repeat(32).try_into().unwrap() };
+        let position = decode_audit(&keys, &tenant, &encode_audit(&keys, &tenant, &entry(41, "ab"))).unwrap();
+        assert_eq!(position.number(), 41);
+        assert!(!position.is_of(&entry(41, "ac")) && !position.is_of(&entry(42, "ab")));
+        insta::assert_snapshot!(serde_json::to_string(&position).unwrap(), @r#"[41,"abababababababab"]"#);
+    }
+
+    #[test]
+    fn an_audit_cursor_of_release_0_1_names_an_entry_by_its_number() {
+        let keys = Keyring::new(&secret(1), &[]);
+        let tenant: TenantId = "acme".parse().unwrap();
+        let position = decode_audit(&keys, &tenant, "IarPNYWEL6pfDDUU7WO6ezQx").unwrap();
+        assert_eq!(position, AuditPosition::Number(41));
+        assert!(position.is_of(&AuditHead { number: 41, hash: Default::default() }));
     }
 }

@@ -23,6 +23,7 @@ pub enum ErrorCode {
     InvalidPassword,
     RateLimited,
     BadUserInput,
+    CursorInvalid,
     QueryTooComplex,
     Unavailable,
     Internal,
@@ -43,6 +44,7 @@ impl ErrorCode {
             Self::InvalidPassword => "INVALID_PASSWORD",
             Self::RateLimited => "RATE_LIMITED",
             Self::BadUserInput => "BAD_USER_INPUT",
+            Self::CursorInvalid => "CURSOR_INVALID",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
             Self::Unavailable => "UNAVAILABLE",
             Self::Internal => "INTERNAL",
@@ -82,6 +84,11 @@ pub enum Refusal {
     RateLimited { retry_after_seconds: u64 },
     #[error("{0}")]
     BadUserInput(String),
+    #[error(
+        "The audit log does not contain the entry of this cursor: it was restored from a backup. Load everything again, \
+         and continue without the cursor."
+    )]
+    CursorInvalid,
 }
 
 impl Refusal {
@@ -99,6 +106,7 @@ impl Refusal {
             Self::InvalidPassword(_) => ErrorCode::InvalidPassword,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::BadUserInput(_) => ErrorCode::BadUserInput,
+            Self::CursorInvalid => ErrorCode::CursorInvalid,
         }
     }
 }

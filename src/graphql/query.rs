@@ -96,7 +96,7 @@ impl Query {
     /// Audit log of the tenant, newest entry first, as a Relay connection. Requires `api_key_management:view`.
     ///
     /// Errors: `BAD_USER_INPUT` for a page size out of range, `first` together with `last`, or a cursor of another
-    /// list.
+    /// list. `CURSOR_INVALID` for a cursor of an entry that the log does not contain.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn audit_log(
         &self,
@@ -118,6 +118,7 @@ impl Query {
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::decode_audit(call.service.keyring(), tenant, cursor))?;
+        let request = call.convert(call.service.find_positions(tenant, request).await)?;
         let page = call.convert(call.service.list_audit(tenant, &filter, &request).await)?;
         Ok(AuditEntryConnection::new(call.service, tenant, filter, request, page))
     }

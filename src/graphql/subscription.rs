@@ -28,7 +28,8 @@ pub struct Subscription;
 /// **Resuming**: events arrive in the order in which the changes were committed. After a reconnect, to any instance,
 /// pass the `cursor` of the last event as `after`: the events since then arrive first, none is lost and none arrives
 /// twice. A cursor never expires. Without `after` a subscription begins with the next change. A cursor of another
-/// tenant is `BAD_USER_INPUT`.
+/// tenant is `BAD_USER_INPUT`. If the store was restored from a backup that does not contain the cursor's entry, the
+/// subscription ends with `CURSOR_INVALID`: load everything again, and subscribe without the cursor.
 ///
 /// Other errors and limits are those of `Query`.
 #[GraphqlSubscription(guard = "Permitted")]

@@ -15,11 +15,12 @@ use crate::domain::audit::{
 };
 use crate::domain::changes::Batch;
 use crate::domain::checkpoints::Checkpoint;
+use crate::domain::cursors::AuditPosition;
 use crate::domain::exports::{ExportProgress, ExportedEntry};
 use crate::domain::ids::{AuditEntryId, SystemId, TenantId};
 use crate::domain::pages::{Page, PageEnd, PageRequest};
 use crate::domain::permissions::Permission;
-use crate::domain::refusal::ErrorCode;
+use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::verdict::RevokedKey;
 use crate::store::StoreError;
 
@@ -147,6 +148,43 @@ impl Service {
         page: &PageRequest<u64>,
     ) -> Result<Page<AuditEntry>, Error> {
         Ok(self.store.list_audit(tenant, filter, page).await?)
+    }
+
+    /// Returns the page with the numbers of its positions.
+    ///
+    /// # Errors
+    ///
+    /// `CURSOR_INVALID` if the log does not contain the entry of a position.
+    pub async fn find_positions(
+        &self,
+        tenant: &TenantId,
+        page: PageRequest<AuditPosition>,
+    ) -> Result<PageRequest<u64>, Error> {
+        let find = async |position: Option<AuditPosition>| match position {
+            Some(position) => self.find_position(tenant, &position).await.map(Some),
+            None => Ok(None),
+        };
+        let PageRequest { after, before, limit, from } = page;
+        Ok(PageRequest { after: find(after).await?, before: find(before).await?, limit, from })
+    }
+
+    /// Returns the number of the position's entry; 0 for the position before the first one.
+    ///
+    /// # Errors
+    ///
+    /// `CURSOR_INVALID` if the log does not contain the entry.
+    pub(super) async fn find_position(&self, tenant: &TenantId, position: &AuditPosition) -> Result<u64, Error> {
+        let number = position.number();
+        if position.is_of(&AuditHead::default()) {
+            return Ok(number);
+        }
+        let found = self.store.find_audit_hashes(tenant, &[number]).await?;
+        if found.iter().any(|entry| position.is_of(entry)) {
+            return Ok(number);
+        }
+        // Through a failover the read above may miss an entry that the client has received.
+        let found = self.store.recheck_audit_entry(tenant, number).await?;
+        if found.is_some_and(|entry| position.is_of(&entry)) { Ok(number) } else { Err(Refusal::CursorInvalid.into()) }
     }
 
     pub async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64, Error> {

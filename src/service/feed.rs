@@ -20,6 +20,7 @@ use super::{Caller, Service};
 use crate::coherence::FeedEvent;
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{RowId, Write};
+use crate::domain::cursors::AuditPosition;
 use crate::domain::ids::TenantId;
 use crate::domain::permissions::Permission;
 
@@ -97,19 +98,21 @@ impl Service {
         self.coherence.follow(stop, |event| self.feed.publish(&event)).await;
     }
 
-    /// The tenant's audit entries as they are written: those after number `after` first, or, if it is `None`, those
-    /// written from now on. Ends with an error as soon as the caller's session ends or the caller loses `permission`.
+    /// The tenant's audit entries as they are written: those after the entry at `after` first, or, if it is `None`, those
+    /// written from now on. Ends with an error as soon as the caller's session ends or the caller loses `permission`; and
+    /// with `CURSOR_INVALID` if the log does not contain the entry at `after`.
     pub fn entries(
         self: &Arc<Self>,
         caller: &Caller,
         permission: Permission,
-        after: Option<u64>,
+        after: Option<AuditPosition>,
     ) -> impl Stream<Item = Result<Arc<AuditEntry>, Error>> + Send + use<> {
         let subscription = CallerSubscription::new(self, caller, Topic::Changes, Some(permission));
         let entries = EntryStream {
             _subscriber: self.metrics.subscriber(),
             subscription,
-            last: after,
+            after,
+            last: None,
             ready: VecDeque::new(),
             is_behind: after.is_some(),
         };
@@ -236,6 +239,8 @@ impl CallerSubscription {
 struct EntryStream {
     _subscriber: Subscriber,
     subscription: CallerSubscription,
+    /// The entry after which the stream begins.
+    after: Option<AuditPosition>,
     /// Number of the last entry that was returned; `None` before the first call.
     last: Option<u64>,
     /// Entries that were received and not returned yet.
@@ -246,9 +251,11 @@ struct EntryStream {
 
 impl EntryStream {
     async fn next(&mut self) -> Result<Arc<AuditEntry>, Error> {
-        let last = match self.last {
-            Some(number) => number,
-            None => self.subscription.service.store.audit_head(self.tenant()).await?.number,
+        let service = &self.subscription.service;
+        let last = match (self.last, &self.after) {
+            (Some(number), _) => number,
+            (None, Some(after)) => retry_while_unavailable(|| service.find_position(self.tenant(), after)).await?,
+            (None, None) => service.store.audit_head(self.tenant()).await?.number,
         };
         self.last = Some(last);
         loop {

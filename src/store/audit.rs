@@ -31,4 +31,10 @@ pub trait AuditStore {
 
     /// Returns the numbers and hashes of those of the tenant's entries that have one of these numbers, in any order.
     async fn find_audit_hashes(&self, tenant: &TenantId, numbers: &[u64]) -> Result<Vec<AuditHead>>;
+
+    /// Looks up the number and hash of an entry, for a refusal that a client may take as proof that the log does not
+    /// contain it.
+    ///
+    /// A linearizable read, as [`find_key`](super::KeyStore::find_key) is.
+    async fn recheck_audit_entry(&self, tenant: &TenantId, number: u64) -> Result<Option<AuditHead>>;
 }

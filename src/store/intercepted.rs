@@ -119,6 +119,7 @@ intercept! {
         async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64>;
         async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>>;
         async fn find_audit_hashes(&self, tenant: &TenantId, numbers: &[u64]) -> Result<Vec<AuditHead>>;
+        async fn recheck_audit_entry(&self, tenant: &TenantId, number: u64) -> Result<Option<AuditHead>>;
     }
     impl CommitStore {
         async fn commit(&self, batch: Batch) -> Result<AuditEntry>;

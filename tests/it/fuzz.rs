@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt;
 use keymark::auth::tokens::Tokens;
 use keymark::config::{Config, Flags};
+use keymark::domain::audit::AuditHead;
 use keymark::domain::changes::StoredRow;
 use keymark::domain::cursors;
 use keymark::domain::ids::SystemId;
@@ -111,7 +112,9 @@ proptest! {
         prop_assert_eq!(cursors::decode_system(&keys, &tenant, order, &system).ok(), Some(key));
         let edited = edit.apply(&system);
         prop_assert_eq!(cursors::decode_system(&keys, &tenant, order, &edited).is_ok(), edited == system);
-        let audit = cursors::encode_audit(&keys, &tenant, number);
+        let entry = AuditHead { number, ..AuditHead::default() };
+        let audit = cursors::encode_audit(&keys, &tenant, &entry);
+        prop_assert!(cursors::decode_audit(&keys, &tenant, &audit).is_ok_and(|position| position.is_of(&entry)));
         let edited = edit.apply(&audit);
         prop_assert_eq!(cursors::decode_audit(&keys, &tenant, &edited).is_ok(), edited == audit);
         prop_assert!(cursors::decode_audit(&keys, &tenant, &system).is_err());

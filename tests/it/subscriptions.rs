@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt;
 use keymark::admin::Command;
+use keymark::domain::cursors::AuditPosition;
 use keymark::domain::permissions::Permission;
 use keymark::domain::refusal::Refusal;
 use keymark::service::Settings;
@@ -20,6 +23,7 @@ on_both_stores![
     each_change_comes_in_order_with_the_system_as_it_was_right_after,
     a_resumed_subscription_loses_nothing_and_repeats_nothing,
     without_a_cursor_a_subscription_begins_now,
+    cursor_of_an_entry_that_a_restored_store_lacks_is_refused,
     the_viewer_is_told_at_once_and_at_each_change_of_codes,
     sockets_close_when_their_session_is_over_wherever_it_ended,
     a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next_entry,
@@ -106,6 +110,61 @@ async fn a_resumed_subscription_loses_nothing_and_repeats_nothing(app: App) {
         .flat_map(|i| [format!("\"System {i}\" \"CREATED\""), format!("\"System {i}\" \"KEY_GENERATED\"")])
         .collect();
     assert_eq!(seen, expected);
+}
+
+/// A cursor as release 0.1 encoded it, without the hash of its entry.
+fn cursor_of_release_0_1(app: &App, number: u64) -> String {
+    let position = number.to_string();
+    let tag = app.service.keyring().current().cursors.mac(&[b"audit/acme\0", position.as_bytes()]);
+    URL_SAFE_NO_PAD.encode([&tag[..16], position.as_bytes()].concat())
+}
+
+async fn cursor_of_an_entry_that_a_restored_store_lacks_is_refused(app: App) {
+    let operator = app.operator(&ALL).await;
+    operator.create_system("Billing").await;
+    let (kept, length) = (operator.newest_cursor().await, app.log_of("acme").await.len() as u64);
+    let restored = app.restored(2).await;
+    operator.create_system("Lost").await;
+    let lost = operator.newest_cursor().await;
+    let (kept_0_1, lost_0_1) = (cursor_of_release_0_1(&app, length), cursor_of_release_0_1(&app, length + 1));
+    let after_all = cursor_of_release_0_1(&app, length + 100);
+
+    let operator = operator.at(&restored);
+    let refuses = async |cursor: &str| {
+        for document in [
+            "subscription ($after: String) { systemChanged(after: $after) { kind } }",
+            "subscription ($after: String) { keyStateChanged(after: $after) { kind } }",
+            "subscription ($after: String) { auditLogAppended(after: $after) { number } }",
+        ] {
+            let mut events = operator.subscribe(document, json!({ "after": cursor })).await;
+            assert_eq!(events.event().await, Event::Error("CURSOR_INVALID".to_owned()));
+        }
+        for argument in ["after", "before"] {
+            let document = format!("query ($cursor: String) {{ auditLog({argument}: $cursor) {{ totalCount }} }}");
+            assert_eq!(operator.query(&document, json!({ "cursor": cursor })).await.code(), Some("CURSOR_INVALID"));
+        }
+    };
+    for cursor in [&lost, &lost_0_1, &after_all] {
+        refuses(cursor).await;
+    }
+    let names = ["One", "Two", "Three", "Four", "Five"];
+    for name in names {
+        operator.create_system(name).await;
+    }
+    // Now there is another entry with its number.
+    refuses(&lost).await;
+    refuses(&after_all).await;
+    for cursor in [&kept, &kept_0_1] {
+        let mut changes = operator.subscribe(CHANGES, json!({ "after": cursor })).await;
+        for name in names {
+            assert_eq!(changes.next().await["system"]["name"], name);
+        }
+    }
+    let mut of_0_1 = operator.subscribe(CHANGES, json!({ "after": lost_0_1 })).await;
+    assert_eq!(of_0_1.next().await["system"]["name"], "Two", "it does not show which log it is of");
+    let page = "query ($after: String) { auditLog(after: $after) { nodes { number } } }";
+    let page = operator.query(page, json!({ "after": kept })).await;
+    assert_eq!(page.data("auditLog.nodes.0.number"), length - 1);
 }
 
 async fn without_a_cursor_a_subscription_begins_now(app: App) {
@@ -348,7 +407,7 @@ async fn a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next
     let named = app.service.tokens().read(&operator.token).expect("a token");
     let caller = app.service.find_caller(named).await.unwrap().expect("signed in");
     let mut told = Box::pin(app.service.caller_changes(&caller));
-    let mut entries = Box::pin(app.service.entries(&caller, Permission::View, Some(0)));
+    let mut entries = Box::pin(app.service.entries(&caller, Permission::View, Some(AuditPosition::Number(0))));
     for number in 1..=5 {
         assert_eq!(within(entries.next()).await.unwrap().expect("an entry").number, number);
     }

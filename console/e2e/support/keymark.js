@@ -19,6 +19,7 @@ export async function startKeymark() {
   const instance = await startInstance({ KEYMARK_DATA_DIR: dataDir });
   return {
     ...instance,
+    dataDir,
     async stop() {
       await instance.stop();
       await rm(dataDir, { recursive: true });

@@ -25,12 +25,25 @@ interface FollowOptions<Data, Variables> {
   onReady: () => void;
   /** Called when changes were missed: queries whose results they affect have to be refetched. */
   onGap: () => void;
+  /**
+   * Called when the server's store was restored from a backup that lacks changes which were received: whatever is cached
+   * may be of changes that never happened.
+   */
+  onRestored: () => void;
 }
 
 /** Follows a subscription until the signal aborts. Whenever it ends, resubscribes after the last change received. */
 export async function follow<Data extends object, Variables extends AnyVariables>(
   client: Client,
-  { document, variables, position, onData, onReady, onGap }: FollowOptions<Data, Variables>,
+  {
+    document,
+    variables,
+    position,
+    onData,
+    onReady,
+    onGap,
+    onRestored,
+  }: FollowOptions<Data, Variables>,
   signal: AbortSignal,
 ): Promise<void> {
   await keepOpen(signal, async () => {
@@ -49,11 +62,13 @@ export async function follow<Data extends object, Variables extends AnyVariables
         position.cursor = cursorIn(data) ?? position.cursor;
         onData(data);
       }
-      // The server rejected the cursor: the next attempt starts from the newest entry.
-      else if (error && failureOf(error).code === "BAD_USER_INPUT") {
-        position.cursor = undefined;
-        position.lost = true;
-      }
+      if (error === undefined) return;
+      const { code } = failureOf(error);
+      if (code !== "CURSOR_INVALID" && code !== "BAD_USER_INPUT") return;
+      // The next attempt starts from the newest entry.
+      position.cursor = undefined;
+      position.lost = true;
+      if (code === "CURSOR_INVALID") onRestored();
     });
   });
 }

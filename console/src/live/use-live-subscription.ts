@@ -23,7 +23,7 @@ export function useLiveSubscription<Data extends object, Variables extends AnyVa
 ): boolean {
   const { document, variables, position, enabled } = options;
   const client = useClient();
-  const { refetchAll } = useSession();
+  const { refetchAll, restart } = useSession();
   const [ready, setReady] = useState(position?.cursor !== undefined);
   // Kept while disabled, so that the changes in between are received once the permission is back.
   const ownPosition = useRef<Position>({});
@@ -45,10 +45,11 @@ export function useLiveSubscription<Data extends object, Variables extends AnyVa
         onData: (data) => latest.current.onData?.(data),
         onReady: () => setReady(true),
         onGap: refetchAll,
+        onRestored: restart,
       },
       controller.signal,
     );
     return () => controller.abort();
-  }, [client, document, variablesJson, resumeFrom, enabled, refetchAll]);
+  }, [client, document, variablesJson, resumeFrom, enabled, refetchAll, restart]);
   return ready || !enabled;
 }

@@ -3,7 +3,7 @@ import { useContext } from "preact/hooks";
 import type { Session } from "./session";
 
 interface RestartableSession extends Session {
-  /** Replaces the session with a new, empty one; for after signing in or out. */
+  /** Replaces the session with a new, empty one; for after signing in or out, or a restored store. */
   restart(): void;
 }
 

@@ -60,19 +60,20 @@ pub(crate) struct AuditEntry {
     #[graphql(skip)]
     tenant: TenantId,
     #[graphql(skip)]
-    position: u64,
+    position: audit::AuditHead,
 }
 
 #[ComplexObject]
 impl AuditEntry {
     /// Cursor of this entry. Pass it as `after` or `before` to `auditLog`, or as `after` to a subscription.
     async fn cursor(&self, ctx: &Context<'_>) -> String {
-        cursors::encode_audit(ctx.data_unchecked::<Arc<Service>>().keyring(), &self.tenant, self.position)
+        cursors::encode_audit(ctx.data_unchecked::<Arc<Service>>().keyring(), &self.tenant, &self.position)
     }
 }
 
 impl From<audit::AuditEntry> for AuditEntry {
     fn from(entry: audit::AuditEntry) -> Self {
+        let position = entry.head();
         let event = entry.event;
         Self {
             id: event.id.to_string().into(),
@@ -98,7 +99,7 @@ impl From<audit::AuditEntry> for AuditEntry {
             request_id: event.request_id.to_string(),
             hash: entry.hash.to_string(),
             tenant: entry.tenant,
-            position: entry.number,
+            position,
         }
     }
 }
@@ -204,6 +205,9 @@ pub enum ErrorCode {
     RateLimited,
     /// The request, its document or one of its arguments is malformed.
     BadUserInput,
+    /// The audit log does not contain the entry of the cursor, since it was restored from a backup: changes were lost, and
+    /// others may take their place. Load everything again, and continue without the cursor.
+    CursorInvalid,
     /// The document exceeds one of the limits described at `Query`. The message says which one.
     QueryTooComplex,
     /// The store cannot be reached, or a change is not confirmed on every instance yet. The message says whether the
@@ -261,7 +265,7 @@ struct AuditPage {
 
 impl AuditPage {
     fn cursor(&self, entry: &audit::AuditEntry) -> String {
-        cursors::encode_audit(self.service.keyring(), &self.tenant, entry.number)
+        cursors::encode_audit(self.service.keyring(), &self.tenant, &entry.head())
     }
 }
 

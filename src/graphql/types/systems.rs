@@ -242,7 +242,7 @@ impl SystemChange {
         let kind = SystemChangeKind::of(&entry)?;
         let id = entry.event.system?;
         Some(Self {
-            cursor: cursors::encode_audit(service.keyring(), &entry.tenant, entry.number),
+            cursor: cursors::encode_audit(service.keyring(), &entry.tenant, &entry.head()),
             kind,
             system_id: id.to_string().into(),
             system: entry.event.image.clone().map(|image| System::from_image(id, image)),

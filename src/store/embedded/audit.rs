@@ -51,6 +51,10 @@ impl AuditStore for EmbeddedStore {
         let (tenant, numbers) = (tenant.clone(), numbers.to_vec());
         self.read_blocking(move |snapshot| snapshot.find_audit_hashes(&tenant, &numbers)).await
     }
+
+    async fn recheck_audit_entry(&self, tenant: &TenantId, number: u64) -> Result<Option<AuditHead>> {
+        Ok(self.find_audit_hashes(tenant, &[number]).await?.pop())
+    }
 }
 
 impl Snapshot {

@@ -113,6 +113,18 @@ impl AuditStore for MongoStore {
             .max_time(self.limits.call);
         self.collect("find_audit_hashes", find).await?.into_iter().map(head_of).collect()
     }
+
+    async fn recheck_audit_entry(&self, tenant: &TenantId, number: u64) -> Result<Option<AuditHead>> {
+        let call = "recheck_audit_entry";
+        let mut session = self.start_current_session(call).await?;
+        let find = self
+            .audit
+            .find_one(doc! { "tenant": tenant.as_str(), "number": number_to_bson(number) })
+            .projection(doc! { "number": 1, "hash": 1 })
+            .hint(Hint::Name(migrations::AUDIT_NUMBER.to_owned()))
+            .max_time(self.limits.call);
+        self.bounded(call, find.session(&mut session)).await?.map(head_of).transpose()
+    }
 }
 
 /// Returns the query and the index for it; `None` if no entry can match.

@@ -250,6 +250,9 @@ pub async fn hashes_are_found_by_number_within_the_tenant(factory: &dyn Factory)
         assert_eq!(found, expected.iter().map(|at: &usize| heads[*at]).collect::<Vec<_>>(), "{numbers:?}");
     }
     assert_eq!(store.find_audit_hashes(&tenant_id("cube"), &[1]).await.unwrap(), []);
+    for (id, number, expected) in [(&acme.id, 4, Some(heads[3])), (&acme.id, 5, None), (&tenant_id("cube"), 1, None)] {
+        assert_eq!(store.recheck_audit_entry(id, number).await.unwrap(), expected);
+    }
 }
 
 /// Commits entries that differ in every member of a filter: two systems, two operators and none, five actions, both

@@ -397,6 +397,10 @@ impl AuditStore for MemoryStore {
         let heads = self.model().log(tenant).iter().map(AuditEntry::head).collect::<Vec<_>>();
         Ok(heads.into_iter().filter(|head| numbers.contains(&head.number)).collect())
     }
+
+    async fn recheck_audit_entry(&self, tenant: &TenantId, number: u64) -> Result<Option<AuditHead>> {
+        Ok(self.find_audit_hashes(tenant, &[number]).await?.pop())
+    }
 }
 
 #[async_trait]

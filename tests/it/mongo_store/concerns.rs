@@ -82,6 +82,8 @@ async fn profile() -> Vec<Document> {
     store.audit_head(&acme.id).await.unwrap();
     let entry = store.list_audit_after(&acme.id, 0, 5).await.unwrap().remove(0);
     store.find_audit_entry(&acme.id, entry.event.id).await.unwrap();
+    store.find_audit_hashes(&acme.id, &[1, 2]).await.unwrap();
+    store.recheck_audit_entry(&acme.id, 1).await.unwrap();
     for filter in filters(&system.id, &ada.id) {
         for (from, after, before) in [(PageEnd::First, None, None), (PageEnd::Last, Some(9), Some(2))] {
             let page = PageRequest { after, before, limit: 3, from };
@@ -105,6 +107,7 @@ async fn profile() -> Vec<Document> {
     store.replace_setting("colour", None, "red").await.unwrap();
     store.replace_setting("colour", Some("red"), "blue").await.unwrap();
     store.find_setting("colour").await.unwrap();
+    store.list_settings("col").await.unwrap();
     store.has_marker("first").await.unwrap();
     let far = START.plus(Duration::from_secs(1 << 30));
     store.purge(far, far).await.unwrap();
@@ -185,6 +188,7 @@ async fn every_query_uses_an_index_also_for_its_order() {
     query keys: IXSCAN { revokedAt: 1 }
     query leases: COLLSCAN
     query meta: IDHACK
+    query meta: IXSCAN { _id: 1 }
     query operators: COLLSCAN
     query operators: IXSCAN { _id: 1 }
     query operators: IXSCAN { tenant: 1, username: 1 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use futures::TryStreamExt;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -40,6 +41,7 @@ use keymark::store::intercepted::Intercepted;
 use keymark::store::metrics::StoreMetrics;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::verify::Verifier as Judge;
+use mongodb::bson::{Document, doc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Deserialize;
@@ -190,6 +192,36 @@ impl App {
 
     pub async fn instance_with(&self, number: u64, setup: Setup) -> Self {
         Self::start(Arc::clone(&self.backend), self.clock.clone(), number, setup).await
+    }
+
+    /// An instance over a copy of the store as it is now: a backup that is restored elsewhere.
+    pub async fn restored(&self, number: u64) -> Self {
+        let backend = match self.backend.as_ref() {
+            Backend::Embedded { directory: original, .. } => {
+                let directory = tempfile::tempdir().expect("a directory");
+                let file = |directory: &TempDir| directory.path().join(keymark::store::embedded::FILE_NAME);
+                std::fs::copy(file(original), file(&directory)).expect("a copy");
+                let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
+                Backend::Embedded { directory, store }
+            }
+            Backend::Mongo(_) => {
+                let options = mongod::fresh_database().await;
+                MongoStore::connect(&options, Environment::system()).await.expect("a database");
+                let copy = mongod::shared().await.client().await.database(&options.database);
+                let original = self.database().await;
+                for name in original.list_collection_names().await.expect("collections") {
+                    let documents = original.collection::<Document>(&name).find(doc! {}).await.expect("documents");
+                    let documents: Vec<_> = documents.try_collect().await.expect("documents");
+                    let copied = copy.collection::<Document>(&name);
+                    copied.delete_many(doc! {}).await.expect("emptied");
+                    if !documents.is_empty() {
+                        copied.insert_many(documents).await.expect("copied");
+                    }
+                }
+                Backend::Mongo(options)
+            }
+        };
+        Self::start(Arc::new(backend), self.clock.clone(), number, Setup::default()).await
     }
 
     async fn start(backend: Arc<Backend>, clock: ManualClock, number: u64, mut setup: Setup) -> Self {
