@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::auth::passwords::Cost;
+use crate::auth::cost::Cost;
 use crate::coherence::protocol::{Role, Timing, with_margin};
 use crate::domain::keys::KeyPrefix;
 use crate::domain::leases::MAX_LEASE;
@@ -145,6 +145,9 @@ settings! {
     enforcement_wait, "enforcement-wait", "KEYMARK_ENFORCEMENT_WAIT", "the longest lease and its margin";
     /// How long a session lasts.
     session_lifetime, "session-lifetime", "KEYMARK_SESSION_LIFETIME", "12h";
+    /// Cost of hashing a password with argon2id: memory in KiB, passes and lanes. `keymark doctor` measures it, and finds
+    /// one that takes 50 to 100 ms. Each password is hashed anew when its operator signs in.
+    password_cost, "password-cost", "KEYMARK_PASSWORD_COST", "m=19456,t=2,p=1";
     /// How long a revoked key is reported as revoked; after that, as not found.
     revoked_retention, "revoked-retention", "KEYMARK_REVOKED_RETENTION", "90d";
     /// Origin in the browser, if it is not the listener's, such as `https://keys.example.com`.
@@ -227,6 +230,7 @@ pub struct Config {
     /// `None`: the longest lease and its margin.
     pub enforcement_wait: Option<Duration>,
     pub session_lifetime: Duration,
+    pub password_cost: Cost,
     pub revoked_retention: Duration,
     pub introspection: bool,
     pub graphiql: bool,
@@ -281,6 +285,7 @@ impl Config {
                 None => None,
             },
             session_lifetime: duration(&settings.session_lifetime)?,
+            password_cost: password_cost(&settings.password_cost)?,
             revoked_retention: duration(&settings.revoked_retention)?,
             introspection: switch(&settings.introspection)?,
             graphiql: switch(&settings.graphiql)?,
@@ -303,7 +308,7 @@ impl Config {
             session_lifetime: self.session_lifetime,
             revoked_retention: self.revoked_retention,
             enforcement_wait,
-            password_cost: Cost::default(),
+            password_cost: self.password_cost,
             data_directory: match &self.store {
                 StoreConfig::Embedded { directory } => Some(directory.clone()),
                 StoreConfig::Mongo { .. } => None,
@@ -334,6 +339,10 @@ fn read_file(named: Option<&Path>) -> Result<File, ConfigError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(File::default()),
         Err(error) => Err(ConfigError::new("--config", format!("{setting}: {error}"))),
     }
+}
+
+fn password_cost(setting: &Setting) -> Result<Cost, ConfigError> {
+    setting.value_or_default().parse().map_err(|error| setting.invalid(error))
 }
 
 fn key_prefix(setting: &Setting) -> Result<KeyPrefix, ConfigError> {
@@ -541,6 +550,21 @@ mod tests {
             (Flags { insecure_http: text("yes"), ..flags() }, None, "--insecure-http: `yes` is not on or off"),
             (Flags { session_lifetime: text("soon"), ..flags() }, None, "--session-lifetime: `soon` is not a duration"),
             (Flags { session_lifetime: text("0s"), ..flags() }, None, "--session-lifetime: `0s` is less than a second"),
+            (
+                Flags { password_cost: text("high"), ..flags() },
+                None,
+                "--password-cost: `high` is not a cost such as m=",
+            ),
+            (
+                Flags { password_cost: text("m=19456,t=1,p=1"), ..flags() },
+                None,
+                "--password-cost: `m=19456,t=1,p=1` is too cheap: OWASP's minimum is m=47104,t=1 or m=19456,t=2 or",
+            ),
+            (
+                Flags { password_cost: text("m=19456000,t=2,p=1"), ..flags() },
+                None,
+                "--password-cost: `m=19456000,t=2,p=1` is beyond the maximum of m=262144, t=16 and p=4",
+            ),
             (Flags { introspection: text("yes"), ..flags() }, None, "--introspection: `yes` is not on or off"),
             (Flags { trusted_proxies: text("10.0.0.0/40"), ..flags() }, None, "--trusted-proxies: `10.0.0.0/40`"),
             (Flags { public_origin: text("keys.example.com"), ..flags() }, None, "--public-origin: `keys.example.com`"),

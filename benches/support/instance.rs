@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keymark::auth::passwords::Cost;
+use keymark::auth::cost::Cost;
 use keymark::clock::{Environment, SystemStopwatch};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::Role;

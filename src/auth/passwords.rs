@@ -8,6 +8,7 @@ use argon2::password_hash::phc;
 use argon2::{Argon2, Params, PasswordHasher, PasswordVerifier};
 use tokio::sync::Semaphore;
 
+use super::cost::Cost;
 use crate::clock::Environment;
 use crate::domain::operators::{Password, PasswordHash};
 
@@ -16,21 +17,6 @@ const MAX_QUEUED: usize = 64;
 /// Places beyond [`MAX_QUEUED`] for sign-ins from known devices and networks, and for other work than sign-ins, so that a
 /// flood by strangers does not refuse these.
 const MAX_QUEUED_RESERVED: usize = 16;
-
-/// The cost of one hash.
-#[derive(Clone, Copy, Debug)]
-pub struct Cost {
-    pub memory_kib: u32,
-    pub passes: u32,
-    pub lanes: u32,
-}
-
-impl Default for Cost {
-    /// 19 MiB, 2 passes, 1 lane: the first choice for argon2id in OWASP's Password Storage Cheat Sheet.
-    fn default() -> Self {
-        Self { memory_kib: 19 * 1024, passes: 2, lanes: 1 }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords are being hashed")]
@@ -57,9 +43,7 @@ pub struct Passwords {
 
 impl Passwords {
     pub fn new(cost: Cost, environment: Environment) -> Self {
-        let params =
-            Params::new(cost.memory_kib, cost.passes, cost.lanes, None).expect("the cost is within argon2's limits");
-        let argon2 = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+        let argon2 = cost.argon2();
         let concurrency = std::thread::available_parallelism().map_or(1, NonZero::get) / 2;
         let dummy_hash = dummy_hash(&argon2);
         Self {
@@ -113,16 +97,23 @@ impl Passwords {
             tracing::error!("stored password hash is not a PHC string");
             return Comparison::Mismatch;
         };
+        let Ok(stored_cost) = Params::try_from(&parsed).map(|params| Cost::of(&params)) else {
+            tracing::error!("stored password hash has no valid cost");
+            return Comparison::Mismatch;
+        };
+        if stored_cost.is_excessive() {
+            tracing::error!(cost = %stored_cost, "stored password hash exceeds the maximum cost");
+            return Comparison::Mismatch;
+        }
         let matches = self.argon2.verify_password(password.expose().as_bytes(), &parsed).is_ok();
         if !(is_known && matches) {
             return Comparison::Mismatch;
         }
-        let same_cost = Params::try_from(&parsed).is_ok_and(|params| {
-            let current = self.argon2.params();
-            (params.m_cost(), params.t_cost(), params.p_cost())
-                == (current.m_cost(), current.t_cost(), current.p_cost())
-        });
-        if same_cost { Comparison::Match } else { Comparison::MatchNeedsRehash(self.hash_now(password)) }
+        if stored_cost == Cost::of(self.argon2.params()) {
+            Comparison::Match
+        } else {
+            Comparison::MatchNeedsRehash(self.hash_now(password))
+        }
     }
 
     async fn run<T: Send + 'static>(
@@ -162,14 +153,9 @@ impl Drop for Place {
 
 /// A hash with the cost of a new one, for which no password is known: its salt and output are zeros.
 fn dummy_hash(argon2: &Argon2<'_>) -> PasswordHash {
-    let params = argon2.params();
+    let cost = Cost::of(argon2.params());
     let (salt, output) = ("A".repeat(22), "A".repeat(43));
-    PasswordHash::from_phc(format!(
-        "$argon2id$v=19$m={},t={},p={}${salt}${output}",
-        params.m_cost(),
-        params.t_cost(),
-        params.p_cost()
-    ))
+    PasswordHash::from_phc(format!("$argon2id$v=19${cost}${salt}${output}"))
 }
 
 #[cfg(test)]
@@ -214,6 +200,18 @@ mod tests {
             panic!("a weak hash was not replaced");
         };
         assert!(hash.as_phc().contains("t=2"));
+    }
+
+    #[tokio::test]
+    async fn a_stored_hash_beyond_the_maximum_cost_is_refused_without_computing_it() {
+        let hash = passwords(CHEAP).hash(password("correct horse")).await.unwrap();
+        for (cheap, excessive) in [("m=8", "m=4294967295"), ("t=1", "t=4294967295"), ("p=1", "p=16777215")] {
+            let stored = PasswordHash::from_phc(hash.as_phc().replace(cheap, excessive));
+            let passwords = passwords(CHEAP);
+            let place = passwords.queue().unwrap();
+            let compared = passwords.compare(&place, password("correct horse"), Some(stored)).await;
+            assert_eq!(compared, Ok(Comparison::Mismatch), "{excessive}");
+        }
     }
 
     #[test]

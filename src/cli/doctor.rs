@@ -7,6 +7,8 @@ use tokio::net::TcpListener;
 
 use crate::admin::{self, Stdout};
 use crate::app::{App, Purpose, StartError, contains_store, is_accessible_to_others, missing_first_password};
+use crate::auth::cost::{Calibration, measure};
+use crate::clock::SystemStopwatch;
 use crate::config::{Config, StoreConfig};
 
 /// Prints one line per check. Fails if one of them fails.
@@ -20,6 +22,8 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
         }
     };
     report("configuration", Ok("all settings are valid".to_owned()));
+    let calibration = Calibration::new(config.password_cost, |cost| measure(cost, &SystemStopwatch));
+    report("password cost", Ok(calibration.to_string()));
     let served = match &config.store {
         StoreConfig::Embedded { directory } => {
             report("data directory", check_mode(directory));

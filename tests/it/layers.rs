@@ -20,7 +20,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("config", &["domain", "auth", "coherence", "service", "http"]),
     ("telemetry", &["config"]),
     ("admin", &["domain", "service", "audit_text"]),
-    ("cli", &["domain", "admin", "app", "audit_text", "config", "graphql", "telemetry"]),
+    ("cli", &["domain", "admin", "app", "audit_text", "auth", "clock", "config", "graphql", "telemetry"]),
 ];
 
 /// Waiting, input and output, and the frameworks that do them.

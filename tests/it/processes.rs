@@ -210,6 +210,55 @@ async fn commands_work_with_and_without_a_running_server() {
 }
 
 #[tokio::test]
+async fn doctor_measures_the_password_cost_and_advises_one_that_can_be_configured() {
+    let directory = directory();
+    let data = ("KEYMARK_DATA_DIR", directory.path().to_str().unwrap());
+    let free = ["--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0", "doctor"];
+    let check = async |cost: &str| {
+        let (code, out, err) = run(&[data], &[&["--password-cost", cost], &free[..]].concat()).await;
+        assert_eq!(code, 0, "{out}{err}");
+        out.lines().find(|line| line.starts_with("ok    password cost: ")).expect("a measurement").to_owned()
+    };
+    let cheapest = check("m=7168,t=5,p=1").await;
+    assert!(cheapest.contains("m=7168,t=5,p=1 takes ") && cheapest.contains("50 to 100 ms are advised"), "{cheapest}");
+    // 2 s on a common machine.
+    let costliest = check("m=262144,t=16,p=1").await;
+    let advised =
+        costliest.split("use --password-cost ").nth(1).expect("another cost").split_once(", which").unwrap().0;
+    check(advised).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_sign_ins_hashes_on_half_of_the_processors_and_in_bounded_memory() {
+    const COST_MIB: usize = 64;
+    let directory = directory();
+    let arguments = ["--password-cost", "m=65536,t=1,p=1", "--trusted-proxies", "127.0.0.1"];
+    let server = Server::start_with(directory.path(), &[], &arguments).await;
+    let peak = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).expect("a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") / 1024
+    };
+    let guess = |i: usize| {
+        let body =
+            json!({ "query": format!("mutation {{ signIn(username: \"a{i}\", password: \"x\") {{ token }} }}") });
+        let request =
+            server.client.post(format!("{}/graphql", server.public)).header("x-forwarded-for", format!("10.0.{i}.1"));
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        async move { within(async { request.send().await.expect("an answer").text().await.expect("text") }).await }
+    };
+    // The first one allocates what every request needs.
+    guess(0).await;
+    let before = peak();
+    let answers = futures::future::join_all((1..40).map(guess)).await;
+    assert!(answers.iter().all(|answer| answer.contains("INVALID_CREDENTIALS")), "{answers:?}");
+    let concurrent = (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1);
+    let limit = before + (concurrent - 1) * COST_MIB + COST_MIB / 2;
+    assert!(peak() <= limit, "{} MiB, after {before} MiB, with {concurrent} at a time", peak());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn sigterm_and_sigint_drain_requests_and_close_connections() {
     for signal in ["TERM", "INT"] {
         let directory = directory();

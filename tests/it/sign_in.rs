@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use keymark::admin::Command;
-use keymark::auth::passwords::Cost;
+use keymark::auth::cost::Cost;
 use keymark::service::Settings;
 use serde_json::json;
 
@@ -20,9 +20,11 @@ on_both_stores![
     limited_attempts_write_nothing,
     keys_are_revoked_through_a_flood_of_sign_ins,
     a_new_password_ends_all_sessions_but_its_own,
+    a_sign_in_after_a_change_of_the_cost_hashes_the_password_anew,
 ];
 
 const WRONG: &str = "not the password";
+const CHEAP: Cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
 
 async fn an_operator_signs_in_and_out(app: App) {
     let other = app.instance(2).await;
@@ -362,6 +364,33 @@ async fn a_new_password_ends_all_sessions_but_its_own(app: App) {
     }
     assert_eq!(app.anonymous().sign_in(&operator.username, PASSWORD).await.code(), Some("INVALID_CREDENTIALS"));
     app.sign_in(&operator.username, "a new password").await;
+}
+
+async fn a_sign_in_after_a_change_of_the_cost_hashes_the_password_anew(app: App) {
+    let operator = app.operator(&["view"]).await;
+    let username = operator.username.parse().expect("a username");
+    let stored = async || {
+        let found = app.store.find_operator_by_username(&username).await.expect("a store").expect("an operator");
+        let phc = found.password_hash.as_phc().to_owned();
+        (phc.rsplitn(3, '$').last().expect("a cost").to_owned(), phc, found.password_version)
+    };
+    let (cost, before, version) = stored().await;
+    assert_eq!(cost, "$argon2id$v=19$m=8,t=1,p=1");
+    for (number, cost) in [(2, Cost { memory_kib: 16, passes: 3, lanes: 1 }), (3, Cost { passes: 2, ..CHEAP })] {
+        let settings = Settings { password_cost: cost, ..Setup::default().settings };
+        let instance = app.instance_with(number, Setup { settings, ..Setup::default() }).await;
+        let refused = instance.anonymous().sign_in(&operator.username, WRONG).await;
+        assert_eq!(refused.code(), Some("INVALID_CREDENTIALS"));
+        assert_ne!(stored().await.0, format!("$argon2id$v=19${cost}"), "a refused sign-in changes nothing");
+        instance.sign_in(&operator.username, PASSWORD).await;
+        let (found, rehashed, found_version) = stored().await;
+        assert_eq!((found, found_version), (format!("$argon2id$v=19${cost}"), version));
+        assert_ne!(rehashed, before);
+        instance.sign_in(&operator.username, PASSWORD).await;
+        assert_eq!(stored().await.1, rehashed, "at the same cost it stays");
+        assert!(operator.at(&instance).is_signed_in().await, "the sessions of before go on");
+    }
+    app.sign_in(&operator.username, PASSWORD).await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use keymark::admin::{self, Command, Output as Answers, Socket};
-use keymark::auth::passwords::Cost;
+use keymark::auth::cost::Cost;
 use keymark::clock::{Clock, Environment, Moment, Stopwatch, SystemStopwatch};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
