@@ -105,7 +105,7 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
     let request = service.request(None);
     let text = match command {
         Command::AddOperator { tenant, username, password, permissions } => {
-            let (password, notice) = choose_password(service, password)?;
+            let (password, notice) = choose_password(service, password, &username)?;
             let added = service.add_operator(request, tenant, username, password, permissions).await;
             format!("{}{notice}", description(&added.map_err(message)?))
         }
@@ -118,7 +118,7 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             description(&changed.map_err(|error| message_about(&username, error))?)
         }
         Command::SetPassword { username, password } => {
-            let (password, notice) = choose_password(service, password)?;
+            let (password, notice) = choose_password(service, password, &username)?;
             let changed = service.set_password(request, &username, password).await;
             let changed = changed.map_err(|error| message_about(&username, error))?;
             format!("{}{notice}", description(&changed))
@@ -192,9 +192,13 @@ fn message_about(username: &Username, error: Error) -> String {
 }
 
 /// Returns the given password, or a generated one and the line of output that contains it.
-fn choose_password(service: &Service, given: Option<String>) -> Result<(Password, String), String> {
+fn choose_password(
+    service: &Service,
+    given: Option<String>,
+    username: &Username,
+) -> Result<(Password, String), String> {
     match given {
-        Some(given) => Ok((Password::checked(given).map_err(|unfit| unfit.to_string())?, String::new())),
+        Some(given) => Ok((Password::chosen(given, username).map_err(|unfit| unfit.to_string())?, String::new())),
         None => {
             let password = service.generate_password();
             let notice = format!("Password: {} (shown once)\n", password.expose());

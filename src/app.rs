@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::admin::Socket;
 use crate::clock::{Environment, SystemStopwatch};
@@ -24,7 +25,7 @@ use crate::coherence::Coherence;
 use crate::coherence::protocol::{Role, Timing, with_margin};
 use crate::config::{Config, ConfigError, StoreConfig, root_secret};
 use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime, to_millis};
-use crate::domain::operators::Password;
+use crate::domain::operators::{FIRST_PASSWORD_LIFETIME, Password};
 use crate::domain::secrets::{Keyring, RootSecret};
 use crate::http::serve::{ServeLimits, serve};
 use crate::http::{self, PublicFeatures};
@@ -154,32 +155,47 @@ impl App {
     }
 
     /// Creates the first operator, if this is the first start. Returns the password if it was generated, to be shown once.
-    async fn create_first_operator(&self, configured: Option<Password>) -> Result<Option<String>, StartError> {
-        if self.service.is_initialised().await? {
-            return Ok(None);
-        }
+    async fn create_first_operator(
+        &self,
+        configured: Option<Password>,
+    ) -> Result<Option<Zeroizing<String>>, StartError> {
         let (password, generated) = match configured {
             Some(password) => (password, None),
-            None if self.directory.is_some() => {
+            None => {
                 let password = self.service.generate_password();
-                let text = password.expose().to_owned();
+                let text = Zeroizing::new(password.expose().to_owned());
                 (password, Some(text))
             }
-            None => return Err(missing_first_password().into()),
         };
-        let created = self.service.create_first_operator(password).await?;
+        let created = self.service.create_first_operator(password, generated.is_some()).await?;
         Ok(generated.filter(|_| created))
     }
 }
 
-/// The error of a first start with MongoDB without a password for the first operator.
-pub fn missing_first_password() -> ConfigError {
-    let reason = "is required for the first start with MongoDB, since standard output may be a log";
-    ConfigError::new("KEYMARK_INITIAL_ADMIN_PASSWORD", reason)
+/// The configured password of the first operator, for a start that creates them. Fails if it breaks the rules, or is
+/// missing and none can be generated.
+pub fn first_password(config: &Config) -> Result<Option<Password>, ConfigError> {
+    const SETTING: &str = "KEYMARK_INITIAL_ADMIN_PASSWORD";
+    let username = FIRST_USERNAME.parse().expect("the first operator's name is well-formed");
+    match (&config.initial_admin_password, &config.store) {
+        (Some(text), _) => {
+            let chosen = Password::chosen(text.as_str().to_owned(), &username);
+            chosen.map(Some).map_err(|unfit| ConfigError::new(SETTING, unfit))
+        }
+        (None, StoreConfig::Embedded { .. }) => Ok(None),
+        (None, StoreConfig::Mongo { .. }) => {
+            let reason = "is required for the first start with MongoDB, since standard output may be a log";
+            Err(ConfigError::new(SETTING, reason))
+        }
+    }
 }
 
 /// Serves until SIGTERM or SIGINT, and then completes the requests in flight, for 9.5 s at most.
 pub async fn run(mut config: Config) -> Result<(), StartError> {
+    if matches!(&config.store, StoreConfig::Embedded { directory } if !contains_store(directory)) {
+        // Before anything is created.
+        first_password(&config)?;
+    }
     let app = App::open(&mut config, Purpose::Serving).await?;
     raise_descriptor_limit();
     let stop = CancellationToken::new();
@@ -192,8 +208,9 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     };
     // After everything else that can fail: a generated password is shown once, right below.
     let first_start = !app.service.is_initialised().await?;
-    let password = app.create_first_operator(config.initial_admin_password.take()).await?;
-    announce(&public, &verification, first_start, password.as_deref())?;
+    let password = if first_start { app.create_first_operator(first_password(&config)?).await? } else { None };
+    config.initial_admin_password = None;
+    announce(&public, &verification, first_start, password.as_deref().map(String::as_str))?;
 
     let service = &app.service;
     let front = Arc::new(config.front.clone());
@@ -261,16 +278,18 @@ fn announce(
     password: Option<&str>,
 ) -> Result<(), StartError> {
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| StartError::Failed(error.to_string()));
-    let mut text = format!(
+    let mut text = Zeroizing::new(format!(
         "Console       http://{}/\nVerification  http://{}/v1/verify\n",
         address(public)?,
         address(verification)?
-    );
+    ));
     if first_start {
         text.push_str(&format!("Operator      {FIRST_USERNAME}\n"));
     }
     if let Some(password) = password {
+        let hours = FIRST_PASSWORD_LIFETIME.as_secs() / 3600;
         text.push_str(&format!("Password      {password}\n"));
+        text.push_str(&format!("Valid for     {hours} hours; choose another one when you sign in to the console\n"));
     }
     // Standard output may be closed, and Keymark serves all the same.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -18,7 +18,6 @@ use crate::auth::cost::Cost;
 use crate::coherence::protocol::{Role, Timing, with_margin};
 use crate::domain::keys::KeyPrefix;
 use crate::domain::leases::MAX_LEASE;
-use crate::domain::operators::Password;
 use crate::domain::secrets::RootSecret;
 use crate::http::front::Front;
 use crate::http::hosts::{HostName, Hosts};
@@ -222,7 +221,8 @@ pub struct Config {
     /// `None`: it is in the data directory, or will be generated there.
     pub secret: Option<RootSecret>,
     pub previous_secrets: Vec<RootSecret>,
-    pub initial_admin_password: Option<Password>,
+    /// Not checked, since only the first start uses it.
+    pub initial_admin_password: Option<Zeroizing<String>>,
     pub access: Access,
     pub front: Front,
     pub key_prefix: KeyPrefix,
@@ -275,7 +275,7 @@ impl Config {
             store,
             secret: secret(&env)?,
             previous_secrets: previous_secrets(&env)?,
-            initial_admin_password: initial_admin_password(&env)?,
+            initial_admin_password: text(&env, "KEYMARK_INITIAL_ADMIN_PASSWORD")?.map(Zeroizing::new),
             access: access(&settings.verify_allow, &env, verify_listen)?,
             front,
             key_prefix: key_prefix(&settings.key_prefix)?,
@@ -501,11 +501,6 @@ fn previous_secrets(env: impl Fn(&str) -> Option<OsString>) -> Result<Vec<RootSe
         .collect()
 }
 
-fn initial_admin_password(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<Password>, ConfigError> {
-    let password = text(env, "KEYMARK_INITIAL_ADMIN_PASSWORD")?.map(Password::checked).transpose();
-    password.map_err(|error| ConfigError::new("KEYMARK_INITIAL_ADMIN_PASSWORD", error))
-}
-
 const MIN_VERIFIER_TOKEN_BYTES: usize = 16;
 
 /// Who may send verifications. A listener that others can reach requires a token or a list of networks.
@@ -598,7 +593,6 @@ mod tests {
             (Flags { log: text("loud"), ..flags() }, None, "--log: `loud` is neither off, error,"),
             (Flags { log: text(""), ..flags() }, None, "--log: `` is neither off, error,"),
             (Flags { log: text("info,keymark=bogus"), ..flags() }, None, "--log: `info,keymark=bogus` is neither"),
-            (flags(), Some(("KEYMARK_INITIAL_ADMIN_PASSWORD", "short")), "KEYMARK_INITIAL_ADMIN_PASSWORD: A password"),
             (flags(), Some(("KEYMARK_VERIFIER_TOKEN", "short")), "KEYMARK_VERIFIER_TOKEN: a verifier token has"),
         ] {
             let said = error(flags, env.as_slice());

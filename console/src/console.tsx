@@ -7,6 +7,7 @@ import { ViewerDocument } from "./gql/graphql";
 import { useObservable } from "./live/observable";
 import { useLiveQuery } from "./live/use-live-query";
 import { useLiveViewer } from "./live/use-live-viewer";
+import { ChangePasswordPage } from "./pages/change-password-page";
 import { Page } from "./pages/page";
 import { SignInPage } from "./pages/sign-in-page";
 import { Redirect, useLocation } from "./router";
@@ -44,7 +45,7 @@ export function Console() {
   if (path === SIGN_IN) return <Redirect to={pathAfterSignIn(search)} />;
   return (
     <ViewerContext.Provider value={data.viewer}>
-      <SignedIn path={path} />
+      {data.viewer.mustChangePassword ? <ChangePasswordPage /> : <SignedIn path={path} />}
     </ViewerContext.Provider>
   );
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Stdout};
-use crate::app::{App, Purpose, StartError, contains_store, is_accessible_to_others, missing_first_password};
+use crate::app::{App, Purpose, StartError, contains_store, first_password, is_accessible_to_others};
 use crate::auth::cost::{Calibration, measure};
 use crate::clock::SystemStopwatch;
 use crate::config::{Config, StoreConfig};
@@ -43,15 +43,14 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
             let new = matches!(&config.store, StoreConfig::Embedded { directory } if !contains_store(directory));
             if new {
                 report("store", Ok("will be created".to_owned()));
+                report("first operator", can_create_first_operator(&config));
                 return conclude(failed);
             }
             match App::open_existing(&mut config, Purpose::Inspection).await {
                 Ok(app) => {
                     report("store", Ok("opened, and the root secret matches".to_owned()));
                     if matches!(app.service.is_initialised().await, Ok(false)) {
-                        let given = config.initial_admin_password.is_some() || app.directory.is_some();
-                        let can_start = given.then(|| "can be created".to_owned());
-                        report("first operator", can_start.ok_or_else(|| missing_first_password().to_string()));
+                        report("first operator", can_create_first_operator(&config));
                     }
                     let verify = admin::Command::VerifyAudit { tenant: None };
                     let verified = admin::run(&app.service, verify, &mut Stdout).await;
@@ -66,6 +65,10 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
 
 fn conclude(failed: u32) -> Result<(), StartError> {
     if failed == 0 { Ok(()) } else { Err(StartError::Failed(format!("{failed} checks failed"))) }
+}
+
+fn can_create_first_operator(config: &Config) -> Result<String, String> {
+    first_password(config).map(|_| "can be created".to_owned()).map_err(|error| error.to_string())
 }
 
 fn check_mode(directory: &Path) -> Result<String, String> {

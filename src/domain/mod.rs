@@ -33,6 +33,7 @@ pub mod keys;
 pub mod leases;
 pub mod operators;
 pub mod pages;
+pub mod passwords;
 pub mod permissions;
 pub mod quota;
 pub mod refusal;

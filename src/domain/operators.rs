@@ -2,18 +2,18 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::ids::{OperatorId, TenantId};
+use super::passwords::{MAX_PASSWORD_BYTES, UnfitPassword, check_password};
 use super::permissions::Permissions;
 use super::time::Timestamp;
 
-/// ASVS 5, V6.2.
-pub const MIN_PASSWORD_BYTES: usize = 8;
-/// Bounds the work of hashing a password that an anonymous client sends. ASVS 5, V6.2, rules out a short limit.
-pub const MAX_PASSWORD_BYTES: usize = 1024;
+/// How long the generated password of the first operator can be used. ASVS 5, V6.4.
+pub const FIRST_PASSWORD_LIFETIME: Duration = Duration::from_hours(24);
 const MAX_USERNAME_CHARACTERS: usize = 64;
 
 /// A username: 1 to 64 ASCII letters, digits and `. _ - @ +`, in lower case; unique across tenants.
@@ -50,21 +50,16 @@ impl fmt::Display for Username {
 /// A password in plain text. `Debug` does not print it, and its memory is wiped when it is dropped.
 pub struct Password(Zeroizing<String>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("A password has {MIN_PASSWORD_BYTES} to {MAX_PASSWORD_BYTES} bytes.")]
-pub struct InvalidPasswordLength;
-
 impl Password {
-    /// A password of any length, to be compared with a stored hash.
+    /// A password that need not follow the rules: one to compare with a stored hash, or a generated one.
     pub fn unchecked(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// A new password, of [`MIN_PASSWORD_BYTES`] to [`MAX_PASSWORD_BYTES`].
-    pub fn checked(text: String) -> Result<Self, InvalidPasswordLength> {
+    /// A new password of this operator, chosen by a person.
+    pub fn chosen(text: String, username: &Username) -> Result<Self, UnfitPassword> {
         let password = Self::unchecked(text);
-        let is_valid = (MIN_PASSWORD_BYTES..=MAX_PASSWORD_BYTES).contains(&password.0.len());
-        if is_valid { Ok(password) } else { Err(InvalidPasswordLength) }
+        check_password(&password.0, username.as_str()).map(|()| password)
     }
 
     /// Returns true if it is longer than any operator's password.
@@ -120,6 +115,10 @@ pub struct Operator {
     pub revision: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// The end of a generated first password, which its operator has to change. `None` for any other password. Not
+    /// written then, as in release 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_expires_at: Option<Timestamp>,
 }
 
 impl Operator {
@@ -141,7 +140,21 @@ impl Operator {
             revision: 1,
             created_at: now,
             updated_at: now,
+            password_expires_at: None,
         }
+    }
+
+    /// The operator, whose password was generated and shown to the person who started Keymark.
+    pub fn with_first_password(self) -> Self {
+        Self { password_expires_at: Some(self.created_at.plus(FIRST_PASSWORD_LIFETIME)), ..self }
+    }
+
+    pub fn must_change_password(&self) -> bool {
+        self.password_expires_at.is_some()
+    }
+
+    pub fn is_password_expired(&self, now: Timestamp) -> bool {
+        self.password_expires_at.is_some_and(|end| now >= end)
     }
 
     /// Returns the operator with other permissions, or `None` if they are the same.
@@ -150,7 +163,8 @@ impl Operator {
     }
 
     pub fn with_password(&self, password_hash: PasswordHash, now: Timestamp) -> Self {
-        Self { password_hash, password_version: self.password_version + 1, ..self.changed(now) }
+        let password_version = self.password_version + 1;
+        Self { password_hash, password_version, password_expires_at: None, ..self.changed(now) }
     }
 
     /// Returns the operator with a new hash of the same password.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::operators::InvalidPasswordLength;
+use super::passwords::UnfitPassword;
 use super::permissions::Permission;
 use super::system_names::NameError;
 
@@ -21,6 +21,7 @@ pub enum ErrorCode {
     Conflict,
     InvalidCredentials,
     InvalidPassword,
+    PasswordExpired,
     RateLimited,
     BadUserInput,
     CursorInvalid,
@@ -42,6 +43,7 @@ impl ErrorCode {
             Self::Conflict => "CONFLICT",
             Self::InvalidCredentials => "INVALID_CREDENTIALS",
             Self::InvalidPassword => "INVALID_PASSWORD",
+            Self::PasswordExpired => "PASSWORD_EXPIRED",
             Self::RateLimited => "RATE_LIMITED",
             Self::BadUserInput => "BAD_USER_INPUT",
             Self::CursorInvalid => "CURSOR_INVALID",
@@ -79,7 +81,9 @@ pub enum Refusal {
     #[error("The username or the password is wrong.")]
     InvalidCredentials,
     #[error(transparent)]
-    InvalidPassword(InvalidPasswordLength),
+    InvalidPassword(UnfitPassword),
+    #[error("The generated first password has expired. Set another one with `keymark operator set-password`.")]
+    PasswordExpired,
     #[error("Too many attempts. Try again in {retry_after_seconds} s.")]
     RateLimited { retry_after_seconds: u64 },
     #[error("{0}")]
@@ -104,6 +108,7 @@ impl Refusal {
             Self::Conflict => ErrorCode::Conflict,
             Self::InvalidCredentials => ErrorCode::InvalidCredentials,
             Self::InvalidPassword(_) => ErrorCode::InvalidPassword,
+            Self::PasswordExpired => ErrorCode::PasswordExpired,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::BadUserInput(_) => ErrorCode::BadUserInput,
             Self::CursorInvalid => ErrorCode::CursorInvalid,

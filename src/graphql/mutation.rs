@@ -35,7 +35,7 @@ impl Mutation {
     /// that failures elsewhere do not limit it. Requires no credentials. A repeat opens another session.
     ///
     /// Errors: `INVALID_CREDENTIALS`, the same for an unknown username and for a wrong password; `RATE_LIMITED` after
-    /// too many failures with the username or from the network.
+    /// too many failures with the username or from the network; `PASSWORD_EXPIRED`.
     async fn sign_in(
         &self,
         ctx: &Context<'_>,
@@ -75,11 +75,18 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Current password.", secret)] current_password: String,
-        #[graphql(desc = "New password: 8 to 1024 bytes of UTF-8.", secret)] new_password: String,
+        #[graphql(
+            desc = "New password. A password has at least 12 characters (at most 1024 bytes), is none of the 10,000 most \
+                          common ones, even if repeated or with digits and signs around it, and contains neither the \
+                          username nor keymark.",
+            secret
+        )]
+        new_password: String,
     ) -> Result<ChangePasswordPayload> {
         let call = Authenticated::new(ctx).await?;
         let current = Password::unchecked(current_password);
-        let new = Password::checked(new_password).map_err(|unfit| refuse(&Refusal::InvalidPassword(unfit)))?;
+        let new = Password::chosen(new_password, &call.operator().username);
+        let new = new.map_err(|unfit| refuse(&Refusal::InvalidPassword(unfit)))?;
         let opened = call.convert(call.service.change_password(call.caller, call.request, current, new).await)?;
         set_cookies(ctx, &opened);
         Ok(opened.into())

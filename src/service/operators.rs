@@ -119,8 +119,8 @@ impl Service {
     }
 
     /// Creates the first operator, with all permissions, unless the store ever had one. Returns true if it was created
-    /// here: of several instances that start at the same time, one creates it.
-    pub async fn create_first_operator(&self, password: Password) -> Result<bool, Error> {
+    /// here: of several instances that start at the same time, one creates it. A generated password has to be changed.
+    pub async fn create_first_operator(&self, password: Password, is_generated: bool) -> Result<bool, Error> {
         let hash = self.passwords.hash(password).await?;
         let tenant: TenantId = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
         let username: Username = FIRST_USERNAME.parse().expect("the first operator's name is well-formed");
@@ -130,6 +130,7 @@ impl Service {
                 return Ok(Decision::Unchanged(false));
             }
             let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), Permissions::all());
+            let operator = if is_generated { operator.with_first_password() } else { operator };
             Ok(Decision::commit(self.addition(&operator, &origin).once(INITIALISED), true))
         });
         // As in `add_operator`. Waiting would also be in vain: this instance does not follow the feed yet.

@@ -13,6 +13,7 @@ use crate::auth::tokens::SessionRef;
 use crate::domain::audit::{AuditAction, AuditActor};
 use crate::domain::changes::{Batch, Row, RowId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
+use crate::domain::passwords::UnfitPassword;
 use crate::domain::quota::{take, whole_seconds};
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::sessions::{Session, SessionSecret};
@@ -82,12 +83,17 @@ impl Service {
             (known, _) => {
                 self.metrics.count_sign_in("refused");
                 match known {
-                    Some(operator) => self.record_refused_sign_in(request, &operator),
+                    Some(operator) => self.record_refused_sign_in(request, &operator, ErrorCode::InvalidCredentials),
                     None => self.record_unknown_username(request),
                 }
                 return Err(Refusal::InvalidCredentials.into());
             }
         };
+        if operator.is_password_expired(self.environment.now()) {
+            self.metrics.count_sign_in("refused");
+            self.record_refused_sign_in(request, &operator, ErrorCode::PasswordExpired);
+            return Err(Refusal::PasswordExpired.into());
+        }
         self.refund_attempt(&attempt).await?;
         let opened = self.open_session(request, operator, rehashed, attempt.device).await?;
         self.remember_network(request, &opened.caller.operator).await?;
@@ -112,11 +118,14 @@ impl Service {
         new: Password,
     ) -> Result<NewSession, Error> {
         let operator = &caller.operator;
+        if operator.must_change_password() && current.expose() == new.expose() {
+            return Err(Refusal::InvalidPassword(UnfitPassword::Unchanged).into());
+        }
         let attempt = self.begin_change_of_password(request, caller).await?;
         match self.compare(&attempt.place, current, Some(operator)).await? {
             Comparison::Mismatch => {
                 self.metrics.count_sign_in("refused");
-                self.record_refused_sign_in(request, operator);
+                self.record_refused_sign_in(request, operator, ErrorCode::InvalidCredentials);
                 return Err(Refusal::InvalidCredentials.into());
             }
             Comparison::Match | Comparison::MatchNeedsRehash(_) => {}
@@ -369,10 +378,9 @@ impl Service {
     }
 
     /// Records after the response, so that it takes the same time whether or not the operator exists.
-    fn record_refused_sign_in(self: &Arc<Self>, request: Request, operator: &Operator) {
-        let event = self
-            .event(&origin(AuditActor::operator(operator), request), AuditAction::SignInRefused)
-            .refused(ErrorCode::InvalidCredentials, 1);
+    fn record_refused_sign_in(self: &Arc<Self>, request: Request, operator: &Operator, code: ErrorCode) {
+        let event =
+            self.event(&origin(AuditActor::operator(operator), request), AuditAction::SignInRefused).refused(code, 1);
         self.record_refusal_after_response(operator.tenant.clone(), event);
     }
 }

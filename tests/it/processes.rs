@@ -39,8 +39,11 @@ async fn the_first_start_prints_a_generated_password_once() {
     assert_eq!(server.announced("Operator"), Some("admin"));
     let password = server.announced("Password").expect("a password").to_owned();
     assert_eq!(password.len(), 20);
+    assert_eq!(server.announced("Valid for"), Some("24 hours; choose another one when you sign in to the console"));
     let token = server.sign_in("admin", &password).await;
-    let viewer = server.graphql(Some(&token), "{ viewer { tenantId permissions } }", json!({})).await;
+    let viewer =
+        server.graphql(Some(&token), "{ viewer { tenantId permissions mustChangePassword } }", json!({})).await;
+    assert_eq!(viewer["data"]["viewer"]["mustChangePassword"], true);
     assert_eq!(viewer["data"]["viewer"]["permissions"].as_array().map(Vec::len), Some(4));
     assert_eq!(viewer["data"]["viewer"]["tenantId"], "default");
     let (status, log) = server.stop().await;
@@ -50,8 +53,15 @@ async fn the_first_start_prints_a_generated_password_once() {
     assert_eq!((again.announced("Operator"), again.announced("Password")), (None, None));
     assert_eq!(again.printed.len(), 2);
     again.sign_in("admin", &password).await;
-    let viewer = again.graphql(Some(&token), "{ viewer { username } }", json!({})).await;
+    let viewer = again.graphql(Some(&token), "{ viewer { username mustChangePassword } }", json!({})).await;
     assert_eq!(viewer["data"]["viewer"]["username"], "admin", "the session survived the restart");
+    assert_eq!(viewer["data"]["viewer"]["mustChangePassword"], true);
+    let change = "mutation ($c: String!, $n: String!) {
+        changePassword(currentPassword: $c, newPassword: $n) { viewer { mustChangePassword } }
+    }";
+    let passwords = json!({ "c": password, "n": "chosen by a person" });
+    let changed = again.graphql(Some(&token), change, passwords).await;
+    assert_eq!(changed["data"]["changePassword"]["viewer"]["mustChangePassword"], false, "{changed}");
     again.stop().await;
 }
 
@@ -134,7 +144,7 @@ async fn an_invalid_configuration_is_one_line_and_exit_code_2() {
     keymark: KEYMARK_SECRET: a root secret has at least 32 bytes
     keymark: --listen: 0.0.0.0:0 is not loopback, and Keymark serves plain HTTP: set --public-origin to the https origin of a proxy that terminates TLS, or set --insecure-http to do without TLS
     keymark: --verify-listen: 0.0.0.0:0 is not loopback: set KEYMARK_VERIFIER_TOKEN or --verify-allow
-    keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: A password has 8 to 1024 bytes.
+    keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: This password is too short. A password has at least 12 characters (at most 1024 bytes), is none of the 10,000 most common ones, even if repeated or with digits and signs around it, and contains neither the username nor keymark.
     keymark: --session-lifetime: `soon` is not a duration such as 90s, 12h or 30d: expected number at 0
     keymark: --log: `loud=very` is neither off, error, warn, info, debug or trace, nor directives such as info,keymark::http=debug
     keymark: KEYMARK_SECRET: KEYMARK_SECRET_FILE is set as well
@@ -459,6 +469,10 @@ async fn mongodb_requires_the_secret_and_the_first_password() {
     keymark: KEYMARK_SECRET: is required with MongoDB: at least 32 random bytes, the same for every instance
     keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: is required for the first start with MongoDB, since standard output may be a log
     ");
+
+    let unfit = ("KEYMARK_INITIAL_ADMIN_PASSWORD", "Password1234!");
+    let (code, _, said) = run(&[place[0], place[1], secret, unfit], &anywhere).await;
+    assert!(code == 2 && said.contains("KEYMARK_INITIAL_ADMIN_PASSWORD: This password is too common."), "{said}");
 
     let start = |secret: &'static str| {
         let mut command = keymark();

@@ -6,6 +6,9 @@ use std::time::Duration;
 use http::Method;
 use keymark::admin::Command;
 use keymark::auth::cost::Cost;
+use keymark::domain::operators::Password;
+use keymark::domain::passwords::PASSWORD_RULE;
+use keymark::domain::permissions::{Permission, Permissions};
 use keymark::service::Settings;
 use serde_json::json;
 
@@ -21,6 +24,8 @@ on_both_stores![
     keys_are_revoked_through_a_flood_of_sign_ins,
     a_new_password_ends_all_sessions_but_its_own,
     a_sign_in_after_a_change_of_the_cost_hashes_the_password_anew,
+    a_generated_first_password_is_good_for_24_hours_and_has_to_be_changed,
+    a_password_from_before_the_rules_still_signs_in,
 ];
 
 const WRONG: &str = "not the password";
@@ -348,10 +353,18 @@ async fn a_new_password_ends_all_sessions_but_its_own(app: App) {
     let beside = other.sign_in(&operator.username, PASSWORD).await;
     for (current, new, code) in [
         (WRONG, "a new password", "INVALID_CREDENTIALS"),
-        (PASSWORD, "short", "INVALID_PASSWORD"),
+        (PASSWORD, "eleven char", "INVALID_PASSWORD"),
         (PASSWORD, &"x".repeat(1025), "INVALID_PASSWORD"),
+        (PASSWORD, "Password1234!", "INVALID_PASSWORD"),
+        (PASSWORD, "the Keymark server", "INVALID_PASSWORD"),
+        (PASSWORD, &format!("I am {}", operator.username.to_uppercase()), "INVALID_PASSWORD"),
     ] {
-        assert_eq!(operator.change_password(current, new).await.code(), Some(code));
+        let refused = operator.change_password(current, new).await;
+        assert_eq!(refused.code(), Some(code));
+        if code == "INVALID_PASSWORD" {
+            let message = refused.error()["message"].as_str().expect("a message").to_owned();
+            assert!(message.ends_with(PASSWORD_RULE), "{message}");
+        }
     }
     assert!(operator.is_signed_in().await && beside.is_signed_in().await, "no session ended so far");
 
@@ -391,6 +404,71 @@ async fn a_sign_in_after_a_change_of_the_cost_hashes_the_password_anew(app: App)
         assert!(operator.at(&instance).is_signed_in().await, "the sessions of before go on");
     }
     app.sign_in(&operator.username, PASSWORD).await;
+}
+
+async fn a_generated_first_password_is_good_for_24_hours_and_has_to_be_changed(app: App) {
+    const VIEWER: &str = "{ viewer { mustChangePassword } }";
+    const GENERATED: &str = "generated4fJ0generated";
+    assert!(app.service.create_first_operator(Password::unchecked(GENERATED.to_owned()), true).await.expect("created"));
+    let admin = app.sign_in("admin", GENERATED).await;
+    assert_eq!(admin.query(VIEWER, json!({})).await.data("viewer.mustChangePassword"), true);
+    let (username, view) = ("admin".parse().unwrap(), [Permission::View].into_iter().collect());
+    app.command(Command::SetPermissions { username, permissions: view }).await.expect("changed");
+    assert_eq!(admin.query(VIEWER, json!({})).await.data("viewer.mustChangePassword"), true);
+    assert_eq!(admin.change_password(GENERATED, GENERATED).await.code(), Some("INVALID_PASSWORD"), "the same one");
+
+    app.clock.advance(Duration::from_secs(24 * 60 * 60 - 1));
+    app.sign_in("admin", GENERATED).await;
+    app.clock.advance(Duration::from_secs(1));
+    let expired = app.anonymous().sign_in("admin", GENERATED).await;
+    insta::allow_duplicates! { insta::assert_json_snapshot!(expired.error(), @r#"
+    {
+      "extensions": {
+        "code": "PASSWORD_EXPIRED"
+      },
+      "message": "The generated first password has expired. Set another one with `keymark operator set-password`."
+    }
+    "#); }
+    let wrong = app.anonymous().sign_in("admin", WRONG).await;
+    assert_eq!(wrong.code(), Some("INVALID_CREDENTIALS"), "only who has the password learns that it has expired");
+    let last = app.log_of("default").await.into_iter().rfind(|entry| entry["event"]["errorCode"] == "PASSWORD_EXPIRED");
+    assert_eq!(last.expect("an entry")["event"]["action"], "SIGN_IN_REFUSED");
+
+    let set = Command::SetPassword { username: "admin".parse().unwrap(), password: Some(PASSWORD.to_owned()) };
+    app.command(set).await.expect("set");
+    let admin = app.sign_in("admin", PASSWORD).await;
+    assert_eq!(admin.query(VIEWER, json!({})).await.data("viewer.mustChangePassword"), false);
+    app.clock.advance(Duration::from_secs(7 * 24 * 60 * 60));
+    app.sign_in("admin", PASSWORD).await;
+}
+
+async fn a_password_from_before_the_rules_still_signs_in(app: App) {
+    let request = app.service.request(None);
+    let (tenant, username) = ("acme".parse().unwrap(), "ada".parse().unwrap());
+    let short = Password::unchecked("password".to_owned());
+    app.service.add_operator(request, tenant, username, short, Permissions::NONE).await.expect("added");
+    let ada = app.sign_in("ada", "password").await;
+    let viewer = ada.query("{ viewer { mustChangePassword } }", json!({})).await;
+    assert_eq!(viewer.data("viewer.mustChangePassword"), false);
+}
+
+#[tokio::test]
+async fn the_command_line_refuses_passwords_that_break_the_rules() {
+    let app = App::embedded().await;
+    app.add_operator("acme", "ada", &[]).await;
+    let username = || "ada".parse().expect("a username");
+    for password in ["too short", "sonyericsson", "this is ada!", "keymark keymark"] {
+        let password = || Some(password.to_owned());
+        let tenant = "acme".parse().expect("a tenant");
+        let add =
+            Command::AddOperator { tenant, username: username(), password: password(), permissions: Permissions::NONE };
+        let set = Command::SetPassword { username: username(), password: password() };
+        for command in [add, set] {
+            let refused = app.command(command).await.expect_err("refused");
+            assert!(refused.ends_with(PASSWORD_RULE), "{refused}");
+        }
+    }
+    app.sign_in("ada", PASSWORD).await;
 }
 
 #[tokio::test]

@@ -40,6 +40,32 @@ async fn a_failed_first_start_leaves_the_first_password_to_the_next() {
 }
 
 #[tokio::test]
+async fn a_first_password_that_breaks_the_rules_stops_only_a_start_that_would_use_it() {
+    let directory = directory();
+    let variables = [
+        ("KEYMARK_DATA_DIR", directory.path().to_str().unwrap()),
+        ("KEYMARK_INITIAL_ADMIN_PASSWORD", "admin admin admin"),
+        ("KEYMARK_LISTEN", "127.0.0.1:0"),
+        ("KEYMARK_VERIFY_LISTEN", "127.0.0.1:0"),
+    ];
+    let refusal = "KEYMARK_INITIAL_ADMIN_PASSWORD: This password contains the username. A password has";
+    let (code, out, err) = run(&variables, &["serve"]).await;
+    assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{err}");
+    assert!(err.starts_with(&format!("keymark: {refusal}")), "{err}");
+    let (code, out, _) = run(&variables, &["doctor"]).await;
+    assert!(code == 1 && out.contains(&format!("FAIL  first operator: {refusal}")), "{out}");
+    assert_eq!(contents(directory.path()).len(), 0, "nothing was created");
+
+    let (code, _, err) = run(&variables, &["operator", "add", "ada"]).await;
+    assert_eq!(code, 0, "a command does not use it: {err}");
+    let (code, out, err) = run(&variables, &["doctor"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    let server = Server::start_with(directory.path(), &variables[1..2], &[]).await;
+    assert_eq!(server.announced("Operator"), None, "a later start does not use it");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_secret_may_be_any_bytes_and_all_of_them_matter() {
     let directory = directory();
     let secret = |last: u8| [&[0xff, 0xfe, 0x80].repeat(12)[..], &[last]].concat();

@@ -14,9 +14,14 @@ const ANY_PORT = "127.0.0.1:0";
 export const operator = { username: "admin", password: PASSWORD };
 
 /** Starts a server on an empty embedded store and free ports; `stop` removes its data. */
-export async function startKeymark() {
+export const startKeymark = () => startEmbedded({ KEYMARK_INITIAL_ADMIN_PASSWORD: PASSWORD });
+
+/** Starts a server that generates the first password, which is its `password`. */
+export const startWithGeneratedPassword = () => startEmbedded({});
+
+async function startEmbedded(settings) {
   const dataDir = await mkdtemp(join(tmpdir(), "keymark-e2e-"));
-  const instance = await startInstance({ KEYMARK_DATA_DIR: dataDir });
+  const instance = await startInstance({ ...settings, KEYMARK_DATA_DIR: dataDir });
   return {
     ...instance,
     dataDir,
@@ -31,6 +36,7 @@ export async function startKeymark() {
 export async function startCluster() {
   const mongod = await startMongod();
   const settings = {
+    KEYMARK_INITIAL_ADMIN_PASSWORD: PASSWORD,
     KEYMARK_MONGODB_URI: mongod.uri,
     KEYMARK_SECRET: "a secret of the browser tests alone, of 32 bytes and more",
   };
@@ -48,10 +54,11 @@ export async function startCluster() {
 
 async function startInstance(settings) {
   let running = await launch(settings, ANY_PORT, ANY_PORT);
-  const { console, verification } = running;
+  const { console, verification, password } = running;
   return {
     console,
     verification,
+    password,
     graphql: new URL("/graphql", console).href,
     webSocket: new URL("/graphql", console).href.replace("http:", "ws:"),
 
@@ -83,19 +90,19 @@ async function launch(settings, listen, verifyListen) {
   const server = spawn(BINARY, ["--listen", listen, "--verify-listen", verifyListen], {
     env: {
       PATH: process.env.PATH,
-      KEYMARK_INITIAL_ADMIN_PASSWORD: PASSWORD,
       KEYMARK_LOG: "warn",
       ...settings,
     },
     stdio: ["ignore", "pipe", "inherit"],
   });
-  const addresses = {};
+  const printed = {};
+  const isPasswordGiven = settings.KEYMARK_INITIAL_ADMIN_PASSWORD !== undefined;
   for await (const line of createInterface({ input: server.stdout })) {
-    const [, name, address] = /^(Console|Verification)\s+(http\S+)$/.exec(line) ?? [];
-    if (name !== undefined) addresses[name.toLowerCase()] = address;
-    if (addresses.console && addresses.verification) {
+    const [, name, value] = /^(Console|Verification|Password)\s+(\S+)$/.exec(line) ?? [];
+    if (name !== undefined) printed[name.toLowerCase()] = value;
+    if (printed.console && printed.verification && (isPasswordGiven || printed.password)) {
       server.stdout.resume();
-      return { server, ...addresses };
+      return { server, ...printed };
     }
   }
   throw new Error(`${BINARY} exited before it printed its addresses`);

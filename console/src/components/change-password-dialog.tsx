@@ -1,104 +1,27 @@
-import { useClient } from "@urql/preact";
-import type { TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
-import { ChangePasswordDocument } from "../gql/graphql";
-import { retryNow } from "../live/wake";
-import { useSession } from "../session/session-context";
-import { failureOf } from "../text/failures";
+import { ChangePasswordForm } from "./change-password-form";
 import { Dialog } from "./dialog";
-import { Field } from "./field";
 
 interface ChangePasswordDialogProps {
   onChanged: () => void;
   onCancel: () => void;
 }
 
-interface FieldError {
-  field: "current" | "new" | "repeated";
-  message: string;
-}
-
 export function ChangePasswordDialog({ onChanged, onCancel }: ChangePasswordDialogProps) {
-  const client = useClient();
-  const { changingPassword } = useSession();
-  const [currentPassword, setCurrentPassword] = useState("");
-  const [newPassword, setNewPassword] = useState("");
-  const [repeated, setRepeated] = useState("");
   const [busy, setBusy] = useState(false);
-  const [fieldError, setFieldError] = useState<FieldError>();
-  const errorAt = (field: FieldError["field"]) =>
-    fieldError?.field === field ? fieldError.message : undefined;
-
-  const submit = async (event: TargetedSubmitEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    if (newPassword !== repeated) {
-      setFieldError({
-        field: "repeated",
-        message: "The passwords do not match. Repeat the new password.",
-      });
-      return;
-    }
-    setBusy(true);
-    setFieldError(undefined);
-    // The response sets the cookie of a new session; the socket may report the end of the old one before that.
-    changingPassword.update(() => true);
-    const { error } = await client.mutation(ChangePasswordDocument, {
-      currentPassword,
-      newPassword,
-    });
-    changingPassword.update(() => false);
-    if (error === undefined) {
-      retryNow();
-      onChanged();
-      return;
-    }
-    const { code, message } = failureOf(error);
-    setBusy(false);
-    setFieldError(
-      code === "INVALID_CREDENTIALS"
-        ? { field: "current", message: "The current password is incorrect." }
-        : { field: code === "INVALID_PASSWORD" ? "new" : "current", message },
-    );
-  };
-
   return (
     <Dialog title="Change password" onEscape={busy ? undefined : onCancel}>
-      <form onSubmit={submit}>
-        <Field
-          label="Current password"
-          type="password"
-          value={currentPassword}
-          onInput={setCurrentPassword}
-          autoComplete="current-password"
-          error={errorAt("current")}
-          autoFocus
-        />
-        <Field
-          label="New password"
-          type="password"
-          value={newPassword}
-          onInput={setNewPassword}
-          autoComplete="new-password"
-          hint="At least 8 characters. Your other sessions will be signed out."
-          error={errorAt("new")}
-        />
-        <Field
-          label="New password, repeated"
-          type="password"
-          value={repeated}
-          onInput={setRepeated}
-          autoComplete="new-password"
-          error={errorAt("repeated")}
-        />
-        <div class="actions">
-          <button type="button" onClick={onCancel} disabled={busy}>
+      <ChangePasswordForm
+        hint="Your other sessions will be signed out."
+        onChanged={onChanged}
+        onBusy={setBusy}
+      >
+        {(disabled) => (
+          <button type="button" onClick={onCancel} disabled={disabled}>
             Cancel
           </button>
-          <button type="submit" class="primary" disabled={busy}>
-            Change password
-          </button>
-        </div>
-      </form>
+        )}
+      </ChangePasswordForm>
     </Dialog>
   );
 }

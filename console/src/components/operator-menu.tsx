@@ -1,12 +1,6 @@
-import { useClient } from "@urql/preact";
 import { useRef, useState } from "preact/hooks";
-import { SignOutDocument } from "../gql/graphql";
-import { clearGraphiql } from "../graphiql/storage";
-import { navigate } from "../router";
-import { SIGN_IN } from "../routes";
-import { useSession } from "../session/session-context";
+import { useSignOut } from "../session/use-sign-out";
 import { useViewer } from "../session/viewer-context";
-import { failureOf } from "../text/failures";
 import { ChangePasswordDialog } from "./change-password-dialog";
 import { Name } from "./name";
 
@@ -75,20 +69,4 @@ export function OperatorMenu() {
       )}
     </div>
   );
-}
-
-function useSignOut(onFailed: (message: string) => void): () => Promise<void> {
-  const client = useClient();
-  const { restart } = useSession();
-  return async () => {
-    const { error } = await client.mutation(SignOutDocument, {});
-    const failure = error && failureOf(error);
-    if (failure !== undefined && failure.code !== "UNAUTHENTICATED") {
-      onFailed(failure.message);
-      return;
-    }
-    clearGraphiql();
-    navigate(SIGN_IN, { replace: true });
-    restart();
-  };
 }

@@ -32,6 +32,7 @@ const MESSAGES: Record<ErrorCode, MessageFor> = {
     "Another operator changed this system in the meantime. Cancel to see the current state.",
   INVALID_CREDENTIALS: () => "The username or password is incorrect.",
   INVALID_PASSWORD: asSent,
+  PASSWORD_EXPIRED: asSent,
   RATE_LIMITED: (_, { retryAfterSeconds }) =>
     typeof retryAfterSeconds === "number"
       ? `Too many attempts. Try again in ${seconds(retryAfterSeconds)}.`

@@ -140,6 +140,7 @@ export function show(children: ComponentChildren, options: RenderOptions) {
     username: "alice",
     tenantId: "acme",
     permissions: permissions.map(permissionCode),
+    mustChangePassword: false,
   };
   render(
     <SessionContext.Provider value={{ ...session, restart: () => undefined }}>

@@ -199,8 +199,11 @@ pub enum ErrorCode {
     Conflict,
     /// The username or the password is wrong.
     InvalidCredentials,
-    /// The new password is shorter than 8 or longer than 1024 bytes of UTF-8.
+    /// The new password breaks the rule that `changePassword` states. The message says how.
     InvalidPassword,
+    /// The password was generated at the first start, and was not changed within 24 hours. An administrator has to set
+    /// another one, with `keymark operator set-password`.
+    PasswordExpired,
     /// Too many attempts. Retry after `extensions.retryAfterSeconds` seconds.
     RateLimited,
     /// The request, its document or one of its arguments is malformed.

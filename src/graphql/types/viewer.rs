@@ -17,6 +17,9 @@ pub(crate) struct Viewer {
     /// Permission codes that the operator holds, such as `api_key_management:view`. No code implies another. Use them
     /// to decide which controls to show; the server checks them on every request.
     permissions: Vec<String>,
+    /// Whether the operator still has the password that Keymark generated at its first start. Have them choose another one
+    /// (`changePassword`) before they do anything else: this one expires 24 hours after it was generated.
+    must_change_password: bool,
     /// Time at which the session expires, unless it ends before.
     session_expires_at: DateTime,
 }
@@ -28,6 +31,7 @@ impl From<&Caller> for Viewer {
             username: caller.operator.username.to_string(),
             tenant_id: caller.operator.tenant.to_string().into(),
             permissions: caller.operator.permissions.codes(),
+            must_change_password: caller.operator.must_change_password(),
             session_expires_at: DateTime(caller.session.expires_at),
         }
     }

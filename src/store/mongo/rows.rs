@@ -261,6 +261,7 @@ mod tests {
             Permissions::all(),
             NOW,
         );
+        let with_first_password = operator.clone().with_first_password();
         let session = Session {
             id: SessionSecret::generate(&mut rng).id(),
             tenant,
@@ -279,6 +280,7 @@ mod tests {
             Row::Key(key),
             Row::Key(revoked),
             Row::Operator(operator),
+            Row::Operator(with_first_password),
             Row::Session(session),
             Row::Lease(lease),
             Row::Lease(of_release_0_1),
@@ -297,6 +299,29 @@ mod tests {
             assert_eq!(id, Some(row.id()));
             assert_eq!(row_from_document(collection, document).unwrap(), row);
         }
+    }
+
+    #[test]
+    fn only_a_generated_first_password_adds_a_member_to_an_operator() {
+        let operators = rows().into_iter().filter(|row| matches!(row, Row::Operator(_)));
+        let documents: Vec<_> = operators.map(|row| to_document(&row).unwrap()).collect();
+        let members: Vec<_> = documents[0].keys().map(String::as_str).collect();
+        assert_eq!(
+            members,
+            [
+                "_id",
+                "tenant",
+                "username",
+                "passwordHash",
+                "permissions",
+                "passwordVersion",
+                "revision",
+                "createdAt",
+                "updatedAt"
+            ],
+            "those of release 0.1"
+        );
+        assert_eq!(documents[1].get_i64("passwordExpiresAt"), Ok(NOW.plus(Duration::from_hours(24)).as_millis()));
     }
 
     #[test]

@@ -84,6 +84,7 @@ macro_rules! contract_suite {
                 freed_username_is_available_to_another_tenant,
                 operators_are_listed_by_username,
                 replace_writes_the_whole_operator,
+                the_end_of_a_first_password_is_stored_until_the_password_is_replaced,
                 one_of_50_concurrent_additions_of_a_username_succeeds,
                 session_is_found_until_it_is_deleted,
                 sessions_are_deleted_with_their_operator,

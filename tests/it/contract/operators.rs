@@ -95,6 +95,25 @@ pub async fn replace_writes_the_whole_operator(factory: &dyn Factory) {
     assert_eq!(refused(&*store, stale).await, Conflict::Row);
 }
 
+pub async fn the_end_of_a_first_password_is_stored_until_the_password_is_replaced(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let ada = acme.operator("ada").with_first_password();
+    let add = acme.add(&ada);
+    commit(&*store, add).await;
+    assert_eq!(store.find_operator(ada.id).await.unwrap(), Some(ada.clone()));
+    assert_eq!(ada.password_expires_at, Some(START.plus(SECOND * 24 * 60 * 60)));
+
+    let (changed, batch) = acme.permit(&ada, Permissions::NONE);
+    commit(&*store, batch).await;
+    assert_eq!(store.find_operator(ada.id).await.unwrap(), Some(changed.clone()));
+    assert_eq!(changed.password_expires_at, ada.password_expires_at);
+    let (changed, batch) = acme.set_password(&changed, "$argon2id$v=19$m=19456,t=2,p=1$b3RoZXJzYWx0$b3RoZXI");
+    commit(&*store, batch).await;
+    assert_eq!(store.find_operator(ada.id).await.unwrap().map(|ada| ada.password_expires_at), Some(None));
+    assert_eq!(store.list_operators(Some(&acme.id)).await.unwrap(), [changed]);
+}
+
 pub async fn one_of_50_concurrent_additions_of_a_username_succeeds(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let mut tenants = ["acme", "bolt", "cube"].map(tenant);
