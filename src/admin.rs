@@ -26,10 +26,13 @@ use crate::domain::ids::TenantId;
 use crate::domain::operators::{Operator, Password, Username};
 use crate::domain::permissions::Permissions;
 use crate::domain::refusal::Refusal;
+use crate::domain::secrets::Fingerprint;
 use crate::service::Service;
 use crate::service::audit::Exporter;
 use crate::service::error::Error;
 
+/// The answer of a server to a command that it does not know.
+pub const UNSUPPORTED: &str = "the server does not support this command; it may run another version";
 /// The name of the socket in the data directory.
 const SOCKET_NAME: &str = "keymark.sock";
 const MAX_COMMAND_BYTES: u64 = 1024 * 1024;
@@ -64,6 +67,10 @@ pub enum Command {
     ExportAudit {
         tenant: TenantId,
         jsonl: bool,
+    },
+    /// Compares root secrets by their fingerprints, the current one first.
+    CheckSecret {
+        fingerprints: Vec<Fingerprint>,
     },
     VerifyAudit {
         tenant: Option<TenantId>,
@@ -132,6 +139,15 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             check_tenant(service, &tenant).await?;
             let format = if jsonl { Format::Jsonl } else { Format::Csv };
             return export_audit(service, tenant, format, out).await;
+        }
+        Command::CheckSecret { fingerprints } => {
+            let own = &service.keyring().current().fingerprint;
+            if !fingerprints.contains(own) {
+                return Err("the server uses another root secret; if this one replaces it, add the old one to \
+                            KEYMARK_PREVIOUS_SECRETS"
+                    .to_owned());
+            }
+            String::new()
         }
         Command::VerifyAudit { tenant } => verify_audit(service, tenant, &[]).await?,
         Command::CompareAudit { tenant, checkpoints } => verify_audit(service, tenant, &checkpoints).await?,
@@ -281,7 +297,7 @@ async fn answer(service: &Arc<Service>, stream: UnixStream) -> io::Result<()> {
     let mut lines = Lines(write);
     let ended = match serde_json::from_str(&line) {
         Ok(command) => run(service, command, &mut lines).await,
-        Err(_) => Err("the server does not support this command; it may run another version".to_owned()),
+        Err(_) => Err(UNSUPPORTED.to_owned()),
     };
     lines
         .send(&match ended {

@@ -397,6 +397,9 @@ fn load_secret(directory: &Path, environment: &Environment) -> Result<RootSecret
     let path = directory.join(SECRET_NAME);
     match std::fs::read(&path) {
         Ok(bytes) => return Ok(root_secret(&path.display().to_string(), bytes)?),
+        Err(error) if error.kind() == ErrorKind::NotFound && contains_store(directory) => {
+            return Err(missing_secret(&path).into());
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(in_directory(directory, &error)),
     }
@@ -417,6 +420,30 @@ fn load_secret(directory: &Path, environment: &Environment) -> Result<RootSecret
     };
     let bytes = write().map_err(|error| in_directory(directory, &error))?;
     Ok(root_secret(&path.display().to_string(), bytes)?)
+}
+
+/// The error of a store whose root secret is gone. No key of the store verifies under another one.
+fn missing_secret(path: &Path) -> ConfigError {
+    let reason = format!(
+        "{} is missing, and the store beside it belongs to the secret in it: restore the file from a backup, or set \
+         KEYMARK_SECRET if the store was created with it",
+        path.display()
+    );
+    ConfigError::new("KEYMARK_SECRET", reason)
+}
+
+/// Reads the root secret of a server that uses the data directory.
+pub fn find_keyring(config: &Config, directory: &Path) -> Result<Keyring, StartError> {
+    let path = directory.join(SECRET_NAME);
+    match (&config.secret, std::fs::read(&path)) {
+        (Some(secret), _) => Ok(Keyring::new(secret, &config.previous_secrets)),
+        (None, Ok(bytes)) => {
+            let secret = root_secret(&path.display().to_string(), bytes)?;
+            Ok(Keyring::new(&secret, &config.previous_secrets))
+        }
+        (None, Err(error)) if error.kind() == ErrorKind::NotFound => Err(missing_secret(&path).into()),
+        (None, Err(error)) => Err(in_directory(directory, &error)),
+    }
 }
 
 /// Determines the role of this process in the lease protocol, and the longest lease of any instance.

@@ -12,6 +12,14 @@ pub struct Metrics {
     pub verifications: Verifications,
     /// Verifications of bad keys from sources that exceeded the limit on bad keys.
     pub limited: Counter,
+    pub refused_verifiers: RefusedVerifiers,
+}
+
+/// Requests of clients without access to the verification listener.
+pub struct RefusedVerifiers {
+    pub no_token: Counter,
+    pub wrong_token: Counter,
+    pub network: Counter,
 }
 
 /// Verifications by the code of the verdict. Each counter is a field, so that none is looked up per verification.
@@ -43,7 +51,19 @@ impl Default for Metrics {
             "Bad keys from sources that exceeded the limit on bad keys",
             limited.clone(),
         );
-        Self { registry, verifications, limited }
+        let family = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        let reason = |reason| family.get_or_create_owned(&[("reason", reason)]);
+        let refused_verifiers = RefusedVerifiers {
+            no_token: reason("no_token"),
+            wrong_token: reason("wrong_token"),
+            network: reason("network"),
+        };
+        registry.register(
+            "verifiers_refused",
+            "Requests without the verifier token or from a network that is not allowed, by reason",
+            family,
+        );
+        Self { registry, verifications, limited, refused_verifiers }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Stdout};
-use crate::app::{App, Purpose, StartError, contains_store, first_password, is_accessible_to_others};
+use crate::app::{App, Purpose, StartError, contains_store, find_keyring, first_password, is_accessible_to_others};
 use crate::auth::cost::{Calibration, measure};
 use crate::clock::SystemStopwatch;
 use crate::config::{Config, StoreConfig};
@@ -21,6 +21,7 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
             println!("FAIL  {what}: {reason}");
         }
     };
+    let skip = |what: &str, reason: &str| println!("skip  {what}: {reason}");
     report("configuration", Ok("all settings are valid".to_owned()));
     let calibration = Calibration::new(config.password_cost, |cost| measure(cost, &SystemStopwatch));
     report("password cost", Ok(calibration.to_string()));
@@ -35,6 +36,14 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
     match served {
         Some(outcome) => {
             report("store", outcome.map(|()| "in use by a running server; the audit log is intact".to_owned()));
+            match check_secret(&config).await {
+                Err(reason) if reason == admin::UNSUPPORTED => skip("root secret", &reason),
+                outcome => report("root secret", outcome.map(|()| "matches that of the running server".to_owned())),
+            }
+            for setting in ["--listen", "--verify-listen"] {
+                skip(setting, "the running server may use this address");
+            }
+            skip("first operator", "the running server creates it at its start");
         }
         None => {
             for (setting, address) in [("--listen", config.listen), ("--verify-listen", config.verify_listen)] {
@@ -61,6 +70,16 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
         }
     }
     conclude(failed)
+}
+
+/// Compares the configured root secret with that of the running server.
+async fn check_secret(config: &Config) -> Result<(), String> {
+    let StoreConfig::Embedded { directory } = &config.store else { return Ok(()) };
+    let keyring = find_keyring(config, directory).map_err(|error| error.to_string())?;
+    let check =
+        admin::Command::CheckSecret { fingerprints: keyring.iter().map(|keys| keys.fingerprint.clone()).collect() };
+    let stopped = || Err("the server has stopped meanwhile; run doctor again".to_owned());
+    admin::run_remotely(directory, &check, &mut Stdout).await.unwrap_or_else(stopped)
 }
 
 fn conclude(failed: u32) -> Result<(), StartError> {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -31,7 +31,7 @@ use super::hosts::HostRefusal;
 use super::serve::{Client, Handler};
 use crate::domain::ids::SystemId;
 use crate::domain::keys::Mark;
-use crate::domain::quota::whole_seconds;
+use crate::domain::quota::{Quota, take, whole_seconds};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{self, Verdict};
 use crate::metrics::Metrics;
@@ -61,18 +61,33 @@ pub struct Access {
 }
 
 impl Access {
-    fn admits(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
-        let token = self.token.as_ref().is_none_or(|token| {
-            let shown = headers.get(VERIFIER_TOKEN).map_or(&[][..], HeaderValue::as_bytes);
-            shown.ct_eq(token.as_bytes()).into()
-        });
-        token && (self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer)))
+    fn check(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), AccessRefusal> {
+        if let Some(token) = &self.token {
+            let shown = headers.get(VERIFIER_TOKEN).ok_or(AccessRefusal::NoToken)?;
+            if !bool::from(shown.as_bytes().ct_eq(token.as_bytes())) {
+                return Err(AccessRefusal::WrongToken);
+            }
+        }
+        if self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer)) {
+            return Ok(());
+        }
+        Err(AccessRefusal::Network)
     }
 }
 
+#[derive(Clone, Copy)]
+enum AccessRefusal {
+    NoToken,
+    WrongToken,
+    Network,
+}
+
+/// At most one warning of a refused client in this time, since anybody can cause them.
+const WARNING_INTERVAL: Quota = Quota { burst: 1, interval: Duration::from_secs(60) };
+
 /// All routes of the verification listener.
 pub fn routes(verifier: Verifier, access: Access, front: Arc<Front>, metrics: Arc<Metrics>) -> Routes {
-    Routes(Arc::new(Shared { verifier, access, front, metrics }))
+    Routes(Arc::new(Shared { verifier, access, front, metrics, next_warning: Mutex::default() }))
 }
 
 /// Created by [`routes`].
@@ -84,6 +99,30 @@ struct Shared {
     access: Access,
     front: Arc<Front>,
     metrics: Arc<Metrics>,
+    next_warning: Mutex<Timestamp>,
+}
+
+impl Shared {
+    /// Counts a client without access, and logs some of them.
+    fn record_refused(&self, refusal: AccessRefusal, peer: IpAddr, headers: &HeaderMap) {
+        let counters = &self.metrics.refused_verifiers;
+        let (counter, reason) = match refusal {
+            AccessRefusal::NoToken => (&counters.no_token, "no verifier token"),
+            AccessRefusal::WrongToken => (&counters.wrong_token, "wrong verifier token"),
+            AccessRefusal::Network => (&counters.network, "not in --verify-allow"),
+        };
+        counter.inc();
+        let source = self.front.client_behind(peer, headers);
+        let now = self.verifier.service().environment().now();
+        let mut next = self.next_warning.lock().unwrap_or_else(PoisonError::into_inner);
+        match take(*next, WARNING_INTERVAL, now) {
+            Ok(after) => {
+                *next = after;
+                tracing::warn!(%source, reason, "verifier refused; further ones are counted");
+            }
+            Err(_) => tracing::debug!(%source, reason, "verifier refused"),
+        }
+    }
 }
 
 impl Handler for Routes {
@@ -106,7 +145,8 @@ impl Routes {
     async fn route<B: Body<Data = Bytes>>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let request = ClientRequest { shared: &self.0, peer: peer.to_canonical(), headers: &head.headers };
-        if !self.0.access.admits(request.peer, request.headers) {
+        if let Err(refusal) = self.0.access.check(request.peer, request.headers) {
+            self.0.record_refused(refusal, request.peer, request.headers);
             return json(StatusCode::FORBIDDEN, FORBIDDEN);
         }
         // A web page does not have the token.

@@ -119,6 +119,64 @@ async fn the_secret_of_an_embedded_store_is_private_and_required() {
 }
 
 #[tokio::test]
+async fn doctor_compares_the_root_secret_with_that_of_the_running_server() {
+    let directory = directory();
+    let data = ("KEYMARK_DATA_DIR", directory.path().to_str().unwrap());
+    let server = Server::start(directory.path()).await;
+    let secret = directory.path().join("secret");
+    let own = std::fs::read_to_string(&secret).expect("a secret");
+    let matching = "ok    root secret: matches that of the running server";
+    for (variables, code, line) in [
+        (vec![], 0, matching),
+        (vec![("KEYMARK_SECRET", own.as_str())], 0, matching),
+        (vec![("KEYMARK_SECRET", OTHER_SECRET), ("KEYMARK_PREVIOUS_SECRETS", &own)], 0, matching),
+        (vec![("KEYMARK_SECRET", OTHER_SECRET)], 1, "FAIL  root secret: the server uses another root secret;"),
+    ] {
+        let variables = [&variables[..], &[data]].concat();
+        let (found, out, err) = run(&variables, &["doctor"]).await;
+        assert!(found == code && out.contains(line), "{out}{err}");
+    }
+    std::fs::remove_file(&secret).expect("removed");
+    let (code, out, err) = run(&[data], &["doctor"]).await;
+    let missing = format!("FAIL  root secret: KEYMARK_SECRET: {} is missing", secret.display());
+    assert!(code == 1 && out.contains(&missing), "{out}{err}");
+    assert!(!secret.exists());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_secret_of_an_existing_store_is_reported_and_nothing_is_written() {
+    let directory = directory();
+    let data = ("KEYMARK_DATA_DIR", directory.path().to_str().unwrap());
+    Server::start(directory.path()).await.stop().await;
+    let secret = directory.path().join("secret");
+    let own = std::fs::read_to_string(&secret).expect("a secret");
+    std::fs::remove_file(&secret).expect("removed");
+    let files = || {
+        let entries = std::fs::read_dir(directory.path()).expect("a directory").map(|entry| entry.expect("an entry"));
+        let mut files: Vec<_> =
+            entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).expect("a file"))).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    for arguments in [&["serve"][..], &["operator", "list"], &["operator", "add", "ada"], &["audit", "verify"]] {
+        let (code, out, err) = run(&[data], arguments).await;
+        let says = format!(
+            "keymark: KEYMARK_SECRET: {} is missing, and the store beside it belongs to the secret in it: restore the file \
+             from a backup, or set KEYMARK_SECRET if the store was created with it\n",
+            secret.display()
+        );
+        assert_eq!((code, out.as_str(), err), (2, "", says), "{arguments:?}");
+    }
+    let (code, out, _) = run(&[data], &["doctor"]).await;
+    assert!(code == 1 && out.contains("FAIL  store: KEYMARK_SECRET: ") && out.contains(" is missing"), "{out}");
+    assert!(files() == before, "nothing was written");
+    let server = Server::start_with(directory.path(), &[("KEYMARK_SECRET", &own)], &[]).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_invalid_configuration_is_one_line_and_exit_code_2() {
     let directory = directory();
     let data = directory.path().to_str().unwrap();
@@ -206,6 +264,15 @@ async fn commands_work_with_and_without_a_running_server() {
 
     let doctor = run(&data, &["doctor"]).await;
     assert!(doctor.0 == 0 && doctor.1.contains("in use by a running server"), "{}{}", doctor.1, doctor.2);
+    let skipped: Vec<_> = doctor.1.lines().filter(|line| line.starts_with("skip")).collect();
+    assert_eq!(
+        skipped,
+        [
+            "skip  --listen: the running server may use this address",
+            "skip  --verify-listen: the running server may use this address",
+            "skip  first operator: the running server creates it at its start",
+        ]
+    );
     server.stop().await;
 
     let doctor =

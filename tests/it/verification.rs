@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::support::actors::{ALL, App, Generated, Operator, SECRET, Setup, unknown_key};
 use crate::support::faulty::{CAUSE, Switch};
+use crate::support::process::{Server, directory};
 use crate::support::{on_both_stores, within};
 
 on_both_stores![a_verification_returns_the_identity_or_the_reason, a_revoked_key_is_not_found_after_its_retention,];
@@ -293,6 +294,32 @@ async fn only_allowed_callers_get_a_verdict() {
             assert_eq!(ask(&by_network, peer, &[]).await.status != 403, admitted, "{address} from {peer}");
         }
     }
+}
+
+#[tokio::test]
+async fn refused_verifiers_are_counted_and_one_a_minute_is_logged_with_its_source() {
+    const TOKEN: &str = "the verifier's own token";
+    let directory = directory();
+    let variables = [("KEYMARK_VERIFIER_TOKEN", TOKEN)];
+    let server = Server::start_with(directory.path(), &variables, &[]).await;
+    let send = async |token: Option<&str>, path: &str| {
+        let request = server.client.get(format!("{}{path}", server.verification));
+        let request =
+            token.into_iter().fold(request, |request, token| request.header("x-keymark-verifier-token", token));
+        within(request.send()).await.expect("an answer")
+    };
+    for token in [Some("a mistyped token"), Some("another mistyped token"), None] {
+        assert_eq!(send(token, "/v1/forward-auth").await.status(), 403);
+    }
+    let metrics = send(Some(TOKEN), "/metrics").await.text().await.expect("text");
+    for line in ["{reason=\"wrong_token\"} 2", "{reason=\"no_token\"} 1", "{reason=\"network\"} 0"] {
+        assert!(metrics.contains(&format!("keymark_verifiers_refused_total{line}")), "{metrics}");
+    }
+    let (_, log) = server.stop().await;
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("verifier refused")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(warnings[0].contains("WARN") && warnings[0].contains("source=127.0.0.1"), "{log}");
+    assert!(warnings[0].contains("wrong verifier token") && !log.contains("mistyped"), "{log}");
 }
 
 #[tokio::test]
