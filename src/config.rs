@@ -176,6 +176,7 @@ pub const SECRETS: &[(&str, &str)] = &[
     ("KEYMARK_SECRET", "created in the data directory (embedded); required (MongoDB)"),
     ("KEYMARK_SECRET_FILE", "none: a file that holds the secret instead"),
     ("KEYMARK_PREVIOUS_SECRETS", "none"),
+    ("KEYMARK_MONGODB_URI_FILE", "none: a file that holds the URI instead"),
     ("KEYMARK_INITIAL_ADMIN_PASSWORD", "generated and printed once (embedded); required (MongoDB)"),
     ("KEYMARK_VERIFIER_TOKEN", "none: loopback only"),
 ];
@@ -250,11 +251,8 @@ impl Config {
 
     fn parse(settings: Settings, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let verify_listen = address(&settings.verify_listen)?;
-        let store = match &settings.mongodb_uri.value {
-            Some(uri) => StoreConfig::Mongo {
-                uri: Zeroizing::new(uri.clone()),
-                database: settings.mongodb_database.value_or_default().to_owned(),
-            },
+        let store = match mongodb_uri(&settings.mongodb_uri, &env)? {
+            Some(uri) => StoreConfig::Mongo { uri, database: settings.mongodb_database.value_or_default().to_owned() },
             None => match settings.data_dir.value_or_default() {
                 "" => return Err(settings.data_dir.error("is empty")),
                 directory => StoreConfig::Embedded { directory: directory.into() },
@@ -296,6 +294,14 @@ impl Config {
                 _ => return Err(settings.log_format.invalid("is not text or json")),
             },
         })
+    }
+
+    /// Whether the URI of MongoDB contains a password.
+    pub fn has_password_in_uri(&self) -> bool {
+        let StoreConfig::Mongo { uri, .. } = &self.store else { return false };
+        let authority = uri.split_once("://").map_or("", |(_, rest)| rest);
+        let user = authority.split('/').next().and_then(|hosts| hosts.rsplit_once('@'));
+        user.is_some_and(|(user, _)| user.contains(':'))
     }
 
     /// The settings of the service, in a process with this role. `longest` is the longest lease of any instance.
@@ -470,6 +476,25 @@ fn text(env: impl Fn(&str) -> Option<OsString>, name: &str) -> Result<Option<Str
     text.map_err(|_| ConfigError::new(name, "is not UTF-8"))
 }
 
+/// The URI of MongoDB: the setting, or the first line of a file.
+fn mongodb_uri(
+    setting: &Setting,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<Zeroizing<String>>, ConfigError> {
+    const FILE: &str = "KEYMARK_MONGODB_URI_FILE";
+    match (&setting.value, env(FILE)) {
+        (Some(_), Some(_)) => Err(setting.error(format!("{FILE} is set as well"))),
+        (Some(uri), None) => Ok(Some(Zeroizing::new(uri.clone()))),
+        (None, Some(path)) => {
+            // The error does not quote the path: somebody may have put the URI itself there.
+            let text = std::fs::read_to_string(&path).map(Zeroizing::new);
+            let text = text.map_err(|error| ConfigError::new(FILE, error))?;
+            Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned())))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
 fn secret(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<RootSecret>, ConfigError> {
     let (setting, bytes) = match (env("KEYMARK_SECRET"), env("KEYMARK_SECRET_FILE")) {
         (Some(_), Some(_)) => return Err(ConfigError::new("KEYMARK_SECRET", "KEYMARK_SECRET_FILE is set as well")),
@@ -606,10 +631,27 @@ mod tests {
         for (name, value) in [
             ("KEYMARK_SECRET", "hunter2"),
             ("KEYMARK_SECRET_FILE", "hunter2"),
+            ("KEYMARK_MONGODB_URI_FILE", "hunter2"),
             ("KEYMARK_PREVIOUS_SECRETS", "hunter2"),
             ("KEYMARK_VERIFIER_TOKEN", "hunter2"),
         ] {
             assert!(!error(Flags::default(), &[(name, value)]).contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_uri_is_found() {
+        for (uri, has_password) in [
+            ("mongodb://ada:hunter2@db1,db2/keymark?replicaSet=rs0", true),
+            ("mongodb+srv://ada:hunter2@cluster.example", true),
+            ("mongodb://ada@db1:27017/?authMechanism=MONGODB-X509", false),
+            ("mongodb://db1:27017,db2:27017/?replicaSet=rs0", false),
+            ("mongodb://db1/?appName=a:b@c", false),
+            ("nonsense", false),
+        ] {
+            let flags = Flags { mongodb_uri: Some(uri.to_owned()), ..Flags::default() };
+            let config = load(flags, &[("KEYMARK_SECRET", "0123456789abcdef0123456789abcdef")]);
+            assert_eq!(config.map(|config| config.has_password_in_uri()), Ok(has_password), "{uri}");
         }
     }
 

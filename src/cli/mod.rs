@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +60,10 @@ enum Subcommands {
 
 /// Runs the command line. Exit codes: 0 success, 1 failure, 2 invalid configuration or command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let without_core_dumps = disable_core_dumps();
+    let matches = Cli::command().get_matches();
+    let is_uri_an_argument = matches.value_source("mongodb_uri") == Some(ValueSource::CommandLine);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let command = cli.command.unwrap_or(Subcommands::Serve);
     if matches!(command, Subcommands::Schema) {
         print!("{}", graphql::sdl());
@@ -74,6 +79,15 @@ pub fn main() -> ExitCode {
         .map_err(StartError::from)
         .and_then(|config| {
             telemetry::start(&config.log, config.log_format);
+            if let Err(error) = without_core_dumps {
+                tracing::warn!(%error, "core dumps not disabled; they may contain secrets");
+            }
+            if is_uri_an_argument && config.has_password_in_uri() {
+                tracing::warn!(
+                    "--mongodb-uri contains a password, which other users of this machine can read; set \
+                     KEYMARK_MONGODB_URI or KEYMARK_MONGODB_URI_FILE instead"
+                );
+            }
             // A thread that has hashed a password keeps its 19 MiB until it ends.
             let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(Duration::from_secs(1)).build();
             let runtime = runtime.map_err(|error| StartError::Failed(error.to_string()))?;
@@ -93,6 +107,15 @@ fn exit_code(outcome: Result<(), StartError>) -> ExitCode {
             ExitCode::from(if matches!(error, StartError::Config(_)) { 2 } else { 1 })
         }
     }
+}
+
+/// Keeps this process from being dumped, since its memory contains secrets. A limit alone does not hold for dumps that the
+/// kernel pipes to a program (core(5)).
+fn disable_core_dumps() -> rustix::io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
 }
 
 async fn run(command: Subcommands, config: Config) -> Result<(), StartError> {

@@ -158,6 +158,10 @@ impl Document {
         &self.parsed
     }
 
+    fn has_mutation(&self) -> bool {
+        self.parsed.operations.iter().any(|(_, operation)| operation.node.ty == OperationType::Mutation)
+    }
+
     /// Returns the order of fields in the response to a request with this `operationName`.
     pub fn response_order(&self, name: Option<&str>) -> Option<&ResponseOrder> {
         let orders = self.orders.get_or_init(|| {
@@ -245,7 +249,8 @@ impl Documents {
             return Ok(document);
         }
         let document = Arc::new(parse_within(&self.limits, text)?);
-        if is_cached {
+        // A text in a mutation may be a password.
+        if is_cached && !(document.has_mutation() && text.contains('"')) {
             self.cache.insert(text.into(), Arc::clone(&document));
         }
         Ok(document)

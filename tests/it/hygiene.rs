@@ -1,15 +1,19 @@
 //! Secrets do not leak: canaries are sent to every endpoint, and then responses, logs and stores are searched for them.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use futures::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::support::mongod;
-use crate::support::process::{Server, keymark};
+use crate::support::process::{Server, directory, keymark};
+use crate::support::{mongod, within};
 
 const PASSWORD: &str = "canary-password-4f1c0a";
 const NEW_PASSWORD: &str = "canary-new-password-77aa";
@@ -221,6 +225,99 @@ async fn no_secret_is_in_the_log_or_in_mongodb() {
         }
     }
     assert!(documents > 10, "{documents}");
+}
+
+/// The memory that a process has allocated: its heap and the stacks of its threads. Needs the right to trace it, since
+/// Keymark is not dumpable.
+fn writable_memory(id: u32) -> Vec<u8> {
+    let maps = std::fs::read_to_string(format!("/proc/{id}/maps")).expect("the maps");
+    let memory = std::fs::File::open(format!("/proc/{id}/mem")).expect("the memory");
+    let mut content = Vec::new();
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let range = line.split_whitespace().next().expect("a range");
+        let (start, end) = range.split_once('-').expect("two addresses");
+        let number = |text| u64::from_str_radix(text, 16).expect("an address");
+        let (start, end) = (number(start), number(end));
+        let mut part = vec![0; usize::try_from(end - start).expect("a size")];
+        // A mapping may have ended since, or be one that cannot be read.
+        if memory.read_exact_at(&mut part, start).is_ok() {
+            content.extend(part);
+        }
+    }
+    content
+}
+
+/// A server whose memory this process may read: if it runs as another user than root, as root of a user namespace.
+fn traceable_keymark() -> tokio::process::Command {
+    if rustix::process::geteuid().is_root() {
+        return keymark();
+    }
+    let mut command = tokio::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", env!("CARGO_BIN_EXE_keymark")]).env_clear().kill_on_drop(true);
+    command
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn no_password_remains_in_memory_after_its_request() {
+    const CHOSEN: &str = "canary-memory-password-1d7f";
+    const CHANGED: &str = "canary-memory-changed-94b2";
+    const INLINE: &str = "canary-memory-inline-0c3e";
+    const WRONG: &str = "canary-memory-wrong-58aa";
+    let directory = directory();
+    let mut command = traceable_keymark();
+    command.env("KEYMARK_DATA_DIR", directory.path()).env("PATH", "/bin:/usr/bin");
+    let server = Server::run(command).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
+    // Through the socket in the data directory.
+    for username in ["memory-operator", "inline-operator"] {
+        let mut add = keymark();
+        add.env("KEYMARK_DATA_DIR", directory.path()).args(["operator", "add", username, "--password-stdin"]);
+        let mut child = add.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary");
+        child.stdin.take().expect("piped").write_all(CHOSEN.as_bytes()).await.expect("written");
+        assert!(within(child.wait_with_output()).await.expect("ended").status.success());
+    }
+    let request = async |token: Option<&str>, body: Json| {
+        let body = body.to_string();
+        let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let head = format!(
+            "POST /graphql HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             {authorization}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(server.address()).await.expect("connected");
+        stream.write_all((head + &body).as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        within(stream.read_to_string(&mut answer)).await.expect("an answer");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str::<Json>(body).expect("JSON")
+    };
+    let sign_in = "mutation ($u: String!, $p: String!) { signIn(username: $u, password: $p) { token } }";
+    let change =
+        "mutation ($c: String!, $n: String!) { changePassword(currentPassword: $c, newPassword: $n) { token } }";
+    let variables = |username: &str, password: &str| json!({ "u": username, "p": password });
+    let wrong = request(None, json!({ "query": sign_in, "variables": variables("memory-operator", WRONG) })).await;
+    assert_eq!(wrong["errors"][0]["extensions"]["code"], "INVALID_CREDENTIALS");
+    let unknown = request(None, json!({ "query": sign_in, "variables": variables("nobody", WRONG) })).await;
+    assert_eq!(unknown["errors"][0]["extensions"]["code"], "INVALID_CREDENTIALS");
+    let invalid = request(None, json!({ "query": sign_in, "variables": { "u": 1, "p": WRONG } })).await;
+    assert!(invalid["errors"].is_array(), "{invalid}");
+    let signed_in = request(None, json!({ "query": sign_in, "variables": variables("memory-operator", CHOSEN) })).await;
+    let token = signed_in["data"]["signIn"]["token"].as_str().expect("a token");
+    let passwords = json!({ "c": CHOSEN, "n": CHANGED });
+    let changed = request(Some(token), json!({ "query": change, "variables": passwords })).await;
+    assert!(changed["data"]["changePassword"]["token"].is_string(), "{changed}");
+    let literal = |username: &str, password: &str| json!({ "query": format!(r#"mutation {{ signIn(username: "{username}", password: "{password}") {{ token }} }}"#) });
+    let inline = request(None, literal("inline-operator", CHOSEN)).await;
+    assert!(inline["data"]["signIn"]["token"].is_string(), "{inline}");
+    let refused = request(None, literal("inline-operator", INLINE)).await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "INVALID_CREDENTIALS");
+
+    let memory = writable_memory(server.id());
+    let count = |text: &str| memory.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
+    assert!(count("memory-operator") > 0, "the search finds what is in memory");
+    let found = [CHOSEN, CHANGED, INLINE, WRONG].map(|secret| (secret, count(secret)));
+    assert!(found.iter().all(|(_, count)| *count == 0), "{found:?}");
+    server.stop().await;
 }
 
 #[test]

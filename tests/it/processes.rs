@@ -1,6 +1,6 @@
 //! The program as a process: start, shutdown, crash, and the command line.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 
 use keymark::domain::keys::ApiKey;
@@ -30,6 +30,28 @@ async fn the_limit_on_open_files_is_raised_to_its_maximum() {
     let of_files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit of open files");
     let [soft, hard]: [&str; 2] = of_files.split_whitespace().skip(3).take(2).collect::<Vec<_>>().try_into().unwrap();
     assert!(soft == hard && soft != "64", "{of_files}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn core_dumps_are_disabled() {
+    let directory = directory();
+    let mut command = keymark();
+    command.env("KEYMARK_DATA_DIR", directory.path());
+    // As root, everything belongs to root.
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(directory.path(), Some(65534), None).expect("given away");
+        command.uid(65534);
+    }
+    let server = Server::run(command).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("limits");
+    let of_cores = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit of core files");
+    let limits: Vec<_> = of_cores.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(limits, ["0", "0"], "{of_cores}");
+    // proc(5): the files of a process that cannot be dumped belong to root.
+    let owner = std::fs::metadata(format!("/proc/{}/environ", server.id())).expect("an environment").uid();
+    assert_eq!(owner, 0);
+    server.stop().await;
 }
 
 #[tokio::test]

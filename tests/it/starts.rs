@@ -186,6 +186,35 @@ async fn an_invalid_uri_or_database_name_is_a_configuration_error() {
 }
 
 #[tokio::test]
+async fn the_uri_of_mongodb_may_be_in_a_file_and_a_password_in_the_command_line_is_reported() {
+    let directory = directory();
+    let file = directory.path().join("uri");
+    // Nothing listens at port 1, so each start gets as far as connecting.
+    let uri = "mongodb://ada:hunter2@127.0.0.1:1/?replicaSet=rs0&serverSelectionTimeoutMS=1";
+    std::fs::write(&file, format!("{uri}\n")).expect("written");
+    let in_file = ("KEYMARK_MONGODB_URI_FILE", file.to_str().unwrap());
+    let unreachable = |err: &str| err.contains("keymark: --mongodb-uri: ");
+    let reported =
+        |err: &str| err.contains("--mongodb-uri contains a password, which other users of this machine can read");
+    for (variables, arguments, is_reported) in [
+        (vec![SECRET, in_file], vec![], false),
+        (vec![SECRET, ("KEYMARK_MONGODB_URI", uri)], vec!["doctor"], false),
+        (vec![SECRET], vec!["--mongodb-uri", uri], true),
+        (vec![SECRET], vec!["operator", "list", "--mongodb-uri", uri], true),
+        (vec![SECRET], vec!["--mongodb-uri", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1"], false),
+    ] {
+        let (code, out, err) = run(&variables, &arguments).await;
+        assert!(code == 1 && (unreachable(&err) || out.contains("FAIL  store")), "{arguments:?}: {out}{err}");
+        assert_eq!(reported(&err), is_reported, "{arguments:?}: {err}");
+        assert!(!err.contains("hunter2") && !out.contains("hunter2"), "{arguments:?}: {err}");
+    }
+    let (code, _, err) = run(&[SECRET, in_file, ("KEYMARK_MONGODB_URI", uri)], &["serve"]).await;
+    assert_eq!((code, err.as_str()), (2, "keymark: --mongodb-uri: KEYMARK_MONGODB_URI_FILE is set as well\n"));
+    let (code, _, err) = run(&[SECRET, ("KEYMARK_MONGODB_URI_FILE", "/nowhere/hunter2")], &["serve"]).await;
+    assert!(code == 2 && err.starts_with("keymark: KEYMARK_MONGODB_URI_FILE: ") && !err.contains("hunter2"), "{err}");
+}
+
+#[tokio::test]
 async fn errors_in_the_configuration_file_name_the_setting_without_its_value() {
     let directory = directory();
     let file = directory.path().join("settings.toml");
