@@ -81,6 +81,7 @@ pub enum Command {
         checkpoints: Vec<Checkpoint>,
     },
     CheckpointAudit,
+    DescribeSecrets,
     ShowAuditKeys,
 }
 
@@ -130,6 +131,7 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             let changed = changed.map_err(|error| message_about(&username, error))?;
             format!("{}{notice}", description(&changed))
         }
+        Command::DescribeSecrets => format!("{}\n", service.describe_secrets().await.map_err(message)?),
         Command::RemoveOperator { username } => {
             let removed = service.remove_operator(request, &username).await;
             let removed = removed.map_err(|error| message_about(&username, error))?;

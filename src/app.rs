@@ -26,10 +26,11 @@ use crate::coherence::protocol::{Role, Timing, with_margin};
 use crate::config::{Config, ConfigError, StoreConfig, root_secret};
 use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime, to_millis};
 use crate::domain::operators::{FIRST_PASSWORD_LIFETIME, Password};
-use crate::domain::secrets::{Keyring, RootSecret};
+use crate::domain::secrets::{Fingerprint, Keyring, RootSecret};
 use crate::http::serve::{ServeLimits, serve};
 use crate::http::{self, PublicFeatures};
 use crate::metrics::Metrics;
+use crate::service::old_digests::count_keys_by_secret;
 use crate::service::operators::FIRST_USERNAME;
 use crate::service::{Service, error};
 use crate::store::embedded::{self, EmbeddedStore};
@@ -43,7 +44,11 @@ use crate::verify::Verifier;
 const SECRET_NAME: &str = "secret";
 /// The setting of the store with the fingerprint of its root secret.
 const FINGERPRINT_SETTING: &str = "secret-fingerprint";
+/// The setting with the fingerprints of all root secrets that keys may need, separated by spaces.
+const NEEDED_SETTING: &str = "needed-secret-fingerprints";
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+/// Interval between two changes that digest keys anew.
+const OLD_DIGESTS_INTERVAL: Duration = Duration::from_secs(10);
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(3600);
 /// Limit on the checkpoints before the process ends. The next start signs what is missing then.
@@ -144,6 +149,7 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(Intercepted::new(store, StoreMetrics::new(metrics.registry())));
         let keys = Keyring::new(&secret, &config.previous_secrets);
         check_fingerprint(store.as_ref(), &keys, purpose).await?;
+        check_needed_secrets(store.as_ref(), &keys, config.drop_keys_of_old_secrets, purpose).await?;
         let (role, longest) = choose_role(store.as_ref(), &environment, config.timing, purpose).await?;
         let settings = config.service_settings(role, longest);
         let coherence = Coherence::new(Arc::clone(&store), environment.clone(), Arc::new(SystemStopwatch), role);
@@ -339,10 +345,16 @@ async fn run_maintenance(app: &App, revoked_retention: Duration, stop: Cancellat
         interval
     };
     let (mut purges, mut refusals) = (every(PURGE_INTERVAL), every(REFUSALS_INTERVAL));
+    let mut old_digests = every(OLD_DIGESTS_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = refusals.tick() => app.service.write_due_refusals().await,
+            _ = old_digests.tick() => match app.service.redigest_keys().await {
+                Ok(0) => {}
+                Ok(keys) => tracing::info!(keys, "keys digested anew under the current root secret"),
+                Err(error) => tracing::warn!(%error, cause = error.source(), "keys not digested anew"),
+            },
             _ = purges.tick() => {
                 let now = app.service.environment().now();
                 match app.store.purge(now, now.minus(revoked_retention)).await {
@@ -446,6 +458,60 @@ pub fn find_keyring(config: &Config, directory: &Path) -> Result<Keyring, StartE
     }
 }
 
+/// Checks that no key needs a root secret that is no longer given, unless that is meant, and remembers which secrets keys
+/// may need from now on. Reads all keys if a secret is missing.
+async fn check_needed_secrets(
+    store: &dyn Store,
+    keys: &Keyring,
+    drop_keys: bool,
+    purpose: Purpose,
+) -> Result<(), StartError> {
+    let given: Vec<String> = keys.iter().map(|keys| keys.fingerprint.to_string()).collect();
+    loop {
+        let stored = store.find_setting(NEEDED_SETTING).await?;
+        // Rows of release 0.1 name no secret. They need one of those that were given when this setting was first written,
+        // which are marked.
+        let mut needed: Vec<(String, bool)> = match &stored {
+            None => given.iter().map(|secret| (secret.clone(), true)).collect(),
+            Some(stored) => stored.split(' ').map(|secret| (secret.replace('*', ""), secret.ends_with('*'))).collect(),
+        };
+        let missing: Vec<_> = needed.extract_if(.., |(secret, _)| !given.contains(secret)).collect();
+        if !missing.is_empty() {
+            let counts = count_keys_by_secret(store).await?.into_iter();
+            let is_lost = |needed: Option<Fingerprint>| match needed.map(|needed| needed.to_string()) {
+                Some(needed) => missing.iter().any(|(secret, _)| *secret == needed),
+                None => missing.iter().any(|(_, is_marked)| *is_marked),
+            };
+            let lost: u64 = counts.filter(|(needed, _)| is_lost(*needed)).map(|(_, count)| count).sum();
+            let secrets = missing.iter().map(|(secret, _)| secret.as_str()).collect::<Vec<_>>().join(", ");
+            if lost > 0 && !drop_keys {
+                let reason = format!(
+                    "{lost} API keys, each of another system, need a root secret that is no longer given (fingerprint \
+                     {secrets}): add it again, or set --drop-keys-of-old-secrets to refuse these keys from now on"
+                );
+                return Err(ConfigError::new("KEYMARK_PREVIOUS_SECRETS", reason).into());
+            }
+            if lost > 0 {
+                tracing::warn!(keys = lost, secrets, "root secrets dropped; their keys are refused from now on");
+            }
+        }
+        for secret in &given {
+            if !needed.iter().any(|(known, _)| known == secret) {
+                needed.push((secret.clone(), false));
+            }
+        }
+        let mark =
+            |(secret, is_marked): &(String, bool)| if *is_marked { format!("{secret}*") } else { secret.clone() };
+        let needed = needed.iter().map(mark).collect::<Vec<_>>().join(" ");
+        if stored.as_deref() == Some(needed.as_str())
+            || purpose == Purpose::Inspection
+            || store.replace_setting(NEEDED_SETTING, stored.as_deref(), &needed).await?
+        {
+            return Ok(());
+        }
+    }
+}
+
 /// Determines the role of this process in the lease protocol, and the longest lease of any instance.
 async fn choose_role(
     store: &dyn Store,
@@ -536,19 +602,19 @@ async fn refuse_beside_0_1(store: &dyn Store, theirs: Timing) -> Result<(), Star
 
 /// Checks the root secret by its fingerprint in the store. With another secret no key of the store would be found.
 async fn check_fingerprint(store: &dyn Store, keys: &Keyring, purpose: Purpose) -> Result<(), StartError> {
-    let current = keys.current().fingerprint.as_str();
+    let current = keys.current().fingerprint.to_string();
     loop {
         let found = store.find_setting(FINGERPRINT_SETTING).await?;
         match found.as_deref() {
             Some(found) if found == current => return Ok(()),
-            Some(found) if !keys.iter().any(|keys| keys.fingerprint.as_str() == found) => {
+            Some(found) if !keys.iter().any(|keys| keys.fingerprint.to_string() == found) => {
                 let reason = "the store belongs to another root secret; if this one replaces it, add the old one \
                               to KEYMARK_PREVIOUS_SECRETS";
                 return Err(ConfigError::new("KEYMARK_SECRET", reason).into());
             }
             expected => {
                 if purpose == Purpose::Inspection
-                    || store.replace_setting(FINGERPRINT_SETTING, expected, current).await?
+                    || store.replace_setting(FINGERPRINT_SETTING, expected, &current).await?
                 {
                     return Ok(());
                 }

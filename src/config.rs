@@ -161,6 +161,9 @@ settings! {
     /// Host names of the listeners besides localhost and that of the public origin, such as keymark or *.example.com,
     /// separated by commas. IP addresses need not be listed.
     allowed_hosts, "allowed-hosts", "KEYMARK_ALLOWED_HOSTS", "none";
+    /// Start although API keys need a root secret that is no longer given, and refuse them from then on: on or off.
+    drop_keys_of_old_secrets, "drop-keys-of-old-secrets", "KEYMARK_DROP_KEYS_OF_OLD_SECRETS", "off",
+        [num_args = 0..=1, require_equals = true, default_missing_value = "on"];
     /// Introspection and /schema.graphql: on or off.
     introspection, "introspection", "KEYMARK_INTROSPECTION", "on";
     /// The GraphiQL editor at /graphiql: on or off.
@@ -230,6 +233,8 @@ pub struct Config {
     pub timing: Timing,
     /// `None`: the longest lease and its margin.
     pub enforcement_wait: Option<Duration>,
+    /// Whether to start although keys need a root secret that is no longer given.
+    pub drop_keys_of_old_secrets: bool,
     pub session_lifetime: Duration,
     pub password_cost: Cost,
     pub revoked_retention: Duration,
@@ -274,6 +279,7 @@ impl Config {
             secret: secret(&env)?,
             previous_secrets: previous_secrets(&env)?,
             initial_admin_password: text(&env, "KEYMARK_INITIAL_ADMIN_PASSWORD")?.map(Zeroizing::new),
+            drop_keys_of_old_secrets: switch(&settings.drop_keys_of_old_secrets)?,
             access: access(&settings.verify_allow, &env, verify_listen)?,
             front,
             key_prefix: key_prefix(&settings.key_prefix)?,

@@ -16,6 +16,7 @@ pub fn key(n: u64, tenant: &TenantId, revoked_at: Option<Timestamp>) -> Key {
         mark: Mark::try_from(format!("{:04}", n % 10_000)).expect("a mark"),
         revision: 1,
         revoked_at,
+        secret: None,
     }
 }
 

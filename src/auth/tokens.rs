@@ -56,11 +56,11 @@ impl Tokens {
         // The session in the store has the end, which is checked by the injected clock.
         validation.validate_exp = false;
         Self {
-            current_kid: keys.current().fingerprint.as_str().to_owned(),
+            current_kid: keys.current().fingerprint.to_string(),
             signing: EncodingKey::from_secret(keys.current().tokens.expose()),
             verifying: keys
                 .iter()
-                .map(|keys| (keys.fingerprint.as_str().to_owned(), DecodingKey::from_secret(keys.tokens.expose())))
+                .map(|keys| (keys.fingerprint.to_string(), DecodingKey::from_secret(keys.tokens.expose())))
                 .collect(),
             validation,
             cache: Cache::new(MAX_CACHED_TOKENS),

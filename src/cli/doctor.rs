@@ -29,7 +29,11 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
         StoreConfig::Embedded { directory } => {
             report("data directory", check_mode(directory));
             let verify = admin::Command::VerifyAudit { tenant: None };
-            admin::run_remotely(directory, &verify, &mut Stdout).await
+            // Printed by the server; reported as part of its outcome.
+            match admin::run_remotely(directory, &verify, &mut Stdout).await {
+                Some(Ok(())) => admin::run_remotely(directory, &admin::Command::DescribeSecrets, &mut Stdout).await,
+                outcome => outcome,
+            }
         }
         StoreConfig::Mongo { .. } => None,
     };
@@ -64,6 +68,7 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
                     let verify = admin::Command::VerifyAudit { tenant: None };
                     let verified = admin::run(&app.service, verify, &mut Stdout).await;
                     report("audit log", verified.map(|()| "intact".to_owned()));
+                    report("API keys", app.service.describe_secrets().await.map_err(|error| error.to_string()));
                 }
                 Err(error) => report("store", Err(error.to_string())),
             }

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::domain::secrets::Fingerprint;
 
 /// Upper bounds in seconds: from a barrier on a single instance to the length of a lease.
 const ENFORCEMENT_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0];
@@ -66,6 +69,8 @@ pub(super) struct CacheGauges {
     pub named_tenants: usize,
     pub name_bytes: usize,
     pub unreadable_rows: usize,
+    /// The current keys by the root secret that their digest needs, if it is known.
+    pub keys_by_secret: Vec<(Option<Fingerprint>, usize)>,
 }
 
 struct GaugeCollector<F>(F);
@@ -106,6 +111,12 @@ impl<F: Fn() -> Gauges + Send + Sync + 'static> Collector for GaugeCollector<F> 
             gauge("memory_name_bytes", "Memory used by cached system names", count(cache.name_bytes))?;
             let help = "Stored keys, operators, sessions and systems that cannot be read and are refused";
             gauge("unreadable_rows", help, count(cache.unreadable_rows))?;
+            let help = "Current keys by the fingerprint of the root secret that verifies them";
+            let mut keys = encoder.encode_descriptor("keys_by_secret", help, None, MetricType::Gauge)?;
+            for (secret, number) in cache.keys_by_secret {
+                let secret = secret.map_or_else(|| "unknown".to_owned(), |secret| secret.to_string());
+                ConstGauge::new(count(number)).encode(keys.encode_family(&[("secret", secret)])?)?;
+            }
         }
         Ok(())
     }

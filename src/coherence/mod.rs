@@ -85,7 +85,11 @@ impl Cache {
     /// Finds the key with one of these digests. `None` if a stored key with one of them could not be read: only the
     /// store can tell whether that still holds.
     pub fn find_key(&self, mut digests: impl Iterator<Item = KeyDigest> + Clone) -> Option<Option<KeyStatus>> {
-        let found = digests.clone().find_map(|digest| self.keys.find(&digest));
+        let first = digests.clone().next();
+        let found = digests.clone().find_map(|digest| self.keys.find(&digest)).or_else(|| {
+            // The key may have got its digest under the current secret between two look-ups: see `redigest_keys`.
+            digests.clone().nth(1).and(first).and_then(|digest| self.keys.find(&digest))
+        });
         if found.is_none() && !self.unreadable.is_empty() {
             let is_unreadable = digests.any(|digest| self.unreadable.contains(RowId::Key(digest)));
             return (!is_unreadable).then_some(None);
@@ -301,6 +305,7 @@ impl Coherence {
                 named_tenants,
                 name_bytes,
                 unreadable_rows: cache.unreadable.len(),
+                keys_by_secret: cache.keys.by_secret(),
             }
         });
         Gauges {

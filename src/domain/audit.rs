@@ -32,6 +32,7 @@ pub enum AuditAction {
     PermissionRefused,
     RevokedKeyPresented,
     AuditExported,
+    KeysRedigested,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -112,7 +113,7 @@ pub struct AuditEvent {
     pub actor: AuditActor,
     pub action: AuditAction,
     pub outcome: AuditOutcome,
-    /// Number of identical attempts that this event aggregates.
+    /// Number of identical attempts, or of keys, that this event aggregates.
     pub count: u64,
     pub request_id: RequestId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,6 +202,11 @@ impl AuditEvent {
     pub fn about_operator(mut self, operator: &Operator) -> Self {
         self.operator = Some(operator.id);
         self.operator_name = Some(operator.username.to_string());
+        self
+    }
+
+    pub fn with_count(mut self, count: u64) -> Self {
+        self.count = count;
         self
     }
 

@@ -158,6 +158,12 @@ impl Batch {
         self
     }
 
+    /// Replaces a row by one with the same revision.
+    pub fn rewrite(mut self, row: Row) -> Self {
+        self.writes.push((Expected::Revision(row.revision()), Write::Put(row)));
+        self
+    }
+
     /// Deletes a row, which must have the revision of `row`.
     pub fn delete(mut self, row: &Row) -> Self {
         self.writes.push((Expected::Revision(row.revision()), Write::Delete(row.id())));

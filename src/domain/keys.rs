@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::ids::{SystemId, TenantId};
-use super::secrets::DerivedKey;
+use super::secrets::{DerivedKey, Fingerprint};
 use super::time::Timestamp;
 
 /// Random base-62 characters of a key: 43 · log2(62) ≥ 256 bits.
@@ -217,6 +217,9 @@ pub struct Key {
     pub revision: u64,
     /// When the key was revoked or its system deleted. Never reset.
     pub revoked_at: Option<Timestamp>,
+    /// The root secret whose pepper made the digest. `None` if release 0.1 wrote the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Fingerprint>,
 }
 
 #[cfg(test)]

@@ -85,15 +85,17 @@ impl fmt::Debug for DerivedKey {
 }
 
 /// Identifies a root secret without revealing anything about it: 16 hex digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Fingerprint(String);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Fingerprint([u8; 8]);
 
-impl Fingerprint {
-    pub fn as_str(&self) -> &str {
-        &self.0
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
     }
 }
+
+serialize_as_hex!(Fingerprint, "not a fingerprint of 16 hex digits");
 
 /// The keys derived from one root secret, one for each purpose.
 #[derive(Clone, Debug)]
@@ -117,7 +119,7 @@ impl DerivedKeys {
     pub fn of(secret: &RootSecret) -> Self {
         let fingerprint = secret.derive("keymark/v1/fingerprint");
         Self {
-            fingerprint: Fingerprint(hex::encode(&fingerprint.bytes[..8])),
+            fingerprint: Fingerprint(*fingerprint.bytes.first_chunk().expect("8 of 32 bytes")),
             pepper: secret.derive("keymark/v1/pepper"),
             tokens: secret.derive("keymark/v1/tokens"),
             cursors: secret.derive("keymark/v1/cursors"),
@@ -143,6 +145,10 @@ impl Keyring {
 
     pub fn current(&self) -> &DerivedKeys {
         &self.current
+    }
+
+    pub fn has_previous(&self) -> bool {
+        !self.previous.is_empty()
     }
 
     /// All keys, the current ones first.

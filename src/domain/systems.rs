@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::{SystemId, TenantId};
 use super::keys::{Key, KeyDigest, Mark};
 use super::refusal::Refusal;
+use super::secrets::Fingerprint;
 use super::system_names::SystemName;
 use super::time::Timestamp;
 
@@ -57,7 +58,12 @@ impl System {
     /// # Errors
     ///
     /// `KEY_ALREADY_GENERATED`.
-    pub fn generate_key(&self, digest: KeyDigest, mark: Mark, now: Timestamp) -> Result<(Self, Key), Refusal> {
+    pub fn generate_key(
+        &self,
+        (digest, secret): (KeyDigest, Fingerprint),
+        mark: Mark,
+        now: Timestamp,
+    ) -> Result<(Self, Key), Refusal> {
         if self.key.is_some() {
             return Err(Refusal::KeyAlreadyGenerated);
         }
@@ -69,6 +75,7 @@ impl System {
             mark,
             revision: 1,
             revoked_at: None,
+            secret: Some(secret),
         };
         Ok((Self { key: Some(CurrentKey { digest, mark }), ..self.changed(now) }, key))
     }
@@ -81,6 +88,15 @@ impl System {
     pub fn revoke_key(&self, now: Timestamp) -> Result<(Self, CurrentKey), Refusal> {
         let key = self.key.ok_or(Refusal::KeyNotGenerated)?;
         Ok((Self { key: None, ..self.changed(now) }, key))
+    }
+
+    /// Returns the system and its current key with another digest of the same key. The system keeps its revision, since
+    /// nothing that people see of it changes; whoever changes its key meanwhile conflicts on the row of the key. `None` if
+    /// `key` is not the current key.
+    pub fn redigest_key(&self, key: &Key, (digest, secret): (KeyDigest, Fingerprint)) -> Option<(Self, Key)> {
+        let current = self.key.filter(|current| current.digest == key.digest && key.revoked_at.is_none())?;
+        let key = Key { digest, secret: Some(secret), revision: key.revision + 1, ..key.clone() };
+        Some((Self { key: Some(CurrentKey { digest, ..current }), ..self.clone() }, key))
     }
 
     /// Keeps `updated_at` if the clock went back.
@@ -183,16 +199,20 @@ mod tests {
         System::new(id, "acme".parse().unwrap(), SystemName::parse("Billing").unwrap(), NOON)
     }
 
+    fn secret() -> Fingerprint {
+        "0123456789abcdef".to_owned().try_into().unwrap()
+    }
+
     fn with_key(system: &System) -> (System, Key) {
         let mark = Mark::try_from("abcd".to_owned()).unwrap();
-        system.generate_key(KeyDigest::from_bytes([1; 32]), mark, ONE).unwrap()
+        system.generate_key((KeyDigest::from_bytes([1; 32]), secret()), mark, ONE).unwrap()
     }
 
     #[test]
     fn a_system_has_at_most_one_key() {
         let (with, key) = with_key(&system());
         assert_eq!((with.revision, with.updated_at, key.revision), (2, ONE, 1));
-        let again = with.generate_key(KeyDigest::from_bytes([2; 32]), key.mark, ONE);
+        let again = with.generate_key((KeyDigest::from_bytes([2; 32]), secret()), key.mark, ONE);
         assert_eq!(again.unwrap_err(), Refusal::KeyAlreadyGenerated);
         let (without, revoked) = with.revoke_key(ONE).unwrap();
         assert_eq!((without.key, without.revision, revoked.digest), (None, 3, key.digest));

@@ -22,7 +22,8 @@ impl Service {
     pub async fn generate_key(&self, caller: &Caller, request: Request, id: SystemId) -> Result<GeneratedKey, Error> {
         let tenant = &caller.operator.tenant;
         let api_key = ApiKey::generate(&self.settings.key_prefix, &mut **self.environment.rng());
-        let digest = api_key.digest(&self.keyring.current().pepper);
+        let secret = self.keyring.current();
+        let digest = (api_key.digest(&secret.pepper), secret.fingerprint);
         let mark = api_key.mark();
         let generated = self.change(|_| async move {
             let system = self.load_system(tenant, id).await?;

@@ -8,6 +8,7 @@ pub mod error;
 pub mod feed;
 pub mod keys;
 mod metrics;
+pub mod old_digests;
 pub mod operators;
 mod refused_attempts;
 pub mod sessions;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use self::checkpoint_file::CheckpointFile;
 use self::feed::FeedChannels;
 use self::metrics::ServiceMetrics;
+use self::old_digests::OldDigests;
 use self::refused_attempts::RefusedAttempts;
 use self::sign_in_log::SignInLog;
 use crate::auth::cost::Cost;
@@ -100,6 +102,7 @@ pub struct Service {
     devices: Devices,
     sign_in_log: SignInLog,
     refused_attempts: RefusedAttempts,
+    old_digests: OldDigests,
     feed: FeedChannels,
     tasks: TaskTracker,
     metrics: ServiceMetrics,
@@ -121,6 +124,7 @@ impl Service {
             devices: Devices::new(&keyring),
             sign_in_log: SignInLog::default(),
             refused_attempts: RefusedAttempts::default(),
+            old_digests: OldDigests::default(),
             feed: FeedChannels::default(),
             tasks: TaskTracker::new(),
             metrics: ServiceMetrics::new(environment.now()),

@@ -65,7 +65,11 @@ impl Verifier {
         let now = self.service.environment().now();
         let verdict = Verdict::new(found, now, self.service.settings().revoked_retention);
         let retry_after = match &verdict {
-            Verdict::Valid(_) | Verdict::Malformed => None,
+            Verdict::Malformed => None,
+            Verdict::Valid(_) => {
+                self.service.collect_old_digest(key);
+                None
+            }
             Verdict::NotFound => self.count_bad_key(source(), now),
             Verdict::Revoked(key) => {
                 self.service.record_revoked_key_presented(self.service.request(Some(source())), key);

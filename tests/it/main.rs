@@ -14,6 +14,7 @@
 //! | `transport/` | GraphQL over HTTP and WebSocket, time-outs, document limits, for a schema of its own |
 //! | `verification`, `abuse` | verdicts, forward-auth, access to the listener; floods of bad keys |
 //! | `foreign_rows` | rows that another client wrote, that cannot be read, or that are in a newer format |
+//! | `old_digests` | the replacement of the root secret |
 //! | `fuzz` | arbitrary and slightly wrong bytes, for everything that parses bytes of others |
 //! | `systems`, `keys`, `pages`, `search` | the fields for systems and keys; pages and cursors; searches by name |
 //! | `audit_log` | entries, filters, export, the hash chain |
@@ -55,6 +56,7 @@ mod keys;
 mod layers;
 mod mongo_store;
 mod monitoring;
+mod old_digests;
 mod pages;
 mod processes;
 mod readme;

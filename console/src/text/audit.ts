@@ -39,12 +39,16 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   PERMISSION_REFUSED: (entry) => [`Lacked the permission code ${codes(entry)}`],
   REVOKED_KEY_PRESENTED: (entry) => withKey("Presented the revoked key", entry),
   AUDIT_EXPORTED: () => ["Exported the audit log"],
+  KEYS_REDIGESTED: ({ count }) => [
+    `Replaced the root secret of ${count === 1 ? "1 key" : `${count} keys`}`,
+  ],
 };
 
 /** Describes what an entry records, without naming its system. */
 export function auditSentence(entry: AuditEntryPartsFragment): Piece[] {
   const sentence = SENTENCES[entry.action](entry);
-  return entry.count > 1 ? [...sentence, ` (${entry.count} times)`] : sentence;
+  const repeats = entry.action !== "KEYS_REDIGESTED" && entry.count > 1;
+  return repeats ? [...sentence, ` (${entry.count} times)`] : sentence;
 }
 
 /** The options of the action filter. */
@@ -64,6 +68,7 @@ export const ACTION_NAMES: Record<AuditAction, string> = {
   SIGN_IN_REFUSED: "Sign-in refused",
   PERMISSION_REFUSED: "Permission refused",
   AUDIT_EXPORTED: "Audit log exported",
+  KEYS_REDIGESTED: "Keys under a new root secret",
 };
 
 export const isAuditAction = (text: string): text is AuditAction =>

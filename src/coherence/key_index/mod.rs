@@ -2,16 +2,19 @@
 //! and a revoked key at most 70, including unused capacity.
 
 mod row_table;
+mod secrets;
 mod tenants;
 
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use row_table::{Row, RowTable, SHARDS, allocated_block, rest_of, shard_of};
+use secrets::{SecretNumber, Secrets};
 use tenants::Tenants;
 
 use super::locks::{read, write};
 use crate::domain::ids::SystemId;
 use crate::domain::keys::{Key, KeyDigest, Mark};
+use crate::domain::secrets::Fingerprint;
 use crate::domain::system_names::SystemName;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Identity, KeyStatus, RevokedKey};
@@ -29,6 +32,7 @@ const TOMBSTONE_DIGEST_BYTES: usize = 12;
 pub struct KeyIndex {
     shards: Box<[RwLock<Shard>]>,
     tenants: Tenants,
+    secrets: Secrets,
 }
 
 /// A digest is in at most one of the two tables.
@@ -44,9 +48,11 @@ struct CurrentRow {
     /// Not a [`SystemId`], whose alignment of 16 bytes would make the row 96 bytes long.
     system: [u8; 16],
     system_name: SystemName,
-    revision: u64,
+    /// Saturates, long after any key has been changed as often.
+    revision: u32,
     tenant: u32,
     mark: Mark,
+    secret: SecretNumber,
 }
 
 /// 40 bytes.
@@ -68,7 +74,11 @@ const _: () = assert!(size_of::<CurrentRow>() == 80 && size_of::<Tombstone>() ==
 
 impl KeyIndex {
     pub fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), tenants: Tenants::default() }
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            tenants: Tenants::default(),
+            secrets: Secrets::default(),
+        }
     }
 
     /// Stores the key unless a newer revision is cached.
@@ -76,8 +86,8 @@ impl KeyIndex {
         let tenant = self.tenants.number(&key.tenant);
         let mut shard = self.write(&key.digest);
         let cached = shard.current.find(&key.digest).map_or(0, |row| row.revision);
-        if shard.revoked.find(&key.digest).is_none() && (key.revoked_at.is_some() || key.revision > cached) {
-            shard.put(key, tenant);
+        if shard.revoked.find(&key.digest).is_none() && (key.revoked_at.is_some() || narrow(key.revision) > cached) {
+            self.store(&mut shard, key, tenant);
         }
     }
 
@@ -86,14 +96,49 @@ impl KeyIndex {
         let tenant = self.tenants.number(&key.tenant);
         let mut shard = self.write(&key.digest);
         shard.revoked.remove(&key.digest);
-        shard.put(key, tenant);
+        self.store(&mut shard, key, tenant);
+    }
+
+    /// Stores a key that has no tombstone.
+    fn store(&self, shard: &mut Shard, key: &Key, tenant: u32) {
+        match key.revoked_at {
+            Some(at) => {
+                self.remove_current(shard, &key.digest);
+                shard.revoked.put(&key.digest, Tombstone::new(key, tenant, at));
+            }
+            None => {
+                if let Some(row) = shard.current.find(&key.digest) {
+                    self.secrets.remove(row.secret);
+                }
+                let secret = self.secrets.add(key.secret);
+                shard.current.put(&key.digest, CurrentRow::new(key, tenant, secret));
+            }
+        }
+    }
+
+    fn remove_current(&self, shard: &mut Shard, digest: &KeyDigest) {
+        if let Some(row) = shard.current.find(digest) {
+            self.secrets.remove(row.secret);
+            shard.current.remove(digest);
+        }
     }
 
     /// Removes a key that was purged, current or revoked.
     pub fn remove(&self, digest: &KeyDigest) {
         let mut shard = self.write(digest);
         shard.revoked.remove(digest);
-        shard.current.remove(digest);
+        self.remove_current(&mut shard, digest);
+    }
+
+    /// Whether a current key has this digest and its row names this root secret.
+    pub fn names_secret(&self, digest: &KeyDigest, secret: Fingerprint) -> bool {
+        let shard = self.read(digest);
+        shard.current.find(digest).is_some_and(|row| self.secrets.find(row.secret) == Some(secret))
+    }
+
+    /// Number of current keys by the root secret that their row names.
+    pub fn by_secret(&self) -> Vec<(Option<Fingerprint>, usize)> {
+        self.secrets.counts()
     }
 
     pub fn find(&self, digest: &KeyDigest) -> Option<KeyStatus> {
@@ -133,19 +178,6 @@ impl KeyIndex {
     }
 }
 
-impl Shard {
-    /// Stores a key that has no tombstone.
-    fn put(&mut self, key: &Key, tenant: u32) {
-        match key.revoked_at {
-            Some(at) => {
-                self.current.remove(&key.digest);
-                self.revoked.put(&key.digest, Tombstone::new(key, tenant, at));
-            }
-            None => self.current.put(&key.digest, CurrentRow::new(key, tenant)),
-        }
-    }
-}
-
 impl Default for KeyIndex {
     fn default() -> Self {
         Self::new()
@@ -153,14 +185,15 @@ impl Default for KeyIndex {
 }
 
 impl CurrentRow {
-    fn new(key: &Key, tenant: u32) -> Self {
+    fn new(key: &Key, tenant: u32, secret: SecretNumber) -> Self {
         Self {
             digest: key.digest,
             system: key.system.to_bytes(),
             system_name: key.system_name.clone(),
-            revision: key.revision,
+            revision: narrow(key.revision),
             tenant,
             mark: key.mark,
+            secret,
         }
     }
 
@@ -172,6 +205,10 @@ impl CurrentRow {
             mark: self.mark,
         }
     }
+}
+
+fn narrow(revision: u64) -> u32 {
+    u32::try_from(revision).unwrap_or(u32::MAX)
 }
 
 impl Row for CurrentRow {
@@ -244,6 +281,7 @@ mod tests {
             mark: Mark::try_from(format!("{:04}", revision % 10_000)).unwrap(),
             revision,
             revoked_at: None,
+            secret: None,
         }
     }
 

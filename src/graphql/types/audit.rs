@@ -164,6 +164,9 @@ pub enum AuditAction {
     RevokedKeyPresented,
     /// The audit log was exported.
     AuditExported,
+    /// Keys of the tenant were digested anew under the current root secret. `count` is their number. The keys stay the
+    /// same.
+    KeysRedigested,
 }
 
 /// Outcome of an action.

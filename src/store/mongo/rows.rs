@@ -240,11 +240,16 @@ mod tests {
     use crate::domain::leases::Incarnation;
     use crate::domain::operators::PasswordHash;
     use crate::domain::permissions::Permissions;
+    use crate::domain::secrets::Fingerprint;
     use crate::domain::sessions::SessionSecret;
     use crate::domain::system_names::SystemName;
     use crate::domain::time::Timestamp;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn secret() -> Fingerprint {
+        "0123456789abcdef".to_owned().try_into().unwrap()
+    }
 
     fn rows() -> Vec<Row> {
         let mut rng = StdRng::seed_from_u64(1);
@@ -252,7 +257,7 @@ mod tests {
         let name = SystemName::parse("Straße").unwrap();
         let system = System::new(SystemId::new(NOW, &mut rng), tenant.clone(), name, NOW);
         let mark = Mark::try_from("abcd".to_owned()).unwrap();
-        let (system, key) = system.generate_key(KeyDigest::from_bytes([7; 32]), mark, NOW).unwrap();
+        let (system, key) = system.generate_key((KeyDigest::from_bytes([7; 32]), secret()), mark, NOW).unwrap();
         let operator = Operator::new(
             OperatorId::new(NOW, &mut rng),
             tenant.clone(),
@@ -271,6 +276,7 @@ mod tests {
             expires_at: NOW,
         };
         let revoked = key.revoked(NOW);
+        let key_of_release_0_1 = Key { secret: None, ..key.clone() };
         let incarnation = Incarnation::generate(&mut rng);
         let length = Some(Duration::from_secs(12));
         let lease = Lease { incarnation, sequence: 1, applied: LogTime::new(u64::MAX), requests_ack: true, length };
@@ -279,6 +285,7 @@ mod tests {
             Row::System(system),
             Row::Key(key),
             Row::Key(revoked),
+            Row::Key(key_of_release_0_1),
             Row::Operator(operator),
             Row::Operator(with_first_password),
             Row::Session(session),

@@ -176,7 +176,7 @@ impl<'a> Tenants<'a> {
 /// as many keys as systems, and an instance waits for them when it starts.
 fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Key> {
     let (mut digest, mut tenant, mut system, mut system_name) = (None, None, None, None);
-    let (mut mark, mut revision, mut revoked_at) = (None, None, None);
+    let (mut mark, mut revision, mut revoked_at, mut secret) = (None, None, None, None);
     for member in document {
         let (name, value) = member.map_err(corrupt)?;
         match (name.as_str(), value) {
@@ -193,6 +193,8 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
             ("revision", RawBsonRef::Int64(number)) => revision = u64::try_from(number).ok(),
             ("revokedAt", RawBsonRef::Int64(millis)) => revoked_at = Some(Timestamp::from_millis(millis)),
             ("revokedAt", RawBsonRef::Null) => {}
+            ("secret", RawBsonRef::String(text)) => secret = Some(read(text)?),
+            ("secret", _) => return Err(corrupt("a malformed fingerprint")),
             (FORMAT, format) => check_format_number(integer(format))?,
             ("revokedAt", _) => return Err(corrupt("a malformed revocation time")),
             _ => {}
@@ -207,6 +209,7 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
             mark: mark?,
             revision: revision?,
             revoked_at,
+            secret,
         })
     })();
     key.ok_or_else(|| corrupt("a key without a required member"))

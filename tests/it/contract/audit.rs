@@ -15,7 +15,7 @@ use super::Factory;
 use super::fixtures::*;
 use super::systems::created;
 
-const ACTIONS: [AuditAction; 15] = [
+const ACTIONS: [AuditAction; 16] = [
     AuditAction::SystemCreated,
     AuditAction::SystemRenamed,
     AuditAction::SystemDeleted,
@@ -31,6 +31,7 @@ const ACTIONS: [AuditAction; 15] = [
     AuditAction::PermissionRefused,
     AuditAction::RevokedKeyPresented,
     AuditAction::AuditExported,
+    AuditAction::KeysRedigested,
 ];
 
 pub async fn empty_log_has_head_zero(factory: &dyn Factory) {

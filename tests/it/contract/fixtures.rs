@@ -12,6 +12,7 @@ use keymark::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, Tenant
 use keymark::domain::keys::{ApiKey, Key, KeyDigest};
 use keymark::domain::operators::{Operator, PasswordHash, Username};
 use keymark::domain::permissions::Permissions;
+use keymark::domain::secrets::Fingerprint;
 use keymark::domain::sessions::{Session, SessionSecret};
 use keymark::domain::system_names::{Search, SystemName};
 use keymark::domain::systems::{System, SystemOrder};
@@ -51,6 +52,11 @@ pub fn tenant_id(name: &str) -> TenantId {
 
 pub fn system_name(name: &str) -> SystemName {
     SystemName::parse(name).expect("a system name")
+}
+
+/// The root secret that the keys of the fixtures name.
+fn secret() -> Fingerprint {
+    "0123456789abcdef".to_owned().try_into().expect("16 hex digits")
 }
 
 impl Tenant {
@@ -125,7 +131,8 @@ impl Tenant {
 
     pub fn generate(&mut self, system: &System) -> (System, Key, Batch) {
         let mark = ApiKey::generate(&"km".parse().unwrap(), &mut self.rng).mark();
-        let (system, key) = system.generate_key(self.digest(), mark, self.now).expect("the system has no key");
+        let (system, key) =
+            system.generate_key((self.digest(), secret()), mark, self.now).expect("the system has no key");
         let event = self.event(AuditAction::KeyGenerated).about_system(&system).about_key(mark);
         let batch = self.batch(event).replace(Row::System(system.clone())).insert(Row::Key(key.clone()));
         (system, key, batch)
