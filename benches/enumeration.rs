@@ -63,7 +63,7 @@ async fn main() {
 async fn refused(instance: &Instance, username: &str, address: IpAddr) -> Duration {
     let request = instance.service.request(Some(address));
     let password = Password::unchecked("wrong horse battery".to_owned());
-    let sign_in = SignIn { username: username.to_owned(), password, devices: Vec::new() };
+    let sign_in = SignIn { username: username.to_owned(), password, devices: Vec::new(), replaced: None };
     let began = Instant::now();
     let answer = instance.service.sign_in(request, sign_in).await;
     let took = began.elapsed();

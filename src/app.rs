@@ -239,6 +239,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         );
         service.finish().await;
         service.write_remaining_refusals().await;
+        service.write_activity().await;
         if tokio::time::timeout(LAST_CHECKPOINT_TIMEOUT, checkpoint_audit(service)).await.is_err() {
             tracing::warn!("audit checkpoints timed out; logs that moved have none at their end");
         }
@@ -337,7 +338,7 @@ pub async fn run_checkpoints(service: &Service, interval: Duration, stop: Cancel
     stop.run_until_cancelled(checkpoints).await;
 }
 
-/// Purges rows past their retention and writes aggregated refused attempts, until `stop` is cancelled.
+/// Purges rows past their retention, and writes aggregated refused attempts and the last use of sessions, until `stop` is cancelled.
 async fn run_maintenance(app: &App, revoked_retention: Duration, stop: CancellationToken) {
     let every = |period| {
         let mut interval = tokio::time::interval(period);
@@ -349,7 +350,10 @@ async fn run_maintenance(app: &App, revoked_retention: Duration, stop: Cancellat
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = refusals.tick() => app.service.write_due_refusals().await,
+            _ = refusals.tick() => {
+                app.service.write_due_refusals().await;
+                app.service.write_activity().await;
+            }
             _ = old_digests.tick() => match app.service.redigest_keys().await {
                 Ok(0) => {}
                 Ok(keys) => tracing::info!(keys, "keys digested anew under the current root secret"),

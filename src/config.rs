@@ -147,6 +147,8 @@ settings! {
     /// Cost of hashing a password with argon2id: memory in KiB, passes and lanes. `keymark doctor` measures it, and finds
     /// one that takes 50 to 100 ms. Each password is hashed anew when its operator signs in.
     password_cost, "password-cost", "KEYMARK_PASSWORD_COST", "m=19456,t=2,p=1";
+    /// How long a session may be unused before it ends, such as 30m: off, or 2 minutes at least.
+    session_idle, "session-idle", "KEYMARK_SESSION_IDLE", "off";
     /// How long a revoked key is reported as revoked; after that, as not found.
     revoked_retention, "revoked-retention", "KEYMARK_REVOKED_RETENTION", "90d";
     /// Origin in the browser, if it is not the listener's, such as `https://keys.example.com`.
@@ -237,6 +239,7 @@ pub struct Config {
     pub drop_keys_of_old_secrets: bool,
     pub session_lifetime: Duration,
     pub password_cost: Cost,
+    pub session_idle: Option<Duration>,
     pub revoked_retention: Duration,
     pub introspection: bool,
     pub graphiql: bool,
@@ -290,6 +293,7 @@ impl Config {
             },
             session_lifetime: duration(&settings.session_lifetime)?,
             password_cost: password_cost(&settings.password_cost)?,
+            session_idle: idle(&settings.session_idle)?,
             revoked_retention: duration(&settings.revoked_retention)?,
             introspection: switch(&settings.introspection)?,
             graphiql: switch(&settings.graphiql)?,
@@ -318,6 +322,7 @@ impl Config {
         service::Settings {
             key_prefix: self.key_prefix.clone(),
             session_lifetime: self.session_lifetime,
+            session_idle: self.session_idle,
             revoked_retention: self.revoked_retention,
             enforcement_wait,
             password_cost: self.password_cost,
@@ -424,6 +429,17 @@ fn timing(lease: &Setting, probe_interval: &Setting) -> Result<Timing, ConfigErr
 fn duration(setting: &Setting) -> Result<Duration, ConfigError> {
     let duration = any_duration(setting)?;
     if duration < Duration::from_secs(1) { Err(setting.invalid("is less than a second")) } else { Ok(duration) }
+}
+
+/// Activity is recorded to the minute.
+const MIN_SESSION_IDLE: Duration = Duration::from_secs(120);
+
+fn idle(setting: &Setting) -> Result<Option<Duration>, ConfigError> {
+    if setting.value_or_default() == "off" {
+        return Ok(None);
+    }
+    let idle = any_duration(setting)?;
+    if idle < MIN_SESSION_IDLE { Err(setting.invalid("is less than 2 minutes")) } else { Ok(Some(idle)) }
 }
 
 fn switch(setting: &Setting) -> Result<bool, ConfigError> {
@@ -591,6 +607,7 @@ mod tests {
                 None,
                 "--password-cost: `m=19456000,t=2,p=1` is beyond the maximum of m=262144, t=16 and p=4",
             ),
+            (Flags { session_idle: text("90s"), ..flags() }, None, "--session-idle: `90s` is less than 2 minutes"),
             (Flags { introspection: text("yes"), ..flags() }, None, "--introspection: `yes` is not on or off"),
             (Flags { trusted_proxies: text("10.0.0.0/40"), ..flags() }, None, "--trusted-proxies: `10.0.0.0/40`"),
             (Flags { public_origin: text("keys.example.com"), ..flags() }, None, "--public-origin: `keys.example.com`"),

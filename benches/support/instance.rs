@@ -55,7 +55,7 @@ impl Instance {
 
     pub async fn sign_in(&self, username: &str) -> NewSession {
         let (username, password) = (username.to_owned(), Password::unchecked(PASSWORD.to_owned()));
-        let sign_in = SignIn { username, password, devices: Vec::new() };
+        let sign_in = SignIn { username, password, devices: Vec::new(), replaced: None };
         self.service.sign_in(self.service.request(None), sign_in).await.expect("a session")
     }
 }

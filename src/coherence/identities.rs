@@ -37,7 +37,7 @@ impl Identities {
         write(&self.operators).insert(operator.id, Arc::new(operator.clone()));
     }
 
-    /// Leaves the sessions: the batch that removed the operator deletes each of them.
+    /// Leaves the sessions, of which none is valid any more: they are purged later.
     pub fn remove_operator(&self, id: OperatorId) {
         write(&self.operators).remove(&id);
     }

@@ -57,6 +57,9 @@ impl fmt::Debug for SessionId {
 
 serialize_as_hex!(SessionId, "not a session id of 64 hex digits");
 
+/// Sessions of one operator. A sign-in beyond that ends the oldest ones.
+pub const MAX_SESSIONS: usize = 100;
+
 /// A session ends at `expires_at`, when it is deleted, and when its operator is removed or gets a new password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

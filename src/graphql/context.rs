@@ -64,6 +64,8 @@ pub struct RequestContext {
     pub allows_changes: bool,
     /// The cookies of devices, as they were sent.
     pub devices: Vec<String>,
+    /// Whether the caller was found by the session's cookie.
+    pub has_session_cookie: bool,
     session: Option<SessionRef>,
     caller: OnceCell<Option<Arc<Caller>>>,
 }
@@ -71,21 +73,35 @@ pub struct RequestContext {
 impl RequestContext {
     /// A request whose caller is known.
     pub fn new(request: Request, cookie: SessionCookie, allows_changes: bool, caller: Option<Arc<Caller>>) -> Self {
-        let devices = Vec::new();
-        Self { request, cookie, allows_changes, devices, session: None, caller: OnceCell::new_with(Some(caller)) }
+        Self {
+            request,
+            cookie,
+            allows_changes,
+            devices: Vec::new(),
+            has_session_cookie: false,
+            session: None,
+            caller: OnceCell::new_with(Some(caller)),
+        }
     }
 
-    /// Adds the cookies of devices.
+    /// Adds the cookies of devices, and whether the caller was found by the session's cookie.
     #[must_use]
-    pub fn with_devices(self, devices: Vec<String>) -> Self {
-        Self { devices, ..self }
+    pub fn with_cookies(self, devices: Vec<String>, has_session_cookie: bool) -> Self {
+        Self { devices, has_session_cookie, ..self }
     }
 
     /// An operation on a WebSocket. The caller is looked up when the operation is executed, since a socket outlives
     /// what was true when it was opened.
     pub fn for_session(request: Request, cookie: SessionCookie, session: SessionRef) -> Self {
-        let devices = Vec::new();
-        Self { request, cookie, allows_changes: true, devices, session: Some(session), caller: OnceCell::new() }
+        Self {
+            request,
+            cookie,
+            allows_changes: true,
+            devices: Vec::new(),
+            has_session_cookie: false,
+            session: Some(session),
+            caller: OnceCell::new(),
+        }
     }
 
     /// Whether a caller is known already.

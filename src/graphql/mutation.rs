@@ -32,7 +32,8 @@ pub struct Mutation;
 #[Object(guard = "Permitted")]
 impl Mutation {
     /// Opens a session. Returns its token, and sets it as an `HttpOnly` cookie. Another cookie makes the browser known, so
-    /// that failures elsewhere do not limit it. Requires no credentials. A repeat opens another session.
+    /// that failures elsewhere do not limit it. Ends the session whose cookie is sent along, and the operator's oldest ones
+    /// beyond 100. Requires no credentials. A repeat with a bearer token or without credentials opens another session.
     ///
     /// Errors: `INVALID_CREDENTIALS`, the same for an unknown username and for a wrong password; `RATE_LIMITED` after
     /// too many failures with the username or from the network; `PASSWORD_EXPIRED`.
@@ -44,8 +45,11 @@ impl Mutation {
     ) -> Result<SignInPayload> {
         let (service, context) = (ctx.data_unchecked::<Arc<Service>>(), ctx.data_unchecked::<RequestContext>());
         let (password, devices) = (Password::unchecked(password), context.devices.clone());
-        let opened = service.sign_in(context.request, SignIn { username, password, devices }).await;
-        let opened = opened.map_err(|error| from_service(error, context.request))?;
+        let shown = |error| from_service(error, context.request);
+        let replaced =
+            if context.has_session_cookie { context.find_caller(service).await.map_err(shown)? } else { None };
+        let sign_in = SignIn { username, password, devices, replaced: replaced.cloned() };
+        let opened = service.sign_in(context.request, sign_in).await.map_err(shown)?;
         set_cookies(ctx, &opened);
         Ok(opened.into())
     }

@@ -47,7 +47,8 @@ impl SessionAuthenticator {
         let (request, cookie) = (self.request(parts), self.front.cookie(parts));
         let context = |caller: Option<Caller>, allows_changes| {
             let context = RequestContext::new(request, cookie, allows_changes, caller.map(Arc::new));
-            context.with_devices(device_cookies(&parts.headers, cookie))
+            let has_session_cookie = !parts.headers.contains_key(AUTHORIZATION);
+            context.with_cookies(device_cookies(&parts.headers, cookie), has_session_cookie)
         };
         if parts.headers.contains_key(AUTHORIZATION) {
             let session = single(&parts.headers, AUTHORIZATION).and_then(|value| self.read_bearer(value));

@@ -137,14 +137,20 @@ impl Service {
         })
     }
 
-    /// Waits until the caller's session ends: it expires, the caller signs out, or the operator is removed or gets another
-    /// password.
+    /// Waits until the caller's session ends: it expires, is idle for too long, the caller signs out, or the operator is
+    /// removed or gets another password.
     pub fn session_ended(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
         let left = caller.session.expires_at.since(self.environment.now());
         let mut subscription = CallerSubscription::new(self, caller, Topic::Identities, None);
         let ended = async move {
             loop {
-                match subscription.next().await {
+                let active_for = subscription.service.active_for(&subscription.caller.session);
+                let next = tokio::time::timeout(active_for.unwrap_or(Duration::MAX), subscription.next());
+                let Ok(next) = next.await else {
+                    subscription.needs_refresh = true;
+                    continue;
+                };
+                match next {
                     Ok(_) => {}
                     Err(Error::Refused(_)) => return,
                     // An internal error does not end a session.

@@ -1,5 +1,6 @@
 //! The operations. Each reads rows, decides by the domain's rules, and commits one batch.
 
+mod activity;
 pub mod audit;
 pub mod checkpoint_file;
 pub mod checkpoints;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use self::activity::Activity;
 use self::checkpoint_file::CheckpointFile;
 use self::feed::FeedChannels;
 use self::metrics::ServiceMetrics;
@@ -51,6 +53,8 @@ use crate::store::Store;
 pub struct Settings {
     pub key_prefix: KeyPrefix,
     pub session_lifetime: Duration,
+    /// A session that is not used for this long ends. `None`: at the end of its lifetime only.
+    pub session_idle: Option<Duration>,
     /// How long a revoked key is reported as revoked; after that, as not found.
     pub revoked_retention: Duration,
     /// Limit on the wait for a change to be enforced on every instance.
@@ -101,6 +105,7 @@ pub struct Service {
     throttle: Throttle,
     devices: Devices,
     sign_in_log: SignInLog,
+    activity: Activity,
     refused_attempts: RefusedAttempts,
     old_digests: OldDigests,
     feed: FeedChannels,
@@ -123,6 +128,7 @@ impl Service {
             throttle: Throttle::new(keyring.current().attempts.clone()),
             devices: Devices::new(&keyring),
             sign_in_log: SignInLog::default(),
+            activity: Activity::default(),
             refused_attempts: RefusedAttempts::default(),
             old_digests: OldDigests::default(),
             feed: FeedChannels::default(),

@@ -1,5 +1,7 @@
 //! Operators: add, change and remove them, and create the first one.
 
+use std::sync::Arc;
+
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
@@ -7,7 +9,7 @@ use super::commit::{Decision, Reads};
 use super::error::Error;
 use super::{Request, Service, origin};
 use crate::domain::audit::{AuditAction, AuditActor, Origin};
-use crate::domain::changes::{Batch, Row, RowId};
+use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
 use crate::domain::permissions::Permissions;
@@ -80,7 +82,7 @@ impl Service {
 
     /// Replaces the password of an operator, which ends all their sessions.
     pub async fn set_password(
-        &self,
+        self: &Arc<Self>,
         request: Request,
         username: &Username,
         password: Password,
@@ -93,13 +95,15 @@ impl Service {
                 .event(&origin(AuditActor::command_line(), request), AuditAction::PasswordChanged)
                 .about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            Ok(Decision::commit(self.end_sessions(batch, changed.id).await?, changed))
+            Ok(Decision::commit(batch, changed))
         });
-        self.require_enforced(changed.await?).await
+        let changed = self.require_enforced(changed.await?).await?;
+        self.purge_ended_sessions(changed.id, changed.password_version);
+        Ok(changed)
     }
 
     /// Removes an operator, which ends all their sessions.
-    pub async fn remove_operator(&self, request: Request, username: &Username) -> Result<Operator, Error> {
+    pub async fn remove_operator(self: &Arc<Self>, request: Request, username: &Username) -> Result<Operator, Error> {
         let removed = self.change(|reads| async move {
             let Some(operator) = self.find_operator_to_change(username, reads).await? else {
                 return Ok(Decision::Repeat(Err(Refusal::OperatorNotFound)));
@@ -108,9 +112,11 @@ impl Service {
                 .event(&origin(AuditActor::command_line(), request), AuditAction::OperatorRemoved)
                 .about_operator(&operator);
             let batch = Batch::new(operator.tenant.clone(), event).delete(&Row::Operator(operator.clone()));
-            Ok(Decision::commit(self.end_sessions(batch, operator.id).await?, operator))
+            Ok(Decision::commit(batch, operator))
         });
-        self.require_enforced(removed.await?).await
+        let removed = self.require_enforced(removed.await?).await?;
+        self.purge_ended_sessions(removed.id, u64::MAX);
+        Ok(removed)
     }
 
     /// Returns true if the store ever had an operator.
@@ -157,9 +163,16 @@ impl Service {
         Batch::new(operator.tenant.clone(), event).insert(Row::Operator(operator.clone()))
     }
 
-    pub(super) async fn end_sessions(&self, batch: Batch, operator: OperatorId) -> Result<Batch, Error> {
-        let sessions = self.store.list_sessions(operator).await?;
-        Ok(sessions.into_iter().fold(batch, |batch, session| batch.delete_if_present(RowId::Session(session.id))))
+    /// Removes the sessions of earlier versions of an operator's password after the response. They have ended with the
+    /// change of the operator, however many they are; what is left after a failure is purged when it expires.
+    pub(super) fn purge_ended_sessions(self: &Arc<Self>, operator: OperatorId, password_version: u64) {
+        let service = Arc::clone(self);
+        self.spawn_after_response(async move {
+            match service.store.purge_sessions(operator, password_version).await {
+                Ok(sessions) => tracing::debug!(sessions, "ended sessions purged"),
+                Err(error) => tracing::warn!(%error, "ended sessions not purged; they are purged when they expire"),
+            }
+        });
     }
 
     async fn find_operator_to_change(&self, username: &Username, reads: Reads) -> Result<Option<Operator>, Error> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::commit::Decision;
 use super::error::Error;
-use super::{Caller, Request, Service, origin};
+use super::{Caller, Request, Service, activity, origin};
 use crate::auth::devices::{Device, DeviceCookie};
 use crate::auth::passwords::{Comparison, Overloaded, Place};
 use crate::auth::throttle::{Bucket, Local, Stranger, Throttle};
@@ -16,7 +16,7 @@ use crate::domain::operators::{Operator, Password, PasswordHash, Username};
 use crate::domain::passwords::UnfitPassword;
 use crate::domain::quota::{take, whole_seconds};
 use crate::domain::refusal::{ErrorCode, Refusal};
-use crate::domain::sessions::{Session, SessionSecret};
+use crate::domain::sessions::{MAX_SESSIONS, Session, SessionId, SessionSecret};
 use crate::domain::time::Timestamp;
 
 /// An attempt to sign in.
@@ -25,6 +25,8 @@ pub struct SignIn {
     pub password: Password,
     /// The cookies of devices that the browser has sent; see [`devices`](crate::auth::devices).
     pub devices: Vec<String>,
+    /// The caller of the session whose cookie the browser has sent. The sign-in replaces it.
+    pub replaced: Option<Arc<Caller>>,
 }
 
 /// A new session and its token.
@@ -43,9 +45,18 @@ impl From<Overloaded> for Error {
 }
 
 impl Service {
-    /// Finds the operator of a session. Returns `None` if the session has ended or the operator was removed. Reads the
-    /// store if the cache does not contain them: the session may have been created on another instance just now.
+    /// Finds the operator of a session, and counts as a use of it. Returns `None` if the session has ended or the operator
+    /// was removed.
     pub async fn find_caller(&self, reference: SessionRef) -> Result<Option<Caller>, Error> {
+        let found = self.find_session_caller(reference).await?;
+        if found.is_some() && self.settings.session_idle.is_some() {
+            self.activity.record(reference.session, self.environment.now());
+        }
+        Ok(found)
+    }
+
+    /// Reads the store if the cache does not contain the session: it may have been created on another instance just now.
+    async fn find_session_caller(&self, reference: SessionRef) -> Result<Option<Caller>, Error> {
         let cached = self.coherence.read(|cache| {
             cache.identities.find_session(&reference.session).zip(cache.identities.find_operator(reference.operator))
         });
@@ -63,14 +74,47 @@ impl Service {
                 (session, Arc::new(operator))
             }
         };
-        let is_valid = session.is_valid_for(&operator, self.environment.now());
+        let now = self.environment.now();
+        let is_valid = session.is_valid_for(&operator, now) && self.is_active(&session, now).await?;
         Ok(is_valid.then_some(Caller { operator, session }))
     }
 
-    /// Finds the caller again, with their current permissions. Refuses a caller whose session has ended.
+    /// Finds the caller again, with their current permissions. Refuses a caller whose session has ended. Does not count
+    /// as a use of the session.
     pub async fn refresh_caller(&self, caller: &Caller) -> Result<Caller, Error> {
         let reference = SessionRef { session: caller.session.id, operator: caller.operator.id };
-        Ok(self.find_caller(reference).await?.ok_or(Refusal::Unauthenticated)?)
+        Ok(self.find_session_caller(reference).await?.ok_or(Refusal::Unauthenticated)?)
+    }
+
+    /// Returns true unless the session has been idle for too long.
+    async fn is_active(&self, session: &Session, now: Timestamp) -> Result<bool, Error> {
+        let Some(idle) = self.settings.session_idle else { return Ok(true) };
+        if now < activity::end(self.activity.last_use(session), idle) {
+            return Ok(true);
+        }
+        // Another instance may have seen it in use. Boxed, since it is rarely needed, like the look-up above.
+        let end = Box::pin(async { self.find_arrival(&activity::bucket(session.id)).await }).await?;
+        if end > now {
+            self.activity.read(session.id, end, idle);
+        }
+        Ok(end > now)
+    }
+
+    /// How long the session remains active, as far as this instance has seen. `None` if sessions may be idle.
+    pub(super) fn active_for(&self, session: &Session) -> Option<Duration> {
+        let idle = self.settings.session_idle?;
+        Some(activity::end(self.activity.last_use(session), idle).since(self.environment.now()))
+    }
+
+    /// Writes when sessions were last used, as far as it is not written yet.
+    pub async fn write_activity(&self) {
+        let Some(idle) = self.settings.session_idle else { return };
+        for (session, at) in self.activity.take_unwritten(idle, self.environment.now()) {
+            if let Err(error) = self.store.put_arrival(&activity::bucket(session), activity::end(at, idle)).await {
+                tracing::warn!(%error, "last use of a session not written; retried in a minute");
+                self.activity.put_back(session);
+            }
+        }
     }
 
     /// Creates a session. An unknown username and a wrong password take the same time and return the same error.
@@ -95,7 +139,15 @@ impl Service {
             return Err(Refusal::PasswordExpired.into());
         }
         self.refund_attempt(&attempt).await?;
-        let opened = self.open_session(request, operator, rehashed, attempt.device).await?;
+        let replaced = match sign_in.replaced {
+            Some(other) if other.operator.id != operator.id => {
+                // Perhaps of another tenant, whose log this belongs to.
+                self.sign_out(&other, request).await?;
+                None
+            }
+            replaced => replaced.map(|caller| caller.session.id),
+        };
+        let opened = self.open_session(request, operator, rehashed, attempt.device, replaced).await?;
         self.remember_network(request, &opened.caller.operator).await?;
         self.metrics.count_sign_in("accepted");
         Ok(opened)
@@ -141,10 +193,11 @@ impl Service {
             let (session, secret) = self.new_session(&changed);
             let event = self.event(&caller.origin(request), AuditAction::PasswordChanged).about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            let batch = self.end_sessions(batch, changed.id).await?.insert(Row::Session(session.clone()));
+            let batch = batch.insert(Row::Session(session.clone()));
             Ok(Decision::commit(batch, self.opened(changed, session, &secret, None)))
         });
         let opened = self.require_enforced(changed.await?).await?;
+        self.purge_ended_sessions(operator.id, opened.caller.operator.password_version);
         self.remember_network(request, &opened.caller.operator).await?;
         Ok(opened)
     }
@@ -155,7 +208,9 @@ impl Service {
         operator: Operator,
         rehashed: Option<PasswordHash>,
         device: Option<Device>,
+        replaced: Option<SessionId>,
     ) -> Result<NewSession, Error> {
+        let ended = self.sessions_to_end(&operator, replaced).await?;
         let (session, secret) = self.new_session(&operator);
         let event = self.event(&origin(AuditActor::operator(&operator), request), AuditAction::SignedIn);
         let batch = Batch::new(operator.tenant.clone(), event).insert(Row::Session(session.clone()));
@@ -163,10 +218,26 @@ impl Service {
             None => batch.requires(&Row::Operator(operator.clone())),
             Some(hash) => batch.replace(Row::Operator(operator.with_rehashed_password(hash, session.created_at))),
         };
-        // Not retried: a conflict means that the operator was removed or changed while the password was compared. Not
-        // waited for: a session that is not cached is looked up in the store.
-        self.commit(batch).await?.without_waiting();
+        let batch = ended.iter().fold(batch, |batch, id| batch.delete_if_present(RowId::Session(*id)));
+        // Not retried: a conflict means that the operator was removed or changed while the password was compared.
+        let committed = self.commit(batch).await?;
+        if ended.is_empty() {
+            // A session that is not cached is looked up in the store.
+            committed.without_waiting();
+        } else {
+            // Signed in all the same if the end of the others is not confirmed in time.
+            self.wait_until_enforced(committed).await;
+        }
         Ok(self.opened(operator, session, &secret, device))
+    }
+
+    /// The sessions that end when the operator opens another one: the one that it replaces, and the oldest beyond
+    /// [`MAX_SESSIONS`]. Of concurrent sign-ins each may leave one too many to the next.
+    async fn sessions_to_end(&self, operator: &Operator, replaced: Option<SessionId>) -> Result<Vec<SessionId>, Error> {
+        let oldest = self.store.list_oldest_sessions(operator.id, operator.password_version, 2 * MAX_SESSIONS).await?;
+        let others: Vec<_> = oldest.iter().map(|session| session.id).filter(|id| Some(*id) != replaced).collect();
+        let excess = (others.len() + 1).saturating_sub(MAX_SESSIONS);
+        Ok(replaced.into_iter().chain(others.into_iter().take(excess)).collect())
     }
 
     /// The session with its token, and the cookie of the browser: of `device`, or of a new one.

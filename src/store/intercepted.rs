@@ -107,6 +107,9 @@ intercept! {
     }
     impl SessionStore {
         async fn find_session(&self, id: SessionId) -> Result<Option<Session>>;
+        async fn list_oldest_sessions(
+            &self, operator: OperatorId, password_version: u64, limit: usize
+        ) -> Result<Vec<Session>>;
         async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>>;
     }
     impl AuditStore {
@@ -147,5 +150,6 @@ intercept! {
     }
     impl PurgeStore {
         async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged>;
+        async fn purge_sessions(&self, operator: OperatorId, password_version: u64) -> Result<u64>;
     }
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::Result;
+use crate::domain::ids::OperatorId;
 use crate::domain::time::Timestamp;
 
 /// Number of rows that [`PurgeStore::purge`] removed.
@@ -14,8 +15,13 @@ pub struct Purged {
 
 #[async_trait]
 pub trait PurgeStore {
-    /// Removes keys revoked before `revoked_before`, sessions that ended before `now`, and buckets that are full again.
+    /// Removes keys revoked before `revoked_before`, sessions that ended before `now`, and buckets that are full again, in
+    /// bounded batches.
     ///
     /// May run on any instance at any time. The feed reports removed rows without an audit entry.
     async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged>;
+
+    /// Removes the sessions that an operator opened under earlier versions of the password than this one, in bounded
+    /// batches. Returns their number.
+    async fn purge_sessions(&self, operator: OperatorId, password_version: u64) -> Result<u64>;
 }

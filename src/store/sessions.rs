@@ -11,6 +11,15 @@ pub trait SessionStore {
     /// Returns the session, ended or not. A linearizable read, as [`find_key`](super::KeyStore::find_key) is.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>>;
 
+    /// Returns the `limit` oldest sessions that the operator opened under this version of the password, the oldest first,
+    /// including ended ones that have not been purged yet.
+    async fn list_oldest_sessions(
+        &self,
+        operator: OperatorId,
+        password_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Session>>;
+
     /// Returns the operator's sessions, including ended ones that have not been purged yet.
     async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>>;
 }

@@ -1,50 +1,96 @@
 //! Removing rows that are past their retention.
 
+use std::ops::Bound;
+
 use async_trait::async_trait;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::changes;
-use super::rows::{Storage, get, remove};
+use super::errors::storage;
+use super::rows::{Storage, find, remove};
+use super::snapshot::Snapshot;
 use super::store::EmbeddedStore;
-use super::tables::{BUCKETS, KEYS, REVOKED_KEYS, SESSIONS, decode};
-use crate::domain::changes::{Row, Write};
+use super::tables::{BUCKETS, REVOKED_KEYS, SESSIONS, decode};
+use crate::domain::changes::{RowId, Write};
+use crate::domain::ids::{OperatorId, TenantId};
+use crate::domain::keys::KeyDigest;
 use crate::domain::sessions::Session;
 use crate::domain::time::Timestamp;
 use crate::store::{PurgeStore, Purged, Result};
 
+/// Maximum number of rows that one transaction removes, so that none takes long.
+const MAX_REMOVALS: usize = 500;
+
 #[async_trait]
 impl PurgeStore for EmbeddedStore {
     async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged> {
-        let kept = self.max_feed_changes;
-        self.writer.submit(move |txn| purge(txn, now, revoked_before, kept).map(Ok)).await
+        let keys = self.read_blocking(move |snapshot| snapshot.keys_revoked_before(revoked_before)).await?;
+        let sessions = self.read_blocking(move |snapshot| snapshot.sessions_ended_before(now)).await?;
+        let purged = Purged { keys: self.remove_all(keys).await?, sessions: self.remove_all(sessions).await? };
+        // A bucket whose arrival time has passed is full, like one that was never used.
+        let remove_full = move |txn: &WriteTransaction| {
+            txn.open_table(BUCKETS)?.retain(|_, arrival| arrival > now.as_millis())?;
+            Ok(Ok(()))
+        };
+        self.writer.submit(remove_full).await?;
+        Ok(purged)
+    }
+
+    async fn purge_sessions(&self, operator: OperatorId, password_version: u64) -> Result<u64> {
+        let mut sessions = self.read_blocking(move |snapshot| snapshot.list_sessions(operator)).await?;
+        sessions.retain(|session| session.password_version < password_version);
+        self.remove_all(sessions.into_iter().map(|session| RowId::Session(session.id)).collect()).await
     }
 }
 
-fn purge(txn: &WriteTransaction, now: Timestamp, revoked_before: Timestamp, max_feed_changes: u64) -> Storage<Purged> {
-    let mut removed = Vec::new();
-    let mut purged = Purged::default();
-    for row in txn.open_table(REVOKED_KEYS)?.range(..(revoked_before.as_millis(), &[0; 32]))? {
-        removed.extend(get(txn, KEYS, row?.0.value().1)?.map(Row::Key));
-        purged.keys += 1;
+impl EmbeddedStore {
+    /// Removes rows, as far as they still exist, at most [`MAX_REMOVALS`] at a time. They must be rows that never change
+    /// any more.
+    async fn remove_all(&self, rows: Vec<RowId>) -> Result<u64> {
+        let kept = self.max_feed_changes;
+        let mut removed = 0;
+        for rows in rows.chunks(MAX_REMOVALS) {
+            let rows = rows.to_vec();
+            removed += self.writer.submit(move |txn| remove_some(txn, &rows, kept).map(Ok)).await?;
+        }
+        Ok(removed)
     }
-    for row in txn.open_table(SESSIONS)?.iter()? {
-        match decode::<Session>(row?.1.value()) {
-            Ok(session) if session.expires_at < now => {
-                removed.push(Row::Session(session));
-                purged.sessions += 1;
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "unreadable session not purged"),
+}
+
+fn remove_some(txn: &WriteTransaction, rows: &[RowId], max_feed_changes: u64) -> Storage<u64> {
+    // Keys and sessions are looked up across all tenants.
+    let any_tenant: TenantId = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
+    let mut writes = Vec::with_capacity(rows.len());
+    for id in rows {
+        if let Some(row) = find(txn, &any_tenant, *id)? {
+            remove(txn, &row)?;
+            writes.push(Write::Delete(*id));
         }
     }
-    for row in &removed {
-        remove(txn, row)?;
-    }
-    // A bucket whose arrival time has passed is full, like one that was never used.
-    txn.open_table(BUCKETS)?.retain(|_, arrival| arrival > now.as_millis())?;
-    if !removed.is_empty() {
-        let writes: Vec<Write> = removed.iter().map(|row| Write::Delete(row.id())).collect();
+    if !writes.is_empty() {
         changes::append(txn, &writes, None, max_feed_changes)?;
     }
-    Ok(purged)
+    Ok(writes.len() as u64)
+}
+
+impl Snapshot {
+    fn keys_revoked_before(&self, before: Timestamp) -> Result<Vec<RowId>> {
+        let revoked = self.0.open_table(REVOKED_KEYS).map_err(storage)?;
+        let end = Bound::Excluded((before.as_millis(), &[0; 32]));
+        let rows = revoked.range::<(i64, &[u8; 32])>((Bound::Unbounded, end)).map_err(storage)?;
+        rows.map(|row| Ok(RowId::Key(KeyDigest::from_bytes(*row.map_err(storage)?.0.value().1)))).collect()
+    }
+
+    fn sessions_ended_before(&self, now: Timestamp) -> Result<Vec<RowId>> {
+        let sessions = self.0.open_table(SESSIONS).map_err(storage)?;
+        let mut ended = Vec::new();
+        for row in sessions.iter().map_err(storage)? {
+            match decode::<Session>(row.map_err(storage)?.1.value()) {
+                Ok(session) if session.expires_at < now => ended.push(RowId::Session(session.id)),
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "unreadable session not purged"),
+            }
+        }
+        Ok(ended)
+    }
 }

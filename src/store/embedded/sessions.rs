@@ -17,13 +17,26 @@ impl SessionStore for EmbeddedStore {
         self.read(|snapshot| snapshot.get(SESSIONS, String::from(id).as_str()))
     }
 
+    async fn list_oldest_sessions(
+        &self,
+        operator: OperatorId,
+        password_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Session>> {
+        let mut sessions = self.read_blocking(move |snapshot| snapshot.list_sessions(operator)).await?;
+        sessions.retain(|session| session.password_version == password_version);
+        sessions.sort_unstable_by_key(|session| session.created_at);
+        sessions.truncate(limit);
+        Ok(sessions)
+    }
+
     async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
         self.read(|snapshot| snapshot.list_sessions(operator))
     }
 }
 
 impl Snapshot {
-    fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
+    pub(super) fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
         let by_operator = self.0.open_table(SESSIONS_BY_OPERATOR).map_err(storage)?;
         let operator = operator.to_string();
         let end = successor(&operator);

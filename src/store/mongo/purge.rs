@@ -6,7 +6,9 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
 
 use super::migrations;
+use super::rows::{number_to_bson, to_bson};
 use super::store::MongoStore;
+use crate::domain::ids::OperatorId;
 use crate::domain::time::Timestamp;
 use crate::store::{PurgeStore, Purged, Result};
 
@@ -25,6 +27,12 @@ impl PurgeStore for MongoStore {
         };
         self.remove_all(&self.buckets, &full, migrations::BUCKETS_ARRIVAL).await?;
         Ok(purged)
+    }
+
+    async fn purge_sessions(&self, operator: OperatorId, password_version: u64) -> Result<u64> {
+        let version = number_to_bson(password_version);
+        let ended = doc! { "operator": to_bson(&operator)?, "passwordVersion": { "$lt": version } };
+        self.remove_all(&self.sessions, &ended, migrations::SESSIONS_OPERATOR).await
     }
 }
 

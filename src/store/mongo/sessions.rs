@@ -6,7 +6,7 @@ use mongodb::options::Hint;
 
 use super::migrations;
 use super::reads::{BY_ID, list_of};
-use super::rows::to_bson;
+use super::rows::{number_to_bson, to_bson};
 use super::store::MongoStore;
 use crate::domain::ids::OperatorId;
 use crate::domain::sessions::{Session, SessionId};
@@ -19,6 +19,23 @@ impl SessionStore for MongoStore {
             self.find_one("find_session", &self.sessions_linearizable, doc! { "_id": to_bson(&id)? }, BY_ID).await
         };
         self.session_reads.get(id, find).await
+    }
+
+    async fn list_oldest_sessions(
+        &self,
+        operator: OperatorId,
+        password_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Session>> {
+        let filter = doc! { "operator": to_bson(&operator)?, "passwordVersion": number_to_bson(password_version) };
+        let find = self
+            .sessions
+            .find(filter)
+            .sort(doc! { "createdAt": 1 })
+            .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .hint(Hint::Name(migrations::SESSIONS_OPERATOR.to_owned()))
+            .max_time(self.limits.call);
+        list_of(self.collect("list_oldest_sessions", find).await?)
     }
 
     async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {

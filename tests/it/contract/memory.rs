@@ -354,6 +354,19 @@ impl SessionStore for MemoryStore {
         }
     }
 
+    async fn list_oldest_sessions(
+        &self,
+        operator: OperatorId,
+        password_version: u64,
+        limit: usize,
+    ) -> Result<Vec<Session>> {
+        let mut sessions = self.list_sessions(operator).await?;
+        sessions.retain(|session| session.password_version == password_version);
+        sessions.sort_by_key(|session| session.created_at);
+        sessions.truncate(limit);
+        Ok(sessions)
+    }
+
     async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>> {
         Ok(self.rows(|row| match row {
             Row::Session(session) if session.operator == operator => Some(session.clone()),
@@ -540,6 +553,21 @@ impl SettingsStore for MemoryStore {
 impl PurgeStore for MemoryStore {
     async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged> {
         Ok(self.change(|model| model.purge(now, revoked_before)))
+    }
+
+    async fn purge_sessions(&self, operator: OperatorId, password_version: u64) -> Result<u64> {
+        let mut ended = self.list_sessions(operator).await?;
+        ended.retain(|session| session.password_version < password_version);
+        self.change(|model| {
+            let writes: Vec<_> = ended.iter().map(|session| Write::Delete(RowId::Session(session.id))).collect();
+            for session in &ended {
+                model.rows.remove(&RowId::Session(session.id));
+            }
+            if !writes.is_empty() {
+                model.append_change(writes, None);
+            }
+        });
+        Ok(ended.len() as u64)
     }
 }
 

@@ -89,6 +89,7 @@ macro_rules! contract_suite {
                 session_is_found_until_it_is_deleted,
                 sessions_are_deleted_with_their_operator,
                 ended_sessions_are_listed_until_they_are_purged,
+                oldest_sessions_of_a_password_are_listed_and_those_of_earlier_ones_purged,
             ]);
             $crate::contract::contract_suite!(@area audit, $factory, [
                 empty_log_has_head_zero,

@@ -185,6 +185,31 @@ pub async fn ended_sessions_are_listed_until_they_are_purged(factory: &dyn Facto
     assert_eq!(sessions(&*store, &ada).await, sorted_by_id(vec![ending, lasting]));
 }
 
+pub async fn oldest_sessions_of_a_password_are_listed_and_those_of_earlier_ones_purged(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let (ada, bob) = (added(&*store, &mut acme, "ada").await, added(&*store, &mut acme, "bob").await);
+    let bobs = signed_in(&*store, &mut acme, &bob).await;
+    let mut opened = Vec::new();
+    for _ in 0..3 {
+        acme.now = acme.now.plus(SECOND);
+        opened.push(signed_in(&*store, &mut acme, &ada).await);
+    }
+    let (changed, batch) = acme.set_password(&ada, "$argon2id$v=19$m=19456,t=2,p=1$b3RoZXJzYWx0$b3RoZXI");
+    commit(&*store, batch).await;
+    let last = signed_in(&*store, &mut acme, &changed).await;
+
+    assert_eq!(store.list_oldest_sessions(ada.id, 1, 2).await.unwrap(), opened[..2]);
+    assert_eq!(store.list_oldest_sessions(ada.id, 1, 100).await.unwrap(), opened);
+    assert_eq!(store.list_oldest_sessions(ada.id, 2, 100).await.unwrap(), [last.clone()]);
+    assert_eq!(store.list_oldest_sessions(ada.id, 3, 100).await.unwrap(), []);
+
+    assert_eq!(store.purge_sessions(ada.id, 2).await.unwrap(), 3);
+    assert_eq!(store.purge_sessions(ada.id, 2).await.unwrap(), 0);
+    assert_eq!(sessions(&*store, &ada).await, [last]);
+    assert_eq!(sessions(&*store, &bob).await, [bobs]);
+}
+
 /// Adds an operator.
 pub async fn added(store: &dyn Store, tenant: &mut Tenant, username: &str) -> Operator {
     let operator = tenant.operator(username);
