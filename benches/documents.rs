@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 use async_graphql::{EmptyMutation, EmptySubscription, Enum, InputObject, Object, Request, Schema, Variables};
 use futures::executor::block_on;
 use keymark::graphql::limits::{DocumentError, Documents, Limits};
+use mimalloc::MiMalloc;
 use requested_part::requested_part;
+use zeroizing_alloc::ZeroAlloc;
 
 /// The allocator of the program.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const ROUNDS: usize = 21;
 const GOAL: Duration = Duration::from_millis(10);

@@ -17,14 +17,16 @@ use keymark::domain::operators::Password;
 use keymark::service::sessions::SignIn;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
+use mimalloc::MiMalloc;
 use percentile::percentile;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use zeroizing_alloc::ZeroAlloc;
 
 /// The allocator of the program.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// So many that none of them is throttled.
 const OPERATORS: u32 = 40;

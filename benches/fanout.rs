@@ -29,6 +29,7 @@ use keymark::http::serve::{ServeLimits, serve};
 use keymark::http::{self, PublicFeatures};
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
+use mimalloc::MiMalloc;
 use processor_time::processor_time;
 use requested_part::requested_part;
 use resident::resident;
@@ -38,10 +39,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
+use zeroizing_alloc::ZeroAlloc;
 
 /// The allocator of the program.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const SUBSCRIBERS: [usize; 3] = [100, 1_000, 5_000];
 /// Operators' sessions, which the subscribers share.

@@ -20,13 +20,15 @@ use keymark::coherence::key_index::KeyIndex;
 use keymark::domain::ids::TenantId;
 use keymark::domain::time::Timestamp;
 use keys::{digest, key};
+use mimalloc::MiMalloc;
 use requested_part::requested_part;
 use resident::resident;
 use run_part::run_part;
+use zeroizing_alloc::ZeroAlloc;
 
 /// The server's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const KEYS: u64 = 1_000_000;
 const TENANTS: u64 = 1_000;

@@ -45,6 +45,7 @@ use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::verify::Verifier;
+use mimalloc::MiMalloc;
 use mongodb::bson::{Document, doc};
 use percentile::percentile;
 use processor_time::processor_time;
@@ -55,10 +56,11 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use zeroizing_alloc::ZeroAlloc;
 
 /// The allocator of the program, for both sides.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(1500);

@@ -32,15 +32,17 @@ use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keys::key;
+use mimalloc::MiMalloc;
 use percentile::percentile;
 use replica_set::ReplicaSet;
 use requested_part::requested_part;
 use resident::resident;
 use run_part::run_part;
+use zeroizing_alloc::ZeroAlloc;
 
 /// The allocator of the program.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const INSTANCES: usize = 3;
 const REVOCATIONS: usize = 300;

@@ -37,6 +37,7 @@ use keymark::http::{PublicFeatures, public_routes};
 use keymark::store::Store;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::mongo::{MongoOptions, MongoStore};
+use mimalloc::MiMalloc;
 use mongodb::bson::{Document, doc};
 use percentile::percentile;
 use replica_set::ReplicaSet;
@@ -45,10 +46,11 @@ use run_part::run_part;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use zeroizing_alloc::ZeroAlloc;
 
 /// The server's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const SYSTEMS_PER_BATCH: u32 = 2_000;

@@ -174,6 +174,9 @@ impl App {
             }
         };
         let created = self.service.create_first_operator(password, generated.is_some()).await?;
+        if created && generated.is_some() {
+            tracing::info!(valid_for = ?FIRST_PASSWORD_LIFETIME, "first password generated; it has to be changed");
+        }
         Ok(generated.filter(|_| created))
     }
 }

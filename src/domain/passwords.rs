@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::system_names::fold;
 
-/// NIST SP 800-63B-4 requires 15 for a password alone, and 8 beside a second factor; ASVS 5, V6.2, at least 8.
+/// More than the 8 of ASVS 5, V6.2, and fewer than the 15 that NIST SP 800-63B-4 requires without a second factor.
 pub const MIN_PASSWORD_CHARACTERS: usize = 12;
 /// Bounds the work of hashing a password that an anonymous client sends. ASVS 5, V6.2, rules out a short limit.
 pub const MAX_PASSWORD_BYTES: usize = 1024;

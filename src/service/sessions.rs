@@ -136,6 +136,7 @@ impl Service {
         if operator.is_password_expired(self.environment.now()) {
             self.metrics.count_sign_in("refused");
             self.record_refused_sign_in(request, &operator, ErrorCode::PasswordExpired);
+            tracing::warn!(request = %request.id, "first password expired; run keymark operator set-password");
             return Err(Refusal::PasswordExpired.into());
         }
         self.refund_attempt(&attempt).await?;

@@ -70,6 +70,7 @@ async fn the_first_start_prints_a_generated_password_once() {
     assert_eq!(viewer["data"]["viewer"]["tenantId"], "default");
     let (status, log) = server.stop().await;
     assert!(status.success() && !log.contains(&password), "{log}");
+    assert!(log.contains("first password generated; it has to be changed valid_for=86400s"), "{log}");
 
     let again = Server::start(directory.path()).await;
     assert_eq!((again.announced("Operator"), again.announced("Password")), (None, None));

@@ -156,7 +156,7 @@ pub enum AuditAction {
     SignedIn,
     /// An operator signed out.
     SignedOut,
-    /// An operator entered a wrong password, to sign in or to change the password.
+    /// An operator entered a wrong password, to sign in or to change the password, or an expired first password.
     SignInRefused,
     /// An operator attempted something without the required permission code.
     PermissionRefused,
