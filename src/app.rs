@@ -27,9 +27,10 @@ use crate::config::{Config, ConfigError, StoreConfig, root_secret};
 use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime, to_millis};
 use crate::domain::operators::{FIRST_PASSWORD_LIFETIME, Password};
 use crate::domain::secrets::{Fingerprint, Keyring, RootSecret};
+use crate::http::connections::ConnectionCaps;
 use crate::http::serve::{ServeLimits, serve};
 use crate::http::{self, PublicFeatures};
-use crate::metrics::Metrics;
+use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::service::old_digests::count_keys_by_secret;
 use crate::service::operators::FIRST_USERNAME;
 use crate::service::{Service, error};
@@ -206,7 +207,8 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         first_password(&config)?;
     }
     let app = App::open(&mut config, Purpose::Serving).await?;
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
+    let (public_caps, verification_caps) = ConnectionCaps::share(descriptors, &config.front.trusted_proxies);
     let stop = CancellationToken::new();
     let signals = wait_for_signal(stop.clone())?;
     let public = bind("--listen", config.listen).await?;
@@ -227,6 +229,13 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let public_routes = http::public_routes(Arc::clone(service), config.front, features, stop.clone());
     let verifier = Verifier::new(Arc::clone(&app.store), Arc::clone(&app.coherence), Arc::clone(service));
     let verify_routes = http::verify::routes(verifier, config.access, front, Arc::clone(&app.metrics));
+    let limits = |connections, metrics: &ConnectionMetrics| ServeLimits {
+        connections,
+        metrics: metrics.clone(),
+        ..ServeLimits::default()
+    };
+    let public_limits = limits(public_caps, &app.metrics.public_connections);
+    let verification_limits = limits(verification_caps, &app.metrics.verification_connections);
     let commands = async {
         if let Some(socket) = socket {
             socket.serve(Arc::clone(service), stop.clone()).await;
@@ -236,8 +245,8 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let drained = CancellationToken::new();
     let serving = async {
         tokio::join!(
-            serve(public, public_routes, ServeLimits::default(), stop.clone()),
-            serve(verification, verify_routes, ServeLimits::default(), stop.clone()),
+            serve(public, public_routes, public_limits, stop.clone()),
+            serve(verification, verify_routes, verification_limits, stop.clone()),
             commands,
         );
         service.finish().await;
@@ -268,12 +277,17 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Raises the limit on open files to its maximum. Each connection is one, and the default is often 1024.
-fn raise_descriptor_limit() {
+/// Raises the limit on open files to its maximum, and returns it. Each connection is one, and the default is often 1024.
+fn raise_descriptor_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!(%error, ?current, "limit on open files not raised");
-    }
+    let limit = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            tracing::warn!(%error, ?current, "limit on open files not raised");
+            current
+        }
+    };
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 pub struct Metrics {
@@ -13,6 +14,9 @@ pub struct Metrics {
     /// Verifications of bad keys from sources that exceeded the limit on bad keys.
     pub limited: Counter,
     pub refused_verifiers: RefusedVerifiers,
+    /// Connections of the public listener.
+    pub public_connections: ConnectionMetrics,
+    pub verification_connections: ConnectionMetrics,
 }
 
 /// Requests of clients without access to the verification listener.
@@ -30,6 +34,33 @@ pub struct Verifications {
     pub revoked: Counter,
     /// The key could not be verified.
     pub unavailable: Counter,
+}
+
+/// Connections of one listener.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionMetrics {
+    pub open: Gauge,
+    /// Beyond the limit of the listener.
+    pub refused_in_total: Counter,
+    /// Beyond the limit of an address.
+    pub refused_by_address: Counter,
+}
+
+impl ConnectionMetrics {
+    /// Registers the metrics of the public listener and of the verification listener.
+    fn register(registry: &mut Registry) -> (Self, Self) {
+        let open = Family::<[(&'static str, &'static str); 1], Gauge>::default();
+        let refused = Family::<[(&'static str, &'static str); 2], Counter>::default();
+        let of = |listener| Self {
+            open: open.get_or_create_owned(&[("listener", listener)]),
+            refused_in_total: refused.get_or_create_owned(&[("listener", listener), ("limit", "listener")]),
+            refused_by_address: refused.get_or_create_owned(&[("listener", listener), ("limit", "address")]),
+        };
+        let both = (of("public"), of("verification"));
+        registry.register("connections", "Open connections, by listener", open);
+        registry.register("connections_refused", "Refused connections, by listener and limit", refused);
+        both
+    }
 }
 
 impl Default for Metrics {
@@ -63,7 +94,8 @@ impl Default for Metrics {
             "Requests without the verifier token or from a network that is not allowed, by reason",
             family,
         );
-        Self { registry, verifications, limited, refused_verifiers }
+        let (public_connections, verification_connections) = ConnectionMetrics::register(&mut registry);
+        Self { registry, verifications, limited, refused_verifiers, public_connections, verification_connections }
     }
 }
 

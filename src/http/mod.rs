@@ -2,6 +2,7 @@
 
 mod accept;
 pub mod authenticator;
+pub mod connections;
 pub mod console;
 pub mod error;
 pub mod export;

@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     error::Error,
     future::poll_fn,
-    io,
+    io::{self, Write as _},
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
@@ -39,10 +39,14 @@ use tokio_util::{
 };
 use tower::ServiceExt;
 
+use super::connections::{ConnectionCaps, Connections, OpenConnection};
+use crate::metrics::ConnectionMetrics;
+
 /// Limits on the connections of a listener.
 #[derive(Clone, Debug)]
 pub struct ServeLimits {
-    /// From the first byte of a request to the end of its head.
+    /// From the first byte of a request to the end of its head. A connection that sends nothing at all is closed after
+    /// this time too.
     pub head_timeout: Duration,
     /// Time between two requests of a connection. Longer than the usual 60 s of proxies, so that the proxy closes first: a
     /// request that is sent on a connection that the server closes at the same time fails.
@@ -51,6 +55,9 @@ pub struct ServeLimits {
     pub write_timeout: Duration,
     /// Time from the shutdown to the end of the requests in flight.
     pub drain: Duration,
+    /// Open connections.
+    pub connections: ConnectionCaps,
+    pub metrics: ConnectionMetrics,
 }
 
 impl Default for ServeLimits {
@@ -60,6 +67,8 @@ impl Default for ServeLimits {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(8),
+            connections: ConnectionCaps::default(),
+            metrics: ConnectionMetrics::default(),
         }
     }
 }
@@ -103,6 +112,9 @@ impl Handler for Router {
 /// completes the requests in flight, and returns within [`ServeLimits::drain`].
 pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeLimits, shutdown: CancellationToken) {
     let tracker = TaskTracker::new();
+    let limits = Arc::new(limits);
+    let open = Connections::new(limits.connections.clone(), limits.metrics.clone());
+    let mut last_warning: Option<Instant> = None;
     let stop = Arc::new(ShutdownSignal::default());
     // Dropped, and so aborted, when the drain times out or this future is dropped.
     let mut connections = JoinSet::new();
@@ -115,13 +127,21 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeL
         };
         match accepted {
             Ok((stream, address)) => {
+                let Some(slot) = open.admit(address.ip()) else {
+                    if last_warning.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                        last_warning = Some(Instant::now());
+                        tracing::warn!(peer = %address.ip(), "connections refused; too many are open");
+                    }
+                    refuse(stream);
+                    continue;
+                };
                 let connection = Connection {
                     handler: handler.clone(),
                     client: Client { address, tracker: tracker.clone() },
-                    limits: limits.clone(),
+                    limits: Arc::clone(&limits),
                     stop: Arc::clone(&stop),
                 };
-                connections.spawn(tracker.track_future(connection.serve(stream)));
+                connections.spawn(tracker.track_future(connection.serve(stream, slot)));
             }
             // The peer disconnected before the connection was accepted.
             Err(error) if is_connection_error(&error) => {}
@@ -137,6 +157,20 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeL
     tracker.close();
     if timeout(limits.drain, tracker.wait()).await.is_err() {
         tracing::warn!("shutdown timed out; aborting in-flight requests");
+    }
+}
+
+/// Interval of warnings about refused connections.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The response to a connection beyond a limit. Sent without waiting for a request, if the connection takes it.
+const TOO_MANY_CONNECTIONS: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n";
+
+fn refuse(stream: TcpStream) {
+    // A stream of tokio is ready to be written to only after it was polled.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write_all(TOO_MANY_CONNECTIONS);
     }
 }
 
@@ -168,18 +202,18 @@ fn is_connection_error(error: &io::Error) -> bool {
 struct Connection<H> {
     handler: H,
     client: Client,
-    limits: ServeLimits,
+    limits: Arc<ServeLimits>,
     stop: Arc<ShutdownSignal>,
 }
 
 impl<H: Handler> Connection<H> {
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream, slot: OpenConnection) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
         let progress = Arc::new(AtomicU64::new(0));
         let stream = Stream {
-            inner: Some(stream),
+            inner: Some((stream, slot)),
             tracker: self.client.tracker.clone(),
             limits: self.limits,
             begun: None,
@@ -279,9 +313,10 @@ impl<B> Drop for Answer<B> {
 /// longer than a client may take to send a head. hyper also registers a timer for every request; here one timer remains,
 /// and checks when it fires what to wait for next.
 struct Stream {
-    inner: Option<TcpStream>,
+    /// The slot is freed when the file descriptor is closed.
+    inner: Option<(TcpStream, OpenConnection)>,
     tracker: TaskTracker,
-    limits: ServeLimits,
+    limits: Arc<ServeLimits>,
     /// The progress at which the first bytes of a head arrived.
     begun: Option<u64>,
     /// The current wait and its deadline.
@@ -305,7 +340,7 @@ struct PendingRead {
 
 impl Stream {
     fn inner(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        self.inner.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.inner.as_mut().map(|(stream, _)| Pin::new(stream)).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// The result of a write, or an error if it has waited too long.
@@ -326,7 +361,12 @@ impl Stream {
         let deadline = match self.wait {
             Some((same, deadline)) if same == wait => deadline,
             _ => {
-                let timeout = if wait.begun { self.limits.head_timeout } else { self.limits.idle_timeout };
+                let ServeLimits { head_timeout, idle_timeout, .. } = *self.limits;
+                let timeout = match wait {
+                    PendingRead { begun: true, .. } => head_timeout,
+                    PendingRead { progress: 0, .. } => head_timeout.min(idle_timeout),
+                    PendingRead { .. } => idle_timeout,
+                };
                 let deadline = Instant::now() + timeout;
                 self.wait = Some((wait, deadline));
                 deadline
@@ -392,7 +432,7 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+        self.inner.as_ref().is_some_and(|(stream, _)| stream.is_write_vectored())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -410,7 +450,7 @@ impl AsyncWrite for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         const MAX_LINGER: Duration = Duration::from_secs(1);
-        let Some(mut stream) = self.inner.take().filter(|_| !self.ended) else {
+        let Some((mut stream, slot)) = self.inner.take().filter(|_| !self.ended) else {
             return;
         };
         if tokio::runtime::Handle::try_current().is_err() {
@@ -420,6 +460,7 @@ impl Drop for Stream {
             stream.shutdown().await?;
             let mut discarded = [0; 4096];
             while stream.read(&mut discarded).await? > 0 {}
+            drop((stream, slot));
             io::Result::Ok(())
         }));
     }

@@ -2,7 +2,7 @@
 
 use std::{io::Write, time::Duration};
 
-use keymark::http::{graphql::TransportLimits, serve::ServeLimits};
+use keymark::http::{connections::ConnectionCaps, graphql::TransportLimits, serve::ServeLimits};
 use serde_json::{Value as Json, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -67,17 +67,48 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
 #[tokio::test]
 async fn slow_head_is_cut_off_and_an_idle_connection_is_not() {
     let server = start_with(ServeLimits { head_timeout: Duration::from_millis(50), ..ServeLimits::default() }).await;
-    let mut idle = server.dial().await;
-    send(&mut idle, &post("{ hello }")).await;
+    let mut idle = server.dial_with(&post("{ hello }"));
     read_until(&mut idle, "world").await;
 
-    let mut slow = server.dial().await;
-    send(&mut slow, "POST /graphql HTTP/1.1\r\nhost:").await;
+    let mut slow = server.dial_with("POST /graphql HTTP/1.1\r\nhost:");
     read_to_end(&mut slow).await;
 
     // By now its time for a head would have passed as well.
     send(&mut idle, &post("{ hello }")).await;
     read_until(&mut idle, "world").await;
+}
+
+#[tokio::test]
+async fn silent_connection_is_closed_after_the_time_for_a_head() {
+    let server = start_with(ServeLimits { head_timeout: Duration::from_millis(50), ..ServeLimits::default() }).await;
+    assert_eq!(read_to_end(&mut server.dial().await).await, "");
+}
+
+#[tokio::test]
+async fn connection_beyond_the_limit_is_refused_until_another_is_closed() {
+    let connections = ConnectionCaps { total: 1, ..ConnectionCaps::default() };
+    let server = start_with(ServeLimits { connections, ..ServeLimits::default() }).await;
+    let mut open = server.dial().await;
+    send(&mut open, &post("{ hello }")).await;
+    read_until(&mut open, "world").await;
+    let refused = read_to_end(&mut server.dial().await).await;
+    assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
+
+    // The server closes its side after the last response, and has then freed the place.
+    send(&mut open, &post("{ hello }").replace("host: x", "host: x\r\nconnection: close")).await;
+    read_to_end(&mut open).await;
+    drop(open);
+    within(async {
+        loop {
+            let mut next = server.dial().await;
+            let sent = next.write_all(post("{ hello }").as_bytes()).await;
+            let mut answer = [0; 12];
+            if sent.is_ok() && next.read_exact(&mut answer).await.is_ok() && answer == *b"HTTP/1.1 200" {
+                break;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
