@@ -53,7 +53,7 @@ pub enum AuditActorKind {
 }
 
 /// Who caused an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AuditActor {
     pub kind: AuditActorKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +73,11 @@ impl AuditActor {
 
     pub fn keymark() -> Self {
         Self { kind: AuditActorKind::Keymark, id: None, name: "keymark".to_owned() }
+    }
+
+    /// Several actors whose attempts are aggregated. Of Keymark's kind, since an operator may have this name.
+    pub fn others() -> Self {
+        Self { kind: AuditActorKind::Keymark, id: None, name: "others".to_owned() }
     }
 
     pub fn anonymous() -> Self {
@@ -213,6 +218,13 @@ impl AuditEvent {
     pub fn with_permissions(mut self, permissions: Permissions) -> Self {
         self.permissions = Some(permissions);
         self
+    }
+
+    /// An event of the same action, outcome and error code, without anything that tells its attempts apart.
+    pub fn of_others(self) -> Self {
+        let origin = Origin { actor: AuditActor::others(), source_address: None, request_id: self.request_id };
+        let Self { action, outcome, count, error_code, .. } = self;
+        Self { outcome, count, error_code, ..Self::new(self.id, self.occurred_at, &origin, action) }
     }
 
     /// Turns the event into `count` attempts that were refused with `code`.
@@ -370,6 +382,16 @@ fn write_canonical(value: &serde_json::Value, out: &mut String) {
     }
 }
 
+/// The members of an event by which entries are filtered.
+#[derive(Clone, Copy, Debug)]
+pub struct FilteredMembers {
+    pub system: Option<SystemId>,
+    pub actor: Option<OperatorId>,
+    pub action: AuditAction,
+    pub outcome: AuditOutcome,
+    pub occurred_at: Timestamp,
+}
+
 /// Which entries to return. A field that is `None` matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
@@ -396,12 +418,27 @@ impl AuditFilter {
     }
 
     pub fn matches(&self, event: &AuditEvent) -> bool {
+        self.matches_members(&FilteredMembers {
+            system: event.system,
+            actor: event.actor.id,
+            action: event.action,
+            outcome: event.outcome,
+            occurred_at: event.occurred_at,
+        })
+    }
+
+    pub fn matches_members(&self, event: &FilteredMembers) -> bool {
         self.system.is_none_or(|system| event.system == Some(system))
-            && self.actor.is_none_or(|actor| event.actor.id == Some(actor))
+            && self.actor.is_none_or(|actor| event.actor == Some(actor))
             && self.actions.as_ref().is_none_or(|actions| actions.contains(&event.action))
             && self.outcome.is_none_or(|outcome| event.outcome == outcome)
             && self.from.is_none_or(|from| event.occurred_at >= from)
             && self.to.is_none_or(|to| event.occurred_at < to)
+    }
+
+    /// Returns true if every entry matches.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -170,7 +170,7 @@ impl fmt::Debug for KeyDigest {
 serialize_as_hex!(KeyDigest, "not a digest of 64 hex digits");
 
 /// The last 4 characters of a key, by which people recognize it later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Mark([u8; 4]);
 

@@ -56,7 +56,7 @@ impl FromStr for Permission {
 }
 
 /// A set of permission codes. Serialized as a list of the codes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "Vec<String>", try_from = "Vec<String>")]
 pub struct Permissions(u8);
 

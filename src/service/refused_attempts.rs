@@ -2,19 +2,22 @@
 //! written as the `count` of a later entry.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::domain::audit::{AuditAction, AuditEvent};
-use crate::domain::ids::TenantId;
+use crate::domain::audit::{AuditAction, AuditActor, AuditEvent};
+use crate::domain::ids::{SystemId, TenantId};
+use crate::domain::keys::Mark;
+use crate::domain::permissions::Permissions;
 use crate::domain::refusal::ErrorCode;
 use crate::domain::time::Timestamp;
 
 /// Entries of refused attempts that a tenant's log takes within [`WINDOW`].
 const MAX_ENTRIES_PER_WINDOW: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
-/// Kinds of attempts that are aggregated separately for a tenant. An attempt of a further kind adds to the count of
-/// another one, to bound memory.
+/// Kinds of attempts that are aggregated separately for a tenant, to bound memory. Attempts of further kinds are
+/// aggregated as others ([`AuditEvent::of_others`]), by their action and error code.
 const MAX_KINDS: usize = 256;
 
 /// The refused attempts of all tenants that are not in the log yet.
@@ -24,6 +27,7 @@ pub(super) struct RefusedAttempts(Mutex<HashMap<TenantId, TenantAttempts>>);
 struct TenantAttempts {
     window_start: Timestamp,
     written_in_window: u32,
+    /// At most [`MAX_KINDS`], and one for each kind of others.
     aggregated: HashMap<AttemptKind, AuditEvent>,
     /// When the first of the aggregated attempts was refused.
     aggregated_since: Timestamp,
@@ -43,14 +47,19 @@ impl TenantAttempts {
 struct AttemptKind {
     action: AuditAction,
     error_code: Option<ErrorCode>,
-    /// Actor, system and key mark.
-    subject: String,
+    subject: Subject,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Subject {
+    /// The members of the event that the count of its entry is about.
+    Known(AuditActor, Option<SystemId>, Option<Mark>, Option<Permissions>),
+    Others,
 }
 
 impl AttemptKind {
     fn of(event: &AuditEvent) -> Self {
-        let mark = event.key_mark.map(|mark| mark.to_string()).unwrap_or_default();
-        let subject = format!("{}/{:?}/{mark}", event.actor.name, event.system);
+        let subject = Subject::Known(event.actor.clone(), event.system, event.key_mark, event.permissions);
         Self { action: event.action, error_code: event.error_code, subject }
     }
 }
@@ -76,11 +85,14 @@ impl RefusedAttempts {
         if attempts.aggregated.is_empty() {
             attempts.aggregated_since = event.occurred_at;
         }
-        let is_full = attempts.aggregated.len() >= MAX_KINDS && !attempts.aggregated.contains_key(&kind);
-        let slot = if is_full { attempts.aggregated.values_mut().next() } else { attempts.aggregated.get_mut(&kind) };
-        match slot {
-            Some(aggregated) => aggregated.count += event.count,
-            None => drop(attempts.aggregated.insert(kind, event)),
+        let (kind, event) = if attempts.aggregated.len() < MAX_KINDS || attempts.aggregated.contains_key(&kind) {
+            (kind, event)
+        } else {
+            (AttemptKind { subject: Subject::Others, ..kind }, event.of_others())
+        };
+        match attempts.aggregated.entry(kind) {
+            Entry::Occupied(mut aggregated) => aggregated.get_mut().count += event.count,
+            Entry::Vacant(vacant) => drop(vacant.insert(event)),
         }
         None
     }
@@ -124,8 +136,9 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::domain::audit::{AuditActor, Origin};
+    use crate::domain::audit::Origin;
     use crate::domain::ids::{AuditEntryId, RequestId};
+    use crate::domain::permissions::Permission;
 
     fn event(second: i64, mark: &str) -> AuditEvent {
         let now = Timestamp::from_millis(second * 1000);
@@ -178,15 +191,42 @@ mod tests {
     }
 
     #[test]
-    fn kinds_aggregated_separately_are_bounded() {
+    fn attempts_of_further_kinds_are_counted_as_others() {
         let attempts = RefusedAttempts::default();
         let acme: TenantId = "acme".parse().unwrap();
         for i in 0..1000 {
             let _ = attempts.admit(&acme, event(0, &format!("{i:04}")));
         }
-        let tenants = attempts.0.lock().unwrap();
-        let aggregated = &tenants[&acme].aggregated;
-        assert_eq!(aggregated.len(), MAX_KINDS);
-        assert_eq!(aggregated.values().map(|event| event.count).sum::<u64>(), 990);
+        let forbidden = AuditAction::PermissionRefused;
+        for _ in 0..3 {
+            let refused = AuditEvent { action: forbidden, ..event(0, "0000") }.refused(ErrorCode::Forbidden, 1);
+            let _ = attempts.admit(&acme, refused);
+        }
+        // Kinds that are aggregated already are still counted apart.
+        let _ = attempts.admit(&acme, event(0, "0010"));
+
+        let (others, known): (Vec<_>, Vec<_>) =
+            attempts.take_all().into_iter().map(|(_, event)| event).partition(|event| event.actor.name == "others");
+        assert_eq!(known.len(), MAX_KINDS);
+        for event in &known {
+            let expected = if event.key_mark.unwrap().to_string() == "0010" { 2 } else { 1 };
+            assert_eq!(event.count, expected, "{:?}", event.key_mark);
+        }
+        let mut others: Vec<_> = others.iter().map(|event| (event.action, event.key_mark, event.count)).collect();
+        others.sort_by_key(|(_, _, count)| *count);
+        let presented = AuditAction::RevokedKeyPresented;
+        assert_eq!(others, [(forbidden, None, 3), (presented, None, 1000 - 10 - MAX_KINDS as u64)]);
+    }
+
+    #[test]
+    fn attempts_that_lacked_different_permissions_are_counted_apart() {
+        let attempts = RefusedAttempts::default();
+        let acme: TenantId = "acme".parse().unwrap();
+        for permission in [Permission::View, Permission::Delete].into_iter().cycle().take(20) {
+            let missing = [permission].into_iter().collect();
+            let _ = attempts.admit(&acme, event(0, "aaaa").with_permissions(missing));
+        }
+        let counts: Vec<_> = attempts.take_all().iter().map(|(_, event)| event.count).collect();
+        assert_eq!(counts, [5, 5]);
     }
 }
