@@ -23,6 +23,7 @@ use crate::http::front::Front;
 use crate::http::hosts::{HostName, Hosts};
 use crate::http::verify::Access;
 use crate::service;
+use crate::service::concurrency::ConcurrencyLimits;
 
 /// A setting is invalid, or required and missing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -330,6 +331,7 @@ impl Config {
                 StoreConfig::Embedded { directory } => Some(directory.clone()),
                 StoreConfig::Mongo { .. } => None,
             },
+            concurrency: ConcurrencyLimits::default(),
         }
     }
 }

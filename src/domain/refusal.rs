@@ -86,6 +86,8 @@ pub enum Refusal {
     PasswordExpired,
     #[error("Too many attempts. Try again in {retry_after_seconds} s.")]
     RateLimited { retry_after_seconds: u64 },
+    #[error("Too many {what} at the same time. Try again in {retry_after_seconds} s.")]
+    TooManyAtOnce { what: &'static str, retry_after_seconds: u64 },
     #[error("{0}")]
     BadUserInput(String),
     #[error(
@@ -96,6 +98,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// When a retry may succeed. `None` if a retry alone does not help.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after_seconds } | Self::TooManyAtOnce { retry_after_seconds, .. } => {
+                Some(*retry_after_seconds)
+            }
+            _ => None,
+        }
+    }
+
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Unauthenticated => ErrorCode::Unauthenticated,
@@ -109,7 +121,7 @@ impl Refusal {
             Self::InvalidCredentials => ErrorCode::InvalidCredentials,
             Self::InvalidPassword(_) => ErrorCode::InvalidPassword,
             Self::PasswordExpired => ErrorCode::PasswordExpired,
-            Self::RateLimited { .. } => ErrorCode::RateLimited,
+            Self::RateLimited { .. } | Self::TooManyAtOnce { .. } => ErrorCode::RateLimited,
             Self::BadUserInput(_) => ErrorCode::BadUserInput,
             Self::CursorInvalid => ErrorCode::CursorInvalid,
         }

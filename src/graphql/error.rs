@@ -17,10 +17,11 @@ pub fn from_service(error: ServiceError, request: Request) -> Error {
         extensions.set("code", error.code().as_str());
         match &error {
             ServiceError::Refused(Refusal::Forbidden(permission)) => extensions.set("permission", permission.code()),
-            ServiceError::Refused(Refusal::RateLimited { retry_after_seconds }) => {
-                extensions.set("retryAfterSeconds", *retry_after_seconds);
+            ServiceError::Refused(refusal) => {
+                if let Some(seconds) = refusal.retry_after_seconds() {
+                    extensions.set("retryAfterSeconds", seconds);
+                }
             }
-            ServiceError::Refused(_) => {}
             ServiceError::Unavailable(_)
             | ServiceError::DiskFull(_)
             | ServiceError::OutcomeUnknown(_)

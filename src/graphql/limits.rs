@@ -62,7 +62,8 @@ pub struct Limits {
     /// graphql-js's
     /// [`MaxIntrospectionDepthRule`](https://github.com/graphql/graphql-js/blob/16.x.x/src/validation/rules/MaxIntrospectionDepthRule.ts).
     pub introspection_lists: usize,
-    /// Fields that the operation may resolve. Fields below a connection count once per item of the requested page.
+    /// Fields that the operation may resolve. Fields below a connection count once per item of the requested page, and
+    /// each scan as [`SCAN_COST`] fields.
     pub cost: u64,
     /// Values in the variables, nested ones included. Each 64 bytes of text count as one more.
     pub variable_values: u64,
@@ -98,6 +99,14 @@ pub const DEFAULT_PAGE_SIZE: u8 = 50;
 
 /// Maximum number of items of a connection's page. The connection's field refuses a larger one.
 pub const MAX_PAGE_SIZE: u8 = 200;
+
+/// Cost of a scan: a filtered page or count reads as much of the tenant's data as it takes to find what matches, or all
+/// of it. Half of the limit is left for other fields when a document has five scans, and none with ten.
+pub const SCAN_COST: u64 = 10_000;
+
+/// Connections that scan if this argument is set: once for the page, and again for [`COUNT`].
+const SCANS: [(&str, &str); 2] = [("auditLog", "filter"), ("systems", "search")];
+const COUNT: &str = "totalCount";
 
 /// The reason for which a document is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -286,7 +295,8 @@ impl Documents {
         if estimator.set(&operation.selection_set.node).fields > self.limits.cost {
             return Err(DocumentError::TooComplex(format!(
                 "The operation would resolve too many fields. The maximum is {}, where the fields of a connection count \
-                 once per item of its page. Select fewer fields or smaller pages.",
+                 once per item of its page, and a filtered or searched page or count as {SCAN_COST} fields. Select fewer \
+                 fields or smaller pages, or send several requests.",
                 self.limits.cost
             )));
         }
@@ -662,6 +672,8 @@ struct Cost {
     /// Whether the set selects `edges` or `nodes`, so that its parent field is a
     /// [connection](https://relay.dev/graphql/connections.htm).
     selects_items: bool,
+    /// How often the set selects [`COUNT`]. Aliases count.
+    counts: u64,
 }
 
 impl<'a> CostEstimator<'a> {
@@ -675,6 +687,7 @@ impl<'a> CostEstimator<'a> {
             };
             cost.fields = cost.fields.saturating_add(inner.fields);
             cost.selects_items |= inner.selects_items;
+            cost.counts = cost.counts.saturating_add(inner.counts);
         }
         cost
     }
@@ -701,10 +714,27 @@ impl<'a> CostEstimator<'a> {
         } else {
             1
         };
+        let scans = if self.scans(field) { inner.counts.saturating_add(1) } else { 0 };
         Cost {
-            fields: inner.fields.saturating_mul(items).saturating_add(1),
+            fields: inner
+                .fields
+                .saturating_mul(items)
+                .saturating_add(scans.saturating_mul(SCAN_COST))
+                .saturating_add(1),
             selects_items: matches!(name, "edges" | "nodes"),
+            counts: u64::from(name == COUNT),
         }
+    }
+
+    /// Whether the arguments of a connection have it scan. Variables have their default values already.
+    fn scans(&self, field: &Field) -> bool {
+        let argument = SCANS.iter().find(|(name, _)| *name == field.name.node.as_str());
+        argument.and_then(|(_, argument)| field.get_argument(argument)).is_some_and(|value| match &value.node {
+            Value::Variable(name) => self.variables.get(name).is_some_and(restricts),
+            Value::Object(fields) => !fields.is_empty(),
+            Value::String(text) => !text.is_empty(),
+            value => *value != Value::Null,
+        })
     }
 
     /// The size of the page that a connection's arguments request.
@@ -722,6 +752,16 @@ impl<'a> CostEstimator<'a> {
             .max()
             .unwrap_or(DEFAULT_PAGE_SIZE.into())
             .min(MAX_PAGE_SIZE.into())
+    }
+}
+
+/// Whether a filter or search with this value may leave anything out.
+fn restricts(value: &ConstValue) -> bool {
+    match value {
+        ConstValue::Null => false,
+        ConstValue::Object(fields) => fields.values().any(|field| *field != ConstValue::Null),
+        ConstValue::String(text) => !text.is_empty(),
+        _ => true,
     }
 }
 

@@ -26,8 +26,10 @@ pub struct Query;
 /// field's description lists, every field can fail with `UNAVAILABLE` (retry later) and `INTERNAL`.
 ///
 /// **Limits**: a document has at most 32 KiB, 20 root fields and 20 levels of nested fields, and resolves at most
-/// 100,000 fields, where the fields of a connection count once per item of the requested page. A document beyond a
-/// limit is not executed and fails with `QUERY_TOO_COMPLEX`; an invalid one fails with `BAD_USER_INPUT`.
+/// 100,000 fields, where the fields of a connection count once per item of the requested page. A page with a `filter`
+/// or a `search` counts as 10,000 further fields, and so does its `totalCount`. A document beyond a limit is not
+/// executed and fails with `QUERY_TOO_COMPLEX`; an invalid one fails with `BAD_USER_INPUT`. An operator has two such
+/// pages and counts at the same time; others wait up to 10 s, and then fail with `RATE_LIMITED`.
 #[Object(guard = "Permitted")]
 impl Query {
     /// The signed-in operator. Null if no operator is signed in. Requires no credentials.
@@ -66,7 +68,7 @@ impl Query {
         let search = Search::parse(search.as_deref().unwrap_or_default());
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::decode_system(call.service.keyring(), tenant, order, cursor))?;
-        let page = call.convert(call.service.list_systems(tenant, &search, order, &request).await)?;
+        let page = call.convert(call.service.list_systems(call.caller, &search, order, &request).await)?;
         Ok(SystemConnection::new(call.service, tenant, search, order, request, page))
     }
 
@@ -119,7 +121,7 @@ impl Query {
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::decode_audit(call.service.keyring(), tenant, cursor))?;
         let request = call.convert(call.service.find_positions(tenant, request).await)?;
-        let page = call.convert(call.service.list_audit(tenant, &filter, &request).await)?;
+        let page = call.convert(call.service.list_audit(call.caller, &filter, &request).await)?;
         Ok(AuditEntryConnection::new(call.service, tenant, filter, request, page))
     }
 }

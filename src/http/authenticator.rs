@@ -7,6 +7,7 @@ use http::request::Parts;
 
 use super::error::ErrorResponse;
 use crate::graphql::engine::OperationContext;
+use crate::service::concurrency::Slot;
 
 /// Authenticates clients.
 pub trait Authenticator: Clone + Send + Sync + 'static {
@@ -31,4 +32,6 @@ pub struct SocketSession {
     pub context: OperationContext,
     /// Resolves when the session ends; the socket then closes with 4403.
     pub ended: BoxFuture<'static, ()>,
+    /// Counts the socket towards the limit of its operator, if there is one.
+    pub slot: Option<Slot>,
 }

@@ -16,7 +16,7 @@ use super::authenticator::{Authenticator, SocketSession};
 use super::error::ErrorResponse;
 use super::front::{Front, RequestOrigin, single};
 use crate::auth::tokens::SessionRef;
-use crate::domain::refusal::{ErrorCode, Refusal};
+use crate::domain::refusal::ErrorCode;
 use crate::graphql::context::{RequestContext, SessionCookie};
 use crate::graphql::engine::OperationContext;
 use crate::service::error::Error;
@@ -131,12 +131,13 @@ impl Authenticator for SessionAuthenticator {
         let (Some(session), Some(caller)) = (session, self.find_caller(session, request).await?) else {
             return Err(bad_token());
         };
+        let slot = self.service.open_socket(&caller).map_err(|refusal| service_error(&refusal.into(), request))?;
         let (service, address): (_, Option<IpAddr>) = (Arc::clone(&self.service), request.source_address);
         let context = OperationContext::new(true, move |operation| {
             operation.data(RequestContext::for_session(service.request(address), cookie, session))
         });
         let ended = self.service.session_ended(&caller).boxed();
-        Ok(SocketSession { context, ended })
+        Ok(SocketSession { context, ended, slot: Some(slot) })
     }
 }
 
@@ -182,9 +183,9 @@ pub fn service_error(error: &Error, request: Request) -> ErrorResponse {
         _ => StatusCode::BAD_REQUEST,
     };
     let response = ErrorResponse::new(status, error.code().as_str(), error.to_string());
-    match error {
-        Error::Refused(Refusal::RateLimited { retry_after_seconds }) => response.retry_after(*retry_after_seconds),
-        _ if status == StatusCode::SERVICE_UNAVAILABLE => response.retry_after(1),
-        _ => response,
-    }
+    let retry_after_seconds = match error {
+        Error::Refused(refusal) => refusal.retry_after_seconds(),
+        _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+    };
+    ErrorResponse { retry_after_seconds, ..response }
 }

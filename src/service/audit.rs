@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt, stream};
 
 use super::commit::Committed;
+use super::concurrency::Slot;
 use super::error::Error;
 use super::{Caller, Request, Service, origin};
 use crate::audit_text::{self, Format};
@@ -59,6 +60,8 @@ struct Export {
     format: Format,
     /// Where the log ended when the export began; with the first difference from what was written, if there is one.
     end: Result<AuditHead, (AuditHead, ChainBreak)>,
+    /// Counts the export towards the limit of its tenant.
+    _slot: Option<Slot>,
     shown: ExportProgress,
     next: Next,
 }
@@ -90,7 +93,7 @@ impl Export {
         }
         let (Ok(end) | Err((end, _))) = self.end;
         let page = PageRequest { after: Some(end.number + 1), before: above, limit: PAGE_SIZE, from: PageEnd::Last };
-        let page = self.service.list_audit(self.exporter.tenant(), &self.filter, &page).await?;
+        let page = self.service.store.list_audit(self.exporter.tenant(), &self.filter, &page).await?;
         self.next = match page.items.first() {
             Some(newest) if page.has_more => Next::Entries(Some(newest.number)),
             _ => Next::Checkpoint,
@@ -143,11 +146,12 @@ impl Service {
 
     pub async fn list_audit(
         &self,
-        tenant: &TenantId,
+        caller: &Caller,
         filter: &AuditFilter,
         page: &PageRequest<u64>,
     ) -> Result<Page<AuditEntry>, Error> {
-        Ok(self.store.list_audit(tenant, filter, page).await?)
+        let _turn = self.begin_read_unless(filter.is_empty(), caller).await?;
+        Ok(self.store.list_audit(&caller.operator.tenant, filter, page).await?)
     }
 
     /// Returns the page with the numbers of its positions.
@@ -187,8 +191,9 @@ impl Service {
         if found.is_some_and(|entry| position.is_of(&entry)) { Ok(number) } else { Err(Refusal::CursorInvalid.into()) }
     }
 
-    pub async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64, Error> {
-        Ok(self.store.count_audit(tenant, filter).await?)
+    pub async fn count_audit(&self, caller: &Caller, filter: &AuditFilter) -> Result<u64, Error> {
+        let _turn = self.begin_read_unless(filter.is_empty(), caller).await?;
+        Ok(self.store.count_audit(&caller.operator.tenant, filter).await?)
     }
 
     /// Exports the entries that match as text, oldest first, and records the export in the log. The first item of the
@@ -203,6 +208,10 @@ impl Service {
         filter: AuditFilter,
         format: Format,
     ) -> Result<impl Stream<Item = Result<String, Error>> + Send + use<>, Error> {
+        let slot = match &exporter {
+            Exporter::Operator(caller) => Some(self.concurrency.begin_export(&caller.operator.tenant)?),
+            Exporter::CommandLine(_) => None,
+        };
         let event = self.event(&origin(exporter.actor(), request), AuditAction::AuditExported);
         self.commit(Batch::new(exporter.tenant().clone(), event)).await?.without_waiting();
         let end = match self.checkpoint_tenant(exporter.tenant()).await? {
@@ -217,6 +226,7 @@ impl Service {
             filter,
             format,
             end,
+            _slot: slot,
             shown: ExportProgress::default(),
             next: Next::Entries(None),
         };

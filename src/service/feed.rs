@@ -13,6 +13,7 @@ use futures::{FutureExt, Stream, stream};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::error::Error;
 use super::metrics::Subscriber;
@@ -23,6 +24,7 @@ use crate::domain::changes::{RowId, Write};
 use crate::domain::cursors::AuditPosition;
 use crate::domain::ids::TenantId;
 use crate::domain::permissions::Permission;
+use crate::store::StoreError;
 
 /// Changes that a tenant's channel keeps for slow subscribers. One that is further behind reads the log.
 const MAX_BUFFERED_CHANGES: usize = 128;
@@ -219,6 +221,18 @@ impl CallerSubscription {
         Ok(event)
     }
 
+    /// Reads the entries after this number, in turn with the operator's heavy reads: a client may have thousands of
+    /// subscriptions that begin at the first entry. In a task, since a subscriber that does not read its events is not
+    /// polled, and would keep its turn.
+    async fn read_in_turn(&self, after: u64) -> Result<Vec<AuditEntry>, StoreError> {
+        let (service, caller) = (Arc::clone(&self.service), self.caller.clone());
+        let read = tokio::spawn(async move {
+            let _turn = service.concurrency.wait_for_turn(&caller).await;
+            service.store.list_audit_after(&caller.operator.tenant, after, MAX_ENTRIES_PER_READ).await
+        });
+        AbortOnDropHandle::new(read).await.map_err(|error| StoreError::Unavailable(error.into()))?
+    }
+
     /// Drops the events that have arrived.
     fn skip(&mut self) {
         while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.events.try_recv() {}
@@ -269,9 +283,9 @@ impl EntryStream {
                 // The log has whatever is dropped here, and is read afterwards.
                 self.subscription.skip();
                 if self.ready.is_empty() {
-                    let store = &self.subscription.service.store;
-                    let read = || store.list_audit_after(self.tenant(), last, MAX_ENTRIES_PER_READ);
-                    self.ready = retry_while_unavailable(read).await?.into_iter().map(Arc::new).collect();
+                    let read = || self.subscription.read_in_turn(last);
+                    // Boxed, since it is rarely needed.
+                    self.ready = Box::pin(retry_while_unavailable(read)).await?.into_iter().map(Arc::new).collect();
                     self.is_behind = !self.ready.is_empty();
                 }
             }

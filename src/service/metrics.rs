@@ -71,6 +71,7 @@ impl ServiceMetrics {
 impl Service {
     /// Registers the metrics of the service.
     pub fn register(&self, registry: &mut Registry) {
+        self.concurrency.register(registry);
         registry.register("sign_ins", "Attempts to sign in, by outcome", self.metrics.sign_ins.clone());
         registry.register(
             "sign_ins_unknown_username",

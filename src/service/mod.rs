@@ -5,6 +5,7 @@ pub mod audit;
 pub mod checkpoint_file;
 pub mod checkpoints;
 mod commit;
+pub mod concurrency;
 pub mod error;
 pub mod feed;
 pub mod keys;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use self::activity::Activity;
 use self::checkpoint_file::CheckpointFile;
+use self::concurrency::{Concurrency, ConcurrencyLimits, HeavyRead, Slot};
 use self::feed::FeedChannels;
 use self::metrics::ServiceMetrics;
 use self::old_digests::OldDigests;
@@ -62,6 +64,7 @@ pub struct Settings {
     pub password_cost: Cost,
     /// The directory beside an embedded store, for the file of checkpoints.
     pub data_directory: Option<PathBuf>,
+    pub concurrency: ConcurrencyLimits,
 }
 
 /// The context of a request, for logs, errors and audit entries.
@@ -109,6 +112,7 @@ pub struct Service {
     refused_attempts: RefusedAttempts,
     old_digests: OldDigests,
     feed: FeedChannels,
+    concurrency: Concurrency,
     tasks: TaskTracker,
     metrics: ServiceMetrics,
     checkpoint_file: Option<Arc<CheckpointFile>>,
@@ -135,6 +139,7 @@ impl Service {
             tasks: TaskTracker::new(),
             metrics: ServiceMetrics::new(environment.now()),
             checkpoint_file: settings.data_directory.as_deref().map(CheckpointFile::new).map(Arc::new),
+            concurrency: Concurrency::new(settings.concurrency),
             store,
             coherence,
             environment,
@@ -168,6 +173,16 @@ impl Service {
     pub fn request(&self, source_address: Option<IpAddr>) -> Request {
         let id = RequestId::new(self.environment.now(), &mut **self.environment.rng());
         Request { id, source_address }
+    }
+
+    /// Waits for the turn of a read, unless it is a light one. See [`concurrency`].
+    async fn begin_read_unless(&self, is_light: bool, caller: &Caller) -> Result<Option<HeavyRead>, Refusal> {
+        if is_light { Ok(None) } else { self.concurrency.begin_read(caller).await.map(Some) }
+    }
+
+    /// Counts an open WebSocket of the caller until the slot is dropped. Refuses one beyond the limit.
+    pub fn open_socket(&self, caller: &Caller) -> Result<Slot, Refusal> {
+        self.concurrency.open_socket(caller)
     }
 
     /// Spawns work that the response does not wait for. [`finish`](Self::finish) does.

@@ -19,16 +19,18 @@ impl Service {
 
     pub async fn list_systems(
         &self,
-        tenant: &TenantId,
+        caller: &Caller,
         search: &Search,
         order: SystemOrder,
         page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>, Error> {
-        Ok(self.coherence.list_systems(tenant, search, order, page).await?)
+        let _turn = self.begin_read_unless(!matches!(search, Search::Containing(_)), caller).await?;
+        Ok(self.coherence.list_systems(&caller.operator.tenant, search, order, page).await?)
     }
 
-    pub async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64, Error> {
-        Ok(self.coherence.count_systems(tenant, search).await?)
+    pub async fn count_systems(&self, caller: &Caller, search: &Search) -> Result<u64, Error> {
+        let _turn = self.begin_read_unless(!matches!(search, Search::Containing(_)), caller).await?;
+        Ok(self.coherence.count_systems(&caller.operator.tenant, search).await?)
     }
 
     /// Creates a system under a name that is free in the tenant.

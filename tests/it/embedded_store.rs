@@ -1,11 +1,13 @@
 //! The contract suite on the embedded store.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use keymark::domain::audit::AuditAction;
+use futures::future::join_all;
+use keymark::domain::audit::{AuditAction, AuditFilter, AuditOutcome};
 use keymark::domain::changes::{Position, Row, RowId, StoredRow};
 use keymark::domain::keys::Key;
 use keymark::domain::operators::Operator;
@@ -13,7 +15,8 @@ use keymark::domain::system_names::Search;
 use keymark::domain::systems::{System, SystemOrder, SystemOrderField};
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::{AuditStore, CommitStore, KeyStore, OperatorStore, ScanStore, Store, StoreError, SystemStore};
-use redb::{ReadableTable, TableDefinition};
+use redb::backends::InMemoryBackend;
+use redb::{ReadableTable, StorageBackend, TableDefinition};
 use tempfile::TempDir;
 
 use crate::contract::fixtures::{Tenant, commit, follow, tenant, whole};
@@ -142,4 +145,85 @@ async fn row_in_a_newer_format_is_neither_read_nor_replaced() {
     assert_eq!(store.audit_head(&acme.id).await.unwrap(), head);
     let note = acme.note(AuditAction::SignedIn);
     commit(&store, note).await;
+}
+
+/// A file in memory whose reads are counted, and stop while [`ReadGate::closed`] is locked.
+#[derive(Clone, Debug)]
+struct GatedFile {
+    inner: Arc<InMemoryBackend>,
+    gate: Arc<ReadGate>,
+}
+
+#[derive(Debug, Default)]
+struct ReadGate {
+    reads: AtomicU64,
+    closed: Mutex<()>,
+}
+
+impl ReadGate {
+    fn reads(&self) -> u64 {
+        self.reads.load(Ordering::SeqCst)
+    }
+}
+
+impl StorageBackend for GatedFile {
+    fn len(&self) -> Result<u64, std::io::Error> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
+        self.gate.reads.fetch_add(1, Ordering::SeqCst);
+        drop(self.gate.closed.lock());
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), std::io::Error> {
+        self.inner.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
+        self.inner.write(offset, data)
+    }
+}
+
+#[test]
+fn scan_stops_when_its_caller_is_gone() {
+    let gate = Arc::new(ReadGate::default());
+    let file = GatedFile { inner: Arc::default(), gate: Arc::clone(&gate) };
+    let opener = move || Ok(redb::Database::builder().set_cache_size(0).create_with_backend(file.clone())?);
+    let store = EmbeddedStore::open_with(opener, MAX_FEED_CHANGES).expect("the file is created");
+    let mut acme = tenant("acme");
+    let filter = AuditFilter { outcome: Some(AuditOutcome::Done), ..AuditFilter::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let whole = runtime.block_on(async {
+        // As many together as the writer queues.
+        for _ in 0..20 {
+            let notes: Vec<_> = (0..200).map(|_| acme.note(AuditAction::SignedIn)).collect();
+            for committed in join_all(notes.into_iter().map(|note| store.commit(note))).await {
+                committed.unwrap();
+            }
+        }
+        let before = gate.reads();
+        assert_eq!(store.count_audit(&acme.id, &filter).await.unwrap(), 4_000);
+        gate.reads() - before
+    });
+
+    let closed = gate.closed.lock().unwrap();
+    let before = gate.reads();
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            counted = store.count_audit(&acme.id, &filter) => panic!("{counted:?}"),
+            () = async { while gate.reads() == before { tokio::task::yield_now().await } } => {}
+        }
+    });
+    drop(closed);
+    // Waits for the thread of the scan.
+    drop(runtime);
+    let stopped = gate.reads() - before;
+    assert!(stopped < whole / 4, "{stopped} of {whole} reads");
 }

@@ -13,6 +13,7 @@
 //! | `gateways` | nginx, Caddy and HAProxy with the files in `docs/gateways/` |
 //! | `transport/` | GraphQL over HTTP and WebSocket, time-outs, document limits, for a schema of its own |
 //! | `verification`, `abuse` | verdicts, forward-auth, access to the listener; floods of bad keys |
+//! | `exhaustion` | what one operator, tenant or address can take of an instance |
 //! | `foreign_rows` | rows that another client wrote, that cannot be read, or that are in a newer format |
 //! | `old_digests` | the replacement of the root secret |
 //! | `fuzz` | arbitrary and slightly wrong bytes, for everything that parses bytes of others |
@@ -47,6 +48,7 @@ mod contract;
 mod embedded_faults;
 mod embedded_store;
 mod enforcement;
+mod exhaustion;
 mod fan_out;
 mod foreign_rows;
 mod fuzz;

@@ -92,9 +92,9 @@ async fn search_in_the_cache_finds_what_the_store_finds(app: App) {
         let from = [PageEnd::First, PageEnd::Last][rng.random_range(0..2)];
         let page = PageRequest { after, before, from, ..page };
 
-        let ours = second.service.list_systems(&tenant, &search, order, &page).await.unwrap();
+        let ours = second.coherence.list_systems(&tenant, &search, order, &page).await.unwrap();
         assert_eq!(ours, app.store.list_systems(&tenant, &search, order, &page).await.unwrap(), "{search:?} {page:?}");
-        let count = second.service.count_systems(&tenant, &search).await.unwrap();
+        let count = second.coherence.count_systems(&tenant, &search).await.unwrap();
         assert_eq!(count, app.store.count_systems(&tenant, &search).await.unwrap(), "{search:?}");
     }
     assert_eq!(loaded(&second), 1);

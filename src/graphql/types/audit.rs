@@ -48,7 +48,9 @@ pub(crate) struct AuditEntry {
     /// Error code of a refused attempt. Null if the outcome is `DONE`, and for refused verifications.
     error_code: Option<ErrorCode>,
     /// Number of identical attempts that this entry aggregates. 1, unless attempts were refused so often that they were
-    /// not logged one by one: a tenant gets at most 10 entries of refused attempts a minute from one instance.
+    /// not logged one by one: a tenant gets at most 10 entries of refused attempts a minute from one instance. Attempts
+    /// of too many kinds are aggregated in an entry whose actor is `others`, with only the action and the error code in
+    /// common.
     count: i32,
     /// IP address that the request came from. Null if it is not known, as for the command line.
     source_address: Option<String>,
@@ -111,7 +113,7 @@ pub(super) struct AuditActor {
     kind: AuditActorKind,
     /// Id of the operator. Null for the other kinds.
     id: Option<ID>,
-    /// Username of the operator at that time. For the other kinds: `command line`, `keymark` or `anonymous`.
+    /// Username of the operator at that time. For the other kinds: `command line`, `keymark`, `others` or `anonymous`.
     name: String,
 }
 
@@ -316,7 +318,7 @@ impl AuditEntryConnection {
     /// Number of entries that match the filter, on all pages. Counted only if selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
         let call = Authenticated::new(ctx).await?;
-        Ok(int(call.convert(self.0.service.count_audit(&self.0.tenant, &self.0.filter).await)?))
+        Ok(int(call.convert(self.0.service.count_audit(call.caller, &self.0.filter).await)?))
     }
 }
 

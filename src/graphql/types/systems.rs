@@ -166,7 +166,7 @@ impl SystemConnection {
     /// Number of systems that match the search, on all pages. Counted only if selected.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<i32> {
         let call = Authenticated::new(ctx).await?;
-        Ok(int(call.convert(self.0.service.count_systems(&self.0.tenant, &self.0.search).await)?))
+        Ok(int(call.convert(self.0.service.count_systems(call.caller, &self.0.search).await)?))
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use redb::Database;
+use tokio_util::sync::CancellationToken;
 
 use super::errors::OpenError;
 use super::snapshot::Snapshot;
@@ -76,6 +77,40 @@ impl EmbeddedStore {
         let handle: Arc<Handle> = Arc::clone(&self.writer.handle);
         let read = move || read(&Snapshot::of(&*handle.read()?)?);
         tokio::task::spawn_blocking(read).await.map_err(|error| StoreError::Unavailable(error.into()))?
+    }
+
+    /// Reads like [`read_blocking`](Self::read_blocking), but stops when the caller drops the future. For scans: nothing
+    /// else can stop a thread.
+    pub(super) async fn scan_blocking<T: Send + 'static>(
+        &self,
+        scan: impl FnOnce(&Snapshot, &mut Progress) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let stop = CancellationToken::new();
+        let mut progress = Progress { stop: stop.clone(), ..Progress::default() };
+        let _stop_on_drop = stop.drop_guard();
+        self.read_blocking(move |snapshot| scan(snapshot, &mut progress)).await
+    }
+}
+
+/// Counts the rows of a scan.
+#[derive(Default)]
+pub(super) struct Progress {
+    rows: u64,
+    stop: CancellationToken,
+}
+
+impl Progress {
+    /// Rows between two checks, which take less than a millisecond to read.
+    const CHECK_INTERVAL: u64 = 256;
+
+    /// To be called before each row. Fails if the caller has dropped the future of the scan.
+    pub(super) fn row(&mut self) -> Result<()> {
+        let is_due = self.rows.is_multiple_of(Self::CHECK_INTERVAL);
+        self.rows += 1;
+        if is_due && self.stop.is_cancelled() {
+            return Err(StoreError::Unavailable("the caller is gone".into()));
+        }
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::errors::storage;
 use super::snapshot::{Snapshot, page_of};
-use super::store::EmbeddedStore;
+use super::store::{EmbeddedStore, Progress};
 use super::tables::{IndexKey, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, bound, decode, index_of, successor};
 use crate::domain::audit::AuditFilter;
 use crate::domain::ids::{SystemId, TenantId};
@@ -41,18 +41,19 @@ impl SystemStore for EmbeddedStore {
         page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>> {
         if *search == Search::All {
-            return self.read(|snapshot| snapshot.list_systems(tenant, search, order, page));
+            return self.read(|snapshot| snapshot.list_systems(tenant, search, order, page, &mut Progress::default()));
         }
         let (tenant, search, page) = (tenant.clone(), search.clone(), page.clone());
-        self.read_blocking(move |snapshot| snapshot.list_systems(&tenant, &search, order, &page)).await
+        self.scan_blocking(move |snapshot, progress| snapshot.list_systems(&tenant, &search, order, &page, progress))
+            .await
     }
 
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
         if *search == Search::All {
-            return self.read(|snapshot| snapshot.count_systems(tenant, search));
+            return self.read(|snapshot| snapshot.count_systems(tenant, search, &mut Progress::default()));
         }
         let (tenant, search) = (tenant.clone(), search.clone());
-        self.read_blocking(move |snapshot| snapshot.count_systems(&tenant, &search)).await
+        self.scan_blocking(move |snapshot, progress| snapshot.count_systems(&tenant, &search, progress)).await
     }
 }
 
@@ -74,6 +75,7 @@ impl Snapshot {
         search: &Search,
         order: SystemOrder,
         page: &PageRequest<SystemSortKey>,
+        progress: &mut Progress,
     ) -> Result<Page<System>> {
         if *search == Search::Nothing {
             return Ok(Page { items: Vec::new(), has_more: false });
@@ -103,6 +105,7 @@ impl Snapshot {
         let mut step = || if upwards { rows.next() } else { rows.next_back() };
         let mut items = Vec::with_capacity(page.limit.min(256));
         while let Some(row) = step() {
+            progress.row()?;
             let (key, value) = row.map_err(storage)?;
             let (_, sort, id) = key.value();
             let system = match &systems {
@@ -128,7 +131,7 @@ impl Snapshot {
         Ok(page_of(items, false, page.from))
     }
 
-    fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
+    fn count_systems(&self, tenant: &TenantId, search: &Search, progress: &mut Progress) -> Result<u64> {
         let tenant = tenant.as_str();
         match search {
             Search::Nothing => Ok(0),
@@ -141,6 +144,7 @@ impl Snapshot {
                 let end = successor(tenant);
                 let mut count = 0;
                 for row in names.range((tenant, &[][..], "")..(end.as_str(), &[][..], "")).map_err(storage)? {
+                    progress.row()?;
                     let (key, _) = row.map_err(storage)?;
                     count += u64::from(std::str::from_utf8(key.value().1).is_ok_and(|folded| search.matches(folded)));
                 }

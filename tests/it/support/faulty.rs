@@ -1,4 +1,4 @@
-//! A store that counts its calls, fails on command, and runs a hook after a call.
+//! A store that counts its calls, holds or fails them on command, and runs a hook after a call.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use keymark::domain::changes::{Row, Write};
 use keymark::store::intercepted::{Intercept, Intercepted};
 use keymark::store::{Feed, Result, StoreError};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::within;
 
@@ -27,6 +27,8 @@ pub struct Switch(Arc<State>);
 #[derive(Default)]
 struct State {
     fails: AtomicBool,
+    /// The calls of this name that are still to be held, and until when.
+    held: Mutex<Option<(&'static str, usize, CancellationToken)>>,
     /// Runs once, after the next call of this name and before it returns.
     after: Mutex<Option<(&'static str, BoxFuture<'static, ()>)>>,
     /// The number of calls by name.
@@ -45,6 +47,20 @@ impl Switch {
 
     pub fn work(&self) {
         self.0.fails.store(false, Ordering::SeqCst);
+    }
+
+    /// Holds the next `count` calls of this name until the guard is dropped. They are counted before.
+    pub fn hold(&self, call: &'static str, count: usize) -> DropGuard {
+        let released = CancellationToken::new();
+        *self.0.held.lock().unwrap() = Some((call, count, released.clone()));
+        released.drop_guard()
+    }
+
+    fn held(&self, call: &str) -> Option<CancellationToken> {
+        let mut held = self.0.held.lock().unwrap();
+        let (_, count, released) = held.as_mut().filter(|(name, count, _)| *name == call && *count > 0)?;
+        *count -= 1;
+        Some(released.clone())
     }
 
     /// Runs `hook` once, after the next call of this name has been carried out and before it returns.
@@ -90,6 +106,9 @@ impl Intercept for Switch {
         self.0.calls.send_modify(|calls| *calls.entry(name).or_default() += 1);
         if self.0.fails.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable(CAUSE.into()));
+        }
+        if let Some(released) = self.held(name) {
+            released.cancelled().await;
         }
         let result = call.await;
         if let Some(hook) = self.hook(name) {

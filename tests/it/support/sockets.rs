@@ -78,6 +78,12 @@ impl Socket {
         socket
     }
 
+    /// Closes the socket, and waits until the server has.
+    pub async fn close(mut self) {
+        within(self.0.close(None)).await.expect("closing");
+        while let Some(Ok(_)) = within(self.0.next()).await {}
+    }
+
     pub async fn send(&mut self, message: Json) {
         within(self.0.send(Message::text(message.to_string()))).await.expect("sent");
     }
