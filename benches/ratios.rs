@@ -34,16 +34,21 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use instance::Instance;
 use keymark::clock::Environment;
+use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
+use keymark::domain::changes::Batch;
+use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
 use keymark::domain::keys::ApiKey;
+use keymark::domain::time::Timestamp;
+use keymark::http::connections::ConnectionCaps;
 use keymark::http::front::Front;
 use keymark::http::serve::{Client as Peer, Handler, ServeLimits, serve};
 use keymark::http::verify::{Access, Routes};
 use keymark::http::{self, PublicFeatures};
-use keymark::metrics::Metrics;
+use keymark::metrics::{ConnectionMetrics, Metrics};
 use keymark::service::Caller;
-use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
+use keymark::store::{CommitStore, Store};
 use keymark::verify::Verifier;
 use mimalloc::MiMalloc;
 use mongodb::bson::{Document, doc};
@@ -52,6 +57,7 @@ use processor_time::processor_time;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use replica_set::ReplicaSet;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,6 +79,13 @@ const CONNECTIONS: usize = 64;
 /// Requests a second where the time in the handler is measured, and for how long.
 const PACE: u32 = 10_000;
 const PACED: Duration = Duration::from_secs(5);
+
+/// Entries in the audit log of the tenant whose operator reads it all the time, and the connections on which they do.
+const ENTRIES: usize = 100_000;
+const READERS: usize = 8;
+/// Connections that send nothing, and the processes that open them: a process may not have as many.
+const SILENT: usize = 20_000;
+const SILENT_PROCESSES: usize = 4;
 
 /// Bad keys that are offered a second, and good ones beside them.
 const FLOOD: u32 = 50_000;
@@ -100,6 +113,14 @@ fn main() {
     if wanted("flood") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(flood());
+    }
+    if wanted("heavy reads") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(heavy_reads());
+    }
+    if wanted("silent connections") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(silent_connections());
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -234,6 +255,98 @@ async fn flood() {
     );
 }
 
+/// Verifications and another tenant's lists, with and without an operator who sends the most costly document without end.
+async fn heavy_reads() {
+    let ours = Server::start("two tenants", &[]);
+    let [api_key, public, reader, other] = ours.described();
+    let public: SocketAddr = public.parse().expect("an address");
+    let good = post_request("/v1/verify", &format!(r#"{{"apiKey":"{api_key}"}}"#), None);
+    let list = post_request("/graphql", &format!(r#"{{"query":"{SYSTEMS_QUERY}"}}"#), Some(other));
+    let count = "auditLog(filter: { outcome: REFUSED }, first: 1) { totalCount }";
+    let counts: String = (0..4).map(|i| format!("a{i}: {count} ")).collect();
+    let costly = Arc::new(post_request("/graphql", &format!(r#"{{"query":"{{ {counts} }}"}}"#), Some(reader)));
+    let (mut lists, mut verifications, mut documents) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let quiet = (steady(public, &list).await, steady(ours.address, &good).await);
+        let answered = Arc::new(AtomicU64::new(0));
+        let reading: Vec<_> = (0..READERS)
+            .map(|_| tokio::spawn(read_without_end(public, Arc::clone(&costly), Arc::clone(&answered))))
+            .collect();
+        let loaded = (steady(public, &list).await, steady(ours.address, &good).await);
+        reading.iter().for_each(tokio::task::JoinHandle::abort);
+        lists.push((loaded.0.1, quiet.0.1));
+        verifications.push((loaded.1.1, quiet.1.1));
+        documents.push(answered.load(Ordering::Relaxed) as f64 / 2.0 / ROUND.as_secs_f64());
+    }
+    documents.sort_by(f64::total_cmp);
+    println!("an operator reads a log of {ENTRIES} entries on {READERS} connections");
+    println!("    documents of four counts answered: {:.1} a second", documents[ROUNDS / 2]);
+    print("p99 of another tenant's lists in ms, with to without (goal at most 2)", lists.into_iter());
+    print("p99 of verifications in ms, with to without (goal at most 2)", verifications.into_iter());
+}
+
+/// Sends the request again and again, whatever is answered.
+async fn read_without_end(address: SocketAddr, request: Arc<Vec<u8>>, answered: Arc<AtomicU64>) {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        stream.write_all(&request).await.expect("a request");
+        // Answers are short enough to come at once.
+        assert!(stream.read(&mut buffer).await.expect("an answer") > 0, "the server hung up");
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Verifications on new connections, with and without many silent ones to the public listener.
+async fn silent_connections() {
+    let ours = Server::start("two tenants", &[]);
+    let [api_key, public, _, _] = ours.described();
+    let good = post_request("/v1/verify", &format!(r#"{{"apiKey":"{api_key}"}}"#), None);
+    let mut quiet = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        quiet.push(steady(ours.address, &good).await.1);
+    }
+    let count = (SILENT / SILENT_PROCESSES).to_string();
+    let _silent: Vec<_> =
+        (1..=SILENT_PROCESSES).map(|number| Server::start("silent", &[public, &number.to_string(), &count])).collect();
+    let mut loaded = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        loaded.push(steady(ours.address, &good).await.1);
+    }
+    println!("{SILENT} silent connections to the public listener");
+    let metrics = answer_of(ours.address, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    for line in metrics.lines().filter(|line| line.starts_with("keymark_connections")) {
+        println!("    {line}");
+    }
+    print("p99 of verifications in ms, with to without (goal at most 2)", loaded.into_iter().zip(quiet));
+}
+
+/// Opens so many connections to a listener, from addresses of a network of its own, and opens those that are closed again.
+async fn keep_silent(to: SocketAddr, network: u8, count: usize) {
+    const PER_ADDRESS: usize = 1000;
+    let (opened, mut first) = tokio::sync::mpsc::channel(count);
+    for i in 0..count {
+        let opened = opened.clone();
+        tokio::spawn(async move {
+            let host = u8::try_from(1 + i / PER_ADDRESS).expect("few addresses");
+            let from = SocketAddr::from(([127, 0, network, host], 0));
+            loop {
+                let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+                socket.bind(from).expect("an address");
+                if let Ok(mut stream) = socket.connect(to).await {
+                    // Full once all connections were opened once.
+                    let _ = opened.try_send(());
+                    while let Ok(1..) = stream.read(&mut [0; 256]).await {}
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+    }
+    for _ in 0..count {
+        first.recv().await.expect("connections");
+    }
+}
+
 /// Good keys at [`STEADY`] a second for a round: how many were answered a second, and the 99th percentile of the time
 /// that one took, in milliseconds.
 async fn steady(address: SocketAddr, request: &[u8]) -> (f64, f64) {
@@ -324,6 +437,11 @@ impl Server {
         Measured { rate, micros, generator: own.as_secs_f64() / ROUND.as_secs_f64() }
     }
 
+    /// The words of its description.
+    fn described<const N: usize>(&self) -> [&str; N] {
+        self.description.split(' ').collect::<Vec<_>>().try_into().expect("as many words")
+    }
+
     fn ask_times(&mut self) -> String {
         writeln!(self.stdin.as_ref().expect("it runs"), "times").expect("it listens");
         let mut times = String::new();
@@ -348,7 +466,15 @@ fn serve_until_closed(name: &str, arguments: &[String]) {
         if name == "bare" {
             return (listen_bare(arguments[0].clone().leak()).await, String::new());
         }
+        if let ("silent", [to, network, count]) = (name, arguments) {
+            let to = to.parse().expect("an address");
+            keep_silent(to, network.parse().expect("a number"), count.parse().expect("a number")).await;
+            return (to, String::new());
+        }
         let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
+        if name == "two tenants" {
+            return two_tenants(store).await;
+        }
         let keymark = Keymark::start(store).await;
         let address = if arguments.is_empty() {
             listen(keymark.verification).await
@@ -370,6 +496,43 @@ fn serve_until_closed(name: &str, arguments: &[String]) {
             times.len()
         );
     }
+}
+
+/// Keymark with a tenant that has a long audit log, and another one. Each listener has its share of the descriptors.
+/// Returns the verification address, and: a key, the public address, a token of each tenant.
+async fn two_tenants(store: Arc<EmbeddedStore>) -> (SocketAddr, String) {
+    let (mut rng, tenant) = (StdRng::seed_from_u64(1), "default".parse::<TenantId>().expect("a tenant"));
+    let now = Timestamp::from_millis(0);
+    let origin =
+        Origin { actor: AuditActor::command_line(), source_address: None, request_id: RequestId::new(now, &mut rng) };
+    for _ in 0..ENTRIES / 200 {
+        let batches: Vec<_> = (0..200)
+            .map(|_| AuditEvent::new(AuditEntryId::new(now, &mut rng), now, &origin, AuditAction::SignedIn))
+            .map(|event| store.commit(Batch::new(tenant.clone(), event)))
+            .collect();
+        futures::future::try_join_all(batches).await.expect("commits");
+    }
+    let keymark = Keymark::start(store).await;
+    let other = keymark.instance.operator("other", "other").await;
+    for i in 0..SYSTEMS {
+        let service = &keymark.instance.service;
+        service.create_system(&other.caller, service.request(None), &format!("Other {i:03}")).await.expect("a system");
+    }
+    let descriptors = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: descriptors, maximum: descriptors };
+    setrlimit(Resource::Nofile, limit).expect("the soft limit can be raised");
+    let descriptors = descriptors.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let (public, verification) = ConnectionCaps::share(descriptors, &[]);
+    let limits = |connections, metrics: &ConnectionMetrics| ServeLimits {
+        connections,
+        metrics: metrics.clone(),
+        ..ServeLimits::default()
+    };
+    let public = limits(public, &keymark.metrics.public_connections);
+    let verification = limits(verification, &keymark.metrics.verification_connections);
+    let public = listen_within(keymark.public_routes, public).await;
+    let address = listen_within(keymark.verification, verification).await;
+    (address, format!("{} {public} {} {}", keymark.api_key, keymark.token, other.token))
 }
 
 /// How long requests took.
@@ -590,7 +753,10 @@ async fn compare(name: &str, mut ours: impl AsyncFnMut() -> f64, mut theirs: imp
 
 /// Keymark over a store, with some systems and one key. Its public listener listens.
 struct Keymark {
+    instance: Instance,
+    metrics: Arc<Metrics>,
     public: SocketAddr,
+    public_routes: Router,
     verification: Routes,
     token: String,
     api_key: String,
@@ -600,7 +766,7 @@ impl Keymark {
     async fn start(store: Arc<dyn Store>) -> Self {
         let instance = Instance::start(&store, false).await;
         let opened = instance.operator("default", "admin").await;
-        let Instance { service, coherence } = instance;
+        let Instance { service, coherence } = &instance;
         let request = service.request(None);
         let caller: &Caller = &opened.caller;
         let mut api_key = String::new();
@@ -613,11 +779,20 @@ impl Keymark {
             }
         }
         let features = PublicFeatures { introspection: true, graphiql: false };
-        let public = http::public_routes(Arc::clone(&service), Front::default(), features, CancellationToken::new());
-        let verifier = Verifier::new(store, coherence, Arc::clone(&service));
+        let public = http::public_routes(Arc::clone(service), Front::default(), features, CancellationToken::new());
+        let verifier = Verifier::new(store, Arc::clone(coherence), Arc::clone(service));
+        let metrics = Arc::new(Metrics::default());
         let verification =
-            http::verify::routes(verifier, Access::default(), Arc::new(Front::default()), Arc::new(Metrics::default()));
-        Self { public: listen(public).await, verification, token: opened.token, api_key }
+            http::verify::routes(verifier, Access::default(), Arc::new(Front::default()), Arc::clone(&metrics));
+        Self {
+            metrics,
+            public: listen(public.clone()).await,
+            public_routes: public,
+            verification,
+            token: opened.token,
+            api_key,
+            instance,
+        }
     }
 }
 
@@ -672,9 +847,13 @@ fn bare_graphql(answer: &str) -> Router {
 }
 
 async fn listen(handler: impl Handler) -> SocketAddr {
+    listen_within(handler, ServeLimits::default()).await
+}
+
+async fn listen_within(handler: impl Handler, limits: ServeLimits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(serve(listener, handler, ServeLimits::default(), CancellationToken::new()));
+    tokio::spawn(serve(listener, handler, limits, CancellationToken::new()));
     address
 }
 

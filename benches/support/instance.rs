@@ -11,6 +11,7 @@ use keymark::config::Config;
 use keymark::domain::operators::Password;
 use keymark::domain::permissions::Permissions;
 use keymark::domain::secrets::{Keyring, RootSecret};
+use keymark::service::concurrency::ConcurrencyLimits;
 use keymark::service::sessions::{NewSession, SignIn};
 use keymark::service::{Service, Settings};
 use keymark::store::Store;
@@ -34,7 +35,9 @@ impl Instance {
         let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
         let negligible = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let password_cost = if costly_passwords { Cost::default() } else { negligible };
-        let settings = Settings { password_cost, ..config.service_settings(role, config.timing.lease) };
+        // Benchmarks open any number of sockets as one operator.
+        let concurrency = ConcurrencyLimits { sockets: usize::MAX >> 4, ..ConcurrencyLimits::default() };
+        let settings = Settings { password_cost, concurrency, ..config.service_settings(role, config.timing.lease) };
         let service = Service::new(Arc::clone(store), Arc::clone(&coherence), environment, keys, settings);
         let follower = Arc::clone(&service);
         tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });
