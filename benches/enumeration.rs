@@ -1,5 +1,6 @@
 //! Compares the time of refused sign-ins with known and with unknown usernames, by the [Mann-Whitney U
-//! test](https://en.wikipedia.org/wiki/Mann%E2%80%93Whitney_U_test).
+//! test](https://en.wikipedia.org/wiki/Mann%E2%80%93Whitney_U_test). Then measures how long an owner waits for a sign-in
+//! while others guess at the account.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
@@ -12,8 +13,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use instance::Instance;
 use keymark::domain::operators::Password;
+use keymark::domain::refusal::Refusal;
+use keymark::service::error::Error;
 use keymark::service::sessions::SignIn;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
@@ -32,6 +36,10 @@ static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 const OPERATORS: u32 = 40;
 /// Sign-ins with known usernames, and as many with unknown ones.
 const ATTEMPTS: u32 = 2_000;
+/// Networks that guess at an account.
+const ATTACKERS: u32 = 200;
+/// Sign-ins of its owner.
+const SIGN_INS: u32 = 50;
 
 #[tokio::main]
 async fn main() {
@@ -59,6 +67,61 @@ async fn main() {
         "    known one slower  in {:.1} % of the pairs (50 if nothing tells them apart; z = {z:.1})",
         above * 100.0
     );
+    wait_while_others_guess(&instance).await;
+}
+
+/// How long sign-ins of an owner take, including the waits between retries.
+async fn wait_while_others_guess(instance: &Instance) {
+    let known = IpAddr::V4(Ipv4Addr::from_bits(0x0b00_0000));
+    signed_in(instance, known).await;
+    let measure = async |is_known: bool| {
+        let mut times = Vec::new();
+        for i in 0..SIGN_INS {
+            let fresh = IpAddr::V4(Ipv4Addr::from_bits(0x0c00_0000 + u32::from(is_known) * SIGN_INS + i));
+            times.push(signed_in(instance, if is_known { known } else { fresh }).await);
+        }
+        let worst = percentile(&mut times, 100);
+        (percentile(&mut times, 50), worst)
+    };
+    let quiet = measure(true).await;
+    let guesses = (0..ATTACKERS).map(|i| async move {
+        let address = IpAddr::V4(Ipv4Addr::from_bits(0x0d00_0000 + i));
+        loop {
+            let sign_in = attempt("wrong horse battery");
+            let _ = instance.service.sign_in(instance.service.request(Some(address)), sign_in).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let measured = async { (measure(true).await, measure(false).await) };
+    let (known, fresh) = tokio::select! {
+        measured = measured => measured,
+        _ = join_all(guesses) => unreachable!("the guesses go on"),
+    };
+    println!(
+        "sign-ins with the correct password while {ATTACKERS} networks guess ten times a second, median and worst"
+    );
+    for (what, (median, worst)) in [("quiet", quiet), ("known network", known), ("fresh network", fresh)] {
+        println!("    {what:<14}  {median:.2} and {worst:.2} ms");
+    }
+}
+
+fn attempt(password: &str) -> SignIn {
+    let password = Password::unchecked(password.to_owned());
+    SignIn { username: "known-0".to_owned(), password, devices: Vec::new(), replaced: None }
+}
+
+/// Signs in from this address, and retries after the stated waits.
+async fn signed_in(instance: &Instance, address: IpAddr) -> Duration {
+    let began = Instant::now();
+    loop {
+        match instance.service.sign_in(instance.service.request(Some(address)), attempt(instance::PASSWORD)).await {
+            Ok(_) => return began.elapsed(),
+            Err(Error::Refused(Refusal::RateLimited { retry_after_seconds })) => {
+                tokio::time::sleep(Duration::from_secs(retry_after_seconds)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// How long it takes to be refused for a wrong password.

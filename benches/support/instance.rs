@@ -17,7 +17,7 @@ use keymark::service::{Service, Settings};
 use keymark::store::Store;
 use tokio_util::sync::CancellationToken;
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 pub struct Instance {
     pub service: Arc<Service>,
