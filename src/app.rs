@@ -355,7 +355,8 @@ pub async fn run_checkpoints(service: &Service, interval: Duration, stop: Cancel
     stop.run_until_cancelled(checkpoints).await;
 }
 
-/// Purges rows past their retention, and writes aggregated refused attempts and the last use of sessions, until `stop` is cancelled.
+/// Purges rows past their retention, digests keys anew, and writes aggregated refused attempts and the last use of
+/// sessions, until `stop` is cancelled.
 async fn run_maintenance(app: &App, revoked_retention: Duration, stop: CancellationToken) {
     let every = |period| {
         let mut interval = tokio::time::interval(period);
