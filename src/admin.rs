@@ -4,6 +4,7 @@
 //! The client sends the command as one line of JSON. The server responds with lines of JSON: text for standard output,
 //! and then the outcome. The socket's mode is 0600: who can open it can open the store as well.
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -29,6 +30,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Fingerprint;
 use crate::service::Service;
 use crate::service::audit::Exporter;
+use crate::service::checkpoints::KnownCheckpoints;
 use crate::service::error::Error;
 
 /// The answer of a server to a command that it does not know.
@@ -138,7 +140,8 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             format!("removed {}", description(&removed))
         }
         Command::ExportAudit { tenant, jsonl } => {
-            check_tenant(service, &tenant).await?;
+            let tenants = service.list_audited_tenants(&KnownCheckpoints::default()).await.map_err(message)?;
+            check_tenant(&tenants, &tenant)?;
             let format = if jsonl { Format::Jsonl } else { Format::Csv };
             return export_audit(service, tenant, format, out).await;
         }
@@ -151,29 +154,28 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             }
             String::new()
         }
-        Command::VerifyAudit { tenant } => verify_audit(service, tenant, &[]).await?,
-        Command::CompareAudit { tenant, checkpoints } => verify_audit(service, tenant, &checkpoints).await?,
+        Command::VerifyAudit { tenant } => verify_audit(service, tenant, Vec::new()).await?,
+        Command::CompareAudit { tenant, checkpoints } => verify_audit(service, tenant, checkpoints).await?,
         Command::CheckpointAudit => return checkpoint_audit(service, out).await,
         Command::ShowAuditKeys => service.keyring().public_keys().iter().map(|key| format!("{key}\n")).collect(),
     };
     out.write(text).await.map_err(|error| error.to_string())
 }
 
-async fn verify_audit(service: &Service, tenant: Option<TenantId>, archived: &[Checkpoint]) -> Result<String, String> {
-    let tenants = match tenant {
-        Some(tenant) => {
-            check_tenant(service, &tenant).await?;
-            [tenant].into()
-        }
-        None => {
-            let mut tenants = service.list_audited_tenants().await.map_err(message)?;
-            tenants.extend(archived.iter().map(|checkpoint| checkpoint.tenant.clone()));
-            tenants
-        }
-    };
+async fn verify_audit(
+    service: &Service,
+    tenant: Option<TenantId>,
+    archived: Vec<Checkpoint>,
+) -> Result<String, String> {
+    let known = service.find_checkpoints(archived).await.map_err(message)?;
+    let mut tenants = service.list_audited_tenants(&known).await.map_err(message)?;
+    if let Some(tenant) = tenant {
+        check_tenant(&tenants, &tenant)?;
+        tenants = [tenant].into();
+    }
     let mut text = String::new();
     for tenant in tenants {
-        match service.verify_audit(&tenant, archived).await.map_err(message)? {
+        match service.verify_audit(&tenant, &known).await.map_err(message)? {
             Ok(entries) => text.push_str(&format!("{tenant}: {entries} entries, the chain is intact\n")),
             Err(broken) => return Err(format!("{tenant}: {broken}")),
         }
@@ -191,8 +193,7 @@ async fn checkpoint_audit(service: &Service, out: &mut impl Output) -> Result<()
 }
 
 /// Refuses a mistyped tenant, whose log would be empty and look intact.
-async fn check_tenant(service: &Service, tenant: &TenantId) -> Result<(), String> {
-    let known = service.list_audited_tenants().await.map_err(message)?;
+fn check_tenant(known: &BTreeSet<TenantId>, tenant: &TenantId) -> Result<(), String> {
     if known.contains(tenant) { Ok(()) } else { Err(format!("tenant {tenant} not found")) }
 }
 

@@ -33,6 +33,13 @@ pub struct Checkpoints {
     pub broken: Vec<(TenantId, ChainBreak)>,
 }
 
+/// The checkpoints of all tenants that a log is verified against.
+#[derive(Default)]
+pub struct KnownCheckpoints {
+    found: HashMap<TenantId, Known>,
+    archived: Vec<Checkpoint>,
+}
+
 /// The checkpoints of a tenant that this instance can find.
 #[derive(Clone, Default)]
 struct Known {
@@ -60,11 +67,11 @@ impl Service {
     /// Signs the end of each log that moved since its last checkpoint, or whose checkpoint is signed by a previous root
     /// secret. To be called each hour, and before the process ends.
     pub async fn checkpoint_audit(&self) -> Result<Checkpoints, Error> {
-        let mut known = self.find_checkpoints().await?;
+        let mut known = self.find_checkpoints(Vec::new()).await?;
         for tenant in self.store.list_tenants().await? {
-            known.entry(tenant).or_default();
+            known.found.entry(tenant).or_default();
         }
-        let signed = stream::iter(known)
+        let signed = stream::iter(known.found)
             .map(async |(tenant, known)| {
                 let signed = self.sign_end(&tenant, &known).await?;
                 Ok::<_, Error>((tenant, signed))
@@ -100,6 +107,15 @@ impl Service {
     async fn sign_end(&self, tenant: &TenantId, known: &Known) -> Result<Result<Checkpoint, ChainBreak>, Error> {
         let (key, keys) = (&self.keyring.current().checkpoints, self.keyring.public_keys());
         let before = known.signed_by(&keys);
+        let is_current =
+            |stored: &Checkpoint, head: AuditHead| stored.head() == head && stored.is_signed_by(&[key.public_key()]);
+        // Nothing was written since, as in most logs at most times.
+        if let Ok(head) = self.store.audit_head(tenant).await
+            && let Some(stored) = known.stored().filter(|stored| is_current(stored, head))
+            && before.iter().all(|checkpoint| checkpoint.head() == head)
+        {
+            return Ok(Ok(stored));
+        }
         let verified = match self.find_unsigned_entry(tenant, &before).await? {
             Some(broken) => Err(broken),
             None => {
@@ -115,8 +131,7 @@ impl Service {
                 return Ok(Err(broken));
             }
         };
-        let is_current = |stored: &Checkpoint| stored.head() == head && stored.is_signed_by(&[key.public_key()]);
-        if let Some(stored) = known.stored().filter(is_current) {
+        if let Some(stored) = known.stored().filter(|stored| is_current(stored, head)) {
             return Ok(Ok(stored));
         }
         if known.stored.is_some() && before.is_empty() {
@@ -161,24 +176,25 @@ impl Service {
     }
 
     /// The tenants that have an audit log, or of whose log there is a checkpoint.
-    pub async fn list_audited_tenants(&self) -> Result<BTreeSet<TenantId>, Error> {
-        let with_checkpoint = self.find_checkpoints().await?.into_keys();
+    pub async fn list_audited_tenants(&self, known: &KnownCheckpoints) -> Result<BTreeSet<TenantId>, Error> {
+        let archived = known.archived.iter().map(|checkpoint| &checkpoint.tenant);
+        let with_checkpoint = known.found.keys().chain(archived).cloned();
         Ok(self.store.list_tenants().await?.into_iter().chain(with_checkpoint).collect())
     }
 
-    /// Reads a tenant's whole log, and checks its chain, its end, and that it contains every entry that a checkpoint was
-    /// signed for: the stored one, the one beside the store, and those in `archived`. Returns the number of entries, or
-    /// the first place where the log differs.
+    /// Reads a tenant's whole log, and checks its chain, its end, and that it contains every entry that a known
+    /// checkpoint was signed for. Returns the number of entries, or the first place where the log differs.
     pub async fn verify_audit(
         &self,
         tenant: &TenantId,
-        archived: &[Checkpoint],
+        known: &KnownCheckpoints,
     ) -> Result<Result<u64, ChainBreak>, Error> {
-        let known = self.find_checkpoints().await?.remove(tenant).unwrap_or_default();
-        let of_tenant = archived.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned();
+        let found = known.found.get(tenant).cloned().unwrap_or_default();
+        let archived = known.archived.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned();
+        let keys = self.keyring.public_keys();
         let mut signed = BTreeMap::new();
-        for checkpoint in known.stored().into_iter().chain(known.in_file).chain(of_tenant) {
-            if !checkpoint.is_signed_by(&self.keyring.public_keys()) {
+        for checkpoint in found.stored().into_iter().chain(found.in_file).chain(archived) {
+            if !checkpoint.is_signed_by(&keys) {
                 return Ok(Err(ChainBreak::Signature { number: checkpoint.number }));
             }
             if signed.insert(checkpoint.number, checkpoint.hash).is_some_and(|other| other != checkpoint.hash) {
@@ -212,7 +228,10 @@ impl Service {
                 if end.number > last.number {
                     return Ok(Err(ChainBreak::Tail { number: last.number + 1, written: end.number }));
                 }
-                end = self.store.audit_head(tenant).await?;
+                end = match self.store.audit_head(tenant).await {
+                    Err(StoreError::Corrupt(_)) => return Ok(Err(ChainBreak::Head { number: last.number })),
+                    end => end?,
+                };
                 if end == last {
                     break;
                 }
@@ -238,19 +257,20 @@ impl Service {
         })
     }
 
-    /// The checkpoints of all tenants.
-    async fn find_checkpoints(&self) -> Result<HashMap<TenantId, Known>, Error> {
-        let mut known = HashMap::<_, Known>::new();
+    /// Returns the newest checkpoints in the store and beside it, and those in `archived`.
+    pub async fn find_checkpoints(&self, archived: Vec<Checkpoint>) -> Result<KnownCheckpoints, Error> {
+        let mut found = HashMap::<_, Known>::new();
         for (name, value) in self.store.list_settings(SETTING).await? {
-            let tenant = name.strip_prefix(SETTING).and_then(|tenant| tenant.parse().ok());
-            let tenant = tenant.ok_or_else(|| StoreError::Corrupt("a checkpoint of a malformed tenant id".into()))?;
-            known.entry(tenant).or_default().stored = Some(value);
+            match name.strip_prefix(SETTING).and_then(|tenant| tenant.parse().ok()) {
+                Some(tenant) => found.entry(tenant).or_default().stored = Some(value),
+                None => tracing::warn!(setting = name, "audit checkpoint of no tenant ignored"),
+            }
         }
         for checkpoint in self.read_checkpoint_file().await {
             let tenant = checkpoint.tenant.clone();
-            known.entry(tenant).or_default().in_file = Some(checkpoint);
+            found.entry(tenant).or_default().in_file = Some(checkpoint);
         }
-        Ok(known)
+        Ok(KnownCheckpoints { found, archived })
     }
 
     async fn read_checkpoint_file(&self) -> Vec<Checkpoint> {

@@ -80,6 +80,17 @@ async fn checkpoints_are_signed_in_intervals_until_the_end() {
     within(running).await.expect("ended");
 }
 
+#[tokio::test]
+async fn log_that_did_not_move_is_not_read_for_its_checkpoint() {
+    let switch = Switch::default();
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    app.operator(&ALL).await;
+    let first = checkpoints(&app).await;
+    let read = switch.calls(&["list_audit_after", "find_audit_hashes"]);
+    assert_eq!(checkpoints(&app).await, first);
+    assert_eq!(switch.calls(&["list_audit_after", "find_audit_hashes"]), read);
+}
+
 /// Verifies an export with the binary, which has no store and no secret.
 async fn verify(export: &str, key: Option<&str>) -> (i32, String) {
     let mut file = NamedTempFile::new().expect("a file");

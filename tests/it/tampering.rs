@@ -99,7 +99,9 @@ impl Place {
     }
 
     async fn verify(&self, archived: &[Checkpoint]) -> Result<u64, ChainBreak> {
-        self.service().verify_audit(&tenant_id("acme"), archived).await.expect("a store that responds")
+        let service = self.service();
+        let known = service.find_checkpoints(archived.to_vec()).await.expect("a store that responds");
+        service.verify_audit(&tenant_id("acme"), &known).await.expect("a store that responds")
     }
 
     async fn read(&self) -> Contents {
@@ -388,11 +390,14 @@ async fn change_of_the_stored_head_is_named(place: Place) {
         ("number", json!(0), ChainBreak::Head { number: 7 }),
         ("number", json!(8), ChainBreak::Tail { number: 8, written: 8 }),
         ("hash", intact.entries[5].1["hash"].clone(), ChainBreak::Head { number: 7 }),
+        ("hash", json!("unreadable"), ChainBreak::Head { number: 7 }),
     ] {
         let mut contents = intact.clone();
         contents.head[member] = value;
         place.write(&contents).await;
         assert_eq!(place.verify(&[]).await, Err(expected), "{}", contents.head);
+        let found = place.service().checkpoint_audit().await.unwrap();
+        assert_eq!(found.broken, [(tenant_id("acme"), expected)], "{}", contents.head);
     }
 }
 
