@@ -21,7 +21,7 @@ use crate::domain::leases::MAX_LEASE;
 use crate::domain::secrets::RootSecret;
 use crate::http::front::Front;
 use crate::http::hosts::{HostName, Hosts};
-use crate::http::verify::Access;
+use crate::http::verify::{Access, VerifierToken};
 use crate::service;
 use crate::service::concurrency::ConcurrencyLimits;
 
@@ -554,7 +554,7 @@ const MIN_VERIFIER_TOKEN_BYTES: usize = 16;
 
 /// Who may send verifications. A listener that others can reach requires a token or a list of networks.
 fn access(allow: &Setting, env: impl Fn(&str) -> Option<OsString>, listen: SocketAddr) -> Result<Access, ConfigError> {
-    let token = text(env, "KEYMARK_VERIFIER_TOKEN")?.map(Zeroizing::new);
+    let token = text(env, "KEYMARK_VERIFIER_TOKEN")?;
     if token.as_ref().is_some_and(|token| token.len() < MIN_VERIFIER_TOKEN_BYTES) {
         let reason = format!("a verifier token has at least {MIN_VERIFIER_TOKEN_BYTES} bytes");
         return Err(ConfigError::new("KEYMARK_VERIFIER_TOKEN", reason));
@@ -564,7 +564,7 @@ fn access(allow: &Setting, env: impl Fn(&str) -> Option<OsString>, listen: Socke
         let reason = format!("{listen} is not loopback: set KEYMARK_VERIFIER_TOKEN or --verify-allow");
         return Err(ConfigError::new("--verify-listen", reason));
     }
-    Ok(Access { token, networks })
+    Ok(Access { token: token.map(VerifierToken::from), networks })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Logging: one line per event, to standard error, as text or JSON.
 
-use tracing_subscriber::filter::Targets;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -9,16 +10,21 @@ use crate::config::LogFormat;
 
 /// Starts logging. Must be called once per process, with a filter that [`Config`](crate::config::Config) has checked.
 pub fn start(filter: &str, format: LogFormat) {
-    let filter: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    let filter: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    tracing_subscriber::registry().with(lines.with_filter(filter.and(filter_fn(may_be_logged)))).init();
     std::panic::set_hook(Box::new(|panic| {
         // Without the message, which may contain data. The location suffices to find the cause.
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(location, "task panicked");
     }));
+}
+
+/// Whatever the filter says: below this level, the WebSocket crate logs whole messages, which contain tokens and keys.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("tungstenite") || *metadata.level() <= Level::INFO
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::ids::{OperatorId, TenantId};
@@ -67,7 +68,12 @@ impl Password {
         self.0.len() > MAX_PASSWORD_BYTES
     }
 
-    /// The plain text: for hashing, comparing, and showing a generated password once.
+    /// Returns true if the other one has the same text. Runs in constant time for texts of the same length.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+
+    /// The plain text: for hashing, and showing a generated password once.
     pub fn expose(&self) -> &str {
         &self.0
     }

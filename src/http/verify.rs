@@ -51,11 +51,27 @@ const SYSTEM_NAME: HeaderName = HeaderName::from_static("x-keymark-system-name")
 /// All but the unreserved characters of RFC 3986, section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// The token of the clients that may verify keys. Wiped when dropped.
+pub struct VerifierToken(Zeroizing<String>);
+
+impl VerifierToken {
+    /// Returns true if `shown` is the token. Runs in constant time for texts of its length.
+    pub fn matches(&self, shown: &[u8]) -> bool {
+        shown.ct_eq(self.0.as_bytes()).into()
+    }
+}
+
+impl From<String> for VerifierToken {
+    fn from(token: String) -> Self {
+        Self(Zeroizing::new(token))
+    }
+}
+
 /// The clients that may verify keys. They must satisfy each restriction that is set.
 #[derive(Default)]
 pub struct Access {
     /// The required value of `X-Keymark-Verifier-Token`.
-    pub token: Option<Zeroizing<String>>,
+    pub token: Option<VerifierToken>,
     /// Networks that the peer must be in.
     pub networks: Vec<IpNet>,
 }
@@ -64,7 +80,7 @@ impl Access {
     fn check(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), AccessRefusal> {
         if let Some(token) = &self.token {
             let shown = headers.get(VERIFIER_TOKEN).ok_or(AccessRefusal::NoToken)?;
-            if !bool::from(shown.as_bytes().ct_eq(token.as_bytes())) {
+            if !token.matches(shown.as_bytes()) {
                 return Err(AccessRefusal::WrongToken);
             }
         }

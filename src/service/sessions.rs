@@ -171,7 +171,7 @@ impl Service {
         new: Password,
     ) -> Result<NewSession, Error> {
         let operator = &caller.operator;
-        if operator.must_change_password() && current.expose() == new.expose() {
+        if operator.must_change_password() && current.is_same_as(&new) {
             return Err(Refusal::InvalidPassword(UnfitPassword::Unchanged).into());
         }
         let attempt = self.begin_change_of_password(request, caller).await?;

@@ -1,99 +1,36 @@
-//! Permissions: every root field of the schema, called with and without the permission that it requires.
+//! Permissions and tenants: every root field of the schema, called with every set of permission codes, and with the ids of
+//! another tenant. The calls are generated from the schema.
 
-use async_graphql::parser::parse_schema;
-use async_graphql::parser::types::{BaseType, Type, TypeKind, TypeSystemDefinition};
-use keymark::graphql::permissions::PUBLIC;
-use serde_json::json;
+use std::collections::BTreeMap;
 
-use crate::support::actors::{App, Operator};
+use serde_json::{Value as Json, json};
+
+use crate::support::actors::{ALL, App, Operator};
 use crate::support::on_both_stores;
+use crate::support::root_fields::{Place, RootField, root_fields};
 use crate::support::sockets::{Event, Socket};
 
 on_both_stores![
     each_field_requires_its_own_permission_and_no_other,
+    ids_of_another_tenant_are_answered_as_ids_that_never_existed,
+    subscriptions_to_ids_of_another_tenant_receive_nothing,
     changed_permissions_take_effect_immediately_on_every_instance,
     subscription_ends_when_its_permission_is_revoked,
 ];
 
-const CODES: [&str; 4] = ["view", "create", "edit", "delete"];
-
-/// Placeholder for the cursor after which a subscription begins.
-const AFTER: &str = "{after}";
-
-/// A root field of the schema.
-struct RootField {
-    root: String,
-    name: String,
-    /// The permission code of its directive, without the prefix.
-    code: Option<String>,
-    /// A selection of the field with arguments of the right types. Its ids are unknown.
-    call: String,
-}
-
 impl RootField {
     /// `after` is the cursor after which subscriptions begin, so that they have an event right away.
     fn document(&self, after: &str) -> String {
-        format!("{} {{ {} }}", self.root.to_lowercase(), self.call.replace(AFTER, after))
-    }
-
-    fn is_public(&self) -> bool {
-        PUBLIC.contains(&(self.root.as_str(), self.name.as_str()))
+        let call = self.plain.clone();
+        let begins = self.root == "Subscription" && self.has_argument("after");
+        if begins { call.with(format!("after: \"{after}\"")) } else { call }.document(None)
     }
 }
 
-fn root_fields() -> Vec<RootField> {
-    let definitions = parse_schema(keymark::graphql::sdl()).expect("the schema parses").definitions;
-    let types: Vec<_> = definitions
-        .into_iter()
-        .filter_map(|definition| match definition {
-            TypeSystemDefinition::Type(definition) => Some(definition.node),
-            _ => None,
-        })
-        .collect();
-    let is_composite = |ty: &Type| {
-        let mut base = &ty.base;
-        while let BaseType::List(item) = base {
-            base = &item.base;
-        }
-        let BaseType::Named(name) = base else { return false };
-        let found = types.iter().find(|definition| definition.name.node == *name);
-        found.is_some_and(|d| matches!(d.kind, TypeKind::Object(_) | TypeKind::Interface(_)))
-    };
-    let mut fields = Vec::new();
-    for root in ["Query", "Mutation", "Subscription"] {
-        let definition = types.iter().find(|definition| definition.name.node == root).expect("a root type");
-        let TypeKind::Object(object) = &definition.kind else { panic!("a root type is an object") };
-        for field in object.fields.iter().map(|field| &field.node) {
-            let directive = field.directives.iter().find(|d| d.node.name.node == "requiresPermission");
-            let code = directive.map(|d| {
-                let code = d.node.get_argument("code").expect("a code").node.to_string();
-                code.trim_matches('"').strip_prefix("api_key_management:").expect("a known code").to_owned()
-            });
-            let required = field.arguments.iter().filter(|argument| !argument.node.ty.node.nullable);
-            let mut arguments: Vec<_> = required
-                .map(|argument| {
-                    let value = match argument.node.ty.node.base.to_string().as_str() {
-                        "ID" => r#""sys_00000000000000000000000000""#,
-                        "String" => r#""something""#,
-                        other => panic!("no value is known for an argument of type {other}"),
-                    };
-                    format!("{}: {value}", argument.node.name.node)
-                })
-                .collect();
-            if root == "Subscription" && field.arguments.iter().any(|argument| argument.node.name.node == "after") {
-                arguments.push(format!("after: \"{AFTER}\""));
-            }
-            let arguments = if arguments.is_empty() { String::new() } else { format!("({})", arguments.join(", ")) };
-            let selection = if is_composite(&field.ty.node) { " { __typename }" } else { "" };
-            fields.push(RootField {
-                root: root.to_owned(),
-                name: field.name.node.to_string(),
-                code,
-                call: format!("{}{arguments}{selection}", field.name.node),
-            });
-        }
-    }
-    fields
+/// All sets of permission codes.
+fn roles() -> Vec<Vec<&'static str>> {
+    let held = |set: u32| (0..).zip(ALL).filter(move |(bit, _)| set & (1 << bit) != 0).map(|(_, code)| code);
+    (0..1 << ALL.len()).map(|set| held(set).collect()).collect()
 }
 
 /// Calls the field. Returns the error code of the first response, or `None` if it succeeds.
@@ -145,17 +82,204 @@ async fn anonymous_caller_reaches_public_fields_only() {
 }
 
 async fn each_field_requires_its_own_permission_and_no_other(app: App) {
-    let admin = app.operator(&CODES).await;
+    let admin = app.operator(&ALL).await;
     let after = cursor_before_changes(&admin, "Billing").await;
-    for field in root_fields() {
-        let Some(code) = &field.code else { continue };
-        let others: Vec<_> = CODES.into_iter().filter(|other| other != code).collect();
-        for (held, expected) in [(&[][..], true), (&others, true), (&[code.as_str()], false)] {
-            let operator = app.operator(held).await;
-            let refused = call(&operator, &field, &after).await.as_deref() == Some("FORBIDDEN");
-            assert_eq!(refused, expected, "{}.{} with {held:?}", field.root, field.name);
+    let fields = root_fields();
+    for held in roles() {
+        let operator = app.operator(&held).await;
+        for field in &fields {
+            let Some(code) = &field.code else { continue };
+            let refused = call(&operator, field, &after).await.as_deref() == Some("FORBIDDEN");
+            assert_eq!(refused, !held.contains(&code.as_str()), "{}.{} with {held:?}", field.root, field.name);
         }
     }
+}
+
+/// Ids and cursors of one tenant, by their kind.
+struct Named(BTreeMap<&'static str, String>);
+
+impl Named {
+    /// Creates a system with a key, and reads the ids and cursors that the operator can see.
+    async fn by(operator: &Operator<'_>, system_name: &str) -> Self {
+        let system = operator.create_system(system_name).await;
+        let deleted = operator.create_system(&format!("{system_name} before")).await;
+        operator.delete_system(&deleted.id).await;
+        operator.generate_key(&system.id).await;
+        let document = "{ viewer { id tenantId } systems(first: 1) { edges { cursor } }
+            auditLog(first: 1) { nodes { id cursor } } }";
+        let read = operator.query(document, json!({})).await;
+        let text = |path: &str| read.data(path).as_str().expect("text").to_owned();
+        Self(BTreeMap::from([
+            ("system", system.id),
+            ("deleted system", deleted.id),
+            ("entry", text("auditLog.nodes.0.id")),
+            ("operator", text("viewer.id")),
+            ("tenant", text("viewer.tenantId")),
+            ("system cursor", text("systems.edges.0.cursor")),
+            ("entry cursor", text("auditLog.nodes.0.cursor")),
+        ]))
+    }
+
+    /// Values of the same form that never existed.
+    fn never() -> Self {
+        let id = |prefix: &str| format!("{prefix}_01HF7YAT00000000000000000X");
+        Self(BTreeMap::from([
+            ("system", id("sys")),
+            ("deleted system", id("sys")),
+            ("entry", id("aud")),
+            ("operator", id("op")),
+            ("tenant", "never-existed".to_owned()),
+            ("system cursor", "bmV2ZXIgaXNzdWVk".to_owned()),
+            ("entry cursor", "bmV2ZXIgaXNzdWVk".to_owned()),
+        ]))
+    }
+}
+
+/// Whether the place takes an id or a cursor.
+fn names_something(place: &Place) -> bool {
+    place.ty == "ID" || ["after", "before"].contains(&place.path.as_str())
+}
+
+async fn ids_of_another_tenant_are_answered_as_ids_that_never_existed(app: App) {
+    let theirs = app.operator_of("theirs", &ALL).await;
+    let (foreign, never) = (Named::by(&theirs, "Billing of theirs").await, Named::never());
+    let key = theirs.generate_key(&theirs.create_system("Payroll of theirs").await.id).await.api_key;
+    let before = theirs.find_system(&foreign.0["system"]).await.expect("it exists");
+    let ours = app.operator_of("ours", &ALL).await;
+    let mut operators = Vec::new();
+    for held in roles() {
+        operators.push(app.operator_of("ours", &held).await);
+    }
+    let mut tried = Vec::new();
+    for field in root_fields().iter().filter(|field| field.root != "Subscription") {
+        for place in field.places.iter().filter(|place| names_something(place)) {
+            let what = format!("{}({})", field.name, place.path);
+            let document = place.document();
+            for operator in &operators {
+                for (kind, id) in &foreign.0 {
+                    let foreign = operator.query(&document, json!({ "value": id })).await;
+                    let never = operator.query(&document, json!({ "value": never.0[kind] })).await;
+                    assert_eq!((foreign.status, &foreign.text), (never.status, &never.text), "{what}: {kind}");
+                    assert!(!foreign.text.contains("of theirs"), "{what}: {}", foreign.text);
+                    assert_ne!(foreign.code(), Some("QUERY_TOO_COMPLEX"), "{document}");
+                }
+            }
+            let own = Named::by(&ours, &format!("Billing for {what}")).await;
+            let mut found = false;
+            for (kind, id) in &own.0 {
+                let own = ours.query(&document, json!({ "value": id })).await;
+                let never = ours.query(&document, json!({ "value": never.0[kind] })).await;
+                found |= own.text != never.text;
+            }
+            assert!(found, "{what} finds what the tenant has");
+            tried.push(what);
+        }
+    }
+    insta::allow_duplicates! { insta::assert_snapshot!(tried.join("\n"), @"
+    systems(after)
+    systems(before)
+    system(id)
+    node(id)
+    auditLog(filter.systemId)
+    auditLog(filter.actorId)
+    auditLog(after)
+    auditLog(before)
+    renameSystem(id)
+    deleteSystem(id)
+    generateKey(systemId)
+    revokeKey(systemId)
+    "); }
+    assert_eq!(theirs.find_system(&foreign.0["system"]).await, Some(before), "nothing happened to it");
+    assert_eq!(app.verifier().code(&key).await, "VALID");
+    for parameter in ["systemId", "actorId"] {
+        for (kind, id) in &foreign.0 {
+            let export = async |id: &str| {
+                let answer = ours.get(&format!("/audit/export?format=csv&{parameter}={id}")).await;
+                let lines: Vec<_> = answer.text.lines().map(|line| line.split(',').count()).collect();
+                (answer.status, lines)
+            };
+            assert_eq!(export(id).await, export(&never.0[kind]).await, "{parameter}: {kind}");
+        }
+    }
+}
+
+/// Subscribes to the place with this value, and to all changes, from `after` on. Returns what the first subscription
+/// receives until it fails, or until the session ends, which is after the other one has received the newest change.
+async fn events_of(operator: &Operator<'_>, place: &Place, value: &str, after: &str, newest: &str) -> Vec<Json> {
+    let bearer = json!({ "authorization": format!("Bearer {}", operator.token) });
+    let mut socket = Socket::open(operator.app.listen().await, &[], bearer).await;
+    socket.acknowledged().await.expect("acknowledged");
+    let all = format!("subscription {{ systemChanged(after: \"{after}\") {{ system {{ name }} }} }}");
+    let document = subscription_to(place, after);
+    for (id, document, variables) in [("1", document.as_str(), json!({ "value": value })), ("2", &all, json!({}))] {
+        let payload = json!({ "query": document, "variables": variables });
+        socket.send(json!({ "type": "subscribe", "id": id, "payload": payload })).await;
+    }
+    let mut events = Vec::new();
+    let mut signed_out = false;
+    while let Ok(message) = socket.receive().await {
+        if message["id"] == "1" {
+            events.push(message);
+            if place.path == "after" {
+                return events;
+            }
+        } else if message.pointer("/payload/data/systemChanged/system/name") == Some(&json!(newest)) && !signed_out {
+            signed_out = true;
+            operator.sign_out().await;
+        }
+    }
+    assert!(signed_out, "it received the newest change");
+    events
+}
+
+/// The document with the variable in this place, which begins after the cursor `after`.
+fn subscription_to(place: &Place, after: &str) -> String {
+    let call = place.call.clone();
+    let call = if place.path == "after" { call } else { call.with(format!("after: \"{after}\"")) };
+    call.document(Some(&format!("{}!", place.ty)))
+}
+
+async fn subscriptions_to_ids_of_another_tenant_receive_nothing(app: App) {
+    let (theirs, author) = (app.operator_of("theirs", &ALL).await, app.operator_of("ours", &ALL).await);
+    let after = author.newest_cursor().await;
+    let (foreign, own, never) =
+        (Named::by(&theirs, "Billing of theirs").await, Named::by(&author, "Billing of ours").await, Named::never());
+    theirs.rename_system(&foreign.0["system"], "Renamed by theirs").await;
+    author.rename_system(&own.0["system"], "The newest").await;
+    let mut tried = Vec::new();
+    for field in root_fields().iter().filter(|field| field.root == "Subscription") {
+        for place in field.places.iter().filter(|place| names_something(place)) {
+            let what = format!("{}({})", field.name, place.path);
+            for (kind, id) in &foreign.0 {
+                let mut received = Vec::new();
+                for value in [id, &never.0[kind]] {
+                    let operator = app.operator_of("ours", &ALL).await;
+                    received.push(events_of(&operator, place, value, &after, "The newest").await);
+                }
+                assert_eq!(received[0], received[1], "{what}: {kind}");
+                let has_data = |event: &Json| event.pointer("/payload/data").is_some_and(|data| !data.is_null());
+                assert!(!received[0].iter().any(has_data), "{what}: {kind}: {received:?}");
+            }
+            let value = match place.path.rsplit('.').next() {
+                Some("systemId") => &own.0["system"],
+                Some("actorId") => &own.0["operator"],
+                Some("after") => &after,
+                other => panic!("name a value that the tenant has for {other:?}"),
+            };
+            let mut live = author.subscribe(&subscription_to(place, &after), json!({ "value": value })).await;
+            assert!(matches!(live.event().await, Event::Next(_)), "{what} finds what the tenant has");
+            tried.push(what);
+        }
+    }
+    insta::allow_duplicates! { insta::assert_snapshot!(tried.join("\n"), @"
+    keyStateChanged(systemId)
+    keyStateChanged(after)
+    systemChanged(systemId)
+    systemChanged(after)
+    auditLogAppended(filter.systemId)
+    auditLogAppended(filter.actorId)
+    auditLogAppended(after)
+    "); }
 }
 
 #[tokio::test]
@@ -186,7 +310,7 @@ async fn changed_permissions_take_effect_immediately_on_every_instance(app: App)
 
 async fn subscription_ends_when_its_permission_is_revoked(app: App) {
     let other = app.instance(2).await;
-    let admin = app.operator(&CODES).await;
+    let admin = app.operator(&ALL).await;
     for subscription in ["keyStateChanged", "systemChanged", "auditLogAppended"] {
         let operator = app.operator(&["view"]).await;
         let after = cursor_before_changes(&admin, subscription).await;

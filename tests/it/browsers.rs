@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::actors::{ALL, App, Caller, HOST_NAME, OWN_ORIGIN, PASSWORD, Setup, unknown_key};
-use crate::support::sockets::Socket;
+use crate::support::sockets::{Event, Socket};
 use crate::support::within;
 
 const CREATE: &str = r#"{"query":"mutation { createSystem(name: \"Forged\") { system { id } } }"}"#;
@@ -48,25 +48,61 @@ async fn cookie_permits_changes_only_from_the_consoles_own_pages() {
     let app = app().await;
     let operator = app.operator(&["view", "create", "delete"]).await;
     let mut changed = Vec::new();
-    for origin in ORIGINS {
-        for content_type in CONTENT_TYPES {
-            for site in SITES {
-                let browser = app.anonymous().with_cookie(&operator.token);
-                let browser =
-                    with(with(with(browser, "origin", origin), "content-type", content_type), "sec-fetch-site", site);
-                browser.send(Method::POST, "/graphql", &[], CREATE.to_owned()).await;
-                browser
-                    .get("/graphql?query=mutation%20%7BcreateSystem(name:%22Forged%22)%7Bsystem%7Bid%7D%7D%7D")
-                    .await;
-                let list = operator.query("{ systems { nodes { id } } }", json!({})).await;
-                for system in list.data("systems.nodes").as_array().unwrap() {
-                    changed.push((origin, content_type));
-                    operator.delete_system(system["id"].as_str().unwrap()).await;
+    for cookie in [Some(format!("keymark-session={}", operator.token)), Some("keymark-session=x.y.z".to_owned()), None]
+    {
+        for origin in ORIGINS {
+            for content_type in CONTENT_TYPES {
+                for site in SITES {
+                    let browser = with(app.anonymous(), "cookie", cookie.as_deref());
+                    let browser = with(with(browser, "origin", origin), "content-type", content_type);
+                    let browser = with(browser, "sec-fetch-site", site);
+                    browser.send(Method::POST, "/graphql", &[], CREATE.to_owned()).await;
+                    browser
+                        .get("/graphql?query=mutation%20%7BcreateSystem(name:%22Forged%22)%7Bsystem%7Bid%7D%7D%7D")
+                        .await;
+                    let list = operator.query("{ systems { nodes { id } } }", json!({})).await;
+                    for system in list.data("systems.nodes").as_array().unwrap() {
+                        changed.push((cookie.clone(), origin, content_type));
+                        operator.delete_system(system["id"].as_str().unwrap()).await;
+                    }
                 }
             }
         }
     }
-    assert_eq!(changed, [(Some(OWN_ORIGIN), Some("application/json")); 5]);
+    let valid = Some(format!("keymark-session={}", operator.token));
+    assert_eq!(changed, vec![(valid, Some(OWN_ORIGIN), Some("application/json")); 5]);
+}
+
+#[tokio::test]
+async fn cookie_permits_changes_over_a_socket_only_from_the_consoles_own_pages() {
+    let app = app().await;
+    let operator = app.operator(&["view", "create"]).await;
+    let (address, cookie) = (app.listen().await, format!("keymark-session={}", operator.token));
+    let own = format!("http://{address}");
+    let mut changed = Vec::new();
+    for origin in ORIGINS.into_iter().chain([Some(own.as_str())]) {
+        let mut headers = vec![("cookie", cookie.as_str())];
+        headers.extend(origin.map(|origin| ("origin", origin)));
+        let mut socket = match Socket::upgrade(address, &headers).await {
+            Ok(socket) => socket,
+            Err(status) => {
+                assert_eq!(status, 403, "{origin:?}");
+                continue;
+            }
+        };
+        socket.send(json!({ "type": "connection_init" })).await;
+        if let Err(code) = socket.acknowledged().await {
+            assert_eq!((code, origin), (4403, Some("https://app.example.com")), "its cookie is not used");
+            continue;
+        }
+        let payload: serde_json::Value = serde_json::from_str(CREATE).expect("JSON");
+        socket.send(json!({ "type": "subscribe", "id": "1", "payload": payload })).await;
+        match socket.event().await {
+            Event::Next(_) => changed.push(origin),
+            other => assert_eq!(other, Event::Error("FORBIDDEN".to_owned()), "{origin:?}"),
+        }
+    }
+    assert_eq!(changed, [Some(own.as_str())]);
 }
 
 #[tokio::test]
@@ -290,6 +326,7 @@ async fn name_that_a_page_rebinds_reaches_neither_listener() {
 #[tokio::test]
 async fn health_checks_may_name_any_host() {
     let app = App::embedded().await;
+    app.wait_for_cache().await;
     let public = app.listen().await;
     for path in ["/healthz", "/readyz"] {
         for head in ["HTTP/1.0\r\n", "HTTP/1.1\r\nhost: keymark.pool.example\r\nconnection: close\r\n"] {

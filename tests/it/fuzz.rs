@@ -40,7 +40,7 @@ use crate::support::sockets::Socket;
 use crate::support::within;
 
 /// Runs the test for each generated value. Cases that need a server share it, and the test's runtime.
-fn for_each<S: Strategy>(cases: u32, strategy: &S, test: impl AsyncFn(S::Value)) {
+pub fn for_each<S: Strategy>(cases: u32, strategy: &S, test: impl AsyncFn(S::Value)) {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     // The variable sets the number of cases of a fast test; slower ones run a part of them.
     let cases = config.cases * cases / 256;

@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use zeroize::Zeroizing;
 
 use crate::support::actors::{ALL, Answer, App, Setup};
 use crate::support::faulty::Switch;
@@ -322,7 +321,7 @@ async fn request_survives_the_closing_of_a_reused_connection(program: Program) {
 
 async fn gateway_sends_its_own_token_and_the_address_of_the_client(program: Program) {
     let setup = || Setup {
-        access: || Access { token: Some(Zeroizing::new(TOKEN.to_owned())), ..Access::default() },
+        access: || Access { token: Some(TOKEN.to_owned().into()), ..Access::default() },
         front: Front { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..Front::default() },
         ..Setup::default()
     };

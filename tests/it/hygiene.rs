@@ -7,16 +7,19 @@ use std::process::Stdio;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use futures::TryStreamExt;
+use keymark::config::LogFormat;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::support::process::{Server, directory, keymark};
+use crate::support::sockets::Socket;
 use crate::support::{mongod, within};
 
 const PASSWORD: &str = "canary-password-4f1c0a";
 const NEW_PASSWORD: &str = "canary-new-password-77aa";
+const SET_PASSWORD: &str = "canary-set-password-31be";
 const ROOT_SECRET: &str = "canary-root-secret-0123456789abcdef-0123456789";
 const VERIFIER_TOKEN: &str = "canary-verifier-token-5522";
 
@@ -38,8 +41,8 @@ fn spellings(secret: &str) -> Vec<String> {
 fn assert_absent(secrets: &[(&str, &str)], place: &str, kept: &[u8]) {
     for (what, secret) in secrets {
         for spelling in spellings(secret) {
-            let found = kept.windows(spelling.len()).any(|window| window == spelling.as_bytes());
-            assert!(!found, "the {what} is in {place}, as {spelling}");
+            let found = memchr::memmem::find(kept, spelling.as_bytes());
+            assert!(found.is_none(), "the {what} is in {place}, as {spelling}");
         }
     }
 }
@@ -60,6 +63,7 @@ impl Traffic {
             ("revoked key", &self.second_key),
             ("password", PASSWORD),
             ("new password", NEW_PASSWORD),
+            ("password set by the command line", SET_PASSWORD),
             ("root secret", ROOT_SECRET),
             ("verifier token", VERIFIER_TOKEN),
         ];
@@ -68,8 +72,77 @@ impl Traffic {
     }
 }
 
+/// Sends the secrets over WebSockets: in `connection_init`, in operations and in invalid messages. Returns what the server
+/// sent.
+async fn exercise_sockets(server: &Server, token: &str, secrets: &[&str]) -> Vec<String> {
+    let mut received = Vec::new();
+    for secret in secrets {
+        for payload in [
+            json!({ "authorization": secret }),
+            json!({ "authorization": format!("Bearer {secret}") }),
+            json!({ "authorization": [secret], (*secret): secret }),
+            json!(secret),
+        ] {
+            let mut socket = Socket::open(server.address(), &[], payload).await;
+            received.push(format!("{:?}", socket.receive().await));
+        }
+        let bearer = json!({ "authorization": format!("Bearer {token}") });
+        let mut socket = Socket::open(server.address(), &[], bearer).await;
+        socket.acknowledged().await.expect("acknowledged");
+        let text = format!("{{ systems(search: \"{secret}\", first: \"{secret}\") {{ totalCount }} }}");
+        for (id, payload) in [
+            (
+                "1",
+                json!({ "query": "subscription ($s: String) { systemChanged(after: $s) { kind } }", "variables": { "s": secret } }),
+            ),
+            ("2", json!({ "query": "query ($s: ID!) { system(id: $s) { id } }", "variables": { "s": secret } })),
+            ("3", json!({ "query": text })),
+            ("4", json!({ "query": format!("{{ {secret}") })),
+            (secret, json!({ "query": secret, "operationName": secret })),
+        ] {
+            socket.send(json!({ "type": "subscribe", "id": id, "payload": payload })).await;
+        }
+        socket.send(json!({ "type": secret, "id": secret, "payload": secret })).await;
+        while let Ok(message) = socket.receive().await {
+            // The id is the client's own.
+            received.push(message["payload"].to_string());
+        }
+    }
+    received
+}
+
+/// Sends the secrets to the socket in the data directory, in valid and in invalid commands. Returns the responses.
+async fn exercise_command_socket(directory: &Path, secrets: &[&str]) -> Vec<String> {
+    let mut answers = Vec::new();
+    for secret in secrets {
+        for line in [
+            json!({ "SetPassword": { "username": "nobody", "password": secret } }).to_string(),
+            json!({ "SetPassword": { "username": "admin", "password": "short", "more": secret } }).to_string(),
+            json!({ "SetPassword": { "username": secret, "password": [secret] } }).to_string(),
+            json!({ (*secret): secret }).to_string(),
+            json!(secret).to_string(),
+            format!("{{{secret}"),
+        ] {
+            let mut stream = UnixStream::connect(directory.join("keymark.sock")).await.expect("a socket");
+            stream.write_all(format!("{line}\n").as_bytes()).await.expect("sent");
+            let mut answer = String::new();
+            within(stream.read_to_string(&mut answer)).await.expect("an answer");
+            assert!(answer.contains("Failed"), "{answer}");
+            answers.push(answer);
+        }
+    }
+    let line = json!({ "SetPassword": { "username": "admin", "password": SET_PASSWORD } }).to_string();
+    let mut stream = UnixStream::connect(directory.join("keymark.sock")).await.expect("a socket");
+    stream.write_all(format!("{line}\n").as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.expect("an answer");
+    assert!(answer.contains("Done"), "{answer}");
+    answers.push(answer);
+    answers
+}
+
 /// Sends the secrets to every endpoint, in valid and in invalid requests.
-async fn exercise(server: &Server) -> Traffic {
+async fn exercise(server: &Server, directory: Option<&Path>) -> Traffic {
     let mut answers = Vec::new();
     let mut ask = async |token: Option<&str>, document: &str, variables: Json| {
         let answer = server.graphql(token, document, variables).await;
@@ -142,6 +215,11 @@ async fn exercise(server: &Server) -> Traffic {
             answers.push(headers + &response.text().await.expect("text"));
         }
     }
+    let secrets = [key.as_str(), &second_key, PASSWORD, NEW_PASSWORD, &old_token, VERIFIER_TOKEN];
+    answers.extend(exercise_sockets(server, &new_token, &secrets).await);
+    if let Some(directory) = directory {
+        answers.extend(exercise_command_socket(directory, &secrets).await);
+    }
     let metrics = get(format!("{}/metrics", server.verification)).header("x-keymark-verifier-token", VERIFIER_TOKEN);
     let metrics = metrics.send().await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("keymark_verifications_total"), "{metrics}");
@@ -165,9 +243,10 @@ fn check_answers(traffic: &Traffic) {
         let showing: Vec<_> = traffic.answers.iter().filter(|answer| answer.contains(key.as_str())).collect();
         assert!(showing.len() == 1 && showing[0].contains("generateKey"), "{showing:#?}");
     }
-    for secret in [PASSWORD, NEW_PASSWORD, ROOT_SECRET, VERIFIER_TOKEN] {
-        let showing: Vec<_> = traffic.answers.iter().filter(|answer| answer.contains(secret)).collect();
-        assert!(showing.is_empty(), "{secret}: {showing:#?}");
+    for answer in &traffic.answers {
+        for secret in [PASSWORD, NEW_PASSWORD, SET_PASSWORD, ROOT_SECRET, VERIFIER_TOKEN] {
+            assert_absent(&[(secret, secret)], answer, answer.as_bytes());
+        }
     }
 }
 
@@ -175,14 +254,14 @@ const SECRETS: [(&str, &str); 4] = [
     ("KEYMARK_SECRET", ROOT_SECRET),
     ("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD),
     ("KEYMARK_VERIFIER_TOKEN", VERIFIER_TOKEN),
-    ("KEYMARK_LOG", "trace"),
+    ("KEYMARK_LOG", "trace,tungstenite::protocol=trace"),
 ];
 
 #[tokio::test]
 async fn no_secret_is_in_the_log_or_in_the_embedded_store() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = Server::start_with(directory.path(), &SECRETS, &[]).await;
-    let traffic = exercise(&server).await;
+    let traffic = exercise(&server, Some(directory.path())).await;
     check_answers(&traffic);
     let (status, log) = server.stop().await;
     assert!(status.success(), "{log}");
@@ -210,7 +289,7 @@ async fn no_secret_is_in_the_log_or_in_mongodb() {
     let mut command = keymark();
     command.envs(SECRETS).env("KEYMARK_MONGODB_URI", &options.uri).env("KEYMARK_MONGODB_DATABASE", &options.database);
     let server = Server::run(command).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
-    let traffic = exercise(&server).await;
+    let traffic = exercise(&server, None).await;
     check_answers(&traffic);
     let (status, log) = server.stop().await;
     assert!(status.success(), "{log}");
@@ -318,6 +397,32 @@ async fn no_password_remains_in_memory_after_its_request() {
     let found = [CHOSEN, CHANGED, INLINE, WRONG].map(|secret| (secret, count(secret)));
     assert!(found.iter().all(|(_, count)| *count == 0), "{found:?}");
     server.stop().await;
+}
+
+fn fail() {
+    panic!("{PASSWORD} {NEW_PASSWORD}");
+}
+
+/// Runs itself in another process, whose only task panics as one of the server does, with a secret in the message.
+#[test]
+fn the_message_of_a_panic_is_not_logged() {
+    const FORMAT: &str = "KEYMARK_TEST_PANICS";
+    if let Ok(format) = std::env::var(FORMAT) {
+        keymark::telemetry::start("trace", if format == "json" { LogFormat::Json } else { LogFormat::Text });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let panicked = runtime.block_on(async { tokio::spawn(async { fail() }).await });
+        assert!(panicked.is_err_and(|error| error.is_panic()));
+        return;
+    }
+    for format in ["text", "json"] {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
+        command.args(["--exact", "hygiene::the_message_of_a_panic_is_not_logged", "--nocapture"]).env(FORMAT, format);
+        let output = command.output().expect("it runs");
+        let log = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && log.contains("1 passed"), "{log}");
+        assert!(log.contains("task panicked") && log.contains("hygiene.rs"), "{log}");
+        assert_absent(&[("password", PASSWORD), ("new password", NEW_PASSWORD)], "the log", log.as_bytes());
+    }
 }
 
 #[test]

@@ -27,14 +27,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const FOREIGN_TO_THE_DOMAIN: &[&str] =
     &["async ", ".await", "std::fs", "std::io", "tokio", "axum", "http::", "async_graphql", "mongodb", "redb"];
 
-struct Source {
-    module: String,
-    path: PathBuf,
+pub struct Source {
+    pub module: String,
+    pub path: PathBuf,
     /// Without comments.
-    code: String,
+    pub code: String,
 }
 
-fn sources() -> Vec<Source> {
+pub fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
     let mut sources = Vec::new();

@@ -21,10 +21,11 @@
 //! | `audit_log` | entries, filters, export, the hash chain |
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
 //! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
-//! | `sign_in`, `authorisation` | sessions, passwords, throttling; the permission of each root field |
+//! | `sign_in`, `authorisation` | sessions, passwords, throttling; each root field with each permission and foreign ids |
+//! | `injection` | texts of clients are never operators or patterns |
 //! | `browsers`, `console_files` | cookies, origins, CORS; the embedded console |
 //! | `monitoring` | metrics, the dashboard and the alerts |
-//! | `hygiene` | no secret is logged or stored |
+//! | `hygiene`, `secrets` | no secret is logged, stored or compared with `==` |
 //! | `schema`, `readme`, `layers` | checked-in files and the source agree with the program |
 //!
 //! Wait for events, never for a time: subscribe first, act, then await the event ([`support::within`]). Measure time in
@@ -54,6 +55,7 @@ mod foreign_rows;
 mod fuzz;
 mod gateways;
 mod hygiene;
+mod injection;
 mod keys;
 mod layers;
 mod mongo_store;
@@ -64,6 +66,7 @@ mod processes;
 mod readme;
 mod schema;
 mod search;
+mod secrets;
 mod sign_in;
 mod starts;
 mod subscriptions;

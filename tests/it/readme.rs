@@ -26,3 +26,17 @@ fn readme_lists_every_setting_with_its_variable_and_default() {
     let found: Vec<&str> = README.lines().filter(is_row).collect();
     assert_eq!(found, expected, "the tables in README.md");
 }
+
+#[test]
+fn tests_that_security_md_names_exist() {
+    let (_, table) = include_str!("../../SECURITY.md").split_once("## What is tested").expect("the section");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let paths = table.split('`').skip(1).step_by(2).filter(|path| path.ends_with(".rs") || path.ends_with('/'));
+    let mut found = 0;
+    for path in paths.skip_while(|path| !path.ends_with(".rs")) {
+        let exists = root.join("tests/it").join(path).exists() || root.join(path).exists();
+        assert!(exists, "SECURITY.md names {path}");
+        found += 1;
+    }
+    assert!(found > 30, "{found}");
+}

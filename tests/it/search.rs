@@ -37,7 +37,7 @@ fn loaded(app: &App) -> usize {
 }
 
 /// Searches until the names of this many tenants are cached.
-async fn load(operator: &Operator<'_>, tenants: usize) {
+pub async fn load(operator: &Operator<'_>, tenants: usize) {
     within(async {
         while loaded(operator.app) < tenants {
             found(operator, "anything").await;
@@ -47,7 +47,7 @@ async fn load(operator: &Operator<'_>, tenants: usize) {
 }
 
 /// Names of the systems found, in alphabetical order.
-async fn found(operator: &Operator<'_>, needle: &str) -> Vec<String> {
+pub async fn found(operator: &Operator<'_>, needle: &str) -> Vec<String> {
     let document = "query ($s: String) { systems(search: $s, first: 200) { nodes { name } totalCount } }";
     let response = operator.query(document, json!({ "s": needle })).await;
     let nodes = response.data("systems.nodes").as_array().unwrap();

@@ -12,7 +12,7 @@ on_both_stores![
     stale_edit_is_refused,
     deleted_system_frees_its_name_and_stays_in_the_audit_log,
     one_of_many_concurrent_creates_with_the_same_name_succeeds,
-    ids_of_another_tenant_behave_like_unknown_ids,
+    one_of_two_concurrent_spellings_of_a_name_succeeds,
 ];
 
 const NOBODY: &str = "sys_01HF7YAT00000000000000000X";
@@ -259,6 +259,39 @@ async fn one_of_many_concurrent_creates_with_the_same_name_succeeds(app: App) {
     assert_eq!(actions(&app).await, ["SYSTEM_CREATED"]);
 }
 
+/// Two spellings, and whether they are the same name.
+const SPELLINGS: [(&str, &str, &str, bool); 12] = [
+    ("case", "billing", "BILLING", true),
+    ("full width", "Ｐａｙｍｅｎｔｓ", "Payments", true),
+    ("ligature", "ﬁle oﬃce", "FILE OFFICE", true),
+    ("long s", "ſyſtem", "System", true),
+    ("sharp s", "Straße", "STRASSE", true),
+    ("capital sharp s", "STRAẞE eins", "strasse EINS", true),
+    ("composed", "Caf\u{e9}", "CAFE\u{301}", true),
+    ("dotted capital I", "\u{130}zmir", "i\u{307}zmir", true),
+    ("dotted capital I and plain i", "\u{130}stanbul", "istanbul", false),
+    ("dotless i", "\u{131}rmak", "irmak", false),
+    ("final sigma", "ΟΔΟΣ", "οδος", true),
+    ("another script", "А\u{430}\u{430}", "Aaa", false),
+];
+
+async fn one_of_two_concurrent_spellings_of_a_name_succeeds(app: App) {
+    let (operator, other) = (app.operator(&ALL).await, app.instance(2).await);
+    let beside = operator.at(&other);
+    for (what, one, another, same) in SPELLINGS {
+        let (one, another) = tokio::join!(operator.try_create_system(one), beside.try_create_system(another));
+        let mut codes = [one.code(), another.code()];
+        codes.sort();
+        assert_eq!(codes, [None, same.then_some("NAME_TAKEN")], "{what}");
+    }
+    // Neither is a way to a second name: the right-to-left override, and joiners.
+    for hidden in ['\u{202e}', '\u{202d}', '\u{2067}', '\u{200d}', '\u{200c}', '\u{200b}', '\u{feff}'] {
+        let name = format!("bil{hidden}ling");
+        let (one, another) = tokio::join!(operator.try_create_system(&name), beside.try_create_system(&name));
+        assert_eq!([one.code(), another.code()], [Some("INVALID_NAME"); 2], "U+{:04X}", u32::from(hidden));
+    }
+}
+
 #[tokio::test]
 async fn unknown_id_is_not_found() {
     let app = App::embedded().await;
@@ -274,41 +307,4 @@ async fn unknown_id_is_not_found() {
             assert_eq!(answer.code(), Some("NOT_FOUND"), "{id}");
         }
     }
-}
-
-async fn ids_of_another_tenant_behave_like_unknown_ids(app: App) {
-    let theirs = app.operator_of("theirs", &ALL).await;
-    let system = theirs.create_system("Billing").await;
-    let key = theirs.generate_key(&system.id).await;
-    let entry = theirs.query("{ auditLog(first: 1) { nodes { id cursor } } }", json!({})).await;
-    let entry_id = entry.data("auditLog.nodes.0.id").as_str().unwrap().to_owned();
-    let operator_id = theirs.query("{ viewer { id } }", json!({})).await.data("viewer.id").as_str().unwrap().to_owned();
-
-    let ours = app.operator_of("ours", &ALL).await;
-    let calls = [
-        "query ($id: ID!) { system(id: $id) { id name } }",
-        "query ($id: ID!) { node(id: $id) { id } }",
-        "query ($id: ID!) { auditLog(filter: { systemId: $id }) { nodes { id } totalCount pageInfo { hasNextPage } } }",
-        "query ($id: ID!) { auditLog(filter: { actorId: $id }) { nodes { id } totalCount } }",
-        "mutation ($id: ID!) { renameSystem(id: $id, name: \"Billing\") { system { id } } }",
-        "mutation ($id: ID!) { renameSystem(id: $id, name: \"Billing\", expectedRevision: 2) { system { id } } }",
-        "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }",
-        "mutation ($id: ID!) { revokeKey(systemId: $id) { system { id } } }",
-        "mutation ($id: ID!) { deleteSystem(id: $id) { deletedSystemId } }",
-    ];
-    for (foreign, never) in [
-        (system.id.as_str(), NOBODY),
-        (&entry_id, "aud_01HF7YAT00000000000000000X"),
-        (&operator_id, "op_01HF7YAT00000000000000000X"),
-    ] {
-        for document in calls {
-            let foreign = ours.query(document, json!({ "id": foreign })).await;
-            let never = ours.query(document, json!({ "id": never })).await;
-            assert_eq!((foreign.status, &foreign.body), (never.status, &never.body), "{document}");
-        }
-    }
-    assert_eq!(theirs.find_system(&system.id).await.unwrap(), key.system, "and nothing happened to it");
-    assert_eq!(app.verifier().code(&key.api_key).await, "VALID");
-    let list = ours.query("{ systems { totalCount nodes { id } } }", json!({})).await;
-    assert_eq!(list.data("systems"), &json!({ "totalCount": 0, "nodes": [] }));
 }

@@ -19,6 +19,7 @@ use rand::rngs::StdRng;
 
 use super::connect;
 use crate::contract::fixtures::{START, commit, tenant};
+use crate::injection::operators_of;
 use crate::support::mongod::{fresh_database, shared};
 
 /// Calls every method of a store whose URI sets the weakest concerns. Returns the operations that the profiler recorded.
@@ -215,6 +216,12 @@ async fn every_query_uses_an_index_also_for_its_order() {
     update systems: IXSCAN { _id: 1 }
     update tenants: IXSCAN { _id: 1 }
     ");
+}
+
+#[tokio::test]
+async fn no_call_sends_javascript_and_only_searches_by_name_send_a_literal_pattern() {
+    let operators: BTreeSet<_> = profile().await.iter().flat_map(operators_of).collect();
+    insta::assert_snapshot!(operators.into_iter().collect::<Vec<_>>().join(" "), @"$add $clusterTime $cond $db $group $gt $gte $hint $in $inc $lt $lte $match $max $not $regex in a search by name $set $setOnInsert $subtract $sum");
 }
 
 #[tokio::test]

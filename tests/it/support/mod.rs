@@ -5,6 +5,7 @@ pub mod faulty;
 pub mod gateways;
 pub mod mongod;
 pub mod process;
+pub mod root_fields;
 pub mod sockets;
 
 use std::time::Duration;
