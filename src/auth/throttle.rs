@@ -6,8 +6,8 @@
 //! - From a [device](super::devices), or from a network from which the operator has signed in with the current password:
 //!   a bucket of its own, which nobody else can empty.
 //! - From anywhere else: buckets of its network, and one of two of the account. The first attempts of each network have
-//!   the larger one, [`ACCOUNT_FIRST`], to which an attacker contributes only by new networks; further ones share
-//!   [`ACCOUNT`]. So all guesses at an account are bounded, and yet its owner gets in from a new place while many
+//!   the larger one, `ACCOUNT_FIRST`, to which an attacker contributes only by new networks; further ones share
+//!   `ACCOUNT`. So all guesses at an account are bounded, and yet its owner gets in from a new place while many
 //!   networks guess. `docs/operations.md` states for how long that holds.
 //!
 //! Each instance counts in memory first, and refuses there without a look at the store; attempts that are refused count

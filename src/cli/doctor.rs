@@ -81,8 +81,7 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
 async fn check_secret(config: &Config) -> Result<(), String> {
     let StoreConfig::Embedded { directory } = &config.store else { return Ok(()) };
     let keyring = find_keyring(config, directory).map_err(|error| error.to_string())?;
-    let check =
-        admin::Command::CheckSecret { fingerprints: keyring.iter().map(|keys| keys.fingerprint.clone()).collect() };
+    let check = admin::Command::CheckSecret { fingerprints: keyring.iter().map(|keys| keys.fingerprint).collect() };
     let stopped = || Err("the server has stopped meanwhile; run doctor again".to_owned());
     admin::run_remotely(directory, &check, &mut Stdout).await.unwrap_or_else(stopped)
 }

@@ -201,7 +201,7 @@ pub async fn oldest_sessions_of_a_password_are_listed_and_those_of_earlier_ones_
 
     assert_eq!(store.list_oldest_sessions(ada.id, 1, 2).await.unwrap(), opened[..2]);
     assert_eq!(store.list_oldest_sessions(ada.id, 1, 100).await.unwrap(), opened);
-    assert_eq!(store.list_oldest_sessions(ada.id, 2, 100).await.unwrap(), [last.clone()]);
+    assert_eq!(store.list_oldest_sessions(ada.id, 2, 100).await.unwrap(), std::slice::from_ref(&last));
     assert_eq!(store.list_oldest_sessions(ada.id, 3, 100).await.unwrap(), []);
 
     assert_eq!(store.purge_sessions(ada.id, 2).await.unwrap(), 3);
