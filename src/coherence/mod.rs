@@ -82,19 +82,25 @@ impl Cache {
         }
     }
 
-    /// Finds the key with one of these digests. `None` if a stored key with one of them could not be read: only the
-    /// store can tell whether that still holds.
-    pub fn find_key(&self, mut digests: impl Iterator<Item = KeyDigest> + Clone) -> Option<Option<KeyStatus>> {
-        let first = digests.clone().next();
-        let found = digests.clone().find_map(|digest| self.keys.find(&digest)).or_else(|| {
-            // The key may have got its digest under the current secret between two look-ups: see `redigest_keys`.
-            digests.clone().nth(1).and(first).and_then(|digest| self.keys.find(&digest))
-        });
-        if found.is_none() && !self.unreadable.is_empty() {
-            let is_unreadable = digests.any(|digest| self.unreadable.contains(RowId::Key(digest)));
-            return (!is_unreadable).then_some(None);
+    /// Finds the key with one of these digests, of which each is computed once. Returns `None` if a stored key with one
+    /// of them could not be read: it may have been repaired, so the caller must read the store.
+    pub fn find_key(&self, digests: impl Iterator<Item = KeyDigest>) -> Option<Option<KeyStatus>> {
+        let mut missed = Vec::new();
+        for digest in digests {
+            if let Some(found) = self.keys.find(&digest) {
+                return Some(Some(found));
+            }
+            missed.push(digest);
         }
-        Some(found)
+        // Between the two look-ups, `Service::redigest_keys` may have moved the key to its digest under the current
+        // secret.
+        if let [current, _, ..] = missed.as_slice()
+            && let Some(found) = self.keys.find(current)
+        {
+            return Some(Some(found));
+        }
+        let is_unreadable = missed.iter().any(|digest| self.unreadable.contains(RowId::Key(*digest)));
+        (!is_unreadable).then_some(None)
     }
 
     /// Stores a row that was read in a scan.

@@ -33,7 +33,7 @@ impl UnreadableRows {
         !self.is_empty() && read(&self.ids).contains(&id)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.len() == 0
     }
 

@@ -152,7 +152,7 @@ impl Keyring {
     }
 
     /// All keys, the current ones first.
-    pub fn iter(&self) -> impl Iterator<Item = &DerivedKeys> + Clone {
+    pub fn iter(&self) -> impl Iterator<Item = &DerivedKeys> {
         std::iter::once(&self.current).chain(&self.previous)
     }
 

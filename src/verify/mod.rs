@@ -94,7 +94,7 @@ impl Verifier {
     }
 
     /// The digests of the key under each root secret, the current one first.
-    fn digests(&self, key: PresentedKey<'_>) -> impl Iterator<Item = KeyDigest> + Clone {
+    fn digests(&self, key: PresentedKey<'_>) -> impl Iterator<Item = KeyDigest> {
         self.service.keyring().iter().map(move |keys| key.digest(&keys.pepper))
     }
 }
