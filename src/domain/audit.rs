@@ -220,7 +220,8 @@ impl AuditEvent {
         self
     }
 
-    /// An event of the same action, outcome and error code, without anything that tells its attempts apart.
+    /// Keeps the action, the outcome, the count and the error code, and drops whose attempts they were, on what and from
+    /// where.
     pub fn of_others(self) -> Self {
         let origin = Origin { actor: AuditActor::others(), source_address: None, request_id: self.request_id };
         let Self { action, outcome, count, error_code, .. } = self;

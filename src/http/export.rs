@@ -47,7 +47,7 @@ impl From<PublicKey> for Key {
 struct Keys {
     #[serde(flatten)]
     current: Key,
-    /// Those of previous root secrets.
+    /// The keys of previous root secrets, which verify older checkpoints.
     previous: Vec<Key>,
 }
 

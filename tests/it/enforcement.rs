@@ -414,39 +414,34 @@ async fn instance_is_correct_before_its_cache_is_loaded_and_ready_afterwards() {
     verdicts_are_correct().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn change_that_the_feed_skipped_is_enforced_with_the_next_one() {
+/// Revokes two keys, and delivers the first revocation to another instance this many times. Checks that both are enforced
+/// there, and returns the switch of that instance.
+async fn deliver_a_revocation(times: usize) -> (Switch, App) {
     let app = App::mongodb_with(with(LONG)).await;
     let switch = Switch::default();
     let other = app.instance_with(2, with_switch(&switch, LONG)).await;
     app.wait_for_cache().await;
     other.wait_for_cache().await;
     let operator = app.operator(&ALL).await;
-    let (skipped, next) = (key(&operator, "Skipped").await, key(&operator, "Next").await);
-    switch.deliver_next(0);
-    operator.revoke_key(&skipped.system.id).await;
+    let (first, next) = (key(&operator, "First").await, key(&operator, "Next").await);
+    switch.deliver_next(times);
+    operator.revoke_key(&first.system.id).await;
     operator.revoke_key(&next.system.id).await;
-    for key in [&skipped, &next] {
+    for key in [&first, &next] {
         assert_eq!(other.verifier().code(&key.api_key).await, "REVOKED");
     }
+    (switch, other)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn change_that_the_feed_skipped_is_enforced_with_the_next_one() {
+    let (switch, _other) = deliver_a_revocation(0).await;
     switch.wait_for_calls("watch", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn change_that_the_feed_repeats_does_not_end_it() {
-    let app = App::mongodb_with(with(LONG)).await;
-    let switch = Switch::default();
-    let other = app.instance_with(2, with_switch(&switch, LONG)).await;
-    app.wait_for_cache().await;
-    other.wait_for_cache().await;
-    let operator = app.operator(&ALL).await;
-    let (repeated, next) = (key(&operator, "Repeated").await, key(&operator, "Next").await);
-    switch.deliver_next(2);
-    operator.revoke_key(&repeated.system.id).await;
-    operator.revoke_key(&next.system.id).await;
-    for key in [&repeated, &next] {
-        assert_eq!(other.verifier().code(&key.api_key).await, "REVOKED");
-    }
+    let (switch, _other) = deliver_a_revocation(2).await;
     assert_eq!(switch.calls(&["watch"]), 1);
 }
 
