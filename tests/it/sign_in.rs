@@ -23,7 +23,8 @@ use serde_json::json;
 
 use crate::support::actors::{ALL, App, PASSWORD, Setup};
 use crate::support::faulty::Switch;
-use crate::support::on_both_stores;
+use crate::support::sockets::Socket;
+use crate::support::{on_both_stores, within};
 
 on_both_stores![
     an_operator_signs_in_and_out,
@@ -37,7 +38,9 @@ on_both_stores![
     a_password_from_before_the_rules_still_signs_in,
     the_oldest_of_more_than_100_sessions_ends,
     signing_in_with_a_live_cookie_ends_its_session,
+    concurrent_sign_ins_exceed_100_sessions_only_until_the_next,
     an_idle_session_ends_on_every_instance,
+    an_idle_socket_is_closed,
 ];
 
 const WRONG: &str = "not the password";
@@ -135,8 +138,9 @@ async fn nobody_keeps_an_owner_out(app: App) {
         let answers = futures::future::join_all(guesses).await;
         compared += answers.iter().filter(|answer| answer.code() == Some("INVALID_CREDENTIALS")).count();
     }
-    // Each attacker has first attempts, unless too many arrive at the same time.
-    assert!((200..=1_100 + 60 / 4 + 60 / 6).contains(&compared), "{compared} guesses were compared");
+    // Each instance compares the passwords of 64 strangers at a time, who hold their places longer over MongoDB. In two
+    // seconds these are at least 256 first attempts, and then 100 further ones.
+    assert!((356..=1_100 + 60 / 4 + 60 / 6).contains(&compared), "{compared} guesses were compared");
 
     for instance in [&app, &other] {
         let known_network = instance.anonymous().from("198.51.100.1");
@@ -208,25 +212,43 @@ async fn limited_attempts_write_nothing(app: App) {
     }
 }
 
-/// The floods of `docs/operations.md`: each passes the limits of an instance, and the rows of the store are bounded.
+/// 2,000 sign-ins at once for ten seconds of the clock: of unknown usernames from one network, from as many networks, and
+/// of one account. `docs/operations.md` states the bounds.
 async fn keys_are_revoked_through_a_flood_of_sign_ins(app: App) {
     let switch = Switch::default();
     let flooded = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
     let operator = app.operator(&ALL).await;
     let operator = operator.at(&flooded);
     let system = operator.create_system("Billing").await;
-    for (what, networks) in [("one network", 1), ("2,000 networks", 2_000)] {
-        let before = (switch.calls(&["take_token"]), switch.calls(&["commit"]));
-        let flood = (0..2_000_u32).map(|i| {
-            let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + i % networks).to_string();
-            let stranger = flooded.anonymous().from(&address);
-            async move { stranger.sign_in(&format!("name-{i}"), WRONG).await.code().unwrap().to_owned() }
-        });
+    let strangers = |i| format!("name-{i}");
+    let at_account = |_| operator.username.clone();
+    let floods: [(&str, u32, &dyn Fn(u32) -> String, u64); 3] = [
+        ("one network", 1, &strangers, 50 + 10 / 3),
+        ("2,000 networks", 2_000, &strangers, 20_000),
+        ("one account", 2_000, &at_account, 1_100 + 10 / 4 + 10 / 6),
+    ];
+    for (what, networks, username, most_compared) in floods {
+        let (before, rows_before) = (switch.calls(&["take_token"]), app.rows().await);
         let is_over = Cell::new(false);
         let flood = async {
-            let codes = futures::future::join_all(flood).await;
+            let (mut compared, mut limited) = (0_u64, 0_u64);
+            for _ in 0..10 {
+                let attempts = (0..2_000).map(|i| {
+                    let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + i % networks).to_string();
+                    let (stranger, username) = (flooded.anonymous().from(&address), username(i));
+                    async move { stranger.sign_in(&username, WRONG).await.code().unwrap().to_owned() }
+                });
+                for code in futures::future::join_all(attempts).await {
+                    match code.as_str() {
+                        "INVALID_CREDENTIALS" => compared += 1,
+                        "RATE_LIMITED" => limited += 1,
+                        code => panic!("{what}: {code}"),
+                    }
+                }
+                app.clock.advance(Duration::from_secs(1));
+            }
             is_over.set(true);
-            codes
+            (compared, limited)
         };
         let revocations = async {
             let mut count = 0;
@@ -238,16 +260,23 @@ async fn keys_are_revoked_through_a_flood_of_sign_ins(app: App) {
             }
             count
         };
-        let (codes, revocations) = tokio::join!(flood, revocations);
-        let compared = codes.iter().filter(|code| *code == "INVALID_CREDENTIALS").count();
-        let limited = codes.iter().filter(|code| *code == "RATE_LIMITED").count();
-        assert_eq!(compared + limited, 2_000, "{what}: {codes:?}");
-        assert!(compared <= if networks == 1 { 50 } else { 2_000 } && limited > 0, "{what}: {compared} compared");
-        // Each attempt that is compared is counted in four buckets, of which there are 65,536 of each of five kinds.
-        let taken = switch.calls(&["take_token"]) - before.0;
-        assert!(taken as usize <= 4 * (compared + 1), "{what}: {taken} writes for {compared} attempts");
-        let commits = switch.calls(&["commit"]) - before.1;
-        assert_eq!(commits, 2 * revocations, "{what}: nothing is logged of unknown usernames");
+        let ((compared, limited), revocations) = tokio::join!(flood, revocations);
+        assert_eq!(compared + limited, 20_000, "{what}");
+        assert!(compared <= most_compared && limited > 0, "{what}: {compared} compared");
+        let taken = switch.calls(&["take_token"]) - before;
+        // Of 64 attempts at a time, some may lose a race for the last token of a bucket, and have taken three others.
+        let lost = taken.saturating_sub(4 * compared);
+        assert!(lost <= 10 * 64 * 3, "{what}: {taken} tokens for {compared} attempts");
+        flooded.service.write_due_refusals().await;
+        let rows = app.rows().await;
+        let grown = |table: &str| rows[table].saturating_sub(rows_before.get(table).copied().unwrap_or_default());
+        assert!(grown("buckets") <= taken, "{what}: {} rows for {taken} tokens", grown("buckets"));
+        for table in rows.keys().filter(|table| !["buckets", "feed"].contains(&table.as_str())) {
+            // A revocation and the generation before it write two rows of each table, and two for each entry to the
+            // index by subject. The attempts at a known operator are in at most ten entries.
+            let entries = 2 * revocations + if what == "one account" { 10 } else { 0 };
+            assert!(grown(table) <= 2 * entries, "{what}: {table} has grown by {}", grown(table));
+        }
     }
 }
 
@@ -504,6 +533,29 @@ async fn the_oldest_of_more_than_100_sessions_ends(app: App) {
     assert_eq!(ended.len(), 2 + 104, "each ended in the batch of a sign-in");
 }
 
+async fn concurrent_sign_ins_exceed_100_sessions_only_until_the_next(app: App) {
+    let other = app.instance(2).await;
+    app.add_operator("acme", "ada", &[]).await;
+    app.sign_in("ada", PASSWORD).await;
+    let row = only_session(&app, "ada").await;
+    add_sessions(&app, &row, 99).await;
+    app.clock.advance(Duration::from_secs(1));
+    let concurrent = (0..20).map(|i| {
+        let browser = if i % 2 == 0 { &app } else { &other }.anonymous().from(&format!("192.0.2.{i}"));
+        async move { browser.sign_in("ada", PASSWORD).await.data("signIn.token").as_str().unwrap().to_owned() }
+    });
+    let concurrent = futures::future::join_all(concurrent).await;
+    let sessions = app.store.list_sessions(row.operator).await.unwrap().len();
+    assert!((100..120).contains(&sessions), "each has ended one of the 100 at least: {sessions}");
+    let last = other.sign_in("ada", PASSWORD).await;
+    assert_eq!(app.store.list_sessions(row.operator).await.unwrap().len(), 100);
+    assert!(last.is_signed_in().await);
+    for token in concurrent {
+        let viewer = app.anonymous().bearing(&token).query("{ viewer { username } }", json!({})).await;
+        assert_eq!(viewer.data("viewer.username"), "ada", "older ones end first");
+    }
+}
+
 async fn signing_in_with_a_live_cookie_ends_its_session(app: App) {
     let other = app.instance(2).await;
     app.add_operator("acme", "ada", &[]).await;
@@ -571,6 +623,50 @@ async fn an_idle_session_ends_on_every_instance(app: App) {
     assert_eq!(app.log_of("acme").await.len(), entries, "activity is in no audit log");
 }
 
+/// Sessions end 60 s after the time that is set, since uses are recorded to the minute. A use is recorded 60 s after the
+/// last one.
+async fn an_idle_socket_is_closed(app: App) {
+    let idle = Duration::from_millis(10);
+    let setup =
+        || Setup { settings: Settings { session_idle: Some(idle), ..Setup::default().settings }, ..Setup::default() };
+    let (one, two) = (app.instance_with(2, setup()).await, app.instance_with(3, setup()).await);
+    let used_here = one.operator(&["view"]).await;
+    let (used_elsewhere, idle) = (one.operator(&["view"]).await, one.operator(&["view"]).await);
+    let operators = [&used_here, &used_elsewhere, &idle];
+    for operator in operators {
+        assert!(operator.is_signed_in().await);
+    }
+    app.clock.advance(Duration::from_millis(59_995));
+    let address = one.listen().await;
+    let mut sockets = Vec::new();
+    for operator in operators {
+        let payload = json!({ "authorization": format!("Bearer {}", operator.token) });
+        let mut socket = Socket::open(address, &[], payload).await;
+        socket.acknowledged().await.expect("acknowledged");
+        // Its first event shows that the subscription has begun.
+        let document = "subscription { viewerChanged { username } }";
+        socket.send(json!({ "type": "subscribe", "id": "open", "payload": { "query": document } })).await;
+        assert_eq!(socket.receive().await.expect("an event")["type"], "next");
+        sockets.push(socket);
+    }
+    let [here, elsewhere, unused] = &mut sockets[..] else { panic!("three") };
+    let is_served = async |socket: &mut Socket| {
+        let query = json!({ "type": "subscribe", "id": "use", "payload": { "query": "{ viewer { username } }" } });
+        socket.send(query).await;
+        let answer = socket.receive().await.expect("an answer");
+        assert_eq!(answer["type"], "next", "{answer}");
+        assert_eq!(socket.receive().await.expect("an answer")["type"], "complete");
+    };
+    app.clock.advance(Duration::from_millis(10));
+    is_served(here).await;
+    assert!(used_elsewhere.at(&two).is_signed_in().await);
+    two.service.write_activity().await;
+    app.clock.advance(Duration::from_millis(5));
+    assert_eq!(within(unused.receive()).await, Err(4403));
+    is_served(here).await;
+    is_served(elsewhere).await;
+}
+
 #[tokio::test]
 async fn an_operator_with_any_number_of_sessions_can_be_evicted() {
     for (app, sessions) in [(App::embedded().await, 2_000_usize), (App::mongodb().await, 100_000)] {
@@ -610,11 +706,11 @@ async fn add_sessions(app: &App, session: &Session, count: usize) {
         source_address: None,
         request_id: RequestId::new(session.created_at, &mut rng),
     };
-    for _ in 0..count / 500 {
+    for start in (0..count).step_by(500) {
         let id = AuditEntryId::new(session.created_at, &mut rng);
         let event = AuditEvent::new(id, session.created_at, &origin, AuditAction::SignedIn);
         let batch = Batch::new(session.tenant.clone(), event);
-        let batch = (0..500).fold(batch, |batch, _| {
+        let batch = (start..count.min(start + 500)).fold(batch, |batch, _| {
             let id = SessionSecret::generate(&mut rng).id();
             batch.insert(Row::Session(Session { id, ..session.clone() }))
         });

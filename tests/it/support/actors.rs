@@ -2,6 +2,7 @@
 //!
 //! Requests go through the real routers; sockets ([`sockets`](super::sockets)) through a real listener.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Output;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -36,7 +37,7 @@ use keymark::http::{self as keymark_http, PublicFeatures};
 use keymark::metrics::Metrics;
 use keymark::service::{Service, Settings};
 use keymark::store::Store;
-use keymark::store::embedded::EmbeddedStore;
+use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::intercepted::Intercepted;
 use keymark::store::metrics::StoreMetrics;
 use keymark::store::mongo::{MongoOptions, MongoStore};
@@ -44,6 +45,7 @@ use keymark::verify::Verifier as Judge;
 use mongodb::bson::{Document, doc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -198,9 +200,7 @@ impl App {
     pub async fn restored(&self, number: u64) -> Self {
         let backend = match self.backend.as_ref() {
             Backend::Embedded { directory: original, .. } => {
-                let directory = tempfile::tempdir().expect("a directory");
-                let file = |directory: &TempDir| directory.path().join(keymark::store::embedded::FILE_NAME);
-                std::fs::copy(file(original), file(&directory)).expect("a copy");
+                let directory = copy_of(original);
                 let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
                 Backend::Embedded { directory, store }
             }
@@ -222,6 +222,31 @@ impl App {
             }
         };
         Self::start(Arc::new(backend), self.clock.clone(), number, Setup::default()).await
+    }
+
+    /// The number of rows in each table or collection of the store, those of indexes included.
+    pub async fn rows(&self) -> BTreeMap<String, u64> {
+        let mut rows = BTreeMap::new();
+        match self.backend.as_ref() {
+            Backend::Embedded { directory, .. } => {
+                // A copy, since one process opens a file once.
+                let copy = copy_of(directory);
+                let database = redb::Database::create(copy.path().join(FILE_NAME)).expect("a store");
+                let reading = database.begin_read().expect("a snapshot");
+                for table in reading.list_tables().expect("tables") {
+                    let name = table.name().to_owned();
+                    rows.insert(name, reading.open_untyped_table(table).expect("a table").len().expect("a length"));
+                }
+            }
+            Backend::Mongo(_) => {
+                let database = self.database().await;
+                for name in database.list_collection_names().await.expect("collections") {
+                    let count = database.collection::<Document>(&name).count_documents(doc! {}).await.expect("a count");
+                    rows.insert(name, count);
+                }
+            }
+        }
+        rows
     }
 
     async fn start(backend: Arc<Backend>, clock: ManualClock, number: u64, mut setup: Setup) -> Self {
@@ -412,6 +437,13 @@ impl App {
 
 fn manual_clock() -> ManualClock {
     ManualClock(Arc::new(AtomicI64::new(START.as_millis())))
+}
+
+/// A copy of an embedded store as it is now.
+fn copy_of(directory: &TempDir) -> TempDir {
+    let copy = tempfile::tempdir().expect("a directory");
+    std::fs::copy(directory.path().join(FILE_NAME), copy.path().join(FILE_NAME)).expect("a copy");
+    copy
 }
 
 pub fn root_secret(text: &str) -> RootSecret {
