@@ -55,11 +55,25 @@ pub enum ExportBreak {
 /// # Errors
 ///
 /// The first place that differs from what was written.
-pub fn verify(mut export: impl BufRead, keys: &[PublicKey]) -> Result<Verified, ExportBreak> {
+pub fn verify(export: impl BufRead, keys: &[PublicKey]) -> Result<Verified, ExportBreak> {
+    read(export, keys, |_| {})
+}
+
+/// Reads an export and verifies it, and calls `visit` for each entry. None of them is verified before all are.
+///
+/// # Errors
+///
+/// Those of [`verify`].
+pub fn read(
+    mut export: impl BufRead,
+    keys: &[PublicKey],
+    visit: impl FnMut(&ExportedEntry),
+) -> Result<Verified, ExportBreak> {
+    let verifier = Verifier::new(keys, visit);
     match export.fill_buf()? {
         [] => Err(ExportBreak::NoCheckpoint { last: 0 }),
-        [b'{', ..] => verify_jsonl(export, keys),
-        _ => verify_csv(export, keys),
+        [b'{', ..] => verify_jsonl(export, verifier),
+        _ => verify_csv(export, verifier),
     }
 }
 
@@ -72,8 +86,10 @@ pub fn read_checkpoints(file: impl BufRead) -> io::Result<Vec<Checkpoint>> {
     Ok(checkpoints)
 }
 
-fn verify_jsonl(export: impl BufRead, keys: &[PublicKey]) -> Result<Verified, ExportBreak> {
-    let mut verifier = Verifier::new(keys);
+fn verify_jsonl<V: FnMut(&ExportedEntry)>(
+    export: impl BufRead,
+    mut verifier: Verifier<'_, V>,
+) -> Result<Verified, ExportBreak> {
     for (line, text) in (1..).zip(export.split(b'\n')) {
         let text = text?;
         verifier.begin_line(line)?;
@@ -97,7 +113,10 @@ struct CanonicalEntry {
     tenant: TenantId,
 }
 
-fn verify_csv(export: impl BufRead, keys: &[PublicKey]) -> Result<Verified, ExportBreak> {
+fn verify_csv<V: FnMut(&ExportedEntry)>(
+    export: impl BufRead,
+    mut verifier: Verifier<'_, V>,
+) -> Result<Verified, ExportBreak> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(export);
     let unreadable = |line: u64| ExportBreak::Unreadable { line };
     let header = reader.headers().map_err(|_| unreadable(1))?;
@@ -107,7 +126,6 @@ fn verify_csv(export: impl BufRead, keys: &[PublicKey]) -> Result<Verified, Expo
     let place_of = |name: &str| header.iter().position(|column| column == name).ok_or(unreadable(1));
     let [hash, previous_number, previous_hash, entry] =
         [place_of("hash")?, place_of("previousNumber")?, place_of("previousHash")?, place_of("entry")?];
-    let mut verifier = Verifier::new(keys);
     for record in reader.into_records() {
         let record = record.map_err(|error| unreadable(error.position().map_or(0, csv::Position::line)))?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -140,16 +158,17 @@ fn verify_csv(export: impl BufRead, keys: &[PublicKey]) -> Result<Verified, Expo
     verifier.verified()
 }
 
-struct Verifier<'a> {
+struct Verifier<'a, V> {
     keys: &'a [PublicKey],
+    visit: V,
     tenant: Option<TenantId>,
     shown: ExportProgress,
     checkpoint: Option<Checkpoint>,
 }
 
-impl<'a> Verifier<'a> {
-    fn new(keys: &'a [PublicKey]) -> Self {
-        Self { keys, tenant: None, shown: ExportProgress::default(), checkpoint: None }
+impl<'a, V: FnMut(&ExportedEntry)> Verifier<'a, V> {
+    fn new(keys: &'a [PublicKey], visit: V) -> Self {
+        Self { keys, visit, tenant: None, shown: ExportProgress::default(), checkpoint: None }
     }
 
     fn begin_line(&self, line: u64) -> Result<(), ExportBreak> {
@@ -178,6 +197,7 @@ impl<'a> Verifier<'a> {
             return Err(ChainBreak::Hash { number }.into());
         }
         self.shown.add(&entry.head());
+        (self.visit)(exported);
         Ok(())
     }
 
