@@ -4,6 +4,8 @@
 //! The client sends the command as one line of JSON. The server responds with lines of JSON: text for standard output,
 //! and then the outcome. The socket's mode is 0600: who can open it can open the store as well.
 
+mod restores;
+
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::io;
@@ -85,6 +87,11 @@ pub enum Command {
     CheckpointAudit,
     DescribeSecrets,
     ShowAuditKeys,
+    MarkRestored,
+    /// Replays an export in a restored store. The process that runs the command reads the file.
+    ReplayAudit {
+        file: PathBuf,
+    },
 }
 
 /// A line of a response.
@@ -156,6 +163,8 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
         }
         Command::VerifyAudit { tenant } => verify_audit(service, tenant, Vec::new()).await?,
         Command::CompareAudit { tenant, checkpoints } => verify_audit(service, tenant, checkpoints).await?,
+        Command::MarkRestored => restores::mark_restored(service).await?,
+        Command::ReplayAudit { file } => return restores::replay(service, file, out).await,
         Command::CheckpointAudit => return checkpoint_audit(service, out).await,
         Command::ShowAuditKeys => service.keyring().public_keys().iter().map(|key| format!("{key}\n")).collect(),
     };
@@ -176,7 +185,10 @@ async fn verify_audit(
     let mut text = String::new();
     for tenant in tenants {
         match service.verify_audit(&tenant, &known).await.map_err(message)? {
-            Ok(entries) => text.push_str(&format!("{tenant}: {entries} entries, the chain is intact\n")),
+            Ok(entries) => {
+                text.push_str(&format!("{tenant}: {entries} entries, the chain is intact\n"));
+                text.push_str(&restores::description(known.restores(&tenant)));
+            }
             Err(broken) => return Err(format!("{tenant}: {broken}")),
         }
     }

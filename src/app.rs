@@ -24,6 +24,7 @@ use crate::clock::{Environment, SystemStopwatch};
 use crate::coherence::Coherence;
 use crate::coherence::protocol::{Role, Timing, with_margin};
 use crate::config::{Config, ConfigError, StoreConfig, root_secret};
+use crate::domain::checkpoints::Checkpoint;
 use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime, to_millis};
 use crate::domain::operators::{FIRST_PASSWORD_LIFETIME, Password};
 use crate::domain::secrets::{Fingerprint, Keyring, RootSecret};
@@ -33,7 +34,8 @@ use crate::http::{self, PublicFeatures};
 use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::service::old_digests::count_keys_by_secret;
 use crate::service::operators::FIRST_USERNAME;
-use crate::service::{Service, error};
+use crate::service::restores::find_lost_checkpoints;
+use crate::service::{Service, checkpoint_file, error};
 use crate::store::embedded::{self, EmbeddedStore};
 use crate::store::intercepted::Intercepted;
 use crate::store::metrics::StoreMetrics;
@@ -149,6 +151,10 @@ impl App {
         let mut metrics = Metrics::default();
         let store: Arc<dyn Store> = Arc::new(Intercepted::new(store, StoreMetrics::new(metrics.registry())));
         let keys = Keyring::new(&secret, &config.previous_secrets);
+        if purpose == Purpose::Serving {
+            // First, so that nothing is written.
+            check_restored(store.as_ref(), &keys, config).await?;
+        }
         check_fingerprint(store.as_ref(), &keys, purpose).await?;
         check_needed_secrets(store.as_ref(), &keys, config.drop_keys_of_old_secrets, purpose).await?;
         let (role, longest) = choose_role(store.as_ref(), &environment, config.timing, purpose).await?;
@@ -532,6 +538,35 @@ async fn check_needed_secrets(
             return Ok(());
         }
     }
+}
+
+/// Refuses a store without an entry that a checkpoint beside it, or in the configuration, was signed for.
+async fn check_restored(store: &dyn Store, keys: &Keyring, config: &Config) -> Result<(), StartError> {
+    let keys = keys.public_keys();
+    if let Some(unknown) = config.audit_checkpoints.iter().find(|checkpoint| !checkpoint.is_signed_by(&keys)) {
+        let Checkpoint { tenant, number, .. } = unknown;
+        let reason =
+            format!("neither the root secret nor a previous one has signed that of {tenant} at entry {number}");
+        return Err(ConfigError::new("--audit-checkpoint", reason).into());
+    }
+    let mut outside = config.audit_checkpoints.clone();
+    if let StoreConfig::Embedded { directory } = &config.store {
+        outside.extend(checkpoint_file::read_in(directory).map_err(|error| {
+            StartError::Failed(format!("--data-dir: {}: {error}", directory.join(checkpoint_file::FILE_NAME).display()))
+        })?);
+    }
+    let lost = find_lost_checkpoints(store, &keys, outside).await?;
+    lost_history(&lost).map_or(Ok(()), |reason| Err(StartError::Failed(reason)))
+}
+
+/// Says what a store lacks that does not contain the entries of these checkpoints, and what to do. `None` if there are none.
+pub fn lost_history(lost: &[Checkpoint]) -> Option<String> {
+    let Checkpoint { tenant, number, signed_at, .. } = lost.iter().max_by_key(|checkpoint| checkpoint.signed_at)?;
+    Some(format!(
+        "the audit log of tenant {tenant} lacks entry {number}, which was signed at {signed_at}. If the store was restored \
+         from a backup, run `keymark audit replay --file EXPORT` with a newer export of the log, or `keymark restored` if \
+         there is none; otherwise the log was changed"
+    ))
 }
 
 /// Determines the role of this process in the lease protocol, and the longest lease of any instance.

@@ -14,8 +14,10 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::audit_text::verification::read_checkpoints;
 use crate::auth::cost::Cost;
 use crate::coherence::protocol::{Role, Timing, with_margin};
+use crate::domain::checkpoints::Checkpoint;
 use crate::domain::keys::KeyPrefix;
 use crate::domain::leases::MAX_LEASE;
 use crate::domain::secrets::RootSecret;
@@ -167,6 +169,9 @@ settings! {
     /// Start although API keys need a root secret that is no longer given, and refuse them from then on: on or off.
     drop_keys_of_old_secrets, "drop-keys-of-old-secrets", "KEYMARK_DROP_KEYS_OF_OLD_SECRETS", "off",
         [num_args = 0..=1, require_equals = true, default_missing_value = "on"];
+    /// Checkpoints that the audit logs must contain: a line that `keymark audit checkpoint` printed, or a file with such
+    /// lines. Keymark does not serve a store without the entries that they were signed for, such as a restored backup.
+    audit_checkpoint, "audit-checkpoint", "KEYMARK_AUDIT_CHECKPOINT", "none";
     /// Introspection and /schema.graphql: on or off.
     introspection, "introspection", "KEYMARK_INTROSPECTION", "on";
     /// The GraphiQL editor at /graphiql: on or off.
@@ -238,6 +243,8 @@ pub struct Config {
     pub enforcement_wait: Option<Duration>,
     /// Whether to start although keys need a root secret that is no longer given.
     pub drop_keys_of_old_secrets: bool,
+    /// Checkpoints that the audit logs must contain. Not verified yet.
+    pub audit_checkpoints: Vec<Checkpoint>,
     pub session_lifetime: Duration,
     pub password_cost: Cost,
     pub session_idle: Option<Duration>,
@@ -292,6 +299,7 @@ impl Config {
                 Some(_) => Some(any_duration(&settings.enforcement_wait)?),
                 None => None,
             },
+            audit_checkpoints: audit_checkpoints(&settings.audit_checkpoint)?,
             session_lifetime: duration(&settings.session_lifetime)?,
             password_cost: password_cost(&settings.password_cost)?,
             session_idle: idle(&settings.session_idle)?,
@@ -332,6 +340,7 @@ impl Config {
                 StoreConfig::Mongo { .. } => None,
             },
             concurrency: ConcurrencyLimits::default(),
+            audit_checkpoints: self.audit_checkpoints.clone(),
         }
     }
 }
@@ -450,6 +459,18 @@ fn switch(setting: &Setting) -> Result<bool, ConfigError> {
         "off" => Ok(false),
         _ => Err(setting.invalid("is not on or off")),
     }
+}
+
+/// Reads checkpoints from a line, or from a file with lines of them or an export in JSON Lines.
+fn audit_checkpoints(setting: &Setting) -> Result<Vec<Checkpoint>, ConfigError> {
+    let Some(value) = &setting.value else { return Ok(Vec::new()) };
+    let read = if value.trim_start().starts_with('{') {
+        read_checkpoints(value.as_bytes())
+    } else {
+        std::fs::File::open(value).and_then(|file| read_checkpoints(std::io::BufReader::new(file)))
+    };
+    let checkpoints = read.map_err(|error| setting.invalid(error))?;
+    if checkpoints.is_empty() { Err(setting.invalid("contains no checkpoint")) } else { Ok(checkpoints) }
 }
 
 fn list(setting: &Setting) -> impl Iterator<Item = &str> {

@@ -41,6 +41,14 @@ pub(super) enum Audit {
         #[arg(long, value_name = "PUBLIC", requires = "file", value_parser = public_keys)]
         key: Vec<PublicKeys>,
     },
+    /// Take away again what an export shows as taken away, in a store that was restored from an older backup: revokes keys,
+    /// deletes systems, removes operators and permission codes, and disables passwords. Ends all sessions as well, as
+    /// `keymark restored` does, if that was not done yet.
+    Replay {
+        /// An export of the tenant's whole log, newer than the backup.
+        #[arg(long, value_name = "EXPORT")]
+        file: PathBuf,
+    },
     /// Sign the end of each tenant's log, and print its newest checkpoint, one per line.
     Checkpoint,
     /// Print the public key that verifies checkpoints, and then those of previous root secrets, one per line.
@@ -71,6 +79,10 @@ impl Audit {
                     return Err(in_file(&file, &"no checkpoints found"));
                 }
                 Command::CompareAudit { tenant, checkpoints }
+            }
+            // A running server may have another working directory.
+            Self::Replay { file } => {
+                Command::ReplayAudit { file: file.canonicalize().map_err(|error| in_file(&file, &error))? }
             }
             Self::Checkpoint => Command::CheckpointAudit,
             Self::Key => Command::ShowAuditKeys,

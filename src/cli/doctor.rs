@@ -6,7 +6,9 @@ use std::path::Path;
 use tokio::net::TcpListener;
 
 use crate::admin::{self, Stdout};
-use crate::app::{App, Purpose, StartError, contains_store, find_keyring, first_password, is_accessible_to_others};
+use crate::app::{
+    App, Purpose, StartError, contains_store, find_keyring, first_password, is_accessible_to_others, lost_history,
+};
 use crate::auth::cost::{Calibration, measure};
 use crate::clock::SystemStopwatch;
 use crate::config::{Config, StoreConfig};
@@ -65,6 +67,14 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
                     if matches!(app.service.is_initialised().await, Ok(false)) {
                         report("first operator", can_create_first_operator(&config));
                     }
+                    let lost = app.service.find_lost_checkpoints().await.map_err(|error| error.to_string());
+                    report(
+                        "signed audit entries",
+                        lost.and_then(|lost| match lost_history(&lost) {
+                            Some(reason) => Err(reason),
+                            None => Ok("all are in the store".to_owned()),
+                        }),
+                    );
                     let verify = admin::Command::VerifyAudit { tenant: None };
                     let verified = admin::run(&app.service, verify, &mut Stdout).await;
                     report("audit log", verified.map(|()| "intact".to_owned()));

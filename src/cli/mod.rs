@@ -54,6 +54,8 @@ enum Subcommands {
     /// Export, verify or sign the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// State that the store was restored from a backup: ends all sessions, and lets Keymark serve the store.
+    Restored,
     /// Check that Keymark can start with this configuration.
     Doctor,
 }
@@ -123,6 +125,7 @@ async fn run(command: Subcommands, config: Config) -> Result<(), StartError> {
         Subcommands::Serve => app::run(config).await,
         Subcommands::Schema => Ok(()),
         Subcommands::Doctor => doctor::run(config).await,
+        Subcommands::Restored => administer(config, Command::MarkRestored).await,
         Subcommands::Operator(operator) => administer(config, operator.command().await?).await,
         Subcommands::Audit(audit) => administer(config, audit.command()?).await,
     }

@@ -33,6 +33,7 @@ pub enum AuditAction {
     RevokedKeyPresented,
     AuditExported,
     KeysRedigested,
+    StoreRestored,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -37,6 +37,8 @@ pub mod passwords;
 pub mod permissions;
 pub mod quota;
 pub mod refusal;
+pub mod replays;
+pub mod restores;
 pub mod secrets;
 pub mod sessions;
 pub mod signatures;

@@ -115,7 +115,7 @@ pub struct Operator {
     pub username: Username,
     pub password_hash: PasswordHash,
     pub permissions: Permissions,
-    /// Increases by one with each new password, which ends the sessions created before.
+    /// Increases by one with each new password, and when the store was restored, which ends the sessions created before.
     pub password_version: u64,
     /// Starts at 1, and increases by one with each change.
     pub revision: u64,
@@ -171,6 +171,11 @@ impl Operator {
     pub fn with_password(&self, password_hash: PasswordHash, now: Timestamp) -> Self {
         let password_version = self.password_version + 1;
         Self { password_hash, password_version, password_expires_at: None, ..self.changed(now) }
+    }
+
+    /// Returns the operator, whose sessions have ended.
+    pub fn without_sessions(&self, now: Timestamp) -> Self {
+        Self { password_version: self.password_version + 1, ..self.changed(now) }
     }
 
     /// Returns the operator with a new hash of the same password.

@@ -75,6 +75,11 @@ impl Permissions {
         Permission::ALL.into_iter().filter(move |p| self.contains(*p))
     }
 
+    /// The codes that are in both sets.
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The codes, in the order of [`Permission::ALL`].
     pub fn codes(self) -> Vec<String> {
         self.iter().map(|p| p.code().to_owned()).collect()

@@ -15,6 +15,19 @@ use crate::domain::checkpoints::Checkpoint;
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "audit-checkpoints.jsonl";
 
+/// Reads the checkpoints in a data directory; none if there is no file.
+pub fn read_in(directory: &Path) -> io::Result<Vec<Checkpoint>> {
+    read(&directory.join(FILE_NAME))
+}
+
+fn read(path: &Path) -> io::Result<Vec<Checkpoint>> {
+    match File::open(path) {
+        Ok(file) => audit_text::verification::read_checkpoints(BufReader::new(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 pub(super) struct CheckpointFile {
     path: PathBuf,
     /// Held while the file is replaced, so that no checkpoint is lost.
@@ -26,13 +39,8 @@ impl CheckpointFile {
         Self { path: directory.join(FILE_NAME), replacing: Mutex::default() }
     }
 
-    /// Reads the checkpoints; none if there is no file.
     pub(super) fn read(&self) -> io::Result<Vec<Checkpoint>> {
-        match File::open(&self.path) {
-            Ok(file) => audit_text::verification::read_checkpoints(BufReader::new(file)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        read(&self.path)
     }
 
     /// Replaces the checkpoints of the tenants in `newest`, atomically.

@@ -11,9 +11,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Service;
 use super::error::Error;
+use super::restores::list_restores;
 use crate::domain::audit::{AuditHead, ChainBreak, EntryHash};
 use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::TenantId;
+use crate::domain::restores::Restore;
 use crate::domain::signatures::PublicKey;
 use crate::store::StoreError;
 
@@ -38,6 +40,15 @@ pub struct Checkpoints {
 pub struct KnownCheckpoints {
     found: HashMap<TenantId, Known>,
     archived: Vec<Checkpoint>,
+    restores: Vec<Restore>,
+}
+
+impl KnownCheckpoints {
+    /// The signed records of restored backups in the tenant's log, the oldest first. They tell which checkpoints belong to
+    /// a history that a backup has replaced.
+    pub fn restores<'a>(&'a self, tenant: &TenantId) -> impl Iterator<Item = &'a Restore> {
+        self.restores.iter().filter(move |restore| restore.tenant == *tenant)
+    }
 }
 
 /// The checkpoints of a tenant that this instance can find.
@@ -54,10 +65,14 @@ impl Known {
         self.stored.as_deref().and_then(|text| serde_json::from_str(text).ok())
     }
 
-    /// Returns the checkpoints that one of these keys has signed, in the order of their numbers.
-    fn signed_by(&self, keys: &[PublicKey]) -> Vec<Checkpoint> {
+    /// Returns the checkpoints of entries that one of these keys has signed, without those of replaced histories, in the
+    /// order of their numbers.
+    fn signed_by(&self, keys: &[PublicKey], restores: &[Restore]) -> Vec<Checkpoint> {
         let mut signed: Vec<_> = self.stored().into_iter().chain(self.in_file.clone()).collect();
-        signed.retain(|checkpoint| checkpoint.is_signed_by(keys));
+        signed.retain(|checkpoint| {
+            let is_replaced = restores.iter().any(|restore| restore.replaces(checkpoint));
+            checkpoint.number > 0 && checkpoint.is_signed_by(keys) && !is_replaced
+        });
         signed.sort_by_key(|checkpoint| checkpoint.number);
         signed
     }
@@ -67,13 +82,14 @@ impl Service {
     /// Signs the end of each log that moved since its last checkpoint, or whose checkpoint is signed by a previous root
     /// secret. To be called each hour, and before the process ends.
     pub async fn checkpoint_audit(&self) -> Result<Checkpoints, Error> {
-        let mut known = self.find_checkpoints(Vec::new()).await?;
+        let KnownCheckpoints { mut found, restores, .. } = self.find_checkpoints(Vec::new()).await?;
+        self.read_epoch().await?;
         for tenant in self.store.list_tenants().await? {
-            known.found.entry(tenant).or_default();
+            found.entry(tenant).or_default();
         }
-        let signed = stream::iter(known.found)
+        let signed = stream::iter(found)
             .map(async |(tenant, known)| {
-                let signed = self.sign_end(&tenant, &known).await?;
+                let signed = self.sign_end(&tenant, &known, &restores).await?;
                 Ok::<_, Error>((tenant, signed))
             })
             .buffer_unordered(MAX_CONCURRENT_LOGS);
@@ -97,16 +113,22 @@ impl Service {
     pub(super) async fn checkpoint_tenant(&self, tenant: &TenantId) -> Result<Result<Checkpoint, ChainBreak>, Error> {
         let stored = self.store.find_setting(&setting(tenant)).await?;
         let in_file = self.read_checkpoint_file().await.into_iter().find(|checkpoint| checkpoint.tenant == *tenant);
-        let signed = self.sign_end(tenant, &Known { stored, in_file }).await?;
+        let restores = list_restores(self.store.as_ref(), &self.keyring.public_keys()).await?;
+        let signed = self.sign_end(tenant, &Known { stored, in_file }, &restores).await?;
         if let Ok(checkpoint) = &signed {
             self.write_checkpoint_file(std::slice::from_ref(checkpoint)).await;
         }
         Ok(signed)
     }
 
-    async fn sign_end(&self, tenant: &TenantId, known: &Known) -> Result<Result<Checkpoint, ChainBreak>, Error> {
+    async fn sign_end(
+        &self,
+        tenant: &TenantId,
+        known: &Known,
+        restores: &[Restore],
+    ) -> Result<Result<Checkpoint, ChainBreak>, Error> {
         let (key, keys) = (&self.keyring.current().checkpoints, self.keyring.public_keys());
-        let before = known.signed_by(&keys);
+        let before = known.signed_by(&keys, restores);
         let is_current =
             |stored: &Checkpoint, head: AuditHead| stored.head() == head && stored.is_signed_by(&[key.public_key()]);
         // Nothing was written since, as in most logs at most times.
@@ -192,10 +214,18 @@ impl Service {
         let found = known.found.get(tenant).cloned().unwrap_or_default();
         let archived = known.archived.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned();
         let keys = self.keyring.public_keys();
-        let mut signed = BTreeMap::new();
+        let mut signed: BTreeMap<_, _> = known
+            .restores(tenant)
+            .map(Restore::common)
+            .filter(|common| common.number > 0)
+            .map(|common| (common.number, common.hash))
+            .collect();
         for checkpoint in found.stored().into_iter().chain(found.in_file).chain(archived) {
             if !checkpoint.is_signed_by(&keys) {
                 return Ok(Err(ChainBreak::Signature { number: checkpoint.number }));
+            }
+            if known.restores(tenant).any(|restore| restore.replaces(&checkpoint)) {
+                continue;
             }
             if signed.insert(checkpoint.number, checkpoint.hash).is_some_and(|other| other != checkpoint.hash) {
                 return Ok(Err(ChainBreak::Checkpoint { number: checkpoint.number }));
@@ -257,8 +287,9 @@ impl Service {
         })
     }
 
-    /// Returns the newest checkpoints in the store and beside it, and those in `archived`.
-    pub async fn find_checkpoints(&self, archived: Vec<Checkpoint>) -> Result<KnownCheckpoints, Error> {
+    /// Returns the newest checkpoints in the store and beside it, those in the configuration, and those in `archived`.
+    pub async fn find_checkpoints(&self, mut archived: Vec<Checkpoint>) -> Result<KnownCheckpoints, Error> {
+        archived.extend_from_slice(&self.settings.audit_checkpoints);
         let mut found = HashMap::<_, Known>::new();
         for (name, value) in self.store.list_settings(SETTING).await? {
             match name.strip_prefix(SETTING).and_then(|tenant| tenant.parse().ok()) {
@@ -270,10 +301,11 @@ impl Service {
             let tenant = checkpoint.tenant.clone();
             found.entry(tenant).or_default().in_file = Some(checkpoint);
         }
-        Ok(KnownCheckpoints { found, archived })
+        let restores = list_restores(self.store.as_ref(), &self.keyring.public_keys()).await?;
+        Ok(KnownCheckpoints { found, archived, restores })
     }
 
-    async fn read_checkpoint_file(&self) -> Vec<Checkpoint> {
+    pub(super) async fn read_checkpoint_file(&self) -> Vec<Checkpoint> {
         let Some(file) = self.checkpoint_file.clone() else { return Vec::new() };
         match tokio::task::spawn_blocking(move || file.read()).await.map_err(std::io::Error::from).flatten() {
             Ok(checkpoints) => checkpoints,

@@ -23,6 +23,8 @@ pub(super) struct ServiceMetrics {
     pub(super) checkpoints: Counter,
     /// Times that a log was found to differ from what was written.
     pub(super) audit_breaks: Counter,
+    /// The store's epoch, as far as this instance has read it.
+    pub(super) epoch: Gauge,
     /// When all logs had a checkpoint at their end: milliseconds since the Unix epoch.
     checkpointed_at: Arc<AtomicI64>,
 }
@@ -44,6 +46,7 @@ impl ServiceMetrics {
             subscribers: Gauge::default(),
             checkpoints: Counter::default(),
             audit_breaks: Counter::default(),
+            epoch: Gauge::default(),
             checkpointed_at: Arc::new(AtomicI64::new(now.as_millis())),
         }
     }
@@ -86,6 +89,7 @@ impl Service {
             "Times an audit log was found to differ from what was written",
             self.metrics.audit_breaks.clone(),
         );
+        registry.register("store_epoch", "How often the store was restored from a backup", self.metrics.epoch.clone());
         registry.register_collector(Box::new(CheckpointAge {
             environment: self.environment.clone(),
             checkpointed_at: Arc::clone(&self.metrics.checkpointed_at),

@@ -13,6 +13,8 @@ mod metrics;
 pub mod old_digests;
 pub mod operators;
 mod refused_attempts;
+pub mod replays;
+pub mod restores;
 pub mod sessions;
 mod sign_in_log;
 pub mod systems;
@@ -41,6 +43,7 @@ use crate::clock::Environment;
 use crate::coherence::Coherence;
 pub use crate::coherence::Enforcement;
 use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
+use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::{AuditEntryId, RequestId};
 use crate::domain::keys::KeyPrefix;
 use crate::domain::operators::Operator;
@@ -65,6 +68,8 @@ pub struct Settings {
     /// The directory beside an embedded store, for the file of checkpoints.
     pub data_directory: Option<PathBuf>,
     pub concurrency: ConcurrencyLimits,
+    /// Checkpoints that the audit logs must contain, besides those in the store and beside it.
+    pub audit_checkpoints: Vec<Checkpoint>,
 }
 
 /// The context of a request, for logs, errors and audit entries.

@@ -17,7 +17,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("audit_text", &["domain"]),
     ("graphql", &["domain", "auth", "service"]),
     ("http", &["domain", "auth", "service", "verify", "graphql", "metrics", "audit_text"]),
-    ("config", &["domain", "auth", "coherence", "service", "http"]),
+    ("config", &["domain", "audit_text", "auth", "coherence", "service", "http"]),
     ("telemetry", &["config"]),
     ("admin", &["domain", "service", "audit_text"]),
     ("cli", &["domain", "admin", "app", "audit_text", "auth", "clock", "config", "graphql", "telemetry"]),

@@ -64,6 +64,7 @@ mod old_digests;
 mod pages;
 mod processes;
 mod readme;
+mod restores;
 mod schema;
 mod search;
 mod secrets;

@@ -42,6 +42,7 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   KEYS_REDIGESTED: ({ count }) => [
     `Replaced the root secret of ${count === 1 ? "1 key" : `${count} keys`}`,
   ],
+  STORE_RESTORED: () => ["Restored the store from a backup, and ended all sessions"],
 };
 
 /** Describes what an entry records, without naming its system. */
@@ -69,6 +70,7 @@ export const ACTION_NAMES: Record<AuditAction, string> = {
   PERMISSION_REFUSED: "Permission refused",
   AUDIT_EXPORTED: "Audit log exported",
   KEYS_REDIGESTED: "Keys under a new root secret",
+  STORE_RESTORED: "Store restored",
 };
 
 export const isAuditAction = (text: string): text is AuditAction =>

@@ -169,6 +169,9 @@ pub enum AuditAction {
     /// Keys of the tenant were digested anew under the current root secret. `count` is their number. The keys stay the
     /// same.
     KeysRedigested,
+    /// The store was restored from a backup. Entries that were written after the backup are not in the log. All sessions
+    /// of the tenant have ended.
+    StoreRestored,
 }
 
 /// Outcome of an action.

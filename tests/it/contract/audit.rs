@@ -15,7 +15,7 @@ use super::Factory;
 use super::fixtures::*;
 use super::systems::created;
 
-const ACTIONS: [AuditAction; 16] = [
+const ACTIONS: [AuditAction; 17] = [
     AuditAction::SystemCreated,
     AuditAction::SystemRenamed,
     AuditAction::SystemDeleted,
@@ -32,6 +32,7 @@ const ACTIONS: [AuditAction; 16] = [
     AuditAction::RevokedKeyPresented,
     AuditAction::AuditExported,
     AuditAction::KeysRedigested,
+    AuditAction::StoreRestored,
 ];
 
 pub async fn empty_log_has_head_zero(factory: &dyn Factory) {

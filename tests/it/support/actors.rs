@@ -196,6 +196,10 @@ impl App {
         Self::start(Arc::clone(&self.backend), self.clock.clone(), number, setup).await
     }
 
+    pub fn is_embedded(&self) -> bool {
+        matches!(self.backend.as_ref(), Backend::Embedded { .. })
+    }
+
     /// An instance over a copy of the store as it is now: a backup that is restored elsewhere.
     pub async fn restored(&self, number: u64) -> Self {
         let backend = match self.backend.as_ref() {

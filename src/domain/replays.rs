@@ -1,0 +1,158 @@
+//! The history in an export, for a restored store: what was taken away after the backup.
+
+use std::collections::HashMap;
+
+use super::audit::{AuditAction, AuditEvent, AuditHead, AuditOutcome};
+use super::exports::ExportedEntry;
+use super::ids::{OperatorId, SystemId};
+use super::keys::Mark;
+use super::permissions::Permissions;
+
+/// Something that an entry took away, and that a backup from before brings back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Loss {
+    Key {
+        system: SystemId,
+        mark: Mark,
+    },
+    System(SystemId),
+    Operator(OperatorId),
+    /// All permission codes but these.
+    Permissions {
+        operator: OperatorId,
+        remaining: Permissions,
+    },
+    /// The password before, whose hash the backup has.
+    Password(OperatorId),
+}
+
+impl Loss {
+    fn of(event: &AuditEvent) -> Option<Self> {
+        if event.outcome != AuditOutcome::Done {
+            return None;
+        }
+        match event.action {
+            AuditAction::KeyRevoked => Some(Self::Key { system: event.system?, mark: event.key_mark? }),
+            AuditAction::SystemDeleted => event.system.map(Self::System),
+            AuditAction::OperatorRemoved => event.operator.map(Self::Operator),
+            AuditAction::PermissionsChanged => {
+                Some(Self::Permissions { operator: event.operator?, remaining: event.permissions? })
+            }
+            AuditAction::PasswordChanged => event.operator.map(Self::Password),
+            // These take nothing away that a restored store could still have: sessions end with the restore.
+            AuditAction::SystemCreated
+            | AuditAction::SystemRenamed
+            | AuditAction::KeyGenerated
+            | AuditAction::OperatorAdded
+            | AuditAction::SignedIn
+            | AuditAction::SignedOut
+            | AuditAction::SignInRefused
+            | AuditAction::PermissionRefused
+            | AuditAction::RevokedKeyPresented
+            | AuditAction::AuditExported
+            | AuditAction::KeysRedigested
+            | AuditAction::StoreRestored => None,
+        }
+    }
+
+    /// Whether this, which came later, leaves nothing to do for `earlier`.
+    fn covers(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::System(deleted), Self::Key { system, .. }) => deleted == system,
+            (Self::Operator(removed), Self::Permissions { operator, .. } | Self::Password(operator)) => {
+                removed == operator
+            }
+            (Self::Permissions { operator, .. }, Self::Permissions { operator: other, .. }) => operator == other,
+            (one, other) => one == other,
+        }
+    }
+
+    /// The system or operator.
+    fn subject(&self) -> String {
+        match self {
+            Self::Key { system, .. } | Self::System(system) => system.to_string(),
+            Self::Operator(operator) | Self::Permissions { operator, .. } | Self::Password(operator) => {
+                operator.to_string()
+            }
+        }
+    }
+}
+
+/// An entry that took something away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LossEntry {
+    pub number: u64,
+    pub loss: Loss,
+    /// The name of the system or operator.
+    pub name: String,
+}
+
+/// The export does not show each entry up to its end, so that a revocation may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the export leaves out entry {number}: export the log without a filter")]
+pub struct Gap {
+    number: u64,
+}
+
+/// The history that an export shows.
+#[derive(Debug, Default)]
+pub struct ExportedHistory {
+    /// The entry before the first one, and then each entry.
+    heads: Vec<AuditHead>,
+    losses: Vec<LossEntry>,
+    gap: Option<Gap>,
+}
+
+impl ExportedHistory {
+    pub fn add(&mut self, exported: &ExportedEntry) {
+        let (entry, event) = (&exported.entry, &exported.entry.event);
+        let before = AuditHead { number: entry.number - 1, hash: exported.previous_hash };
+        let last = *self.heads.last().unwrap_or(&before);
+        if self.heads.is_empty() {
+            self.heads.push(before);
+        }
+        if entry.number > last.number + 1 {
+            self.gap.get_or_insert(Gap { number: last.number + 1 });
+        }
+        self.heads.push(entry.head());
+        if let Some(loss) = Loss::of(event) {
+            let name = if event.system.is_some() { &event.system_name } else { &event.operator_name };
+            let name = name.clone().unwrap_or_default();
+            self.losses.push(LossEntry { number: entry.number, loss, name });
+        }
+    }
+
+    /// Checks that the export shows each entry from its first one up to `end`.
+    pub fn check_complete(&self, end: &AuditHead) -> Result<(), Gap> {
+        let last = self.heads.last().copied().unwrap_or_default();
+        match self.gap {
+            Some(gap) => Err(gap),
+            None if last != *end => Err(Gap { number: last.number + 1 }),
+            None => Ok(()),
+        }
+    }
+
+    /// The entry before the first one, and then each entry, without a gap.
+    pub fn heads(&self) -> &[AuditHead] {
+        &self.heads
+    }
+
+    pub fn contains(&self, head: &AuditHead) -> bool {
+        self.heads.binary_search_by_key(&head.number, |head| head.number).is_ok_and(|at| self.heads[at] == *head)
+    }
+
+    /// What the entries after this number took away, as far as later ones did not take away more.
+    pub fn losses_after(&self, number: u64) -> Vec<LossEntry> {
+        let mut losses: Vec<LossEntry> = Vec::new();
+        let mut by_subject = HashMap::<String, Vec<Loss>>::new();
+        for entry in self.losses.iter().rev().take_while(|entry| entry.number > number) {
+            let later = by_subject.entry(entry.loss.subject()).or_default();
+            if !later.iter().any(|later| later.covers(&entry.loss)) {
+                later.push(entry.loss);
+                losses.push(entry.clone());
+            }
+        }
+        losses.reverse();
+        losses
+    }
+}

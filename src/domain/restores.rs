@@ -1,0 +1,151 @@
+//! Restored backups: signed records of which part of an audit log a backup has replaced.
+//!
+//! Checkpoints of the replaced part remain valid signatures. Without such a record they show that the log was cut off or
+//! rewritten, so a record is signed like they are.
+
+use serde::{Deserialize, Serialize};
+
+use super::audit::{AuditHead, EntryHash, canonical_json};
+use super::checkpoints::Checkpoint;
+use super::ids::TenantId;
+use super::signatures::{KeyId, PublicKey, Signature, SigningKey};
+use super::time::Timestamp;
+
+/// Precedes the signed JSON, so that the signature means nothing elsewhere.
+const CONTEXT: &str = "keymark store restore\n";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Restore {
+    pub tenant: TenantId,
+    /// The store's epoch since the restore.
+    pub epoch: u64,
+    /// Number of the last entry that the log has in common with the replaced history, as far as is known.
+    pub number: u64,
+    /// Hash of that entry.
+    pub hash: EntryHash,
+    /// The newest known checkpoint of the replaced history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Checkpoint>,
+    /// Not before any known checkpoint of the replaced history was signed, whatever the clock says.
+    pub restored_at: Timestamp,
+    pub key_id: KeyId,
+    pub public_key: PublicKey,
+    /// Ed25519 signature of `keymark store restore`, a line feed, and the other members as canonical JSON (RFC 8785).
+    pub signature: Signature,
+}
+
+impl Restore {
+    /// Records that the history of a tenant after `common` was replaced, which had the `lost` checkpoints.
+    pub fn sign(
+        key: &SigningKey,
+        tenant: TenantId,
+        epoch: u64,
+        common: AuditHead,
+        lost: &[Checkpoint],
+        now: Timestamp,
+    ) -> Self {
+        let public_key = key.public_key();
+        let mut restore = Self {
+            tenant,
+            epoch,
+            number: common.number,
+            hash: common.hash,
+            replaced: lost.iter().max_by_key(|checkpoint| checkpoint.number).cloned(),
+            restored_at: lost.iter().map(|checkpoint| checkpoint.signed_at).fold(now, Timestamp::max),
+            key_id: public_key.id(),
+            public_key,
+            signature: Signature::NONE,
+        };
+        restore.signature = key.sign(&restore.message());
+        restore
+    }
+
+    pub fn is_signed_by(&self, keys: &[PublicKey]) -> bool {
+        keys.contains(&self.public_key)
+            && self.key_id == self.public_key.id()
+            && self.public_key.verifies(&self.message(), &self.signature)
+    }
+
+    /// Whether the checkpoint belongs to the history that the backup has replaced.
+    pub fn replaces(&self, checkpoint: &Checkpoint) -> bool {
+        self.tenant == checkpoint.tenant && checkpoint.number > self.number && checkpoint.signed_at <= self.restored_at
+    }
+
+    /// The last entry in common.
+    pub fn common(&self) -> AuditHead {
+        AuditHead { number: self.number, hash: self.hash }
+    }
+
+    /// As JSON, in one line without its end.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a record has string keys and plain values alone")
+    }
+
+    fn message(&self) -> Vec<u8> {
+        let mut members = serde_json::to_value(self).expect("a record has string keys and plain values alone");
+        if let serde_json::Value::Object(members) = &mut members {
+            members.remove("signature");
+        }
+        [CONTEXT.as_bytes(), canonical_json(&members).as_bytes()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn head(number: u64) -> AuditHead {
+        AuditHead { number, hash: "ab".repeat(32).try_into().unwrap() }
+    }
+
+    fn checkpoint(number: u64, signed_at: i64) -> Checkpoint {
+        let key = SigningKey::from_seed(&[1; 32]);
+        let at = Timestamp::from_millis(NOON.as_millis() + signed_at);
+        Checkpoint::sign(&key, "acme".parse().unwrap(), head(number), at, None)
+    }
+
+    fn restore(lost: &[Checkpoint]) -> Restore {
+        Restore::sign(&SigningKey::from_seed(&[1; 32]), "acme".parse().unwrap(), 3, head(4), lost, NOON)
+    }
+
+    #[test]
+    fn only_checkpoints_of_the_replaced_history_are_excused() {
+        let record = restore(&[checkpoint(6, -5)]);
+        assert!(record.replaces(&checkpoint(6, -5)) && record.replaces(&checkpoint(5, -9)));
+        assert!(!record.replaces(&checkpoint(4, -9)), "the log still has this entry");
+        assert!(!record.replaces(&checkpoint(6, 1)), "signed after the restore");
+        let foreign = Checkpoint { tenant: "other".parse().unwrap(), ..checkpoint(6, -5) };
+        assert!(!record.replaces(&foreign));
+    }
+
+    #[test]
+    fn checkpoints_by_a_clock_that_was_ahead_are_excused() {
+        let lost = [checkpoint(5, 60_000), checkpoint(7, 30_000)];
+        let record = restore(&lost);
+        assert!(lost.iter().all(|checkpoint| record.replaces(checkpoint)));
+        assert_eq!(record.replaced.as_ref().map(|newest| newest.number), Some(7));
+    }
+
+    #[test]
+    fn a_change_of_any_member_is_detected() {
+        let key = SigningKey::from_seed(&[1; 32]).public_key();
+        let record = restore(&[checkpoint(6, -5)]);
+        assert!(record.is_signed_by(&[key]) && !record.is_signed_by(&[SigningKey::from_seed(&[2; 32]).public_key()]));
+        let changes: [fn(&mut Restore); 6] = [
+            |record| record.tenant = "other".parse().unwrap(),
+            |record| record.epoch += 1,
+            |record| record.number -= 1,
+            |record| record.hash = EntryHash::default(),
+            |record| record.replaced = None,
+            |record| record.restored_at = Timestamp::from_millis(0),
+        ];
+        for change in changes {
+            let mut forged = record.clone();
+            change(&mut forged);
+            assert!(!forged.is_signed_by(&[key]), "{forged:?}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Replaying an export of the audit log in a store that was restored from an older backup: takes away again what was
+//! taken away after the backup.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::commit::Decision;
+use super::error::Error;
+use super::restores::list_restores;
+use super::{Request, Service, origin};
+use crate::audit_text::verification::{self, ExportBreak, Verified};
+use crate::domain::audit::{AuditAction, AuditActor, AuditHead};
+use crate::domain::changes::{Batch, Row};
+use crate::domain::ids::{OperatorId, SystemId, TenantId};
+use crate::domain::keys::Mark;
+use crate::domain::operators::Operator;
+use crate::domain::replays::{ExportedHistory, Gap, Loss, LossEntry};
+use crate::domain::restores::Restore;
+
+/// Precedes the tenant in the name of the setting with the last entry that was replayed.
+const REPLAYED_SETTING: &str = "audit-replayed/";
+
+/// An export that can be replayed.
+pub struct Replay {
+    pub tenant: TenantId,
+    /// The last entry that the export and the store's log have in common.
+    pub common: AuditHead,
+    /// The last entry of the export.
+    pub end: AuditHead,
+    /// The losses that were not replayed yet, the oldest first.
+    pub losses: Vec<LossEntry>,
+    /// Records that the store was restored, if that was not recorded before.
+    pub restores: Vec<Restore>,
+}
+
+/// Why an export cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error(transparent)]
+    Export(#[from] ExportBreak),
+    #[error(transparent)]
+    Gap(#[from] Gap),
+    #[error(
+        "the log of tenant {tenant} in the store does not contain entry {number}, after which the export begins: it begins \
+         too late, or shows the log of another store"
+    )]
+    Unconnected { tenant: TenantId, number: u64 },
+    #[error(
+        "the export and the log of tenant {tenant} in the store have no entry in common: it shows another store's log"
+    )]
+    OtherLog { tenant: TenantId },
+    #[error(transparent)]
+    Service(#[from] Error),
+}
+
+impl From<io::Error> for ReplayError {
+    fn from(error: io::Error) -> Self {
+        Self::Export(error.into())
+    }
+}
+
+impl Service {
+    /// Verifies an export, and finds out what it takes away that the store still has. Ends all sessions first, as
+    /// [`mark_restored`](Self::mark_restored) does, if the store lacks entries of the export and this was not done yet.
+    pub async fn begin_replay(&self, request: Request, file: PathBuf) -> Result<Replay, ReplayError> {
+        let keys = self.keyring.public_keys();
+        let read = move || {
+            let mut history = ExportedHistory::default();
+            let Verified { checkpoint, .. } =
+                verification::read(BufReader::new(File::open(file)?), &keys, |exported| history.add(exported))?;
+            history.check_complete(&checkpoint.head())?;
+            Ok::<_, ReplayError>((history, checkpoint))
+        };
+        let (history, checkpoint) = tokio::task::spawn_blocking(read).await.map_err(io::Error::from)??;
+        let (tenant, end) = (checkpoint.tenant.clone(), checkpoint.head());
+        let common = self.find_last_common(&tenant, &history).await?;
+        let mut restores = Vec::new();
+        if common != end {
+            let recorded =
+                list_restores(self.store.as_ref(), &self.keyring.public_keys()).await.map_err(Error::from)?;
+            if !recorded.iter().any(|restore| restore.replaces(&checkpoint)) {
+                let mut lost = self.find_lost_checkpoints().await?;
+                lost.push(checkpoint);
+                restores = self.raise_epoch(request, &lost, &BTreeMap::from([(tenant.clone(), common.number)])).await?;
+            }
+        }
+        let replayed = self.find_replayed(&tenant).await?.1.filter(|replayed| history.contains(replayed));
+        let from = replayed.map_or(common.number, |replayed| replayed.number.max(common.number));
+        Ok(Replay { tenant, common, end, losses: history.losses_after(from), restores })
+    }
+
+    /// Finds the last entry that is in the export and in the store. All entries before it are equal too, since its hash
+    /// covers them.
+    async fn find_last_common(&self, tenant: &TenantId, history: &ExportedHistory) -> Result<AuditHead, ReplayError> {
+        let heads = history.heads();
+        let is_in_store = async |head: &AuditHead| -> Result<bool, Error> {
+            let found = self.store.find_audit_hashes(tenant, &[head.number]).await?;
+            Ok(*head == AuditHead::default() || found.contains(head))
+        };
+        let first = heads.first().copied().unwrap_or_default();
+        if !is_in_store(&first).await? {
+            return Err(ReplayError::Unconnected { tenant: tenant.clone(), number: first.number });
+        }
+        let (mut common, mut other) = (0, heads.len());
+        while other - common > 1 {
+            let middle = common.midpoint(other);
+            if is_in_store(&heads[middle]).await? { common = middle } else { other = middle }
+        }
+        let common = heads.get(common).copied().unwrap_or_default();
+        if common.number == 0 && self.store.audit_head(tenant).await.map_err(Error::from)?.number > 0 {
+            return Err(ReplayError::OtherLog { tenant: tenant.clone() });
+        }
+        Ok(common)
+    }
+
+    /// Takes away again what an entry of the export took away. Returns `false` if the store does not have it.
+    pub async fn replay(self: &Arc<Self>, request: Request, tenant: &TenantId, loss: &Loss) -> Result<bool, Error> {
+        match *loss {
+            Loss::Key { system, mark } => self.replay_revocation(request, tenant, system, mark).await,
+            Loss::System(system) => self.replay_deletion(request, tenant, system).await,
+            Loss::Operator(id) => {
+                let Some(operator) = self.find_operator_of(tenant, id).await? else { return Ok(false) };
+                self.remove_operator(request, &operator.username).await.map(|_| true)
+            }
+            Loss::Permissions { operator, remaining } => {
+                let Some(operator) = self.find_operator_of(tenant, operator).await? else { return Ok(false) };
+                let remaining = operator.permissions.intersection(remaining);
+                if remaining == operator.permissions {
+                    return Ok(false);
+                }
+                self.set_permissions(request, &operator.username, remaining).await.map(|_| true)
+            }
+            Loss::Password(operator) => {
+                let Some(operator) = self.find_operator_of(tenant, operator).await? else { return Ok(false) };
+                // Nobody learns this one, so the operator needs another.
+                self.set_password(request, &operator.username, self.generate_password()).await.map(|_| true)
+            }
+        }
+    }
+
+    /// Records that the export was replayed, so that doing it again does not undo what is changed from now on.
+    pub async fn finish_replay(&self, replay: &Replay) -> Result<(), Error> {
+        let end = serde_json::to_string(&replay.end).expect("a head has string keys and plain values alone");
+        loop {
+            let (stored, replayed) = self.find_replayed(&replay.tenant).await?;
+            if replayed.is_some_and(|replayed| replayed.number >= replay.end.number) {
+                return Ok(());
+            }
+            let name = format!("{REPLAYED_SETTING}{}", replay.tenant);
+            if self.store.replace_setting(&name, stored.as_deref(), &end).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn find_replayed(&self, tenant: &TenantId) -> Result<(Option<String>, Option<AuditHead>), Error> {
+        let stored = self.store.find_setting(&format!("{REPLAYED_SETTING}{tenant}")).await?;
+        let replayed = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        Ok((stored, replayed))
+    }
+
+    async fn find_operator_of(&self, tenant: &TenantId, id: OperatorId) -> Result<Option<Operator>, Error> {
+        Ok(self.store.find_operator(id).await?.filter(|operator| operator.tenant == *tenant))
+    }
+
+    async fn replay_revocation(
+        &self,
+        request: Request,
+        tenant: &TenantId,
+        id: SystemId,
+        mark: Mark,
+    ) -> Result<bool, Error> {
+        let revoked = self.change(|reads| async move {
+            let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
+                return Ok(Decision::Repeat(Ok(false)));
+            };
+            if system.key.is_none_or(|current| current.mark != mark) {
+                return Ok(Decision::Repeat(Ok(false)));
+            }
+            let (without, current) = system.revoke_key(self.environment.now())?;
+            let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
+            let event = self
+                .event(&origin(AuditActor::command_line(), request), AuditAction::KeyRevoked)
+                .about_system(&without)
+                .about_key(mark);
+            let batch = Batch::new(tenant.clone(), event)
+                .replace(Row::System(without.clone()))
+                .replace(Row::Key(key.revoked(without.updated_at)));
+            Ok(Decision::commit(batch, true))
+        });
+        self.require_enforced(revoked.await?).await
+    }
+
+    async fn replay_deletion(&self, request: Request, tenant: &TenantId, id: SystemId) -> Result<bool, Error> {
+        let deleted = self.change(|reads| async move {
+            let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
+                return Ok(Decision::Repeat(Ok(false)));
+            };
+            let event = self
+                .event(&origin(AuditActor::command_line(), request), AuditAction::SystemDeleted)
+                .about_deleted_system(&system);
+            let mut batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
+            if let Some(current) = system.key {
+                let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
+                batch = batch.replace(Row::Key(key.revoked(self.environment.now())));
+                batch.event = batch.event.about_key(current.mark);
+            }
+            Ok(Decision::commit(batch, true))
+        });
+        self.require_enforced(deleted.await?).await
+    }
+}

@@ -1,0 +1,179 @@
+//! Restored backups. A backup brings back sessions that have ended, and lacks the end of each audit log.
+//!
+//! The store has an epoch, which increases when somebody states that the store was restored. That ends all sessions, and
+//! signs for each log which part of it the backup has replaced. Until then Keymark does not serve a store that lacks an
+//! entry which a checkpoint outside of it was signed for.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::commit::Decision;
+use super::error::Error;
+use super::{Request, Service, origin};
+use crate::domain::audit::{AuditAction, AuditActor, AuditHead};
+use crate::domain::changes::{Batch, Row};
+use crate::domain::checkpoints::Checkpoint;
+use crate::domain::ids::{OperatorId, TenantId};
+use crate::domain::restores::Restore;
+use crate::domain::signatures::PublicKey;
+use crate::store::{Store, StoreError};
+
+/// The setting with the store's epoch. Not set in a store that was never restored, whose epoch is 0.
+const EPOCH_SETTING: &str = "store-epoch";
+/// Precedes the tenant and the epoch in the name of the setting with a [`Restore`].
+const RESTORE_SETTING: &str = "audit-restore/";
+/// Maximum number of operators whose sessions one change ends, so that it takes the store no longer than others.
+const MAX_OPERATORS_PER_CHANGE: usize = 100;
+
+/// Returns those of the checkpoints whose entry is not in its log, unless a restored backup is recorded as the cause.
+/// Ignores those that none of the keys has signed.
+pub async fn find_lost_checkpoints(
+    store: &dyn Store,
+    keys: &[PublicKey],
+    checkpoints: Vec<Checkpoint>,
+) -> Result<Vec<Checkpoint>, StoreError> {
+    let restores = list_restores(store, keys).await?;
+    let mut lost = Vec::new();
+    for checkpoint in checkpoints {
+        let is_replaced = restores.iter().any(|restore| restore.replaces(&checkpoint));
+        if checkpoint.number == 0 || !checkpoint.is_signed_by(keys) || is_replaced {
+            continue;
+        }
+        let (tenant, head) = (&checkpoint.tenant, checkpoint.head());
+        if !store.find_audit_hashes(tenant, &[head.number]).await?.contains(&head)
+            && store.recheck_audit_entry(tenant, head.number).await? != Some(head)
+        {
+            lost.push(checkpoint);
+        }
+    }
+    Ok(lost)
+}
+
+/// The records of restored backups that one of these keys has signed, the oldest first.
+pub(super) async fn list_restores(store: &dyn Store, keys: &[PublicKey]) -> Result<Vec<Restore>, StoreError> {
+    let mut restores = Vec::new();
+    for (name, value) in store.list_settings(RESTORE_SETTING).await? {
+        match serde_json::from_str::<Restore>(&value) {
+            Ok(restore) if restore.is_signed_by(keys) => restores.push(restore),
+            // Without it, the checkpoints that it would excuse are missed in the log.
+            _ => tracing::warn!(setting = name, "record of a restored backup ignored; no known key has signed it"),
+        }
+    }
+    restores.sort_by_key(|restore| restore.epoch);
+    Ok(restores)
+}
+
+impl Service {
+    /// Returns the checkpoints beside the store, and in the configuration, that an entry is missing for.
+    pub async fn find_lost_checkpoints(&self) -> Result<Vec<Checkpoint>, Error> {
+        let mut outside = self.read_checkpoint_file().await;
+        outside.extend_from_slice(&self.settings.audit_checkpoints);
+        Ok(find_lost_checkpoints(self.store.as_ref(), &self.keyring.public_keys(), outside).await?)
+    }
+
+    /// Raises the epoch of a store that was restored from a backup: ends all sessions on every instance, and records for
+    /// each log that the checkpoints of the history after the backup are not missed. Returns the records.
+    pub async fn mark_restored(&self, request: Request) -> Result<Vec<Restore>, Error> {
+        let lost = self.find_lost_checkpoints().await?;
+        self.raise_epoch(request, &lost, &BTreeMap::new()).await
+    }
+
+    /// As [`mark_restored`](Self::mark_restored), for these lost checkpoints. `common` has the numbers of the last entries
+    /// in common with the replaced history, as far as they are known.
+    pub(super) async fn raise_epoch(
+        &self,
+        request: Request,
+        lost: &[Checkpoint],
+        common: &BTreeMap<TenantId, u64>,
+    ) -> Result<Vec<Restore>, Error> {
+        let logs = self.store.list_tenants().await?;
+        let tenants: BTreeSet<_> = logs.iter().chain(lost.iter().map(|checkpoint| &checkpoint.tenant)).collect();
+        let mut ends = Vec::new();
+        for tenant in tenants {
+            ends.push((tenant, self.find_common_entry(tenant, lost, common.get(tenant).copied()).await?));
+        }
+        let epoch = self.increment_epoch().await?;
+        for tenant in &logs {
+            self.end_sessions(request, tenant).await?;
+        }
+        // Last, so that Keymark does not serve the store if this did not get so far.
+        let mut restores = Vec::new();
+        for (tenant, end) in ends {
+            let lost: Vec<_> = lost.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned().collect();
+            let (key, now) = (&self.keyring.current().checkpoints, self.environment.now());
+            let restore = Restore::sign(key, tenant.clone(), epoch, end, &lost, now);
+            let name = format!("{RESTORE_SETTING}{tenant}/{epoch}");
+            self.store.replace_setting(&name, None, &restore.to_json()).await?;
+            restores.push(restore);
+        }
+        tracing::warn!(epoch, "store restored from a backup; all sessions ended");
+        Ok(restores)
+    }
+
+    /// The last entry of the log that comes before everything that is known to be lost.
+    async fn find_common_entry(
+        &self,
+        tenant: &TenantId,
+        lost: &[Checkpoint],
+        common: Option<u64>,
+    ) -> Result<AuditHead, Error> {
+        let head = self.store.audit_head(tenant).await?;
+        let lost = lost.iter().filter(|checkpoint| checkpoint.tenant == *tenant);
+        let number = lost.map(|checkpoint| checkpoint.number - 1).chain(common).fold(head.number, u64::min);
+        if number == head.number {
+            return Ok(head);
+        }
+        if number == 0 {
+            return Ok(AuditHead::default());
+        }
+        let found = self.store.find_audit_hashes(tenant, &[number]).await?;
+        let found = found.into_iter().next();
+        Ok(found.ok_or_else(|| StoreError::Corrupt(format!("the audit log lacks entry {number}").into()))?)
+    }
+
+    /// Reads the epoch for the metric.
+    pub(super) async fn read_epoch(&self) -> Result<(), Error> {
+        let epoch = self.find_epoch().await?.1;
+        self.metrics.epoch.set(epoch.try_into().unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    async fn find_epoch(&self) -> Result<(Option<String>, u64), Error> {
+        let stored = self.store.find_setting(EPOCH_SETTING).await?;
+        let epoch = stored.as_deref().and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+        Ok((stored, epoch))
+    }
+
+    async fn increment_epoch(&self) -> Result<u64, Error> {
+        loop {
+            let (stored, epoch) = self.find_epoch().await?;
+            let raised = epoch + 1;
+            if self.store.replace_setting(EPOCH_SETTING, stored.as_deref(), &raised.to_string()).await? {
+                self.read_epoch().await?;
+                return Ok(raised);
+            }
+        }
+    }
+
+    /// Ends the sessions of all operators of a tenant. One entry for each change of up to [`MAX_OPERATORS_PER_CHANGE`].
+    async fn end_sessions(&self, request: Request, tenant: &TenantId) -> Result<(), Error> {
+        let operators = self.store.list_operators(Some(tenant)).await?;
+        let operators: Vec<OperatorId> = operators.iter().map(|operator| operator.id).collect();
+        let chunks = operators.chunks(MAX_OPERATORS_PER_CHANGE).map(HashSet::from_iter);
+        let chunks: Vec<HashSet<&OperatorId>> =
+            if operators.is_empty() { vec![HashSet::new()] } else { chunks.collect() };
+        for chunk in &chunks {
+            let ended = self.change(|_| async move {
+                let (now, origin) = (self.environment.now(), origin(AuditActor::command_line(), request));
+                let mut batch = Batch::new(tenant.clone(), self.event(&origin, AuditAction::StoreRestored));
+                for operator in self.store.list_operators(Some(tenant)).await? {
+                    if chunk.contains(&operator.id) {
+                        batch = batch.replace(Row::Operator(operator.without_sessions(now)));
+                    }
+                }
+                Ok(Decision::commit(batch, ()))
+            });
+            self.require_enforced(ended.await?).await?;
+        }
+        Ok(())
+    }
+}
