@@ -45,4 +45,5 @@ pub mod signatures;
 pub mod system_names;
 pub mod systems;
 pub mod time;
+pub mod usage;
 pub mod verdict;
