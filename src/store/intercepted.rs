@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::{
     AuditStore, CommitStore, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems, OperatorStore, Page, PageRequest,
     PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store, SystemState, SystemStore,
-    ThrottleStore,
+    ThrottleStore, UsageStore,
 };
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
@@ -21,6 +21,7 @@ use crate::domain::sessions::{Session, SessionId};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{System, SystemOrder, SystemSortKey};
 use crate::domain::time::Timestamp;
+use crate::domain::usage::{BucketCounts, Flush, UsageRange, UsageRetention, UsageSummary};
 
 /// Runs around every call of an [`Intercepted`] store.
 pub trait Intercept: Send + Sync + 'static {
@@ -151,5 +152,16 @@ intercept! {
     impl PurgeStore {
         async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged>;
         async fn purge_sessions(&self, operator: OperatorId, password_version: u64) -> Result<u64>;
+    }
+    impl UsageStore {
+        async fn add_usage(&self, flush: &Flush) -> Result<()>;
+        async fn find_usage(
+            &self, tenant: &TenantId, system: SystemId, range: &UsageRange
+        ) -> Result<Vec<BucketCounts>>;
+        async fn find_usage_summaries(&self, tenant: &TenantId, systems: &[SystemId]) -> Result<Vec<UsageSummary>>;
+        async fn list_last_uses(&self, tenant: &TenantId, since: Timestamp) -> Result<Vec<(SystemId, Timestamp)>>;
+        async fn purge_usage(
+            &self, now: Timestamp, retention: UsageRetention, unused_since: Timestamp
+        ) -> Result<u64>;
     }
 }

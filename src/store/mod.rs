@@ -22,6 +22,7 @@ mod sessions;
 mod settings;
 mod systems;
 mod throttle;
+mod usage;
 
 use async_trait::async_trait;
 
@@ -38,6 +39,7 @@ pub use self::sessions::SessionStore;
 pub use self::settings::SettingsStore;
 pub use self::systems::{SystemState, SystemStore};
 pub use self::throttle::ThrottleStore;
+pub use self::usage::{ROWS_PER_USE, UsageStore};
 pub use crate::domain::pages::{Page, PageEnd, PageRequest};
 pub use crate::domain::quota::{Quota, take};
 
@@ -60,6 +62,7 @@ pub trait Store:
     + ThrottleStore
     + SettingsStore
     + PurgeStore
+    + UsageStore
     + Send
     + Sync
     + 'static

@@ -20,6 +20,7 @@ mod store;
 mod systems;
 mod tables;
 mod throttle;
+mod usage;
 mod writer;
 
 pub use self::errors::OpenError;

@@ -51,6 +51,20 @@ pub(super) const SETTINGS: TableDefinition<&str, &str> = TableDefinition::new("s
 /// marker → nothing.
 pub(super) const MARKERS: TableDefinition<&str, ()> = TableDefinition::new("markers");
 
+/// (tenant, system) → when its keys were last presented.
+pub(super) const USAGE: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("usage");
+/// (tenant, time of the last flush about it, system) → nothing.
+pub(super) const USAGE_BY_WRITE: TableDefinition<(&str, i64, &str), ()> = TableDefinition::new("usage_by_write");
+/// (day, tenant, system) → use of its keys, by hour.
+pub(super) const USAGE_HOURS: UsageSeries = TableDefinition::new("usage_hours");
+/// (month, tenant, system) → use of its keys, by day.
+pub(super) const USAGE_DAYS: UsageSeries = TableDefinition::new("usage_days");
+/// instance → number and time of its last flush.
+pub(super) const USAGE_FLUSHES: TableDefinition<&str, (u64, i64)> = TableDefinition::new("usage_flushes");
+
+/// Use by bucket: (day or month, tenant, system).
+pub(super) type UsageSeries = TableDefinition<'static, (u32, &'static str, &'static str), &'static [u8]>;
+
 /// An index of systems: (tenant, sort value, id).
 pub(super) type SystemIndex = TableDefinition<'static, (&'static str, &'static [u8], &'static str), &'static [u8]>;
 
@@ -83,13 +97,18 @@ pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     txn.open_table(BUCKETS)?;
     txn.open_table(SETTINGS)?;
     txn.open_table(MARKERS)?;
+    txn.open_table(USAGE)?;
+    txn.open_table(USAGE_BY_WRITE)?;
+    txn.open_table(USAGE_HOURS)?;
+    txn.open_table(USAGE_DAYS)?;
+    txn.open_table(USAGE_FLUSHES)?;
     txn.commit()?;
     Ok(())
 }
 
 /// Whether the current [`create_all`] has run on this file: the newest table exists.
 pub(super) fn are_created(db: &redb::Database) -> Result<bool, redb::Error> {
-    Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == LEASES.name()))
+    Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == USAGE_FLUSHES.name()))
 }
 
 pub(super) fn encode(row: &impl Serialize) -> Vec<u8> {

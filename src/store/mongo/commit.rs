@@ -41,16 +41,16 @@ use crate::domain::ids::TenantId;
 use crate::store::{Cause, CommitStore, Conflict, Result, StoreError};
 
 /// Maximum delay before the first retry after a conflict with another instance; it doubles with each further retry.
-const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(2);
+pub(super) const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(2);
 /// Maximum delay before any retry: a caller that lost several times in a row has to be quick to win once.
-const MAX_RETRY_DELAY: Duration = Duration::from_millis(32);
+pub(super) const MAX_RETRY_DELAY: Duration = Duration::from_millis(32);
 /// The time after which the server aborts an open transaction (default of `transactionLifetimeLimitSeconds`).
 const TRANSACTION_LIFETIME: Duration = Duration::from_secs(60);
 /// Delay between two attempts to end an abandoned transaction.
 const ABORT_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// WriteConflict: another transaction writes the same document.
-const WRITE_CONFLICT: i32 = 112;
+pub(super) const WRITE_CONFLICT: i32 = 112;
 
 /// Why an attempt did not commit.
 enum Failure {
@@ -137,7 +137,7 @@ impl CommitStore for MongoStore {
 }
 
 impl MongoStore {
-    fn transaction_options(&self) -> TransactionOptions {
+    pub(super) fn transaction_options(&self) -> TransactionOptions {
         TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
             .write_concern(write_concern(self.limits))
@@ -390,7 +390,7 @@ impl Commit<'_> {
 
 /// Aborts a transaction that may still be open on a server that was lost, so that it does not lock its tenant's head
 /// until [`TRANSACTION_LIFETIME`] once the server is back.
-async fn abort_abandoned(mut session: ClientSession, database: Database, limits: Limits) {
+pub(super) async fn abort_abandoned(mut session: ClientSession, database: Database, limits: Limits) {
     let deadline = Instant::now() + TRANSACTION_LIFETIME;
     while Instant::now() < deadline {
         // A new transaction of a session ends the one before.

@@ -11,13 +11,16 @@ use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{Database, IndexModel};
 use tokio::time::Instant;
 
-use super::collections::{AUDIT, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS};
+use super::collections::{
+    AUDIT, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, USAGE, USAGE_DAYS, USAGE_FLUSHES,
+    USAGE_HOURS,
+};
 use super::errors::{ConnectError, TimedOut, code_of, is_refusal};
 use super::options::Limits;
 use super::rows::number_of;
 
 /// Increase with every change to [`collections`].
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Time limit for building all indexes.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
@@ -46,6 +49,8 @@ pub(super) const AUDIT_ACTOR: &str = "tenant_actor_number";
 pub(super) const AUDIT_ACTION: &str = "tenant_action_number";
 pub(super) const AUDIT_OUTCOME: &str = "tenant_outcome_number";
 pub(super) const BUCKETS_ARRIVAL: &str = "arrival";
+pub(super) const USAGE_WRITTEN: &str = "tenant_writtenAt";
+pub(super) const USAGE_ROW: &str = "row";
 
 struct Layout {
     name: &'static str,
@@ -138,8 +143,23 @@ fn collections() -> Vec<Layout> {
             members: doc! { "arrival": time() },
             indexes: vec![index(BUCKETS_ARRIVAL, doc! { "arrival": 1 })],
         },
+        Layout {
+            name: USAGE,
+            members: doc! { "tenant": text(), "writtenAt": time(), "keys": { "bsonType": "object" } },
+            indexes: vec![index(USAGE_WRITTEN, doc! { "tenant": 1, "writtenAt": 1 })],
+        },
+        usage_series(USAGE_HOURS),
+        usage_series(USAGE_DAYS),
+        Layout { name: USAGE_FLUSHES, members: doc! { "number": number(), "at": time() }, indexes: Vec::new() },
         Layout { name: META, members: Document::new(), indexes: Vec::new() },
     ]
+}
+
+fn usage_series(name: &'static str) -> Layout {
+    let members = doc! {
+        "tenant": { "bsonType": "string" }, "row": { "bsonType": "long" }, "keys": { "bsonType": "object" },
+    };
+    Layout { name, members, indexes: vec![index(USAGE_ROW, doc! { "row": 1 })] }
 }
 
 fn index(name: &str, keys: Document) -> IndexModel {

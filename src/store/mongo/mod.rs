@@ -46,6 +46,7 @@ mod settings;
 mod store;
 mod systems;
 mod throttle;
+mod usage;
 
 pub use self::errors::ConnectError;
 pub use self::options::MongoOptions;

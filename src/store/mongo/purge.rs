@@ -39,7 +39,12 @@ impl PurgeStore for MongoStore {
 impl MongoStore {
     /// Removes matching documents, at most [`MAX_DELETIONS`] at a time. Documents that begin to match meanwhile may be
     /// left for the next purge.
-    async fn remove_all(&self, collection: &Collection<Document>, filter: &Document, index: &str) -> Result<u64> {
+    pub(super) async fn remove_all(
+        &self,
+        collection: &Collection<Document>,
+        filter: &Document,
+        index: &str,
+    ) -> Result<u64> {
         let mut removed = 0;
         loop {
             let find = collection

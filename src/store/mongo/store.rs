@@ -9,7 +9,10 @@ use mongodb::options::{CollectionOptions, ReadConcern};
 use mongodb::{Client, Collection, Cursor, Database};
 
 use super::coalesce::Coalesced;
-use super::collections::{AUDIT, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS};
+use super::collections::{
+    AUDIT, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, USAGE, USAGE_DAYS, USAGE_FLUSHES,
+    USAGE_HOURS,
+};
 use super::errors::{ConnectError, TimedOut, store_error};
 use super::migrations;
 use super::options::{Limits, MongoOptions, check_concerns, check_database_name, client_options};
@@ -36,6 +39,10 @@ pub struct MongoStore {
     pub(super) leases: Collection<Document>,
     pub(super) buckets: Collection<Document>,
     pub(super) meta: Collection<Document>,
+    pub(super) usage: Collection<Document>,
+    pub(super) usage_hours: Collection<Document>,
+    pub(super) usage_days: Collection<Document>,
+    pub(super) usage_flushes: Collection<Document>,
     // The same collections with read concern "linearizable".
     pub(super) keys_linearizable: Collection<Document>,
     pub(super) operators_linearizable: Collection<Document>,
@@ -91,6 +98,10 @@ impl MongoStore {
             leases: collection(LEASES),
             buckets: collection(BUCKETS),
             meta: collection(META),
+            usage: collection(USAGE),
+            usage_hours: collection(USAGE_HOURS),
+            usage_days: collection(USAGE_DAYS),
+            usage_flushes: collection(USAGE_FLUSHES),
             keys_linearizable: linearizable(KEYS),
             operators_linearizable: linearizable(OPERATORS),
             sessions_linearizable: linearizable(SESSIONS),

@@ -9,17 +9,20 @@ use futures::{StreamExt, stream};
 use keymark::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use keymark::domain::changes::{Batch, Change, Expected, Position, Row, RowId, StoredRow, Write};
 use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
-use keymark::domain::keys::{Key, KeyDigest};
-use keymark::domain::leases::{Lease, LogTime};
+use keymark::domain::keys::{Key, KeyDigest, Mark};
+use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::domain::operators::{Operator, Username};
 use keymark::domain::sessions::{Session, SessionId};
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::{Direction, ListedSystem, System, SystemOrder, SystemSortKey};
 use keymark::domain::time::Timestamp;
+use keymark::domain::usage::{
+    BucketCounts, Counts, Flush, Resolution, UsageRange, UsageRetention, UsageSummary, surplus_keys,
+};
 use keymark::store::{
     self, AuditStore, CommitStore, Conflict, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems, OperatorStore, Page,
     PageEnd, PageRequest, PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store,
-    StoreError, SystemState, SystemStore, ThrottleStore,
+    StoreError, SystemState, SystemStore, ThrottleStore, UsageStore,
 };
 use tokio::sync::watch;
 
@@ -38,6 +41,15 @@ struct Model {
     settings: HashMap<String, String>,
     /// Each bucket's theoretical arrival time.
     buckets: HashMap<String, Timestamp>,
+    usage: Usage,
+}
+
+#[derive(Default)]
+struct Usage {
+    flushes: HashMap<Incarnation, u64>,
+    /// With the time of the last flush.
+    summaries: HashMap<(TenantId, SystemId), (Timestamp, UsageSummary)>,
+    counts: HashMap<(TenantId, SystemId, Mark, Resolution, u32), Counts>,
 }
 
 impl Model {
@@ -520,6 +532,80 @@ impl ThrottleStore for MemoryStore {
             *arrival = arrival.minus(quota.interval);
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl UsageStore for MemoryStore {
+    async fn add_usage(&self, flush: &Flush) -> Result<()> {
+        let usage = &mut self.model().usage;
+        let last = usage.flushes.entry(flush.instance).or_default();
+        if *last >= flush.number {
+            return Ok(());
+        }
+        *last = flush.number;
+        for used in &flush.uses {
+            let (tenant, system) = (used.tenant.clone(), used.system);
+            let none = || (flush.at, UsageSummary { system, last_used_at: None, keys: HashMap::new() });
+            let (written_at, summary) = usage.summaries.entry((tenant.clone(), system)).or_insert_with(none);
+            *written_at = flush.at.max(*written_at);
+            summary.last_used_at = summary.last_used_at.max(used.last_used_at);
+            summary.keys.entry(used.mark).or_default().add(used);
+            for resolution in [Resolution::Hour, Resolution::Day] {
+                let bucket = (tenant.clone(), system, used.mark, resolution, used.bucket(resolution));
+                *usage.counts.entry(bucket).or_default() += used.counts;
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_usage(&self, tenant: &TenantId, system: SystemId, range: &UsageRange) -> Result<Vec<BucketCounts>> {
+        let counts = &self.model().usage.counts;
+        let matches = counts.iter().filter(|((of, about, _, resolution, bucket), _)| {
+            (of, *about, *resolution) == (tenant, system, range.resolution) && range.contains(*bucket)
+        });
+        let counted = matches.map(|((.., mark, _, bucket), counts)| BucketCounts {
+            mark: *mark,
+            bucket: *bucket,
+            counts: *counts,
+        });
+        Ok(counted.collect())
+    }
+
+    async fn find_usage_summaries(&self, tenant: &TenantId, systems: &[SystemId]) -> Result<Vec<UsageSummary>> {
+        let summaries = &self.model().usage.summaries;
+        let found = systems.iter().filter_map(|system| summaries.get(&(tenant.clone(), *system)));
+        Ok(found.map(|(_, summary)| summary.clone()).collect())
+    }
+
+    async fn list_last_uses(&self, tenant: &TenantId, since: Timestamp) -> Result<Vec<(SystemId, Timestamp)>> {
+        let summaries = &self.model().usage.summaries;
+        let written = summaries.iter().filter(|((of, _), (at, _))| of == tenant && *at >= since);
+        Ok(written.filter_map(|((_, system), (_, summary))| Some((*system, summary.last_used_at?))).collect())
+    }
+
+    async fn purge_usage(&self, now: Timestamp, retention: UsageRetention, unused_since: Timestamp) -> Result<u64> {
+        let mut model = self.model();
+        let Model { rows, usage, .. } = &mut *model;
+        let mut removed = HashSet::new();
+        usage.counts.retain(|(_, system, _, resolution, bucket), _| {
+            let row = resolution.row_of(*bucket);
+            let is_kept = row >= retention.first_row(*resolution, now);
+            if !is_kept {
+                removed.insert((*system, *resolution, row));
+            }
+            is_kept
+        });
+        let before = usage.summaries.len();
+        usage.summaries.retain(|(_, system), (written_at, _)| {
+            *written_at >= unused_since || rows.contains_key(&RowId::System(*system))
+        });
+        for (_, summary) in usage.summaries.values_mut() {
+            for mark in surplus_keys(&summary.keys) {
+                summary.keys.remove(&mark);
+            }
+        }
+        Ok((removed.len() + before - usage.summaries.len()) as u64)
     }
 }
 

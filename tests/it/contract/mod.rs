@@ -18,6 +18,7 @@ pub mod settings;
 pub mod systems;
 pub mod tenants;
 pub mod throttle;
+pub mod usage;
 
 use std::sync::Arc;
 
@@ -160,6 +161,17 @@ macro_rules! contract_suite {
                 one_of_20_concurrent_replacements_succeeds,
                 marker_is_set_once,
                 one_of_20_concurrent_batches_with_a_marker_succeeds,
+            ]);
+            $crate::contract::contract_suite!(@area usage, $factory, [
+                uses_add_up_by_hour_day_and_key,
+                days_of_400_days_are_read,
+                repeated_flush_is_added_once,
+                concurrent_flushes_about_the_same_systems_all_count,
+                use_of_another_tenant_is_not_read,
+                last_uses_are_listed_by_the_time_of_their_flush,
+                use_is_not_in_the_feed,
+                use_past_its_retention_is_purged,
+                keys_presented_last_are_kept_of_a_system_with_many,
             ]);
             $crate::contract::contract_suite!(@area reopening, $factory, [
                 acknowledged_writes_survive,
