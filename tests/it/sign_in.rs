@@ -222,7 +222,7 @@ async fn keys_are_revoked_through_a_flood_of_sign_ins(app: App) {
     let system = operator.create_system("Billing").await;
     let strangers = |i| format!("name-{i}");
     let at_account = |_| operator.username.clone();
-    let floods: [(&str, u32, &dyn Fn(u32) -> String, u64); 3] = [
+    let floods: [(_, _, &dyn Fn(u32) -> String, _); 3] = [
         ("one network", 1, &strangers, 50 + 10 / 3),
         ("2,000 networks", 2_000, &strangers, 20_000),
         ("one account", 2_000, &at_account, 1_100 + 10 / 4 + 10 / 6),
