@@ -45,7 +45,7 @@ pub(super) async fn replay(service: &Arc<Service>, file: PathBuf, out: &mut impl
 pub(super) fn description<'a>(restores: impl IntoIterator<Item = &'a Restore>) -> String {
     let line = |restore: &Restore| {
         let Restore { tenant, epoch, number, restored_at, replaced, .. } = restore;
-        let replaced = match replaced {
+        let replaced = match replaced.last() {
             Some(checkpoint) => format!("which had {} entries or more", checkpoint.number),
             None => "if there was any".to_owned(),
         };

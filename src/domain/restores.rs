@@ -24,10 +24,8 @@ pub struct Restore {
     pub number: u64,
     /// Hash of that entry.
     pub hash: EntryHash,
-    /// The newest known checkpoint of the replaced history.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaced: Option<Checkpoint>,
-    /// Not before any known checkpoint of the replaced history was signed, whatever the clock says.
+    /// The known checkpoints of the replaced history, by their numbers.
+    pub replaced: Vec<Checkpoint>,
     pub restored_at: Timestamp,
     pub key_id: KeyId,
     pub public_key: PublicKey,
@@ -45,20 +43,19 @@ impl Restore {
         lost: &[Checkpoint],
         now: Timestamp,
     ) -> Self {
+        let AuditHead { number, hash } = common;
+        let mut replaced = lost.to_vec();
+        replaced.sort_by_key(|checkpoint| checkpoint.number);
+        let (public_key, signature) = (key.public_key(), Signature::NONE);
+        let key_id = public_key.id();
+        Self { tenant, epoch, number, hash, replaced, restored_at: now, key_id, public_key, signature }.signed_by(key)
+    }
+
+    /// The same record, signed by this key.
+    pub fn signed_by(self, key: &SigningKey) -> Self {
         let public_key = key.public_key();
-        let mut restore = Self {
-            tenant,
-            epoch,
-            number: common.number,
-            hash: common.hash,
-            replaced: lost.iter().max_by_key(|checkpoint| checkpoint.number).cloned(),
-            restored_at: lost.iter().map(|checkpoint| checkpoint.signed_at).fold(now, Timestamp::max),
-            key_id: public_key.id(),
-            public_key,
-            signature: Signature::NONE,
-        };
-        restore.signature = key.sign(&restore.message());
-        restore
+        let unsigned = Self { key_id: public_key.id(), public_key, ..self };
+        Self { signature: key.sign(&unsigned.message()), ..unsigned }
     }
 
     pub fn is_signed_by(&self, keys: &[PublicKey]) -> bool {
@@ -67,9 +64,12 @@ impl Restore {
             && self.public_key.verifies(&self.message(), &self.signature)
     }
 
-    /// Whether the checkpoint belongs to the history that the backup has replaced.
+    /// Whether the checkpoint belongs to the history that the backup has replaced: it was signed before the restore, or is
+    /// a known one, by a clock that was ahead.
     pub fn replaces(&self, checkpoint: &Checkpoint) -> bool {
-        self.tenant == checkpoint.tenant && checkpoint.number > self.number && checkpoint.signed_at <= self.restored_at
+        self.tenant == checkpoint.tenant
+            && checkpoint.number > self.number
+            && (checkpoint.signed_at <= self.restored_at || self.replaced.contains(checkpoint))
     }
 
     /// The last entry in common.
@@ -123,10 +123,11 @@ mod tests {
 
     #[test]
     fn checkpoints_by_a_clock_that_was_ahead_are_excused() {
-        let lost = [checkpoint(5, 60_000), checkpoint(7, 30_000)];
+        let lost = [checkpoint(7, 30_000), checkpoint(5, 60_000)];
         let record = restore(&lost);
         assert!(lost.iter().all(|checkpoint| record.replaces(checkpoint)));
-        assert_eq!(record.replaced.as_ref().map(|newest| newest.number), Some(7));
+        assert!(!record.replaces(&checkpoint(7, 60_000)), "it may be one of the log since then");
+        assert_eq!(record.replaced.last().map(|newest| newest.number), Some(7));
     }
 
     #[test]
@@ -139,9 +140,11 @@ mod tests {
             |record| record.epoch += 1,
             |record| record.number -= 1,
             |record| record.hash = EntryHash::default(),
-            |record| record.replaced = None,
+            |record| record.replaced.clear(),
             |record| record.restored_at = Timestamp::from_millis(0),
         ];
+        let other = SigningKey::from_seed(&[2; 32]);
+        assert!(record.clone().signed_by(&other).is_signed_by(&[other.public_key()]));
         for change in changes {
             let mut forged = record.clone();
             change(&mut forged);

@@ -80,10 +80,11 @@ impl Known {
 
 impl Service {
     /// Signs the end of each log that moved since its last checkpoint, or whose checkpoint is signed by a previous root
-    /// secret. To be called each hour, and before the process ends.
+    /// secret, as are records of restored backups. To be called each hour, and before the process ends.
     pub async fn checkpoint_audit(&self) -> Result<Checkpoints, Error> {
         let KnownCheckpoints { mut found, restores, .. } = self.find_checkpoints(Vec::new()).await?;
         self.read_epoch().await?;
+        self.sign_restores_anew(&restores).await?;
         for tenant in self.store.list_tenants().await? {
             found.entry(tenant).or_default();
         }

@@ -20,7 +20,8 @@ use crate::domain::operators::Operator;
 use crate::domain::replays::{ExportedHistory, Gap, Loss, LossEntry};
 use crate::domain::restores::Restore;
 
-/// Precedes the tenant in the name of the setting with the last entry that was replayed.
+/// Precedes, in the name of the setting with the last entry that was replayed, the tenant and the number of the last entry in
+/// common.
 const REPLAYED_SETTING: &str = "audit-replayed/";
 
 /// An export that can be replayed.
@@ -87,8 +88,11 @@ impl Service {
                 restores = self.raise_epoch(request, &lost, &BTreeMap::from([(tenant.clone(), common.number)])).await?;
             }
         }
-        let replayed = self.find_replayed(&tenant).await?.1.filter(|replayed| history.contains(replayed));
-        let from = replayed.map_or(common.number, |replayed| replayed.number.max(common.number));
+        let from = match self.find_replayed(&tenant, &common).await?.1 {
+            Some(replayed) if replayed.number >= end.number => end.number,
+            Some(replayed) if history.contains(&replayed) => replayed.number,
+            _ => common.number,
+        };
         Ok(Replay { tenant, common, end, losses: history.losses_after(from), restores })
     }
 
@@ -145,19 +149,24 @@ impl Service {
     pub async fn finish_replay(&self, replay: &Replay) -> Result<(), Error> {
         let end = serde_json::to_string(&replay.end).expect("a head has string keys and plain values alone");
         loop {
-            let (stored, replayed) = self.find_replayed(&replay.tenant).await?;
+            let (stored, replayed) = self.find_replayed(&replay.tenant, &replay.common).await?;
             if replayed.is_some_and(|replayed| replayed.number >= replay.end.number) {
                 return Ok(());
             }
-            let name = format!("{REPLAYED_SETTING}{}", replay.tenant);
+            let name = replayed_setting(&replay.tenant, &replay.common);
             if self.store.replace_setting(&name, stored.as_deref(), &end).await? {
                 return Ok(());
             }
         }
     }
 
-    async fn find_replayed(&self, tenant: &TenantId) -> Result<(Option<String>, Option<AuditHead>), Error> {
-        let stored = self.store.find_setting(&format!("{REPLAYED_SETTING}{tenant}")).await?;
+    /// The last entry that was replayed of the history after `common`, as stored and read.
+    async fn find_replayed(
+        &self,
+        tenant: &TenantId,
+        common: &AuditHead,
+    ) -> Result<(Option<String>, Option<AuditHead>), Error> {
+        let stored = self.store.find_setting(&replayed_setting(tenant, common)).await?;
         let replayed = stored.as_deref().and_then(|text| serde_json::from_str(text).ok());
         Ok((stored, replayed))
     }
@@ -212,4 +221,8 @@ impl Service {
         });
         self.require_enforced(deleted.await?).await
     }
+}
+
+fn replayed_setting(tenant: &TenantId, common: &AuditHead) -> String {
+    format!("{REPLAYED_SETTING}{tenant}/{}", common.number)
 }

@@ -101,12 +101,22 @@ impl Service {
             let lost: Vec<_> = lost.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned().collect();
             let (key, now) = (&self.keyring.current().checkpoints, self.environment.now());
             let restore = Restore::sign(key, tenant.clone(), epoch, end, &lost, now);
-            let name = format!("{RESTORE_SETTING}{tenant}/{epoch}");
-            self.store.replace_setting(&name, None, &restore.to_json()).await?;
+            self.store.replace_setting(&setting(&restore), None, &restore.to_json()).await?;
             restores.push(restore);
         }
         tracing::warn!(epoch, "store restored from a backup; all sessions ended");
         Ok(restores)
+    }
+
+    /// Signs records under the current root secret that a previous one has signed, so that it can be dropped.
+    pub(super) async fn sign_restores_anew(&self, restores: &[Restore]) -> Result<(), Error> {
+        let key = &self.keyring.current().checkpoints;
+        for restore in restores.iter().filter(|restore| restore.public_key != key.public_key()) {
+            let anew = restore.clone().signed_by(key).to_json();
+            // Not if another instance has done it.
+            self.store.replace_setting(&setting(restore), Some(&restore.to_json()), &anew).await?;
+        }
+        Ok(())
     }
 
     /// The last entry of the log that comes before everything that is known to be lost.
@@ -176,4 +186,8 @@ impl Service {
         }
         Ok(())
     }
+}
+
+fn setting(restore: &Restore) -> String {
+    format!("{RESTORE_SETTING}{}/{}", restore.tenant, restore.epoch)
 }

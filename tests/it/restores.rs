@@ -7,13 +7,15 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use http::Method;
 use keymark::admin::Command;
+use keymark::service::Settings;
 use keymark::service::checkpoint_file::FILE_NAME;
 use keymark::store::mongo::MongoOptions;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value as Json, json};
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::support::actors::{ALL, App, PASSWORD, SECRET};
+use crate::support::actors::{ALL, App, PASSWORD, SECRET, Setup};
+use crate::support::faulty::Switch;
 use crate::support::process::{Server, directory, keymark};
 use crate::support::{mongod, on_both_stores, within};
 
@@ -25,6 +27,8 @@ on_both_stores![
     export_that_does_not_continue_the_log_is_refused,
     replaced_history_is_named_and_any_other_difference_is_found,
     log_of_a_tenant_that_the_backup_lacks_is_not_missed,
+    statement_that_failed_half_way_has_to_be_repeated,
+    records_of_a_previous_secret_are_signed_anew,
 ];
 
 /// The whole log of a tenant, as a file.
@@ -163,6 +167,8 @@ async fn replay_leaves_what_is_changed_after_it(app: App) {
     assert!(said.contains("nothing left"), "{said}");
     let said = replay(&restored, &second).await.expect("replayed");
     assert!(said.lines().count() == 1 && said.contains("nothing to do, system sys_"), "only what is new in it: {said}");
+    let said = replay(&restored, &first).await.expect("replayed");
+    assert!(said.contains("nothing left"), "an older one does not begin again: {said}");
     assert!(alice.is_signed_in().await);
     assert_eq!(alice.try_create_system("Allowed").await.code(), None);
 }
@@ -304,6 +310,43 @@ async fn log_of_a_tenant_that_the_backup_lacks_is_not_missed(app: App) {
     restored.operator_of("late", &["view"]).await;
     assert!(checkpoints(&restored).await.iter().any(|checkpoint| checkpoint.tenant.as_str() == "late"));
     verify(&restored).await.expect("intact");
+}
+
+async fn statement_that_failed_half_way_has_to_be_repeated(app: App) {
+    let boss = app.operator(&ALL).await;
+    let restored = app.restored(2).await;
+    boss.create_system("Lost").await;
+    let settings = Settings { audit_checkpoints: checkpoints(&app).await, ..Setup::default().settings };
+    let switch = Switch::default();
+    let setup = Setup { settings, switch: Some(switch.clone()), ..Setup::default() };
+    let restored = restored.instance_with(3, setup).await;
+    let is_lost = async || !restored.service.find_lost_checkpoints().await.expect("a store that responds").is_empty();
+    assert!(is_lost().await);
+    let failing = switch.clone();
+    switch.after("commit", async move { failing.fail() });
+    restored.command(Command::MarkRestored).await.expect_err("the store fails after the sessions have ended");
+    switch.work();
+    assert!(is_lost().await);
+    restored.command(Command::MarkRestored).await.expect("stated");
+    assert!(!is_lost().await && !boss.at(&restored).is_signed_in().await);
+}
+
+async fn records_of_a_previous_secret_are_signed_anew(app: App) {
+    const OTHER_SECRET: &str = "another root secret, which replaces the first";
+    let boss = app.operator(&ALL).await;
+    let restored = app.restored(2).await;
+    boss.create_system("Lost").await;
+    checkpoints(&app).await;
+    restored.command(Command::MarkRestored).await.expect("stated");
+    checkpoints(&restored).await;
+    let intact = verify(&restored).await.expect("intact");
+    assert!(intact.contains("acme: epoch 1: "), "{intact}");
+    let replaced = Setup { secret: OTHER_SECRET, previous_secrets: &[SECRET], ..Setup::default() };
+    let replaced = restored.instance_with(3, replaced).await;
+    assert_eq!(verify(&replaced).await.as_ref(), Ok(&intact));
+    checkpoints(&replaced).await;
+    let without = restored.instance_with(4, Setup { secret: OTHER_SECRET, ..Setup::default() }).await;
+    assert_eq!(verify(&without).await.as_ref(), Ok(&intact));
 }
 
 /// A store that the binary uses, and its backup.
