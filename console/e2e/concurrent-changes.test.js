@@ -31,6 +31,29 @@ describe("changes by another operator", () => {
     assertClean();
   });
 
+  test("to a name that is about to be confirmed are taken over by the dialog", async () => {
+    const api = await signInToApi(env.keymark);
+    const id = await api.createSystem("Old");
+    const { page, signIn, button, assertClean } = await env.openWindow();
+    await signIn(`/systems/${id}/edit`);
+    await page.getByLabel("System Name").fill("Mine here");
+    await button("Save").click();
+    const dialog = page.getByRole("dialog", { name: "Confirm the changes" });
+    await dialog.getByText("Confirm: rename the system").waitFor();
+    await api.generateKey(id);
+    await api.renameSystem(id, "Old, theirs");
+    await dialog
+      .getByText("Another operator changed the name from “Old” to “Old, theirs” in the meantime.")
+      .waitFor();
+    assert.deepEqual(await dialog.getByRole("definition").allTextContents(), [
+      "Old, theirs",
+      "Mine here",
+    ]);
+    await page.keyboard.press("Enter");
+    await page.getByText("The system was renamed to Mine here.").waitFor();
+    assertClean();
+  });
+
   test("to a name that is being edited are shown and not overwritten", async () => {
     const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Contested");
@@ -43,10 +66,8 @@ describe("changes by another operator", () => {
       "Contested",
       "Mine",
     ]);
-    await api.renameSystem(id, "Theirs");
-    await button("Confirm").click();
-    await page.getByText("Another operator changed this system in the meantime.").waitFor();
     await button("Cancel").click();
+    await api.renameSystem(id, "Theirs");
     await page
       .getByText("Another operator changed the name to “Theirs” in the meantime.")
       .waitFor();

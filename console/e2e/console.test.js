@@ -12,14 +12,17 @@ describe("the console", () => {
     await signIn();
 
     await link("Create API key").click();
+    await page.getByText("Create a separate system for each application").waitFor();
+    await page.getByText("“checkout-service”").waitFor();
     await page.getByLabel("System Name").fill("Billing");
     await button("Submit").click();
-    await page.getByRole("heading", { name: "System Detail" }).waitFor();
+    await page.getByRole("heading", { name: "System Detail: Billing" }).waitFor();
     await page.getByText("Not generated").waitFor();
 
     await link("Manage API Key").click();
     const { dialog, apiKey } = await generateKey();
     await dialog.getByText(`••••••••••••${apiKey.slice(-4)}`).waitFor();
+    await dialog.getByText("secrets manager").waitFor();
     assert.equal(await verify(env.keymark, apiKey), "VALID");
 
     await page.keyboard.press("Escape");
@@ -33,11 +36,15 @@ describe("the console", () => {
     assert.equal((await contentsOf(page)).includes(apiKey), false);
 
     await page.getByRole("button", { name: "Generate API Key", disabled: true }).waitFor();
+    await page.getByText("An API key already exists.").waitFor();
     await button("Revoke API Key").click();
+    await page.getByText("Confirm: revoke the key").waitFor();
     await button("Confirm").click();
     await page
       .getByText(/The API key was revoked. Refused everywhere after .*on \d+ instance/)
       .waitFor();
+    await page.getByText("A new key can be generated if needed.").waitFor();
+    await page.getByText("No API key exists that could be revoked.").waitFor();
     await page.getByText("Not generated").waitFor();
     assert.equal(await verify(env.keymark, apiKey), "REVOKED");
 
@@ -102,6 +109,52 @@ describe("the console", () => {
     const names = await page.getByRole("rowheader").allTextContents();
     assert.equal(names.length, 56);
     assert.deepEqual(names.slice(49, 52), ["Many 149", "Many 149b", "Many 150"]);
+  });
+
+  test("shows the id of a system, and copies it", async () => {
+    const api = await signInToApi(env.keymark);
+    const id = await api.createSystem("Identified");
+    const { page, signIn, button } = await env.openWindow();
+    await signIn(`/systems/${id}`);
+    await page.getByRole("definition").filter({ hasText: id }).waitFor();
+    await button("Copy ID").click();
+    await button("Copied ID").waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), id);
+  });
+
+  test("is light or dark as the operator chooses, also after a reload and in other tabs", async () => {
+    const { page, signIn } = await env.openWindow();
+    await page.emulateMedia({ colorScheme: "light" });
+    await signIn();
+    const isDark = (tab) => tab.locator("html[data-theme=dark]").waitFor();
+    const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const light = await background();
+    const other = await page.context().newPage();
+    await other.goto("/");
+    await page.bringToFront();
+    await page.getByRole("button", { name: "Signed in as" }).click();
+    await page.getByRole("radio", { name: "Dark" }).check();
+    await isDark(page);
+    await isDark(other);
+    assert.notEqual(await background(), light);
+    await page.reload();
+    await isDark(page);
+    await page.getByRole("button", { name: "Signed in as" }).click();
+    await page.getByRole("radio", { name: "System" }).check();
+    assert.equal(await background(), light);
+    assert.equal(await page.evaluate(() => localStorage.length), 0);
+  });
+
+  test("shows the tenant and no shortcut on a phone", async () => {
+    const { page, signIn, assertNoHorizontalScroll } = await env.openWindow();
+    await page.setViewportSize({ width: 360, height: 740 });
+    await signIn();
+    await page
+      .getByRole("button", { name: "Signed in as" })
+      .getByText("default", { exact: true })
+      .waitFor();
+    assert.equal(await page.getByText("/", { exact: true }).isVisible(), false);
+    await assertNoHorizontalScroll("the list");
   });
 
   test("requires signing in, refuses a wrong password, and ends the session on Sign out", async () => {

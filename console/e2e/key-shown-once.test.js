@@ -27,6 +27,12 @@ describe("a generated key", () => {
     page.on("console", (message) => logged.push(message.text()));
     assert.equal((await heapOf(page)).includes(apiKey), true, "the heap contains the shown key");
 
+    await dialog.getByText("For Forgotten, mark:").waitFor();
+    const request = await dialog.getByLabel("Request with this key").inputValue();
+    assert.equal(request, `curl https://api.example.com/ \\\n  -H 'X-Api-Key: ${apiKey}'`);
+    await dialog.getByRole("button", { name: "Request to clipboard" }).click();
+    await dialog.getByText("The request was copied, with the key in it.").waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), request);
     await dialog.getByRole("button", { name: "Copy" }).click();
     await dialog.getByText("The key was copied.").waitFor();
     await dialog.getByRole("button", { name: "Close" }).click();
@@ -45,7 +51,7 @@ describe("a generated key", () => {
   });
 
   test("stays shown until Close if it was not copied, and leaving the page asks first", async () => {
-    const { page, dialog, id } = await generateKeyFor("Kept");
+    const { page, dialog, id, closeWithoutCopying } = await generateKeyFor("Kept");
     await page.keyboard.press("Escape");
     await page.keyboard.press("Escape");
     await page.mouse.click(5, 5);
@@ -65,8 +71,7 @@ describe("a generated key", () => {
     await prompted;
     await dialog.waitFor();
     assert.deepEqual(prompts, ["confirm", "beforeunload"]);
-    await dialog.getByRole("button", { name: "Close" }).click();
-    await dialog.waitFor({ state: "detached" });
+    await closeWithoutCopying();
     await page.goBack();
     await page.getByRole("heading", { name: "System Detail" }).waitFor();
     assert.deepEqual(prompts, ["confirm", "beforeunload"]);
@@ -101,11 +106,20 @@ describe("a generated key", () => {
       "--permissions=view,create",
       "--password-stdin",
     );
-    const { page, signIn, generateKey } = await env.openWindow();
+    const { page, signIn, generateKey, closeWithoutCopying } = await env.openWindow();
     await signIn(`/systems/${id}/key`, "loser");
-    const { dialog } = await generateKey();
+    await generateKey();
     await env.keymark.manageOperator("set-permissions", "loser", "");
     await page.getByText("You need the permission code api_key_management:view.").waitFor();
+    await closeWithoutCopying();
+  });
+
+  test("can be closed once it was copied with its request, and a double click does not close it before", async () => {
+    const { dialog } = await generateKeyFor("Requested");
+    await dialog.getByRole("button", { name: "Close" }).dblclick();
+    await dialog.getByText("The key was not copied").waitFor();
+    await dialog.getByRole("button", { name: "Request to clipboard" }).click();
+    await dialog.getByText("The key was not copied").waitFor({ state: "detached" });
     await dialog.getByRole("button", { name: "Close" }).click();
     await dialog.waitFor({ state: "detached" });
   });

@@ -44,7 +44,7 @@ describe("with the keyboard alone", () => {
     await focused("textbox", "System Name");
     await type("c by keyboard");
     await press("Enter");
-    await focused("heading", "System Detail");
+    await focused("heading", "System Detail: abc by keyboard");
 
     // Renames it: the dialog takes the focus, traps it, and returns it.
     await follow("link", "Edit");
@@ -67,19 +67,20 @@ describe("with the keyboard alone", () => {
     await page.getByRole("dialog").waitFor({ state: "detached" });
     await focused("textbox", "System Name");
     await press("Enter");
-    await follow("button", "Confirm");
-    await focused("heading", "System Detail");
+    await focused("button", "Confirm");
+    await press("Enter");
+    await focused("heading", "System Detail: abc by keyboard alone");
     await page.getByRole("definition").filter({ hasText: "abc by keyboard alone" }).waitFor();
 
     // Generates and copies the key, and closes the dialog.
     await follow("link", "Manage API Key");
-    await focused("heading", "Manage API Key");
+    await focused("heading", "Manage API Key: abc by keyboard alone");
     await follow("button", "Generate API Key");
     await follow("button", "Copy");
     await page.getByText("The key was copied.").waitFor();
     await press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
-    await focused("heading", "Manage API Key");
+    await focused("heading", "Manage API Key: abc by keyboard alone");
 
     // Revokes the key.
     await follow("button", "Revoke API Key");
@@ -88,7 +89,7 @@ describe("with the keyboard alone", () => {
     await press("Enter");
     await follow("button", "Confirm");
     await page.getByText("Refused everywhere").waitFor();
-    await focused("heading", "Manage API Key");
+    await focused("heading", "Manage API Key: abc by keyboard alone");
 
     // Searches from anywhere on the list.
     await follow("link", "API Key Management");
@@ -97,8 +98,14 @@ describe("with the keyboard alone", () => {
     await focused("searchbox", "Search systems");
     await type("keyb");
     await row("abc by keyboard alone").waitFor();
-    await follow("link", "View abc by keyboard alone");
-    await focused("heading", "System Detail");
+    await tabTo("link", "View abc by keyboard alone");
+    const exactTime = await row("abc by keyboard alone")
+      .locator("time")
+      .first()
+      .evaluate((time) => getComputedStyle(time, "::after").content);
+    assert.match(exactTime, /20\d\d/);
+    await press("Enter");
+    await focused("heading", "System Detail: abc by keyboard alone");
 
     // Deletes the system.
     await follow("button", "Delete System");

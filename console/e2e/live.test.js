@@ -22,7 +22,7 @@ describe("an open page", () => {
 
     await link("Manage API Key").click();
     const { apiKey } = await working.generateKey();
-    await button("Close").click();
+    await working.closeWithoutCopying();
     await watching
       .row("Payroll")
       .filter({ hasText: `••••${apiKey.slice(-4)}` })
@@ -53,7 +53,7 @@ describe("an open page", () => {
     const id = await api.createSystem("Short-lived");
     const { page, signIn } = await env.openWindow();
     await signIn(`/systems/${id}`);
-    await page.getByText("Short-lived").waitFor();
+    await page.getByRole("heading", { name: "System Detail: Short-lived" }).waitFor();
     await api.deleteSystem(id);
     await page.getByRole("heading", { name: "Short-lived was deleted." }).waitFor();
     await page.getByText("It was deleted by admin.").waitFor();

@@ -43,23 +43,25 @@ describe("the console", () => {
     const { page, signIn, row, link } = await env.openWindow();
     const heading = (name) => page.getByRole("heading", { name, exact: true, level: 1 }).waitFor();
     await signIn(`/systems/${id}/edit?from=mail`);
-    await heading("Edit System");
+    await heading("Edit System: Linked to");
     assert.equal(new URL(page.url()).pathname, `/systems/${id}/edit`);
     await page.goto("/systems?search=linked");
     await row("Linked to").getByRole("link").click();
-    await heading("System Detail");
+    await heading("System Detail: Linked to");
     await link("Manage API Key").click();
-    await heading("Manage API Key");
+    await heading("Manage API Key: Linked to");
+    await page.getByRole("listitem").getByText("Manage API Key: Linked to").waitFor();
+    assert.equal(await page.title(), "Linked to – Manage API Key – Keymark");
     await page.goBack();
-    await heading("System Detail");
+    await heading("System Detail: Linked to");
     await page.goBack();
     await row("Linked to").waitFor();
     assert.equal(await page.getByRole("searchbox").inputValue(), "linked");
     await page.goForward();
-    await heading("System Detail");
+    await heading("System Detail: Linked to");
     await page.reload();
-    await heading("System Detail");
-    assert.equal(await page.title(), "System Detail – Keymark");
+    await heading("System Detail: Linked to");
+    assert.equal(await page.title(), "Linked to – System Detail – Keymark");
 
     for (const path of ["unknown", "sys_00000000000000000000000000", "unknown/edit", "x/key"]) {
       await page.goto(`/systems/${path}`);

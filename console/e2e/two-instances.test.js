@@ -32,7 +32,7 @@ describe("two instances on MongoDB", () => {
     await link("Manage API Key").click();
     const { apiKey } = await working.generateKey();
     await page.getByText(everywhere("Accepted")).waitFor();
-    await button("Close").click();
+    await working.closeWithoutCopying();
     await watching
       .row("Payroll (staging)")
       .filter({ hasText: `••••${apiKey.slice(-4)}` })

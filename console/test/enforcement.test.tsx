@@ -27,6 +27,7 @@ const CHANGES = [
     waiting: "Waiting until every instance refuses the key…",
     done: "The API key was revoked.",
     verdict: "refused",
+    subject: "",
   },
   {
     what: "deleting",
@@ -38,6 +39,7 @@ const CHANGES = [
     waiting: "Waiting until every instance refuses the key…",
     done: "Billing was deleted.",
     verdict: "refused",
+    subject: "Its key is ",
   },
   {
     what: "generating",
@@ -51,6 +53,7 @@ const CHANGES = [
     waiting: "Waiting until every instance accepts the key…",
     done: "API Key Generated",
     verdict: "accepted",
+    subject: "",
   },
 ] as const;
 
@@ -86,13 +89,13 @@ async function start({ path, before, buttons, mutation }: (typeof CHANGES)[numbe
 }
 
 describe.each(CHANGES)("$what", (change) => {
-  const { mutation, result, buttons, waiting, done, verdict } = change;
-  const word = verdict === "refused" ? "Refused" : "Accepted";
+  const { mutation, result, buttons, waiting, done, verdict, subject } = change;
+  const phrase = (text: string) => new RegExp(`${subject}${text}`, subject === "" ? "i" : "");
 
   test.each([
-    [SINGLE, `${word} everywhere after less than 1 ms, on 1 instance.`],
-    [CLUSTER, `${word} everywhere after 17 ms, on 3 instances.`],
-    [PENDING, new RegExp(`Not yet ${verdict} everywhere\\. It will be at \\d+:03:04`)],
+    [SINGLE, phrase(`${verdict} everywhere after less than 1 ms, on 1 instance\\.`)],
+    [CLUSTER, phrase(`${verdict} everywhere after 17 ms, on 3 instances\\.`)],
+    [PENDING, phrase(`not yet ${verdict} everywhere\\. It will be at \\d+:03:04`)],
   ])("shows how far the change is enforced: %o", async (enforcement, status) => {
     const { send, text, root } = await start(change);
     send(mutation, result(enforcement));
@@ -132,7 +135,7 @@ test("the change event of a key that is being generated is not taken for another
   send("AuditLogAppended", { auditLogAppended: appended });
   await rendered();
   expect(text()).toContain("abcd");
-  expect(text()).not.toContain("This system has a key. Revoke it to generate a new one.");
+  expect(text()).not.toContain("An API key already exists. Revoke it to generate a new one.");
   expect(text()).toContain("You can revoke the key after it has been shown.");
 });
 
@@ -140,7 +143,7 @@ test("leaving the page asks while a key is being generated, and until its dialog
   const [, , generating] = CHANGES;
   const confirm = vi.fn((_question?: string) => false);
   vi.stubGlobal("confirm", confirm);
-  const { send, button } = await start(generating);
+  const { send, button, text } = await start(generating);
   navigate("/systems");
   expect(confirm).toHaveBeenCalledTimes(1);
   expect(confirm.mock.calls[0]?.[0]).toContain("is being generated");
@@ -152,6 +155,9 @@ test("leaving the page asks while a key is being generated, and until its dialog
   expect(confirm.mock.calls[1]?.[0]).toContain("shown only once");
   expect(location.pathname).toBe(generating.path);
 
+  button("Close")?.click();
+  await rendered();
+  expect(text()).toContain("The key was not copied");
   button("Close")?.click();
   await rendered();
   navigate("/systems");

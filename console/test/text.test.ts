@@ -51,6 +51,8 @@ test("the backoff doubles up to half a minute, and half of it is random", () => 
   expect(backoff(2, () => 0)).toBe(1000);
 });
 
+const EN = { locale: "en" };
+
 const enforced = {
   state: "ENFORCED",
   elapsedMs: 17.4,
@@ -59,22 +61,25 @@ const enforced = {
 } as const;
 
 test("an enforced change shows how long it took, and on how many instances", () => {
-  expect(enforcementText("refused", enforced, "en")).toBe(
+  expect(enforcementText("refused", enforced, EN)).toBe(
     "Refused everywhere after 17 ms, on 3 instances.",
   );
-  expect(enforcementText("accepted", { ...enforced, elapsedMs: 0.42, instances: 1 }, "en")).toBe(
+  expect(enforcementText("accepted", { ...enforced, elapsedMs: 0.42, instances: 1 }, EN)).toBe(
     "Accepted everywhere after less than 1 ms, on 1 instance.",
   );
-  expect(enforcementText("refused", { ...enforced, elapsedMs: 11_439 }, "en")).toBe(
+  expect(enforcementText("refused", { ...enforced, elapsedMs: 11_439 }, EN)).toBe(
     "Refused everywhere after 11.4 s, on 3 instances.",
+  );
+  expect(enforcementText("refused", enforced, { ...EN, subject: "Its key" })).toBe(
+    "Its key is refused everywhere after 17 ms, on 3 instances.",
   );
 });
 
 test("a pending change shows by when it is enforced", () => {
   const pending = { ...enforced, state: "PENDING" } as const;
   const until = { ...pending, enforcedNoLaterThan: "2026-03-01T12:03:04.000Z" };
-  expect(enforcementText("refused", until, "en")).toMatch(
+  expect(enforcementText("refused", until, EN)).toMatch(
     /^Not yet refused everywhere\. It will be at \d+:03:04\b.* at the latest\.$/,
   );
-  expect(enforcementText("accepted", pending, "en")).toBe("Not yet accepted everywhere.");
+  expect(enforcementText("accepted", pending, EN)).toBe("Not yet accepted everywhere.");
 });

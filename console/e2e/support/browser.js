@@ -79,6 +79,15 @@ export async function openWindow(browser, keymark, options = {}) {
       return { dialog, apiKey };
     },
 
+    /** In the dialog with a new key: closes it, and confirms that the key was not copied. */
+    async closeWithoutCopying() {
+      const dialog = page.getByRole("dialog", { name: "API Key Generated" });
+      await dialog.getByRole("button", { name: "Close" }).click();
+      await dialog.getByText("The key was not copied").waitFor();
+      await dialog.getByRole("button", { name: "Close" }).click();
+      await dialog.waitFor({ state: "detached" });
+    },
+
     /**
      * Starts to look for an element that is shown only briefly, so call it before the action that shows the element.
      * Returns a function that waits for the element and returns the value that the style property had then.

@@ -1,16 +1,20 @@
 import type { CombinedError } from "@urql/core";
 import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 import { failureOf } from "../text/failures";
 import { DelayedStatus } from "./delayed-status";
 import { Dialog } from "./dialog";
 
 interface ConfirmDialogProps {
   title: string;
-  /** The style of the Confirm button. */
+  /** What Confirm does, such as "revoke the key". */
+  effect: string;
+  /** The style of the Confirm button. A primary one has the focus at first, so that Enter confirms. */
   tone?: "primary" | "danger";
   /** Shown when the action takes longer than a second. */
   waitingFor?: string;
+  /** The revision that the children show. A new one removes the error of an attempt with the one before. */
+  revision?: number;
   children: ComponentChildren;
   /** Performs the action. The dialog shows the error that it resolves to. */
   onConfirm: () => Promise<CombinedError | undefined>;
@@ -18,32 +22,56 @@ interface ConfirmDialogProps {
 }
 
 export function ConfirmDialog(props: ConfirmDialogProps) {
-  const { title, tone = "danger", waitingFor, children, onConfirm, onCancel } = props;
+  const {
+    title,
+    effect,
+    tone = "danger",
+    waitingFor,
+    revision,
+    children,
+    onConfirm,
+    onCancel,
+  } = props;
+  const id = useId();
   const [busy, setBusy] = useState(false);
   const [errorMessage, setErrorMessage] = useState<string>();
+  const [failedRevision, setFailedRevision] = useState<number>();
   const confirm = async () => {
     if (busy) return;
     setBusy(true);
     setErrorMessage(undefined);
     const error = await onConfirm();
     setBusy(false);
-    if (error !== undefined) setErrorMessage(failureOf(error).message);
+    if (error === undefined) return;
+    setErrorMessage(failureOf(error).message);
+    setFailedRevision(revision);
   };
   return (
     <Dialog title={title} onEscape={busy ? undefined : onCancel}>
       {children}
-      {errorMessage && (
+      {errorMessage && failedRevision === revision && (
         <p class="error" role="alert">
           {errorMessage}
         </p>
       )}
       <DelayedStatus busy={busy}>{waitingFor}</DelayedStatus>
       <div class="actions">
+        <p id={id} class="effect">
+          Confirm: {effect}
+        </p>
         <button type="button" onClick={onCancel} disabled={busy}>
           Cancel
         </button>
         {/* Not disabled while busy: a disabled button loses the focus. */}
-        <button type="button" class={tone} onClick={confirm} aria-disabled={busy} aria-busy={busy}>
+        <button
+          type="button"
+          class={tone}
+          autofocus={tone === "primary"}
+          onClick={confirm}
+          aria-disabled={busy}
+          aria-busy={busy}
+          aria-describedby={id}
+        >
           Confirm
         </button>
       </div>

@@ -23,6 +23,7 @@ export function DeleteSystemDialog({ system, onDeleted, onCancel }: DeleteSystem
   return (
     <ConfirmDialog
       title="Delete System"
+      effect="delete the system and its key"
       waitingFor={
         system.keyState === "ACTIVE"
           ? "Waiting until every instance refuses the key…"

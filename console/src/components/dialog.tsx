@@ -19,6 +19,8 @@ export function Dialog({ title, onEscape, children }: DialogProps) {
   }, []);
   // Chromium closes the dialog on a second Escape even if `cancel` was prevented, so the key itself is prevented.
   const onKeyDown = (event: KeyboardEvent) => {
+    // The Enter that opened the dialog, held down, must not confirm it.
+    if (event.key === "Enter" && event.repeat) event.preventDefault();
     if (event.key !== "Escape") return;
     event.preventDefault();
     onEscape?.();

@@ -3,7 +3,7 @@ import type { SystemPartsFragment } from "../gql/graphql";
 import { navigate } from "../router";
 import { systemPath } from "../routes";
 import { Name } from "./name";
-import { type Rename, RenameDialog } from "./rename-dialog";
+import { RenameDialog } from "./rename-dialog";
 import { SystemNameForm } from "./system-name-form";
 
 /**
@@ -11,37 +11,34 @@ import { SystemNameForm } from "./system-name-form";
  * does not replace what is typed here.
  */
 export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
-  const [base, setBase] = useState({ name: system.name, revision: system.revision });
+  /** The name that is being edited. */
+  const [baseName, setBaseName] = useState(system.name);
   const [name, setName] = useState(system.name);
   const [errorMessage, setErrorMessage] = useState<string>();
-  const [rename, setRename] = useState<Rename>();
-  // While the dialog is open the server detects the conflict: it rejects a rename of an older revision.
-  const renamedByOther = system.name !== base.name && rename === undefined;
-  // A new revision with the same name is a change of the key, which does not conflict with a rename.
-  if (system.name === base.name && system.revision !== base.revision) {
-    setBase({ name: system.name, revision: system.revision });
-  }
+  /** The name to confirm. */
+  const [newName, setNewName] = useState<string>();
+  // While the dialog is open, it shows what another operator changed.
+  const renamedByOther = system.name !== baseName && newName === undefined;
 
-  /** Continues from the current revision with `value` as the input. */
+  /** Continues from the current name with `value` as the input. */
   const rebase = (value: string) => {
-    setBase({ name: system.name, revision: system.revision });
+    setBaseName(system.name);
     setName(value);
     setErrorMessage(undefined);
   };
   const submit = () => {
-    const newName = name.trim();
-    if (newName === base.name) {
+    const trimmed = name.trim();
+    if (trimmed === system.name) {
       setErrorMessage("This is already the system's name. Enter a different one.");
       return;
     }
     setErrorMessage(undefined);
-    const { name: oldName, revision: expectedRevision } = base;
-    setRename({ id: system.id, oldName, newName, expectedRevision });
+    setNewName(trimmed);
   };
   const onRenamed = () => {
     const notice = (
       <>
-        The system was renamed to <Name>{rename?.newName ?? name}</Name>.
+        The system was renamed to <Name>{newName ?? name}</Name>.
       </>
     );
     navigate(systemPath(system.id), { replace: true, notice });
@@ -75,15 +72,17 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
           </>
         )}
       </div>
-      {rename && (
+      {newName !== undefined && (
         <RenameDialog
-          rename={rename}
+          system={system}
+          editedName={baseName}
+          newName={newName}
           onRenamed={onRenamed}
           onRefused={(message) => {
-            setRename(undefined);
+            setNewName(undefined);
             setErrorMessage(message);
           }}
-          onCancel={() => setRename(undefined)}
+          onCancel={() => setNewName(undefined)}
         />
       )}
     </>

@@ -63,7 +63,7 @@ export function KeyActions({ system, onGenerated, onRevoked }: KeyActionsProps) 
           </button>
           <p id={`${id}-generate`} class="quiet">
             {hasKey && !busy
-              ? "This system has a key. Revoke it to generate a new one."
+              ? "An API key already exists. Revoke it to generate a new one."
               : "The new key is shown in full only once."}
           </p>
           <DelayedStatus busy={busy}>Waiting until every instance accepts the key…</DelayedStatus>
@@ -103,5 +103,5 @@ function revokeHint(hasKey: boolean, generating: boolean): string {
   if (generating) return "You can revoke the key after it has been shown.";
   return hasKey
     ? "The current key stops working immediately."
-    : "This system has no key to revoke.";
+    : "No API key exists that could be revoked.";
 }

@@ -1,41 +1,60 @@
 import { useId, useRef, useState } from "preact/hooks";
 import type { NewKey } from "../graph/generate-key";
 import { useLeaveGuard } from "../router";
+import { clientRequest } from "../text/client-request";
 import { Dialog } from "./dialog";
 import { EnforcementStatus } from "./enforcement-status";
 import { KeyMark } from "./key-mark";
+import { Name } from "./name";
+import { SELECTED, useCopy } from "./use-copy";
 
 interface NewKeyDialogProps {
   newKey: NewKey;
   onClose: () => void;
 }
 
-/** Shows a key in full, once. Until it is copied only Close closes the dialog, and leaving the page asks first. */
+/**
+ * Shows a key in full, once, with the request that uses it. Until it is copied only Close closes the dialog, which asks
+ * first, as does leaving the page.
+ */
 export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
   const id = useId();
-  const field = useRef<HTMLTextAreaElement>(null);
-  const [copied, setCopied] = useState<"no" | "yes" | "by hand">("no");
+  const keyField = useRef<HTMLTextAreaElement>(null);
+  const requestField = useRef<HTMLTextAreaElement>(null);
+  const key = useCopy(keyField, newKey.apiKey);
+  const requestText = clientRequest(newKey.apiKey);
+  const request = useCopy(requestField, requestText);
+  const [asked, setAsked] = useState(false);
+  // The request contains the key.
+  const copied = key.copied === "yes" || request.copied === "yes";
   useLeaveGuard("The API key is shown only once. Leave without it?");
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(newKey.apiKey);
-      setCopied("yes");
-    } catch {
-      // The clipboard needs a secure context and the browser's permission.
-      field.current?.focus();
-      field.current?.select();
-      setCopied("by hand");
-    }
+  const close = (event: MouseEvent) => {
+    if (copied) return onClose();
+    // The second click of a double click does not answer the question that the first one asked.
+    if (asked && event.detail <= 1) return onClose();
+    setAsked(true);
   };
   return (
-    <Dialog title="API Key Generated" onEscape={copied === "yes" ? onClose : undefined}>
-      <p class="warning">
-        Copy the key now and store it safely. It is shown only once and cannot be shown again.
+    <Dialog title="API Key Generated" onEscape={copied ? onClose : undefined}>
+      <p>
+        For{" "}
+        <strong>
+          <Name>{newKey.systemName}</Name>
+        </strong>
+        , mark: <KeyMark mark={newKey.mark} />
+        <br />
+        <span class="quiet">
+          <EnforcementStatus verdict="accepted" enforcement={newKey.enforcement} />
+        </span>
       </p>
-      <label for={id}>API Key</label>
+      <p class="warning">
+        Copy the key now: it is shown only once and cannot be shown again. If it is lost, revoke it
+        and generate a new one.
+      </p>
+      <label for={`${id}-key`}>API Key</label>
       <textarea
-        ref={field}
-        id={id}
+        ref={keyField}
+        id={`${id}-key`}
         class="api-key"
         rows={2}
         readOnly
@@ -43,28 +62,51 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
         autoComplete="off"
         dir="ltr"
         value={newKey.apiKey}
-        onCopy={({ currentTarget: { value, selectionStart, selectionEnd } }) => {
-          if (selectionEnd - selectionStart === value.length) setCopied("yes");
-        }}
+        onCopy={key.onCopy}
       />
-      <p>
-        API Key Mark: <KeyMark mark={newKey.mark} />
-        <br />
-        <span class="quiet">
-          <EnforcementStatus verdict="accepted" enforcement={newKey.enforcement} />
-        </span>
+      <p class="quiet">
+        Store it in your application's secrets manager or in an environment variable. Never
+        hard-code it or commit it to a repository.
+      </p>
+      <label for={`${id}-request`}>Request with this key</label>
+      <textarea
+        ref={requestField}
+        id={`${id}-request`}
+        class="api-key request"
+        rows={3}
+        readOnly
+        spellcheck={false}
+        autoComplete="off"
+        dir="ltr"
+        value={requestText}
+        onCopy={request.onCopy}
+      />
+      <p class="quiet">
+        Replace the address by that of your API. The key goes in the header <code>X-Api-Key</code>,
+        or in <code>Authorization</code> after <code>Bearer</code>.
       </p>
       <p role="status" class="copied">
-        {copied === "yes" && "The key was copied."}
-        {copied === "by hand" &&
-          "The browser did not allow copying. The key is selected: press Ctrl+C or ⌘C to copy it."}
+        {key.copied === "yes" && "The key was copied. "}
+        {request.copied === "yes" && "The request was copied, with the key in it."}
+        {key.copied === "by hand" && `The browser did not allow copying. The key ${SELECTED}`}
+        {request.copied === "by hand" &&
+          `The browser did not allow copying. The request ${SELECTED}`}
+      </p>
+      <p role="alert" class={asked && !copied ? "warning" : undefined}>
+        {asked &&
+          !copied &&
+          "The key was not copied, and cannot be shown again. Choose Close again to close without it."}
       </p>
       <div class="actions">
-        <button type="button" onClick={onClose}>
+        <button type="button" onClick={close}>
           Close
         </button>
-        <button type="button" class="primary" onClick={copy}>
-          {copied === "yes" ? "Copied" : "Copy"}
+        {/* Not named “Copy …”, so that its name is not mistaken for that of the other one. */}
+        <button type="button" onClick={request.copy}>
+          Request to clipboard
+        </button>
+        <button type="button" class="primary" onClick={key.copy}>
+          {key.copied === "yes" ? "Copied" : "Copy"}
         </button>
       </div>
     </Dialog>

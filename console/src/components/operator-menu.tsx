@@ -3,10 +3,11 @@ import { useSignOut } from "../session/use-sign-out";
 import { useViewer } from "../session/viewer-context";
 import { ChangePasswordDialog } from "./change-password-dialog";
 import { Name } from "./name";
+import { ThemeSwitch } from "./theme-switch";
 
 const MENU = "operator-menu";
 
-/** The signed-in operator, with a menu to change the password and to sign out. */
+/** The signed-in operator, with a menu to choose the theme, to change the password and to sign out. */
 export function OperatorMenu() {
   const { username, tenantId } = useViewer();
   const menu = useRef<HTMLDivElement>(null);
@@ -40,6 +41,7 @@ export function OperatorMenu() {
         <p class="quiet">
           Signed in as <Name>{username}</Name> of <Name>{tenantId}</Name>
         </p>
+        <ThemeSwitch />
         <button
           type="button"
           class="plain"

@@ -1,6 +1,7 @@
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { hasNavigated, Link } from "../router";
 import { SYSTEMS } from "../routes";
+import { Name } from "./name";
 
 interface Crumb {
   name: string;
@@ -9,6 +10,8 @@ interface Crumb {
 
 interface PageHeadingProps {
   title: string;
+  /** The name of the object that the page is about, if it is about one. */
+  subject?: string | undefined;
   /** The breadcrumbs between API Key Management and this page; absent on API Key Management itself. */
   trail?: readonly Crumb[];
   /** False if a field of the page takes the focus instead. */
@@ -19,40 +22,44 @@ interface PageHeadingProps {
 export const focusHeading = () => document.querySelector("h1")?.focus({ preventScroll: true });
 
 /** The breadcrumbs and the title of a page. The title takes the focus after a navigation within the console. */
-export function PageHeading({ title, trail, focus = true }: PageHeadingProps) {
+export function PageHeading({ title, subject, trail, focus = true }: PageHeadingProps) {
   const heading = useRef<HTMLHeadingElement>(null);
   useLayoutEffect(() => {
-    document.title = `${title} – Keymark`;
-  }, [title]);
+    // The name comes first: a narrow tab shows only the start of its title.
+    document.title = [subject, title, "Keymark"].filter(Boolean).join(" – ");
+  }, [title, subject]);
   // A layout effect: a plain one runs later, and could take the focus from where the operator has moved it by then.
   useLayoutEffect(() => {
     if (focus && hasNavigated()) heading.current?.focus({ preventScroll: true });
   }, [focus]);
+  const titled = subject === undefined ? title : <Titled title={title} subject={subject} />;
   return (
     <div class="page-heading">
       <nav aria-label="Breadcrumb">
         <ol class="breadcrumb">
           <li>Administration</li>
-          {trail === undefined ? (
-            <li aria-current="page">{title}</li>
-          ) : (
-            <>
-              <li>
-                <Link to={SYSTEMS}>API Key Management</Link>
-              </li>
-              {trail.map(({ name, path }) => (
-                <li key={path}>
-                  <Link to={path}>{name}</Link>
-                </li>
-              ))}
-              <li aria-current="page">{title}</li>
-            </>
+          {trail !== undefined && (
+            <li>
+              <Link to={SYSTEMS}>API Key Management</Link>
+            </li>
           )}
+          {trail?.map(({ name, path }) => (
+            <li key={path}>
+              <Link to={path}>{name}</Link>
+            </li>
+          ))}
+          <li aria-current="page">{titled}</li>
         </ol>
       </nav>
       <h1 ref={heading} tabIndex={-1}>
-        {title}
+        {titled}
       </h1>
     </div>
   );
 }
+
+const Titled = ({ title, subject }: { title: string; subject: string }) => (
+  <>
+    {title}: <Name>{subject}</Name>
+  </>
+);

@@ -1,30 +1,26 @@
 import { useClient } from "@urql/preact";
-import { RenameSystemDocument } from "../gql/graphql";
+import { RenameSystemDocument, type SystemPartsFragment } from "../gql/graphql";
 import { failureOf } from "../text/failures";
 import { ConfirmDialog } from "./confirm-dialog";
 import { Name } from "./name";
 
-export interface Rename {
-  id: string;
-  oldName: string;
-  newName: string;
-  /** The revision that the operator saw; the server rejects the rename if there is a newer one. */
-  expectedRevision: number;
-}
-
 interface RenameDialogProps {
-  rename: Rename;
+  /** The newest state of the system. The server rejects the rename if there is a newer one. */
+  system: SystemPartsFragment;
+  /** The name that the system had when the operator started to edit it. */
+  editedName: string;
+  newName: string;
   onRenamed: () => void;
   /** Called when the name itself is refused; the field shows the reason. */
   onRefused: (message: string) => void;
   onCancel: () => void;
 }
 
-export function RenameDialog({ rename, onRenamed, onRefused, onCancel }: RenameDialogProps) {
+export function RenameDialog(props: RenameDialogProps) {
+  const { system, editedName, newName, onRenamed, onRefused, onCancel } = props;
   const client = useClient();
-  const { id, oldName, newName, expectedRevision } = rename;
   const confirm = async () => {
-    const variables = { id, name: newName, expectedRevision };
+    const variables = { id: system.id, name: newName, expectedRevision: system.revision };
     const { data, error } = await client.mutation(RenameSystemDocument, variables);
     if (data) onRenamed();
     const failure = error && failureOf(error);
@@ -32,18 +28,30 @@ export function RenameDialog({ rename, onRenamed, onRefused, onCancel }: RenameD
     onRefused(failure.message);
     return undefined;
   };
+  // The new name appears as soon as this rename succeeds.
+  const renamedByOther = system.name !== editedName && system.name !== newName;
   return (
     <ConfirmDialog
       title="Confirm the changes"
+      effect="rename the system"
       tone="primary"
       waitingFor="Saving…"
+      revision={system.revision}
       onConfirm={confirm}
       onCancel={onCancel}
     >
+      <div role="alert" class={renamedByOther ? "warning" : undefined}>
+        {renamedByOther && (
+          <>
+            Another operator changed the name from “<Name>{editedName}</Name>” to “
+            <Name>{system.name}</Name>” in the meantime.
+          </>
+        )}
+      </div>
       <dl class="change">
         <dt>Old name</dt>
         <dd>
-          <Name>{oldName}</Name>
+          <Name>{system.name}</Name>
         </dd>
         <dt>New name</dt>
         <dd>

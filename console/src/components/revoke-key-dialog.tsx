@@ -24,6 +24,7 @@ export function RevokeKeyDialog({ system, onRevoked, onCancel }: RevokeKeyDialog
   return (
     <ConfirmDialog
       title="Revoke API Key"
+      effect="revoke the key"
       waitingFor="Waiting until every instance refuses the key…"
       onConfirm={confirm}
       onCancel={onCancel}

@@ -1,10 +1,17 @@
 import type { SystemPartsFragment } from "../gql/graphql";
 import { KeyMark } from "./key-mark";
 import { Name } from "./name";
+import { SystemId } from "./system-id";
 import { TimeAgo } from "./time-ago";
 import { useFlash } from "./use-flash";
 
-export function SystemFacts({ system }: { system: SystemPartsFragment }) {
+interface SystemFactsProps {
+  system: SystemPartsFragment;
+  /** Whether the system's id is shown too. */
+  showId?: boolean;
+}
+
+export function SystemFacts({ system, showId = false }: SystemFactsProps) {
   const flashes = useFlash(system.revision);
   return (
     <dl class={flashes ? "facts changed" : "facts"}>
@@ -23,9 +30,17 @@ export function SystemFacts({ system }: { system: SystemPartsFragment }) {
       <div>
         <dt>Last Updated</dt>
         <dd>
-          <TimeAgo time={system.updatedAt} />
+          <TimeAgo time={system.updatedAt} showExact />
         </dd>
       </div>
+      {showId && (
+        <div class="wide">
+          <dt>System ID</dt>
+          <dd>
+            <SystemId id={system.id} />
+          </dd>
+        </div>
+      )}
     </dl>
   );
 }

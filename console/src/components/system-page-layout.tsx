@@ -56,6 +56,7 @@ export function SystemPageLayout(props: SystemPageLayoutProps) {
     <>
       <PageHeading
         title={missing ? (lastSeen ? "System deleted" : "Page not found") : title}
+        subject={shown?.name ?? (missing ? lastSeen?.name : undefined)}
         trail={trail}
         {...(focus === undefined ? {} : { focus })}
       />

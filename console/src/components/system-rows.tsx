@@ -1,8 +1,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { SystemsDocument } from "../gql/graphql";
 import { useLiveQuery } from "../live/use-live-query";
-import { Link, navigate } from "../router";
-import { listPath, NEW_SYSTEM } from "../routes";
+import { navigate } from "../router";
+import { listPath } from "../routes";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { matchesSearch } from "../text/names";
@@ -93,8 +93,12 @@ function NoSystems() {
   return (
     <div class="empty">
       <h2>There are no systems yet.</h2>
-      <p>A system is an application that calls your API with its own key.</p>
-      {mayCreate && <Link to={NEW_SYSTEM}>Create the first system</Link>}
+      <p>A system is an application that calls your API with an API key of its own.</p>
+      {mayCreate && (
+        <p>
+          <em>Create API key</em> creates the first one.
+        </p>
+      )}
     </div>
   );
 }

@@ -7,15 +7,23 @@ const TICK_MS = 15_000;
 const now = new Observable(new Date());
 setInterval(() => now.update(() => new Date()), TICK_MS);
 
-/** Shows how long ago a time was, and the exact time on hover. */
-export function TimeAgo({ time }: { time: string }) {
+interface TimeAgoProps {
+  time: string;
+  /** Whether the exact time is shown as well. Otherwise it appears on hover, and while the row has the keyboard's focus. */
+  showExact?: boolean;
+}
+
+/** Shows how long ago a time was. */
+export function TimeAgo({ time, showExact = false }: TimeAgoProps) {
   const then = new Date(time);
+  const exact = exactTime(then);
   const [, setText] = useState("");
   // All rows share one timer, and the state is the text: a tick renders only the rows whose text changes.
   useEffect(() => now.observe((at) => setText(relativeTime(new Date(time), at))), [time]);
   return (
-    <time dateTime={time} title={exactTime(then)}>
+    <time dateTime={time} title={exact} data-exact={exact}>
       {relativeTime(then, new Date())}
+      {showExact && <span class="exact">{exact}</span>}
     </time>
   );
 }

@@ -9,6 +9,7 @@ import {
 /** A key in full. Only the dialog that shows it may hold one. */
 export interface NewKey {
   apiKey: string;
+  systemName: string;
   mark: string | null;
   enforcement: EnforcementPartsFragment;
 }
@@ -36,7 +37,7 @@ export async function generateKey(client: Client, systemId: string): Promise<Gen
     return { error: error ?? new CombinedError({ networkError: new Error("no response") }) };
   }
   const { system, enforcement } = data.generateKey;
-  const newKey = { apiKey, mark: system.keyMark, enforcement };
+  const newKey = { apiKey, systemName: system.name, mark: system.keyMark, enforcement };
   apiKey = "";
   return { newKey };
 }

@@ -31,7 +31,7 @@ function AuditLog() {
         onChoose={(chosen) => navigate(auditPath(chosen))}
       />
       <p class="exports">
-        Export the filtered entries:{" "}
+        Export these entries:{" "}
         <a href={exportPath(filter, "csv")} download>
           CSV
         </a>{" "}

@@ -44,14 +44,21 @@ function CreateSystemForm() {
     } else if (error !== undefined) setErrorMessage(failureOf(error).message);
   };
   return (
-    <SystemNameForm
-      name={name}
-      onInput={setName}
-      error={errorMessage}
-      cancelTo={SYSTEMS}
-      submitLabel="Submit"
-      busy={busy}
-      onSubmit={submit}
-    />
+    <>
+      <p class="advice">
+        A system is an application that calls your API with an API key of its own. Create a separate
+        system for each application: then you can tell their calls apart, and revoke the key of one
+        without stopping the others. You generate the key on the next page.
+      </p>
+      <SystemNameForm
+        name={name}
+        onInput={setName}
+        error={errorMessage}
+        cancelTo={SYSTEMS}
+        submitLabel="Submit"
+        busy={busy}
+        onSubmit={submit}
+      />
+    </>
   );
 }

@@ -36,7 +36,8 @@ export function ManageKeyPage({ id }: { id: string }) {
                 setNotice(
                   <>
                     The API key was revoked.{" "}
-                    <EnforcementStatus verdict="refused" enforcement={enforcement} />
+                    <EnforcementStatus verdict="refused" enforcement={enforcement} /> A new key can
+                    be generated if needed.
                   </>,
                 )
               }

@@ -26,7 +26,7 @@ export function SystemPage({ id }: { id: string }) {
       >
         {({ system, entries }) => (
           <>
-            <SystemFacts system={system} />
+            <SystemFacts system={system} showId />
             <SystemActions system={system} onDelete={() => setDeleting(system)} />
             {mayView && entries && <SystemAuditTrail systemId={id} appended={entries} />}
           </>
@@ -86,7 +86,9 @@ function DeletedNotice({ system, enforcement }: DeletedNoticeProps) {
   return (
     <>
       <Name>{system.name}</Name> was deleted.{" "}
-      {hadKey && <EnforcementStatus verdict="refused" enforcement={enforcement} />}
+      {hadKey && (
+        <EnforcementStatus verdict="refused" enforcement={enforcement} subject="Its key" />
+      )}
     </>
   );
 }

@@ -3,22 +3,35 @@ import type { EnforcementPartsFragment } from "../gql/graphql";
 /** What every instance does with the key once the change is enforced. */
 export type Verdict = "refused" | "accepted";
 
-/** Describes how far a change is enforced: on every instance already, or by a known time at the latest. */
+/**
+ * Describes how far a change is enforced: on every instance already, or by a known time at the latest. The text is about
+ * `subject`, such as "Its key", or else about the key that the text before it names.
+ */
 export function enforcementText(
   verdict: Verdict,
   enforcement: EnforcementPartsFragment,
-  locale?: string,
+  { subject, locale }: { subject?: string | undefined; locale?: string } = {},
+): string {
+  const text = predicate(verdict, enforcement, locale);
+  return subject === undefined
+    ? text.charAt(0).toUpperCase() + text.slice(1)
+    : `${subject} is ${text}`;
+}
+
+function predicate(
+  verdict: Verdict,
+  enforcement: EnforcementPartsFragment,
+  locale: string | undefined,
 ): string {
   const { state, elapsedMs, instances, enforcedNoLaterThan } = enforcement;
   if (state === "ENFORCED") {
     const where = instances === 1 ? "1 instance" : `${instances} instances`;
-    const word = verdict === "refused" ? "Refused" : "Accepted";
-    return `${word} everywhere after ${duration(elapsedMs, locale)}, on ${where}.`;
+    return `${verdict} everywhere after ${duration(elapsedMs, locale)}, on ${where}.`;
   }
-  if (enforcedNoLaterThan === null) return `Not yet ${verdict} everywhere.`;
+  if (enforcedNoLaterThan === null) return `not yet ${verdict} everywhere.`;
   const time = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
   const latest = time.format(new Date(enforcedNoLaterThan));
-  return `Not yet ${verdict} everywhere. It will be at ${latest} at the latest.`;
+  return `not yet ${verdict} everywhere. It will be at ${latest} at the latest.`;
 }
 
 function duration(ms: number, locale: string | undefined): string {

@@ -26,10 +26,10 @@ const MESSAGES: Record<ErrorCode, MessageFor> = {
   NOT_FOUND: () => "This system no longer exists. Another operator may have deleted it.",
   INVALID_NAME: asSent,
   NAME_TAKEN: () => "Another system already has this name. Choose a different one.",
-  KEY_ALREADY_GENERATED: () => "This system already has a key. Revoke it to generate a new one.",
-  KEY_NOT_GENERATED: () => "This system has no key to revoke.",
+  KEY_ALREADY_GENERATED: () => "An API key already exists. Revoke it to generate a new one.",
+  KEY_NOT_GENERATED: () => "No API key exists that could be revoked.",
   CONFLICT: () =>
-    "Another operator changed this system in the meantime. Cancel to see the current state.",
+    "Another operator changed this system in the meantime. Look at its current state, and try again.",
   INVALID_CREDENTIALS: () => "The username or password is incorrect.",
   INVALID_PASSWORD: asSent,
   PASSWORD_EXPIRED: asSent,
