@@ -516,7 +516,10 @@ async fn two_tenants(store: Arc<EmbeddedStore>) -> (SocketAddr, String) {
     let other = keymark.instance.operator("other", "other").await;
     for i in 0..SYSTEMS {
         let service = &keymark.instance.service;
-        service.create_system(&other.caller, service.request(None), &format!("Other {i:03}")).await.expect("a system");
+        service
+            .create_system(&other.caller, service.request(None), &format!("Other {i:03}"), None)
+            .await
+            .expect("a system");
     }
     let descriptors = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit { current: descriptors, maximum: descriptors };
@@ -772,9 +775,9 @@ impl Keymark {
         let mut api_key = String::new();
         for i in 0..SYSTEMS {
             let name = format!("System {i:03}");
-            let system = service.create_system(caller, request, &name).await.expect("a system");
+            let system = service.create_system(caller, request, &name, None).await.expect("a system");
             if i % 2 == 0 {
-                let generated = service.generate_key(caller, request, system.id).await.expect("a key");
+                let generated = service.generate_key(caller, request, system.id, None).await.expect("a key");
                 api_key = generated.api_key.expose().to_owned();
             }
         }

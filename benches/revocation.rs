@@ -27,7 +27,9 @@ use keymark::clock::Environment;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use keymark::domain::changes::{Batch, Row};
 use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
+use keymark::domain::keys::KeyRole;
 use keymark::domain::permissions::Permissions;
+use keymark::domain::texts::Description;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
@@ -93,13 +95,13 @@ async fn barrier() {
     let caller = instances[0].operator("default", "admin").await.caller;
     let first = &instances[0].service;
     let request = first.request(None);
-    let system = first.create_system(&caller, request, "Revoked and again").await.expect("a system");
+    let system = first.create_system(&caller, request, "Revoked and again", None).await.expect("a system");
 
     let (mut writes, mut waits) = (Vec::new(), Vec::new());
     for (_, Instance { service, .. }) in (0..REVOCATIONS).zip(instances.iter().cycle()) {
-        service.generate_key(&caller, request, system.id).await.expect("a key");
+        service.generate_key(&caller, request, system.id, None).await.expect("a key");
         let began = Instant::now();
-        let (_, enforcement) = service.revoke_key(&caller, request, system.id).await.expect("revoked");
+        let (_, enforcement) = service.revoke_key(&caller, request, system.id, None).await.expect("revoked");
         let whole = began.elapsed();
         assert!(enforcement.is_enforced && enforcement.instances == 3, "{enforcement:?}");
         writes.push(whole - enforcement.elapsed);
@@ -148,17 +150,27 @@ async fn waits_over(title: &str, store: &Arc<dyn Store>) {
     }
     for round in 0..ROUNDS {
         let name = format!("System {round}");
-        let id = measure!("createSystem", service.create_system(&caller, request, &name)).expect("created").id;
-        measure!("generateKey", service.generate_key(&caller, request, id)).expect("generated");
-        measure!("revokeKey", service.revoke_key(&caller, request, id)).expect("revoked");
-        let repeated = measure!("revokeKey, repeated", service.revoke_key(&caller, request, id));
+        let id = measure!("createSystem", service.create_system(&caller, request, &name, None)).expect("created").id;
+        measure!("generateKey", service.generate_key(&caller, request, id, None)).expect("generated");
+        let overlap = Duration::from_hours(1);
+        measure!("rotateKey", service.rotate_key(&caller, request, id, overlap, None)).expect("rotated");
+        measure!("endRotation", service.end_rotation(&caller, request, id, None)).expect("ended");
+        let end = Some(service.environment().now().plus(Duration::from_hours(24 * 90)));
+        measure!("setKeyExpiry", service.set_key_expiry(&caller, request, id, KeyRole::Current, end)).expect("set");
+        measure!("suspendSystem", service.suspend_system(&caller, request, id, None)).expect("suspended");
+        measure!("suspendSystem, repeated", service.suspend_system(&caller, request, id, None)).expect("suspended");
+        measure!("resumeSystem", service.resume_system(&caller, request, id)).expect("resumed");
+        let text = Description::parse("Issues invoices").expect("a description");
+        measure!("describeSystem", service.describe_system(&caller, request, id, text, None)).expect("described");
+        measure!("revokeKey", service.revoke_key(&caller, request, id, None)).expect("revoked");
+        let repeated = measure!("revokeKey, repeated", service.revoke_key(&caller, request, id, None));
         assert!(repeated.is_err(), "there is no key any more");
-        measure!("deleteSystem without a key", service.delete_system(&caller, request, id)).expect("deleted");
-        let repeated = measure!("deleteSystem, repeated", service.delete_system(&caller, request, id));
+        measure!("deleteSystem without a key", service.delete_system(&caller, request, id, None)).expect("deleted");
+        let repeated = measure!("deleteSystem, repeated", service.delete_system(&caller, request, id, None));
         assert!(repeated.is_err(), "there is no system any more");
-        let id = service.create_system(&caller, request, &name).await.expect("created").id;
-        service.generate_key(&caller, request, id).await.expect("generated");
-        measure!("deleteSystem with a key", service.delete_system(&caller, request, id)).expect("deleted");
+        let id = service.create_system(&caller, request, &name, None).await.expect("created").id;
+        service.generate_key(&caller, request, id, None).await.expect("generated");
+        measure!("deleteSystem with a key", service.delete_system(&caller, request, id, None)).expect("deleted");
         let codes = if round % 2 == 0 { Permissions::NONE } else { Permissions::all() };
         measure!("set-permissions", service.set_permissions(request, &username, codes)).expect("set");
         measure!("set-permissions, repeated", service.set_permissions(request, &username, codes)).expect("set");

@@ -52,6 +52,8 @@ const NEEDED_SETTING: &str = "needed-secret-fingerprints";
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// Interval between two changes that digest keys anew.
 const OLD_DIGESTS_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the entry of a key's end waits at most; instances refuse the key by their own clocks before.
+const KEY_ENDS_INTERVAL: Duration = Duration::from_secs(2);
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(3600);
 /// Limit on the checkpoints before the process ends. The next start signs what is missing then.
@@ -269,6 +271,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             service.follow_feed(drained.clone()),
             run_maintenance(&app, config.revoked_retention, stop.clone()),
             run_checkpoints(service, CHECKPOINT_INTERVAL, stop.clone()),
+            run_key_ends(service, stop.clone()),
             signals,
         );
     };
@@ -363,6 +366,22 @@ pub async fn run_checkpoints(service: &Service, interval: Duration, stop: Cancel
 
 /// Purges rows past their retention, digests keys anew, and writes aggregated refused attempts and the last use of
 /// sessions, until `stop` is cancelled.
+/// Writes the ends of keys whose time has come, and the warnings before. Every instance does it.
+async fn run_key_ends(service: &Service, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(KEY_ENDS_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => match service.write_due_keys().await {
+                Ok(0) => {}
+                Ok(entries) => tracing::info!(entries, "ends of keys written"),
+                Err(error) => tracing::warn!(%error, cause = error.source(), "ends of keys not written"),
+            },
+        }
+    }
+}
+
 async fn run_maintenance(app: &App, revoked_retention: Duration, stop: CancellationToken) {
     let every = |period| {
         let mut interval = tokio::time::interval(period);

@@ -32,6 +32,8 @@ pub struct Verifications {
     pub malformed: Counter,
     pub not_found: Counter,
     pub revoked: Counter,
+    pub suspended: Counter,
+    pub expired: Counter,
     /// The key could not be verified.
     pub unavailable: Counter,
 }
@@ -72,6 +74,8 @@ impl Default for Metrics {
             malformed: verdict("MALFORMED"),
             not_found: verdict("NOT_FOUND"),
             revoked: verdict("REVOKED"),
+            suspended: verdict("SUSPENDED"),
+            expired: verdict("EXPIRED"),
             unavailable: verdict("UNAVAILABLE"),
         };
         let mut registry = Registry::with_prefix("keymark");

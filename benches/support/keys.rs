@@ -1,7 +1,7 @@
 //! Keys as a store has them, with names of 20 bytes.
 
 use keymark::domain::ids::{SystemId, TenantId};
-use keymark::domain::keys::{Key, KeyDigest, Mark};
+use keymark::domain::keys::{Key, KeyDigest, KeyEnd, KeyRole, Mark};
 use keymark::domain::system_names::SystemName;
 use keymark::domain::time::Timestamp;
 
@@ -16,7 +16,12 @@ pub fn key(n: u64, tenant: &TenantId, revoked_at: Option<Timestamp>) -> Key {
         mark: Mark::try_from(format!("{:04}", n % 10_000)).expect("a mark"),
         revision: 1,
         revoked_at,
+        end: revoked_at.map(|_| KeyEnd::Revoked),
         secret: None,
+        role: KeyRole::Current,
+        expires_at: None,
+        suspended_at: None,
+        warned_days: None,
     }
 }
 

@@ -60,9 +60,15 @@ pub(super) struct Gauges {
     pub cache: Option<CacheGauges>,
 }
 
+/// The bounds of `keymark_keys_expiring`, in days.
+pub(super) const EXPIRING_WITHIN_DAYS: [u8; 3] = [1, 7, 30];
+
 pub(super) struct CacheGauges {
     pub keys: usize,
     pub revoked_keys: usize,
+    pub suspended_keys: usize,
+    /// The live keys that end within each of [`EXPIRING_WITHIN_DAYS`].
+    pub expiring_keys: [(u8, usize); EXPIRING_WITHIN_DAYS.len()],
     pub key_bytes: usize,
     pub sessions: usize,
     pub operators: usize,
@@ -103,6 +109,7 @@ impl<F: Fn() -> Gauges + Send + Sync + 'static> Collector for GaugeCollector<F> 
             let count = |number: usize| number as f64;
             gauge("memory_keys", "Current keys in the cache", count(cache.keys))?;
             gauge("memory_revoked_keys", "Revoked keys in the cache", count(cache.revoked_keys))?;
+            gauge("memory_suspended_keys", "Keys of suspended systems in the cache", count(cache.suspended_keys))?;
             gauge("memory_key_bytes", "Memory used by cached keys", count(cache.key_bytes))?;
             gauge("memory_sessions", "Sessions in the cache", count(cache.sessions))?;
             gauge("memory_operators", "Operators in the cache", count(cache.operators))?;
@@ -111,6 +118,11 @@ impl<F: Fn() -> Gauges + Send + Sync + 'static> Collector for GaugeCollector<F> 
             gauge("memory_name_bytes", "Memory used by cached system names", count(cache.name_bytes))?;
             let help = "Stored keys, operators, sessions and systems that cannot be read and are refused";
             gauge("unreadable_rows", help, count(cache.unreadable_rows))?;
+            let help = "Keys that end within this time: they expire, or the overlap of their rotation is over";
+            let mut keys = encoder.encode_descriptor("keys_expiring", help, None, MetricType::Gauge)?;
+            for (days, number) in cache.expiring_keys {
+                ConstGauge::new(count(number)).encode(keys.encode_family(&[("within", format!("{days}d"))])?)?;
+            }
             let help = "Current keys by the fingerprint of the root secret that verifies them";
             let mut keys = encoder.encode_descriptor("keys_by_secret", help, None, MetricType::Gauge)?;
             for (secret, number) in cache.keys_by_secret {

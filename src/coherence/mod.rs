@@ -253,6 +253,11 @@ impl Coherence {
         self.stopwatch.now().is_before(deadline).then_some(found)
     }
 
+    /// Whether an instance of release 0.1 is running, which knows only the first stored format.
+    pub fn knows_first_release(&self) -> bool {
+        self.state().protocol.knows_first_release()
+    }
+
     /// Returns true once the cache has been loaded, or, in a process without a cache, once the feed was opened. Stays
     /// true when the feed is lost.
     pub fn is_loaded(&self) -> bool {
@@ -305,6 +310,11 @@ impl Coherence {
             CacheGauges {
                 keys: cache.keys.current(),
                 revoked_keys: cache.keys.revoked(),
+                suspended_keys: cache.keys.suspended(),
+                expiring_keys: metrics::EXPIRING_WITHIN_DAYS.map(|days| {
+                    let within = Duration::from_hours(24 * u64::from(days));
+                    (days, cache.keys.expiring(self.environment.now(), within))
+                }),
                 key_bytes: cache.keys.bytes(),
                 sessions: cache.identities.sessions(),
                 operators: cache.identities.operators(),

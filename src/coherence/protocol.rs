@@ -564,6 +564,11 @@ impl Protocol {
         Some(round_trip.max(waiting))
     }
 
+    /// Whether an instance of release 0.1 is known, by a lease that does not state its length.
+    pub fn knows_first_release(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| current.peers.values().any(|peer| peer.lease.length.is_none()))
+    }
+
     /// Known instances, including this one.
     pub fn instances(&self) -> u32 {
         1 + self.current.as_ref().map_or(0, |current| count(&current.peers))

@@ -6,12 +6,14 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use super::actors::{AuditActor, AuditActorKind};
 use super::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
-use super::keys::Mark;
+use super::keys::{KeyRole, Mark};
 use super::operators::Operator;
 use super::permissions::Permissions;
 use super::refusal::ErrorCode;
-use super::systems::System;
+use super::systems::{CurrentKey, EndedKey, Suspension, System};
+use super::texts::{Description, Reason};
 use super::time::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +36,17 @@ pub enum AuditAction {
     AuditExported,
     KeysRedigested,
     StoreRestored,
+    KeyRotated,
+    RotationEnded,
+    KeyExpiryChanged,
+    KeyExpired,
+    KeyExpiryWarned,
+    SystemSuspended,
+    SystemResumed,
+    SystemDescribed,
+    ExpiredKeyPresented,
+    SuspendedKeyPresented,
+    TenantPolicyChanged,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,66 +56,58 @@ pub enum AuditOutcome {
     Refused,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum AuditActorKind {
-    Operator,
-    CommandLine,
-    #[serde(rename = "SYSTEM")]
-    Keymark,
-    Anonymous,
-}
-
-/// Who caused an event.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct AuditActor {
-    pub kind: AuditActorKind,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<OperatorId>,
-    pub name: String,
-}
-
-impl AuditActor {
-    pub fn operator(operator: &Operator) -> Self {
-        Self { kind: AuditActorKind::Operator, id: Some(operator.id), name: operator.username.to_string() }
-    }
-
-    /// Somebody who runs `keymark operator …` with access to the store.
-    pub fn command_line() -> Self {
-        Self { kind: AuditActorKind::CommandLine, id: None, name: "command line".to_owned() }
-    }
-
-    pub fn keymark() -> Self {
-        Self { kind: AuditActorKind::Keymark, id: None, name: "keymark".to_owned() }
-    }
-
-    /// Several actors whose attempts are aggregated. Of Keymark's kind, since an operator may have this name.
-    pub fn others() -> Self {
-        Self { kind: AuditActorKind::Keymark, id: None, name: "others".to_owned() }
-    }
-
-    pub fn anonymous() -> Self {
-        Self { kind: AuditActorKind::Anonymous, id: None, name: "anonymous".to_owned() }
-    }
-}
-
 /// A system right after a change, for subscribers. Contains no digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SystemImage {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Description>,
+    /// The mark of the current key. Entries of release 0.1 have nothing else of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_mark: Option<Mark>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_key: Option<KeyImage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retiring_key: Option<KeyImage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_key: Option<EndedKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<Suspension>,
     pub revision: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
+/// A current or retiring key right after a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyImage {
+    pub mark: Mark,
+    pub generated_at: Timestamp,
+    pub generated_by: AuditActor,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+impl KeyImage {
+    fn of(key: &CurrentKey, system: &System) -> Self {
+        let (generated_at, generated_by) = key.origin_in(system);
+        Self { mark: key.mark, generated_at, generated_by, expires_at: key.expires_at }
+    }
+}
+
 impl SystemImage {
     pub fn of(system: &System) -> Self {
+        let image = |key: &Option<CurrentKey>| key.as_ref().map(|key| KeyImage::of(key, system));
         Self {
             name: system.name.to_string(),
-            key_mark: system.key.map(|key| key.mark),
+            description: system.description.clone(),
+            key_mark: system.key.as_ref().map(|key| key.mark),
+            current_key: image(&system.key),
+            retiring_key: image(&system.retiring),
+            last_key: system.last_key.clone(),
+            suspended: system.suspended.clone(),
             revision: system.revision,
             created_at: system.created_at,
             updated_at: system.updated_at,
@@ -131,6 +136,18 @@ pub struct AuditEvent {
     pub system_name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_mark: Option<Mark>,
+    /// The other key that a rotation or a revocation concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_key_mark: Option<Mark>,
+    /// Which of the system's keys a change of its end concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_role: Option<KeyRole>,
+    /// The end of the key after the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_expires_at: Option<Timestamp>,
+    /// Why an operator did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// The name before a rename.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_name: Option<String>,
@@ -173,6 +190,10 @@ impl AuditEvent {
             system: None,
             system_name: None,
             key_mark: None,
+            previous_key_mark: None,
+            key_role: None,
+            key_expires_at: None,
+            reason: None,
             previous_name: None,
             image: None,
             operator: None,
@@ -197,6 +218,28 @@ impl AuditEvent {
 
     pub fn about_key(mut self, mark: Mark) -> Self {
         self.key_mark = Some(mark);
+        self
+    }
+
+    pub fn about_previous_key(mut self, mark: Option<Mark>) -> Self {
+        self.previous_key_mark = mark;
+        self
+    }
+
+    pub fn about_expiry(mut self, expires_at: Option<Timestamp>) -> Self {
+        self.key_expires_at = expires_at;
+        self
+    }
+
+    /// Adds the end of a key after the change.
+    pub fn about_key_end(mut self, role: KeyRole, expires_at: Option<Timestamp>) -> Self {
+        self.key_role = Some(role);
+        self.key_expires_at = expires_at;
+        self
+    }
+
+    pub fn because(mut self, reason: Option<Reason>) -> Self {
+        self.reason = reason;
         self
     }
 

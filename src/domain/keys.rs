@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use rand::distr::Alphanumeric;
 use rand::{CryptoRng, RngExt};
@@ -203,6 +204,54 @@ impl TryFrom<String> for Mark {
     }
 }
 
+/// What a live key is to its system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum KeyRole {
+    /// The newest key.
+    Current,
+    /// The key before the newest one, until the overlap of the rotation ends.
+    Retiring,
+}
+
+impl KeyRole {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "CURRENT",
+            Self::Retiring => "RETIRING",
+        }
+    }
+
+    const fn is_current(&self) -> bool {
+        matches!(self, Self::Current)
+    }
+
+    const fn current() -> Self {
+        Self::Current
+    }
+}
+
+/// How a key ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum KeyEnd {
+    /// An operator revoked it, or ended its overlap early.
+    Revoked,
+    /// Its expiry was reached.
+    Expired,
+    /// The overlap of its rotation was over.
+    RotatedOut,
+    /// Its system was deleted.
+    SystemDeleted,
+}
+
+impl KeyEnd {
+    /// Whether the key ended at a time that was set before.
+    pub fn is_by_time(self) -> bool {
+        matches!(self, Self::Expired | Self::RotatedOut)
+    }
+}
+
 /// The row of a key in the store, by its digest. Contains all that a verdict needs, so that one look-up suffices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -210,16 +259,58 @@ pub struct Key {
     pub digest: KeyDigest,
     pub tenant: TenantId,
     pub system: SystemId,
-    /// The current name of the system, or its name when the key was revoked.
+    /// The current name of the system, or its name when the key ended.
     pub system_name: super::system_names::SystemName,
     pub mark: Mark,
     /// Starts at 1, and increases by one with each change.
     pub revision: u64,
-    /// When the key was revoked or its system deleted. Never reset.
+    /// When the key ended: was revoked, expired, or its system deleted. Never reset.
     pub revoked_at: Option<Timestamp>,
+    /// How it ended. `None` for a live key, and for one that release 0.1 revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<KeyEnd>,
     /// The root secret whose pepper made the digest. `None` if release 0.1 wrote the row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Fingerprint>,
+    #[serde(default = "KeyRole::current", skip_serializing_if = "KeyRole::is_current")]
+    pub role: KeyRole,
+    /// From then on the key is refused, by each instance's own clock. For a retiring key, the end of the overlap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Since when its system is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_at: Option<Timestamp>,
+    /// The last of [`EXPIRY_WARNING_DAYS`] that was logged for this expiry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warned_days: Option<u8>,
+}
+
+/// Days before the expiry of a current key at which the audit log gets a warning.
+pub const EXPIRY_WARNING_DAYS: [u8; 3] = [30, 7, 1];
+
+impl Key {
+    /// Returns true for a key that the first stored format cannot describe: an instance of release 0.1 would accept it
+    /// when it must be refused.
+    pub fn needs_second_format(&self) -> bool {
+        self.revoked_at.is_none() && (self.expires_at.is_some() || self.suspended_at.is_some())
+    }
+
+    /// When the next entry about this key's expiry is due: a warning, or the expiry itself. `None` if none is, as for a
+    /// key of a suspended system, which is refused anyway and keeps its keys.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        let expires_at = self.expires_at.filter(|_| self.revoked_at.is_none() && self.suspended_at.is_none())?;
+        let before = |days: u8| expires_at.minus(Duration::from_hours(24 * u64::from(days)));
+        let next = EXPIRY_WARNING_DAYS.into_iter().find(|days| self.warned_days.is_none_or(|warned| *days < warned));
+        Some(next.filter(|_| self.role.is_current()).map_or(expires_at, before))
+    }
+
+    /// The warning that is due at `now`: the days before the expiry. Of several that are due, only the last.
+    pub fn due_warning(&self, now: Timestamp) -> Option<u8> {
+        let due_at = self.due_at().filter(|due| *due <= now)?;
+        let expires_at = self.expires_at.filter(|end| *end > now && due_at < *end)?;
+        let is_due = |days: &u8| expires_at.since(now) <= Duration::from_hours(24 * u64::from(*days));
+        EXPIRY_WARNING_DAYS.into_iter().rfind(is_due)
+    }
 }
 
 #[cfg(test)]

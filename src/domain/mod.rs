@@ -23,6 +23,7 @@ macro_rules! serialize_as_hex {
     };
 }
 
+pub mod actors;
 pub mod audit;
 pub mod changes;
 pub mod checkpoints;
@@ -44,6 +45,7 @@ pub mod sessions;
 pub mod signatures;
 pub mod system_names;
 pub mod systems;
+pub mod texts;
 pub mod time;
 pub mod usage;
 pub mod verdict;

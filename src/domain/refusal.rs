@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::passwords::UnfitPassword;
 use super::permissions::Permission;
 use super::system_names::NameError;
+use super::texts::TextError;
 
 /// Stable code of an error: `extensions.code` in responses. The schema's `ErrorCode` describes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub enum ErrorCode {
     NameTaken,
     KeyAlreadyGenerated,
     KeyNotGenerated,
+    RotationInProgress,
+    NotSuspended,
     Conflict,
     InvalidCredentials,
     InvalidPassword,
@@ -40,6 +43,8 @@ impl ErrorCode {
             Self::NameTaken => "NAME_TAKEN",
             Self::KeyAlreadyGenerated => "KEY_ALREADY_GENERATED",
             Self::KeyNotGenerated => "KEY_NOT_GENERATED",
+            Self::RotationInProgress => "ROTATION_IN_PROGRESS",
+            Self::NotSuspended => "NOT_SUSPENDED",
             Self::Conflict => "CONFLICT",
             Self::InvalidCredentials => "INVALID_CREDENTIALS",
             Self::InvalidPassword => "INVALID_PASSWORD",
@@ -76,6 +81,20 @@ pub enum Refusal {
     KeyAlreadyGenerated,
     #[error("The system has no key, so there is nothing to revoke.")]
     KeyNotGenerated,
+    #[error("The system has no key, so there is nothing to rotate. Generate a key.")]
+    NothingToRotate,
+    #[error("The system has no key, so there is no expiry to set.")]
+    NoKeyToExpire,
+    #[error("The system has no retiring key: no rotation is in progress.")]
+    NothingRetiring,
+    #[error("The key before this one is still retiring. End that rotation before you rotate again.")]
+    RotationInProgress,
+    #[error("The system is not suspended, so there is nothing to resume.")]
+    NotSuspended,
+    #[error("An instance of release 0.1 is running, which would not enforce this. Upgrade every instance first.")]
+    OldInstances,
+    #[error(transparent)]
+    InvalidText(TextError),
     #[error("Someone else changed this in the meantime. Load it again before you retry.")]
     Conflict,
     #[error("The username or the password is wrong.")]
@@ -116,13 +135,18 @@ impl Refusal {
             Self::InvalidName(_) => ErrorCode::InvalidName,
             Self::NameTaken | Self::UsernameTaken => ErrorCode::NameTaken,
             Self::KeyAlreadyGenerated => ErrorCode::KeyAlreadyGenerated,
-            Self::KeyNotGenerated => ErrorCode::KeyNotGenerated,
+            Self::KeyNotGenerated | Self::NothingToRotate | Self::NoKeyToExpire | Self::NothingRetiring => {
+                ErrorCode::KeyNotGenerated
+            }
+            Self::RotationInProgress => ErrorCode::RotationInProgress,
+            Self::NotSuspended => ErrorCode::NotSuspended,
+            Self::OldInstances => ErrorCode::Unavailable,
             Self::Conflict => ErrorCode::Conflict,
             Self::InvalidCredentials => ErrorCode::InvalidCredentials,
             Self::InvalidPassword(_) => ErrorCode::InvalidPassword,
             Self::PasswordExpired => ErrorCode::PasswordExpired,
             Self::RateLimited { .. } | Self::TooManyAtOnce { .. } => ErrorCode::RateLimited,
-            Self::BadUserInput(_) => ErrorCode::BadUserInput,
+            Self::BadUserInput(_) | Self::InvalidText(_) => ErrorCode::BadUserInput,
             Self::CursorInvalid => ErrorCode::CursorInvalid,
         }
     }

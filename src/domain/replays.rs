@@ -32,7 +32,9 @@ impl Loss {
             return None;
         }
         match event.action {
-            AuditAction::KeyRevoked => Some(Self::Key { system: event.system?, mark: event.key_mark? }),
+            AuditAction::KeyRevoked | AuditAction::RotationEnded | AuditAction::KeyExpired => {
+                Some(Self::Key { system: event.system?, mark: event.key_mark? })
+            }
             AuditAction::SystemDeleted => event.system.map(Self::System),
             AuditAction::OperatorRemoved => event.operator.map(Self::Operator),
             AuditAction::PermissionsChanged => {
@@ -51,6 +53,15 @@ impl Loss {
             | AuditAction::RevokedKeyPresented
             | AuditAction::AuditExported
             | AuditAction::KeysRedigested
+            | AuditAction::KeyRotated
+            | AuditAction::KeyExpiryChanged
+            | AuditAction::KeyExpiryWarned
+            | AuditAction::SystemSuspended
+            | AuditAction::SystemResumed
+            | AuditAction::SystemDescribed
+            | AuditAction::ExpiredKeyPresented
+            | AuditAction::SuspendedKeyPresented
+            | AuditAction::TenantPolicyChanged
             | AuditAction::StoreRestored => None,
         }
     }

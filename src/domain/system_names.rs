@@ -50,7 +50,7 @@ impl SystemName {
         if name.is_empty() {
             return Err(NameError::Empty);
         }
-        if let Some(c) = name.chars().find(|c| is_refused(*c)) {
+        if let Some(c) = name.chars().find(|c| is_invisible(*c)) {
             return Err(NameError::Invisible(c));
         }
         let characters = name.graphemes(true).count();
@@ -81,7 +81,7 @@ impl fmt::Display for SystemName {
 
 /// Returns true for control, format and bidirectional characters, for characters without a visible glyph, and for code
 /// points without a meaning here (unassigned, private use, line separators): names must not differ invisibly.
-fn is_refused(c: char) -> bool {
+pub(super) fn is_invisible(c: char) -> bool {
     use GeneralCategory as Gc;
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     matches!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ids::{SystemId, TenantId};
-use super::keys::{Key, KeyDigest, Mark};
+use super::keys::{Key, KeyDigest, KeyEnd, KeyRole, Mark};
 use super::system_names::SystemName;
 use super::time::Timestamp;
 
@@ -15,58 +15,108 @@ pub struct Identity {
     /// The system's current name.
     pub system_name: SystemName,
     pub mark: Mark,
+    pub role: KeyRole,
+    pub expires_at: Option<Timestamp>,
 }
 
-/// A key that was revoked, or whose system was deleted.
+/// Why a known key is refused. Of several reasons, the first in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// The key was revoked, its rotation ended early, or its system deleted.
+    Revoked,
+    /// Its system is suspended.
+    Suspended,
+    /// Its expiry or the end of its overlap has been reached.
+    Expired,
+}
+
+/// A known key that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RevokedKey {
+pub struct RefusedKey {
     pub digest: KeyDigest,
     pub tenant: TenantId,
     pub system: SystemId,
     pub mark: Mark,
-    /// The time at which it was revoked or its system deleted.
-    pub revoked_at: Timestamp,
+    pub reason: RefusalReason,
+    /// Since when it is refused for this reason.
+    pub since: Timestamp,
 }
 
-/// The result of a verification. Revoked and unknown keys are verdicts, not errors.
+/// The result of a verification. Refused and unknown keys are verdicts, not errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The key is its system's current one.
+    /// The key is its system's current or retiring one.
     Valid(Identity),
     /// The text does not have the format of a key, or its checksum is wrong.
     Malformed,
-    /// The key was never generated, or was revoked longer ago than the retention.
+    /// The key was never generated, or ended longer ago than the retention.
     NotFound,
-    /// The key was revoked, or its system deleted, within the retention.
-    Revoked(RevokedKey),
+    /// The key is known, but not valid.
+    Refused(RefusedKey),
 }
 
 /// The status of a stored key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyStatus {
-    Current(Identity),
-    Revoked(RevokedKey),
+    Live {
+        digest: KeyDigest,
+        identity: Identity,
+        suspended_at: Option<Timestamp>,
+    },
+    /// The key has ended.
+    Ended(RefusedKey),
 }
 
 impl From<Key> for KeyStatus {
     fn from(key: Key) -> Self {
-        let Key { digest, tenant, system, system_name, mark, revoked_at, .. } = key;
+        let Key { digest, tenant, system, system_name, mark, revoked_at, end, role, expires_at, suspended_at, .. } =
+            key;
         match revoked_at {
-            None => Self::Current(Identity { tenant, system, system_name, mark }),
-            Some(revoked_at) => Self::Revoked(RevokedKey { digest, tenant, system, mark, revoked_at }),
+            None => {
+                let identity = Identity { tenant, system, system_name, mark, role, expires_at };
+                Self::Live { digest, identity, suspended_at }
+            }
+            Some(since) => {
+                let reason = RefusalReason::of_end(end);
+                Self::Ended(RefusedKey { digest, tenant, system, mark, reason, since })
+            }
+        }
+    }
+}
+
+impl RefusalReason {
+    /// The reason that an ended key is refused for.
+    pub fn of_end(end: Option<KeyEnd>) -> Self {
+        if end.is_some_and(KeyEnd::is_by_time) { Self::Expired } else { Self::Revoked }
+    }
+
+    /// The stable code that verifiers receive.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Revoked => "REVOKED",
+            Self::Suspended => "SUSPENDED",
+            Self::Expired => "EXPIRED",
         }
     }
 }
 
 impl Verdict {
-    /// Returns the verdict on the status that a look-up returned. A key that was revoked longer ago than `retention` is
+    /// Returns the verdict at `now` on the status that a look-up returned. A key that ended longer ago than `retention` is
     /// [`NotFound`](Self::NotFound), whether or not it has been purged yet.
     pub fn new(status: Option<KeyStatus>, now: Timestamp, retention: Duration) -> Self {
         match status {
             None => Self::NotFound,
-            Some(KeyStatus::Current(identity)) => Self::Valid(identity),
-            Some(KeyStatus::Revoked(key)) if now.since(key.revoked_at) < retention => Self::Revoked(key),
-            Some(KeyStatus::Revoked(_)) => Self::NotFound,
+            Some(KeyStatus::Live { digest, identity, suspended_at }) => {
+                match refusal_at(suspended_at, identity.expires_at, now) {
+                    None => Self::Valid(identity),
+                    Some((reason, since)) => {
+                        let Identity { tenant, system, mark, .. } = identity;
+                        Self::Refused(RefusedKey { digest, tenant, system, mark, reason, since })
+                    }
+                }
+            }
+            Some(KeyStatus::Ended(key)) if now.since(key.since) < retention => Self::Refused(key),
+            Some(KeyStatus::Ended(_)) => Self::NotFound,
         }
     }
 
@@ -76,7 +126,17 @@ impl Verdict {
             Self::Valid(_) => "VALID",
             Self::Malformed => "MALFORMED",
             Self::NotFound => "NOT_FOUND",
-            Self::Revoked(_) => "REVOKED",
+            Self::Refused(key) => key.reason.code(),
         }
     }
+}
+
+/// Why a live key is refused at `now`, and since when.
+fn refusal_at(
+    suspended_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<(RefusalReason, Timestamp)> {
+    let suspended = suspended_at.map(|since| (RefusalReason::Suspended, since));
+    suspended.or(expires_at.filter(|end| *end <= now).map(|since| (RefusalReason::Expired, since)))
 }

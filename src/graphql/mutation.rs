@@ -1,6 +1,7 @@
 //! Mutations.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::{Context, ID, Object, Result};
 use http::header::SET_COOKIE;
@@ -9,13 +10,15 @@ use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
-    ChangePasswordPayload, CreateSystemPayload, DeleteSystemPayload, GenerateKeyPayload, RenameSystemPayload,
-    RevokeKeyPayload, SignInPayload, SignOutPayload, System,
+    ChangePasswordPayload, CreateSystemPayload, DateTime, DeleteSystemPayload, DescribeSystemPayload,
+    EndRotationPayload, GenerateKeyPayload, KeyRole, RenameSystemPayload, ResumeSystemPayload, RevokeKeyPayload,
+    RotateKeyPayload, SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload, System,
 };
 use crate::domain::ids::SystemId;
 use crate::domain::operators::Password;
 use crate::domain::permissions::{CREATE, DELETE, EDIT};
 use crate::domain::refusal::Refusal;
+use crate::domain::texts::{Description, Reason};
 use crate::service::Service;
 use crate::service::sessions::{NewSession, SignIn};
 
@@ -98,7 +101,7 @@ impl Mutation {
 
     /// Creates a system without a key. Requires `api_key_management:create`.
     ///
-    /// Errors: `INVALID_NAME`; `NAME_TAKEN`, also for a repeat.
+    /// Errors: `INVALID_NAME`; `NAME_TAKEN`, also for a repeat; `BAD_USER_INPUT` for the description.
     #[graphql(directive = requires_permission::apply(CREATE.to_owned()))]
     async fn create_system(
         &self,
@@ -109,9 +112,13 @@ impl Mutation {
                           Must be unique within the tenant, ignoring case and width."
         )]
         name: String,
+        #[graphql(desc = "What the system is for: at most 500 characters. White space around it is removed.")]
+        description: Option<String>,
     ) -> Result<CreateSystemPayload> {
         let call = Authenticated::new(ctx).await?;
-        let system = call.convert(call.service.create_system(call.caller, call.request, &name).await)?;
+        let description = self::description(description)?;
+        let created = call.service.create_system(call.caller, call.request, &name, description).await;
+        let system = call.convert(created)?;
         Ok(CreateSystemPayload { system: System::from(&system) })
     }
 
@@ -137,41 +144,110 @@ impl Mutation {
         expected_revision: Option<i32>,
     ) -> Result<RenameSystemPayload> {
         let call = Authenticated::new(ctx).await?;
-        // No system is ever at revision 0, so a negative revision is a conflict.
-        let expected = expected_revision.map(|revision| u64::try_from(revision).unwrap_or(0));
+        let expected = expected_revision.map(revision);
         let renamed = call.service.rename_system(call.caller, call.request, system_id(&id)?, &name, expected).await;
         Ok(RenameSystemPayload { system: System::from(&call.convert(renamed)?) })
     }
 
-    /// Deletes a system together with its key, permanently. Once the state of `enforcement` is `ENFORCED`, no instance
-    /// accepts the key. The name becomes available again. Requires `api_key_management:delete`.
+    /// Changes the description of a system, or removes it. If the system has exactly this description already, nothing
+    /// changes, so a repeat without `expectedRevision` is safe. Requires `api_key_management:edit`.
     ///
-    /// Errors: `NOT_FOUND`. A repeat is safe: it fails with `NOT_FOUND`, and only once the deletion is enforced.
+    /// Errors: `NOT_FOUND`; `BAD_USER_INPUT`; `CONFLICT` if the system is not at `expectedRevision`.
+    #[graphql(directive = requires_permission::apply(EDIT.to_owned()))]
+    async fn describe_system(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the system.")] id: ID,
+        #[graphql(
+            desc = "What the system is for: at most 500 characters. White space around it is removed. If null or \
+                          empty, the description is removed."
+        )]
+        description: Option<String>,
+        #[graphql(
+            desc = "Revision that the change is based on. If the system is at another one, the mutation fails with \
+                          `CONFLICT`. If omitted, the current revision is not checked."
+        )]
+        expected_revision: Option<i32>,
+    ) -> Result<DescribeSystemPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let (id, description) = (system_id(&id)?, self::description(description)?);
+        let expected = expected_revision.map(revision);
+        let described = call.service.describe_system(call.caller, call.request, id, description, expected).await;
+        Ok(DescribeSystemPayload { system: System::from(&call.convert(described)?) })
+    }
+
+    /// Suspends a system: its keys are kept, and refused with `SUSPENDED`. Once the state of `enforcement` is `ENFORCED`,
+    /// no instance accepts them. A system that is suspended already stays as it is, so a repeat is safe: it returns the
+    /// system once its suspension is enforced. Requires `api_key_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `BAD_USER_INPUT` for the reason; `UNAVAILABLE` while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT.to_owned()))]
+    async fn suspend_system(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the system.")] id: ID,
+        #[graphql(desc = "Why, for the audit log: at most 200 characters.")] reason: Option<String>,
+    ) -> Result<SuspendSystemPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let (id, reason) = (system_id(&id)?, self::reason(reason)?);
+        let suspended = call.service.suspend_system(call.caller, call.request, id, reason).await;
+        let (system, enforcement) = call.convert(suspended)?;
+        Ok(SuspendSystemPayload { system: System::from(&system), enforcement: enforcement.into() })
+    }
+
+    /// Ends the suspension of a system. Once the state of `enforcement` is `ENFORCED`, every instance accepts its keys
+    /// again. Requires `api_key_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `NOT_SUSPENDED`, also for a repeat, and only once the keys are accepted.
+    #[graphql(directive = requires_permission::apply(EDIT.to_owned()))]
+    async fn resume_system(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the system.")] id: ID,
+    ) -> Result<ResumeSystemPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let resumed = call.service.resume_system(call.caller, call.request, system_id(&id)?).await;
+        let (system, enforcement) = call.convert(resumed)?;
+        Ok(ResumeSystemPayload { system: System::from(&system), enforcement: enforcement.into() })
+    }
+
+    /// Deletes a system together with its keys, permanently. Once the state of `enforcement` is `ENFORCED`, no instance
+    /// accepts the keys. The name becomes available again. Requires `api_key_management:delete`.
+    ///
+    /// Errors: `NOT_FOUND`; `BAD_USER_INPUT` for the reason. A repeat is safe: it fails with `NOT_FOUND`, and only once the
+    /// deletion is enforced.
     #[graphql(directive = requires_permission::apply(DELETE.to_owned()))]
     async fn delete_system(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Id of the system.")] id: ID,
+        #[graphql(desc = "Why, for the audit log: at most 200 characters.")] reason: Option<String>,
     ) -> Result<DeleteSystemPayload> {
         let call = Authenticated::new(ctx).await?;
-        let deleted = call.service.delete_system(call.caller, call.request, system_id(&id)?).await;
+        let (system, reason) = (system_id(&id)?, self::reason(reason)?);
+        let deleted = call.service.delete_system(call.caller, call.request, system, reason).await;
         let enforcement = call.convert(deleted)?.into();
         Ok(DeleteSystemPayload { deleted_system_id: id, enforcement })
     }
 
     /// Generates the key of a system that has none, and returns it. The full key is returned only once: if the response
-    /// is lost, revoke the key and generate another. Requires `api_key_management:create`.
+    /// is lost, rotate the key with an overlap of 0. Requires `api_key_management:create`.
     ///
-    /// Errors: `NOT_FOUND`; `KEY_ALREADY_GENERATED`, also for a repeat.
+    /// Errors: `NOT_FOUND`; `KEY_ALREADY_GENERATED`, also for a repeat; `BAD_USER_INPUT` for an expiry less than a minute
+    /// ahead or beyond the tenant's policy.
     #[graphql(directive = requires_permission::apply(CREATE.to_owned()))]
     async fn generate_key(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Id of the system.")] system_id: ID,
+        #[graphql(desc = "Time from which the key is refused. If omitted, the longest life that the tenant's policy \
+                          allows, or no end without a policy.")]
+        expires_at: Option<DateTime>,
     ) -> Result<GenerateKeyPayload> {
         let call = Authenticated::new(ctx).await?;
         let id = self::system_id(&system_id)?;
-        let generated = call.convert(call.service.generate_key(call.caller, call.request, id).await)?;
+        let expires_at = expires_at.map(|at| at.0);
+        let generated = call.convert(call.service.generate_key(call.caller, call.request, id, expires_at).await)?;
         Ok(GenerateKeyPayload {
             api_key: generated.api_key.expose().to_owned(),
             system: System::from(&generated.system),
@@ -179,22 +255,119 @@ impl Mutation {
         })
     }
 
-    /// Revokes the key of a system. Once the state of `enforcement` is `ENFORCED`, no instance accepts the key.
-    /// Afterwards a new key can be generated. Requires `api_key_management:edit`.
+    /// Replaces the current key of a system by a new one, and returns it. The key before is accepted for the overlap, as
+    /// the retiring key; with an overlap of 0, no instance accepts it once the state of `enforcement` is `ENFORCED`. The
+    /// full key is returned only once: if the response is lost, end this rotation and rotate with an overlap of 0.
+    /// Requires `api_key_management:create` and `api_key_management:edit`.
     ///
-    /// Errors: `NOT_FOUND`; `KEY_NOT_GENERATED`. A repeat is safe: it fails with `KEY_NOT_GENERATED`, and only once the
-    /// revocation is enforced.
+    /// Errors: `NOT_FOUND`; `KEY_NOT_GENERATED`; `ROTATION_IN_PROGRESS` while a key is retiring, also for a repeat;
+    /// `BAD_USER_INPUT` for an overlap out of range, or an expiry less than a minute ahead or beyond the tenant's policy;
+    /// `UNAVAILABLE` while an instance of release 0.1 runs.
+    #[graphql(
+        directive = requires_permission::apply(CREATE.to_owned()),
+        directive = requires_permission::apply(EDIT.to_owned())
+    )]
+    async fn rotate_key(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the system.")] system_id: ID,
+        #[graphql(
+            desc = "Seconds for which the key before is accepted: 0 to 2,592,000 (30 days), but no longer than to its \
+                    own expiry.",
+            default = 86_400
+        )]
+        overlap_seconds: i32,
+        #[graphql(desc = "Time from which the new key is refused. If omitted, the longest life that the tenant's \
+                          policy allows, or no end without a policy.")]
+        expires_at: Option<DateTime>,
+    ) -> Result<RotateKeyPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let id = self::system_id(&system_id)?;
+        // A negative overlap is out of range, like one that is too long.
+        let overlap = Duration::from_secs(u64::try_from(overlap_seconds).unwrap_or(u64::MAX));
+        let expires_at = expires_at.map(|at| at.0);
+        let rotated = call.service.rotate_key(call.caller, call.request, id, overlap, expires_at).await;
+        let rotated = call.convert(rotated)?;
+        Ok(RotateKeyPayload {
+            api_key: rotated.api_key.expose().to_owned(),
+            system: System::from(&rotated.system),
+            enforcement: rotated.enforcement.into(),
+        })
+    }
+
+    /// Ends the overlap of a rotation. Once the state of `enforcement` is `ENFORCED`, no instance accepts the retiring
+    /// key. Requires `api_key_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `BAD_USER_INPUT` for the reason; `KEY_NOT_GENERATED` if no key is retiring. A repeat is safe: it
+    /// fails with `KEY_NOT_GENERATED`, and only once the end is enforced.
+    #[graphql(directive = requires_permission::apply(EDIT.to_owned()))]
+    async fn end_rotation(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the system.")] system_id: ID,
+        #[graphql(desc = "Why, for the audit log: at most 200 characters.")] reason: Option<String>,
+    ) -> Result<EndRotationPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let (id, reason) = (self::system_id(&system_id)?, self::reason(reason)?);
+        let ended = call.service.end_rotation(call.caller, call.request, id, reason).await;
+        let (system, enforcement) = call.convert(ended)?;
+        Ok(EndRotationPayload { system: System::from(&system), enforcement: enforcement.into() })
+    }
+
+    /// Changes when a key of a system ends. Once the state of `enforcement` is `ENFORCED`, every instance keeps to the new
+    /// end. The end that the key has already changes nothing, so a repeat is safe. Requires `api_key_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `KEY_NOT_GENERATED` if the system has no key of this role; `BAD_USER_INPUT` for an end that is
+    /// less than a minute ahead, beyond the tenant's policy, or, of a retiring key, more than 30 days ahead; `UNAVAILABLE`
+    /// while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT.to_owned()))]
+    async fn set_key_expiry(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the system.")] system_id: ID,
+        #[graphql(desc = "Which of the system's keys.", default_with = "KeyRole::Current")] role: KeyRole,
+        #[graphql(desc = "Time from which the key is refused. Null for no end, which a retiring key must have.")]
+        expires_at: Option<DateTime>,
+    ) -> Result<SetKeyExpiryPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let (id, expires_at) = (self::system_id(&system_id)?, expires_at.map(|at| at.0));
+        let changed = call.service.set_key_expiry(call.caller, call.request, id, role.into(), expires_at).await;
+        let (system, enforcement) = call.convert(changed)?;
+        Ok(SetKeyExpiryPayload { system: System::from(&system), enforcement: enforcement.into() })
+    }
+
+    /// Revokes the keys of a system: the current one, and the one that retires. Once the state of `enforcement` is
+    /// `ENFORCED`, no instance accepts them. Afterwards a new key can be generated. Requires `api_key_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `BAD_USER_INPUT` for the reason; `KEY_NOT_GENERATED`. A repeat is safe: it fails with
+    /// `KEY_NOT_GENERATED`, and only once the revocation is enforced.
     #[graphql(directive = requires_permission::apply(EDIT.to_owned()))]
     async fn revoke_key(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Id of the system.")] system_id: ID,
+        #[graphql(desc = "Why, for the audit log: at most 200 characters.")] reason: Option<String>,
     ) -> Result<RevokeKeyPayload> {
         let call = Authenticated::new(ctx).await?;
-        let id = self::system_id(&system_id)?;
-        let (system, enforcement) = call.convert(call.service.revoke_key(call.caller, call.request, id).await)?;
+        let (id, reason) = (self::system_id(&system_id)?, self::reason(reason)?);
+        let revoked = call.service.revoke_key(call.caller, call.request, id, reason).await;
+        let (system, enforcement) = call.convert(revoked)?;
         Ok(RevokeKeyPayload { system: System::from(&system), enforcement: enforcement.into() })
     }
+}
+
+/// No system is ever at revision 0, so a negative revision is a conflict.
+fn revision(expected: i32) -> u64 {
+    u64::try_from(expected).unwrap_or(0)
+}
+
+fn description(typed: Option<String>) -> Result<Option<Description>> {
+    let parsed = Description::parse(typed.as_deref().unwrap_or_default());
+    parsed.map_err(|error| refuse(&Refusal::InvalidText(error)))
+}
+
+fn reason(typed: Option<String>) -> Result<Option<Reason>> {
+    Reason::parse(typed.as_deref().unwrap_or_default()).map_err(|error| refuse(&Refusal::InvalidText(error)))
 }
 
 /// Parses the id of a system. A malformed id is `NOT_FOUND`, like an unknown one.

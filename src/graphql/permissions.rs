@@ -7,7 +7,7 @@ use async_graphql::{Context, Guard, Result, TypeDirective, Value};
 use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, with_code};
 use super::shared::ReplayedEvent;
-use crate::domain::permissions::Permission;
+use crate::domain::permissions::Permissions;
 use crate::domain::refusal::ErrorCode;
 
 /// Root fields that require no permission code. Those that require a signed-in operator check that in their resolvers.
@@ -19,27 +19,30 @@ pub const PUBLIC: [(&str, &str); 5] = [
     ("Subscription", "viewerChanged"),
 ];
 
-/// The field requires an operator who holds this permission code.
-#[TypeDirective(location = "FieldDefinition", name = "requiresPermission")]
+/// The field requires an operator who holds this permission code. Repeated: all of the codes.
+#[TypeDirective(location = "FieldDefinition", name = "requiresPermission", repeatable)]
 pub fn requires_permission(code: String) {}
 
 /// The permission rule of a root field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     Public,
-    Requires(Permission),
+    /// All of these, at least one.
+    Requires(Permissions),
 }
 
 /// Returns the rule of a root field. `None` if it has no directive and is not [`PUBLIC`].
 pub fn rule_of(registry: &Registry, root: &str, field: &str) -> Option<Rule> {
     let MetaType::Object { fields, .. } = registry.types.get(root)? else { return None };
-    let directive = fields.get(field)?.directive_invocations.iter().find(|d| d.name == "requiresPermission");
-    match directive {
-        Some(directive) => match directive.args.get("code") {
-            Some(Value::String(code)) => code.parse().ok().map(Rule::Requires),
-            _ => None,
-        },
-        None => PUBLIC.contains(&(root, field)).then_some(Rule::Public),
+    let directives = fields.get(field)?.directive_invocations.iter().filter(|d| d.name == "requiresPermission");
+    let codes = directives.map(|directive| match directive.args.get("code") {
+        Some(Value::String(code)) => code.parse().ok(),
+        _ => None,
+    });
+    let permissions = codes.collect::<Option<Permissions>>()?;
+    match permissions == Permissions::NONE {
+        false => Some(Rule::Requires(permissions)),
+        true => PUBLIC.contains(&(root, field)).then_some(Rule::Public),
     }
 }
 
@@ -69,20 +72,23 @@ impl Guard for Permitted {
         }
         match current_rule(ctx) {
             Some(Rule::Public) => Ok(()),
-            Some(Rule::Requires(permission)) => {
+            Some(Rule::Requires(permissions)) => {
                 let call = Authenticated::new(ctx).await?;
-                let checked = call.service.require_permission(call.caller, call.request, permission).await;
-                checked.map_err(|error| from_service(error, call.request))
+                for permission in permissions.iter() {
+                    let checked = call.service.require_permission(call.caller, call.request, permission).await;
+                    checked.map_err(|error| from_service(error, call.request))?;
+                }
+                Ok(())
             }
             None => Err(with_code("The schema has no permission rule for this field.", ErrorCode::Internal)),
         }
     }
 }
 
-/// Returns the permission that the current field requires, for a subscription to check while it runs.
-pub fn needed(ctx: &Context<'_>) -> Result<Permission> {
+/// Returns the permissions that the current field requires, for a subscription to check while it runs.
+pub fn needed(ctx: &Context<'_>) -> Result<Permissions> {
     match current_rule(ctx) {
-        Some(Rule::Requires(permission)) => Ok(permission),
+        Some(Rule::Requires(permissions)) => Ok(permissions),
         _ => Err(with_code("The schema requires no permission code for this field.", ErrorCode::Internal)),
     }
 }

@@ -30,10 +30,10 @@ use super::front::Front;
 use super::hosts::HostRefusal;
 use super::serve::{Client, Handler};
 use crate::domain::ids::SystemId;
-use crate::domain::keys::Mark;
+use crate::domain::keys::{KeyRole, Mark};
 use crate::domain::quota::{Quota, take, whole_seconds};
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::{self, Verdict};
+use crate::domain::verdict::{self, RefusalReason, RefusedKey, Verdict};
 use crate::metrics::Metrics;
 use crate::verify::{Verification, Verifier};
 
@@ -48,6 +48,8 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TENANT_ID: HeaderName = HeaderName::from_static("x-keymark-tenant-id");
 const SYSTEM_ID: HeaderName = HeaderName::from_static("x-keymark-system-id");
 const SYSTEM_NAME: HeaderName = HeaderName::from_static("x-keymark-system-name");
+const KEY_MARK: HeaderName = HeaderName::from_static("x-keymark-key-mark");
+const KEY_EXPIRES_AT: HeaderName = HeaderName::from_static("x-keymark-key-expires-at");
 /// All but the unreserved characters of RFC 3986, section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -198,7 +200,6 @@ impl Routes {
 const VALID_MEMBERS: &str = r#"{"valid":true,"code":"VALID","tenantId":"#;
 const MALFORMED: &str = r#"{"valid":false,"code":"MALFORMED"}"#;
 const NOT_FOUND: &str = r#"{"valid":false,"code":"NOT_FOUND"}"#;
-const REVOKED: &str = r#"{"valid":false,"code":"REVOKED"}"#;
 const UNAVAILABLE: &str =
     r#"{"valid":false,"code":"UNAVAILABLE","message":"The API key cannot be verified right now. Try again."}"#;
 const RATE_LIMITED: &str = r#"{"valid":false,"code":"RATE_LIMITED","message":"Too many bad keys were presented from this address. Try again later."}"#;
@@ -253,7 +254,7 @@ impl ClientRequest<'_> {
             }
             Verdict::Malformed => json(StatusCode::OK, MALFORMED),
             Verdict::NotFound => json(StatusCode::OK, NOT_FOUND),
-            Verdict::Revoked(_) => json(StatusCode::OK, REVOKED),
+            Verdict::Refused(key) => json(StatusCode::OK, refused_to_json(&key)),
         }
     }
 
@@ -283,11 +284,15 @@ impl ClientRequest<'_> {
         let counters = &metrics.verifications;
         match verifier.verify(source, presented).await {
             Ok(judgement) => {
-                let counter = match judgement.verdict {
+                let counter = match &judgement.verdict {
                     Verdict::Valid(_) => &counters.valid,
                     Verdict::Malformed => &counters.malformed,
                     Verdict::NotFound => &counters.not_found,
-                    Verdict::Revoked(_) => &counters.revoked,
+                    Verdict::Refused(key) => match key.reason {
+                        RefusalReason::Revoked => &counters.revoked,
+                        RefusalReason::Suspended => &counters.suspended,
+                        RefusalReason::Expired => &counters.expired,
+                    },
                 };
                 counter.inc();
                 if judgement.retry_after.is_some() {
@@ -359,23 +364,32 @@ struct Identity<'a> {
     system: SystemId,
     name: &'a str,
     mark: Mark,
+    role: KeyRole,
+    expires_at: Option<Timestamp>,
 }
+
+const WRITTEN: &str = "a vector takes whatever is written";
 
 impl<'a> Identity<'a> {
     fn of(key: &'a verdict::Identity) -> Self {
-        Self { tenant: key.tenant.as_str(), system: key.system, name: key.system_name.as_str(), mark: key.mark }
+        let verdict::Identity { tenant, system, system_name, mark, role, expires_at } = key;
+        let (tenant, name) = (tenant.as_str(), system_name.as_str());
+        Self { tenant, system: *system, name, mark: *mark, role: *role, expires_at: *expires_at }
     }
 
     fn to_json(&self, now: Timestamp) -> Vec<u8> {
-        const WRITTEN: &str = "a vector takes whatever is written";
         // All members except the name have a bounded length, and most names need no escapes.
-        let mut text = Vec::with_capacity(320 + self.name.len());
+        let mut text = Vec::with_capacity(400 + self.name.len());
         text.extend_from_slice(VALID_MEMBERS.as_bytes());
         serde_json::to_writer(&mut text, self.tenant).expect(WRITTEN);
         write!(text, r#","systemId":"{}","systemName":"#, self.system).expect(WRITTEN);
         serde_json::to_writer(&mut text, self.name).expect(WRITTEN);
         text.extend_from_slice(br#","mark":"#);
         serde_json::to_writer(&mut text, self.mark.as_str()).expect(WRITTEN);
+        write!(text, r#","keyRole":"{}""#, self.role.as_str()).expect(WRITTEN);
+        if let Some(end) = self.expires_at {
+            write!(text, r#","expiresAt":"{end}""#).expect(WRITTEN);
+        }
         write!(text, r#","checkedAt":"{now}"}}"#).expect(WRITTEN);
         text
     }
@@ -388,13 +402,29 @@ impl<'a> Identity<'a> {
         write!(system, "{}", self.system).expect("a string takes whatever is written");
         let mut response = empty(StatusCode::OK);
         let headers = response.headers_mut();
-        // These three, and those that every response has.
-        headers.reserve(6);
+        // These five, and those that every response has.
+        headers.reserve(8);
         headers.insert(TENANT_ID, HeaderValue::from_str(self.tenant).expect(ASCII));
         headers.insert(SYSTEM_ID, HeaderValue::try_from(system).expect(ASCII));
         headers.insert(SYSTEM_NAME, HeaderValue::try_from(name).expect(ASCII));
+        headers.insert(KEY_MARK, HeaderValue::from_str(self.mark.as_str()).expect(ASCII));
+        if let Some(end) = self.expires_at {
+            headers.insert(KEY_EXPIRES_AT, HeaderValue::try_from(end.to_string()).expect(ASCII));
+        }
         response
     }
+}
+
+/// The answer for a key that is known, but refused.
+fn refused_to_json(key: &RefusedKey) -> Vec<u8> {
+    let RefusedKey { tenant, system, mark, reason, since, .. } = key;
+    let mut text = Vec::with_capacity(256);
+    write!(text, r#"{{"valid":false,"code":"{}","tenantId":"#, reason.code()).expect(WRITTEN);
+    serde_json::to_writer(&mut text, tenant.as_str()).expect(WRITTEN);
+    write!(text, r#","systemId":"{system}","mark":"#).expect(WRITTEN);
+    serde_json::to_writer(&mut text, mark.as_str()).expect(WRITTEN);
+    write!(text, r#","since":"{since}"}}"#).expect(WRITTEN);
+    text
 }
 
 fn forwarded(verdict: &Verdict) -> Response<Full<Bytes>> {
@@ -406,9 +436,13 @@ fn forwarded(verdict: &Verdict) -> Response<Full<Bytes>> {
         Verdict::NotFound => {
             unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="NOT_FOUND""#)
         }
-        Verdict::Revoked(_) => {
-            unauthorized(r#"Bearer realm="keymark", error="invalid_token", error_description="REVOKED""#)
-        }
+        Verdict::Refused(key) => unauthorized(match key.reason {
+            RefusalReason::Revoked => r#"Bearer realm="keymark", error="invalid_token", error_description="REVOKED""#,
+            RefusalReason::Suspended => {
+                r#"Bearer realm="keymark", error="invalid_token", error_description="SUSPENDED""#
+            }
+            RefusalReason::Expired => r#"Bearer realm="keymark", error="invalid_token", error_description="EXPIRED""#,
+        }),
     }
 }
 
@@ -457,11 +491,13 @@ mod tests {
         fn response_is_json_for_every_name(name in "[\\PC\"\\\\]{0,64}", millis in 0..4_102_444_800_000i64) {
             let system: SystemId = "sys_01hf7yat0000000000000000zz".parse().unwrap();
             let (mark, now) = (Mark::try_from("9zZ0".to_owned()).unwrap(), Timestamp::from_millis(millis));
-            let identity = Identity { tenant: "acme", system, name: &name, mark };
+            let (role, expires_at) = (KeyRole::Retiring, Some(now));
+            let identity = Identity { tenant: "acme", system, name: &name, mark, role, expires_at };
             let answer: Json = serde_json::from_slice(&identity.to_json(now)).unwrap();
             prop_assert_eq!(answer, json!({
                 "valid": true, "code": "VALID", "tenantId": "acme", "systemId": system.to_string(),
-                "systemName": name, "mark": "9zZ0", "checkedAt": now.to_string(),
+                "systemName": name, "mark": "9zZ0", "keyRole": "RETIRING", "expiresAt": now.to_string(),
+                "checkedAt": now.to_string(),
             }));
             let headers = identity.to_headers();
             let encoded = headers.headers()[SYSTEM_NAME].to_str().unwrap();
@@ -475,7 +511,6 @@ mod tests {
         for text in [
             MALFORMED,
             NOT_FOUND,
-            REVOKED,
             UNAVAILABLE,
             FORBIDDEN,
             UNKNOWN_HOST,

@@ -22,7 +22,7 @@ use crate::domain::ids::{AuditEntryId, SystemId, TenantId};
 use crate::domain::pages::{Page, PageEnd, PageRequest};
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::{ErrorCode, Refusal};
-use crate::domain::verdict::RevokedKey;
+use crate::domain::verdict::{RefusalReason, RefusedKey};
 use crate::store::StoreError;
 
 /// Entries per read of an export.
@@ -256,10 +256,14 @@ impl Service {
         Err(refusal.into())
     }
 
-    /// Records after the response that a revoked key was presented.
-    pub fn record_revoked_key_presented(self: &Arc<Self>, request: Request, key: &RevokedKey) {
-        let mut event =
-            self.event(&origin(AuditActor::anonymous(), request), AuditAction::RevokedKeyPresented).about_key(key.mark);
+    /// Records after the response that a key was presented which is refused.
+    pub fn record_refused_key_presented(self: &Arc<Self>, request: Request, key: &RefusedKey) {
+        let action = match key.reason {
+            RefusalReason::Revoked => AuditAction::RevokedKeyPresented,
+            RefusalReason::Suspended => AuditAction::SuspendedKeyPresented,
+            RefusalReason::Expired => AuditAction::ExpiredKeyPresented,
+        };
+        let mut event = self.event(&origin(AuditActor::anonymous(), request), action).about_key(key.mark);
         event.system = Some(key.system);
         event.outcome = AuditOutcome::Refused;
         self.record_refusal_after_response(key.tenant.clone(), event);

@@ -55,6 +55,11 @@ pub(super) struct Committed<T> {
 }
 
 impl<T> Committed<T> {
+    /// Whether a batch was committed.
+    pub(super) fn has_changed(&self) -> bool {
+        self.barrier.is_some()
+    }
+
     /// The value, for a change that an instance may learn of later than the client: one that no cache contradicts.
     pub(super) fn without_waiting(self) -> T {
         self.value

@@ -23,7 +23,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{RowId, Write};
 use crate::domain::cursors::AuditPosition;
 use crate::domain::ids::TenantId;
-use crate::domain::permissions::Permission;
+use crate::domain::permissions::Permissions;
 use crate::store::StoreError;
 
 /// Changes that a tenant's channel keeps for slow subscribers. One that is further behind reads the log.
@@ -101,15 +101,15 @@ impl Service {
     }
 
     /// The tenant's audit entries as they are written: those after the entry at `after` first, or, if it is `None`, those
-    /// written from now on. Ends with an error as soon as the caller's session ends or the caller loses `permission`; and
+    /// written from now on. Ends with an error as soon as the caller's session ends or the caller loses one of `permissions`; and
     /// with `CURSOR_INVALID` if the log does not contain the entry at `after`.
     pub fn entries(
         self: &Arc<Self>,
         caller: &Caller,
-        permission: Permission,
+        permissions: Permissions,
         after: Option<AuditPosition>,
     ) -> impl Stream<Item = Result<Arc<AuditEntry>, Error>> + Send + use<> {
-        let subscription = CallerSubscription::new(self, caller, Topic::Changes, Some(permission));
+        let subscription = CallerSubscription::new(self, caller, Topic::Changes, Some(permissions));
         let entries = EntryStream {
             _subscriber: self.metrics.subscriber(),
             subscription,
@@ -183,7 +183,7 @@ struct CallerSubscription {
     events: broadcast::Receiver<FeedEvent>,
     /// As of the last refresh.
     caller: Caller,
-    permission: Option<Permission>,
+    permissions: Option<Permissions>,
     /// Whether events may have been missed since the refresh. True at first, since the caller was looked up before
     /// the subscription began.
     needs_refresh: bool,
@@ -194,10 +194,10 @@ impl CallerSubscription {
         service: &Arc<Service>,
         caller: &Caller,
         topic: fn(TenantId) -> Topic,
-        permission: Option<Permission>,
+        permissions: Option<Permissions>,
     ) -> Self {
         let events = service.feed.subscribe(topic(caller.operator.tenant.clone()));
-        Self { service: Arc::clone(service), events, caller: caller.clone(), permission, needs_refresh: true }
+        Self { service: Arc::clone(service), events, caller: caller.clone(), permissions, needs_refresh: true }
     }
 
     /// The next event. [`FeedEvent::Resumed`] whenever changes may have been missed.
@@ -246,13 +246,14 @@ impl CallerSubscription {
         }
     }
 
-    /// Looks the caller up again. Returns an error unless the session is valid and has the permission.
+    /// Looks the caller up again. Returns an error unless the session is valid and has the permissions.
     async fn refresh(&mut self) -> Result<(), Error> {
         // Stays set if this fails.
         self.needs_refresh = true;
         self.caller = retry_while_unavailable(|| self.service.refresh_caller(&self.caller)).await?;
         self.needs_refresh = false;
-        self.permission.map_or(Ok(()), |permission| Ok(self.caller.check(permission)?))
+        let mut permissions = self.permissions.iter().flat_map(|permissions| permissions.iter());
+        Ok(permissions.try_for_each(|permission| self.caller.check(permission))?)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod keys;
 mod metrics;
 pub mod old_digests;
 pub mod operators;
+pub mod policies;
 mod refused_attempts;
 pub mod replays;
 pub mod restores;

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use super::commit::Decision;
 use super::error::Error;
+use super::keys::end_keys;
 use super::restores::list_restores;
 use super::{Request, Service, origin};
 use crate::audit_text::verification::{self, ExportBreak, Verified};
 use crate::domain::audit::{AuditAction, AuditActor, AuditHead};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{OperatorId, SystemId, TenantId};
-use crate::domain::keys::Mark;
+use crate::domain::keys::{KeyEnd, Mark};
 use crate::domain::operators::Operator;
 use crate::domain::replays::{ExportedHistory, Gap, Loss, LossEntry};
 use crate::domain::restores::Restore;
@@ -186,19 +187,17 @@ impl Service {
             let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
                 return Ok(Decision::Repeat(Ok(false)));
             };
-            if system.key.is_none_or(|current| current.mark != mark) {
+            if system.live_keys().all(|live| live.mark != mark) {
                 return Ok(Decision::Repeat(Ok(false)));
             }
-            let (without, current) = system.revoke_key(self.environment.now())?;
-            let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
+            let without = system.revoke_keys(None, self.environment.now())?;
+            let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
             let event = self
                 .event(&origin(AuditActor::command_line(), request), AuditAction::KeyRevoked)
                 .about_system(&without)
                 .about_key(mark);
-            let batch = Batch::new(tenant.clone(), event)
-                .replace(Row::System(without.clone()))
-                .replace(Row::Key(key.revoked(without.updated_at)));
-            Ok(Decision::commit(batch, true))
+            let batch = Batch::new(tenant.clone(), event).replace(Row::System(without.clone()));
+            Ok(Decision::commit(end_keys(batch, &keys, KeyEnd::Revoked, without.updated_at), true))
         });
         self.require_enforced(revoked.await?).await
     }
@@ -208,16 +207,14 @@ impl Service {
             let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
                 return Ok(Decision::Repeat(Ok(false)));
             };
-            let event = self
+            let mut event = self
                 .event(&origin(AuditActor::command_line(), request), AuditAction::SystemDeleted)
                 .about_deleted_system(&system);
-            let mut batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
-            if let Some(current) = system.key {
-                let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
-                batch = batch.replace(Row::Key(key.revoked(self.environment.now())));
-                batch.event = batch.event.about_key(current.mark);
-            }
-            Ok(Decision::commit(batch, true))
+            let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
+            let mut marks = system.live_keys().map(|key| key.mark);
+            (event.key_mark, event.previous_key_mark) = (marks.next(), marks.next());
+            let batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
+            Ok(Decision::commit(end_keys(batch, &keys, KeyEnd::SystemDeleted, self.environment.now()), true))
         });
         self.require_enforced(deleted.await?).await
     }

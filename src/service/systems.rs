@@ -2,14 +2,17 @@
 
 use super::commit::{Decision, Reads};
 use super::error::Error;
+use super::keys::{end_keys, update_keys};
 use super::{Caller, Enforcement, Request, Service};
 use crate::domain::audit::AuditAction;
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{SystemId, TenantId};
+use crate::domain::keys::KeyEnd;
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::refusal::Refusal;
 use crate::domain::system_names::{Search, SystemName};
 use crate::domain::systems::{System, SystemOrder, SystemSortKey};
+use crate::domain::texts::{Description, Reason};
 use crate::store::SystemState;
 
 impl Service {
@@ -34,13 +37,23 @@ impl Service {
     }
 
     /// Creates a system under a name that is free in the tenant.
-    pub async fn create_system(&self, caller: &Caller, request: Request, name: &str) -> Result<System, Error> {
+    pub async fn create_system(
+        &self,
+        caller: &Caller,
+        request: Request,
+        name: &str,
+        description: Option<Description>,
+    ) -> Result<System, Error> {
         let name = SystemName::parse(name).map_err(Refusal::InvalidName)?;
-        let tenant = &caller.operator.tenant;
+        if description.is_some() {
+            self.require_second_format()?;
+        }
+        let (tenant, description) = (&caller.operator.tenant, &description);
         let created = self.change(|_| async {
             let now = self.environment.now();
             let id = SystemId::new(now, &mut **self.environment.rng());
-            let system = System::new(id, tenant.clone(), name.clone(), now);
+            let description = description.clone();
+            let system = System { description, ..System::new(id, tenant.clone(), name.clone(), now) };
             let event = self.event(&caller.origin(request), AuditAction::SystemCreated).about_system(&system);
             let batch = Batch::new(tenant.clone(), event).insert(Row::System(system.clone()));
             Ok(Decision::commit(batch, system))
@@ -69,39 +82,127 @@ impl Service {
                 .event(&caller.origin(request), AuditAction::SystemRenamed)
                 .about_system(&renamed)
                 .renamed_from(system.name.as_str());
-            let mut batch = Batch::new(tenant.clone(), event).replace(Row::System(renamed.clone()));
-            if let Some(current) = system.key {
-                let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
-                batch = batch.replace(Row::Key(key.renamed(name.clone())));
-            }
-            Ok(Decision::commit(batch, renamed))
+            let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
+            let batch = Batch::new(tenant.clone(), event).replace(Row::System(renamed.clone()));
+            Ok(Decision::commit(update_keys(batch, &keys, &renamed), renamed))
         });
         // Until it is enforced, an instance may return the old name with the verdict on the key; the verdict is the same.
         Ok(renamed.await?.without_waiting())
     }
 
-    /// Deletes a system. No instance accepts its key once [`Enforcement::is_enforced`].
-    pub async fn delete_system(&self, caller: &Caller, request: Request, id: SystemId) -> Result<Enforcement, Error> {
+    /// Changes the description of a system. The same description changes nothing.
+    pub async fn describe_system(
+        &self,
+        caller: &Caller,
+        request: Request,
+        id: SystemId,
+        description: Option<Description>,
+        expected_revision: Option<u64>,
+    ) -> Result<System, Error> {
+        if description.is_some() {
+            self.require_second_format()?;
+        }
+        let (tenant, description) = (&caller.operator.tenant, &description);
+        let described = self.change(|_| async {
+            let system = self.load_system(tenant, id).await?;
+            let now = self.environment.now();
+            let Some(described) = system.describe(description.clone(), expected_revision, now)? else {
+                return Ok(Decision::Unchanged(system));
+            };
+            let event = self.event(&caller.origin(request), AuditAction::SystemDescribed).about_system(&described);
+            let batch = Batch::new(tenant.clone(), event).replace(Row::System(described.clone()));
+            Ok(Decision::commit(batch, described))
+        });
+        // No verdict depends on it.
+        Ok(described.await?.without_waiting())
+    }
+
+    /// Suspends a system. No instance accepts its keys once [`Enforcement::is_enforced`]. A system that is suspended
+    /// already stays as it is.
+    pub async fn suspend_system(
+        &self,
+        caller: &Caller,
+        request: Request,
+        id: SystemId,
+        reason: Option<Reason>,
+    ) -> Result<(System, Enforcement), Error> {
+        self.require_second_format()?;
+        let (tenant, reason) = (&caller.operator.tenant, &reason);
+        let suspended = self.change(|reads| async move {
+            let system = match self.find_system_to_change(tenant, id, reads).await? {
+                Ok(system) => system,
+                Err(decision) => return Ok(decision),
+            };
+            let Some(suspended) = system.suspend(reason.clone(), self.environment.now()) else {
+                return Ok(Decision::Repeat(Ok(system)));
+            };
+            let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
+            let event = self
+                .event(&caller.origin(request), AuditAction::SystemSuspended)
+                .about_system(&suspended)
+                .because(reason.clone());
+            let batch = Batch::new(tenant.clone(), event).replace(Row::System(suspended.clone()));
+            Ok(Decision::commit(update_keys(batch, &keys, &suspended), suspended))
+        });
+        Ok(self.wait_until_enforced(suspended.await?).await)
+    }
+
+    /// Ends the suspension of a system. Every instance accepts its keys again once [`Enforcement::is_enforced`].
+    pub async fn resume_system(
+        &self,
+        caller: &Caller,
+        request: Request,
+        id: SystemId,
+    ) -> Result<(System, Enforcement), Error> {
         let tenant = &caller.operator.tenant;
+        let resumed = self.change(|reads| async move {
+            let system = match self.find_system_to_change(tenant, id, reads).await? {
+                Ok(system) => system,
+                Err(decision) => return Ok(decision),
+            };
+            let resumed = match system.resume(self.environment.now()) {
+                Ok(resumed) => resumed,
+                Err(refusal) => return Ok(Decision::Repeat(Err(refusal))),
+            };
+            let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
+            let event = self.event(&caller.origin(request), AuditAction::SystemResumed).about_system(&resumed);
+            let batch = Batch::new(tenant.clone(), event).replace(Row::System(resumed.clone()));
+            Ok(Decision::commit(update_keys(batch, &keys, &resumed), resumed))
+        });
+        Ok(self.wait_until_enforced(resumed.await?).await)
+    }
+
+    /// Deletes a system. No instance accepts its keys once [`Enforcement::is_enforced`].
+    pub async fn delete_system(
+        &self,
+        caller: &Caller,
+        request: Request,
+        id: SystemId,
+        reason: Option<Reason>,
+    ) -> Result<Enforcement, Error> {
+        let (tenant, reason) = (&caller.operator.tenant, &reason);
         let deleted = self.change(|reads| async move {
             let system = match self.find_system_to_change(tenant, id, reads).await? {
                 Ok(system) => system,
                 Err(decision) => return Ok(decision),
             };
-            let mut event =
-                self.event(&caller.origin(request), AuditAction::SystemDeleted).about_deleted_system(&system);
-            if let Some(current) = system.key {
-                event = event.about_key(current.mark);
-            }
-            let mut batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
-            if let Some(current) = system.key {
-                let Some(key) = self.load_current_key(&current).await? else { return Ok(Decision::Retry) };
-                batch = batch.replace(Row::Key(key.revoked(self.environment.now())));
-            }
-            Ok(Decision::commit(batch, ()))
+            let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
+            let mut marks = system.live_keys().map(|key| key.mark);
+            let mut event = self
+                .event(&caller.origin(request), AuditAction::SystemDeleted)
+                .about_deleted_system(&system)
+                .because(reason.clone());
+            (event.key_mark, event.previous_key_mark) = (marks.next(), marks.next());
+            let batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
+            Ok(Decision::commit(end_keys(batch, &keys, KeyEnd::SystemDeleted, self.environment.now()), ()))
         });
         let ((), enforcement) = self.wait_until_enforced(deleted.await?).await;
         Ok(enforcement)
+    }
+
+    /// Refuses a change that an instance of release 0.1 would not enforce, while one is running.
+    pub(super) fn require_second_format(&self) -> Result<(), Refusal> {
+        if self.coherence.knows_first_release() { Err(Refusal::OldInstances) } else { Ok(()) }
     }
 
     pub(super) async fn load_system(&self, tenant: &TenantId, id: SystemId) -> Result<System, Error> {

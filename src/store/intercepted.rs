@@ -99,6 +99,7 @@ intercept! {
     impl KeyStore {
         async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>>;
         async fn find_key_to_change(&self, digest: KeyDigest) -> Result<Option<Key>>;
+        async fn list_due_keys(&self, now: Timestamp, limit: usize) -> Result<Vec<Key>>;
     }
     impl OperatorStore {
         async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>>;

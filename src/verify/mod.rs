@@ -71,8 +71,8 @@ impl Verifier {
                 None
             }
             Verdict::NotFound => self.count_bad_key(source(), now),
-            Verdict::Revoked(key) => {
-                self.service.record_revoked_key_presented(self.service.request(Some(source())), key);
+            Verdict::Refused(key) => {
+                self.service.record_refused_key_presented(self.service.request(Some(source())), key);
                 self.count_bad_key(source(), now)
             }
         };

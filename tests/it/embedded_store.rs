@@ -131,8 +131,8 @@ async fn unreadable_row_is_refused_alone() {
 
 #[tokio::test]
 async fn row_in_a_newer_format_is_neither_read_nor_replaced() {
-    let (store, _directory, mut acme, [first, second], ada) = rewritten(|row| [&[2], row].concat()).await;
-    let is_newer = |error: &StoreError| matches!(error, StoreError::NewerFormat { found: 2, known: 1 });
+    let (store, _directory, mut acme, [first, second], ada) = rewritten(|row| [&[3], row].concat()).await;
+    let is_newer = |error: &StoreError| matches!(error, StoreError::NewerFormat { found: 3, known: 2 });
     assert!(is_newer(&store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap_err()));
     assert!(is_newer(&store.find_key(&[first.1.digest]).await.unwrap_err()));
     assert!(is_newer(&store.find_operator(ada.id).await.unwrap_err()));

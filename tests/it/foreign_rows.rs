@@ -168,7 +168,7 @@ async fn instances_bypass_their_caches_after_a_row_in_a_newer_format() {
     let ((system, newer), (_, known)) = (key(&operator, "Billing").await, key(&operator, "Other").await);
     for (collection, member) in [("keys", "system"), ("systems", "_id")] {
         let collection = fleet.collection(collection).await;
-        collection.update_one(doc! { member: &system }, doc! { "$set": { "format": 2 } }).await.unwrap();
+        collection.update_one(doc! { member: &system }, doc! { "$set": { "format": 3 } }).await.unwrap();
     }
     let late = fleet.apps[0].instance(3).await;
     for app in fleet.apps.iter().chain([&late]) {
@@ -190,7 +190,7 @@ async fn instances_bypass_their_caches_after_a_lease_in_a_newer_format() {
     let fleet = Fleet::start().await;
     let operator = fleet.apps[0].operator(&ALL).await;
     let (_, key) = key(&operator, "Billing").await;
-    let lease = doc! { "_id": "0".repeat(32), "sequence": 1_i64, "applied": 1_i64, "asks": false, "format": 2 };
+    let lease = doc! { "_id": "0".repeat(32), "sequence": 1_i64, "applied": 1_i64, "asks": false, "format": 3 };
     fleet.collection("leases").await.insert_one(lease).await.unwrap();
     let late = fleet.apps[0].instance(3).await;
     for app in fleet.apps.iter().chain([&late]) {

@@ -407,7 +407,11 @@ async fn a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next
     let named = app.service.tokens().read(&operator.token).expect("a token");
     let caller = app.service.find_caller(named).await.unwrap().expect("signed in");
     let mut told = Box::pin(app.service.caller_changes(&caller));
-    let mut entries = Box::pin(app.service.entries(&caller, Permission::View, Some(AuditPosition::Number(0))));
+    let mut entries = Box::pin(app.service.entries(
+        &caller,
+        [Permission::View].into_iter().collect(),
+        Some(AuditPosition::Number(0)),
+    ));
     for number in 1..=5 {
         assert_eq!(within(entries.next()).await.unwrap().expect("an entry").number, number);
     }

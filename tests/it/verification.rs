@@ -42,11 +42,12 @@ async fn a_verification_returns_the_identity_or_the_reason(app: App) {
     let bodies = answers.map(|answer| answer.body);
     assert_eq!((&bodies[0]["systemId"], &bodies[0]["mark"]), (&json!(good.system.id), &json!(good.system.key_mark)));
     insta::allow_duplicates! {
-        insta::assert_json_snapshot!(bodies, { "[0].systemId" => "[id]", "[0].mark" => "[mark]" }, @r#"
+        insta::assert_json_snapshot!(bodies, { "[].systemId" => "[id]", "[].mark" => "[mark]" }, @r#"
         [
           {
             "checkedAt": "2023-11-14T22:13:20.000Z",
             "code": "VALID",
+            "keyRole": "CURRENT",
             "mark": "[mark]",
             "systemId": "[id]",
             "systemName": "Crédit & Débit",
@@ -55,6 +56,10 @@ async fn a_verification_returns_the_identity_or_the_reason(app: App) {
           },
           {
             "code": "REVOKED",
+            "mark": "[mark]",
+            "since": "2023-11-14T22:13:20.000Z",
+            "systemId": "[id]",
+            "tenantId": "acme",
             "valid": false
           },
           {
@@ -418,9 +423,9 @@ async fn a_connection_is_reused_for_several_requests() {
     cache-control: no-store
     x-content-type-options: nosniff
     content-security-policy: default-src 'none'; frame-ancestors 'none'
-    content-length: 167
+    content-length: 187
 
-    {"valid":true,"code":"VALID","tenantId":"acme","systemId":"[id]","systemName":"Billing","mark":"[mark]","checkedAt":"2023-11-14T22:13:20.000Z"}HTTP/1.1 200 OK
+    {"valid":true,"code":"VALID","tenantId":"acme","systemId":"[id]","systemName":"Billing","mark":"[mark]","keyRole":"CURRENT","checkedAt":"2023-11-14T22:13:20.000Z"}HTTP/1.1 200 OK
     content-type: application/openmetrics-text; version=1.0.0; charset=utf-8
     x-content-type-options: nosniff
     content-security-policy: default-src 'none'; frame-ancestors 'none'
@@ -430,6 +435,7 @@ async fn a_connection_is_reused_for_several_requests() {
     x-keymark-tenant-id: acme
     x-keymark-system-id: [id]
     x-keymark-system-name: Billing
+    x-keymark-key-mark: [mark]
     cache-control: no-store
     x-content-type-options: nosniff
     content-security-policy: default-src 'none'; frame-ancestors 'none'

@@ -1,11 +1,14 @@
-//! The cached keys of all tenants, by digest. A current key whose system's name has 20 bytes takes at most 150 bytes,
-//! and a revoked key at most 70, including unused capacity.
+//! The cached keys of all tenants, by digest. A live key whose system's name has 20 bytes takes at most 150 bytes,
+//! and an ended key at most 70, including unused capacity. A live key with an expiry, and one of a suspended system,
+//! takes some 80 more.
 
 mod row_table;
 mod secrets;
 mod tenants;
 
+use std::collections::HashMap;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use row_table::{Row, RowTable, SHARDS, allocated_block, rest_of, shard_of};
 use secrets::{SecretNumber, Secrets};
@@ -13,18 +16,18 @@ use tenants::Tenants;
 
 use super::locks::{read, write};
 use crate::domain::ids::SystemId;
-use crate::domain::keys::{Key, KeyDigest, Mark};
+use crate::domain::keys::{Key, KeyDigest, KeyRole, Mark};
 use crate::domain::secrets::Fingerprint;
 use crate::domain::system_names::SystemName;
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::{Identity, KeyStatus, RevokedKey};
+use crate::domain::verdict::{Identity, KeyStatus, RefusalReason, RefusedKey};
 
 /// Bytes of the digest kept for a revoked key, in addition to the one that selects its shard.
-const TOMBSTONE_DIGEST_BYTES: usize = 12;
+const TOMBSTONE_DIGEST_BYTES: usize = 11;
 
-/// Current keys, and revoked ones until they are purged.
+/// Live keys, and ended ones until they are purged.
 ///
-/// Rows may be put in any order and more than once: the greatest revision wins, and a revoked key stays revoked. Only
+/// Rows may be put in any order and more than once: the greatest revision wins, and an ended key stays ended. Only
 /// [`remove`](Self::remove) leaves no trace to compare an older row with. Therefore all rows of a scan must be put before
 /// any change that the feed delivers after the scan began.
 ///
@@ -40,6 +43,15 @@ pub struct KeyIndex {
 struct Shard {
     current: RowTable<CurrentRow>,
     revoked: RowTable<Tombstone>,
+    /// The limits of the few live keys that have any: those whose row says so.
+    limits: HashMap<KeyDigest, Limits>,
+}
+
+/// What limits a live key.
+#[derive(Clone, Copy)]
+struct Limits {
+    expires_at: Option<Timestamp>,
+    suspended_at: Option<Timestamp>,
 }
 
 /// 80 bytes, and those of the name.
@@ -53,12 +65,15 @@ struct CurrentRow {
     tenant: u32,
     mark: Mark,
     secret: SecretNumber,
+    role: KeyRole,
+    /// Whether the shard has [`Limits`] of the key.
+    is_limited: bool,
 }
 
 /// 40 bytes.
 ///
-/// With the byte that selects its shard, 104 bits of the digest are kept. If two keys agree in them, which has a
-/// probability of 2^-104 for each pair of keys, and one is revoked, the other is refused as revoked too. No key is ever
+/// With the byte that selects its shard, 96 bits of the digest are kept. If two keys agree in them, which has a
+/// probability of 2^-96 for each pair of keys, and one is revoked, the other is refused as revoked too. No key is ever
 /// accepted because of it.
 struct Tombstone {
     digest: [u8; TOMBSTONE_DIGEST_BYTES],
@@ -66,7 +81,9 @@ struct Tombstone {
     tenant: u32,
     mark: Mark,
     /// Seconds since the Unix epoch, rounded down; saturates in 2106.
-    revoked_at: u32,
+    ended_at: u32,
+    /// Whether it ended by time, and was not revoked.
+    is_expired: bool,
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -111,7 +128,14 @@ impl KeyIndex {
                     self.secrets.remove(row.secret);
                 }
                 let secret = self.secrets.add(key.secret);
-                shard.current.put(&key.digest, CurrentRow::new(key, tenant, secret));
+                let row = CurrentRow::new(key, tenant, secret);
+                if row.is_limited {
+                    let Key { expires_at, suspended_at, .. } = *key;
+                    shard.limits.insert(key.digest, Limits { expires_at, suspended_at });
+                } else {
+                    shard.limits.remove(&key.digest);
+                }
+                shard.current.put(&key.digest, row);
             }
         }
     }
@@ -120,6 +144,7 @@ impl KeyIndex {
         if let Some(row) = shard.current.find(digest) {
             self.secrets.remove(row.secret);
             shard.current.remove(digest);
+            shard.limits.remove(digest);
         }
     }
 
@@ -144,9 +169,12 @@ impl KeyIndex {
     pub fn find(&self, digest: &KeyDigest) -> Option<KeyStatus> {
         let shard = self.read(digest);
         if let Some(row) = shard.current.find(digest) {
-            return Some(KeyStatus::Current(row.identity(&self.tenants)));
+            let limits = if row.is_limited { shard.limits.get(digest) } else { None };
+            let (expires_at, suspended_at) = limits.map_or((None, None), |l| (l.expires_at, l.suspended_at));
+            let identity = Identity { expires_at, ..row.identity(&self.tenants) };
+            return Some(KeyStatus::Live { digest: *digest, identity, suspended_at });
         }
-        shard.revoked.find(digest).map(|row| KeyStatus::Revoked(row.revoked_key(digest, &self.tenants)))
+        shard.revoked.find(digest).map(|row| KeyStatus::Ended(row.refused_key(digest, &self.tenants)))
     }
 
     /// Number of current keys. Like the other totals, it is summed shard by shard while keys may change.
@@ -158,10 +186,20 @@ impl KeyIndex {
         self.sum(|shard| shard.revoked.len())
     }
 
+    /// Number of live keys whose end is after `now` and at most `within` away.
+    pub fn expiring(&self, now: Timestamp, within: Duration) -> usize {
+        let is_near = |end: Timestamp| end > now && end.since(now) <= within;
+        self.sum(|shard| shard.limits.values().filter(|limits| limits.expires_at.is_some_and(is_near)).count())
+    }
+
+    /// Number of live keys that are refused, since their system is suspended.
+    pub fn suspended(&self) -> usize {
+        self.sum(|shard| shard.limits.values().filter(|limits| limits.suspended_at.is_some()).count())
+    }
+
     /// Bytes of memory used, including unused capacity.
     pub fn bytes(&self) -> usize {
-        let shards = size_of_val(&*self.shards)
-            + self.sum(|shard| shard.current.allocated_bytes() + shard.revoked.allocated_bytes());
+        let shards = size_of_val(&*self.shards) + self.sum(Shard::allocated_bytes);
         size_of::<Self>() + shards + self.tenants.allocated_bytes()
     }
 
@@ -184,6 +222,14 @@ impl Default for KeyIndex {
     }
 }
 
+impl Shard {
+    fn allocated_bytes(&self) -> usize {
+        // hashbrown fills 7 of 8 slots, each with a control byte.
+        let limits = self.limits.capacity() * 8 / 7 * (size_of::<(KeyDigest, Limits)>() + 1);
+        self.current.allocated_bytes() + self.revoked.allocated_bytes() + limits
+    }
+}
+
 impl CurrentRow {
     fn new(key: &Key, tenant: u32, secret: SecretNumber) -> Self {
         Self {
@@ -194,6 +240,8 @@ impl CurrentRow {
             tenant,
             mark: key.mark,
             secret,
+            role: key.role,
+            is_limited: key.expires_at.is_some() || key.suspended_at.is_some(),
         }
     }
 
@@ -203,6 +251,8 @@ impl CurrentRow {
             system: SystemId::from_bytes(self.system),
             system_name: self.system_name.clone(),
             mark: self.mark,
+            role: self.role,
+            expires_at: None,
         }
     }
 }
@@ -222,24 +272,26 @@ impl Row for CurrentRow {
 }
 
 impl Tombstone {
-    fn new(key: &Key, tenant: u32, revoked_at: Timestamp) -> Self {
-        let seconds = revoked_at.as_millis().div_euclid(1000).clamp(0, i64::from(u32::MAX));
+    fn new(key: &Key, tenant: u32, ended_at: Timestamp) -> Self {
+        let seconds = ended_at.as_millis().div_euclid(1000).clamp(0, i64::from(u32::MAX));
         Self {
-            digest: *rest_of(&key.digest).first_chunk().expect("12 of 31 bytes"),
+            digest: *rest_of(&key.digest).first_chunk().expect("11 of 31 bytes"),
             system: key.system.to_bytes(),
             tenant,
             mark: key.mark,
-            revoked_at: u32::try_from(seconds).expect("within bounds by the line above"),
+            ended_at: u32::try_from(seconds).expect("within bounds by the line above"),
+            is_expired: RefusalReason::of_end(key.end) == RefusalReason::Expired,
         }
     }
 
-    fn revoked_key(&self, digest: &KeyDigest, tenants: &Tenants) -> RevokedKey {
-        RevokedKey {
+    fn refused_key(&self, digest: &KeyDigest, tenants: &Tenants) -> RefusedKey {
+        RefusedKey {
             digest: *digest,
             tenant: tenants.get(self.tenant),
             system: SystemId::from_bytes(self.system),
             mark: self.mark,
-            revoked_at: Timestamp::from_millis(i64::from(self.revoked_at) * 1000),
+            reason: if self.is_expired { RefusalReason::Expired } else { RefusalReason::Revoked },
+            since: Timestamp::from_millis(i64::from(self.ended_at) * 1000),
         }
     }
 }
@@ -263,6 +315,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::keys::KeyEnd;
 
     /// The digest of the `n`-th of 64 keys in two shards. Groups of four have the same hash.
     fn digest(n: u8) -> KeyDigest {
@@ -281,20 +334,22 @@ mod tests {
             mark: Mark::try_from(format!("{:04}", revision % 10_000)).unwrap(),
             revision,
             revoked_at: None,
+            end: None,
             secret: None,
+            role: if revision % 4 == 1 { KeyRole::Retiring } else { KeyRole::Current },
+            expires_at: (revision % 3 == 1).then(|| Timestamp::from_millis(i64::try_from(revision).unwrap())),
+            suspended_at: (revision % 5 == 1).then(|| Timestamp::from_millis(i64::from(n))),
+            warned_days: None,
         }
     }
 
     fn revoked(n: u8, revision: u64) -> Key {
-        key(n, revision).revoked(Timestamp::from_millis(i64::from(n) * 1000))
+        let end = if n % 3 == 0 { KeyEnd::Expired } else { KeyEnd::Revoked };
+        key(n, revision).ended(end, Timestamp::from_millis(i64::from(n) * 1000))
     }
 
     fn expected(key: &Key) -> KeyStatus {
-        let (tenant, system, mark) = (key.tenant.clone(), key.system, key.mark);
-        match key.revoked_at {
-            None => KeyStatus::Current(Identity { tenant, system, system_name: key.system_name.clone(), mark }),
-            Some(revoked_at) => KeyStatus::Revoked(RevokedKey { digest: key.digest, tenant, system, mark, revoked_at }),
-        }
+        key.clone().into()
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -370,9 +425,9 @@ mod tests {
         let index = KeyIndex::new();
         for (at, kept) in [(1_700_000_000_999, 1_700_000_000_000), (-1, 0), (i64::MAX, i64::from(u32::MAX) * 1000)] {
             index.remove(&digest(1));
-            index.put(&key(1, 1).revoked(Timestamp::from_millis(at)));
-            let Some(KeyStatus::Revoked(found)) = index.find(&digest(1)) else { panic!("not revoked") };
-            assert_eq!(found.revoked_at, Timestamp::from_millis(kept));
+            index.put(&key(1, 1).ended(KeyEnd::Revoked, Timestamp::from_millis(at)));
+            let Some(KeyStatus::Ended(found)) = index.find(&digest(1)) else { panic!("not revoked") };
+            assert_eq!(found.since, Timestamp::from_millis(kept));
         }
     }
 
@@ -401,7 +456,7 @@ mod tests {
                     while !over.load(Ordering::Relaxed) {
                         for n in 0..64 {
                             let Some(found) = index.find(&digest(n)) else { continue };
-                            let KeyStatus::Current(identity) = &found else { panic!("{found:?}") };
+                            let KeyStatus::Live { identity, .. } = &found else { panic!("{found:?}") };
                             let revision = identity.mark.as_str().parse().unwrap();
                             assert_eq!(found, expected(&key(n, revision)));
                         }
@@ -420,7 +475,7 @@ mod tests {
         Key {
             digest: KeyDigest::from_bytes(sha2::Sha256::digest(n.to_be_bytes()).into()),
             system_name: SystemName::parse(&format!("System {n:013}")).unwrap(),
-            ..key(0, 1)
+            ..key(0, 2)
         }
     }
 
@@ -435,7 +490,7 @@ mod tests {
             let each = index.bytes() / count as usize;
             assert!((112..=150).contains(&each), "{each} bytes for each of {count}");
         }
-        (0..filled).for_each(|n| index.put(&one_of_many(n).revoked(at)));
+        (0..filled).for_each(|n| index.put(&one_of_many(n).ended(KeyEnd::Revoked, at)));
         let each = index.bytes() / filled as usize;
         assert!((45..=70).contains(&each), "{each} bytes for each of {filled} revoked ones");
         (0..filled).for_each(|n| index.remove(&one_of_many(n).digest));

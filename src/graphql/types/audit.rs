@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, Result, SimpleObject};
 
 use super::DateTime;
+use super::actors::AuditActor;
 use super::connection::PageInfo;
 use super::systems::int;
 use crate::domain::ids::TenantId;
@@ -36,6 +37,13 @@ pub(crate) struct AuditEntry {
     system_name: Option<String>,
     /// Mark (last 4 characters) of the key that the action concerns. Null if it concerns none.
     key_mark: Option<String>,
+    /// Mark of the other key that the action concerns: the one before a `KEY_ROTATED`, or the retiring one that was revoked
+    /// or deleted together with the current one. Null if there is none.
+    previous_key_mark: Option<String>,
+    /// End of the key after the action. Null if the key has no end, and for actions that concern none.
+    key_expires_at: Option<DateTime>,
+    /// Why the operator did it. Null if no reason was given.
+    reason: Option<String>,
     /// Name of the system before a `SYSTEM_RENAMED`. Null for other actions.
     previous_name: Option<String>,
     /// Id of the operator who was added, removed or changed. Null for other actions.
@@ -81,16 +89,15 @@ impl From<audit::AuditEntry> for AuditEntry {
             id: event.id.to_string().into(),
             number: int(entry.number),
             occurred_at: DateTime(event.occurred_at),
-            actor: AuditActor {
-                kind: event.actor.kind.into(),
-                id: event.actor.id.map(|id| id.to_string().into()),
-                name: event.actor.name,
-            },
+            actor: event.actor.into(),
             action: event.action.into(),
             outcome: event.outcome.into(),
             system_id: event.system.map(|id| id.to_string().into()),
             system_name: event.system_name,
             key_mark: event.key_mark.map(|mark| mark.to_string()),
+            previous_key_mark: event.previous_key_mark.map(|mark| mark.to_string()),
+            key_expires_at: event.key_expires_at.map(DateTime),
+            reason: event.reason.map(|reason| reason.as_str().to_owned()),
             previous_name: event.previous_name,
             operator_id: event.operator.map(|id| id.to_string().into()),
             operator_name: event.operator_name,
@@ -104,32 +111,6 @@ impl From<audit::AuditEntry> for AuditEntry {
             position,
         }
     }
-}
-
-/// Who performed or attempted an action.
-#[derive(SimpleObject)]
-pub(super) struct AuditActor {
-    /// Kind of the actor.
-    kind: AuditActorKind,
-    /// Id of the operator. Null for the other kinds.
-    id: Option<ID>,
-    /// Username of the operator at that time. For the other kinds: `command line`, `keymark`, `others` or `anonymous`.
-    name: String,
-}
-
-/// Kind of an actor.
-#[derive(Clone, Copy, PartialEq, Eq, Enum)]
-#[graphql(remote = "audit::AuditActorKind")]
-pub enum AuditActorKind {
-    /// An operator who is signed in or tried to sign in.
-    Operator,
-    /// Someone who ran `keymark` on the server's machine.
-    CommandLine,
-    /// Keymark itself, not a registered system.
-    #[graphql(name = "SYSTEM")]
-    Keymark,
-    /// An unauthenticated client, such as one that presented a revoked key.
-    Anonymous,
 }
 
 /// An action in the audit log.
@@ -172,6 +153,28 @@ pub enum AuditAction {
     /// The store was restored from a backup. Entries that were written after the backup are not in the log. All sessions
     /// of the tenant have ended.
     StoreRestored,
+    /// A new current key was generated, and the one before retires or has ended.
+    KeyRotated,
+    /// The overlap of a rotation was ended early.
+    RotationEnded,
+    /// The end of a key was changed.
+    KeyExpiryChanged,
+    /// A key reached its end: it expired, or the overlap of its rotation was over.
+    KeyExpired,
+    /// A current key ends in 30, 7 or 1 days.
+    KeyExpiryWarned,
+    /// A system was suspended.
+    SystemSuspended,
+    /// A system was resumed.
+    SystemResumed,
+    /// The description of a system was changed.
+    SystemDescribed,
+    /// A key that has expired was presented for verification.
+    ExpiredKeyPresented,
+    /// A key of a suspended system was presented for verification.
+    SuspendedKeyPresented,
+    /// The longest life of the tenant's keys was changed. `count` is the number of days, 0 for no limit.
+    TenantPolicyChanged,
 }
 
 /// Outcome of an action.
@@ -201,8 +204,12 @@ pub enum ErrorCode {
     NameTaken,
     /// The system already has a key. Revoke it before generating another.
     KeyAlreadyGenerated,
-    /// The system has no key to revoke.
+    /// The system has no key to revoke, rotate or set an end of.
     KeyNotGenerated,
+    /// The key before the current one is still retiring. End that rotation before rotating again.
+    RotationInProgress,
+    /// The system is not suspended, so it cannot be resumed.
+    NotSuspended,
     /// The object was changed by another request. Load it again before retrying.
     Conflict,
     /// The username or the password is wrong.

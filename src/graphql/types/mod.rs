@@ -1,5 +1,6 @@
 //! The types of the schema.
 
+mod actors;
 mod audit;
 mod connection;
 mod node;
@@ -12,9 +13,10 @@ pub(super) use self::audit::{AuditEntry, AuditEntryConnection, AuditFilter};
 pub(super) use self::connection::Paging;
 pub(super) use self::node::Node;
 pub(super) use self::payloads::{
-    ChangePasswordPayload, CreateSystemPayload, DeleteSystemPayload, GenerateKeyPayload, RenameSystemPayload,
-    RevokeKeyPayload, SignInPayload, SignOutPayload,
+    ChangePasswordPayload, CreateSystemPayload, DeleteSystemPayload, DescribeSystemPayload, EndRotationPayload,
+    GenerateKeyPayload, RenameSystemPayload, ResumeSystemPayload, RevokeKeyPayload, RotateKeyPayload,
+    SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload,
 };
-pub(super) use self::systems::{System, SystemChange, SystemChangeKind, SystemConnection, SystemOrder};
+pub(super) use self::systems::{KeyRole, System, SystemChange, SystemChangeKind, SystemConnection, SystemOrder};
 pub(super) use self::time::DateTime;
 pub(super) use self::viewer::Viewer;

@@ -69,7 +69,7 @@ pub(crate) struct RenameSystemPayload {
 pub(crate) struct DeleteSystemPayload {
     /// Id of the deleted system.
     pub deleted_system_id: ID,
-    /// Whether every instance refuses the system's key already.
+    /// Whether every instance refuses the system's keys already.
     pub enforcement: Enforcement,
 }
 
@@ -88,10 +88,65 @@ pub(crate) struct GenerateKeyPayload {
 /// Result of `revokeKey`.
 #[derive(SimpleObject)]
 pub(crate) struct RevokeKeyPayload {
-    /// The system, now without a key.
+    /// The system, now without keys.
+    pub system: System,
+    /// Whether every instance refuses the keys already.
+    pub enforcement: Enforcement,
+}
+
+/// Result of `rotateKey`.
+#[derive(SimpleObject)]
+pub(crate) struct RotateKeyPayload {
+    /// The full new API key. It is shown only in this response and cannot be retrieved again, so store it or hand it over
+    /// right away.
+    pub api_key: String,
+    /// The system, with its new key and the one that retires.
+    pub system: System,
+    /// Whether every instance accepts the new key already.
+    pub enforcement: Enforcement,
+}
+
+/// Result of `endRotation`.
+#[derive(SimpleObject)]
+pub(crate) struct EndRotationPayload {
+    /// The system, without a retiring key.
     pub system: System,
     /// Whether every instance refuses the key already.
     pub enforcement: Enforcement,
+}
+
+/// Result of `setKeyExpiry`.
+#[derive(SimpleObject)]
+pub(crate) struct SetKeyExpiryPayload {
+    /// The system with the new end of its key.
+    pub system: System,
+    /// Whether every instance keeps to the new end already.
+    pub enforcement: Enforcement,
+}
+
+/// Result of `suspendSystem`.
+#[derive(SimpleObject)]
+pub(crate) struct SuspendSystemPayload {
+    /// The suspended system.
+    pub system: System,
+    /// Whether every instance refuses the system's keys already.
+    pub enforcement: Enforcement,
+}
+
+/// Result of `resumeSystem`.
+#[derive(SimpleObject)]
+pub(crate) struct ResumeSystemPayload {
+    /// The system, no longer suspended.
+    pub system: System,
+    /// Whether every instance accepts the system's keys already.
+    pub enforcement: Enforcement,
+}
+
+/// Result of `describeSystem`.
+#[derive(SimpleObject)]
+pub(crate) struct DescribeSystemPayload {
+    /// The system with its new description.
+    pub system: System,
 }
 
 /// How far a change has reached the instances of Keymark. A mutation returns once every instance enforces its change,

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Enum, ID, InputObject, Object, Result, SimpleObject};
 
+use super::actors::AuditActor;
 use super::connection::PageInfo;
 use super::{AuditEntry, DateTime};
-use crate::domain::audit::{AuditAction, SystemImage};
+use crate::domain::audit::{AuditAction, KeyImage, SystemImage};
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::system_names::Search;
-use crate::domain::{audit, cursors, systems};
+use crate::domain::{audit, cursors, keys, systems};
 use crate::graphql::context::Authenticated;
 use crate::service::Service;
 
-/// A registered client application of the tenant, with at most one current API key.
+/// A registered client application of the tenant, with at most one current API key, and one that retires.
 #[derive(SimpleObject)]
 pub(crate) struct System {
     /// Globally unique id, for `Query.system` and `Query.node`.
@@ -22,34 +23,135 @@ pub(crate) struct System {
     /// Display name, as it was entered. Unique within the tenant, ignoring case and width (NFKC case folding: `ＡＢＣ`
     /// equals `abc`).
     name: String,
-    /// Whether the system has a key.
+    /// What the system is for. Null if nobody described it.
+    description: Option<String>,
+    /// Whether the system has a current key, and whether its keys are accepted.
     key_state: KeyState,
-    /// Mark of the key: its last 4 characters. Null if the system has no key.
+    /// Mark of the current key: its last 4 characters. Null if the system has no current key.
     key_mark: Option<String>,
-    /// Revision of the system. Starts at 1, and increases by 1 with each change of the system or its key.
+    /// The current key, the newest. Null if there is none.
+    current_key: Option<ApiKey>,
+    /// The key before the current one, which is accepted until the overlap of its rotation ends. Null if there is none.
+    retiring_key: Option<ApiKey>,
+    /// The key that ended last. Null if none has ended, or if release 0.1 ended it.
+    last_key: Option<EndedKey>,
+    /// Time at which the system was suspended. Null if it is not.
+    suspended_at: Option<DateTime>,
+    /// Why the system was suspended. Null if it is not, or if no reason was given.
+    suspended_reason: Option<String>,
+    /// Revision of the system. Starts at 1, and increases by 1 with each change of the system or its keys.
     revision: i32,
     /// Time at which the system was created.
     created_at: DateTime,
-    /// Time of the last change of the system or its key. Use of the key does not count as a change.
+    /// Time of the last change of the system or its keys. Use of a key does not count as a change.
     updated_at: DateTime,
 }
 
-/// Whether a system has a key.
+/// Whether a system has a current key, and whether its keys are accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
 pub enum KeyState {
-    /// The system has no key. One can be generated.
+    /// The system has no current key. One can be generated.
     NotGenerated,
-    /// The system has a key, and verifications accept it.
+    /// The system has a current key, and verifications accept it.
     Active,
+    /// The system is suspended: verifications refuse its keys, if it has any, until it is resumed.
+    Suspended,
+}
+
+/// A live key of a system.
+#[derive(SimpleObject)]
+pub(crate) struct ApiKey {
+    /// Whether it is the current key or the one that retires.
+    role: KeyRole,
+    /// Mark of the key: its last 4 characters.
+    mark: String,
+    /// Time at which the key was generated.
+    generated_at: DateTime,
+    /// Who generated the key.
+    generated_by: AuditActor,
+    /// Time from which the key is refused. Of a retiring key, the end of the overlap. Null if the key has no end.
+    expires_at: Option<DateTime>,
+}
+
+/// What a live key is to its system.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "keys::KeyRole")]
+pub enum KeyRole {
+    /// The newest key.
+    Current,
+    /// The key before the newest one, until the overlap of the rotation ends.
+    Retiring,
+}
+
+/// What became of a system's key.
+#[derive(SimpleObject)]
+pub(crate) struct EndedKey {
+    /// Mark of the key: its last 4 characters.
+    mark: String,
+    /// Time at which the key ended.
+    ended_at: DateTime,
+    /// How the key ended.
+    end: KeyEnd,
+    /// Why an operator ended it. Null if no reason was given, and for an end by time.
+    reason: Option<String>,
+}
+
+/// How a key ended.
+#[derive(Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "keys::KeyEnd")]
+pub enum KeyEnd {
+    /// An operator revoked it, or ended its overlap early.
+    Revoked,
+    /// Its expiry was reached.
+    Expired,
+    /// The overlap of its rotation was over.
+    RotatedOut,
+    /// Its system was deleted.
+    SystemDeleted,
+}
+
+impl ApiKey {
+    fn new(role: keys::KeyRole, image: KeyImage) -> Self {
+        Self {
+            role: role.into(),
+            mark: image.mark.to_string(),
+            generated_at: DateTime(image.generated_at),
+            generated_by: image.generated_by.into(),
+            expires_at: image.expires_at.map(DateTime),
+        }
+    }
+}
+
+impl From<systems::EndedKey> for EndedKey {
+    fn from(key: systems::EndedKey) -> Self {
+        Self {
+            mark: key.mark.to_string(),
+            ended_at: DateTime(key.ended_at),
+            end: key.end.into(),
+            reason: key.reason.map(|reason| reason.as_str().to_owned()),
+        }
+    }
 }
 
 impl System {
     fn from_image(id: SystemId, image: SystemImage) -> Self {
+        let (suspended_at, suspended_reason) =
+            image.suspended.map_or((None, None), |suspension| (Some(suspension.at), suspension.reason));
         Self {
             id: id.to_string().into(),
             name: image.name,
-            key_state: if image.key_mark.is_some() { KeyState::Active } else { KeyState::NotGenerated },
+            description: image.description.map(|description| description.as_str().to_owned()),
+            key_state: match (suspended_at, image.key_mark) {
+                (Some(_), _) => KeyState::Suspended,
+                (None, Some(_)) => KeyState::Active,
+                (None, None) => KeyState::NotGenerated,
+            },
             key_mark: image.key_mark.map(|mark| mark.to_string()),
+            current_key: image.current_key.map(|key| ApiKey::new(keys::KeyRole::Current, key)),
+            retiring_key: image.retiring_key.map(|key| ApiKey::new(keys::KeyRole::Retiring, key)),
+            last_key: image.last_key.map(Into::into),
+            suspended_at: suspended_at.map(DateTime),
+            suspended_reason: suspended_reason.map(|reason| reason.as_str().to_owned()),
             revision: int(image.revision),
             created_at: DateTime(image.created_at),
             updated_at: DateTime(image.updated_at),
@@ -210,9 +312,25 @@ pub enum SystemChangeKind {
     Renamed,
     /// A key was generated for the system.
     KeyGenerated,
-    /// The key of the system was revoked.
+    /// The keys of the system were revoked.
     KeyRevoked,
-    /// The system was deleted together with its key.
+    /// A new current key was generated, and the one before retires or has ended.
+    KeyRotated,
+    /// The overlap of a rotation was ended early.
+    RotationEnded,
+    /// The end of one of the keys was changed.
+    KeyExpiryChanged,
+    /// A key reached its end: it expired, or the overlap of its rotation was over.
+    KeyExpired,
+    /// The current key ends in 30, 7 or 1 days.
+    KeyExpiryWarned,
+    /// The system was suspended.
+    Suspended,
+    /// The system was resumed.
+    Resumed,
+    /// The description of the system was changed.
+    Described,
+    /// The system was deleted together with its keys.
     Deleted,
 }
 
@@ -224,15 +342,23 @@ impl SystemChangeKind {
             AuditAction::SystemRenamed => Some(Self::Renamed),
             AuditAction::KeyGenerated => Some(Self::KeyGenerated),
             AuditAction::KeyRevoked => Some(Self::KeyRevoked),
+            AuditAction::KeyRotated => Some(Self::KeyRotated),
+            AuditAction::RotationEnded => Some(Self::RotationEnded),
+            AuditAction::KeyExpiryChanged => Some(Self::KeyExpiryChanged),
+            AuditAction::KeyExpired => Some(Self::KeyExpired),
+            AuditAction::KeyExpiryWarned => Some(Self::KeyExpiryWarned),
+            AuditAction::SystemSuspended => Some(Self::Suspended),
+            AuditAction::SystemResumed => Some(Self::Resumed),
+            AuditAction::SystemDescribed => Some(Self::Described),
             AuditAction::SystemDeleted => Some(Self::Deleted),
             _ => None,
         }
         .filter(|_| entry.event.system.is_some())
     }
 
-    /// Returns true if the change may add or remove a key.
+    /// Returns true if the change may add, remove or limit a key.
     pub fn concerns_key(self) -> bool {
-        !matches!(self, Self::Created | Self::Renamed)
+        !matches!(self, Self::Created | Self::Renamed | Self::Described)
     }
 }
 

@@ -9,6 +9,7 @@ mod errors;
 mod feed;
 mod keys;
 mod leases;
+mod migrations;
 mod operators;
 mod purge;
 mod rows;

@@ -4,8 +4,8 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 
 use super::tables::{
-    KEYS, LEASES, OPERATORS, OPERATORS_BY_USERNAME, REVOKED_KEYS, SESSIONS, SESSIONS_BY_OPERATOR, SYSTEM_COUNTS,
-    SYSTEMS, decode, encode, index_of, sort_bytes,
+    DUE_KEYS, KEYS, LEASES, OPERATORS, OPERATORS_BY_USERNAME, REVOKED_KEYS, SESSIONS, SESSIONS_BY_OPERATOR,
+    SYSTEM_COUNTS, SYSTEMS, decode, encode, encode_in_format, index_of, sort_bytes,
 };
 use crate::domain::changes::{Row, RowId};
 use crate::domain::ids::TenantId;
@@ -42,7 +42,16 @@ pub(super) fn put(txn: &WriteTransaction, row: &Row) -> Storage<()> {
             insert_system(txn, system)
         }
         Row::Key(key) => {
-            txn.open_table(KEYS)?.insert(key.digest.as_bytes(), encode(key).as_slice())?;
+            if let Some(Row::Key(previous)) = find(txn, &key.tenant, row.id())?
+                && let Some(due) = previous.due_at()
+            {
+                txn.open_table(DUE_KEYS)?.remove((due.as_millis(), key.digest.as_bytes()))?;
+            }
+            let bytes = encode_in_format(key, key.needs_second_format());
+            txn.open_table(KEYS)?.insert(key.digest.as_bytes(), bytes.as_slice())?;
+            if let Some(due) = key.due_at() {
+                txn.open_table(DUE_KEYS)?.insert((due.as_millis(), key.digest.as_bytes()), ())?;
+            }
             if let Some(at) = key.revoked_at {
                 txn.open_table(REVOKED_KEYS)?.insert((at.as_millis(), key.digest.as_bytes()), ())?;
             }
@@ -70,7 +79,7 @@ pub(super) fn put(txn: &WriteTransaction, row: &Row) -> Storage<()> {
 
 fn insert_system(txn: &WriteTransaction, system: &System) -> Storage<()> {
     let (tenant, id) = (system.tenant.as_str(), system.id.to_string());
-    let bytes = encode(system);
+    let bytes = encode_in_format(system, system.needs_second_format());
     txn.open_table(SYSTEMS)?.insert((tenant, id.as_str()), bytes.as_slice())?;
     for field in [SystemOrderField::Name, SystemOrderField::UpdatedAt, SystemOrderField::CreatedAt] {
         let sort = sort_bytes(&field.key_of(system).value);
@@ -101,6 +110,9 @@ pub(super) fn remove(txn: &WriteTransaction, row: &Row) -> Storage<()> {
         }
         Row::Key(key) => {
             txn.open_table(KEYS)?.remove(key.digest.as_bytes())?;
+            if let Some(due) = key.due_at() {
+                txn.open_table(DUE_KEYS)?.remove((due.as_millis(), key.digest.as_bytes()))?;
+            }
             if let Some(at) = key.revoked_at {
                 txn.open_table(REVOKED_KEYS)?.remove((at.as_millis(), key.digest.as_bytes()))?;
             }

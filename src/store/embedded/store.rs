@@ -11,6 +11,7 @@ use redb::Database;
 use tokio_util::sync::CancellationToken;
 
 use super::errors::OpenError;
+use super::migrations;
 use super::snapshot::Snapshot;
 use super::tables;
 use super::writer::{Handle, Opener, Writer};
@@ -147,6 +148,7 @@ fn remove_if_present(path: &Path) -> std::io::Result<()> {
 
 fn prepare(database: Database) -> Result<Database, redb::Error> {
     if !tables::are_created(&database)? {
+        migrations::record_origins(&database)?;
         tables::create_all(&database)?;
     }
     Ok(database)

@@ -24,6 +24,8 @@ pub(super) const SYSTEM_COUNTS: TableDefinition<&str, u64> = TableDefinition::ne
 pub(super) const KEYS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("keys");
 /// (time of revocation, digest) → nothing.
 pub(super) const REVOKED_KEYS: TableDefinition<(i64, &[u8; 32]), ()> = TableDefinition::new("revoked_keys");
+/// (time at which an entry about its expiry is due, digest) → nothing.
+pub(super) const DUE_KEYS: TableDefinition<(i64, &[u8; 32]), ()> = TableDefinition::new("due_keys");
 /// id → operator.
 pub(super) const OPERATORS: TableDefinition<&str, &[u8]> = TableDefinition::new("operators");
 /// username → id.
@@ -69,7 +71,7 @@ pub(super) type UsageSeries = TableDefinition<'static, (u32, &'static str, &'sta
 pub(super) type SystemIndex = TableDefinition<'static, (&'static str, &'static [u8], &'static str), &'static [u8]>;
 
 /// The newest format of rows that this release knows.
-const KNOWN_FORMAT: i64 = 1;
+const KNOWN_FORMAT: u8 = 2;
 /// The last number before the white space that JSON allows.
 const MAX_FORMAT: u8 = 8;
 
@@ -84,6 +86,7 @@ pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     txn.open_table(SYSTEM_COUNTS)?;
     txn.open_table(KEYS)?;
     txn.open_table(REVOKED_KEYS)?;
+    txn.open_table(DUE_KEYS)?;
     txn.open_table(OPERATORS)?;
     txn.open_table(OPERATORS_BY_USERNAME)?;
     txn.open_table(SESSIONS)?;
@@ -115,15 +118,26 @@ pub(super) fn encode(row: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(row).expect("rows have only string keys and plain values")
 }
 
+/// Encodes a row that may need the second format.
+pub(super) fn encode_in_format(row: &impl Serialize, needs_second: bool) -> Vec<u8> {
+    let mut bytes = encode(row);
+    if needs_second {
+        bytes.insert(0, 2);
+    }
+    bytes
+}
+
 /// The inverse of [`encode`]. A row of another format than the first is preceded by a byte with the number of its format,
 /// which no JSON text begins with; see "Changes of stored formats" in `docs/decisions.md`.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    match bytes.first() {
-        Some(format @ 2..=MAX_FORMAT) => {
-            Err(StoreError::NewerFormat { found: i64::from(*format), known: KNOWN_FORMAT })
+    let json = match bytes.split_first() {
+        Some((2, json)) => json,
+        Some((&format @ ..=MAX_FORMAT, _)) if format > KNOWN_FORMAT => {
+            return Err(StoreError::NewerFormat { found: i64::from(format), known: i64::from(KNOWN_FORMAT) });
         }
-        _ => serde_json::from_slice(bytes).map_err(|error| StoreError::Corrupt(error.into())),
-    }
+        _ => bytes,
+    };
+    serde_json::from_slice(json).map_err(|error| StoreError::Corrupt(error.into()))
 }
 
 /// Bytes with the same order as `value`.

@@ -4,10 +4,12 @@ use async_trait::async_trait;
 use mongodb::bson::doc;
 use mongodb::options::Hint;
 
-use super::reads::{BY_ID, at_most};
-use super::rows::{from_document, to_bson};
+use super::migrations::KEYS_DUE;
+use super::reads::{BY_ID, at_most, list_of};
+use super::rows::{DUE_AT, from_document, to_bson};
 use super::store::MongoStore;
 use crate::domain::keys::{Key, KeyDigest};
+use crate::domain::time::Timestamp;
 use crate::store::{KeyStore, Result};
 
 #[async_trait]
@@ -33,5 +35,18 @@ impl KeyStore for MongoStore {
 
     async fn find_key_to_change(&self, digest: KeyDigest) -> Result<Option<Key>> {
         self.find_one("find_key_to_change", &self.keys, doc! { "_id": to_bson(&digest)? }, BY_ID).await
+    }
+
+    async fn list_due_keys(&self, now: Timestamp, limit: usize) -> Result<Vec<Key>> {
+        let (limit, batch) = at_most(limit);
+        let find = self
+            .keys
+            .find(doc! { DUE_AT: { "$lte": now.as_millis() } })
+            .sort(doc! { DUE_AT: 1 })
+            .hint(Hint::Name(KEYS_DUE.to_owned()))
+            .limit(limit)
+            .batch_size(batch)
+            .max_time(self.limits.call);
+        list_of(self.collect("list_due_keys", find).await?)
     }
 }

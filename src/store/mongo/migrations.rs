@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use mongodb::error::Error;
-use mongodb::options::{IndexOptions, ReturnDocument};
+use mongodb::options::{Hint, IndexOptions, ReturnDocument};
 use mongodb::{Database, IndexModel};
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::collections::{
 };
 use super::errors::{ConnectError, TimedOut, code_of, is_refusal};
 use super::options::Limits;
-use super::rows::number_of;
+use super::rows::{DUE_AT, number_of};
 
 /// Increase with every change to [`collections`].
 const VERSION: i64 = 3;
@@ -38,6 +39,7 @@ pub(super) const SYSTEMS_NAME: &str = "tenant_folded";
 pub(super) const SYSTEMS_UPDATED: &str = "tenant_updatedAt_id";
 pub(super) const SYSTEMS_CREATED: &str = "tenant_createdAt_id";
 pub(super) const KEYS_REVOKED: &str = "revokedAt";
+pub(super) const KEYS_DUE: &str = "dueAt";
 pub(super) const OPERATORS_USERNAME: &str = "username";
 pub(super) const OPERATORS_TENANT: &str = "tenant_username";
 pub(super) const SESSIONS_OPERATOR: &str = "operator";
@@ -82,7 +84,11 @@ fn collections() -> Vec<Layout> {
                 "tenant": text(), "system": text(), "systemName": text(), "mark": text(), "revision": number(),
                 "revokedAt": { "bsonType": ["long", "null"] },
             },
-            indexes: vec![index(KEYS_REVOKED, doc! { "revokedAt": 1 })],
+            indexes: vec![
+                index(KEYS_REVOKED, doc! { "revokedAt": 1 }),
+                // Few keys have the member.
+                sparse(KEYS_DUE, doc! { DUE_AT: 1 }),
+            ],
         },
         Layout {
             name: OPERATORS,
@@ -166,6 +172,11 @@ fn index(name: &str, keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).options(IndexOptions::builder().name(name.to_owned()).build()).build()
 }
 
+fn sparse(name: &str, keys: Document) -> IndexModel {
+    let options = IndexOptions::builder().name(name.to_owned()).sparse(true).build();
+    IndexModel::builder().keys(keys).options(options).build()
+}
+
 fn unique(name: &str, keys: Document) -> IndexModel {
     let options = IndexOptions::builder().name(name.to_owned()).unique(true).build();
     IndexModel::builder().keys(keys).options(options).build()
@@ -197,7 +208,28 @@ pub(super) async fn run(database: &Database, limits: Limits) -> Result<(), Conne
             .await?;
         }
     }
+    record_origins(database).await.map_err(failed)?;
     raise_version(database, limits).await
+}
+
+/// Adds to each current key that release 0.1 generated when and by whom that was, from the audit log.
+async fn record_origins(database: &Database) -> mongodb::error::Result<()> {
+    let (systems, audit) = (database.collection::<Document>(SYSTEMS), database.collection::<Document>(AUDIT));
+    let without = doc! { "key": { "$type": "object" }, "key.generatedAt": { "$exists": false } };
+    let mut found = systems.find(without).projection(doc! { "tenant": 1, "key.digest": 1 }).await?;
+    while let Some(system) = found.try_next().await? {
+        let (Some(id), Some(tenant)) = (system.get("_id"), system.get("tenant")) else { continue };
+        let generation = doc! { "tenant": tenant, "event.system": id, "event.action": "KEY_GENERATED" };
+        let newest = audit.find_one(generation).sort(doc! { "number": -1 }).hint(Hint::Name(AUDIT_SYSTEM.to_owned()));
+        let Some(entry) = newest.await? else { continue };
+        let Ok(event) = entry.get_document("event") else { continue };
+        let (Some(at), Some(by)) = (event.get("occurredAt"), event.get("actor")) else { continue };
+        let digest = system.get_document("key").ok().and_then(|key| key.get("digest"));
+        // Nothing happens if the key was revoked meanwhile.
+        let same_key = doc! { "_id": id, "key.digest": digest };
+        systems.update_one(same_key, doc! { "$set": { "key.generatedAt": at, "key.generatedBy": by } }).await?;
+    }
+    Ok(())
 }
 
 /// Creates the collection, or updates the validator of an existing one.

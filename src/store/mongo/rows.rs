@@ -1,11 +1,12 @@
 //! Conversion between rows and documents.
 //!
-//! A row's document has the members of its domain type, as serde names them, with the id as `_id`. Two more members
-//! serve indexes and conditions: `folded` (systems: the folded name) and `revision` (sessions: always 1). A lease has no
+//! A row's document has the members of its domain type, as serde names them, with the id as `_id`. More members serve
+//! indexes and conditions: `folded` (systems: the folded name), `dueAt` (keys: [`Key::due_at`]) and `revision` (sessions:
+//! always 1). A lease has no
 //! `revision`; its `applied` is stored as the signed number of the same 64 bits, which the database never compares.
 //!
-//! A document of a format other than the first states it as `format`. This release writes the first format; see
-//! "Changes of stored formats" in `docs/decisions.md`.
+//! A document of a format other than the first states it as `format`. The second has the members that release 0.1 must
+//! not ignore, and is written only for rows that have one; see "Changes of stored formats" in `docs/decisions.md`.
 
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ use crate::store::{Result, StoreError};
 
 /// The member with the format of a document, and the newest format that this release knows.
 pub(super) const FORMAT: &str = "format";
-pub(super) const KNOWN_FORMAT: i64 = 1;
+pub(super) const KNOWN_FORMAT: i64 = 2;
+
+/// The member of a key with the time at which an entry about its expiry is due.
+pub(super) const DUE_AT: &str = "dueAt";
 
 /// The member of a lease with its length in milliseconds. Leases of release 0.1 have none.
 const LENGTH: &str = "lengthMs";
@@ -59,9 +63,21 @@ pub(super) fn to_document(row: &Row) -> Result<Document> {
         Row::System(system) => {
             let mut document = with_id(system)?;
             document.insert("folded", system.name.folded());
+            if system.needs_second_format() {
+                document.insert(FORMAT, 2_i64);
+            }
             Ok(document)
         }
-        Row::Key(key) => with_id(key),
+        Row::Key(key) => {
+            let mut document = with_id(key)?;
+            if let Some(due) = key.due_at() {
+                document.insert(DUE_AT, due.as_millis());
+            }
+            if key.needs_second_format() {
+                document.insert(FORMAT, 2_i64);
+            }
+            Ok(document)
+        }
         Row::Operator(operator) => with_id(operator),
         Row::Session(session) => {
             let mut document = with_id(session)?;
@@ -236,13 +252,14 @@ mod tests {
     use super::*;
     use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, AuditHead, Origin};
     use crate::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
-    use crate::domain::keys::{KeyDigest, Mark};
+    use crate::domain::keys::{KeyDigest, KeyEnd, Mark};
     use crate::domain::leases::Incarnation;
     use crate::domain::operators::PasswordHash;
     use crate::domain::permissions::Permissions;
     use crate::domain::secrets::Fingerprint;
     use crate::domain::sessions::SessionSecret;
     use crate::domain::system_names::SystemName;
+    use crate::domain::systems::NewKey;
     use crate::domain::time::Timestamp;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -251,13 +268,20 @@ mod tests {
         "0123456789abcdef".to_owned().try_into().unwrap()
     }
 
+    fn new_key(n: u8, expires_at: Option<Timestamp>) -> NewKey {
+        let mark = Mark::try_from(format!("abc{n}")).unwrap();
+        let generated_by = AuditActor::command_line();
+        NewKey { digest: KeyDigest::from_bytes([n; 32]), secret: secret(), mark, generated_by, expires_at }
+    }
+
     fn rows() -> Vec<Row> {
         let mut rng = StdRng::seed_from_u64(1);
         let tenant: TenantId = "acme".parse().unwrap();
         let name = SystemName::parse("Straße").unwrap();
         let system = System::new(SystemId::new(NOW, &mut rng), tenant.clone(), name, NOW);
-        let mark = Mark::try_from("abcd".to_owned()).unwrap();
-        let (system, key) = system.generate_key((KeyDigest::from_bytes([7; 32]), secret()), mark, NOW).unwrap();
+        let (system, key) = system.generate_key(new_key(7, None), NOW).unwrap();
+        let (rotating, second) = system.rotate_key(new_key(8, Some(NOW)), Duration::from_hours(1), NOW).unwrap();
+        let suspended = rotating.suspend(None, NOW).unwrap();
         let operator = Operator::new(
             OperatorId::new(NOW, &mut rng),
             tenant.clone(),
@@ -275,7 +299,7 @@ mod tests {
             created_at: NOW,
             expires_at: NOW,
         };
-        let revoked = key.revoked(NOW);
+        let revoked = key.ended(KeyEnd::Revoked, NOW);
         let key_of_release_0_1 = Key { secret: None, ..key.clone() };
         let incarnation = Incarnation::generate(&mut rng);
         let length = Some(Duration::from_secs(12));
@@ -283,7 +307,11 @@ mod tests {
         let of_release_0_1 = Lease { length: None, ..lease };
         vec![
             Row::System(system),
+            Row::Key(key.in_system(&rotating)),
+            Row::Key(second.in_system(&suspended)),
             Row::Key(key),
+            Row::System(rotating),
+            Row::System(suspended),
             Row::Key(revoked),
             Row::Key(key_of_release_0_1),
             Row::Operator(operator),

@@ -22,11 +22,11 @@ use super::audit::head_of;
 use super::collections::KEYS;
 use super::errors::{TimedOut, corrupt, store_error};
 use super::migrations;
-use super::rows::{FORMAT, check_format_number, row_from_document, stored_row};
+use super::rows::{FORMAT, check_format_number, from_document, row_from_document, stored_row};
 use super::store::MongoStore;
 use crate::domain::changes::{Row, StoredRow};
 use crate::domain::ids::TenantId;
-use crate::domain::keys::{Key, KeyDigest};
+use crate::domain::keys::{Key, KeyDigest, KeyRole};
 use crate::domain::systems::ListedSystem;
 use crate::domain::time::Timestamp;
 use crate::store::chunks::{MAX_CHUNKS_AHEAD, stream_of};
@@ -176,7 +176,7 @@ impl<'a> Tenants<'a> {
 /// as many keys as systems, and an instance waits for them when it starts.
 fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Key> {
     let (mut digest, mut tenant, mut system, mut system_name) = (None, None, None, None);
-    let (mut mark, mut revision, mut revoked_at, mut secret) = (None, None, None, None);
+    let (mut mark, mut revision, mut revoked_at, mut end, mut secret) = (None, None, None, None, None);
     for member in document {
         let (name, value) = member.map_err(corrupt)?;
         match (name.as_str(), value) {
@@ -195,7 +195,11 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
             ("revokedAt", RawBsonRef::Null) => {}
             ("secret", RawBsonRef::String(text)) => secret = Some(read(text)?),
             ("secret", _) => return Err(corrupt("a malformed fingerprint")),
-            (FORMAT, format) => check_format_number(integer(format))?,
+            ("end", RawBsonRef::String(text)) => end = Some(read(text)?),
+            // Few keys are limited.
+            (FORMAT | "role" | "expiresAt" | "suspendedAt" | "warnedDays" | "end", _) => {
+                return from_document(document.try_into().map_err(corrupt)?);
+            }
             ("revokedAt", _) => return Err(corrupt("a malformed revocation time")),
             _ => {}
         }
@@ -209,7 +213,12 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
             mark: mark?,
             revision: revision?,
             revoked_at,
+            end,
             secret,
+            role: KeyRole::Current,
+            expires_at: None,
+            suspended_at: None,
+            warned_days: None,
         })
     })();
     key.ok_or_else(|| corrupt("a key without a required member"))

@@ -9,13 +9,13 @@ use futures::future::join_all;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, Origin};
 use keymark::domain::changes::{Batch, Change, Position, Row, RowId, Write};
 use keymark::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
-use keymark::domain::keys::{ApiKey, Key, KeyDigest};
+use keymark::domain::keys::{ApiKey, Key, KeyDigest, KeyEnd, Mark};
 use keymark::domain::operators::{Operator, PasswordHash, Username};
 use keymark::domain::permissions::Permissions;
 use keymark::domain::secrets::Fingerprint;
 use keymark::domain::sessions::{Session, SessionSecret};
 use keymark::domain::system_names::{Search, SystemName};
-use keymark::domain::systems::{System, SystemOrder};
+use keymark::domain::systems::{NewKey, System, SystemOrder};
 use keymark::domain::time::Timestamp;
 use keymark::store::{Conflict, Feed, PageEnd, PageRequest, Result, Store, StoreError};
 use rand::rngs::StdRng;
@@ -124,24 +124,28 @@ impl Tenant {
     /// Like [`rename`](Self::rename), for a system with this key.
     pub fn rename_with_key(&mut self, system: &System, key: &Key, name: &str) -> (System, Key, Batch) {
         let (renamed, batch) = self.rename(system, name);
-        let key = key.renamed(renamed.name.clone());
+        let key = key.in_system(&renamed);
         let batch = batch.replace(Row::Key(key.clone()));
         (renamed, key, batch)
     }
 
+    fn new_key(&mut self, mark: Mark) -> NewKey {
+        let generated_by = AuditActor::command_line();
+        NewKey { digest: self.digest(), secret: secret(), mark, generated_by, expires_at: None }
+    }
+
     pub fn generate(&mut self, system: &System) -> (System, Key, Batch) {
         let mark = ApiKey::generate(&"km".parse().unwrap(), &mut self.rng).mark();
-        let (system, key) =
-            system.generate_key((self.digest(), secret()), mark, self.now).expect("the system has no key");
+        let (system, key) = system.generate_key(self.new_key(mark), self.now).expect("the system has no key");
         let event = self.event(AuditAction::KeyGenerated).about_system(&system).about_key(mark);
         let batch = self.batch(event).replace(Row::System(system.clone())).insert(Row::Key(key.clone()));
         (system, key, batch)
     }
 
     pub fn revoke(&mut self, system: &System, key: &Key) -> (System, Key, Batch) {
-        let (system, current) = system.revoke_key(self.now).expect("the system has a key");
-        let key = key.revoked(self.now);
-        let event = self.event(AuditAction::KeyRevoked).about_system(&system).about_key(current.mark);
+        let system = system.revoke_keys(None, self.now).expect("the system has a key");
+        let key = key.ended(KeyEnd::Revoked, self.now);
+        let event = self.event(AuditAction::KeyRevoked).about_system(&system).about_key(key.mark);
         let batch = self.batch(event).replace(Row::System(system.clone())).replace(Row::Key(key.clone()));
         (system, key, batch)
     }
@@ -153,7 +157,7 @@ impl Tenant {
 
     /// Like [`delete`](Self::delete), for a system with this key, which is kept as revoked.
     pub fn delete_with_key(&mut self, system: &System, key: &Key) -> (Key, Batch) {
-        let key = key.revoked(self.now);
+        let key = key.ended(KeyEnd::SystemDeleted, self.now);
         let batch = self.delete(system).replace(Row::Key(key.clone()));
         (key, batch)
     }

@@ -334,6 +334,16 @@ impl KeyStore for MemoryStore {
     async fn find_key_to_change(&self, digest: KeyDigest) -> Result<Option<Key>> {
         self.find_key(&[digest]).await
     }
+
+    async fn list_due_keys(&self, now: Timestamp, limit: usize) -> Result<Vec<Key>> {
+        let mut due = self.rows(|row| match row {
+            Row::Key(key) if key.due_at().is_some_and(|at| at <= now) => Some(key.clone()),
+            _ => None,
+        });
+        due.sort_by_key(|key| (key.due_at(), key.digest));
+        due.truncate(limit);
+        Ok(due)
+    }
 }
 
 #[async_trait]

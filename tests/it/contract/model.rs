@@ -434,7 +434,7 @@ impl World<'_> {
 
     /// Returns the row of the key that the system has in this version, unless it was purged.
     async fn key_of(&self, system: &System) -> Result<Option<Key>, TestCaseError> {
-        match system.key {
+        match &system.key {
             Some(key) => Ok(same!(self, store => store.find_key(&[key.digest]))),
             None => Ok(None),
         }

@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::{Row, RowId, StoredRow};
 use keymark::domain::ids::TenantId;
-use keymark::domain::keys::Key;
+use keymark::domain::keys::{Key, KeyEnd};
 use keymark::domain::systems::{ListedSystem, System};
 use keymark::store::Store;
 
@@ -103,7 +103,7 @@ pub async fn scan_during_writes_misses_no_existing_row(factory: &dyn Factory) {
     for scan in scans {
         for (place, key) in keys.iter().enumerate() {
             let found = scan.get(&RowId::Key(key.digest)).expect("the key existed before the scan");
-            let revoked = Row::Key(key.revoked(acme.now));
+            let revoked = Row::Key(key.ended(KeyEnd::Revoked, acme.now));
             assert!(*found == revoked || place >= 10 && *found == Row::Key(key.clone()), "{found:?}");
         }
     }

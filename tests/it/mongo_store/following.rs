@@ -128,16 +128,16 @@ async fn foreign_writes_to_leases_and_the_log_are_left_out() {
 #[tokio::test]
 async fn row_in_a_newer_format_ends_the_feed() {
     let (_, _, _, feed, database) = with_one_key().await;
-    let newer = doc! { "$set": { "format": 2 } };
+    let newer = doc! { "$set": { "format": 3 } };
     database.collection::<Document>("keys").update_one(doc! {}, newer).await.unwrap();
-    assert!(matches!(end_of(feed).await, StoreError::NewerFormat { found: 2, known: 1 }));
+    assert!(matches!(end_of(feed).await, StoreError::NewerFormat { found: 3, known: 2 }));
 }
 
 #[tokio::test]
 async fn row_in_a_newer_format_is_not_replaced() {
     let (store, mut acme, system, _, database) = with_one_key().await;
     let systems = database.collection::<Document>("systems");
-    systems.update_one(doc! {}, doc! { "$set": { "format": 2, "new": true } }).await.unwrap();
+    systems.update_one(doc! {}, doc! { "$set": { "format": 3, "new": true } }).await.unwrap();
     let stored = systems.find_one(doc! {}).await.unwrap();
     let (_, rename) = acme.rename(&system, "Renamed");
     let refused = store.commit(rename).await;

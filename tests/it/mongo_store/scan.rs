@@ -72,9 +72,9 @@ async fn key_in_a_newer_format_ends_the_scan() {
     let (store, _, keys) = with_one_key().await;
     keys.update_one(doc! {}, doc! { "$set": { "format": 1 } }).await.unwrap();
     assert_eq!(store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap().len(), 1);
-    keys.update_one(doc! {}, doc! { "$set": { "format": 2 } }).await.unwrap();
+    keys.update_one(doc! {}, doc! { "$set": { "format": 3 } }).await.unwrap();
     let ended = store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await;
-    assert!(matches!(ended, Err(StoreError::NewerFormat { found: 2, .. })), "{ended:?}");
+    assert!(matches!(ended, Err(StoreError::NewerFormat { found: 3, .. })), "{ended:?}");
 }
 
 fn hex_of(id: RowId) -> String {

@@ -16,8 +16,8 @@ const SOME_TEXT: &str = r#""something""#;
 pub struct RootField {
     pub root: String,
     pub name: String,
-    /// The permission code of its directive, without the prefix.
-    pub code: Option<String>,
+    /// The permission codes of its directives, without the prefix.
+    pub codes: Vec<String>,
     /// A selection of the field with all required arguments.
     pub plain: Call,
     /// Calls with a variable in one place each, for every place in the field's arguments.
@@ -82,11 +82,12 @@ pub fn root_fields() -> Vec<RootField> {
     for root in ["Query", "Mutation", "Subscription"] {
         for field in schema.fields(root) {
             let name = field.name.node.to_string();
-            let directive = field.directives.iter().find(|d| d.node.name.node == "requiresPermission");
-            let code = directive.map(|d| {
+            let directives = field.directives.iter().filter(|d| d.node.name.node == "requiresPermission");
+            let codes = directives.map(|d| {
                 let code = d.node.get_argument("code").expect("a code").node.to_string();
                 code.trim_matches('"').strip_prefix("api_key_management:").expect("a known code").to_owned()
             });
+            let codes = codes.collect();
             let call = |without: Option<&str>| Call {
                 root: root.to_owned(),
                 field: name.clone(),
@@ -103,7 +104,7 @@ pub fn root_fields() -> Vec<RootField> {
                 })
             });
             let places = places.collect();
-            fields.push(RootField { root: root.to_owned(), code, plain: call(None), places, name: name.clone() });
+            fields.push(RootField { root: root.to_owned(), codes, plain: call(None), places, name: name.clone() });
         }
     }
     schema.assert_arguments_only_at(&["Query", "Mutation", "Subscription"]);
@@ -112,7 +113,8 @@ pub fn root_fields() -> Vec<RootField> {
 
 /// Values for the required arguments. Panics for a type that is not known here.
 fn required(arguments: &[&InputValueDefinition], without: Option<&str>) -> Vec<String> {
-    let arguments = arguments.iter().filter(|a| !a.ty.node.nullable && without != Some(a.name.node.as_str()));
+    let is_required = |a: &&&InputValueDefinition| !a.ty.node.nullable && a.default_value.is_none();
+    let arguments = arguments.iter().filter(is_required).filter(|a| without != Some(a.name.node.as_str()));
     let values = arguments.map(|argument| {
         let value = match argument.ty.node.base.to_string().as_str() {
             "ID" => SOME_ID,
