@@ -1,6 +1,7 @@
 import { type Client, CloseCode, createClient, type Sink, type SubscribePayload } from "graphql-ws";
 import { backoff } from "../live/backoff";
 import type { Observable } from "../live/observable";
+import { untilReachable } from "../live/reachable";
 import { onWake, pause } from "../live/wake";
 import { graphqlWebSocketUrl } from "./urls";
 
@@ -29,8 +30,12 @@ export function openSocket(connection: Observable<ConnectionStatus>): OpenSocket
     url: graphqlWebSocketUrl(),
     retryAttempts: Number.POSITIVE_INFINITY,
     retryWait: async (retries) => {
-      if (!skipNextBackoff) await pause(backoff(retries));
-      skipNextBackoff = false;
+      if (skipNextBackoff) {
+        skipNextBackoff = false;
+        return;
+      }
+      await pause(backoff(retries));
+      await untilReachable();
     },
     shouldRetry: (reason) => closeCode(reason) !== CloseCode.Forbidden,
     keepAlive: PING_INTERVAL_MS,
