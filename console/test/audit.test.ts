@@ -23,6 +23,16 @@ test.each([
   [{ action: "SYSTEM_RENAMED", previousName: "Old" }, "Renamed the system from “Old”"],
   [{ action: "KEY_REVOKED", keyMark: "abcd" }, "Revoked the key …abcd"],
   [
+    { action: "KEY_REVOKED", keyMark: "abcd", reason: "leaked" },
+    "Revoked the key …abcd (reason: “leaked”)",
+  ],
+  [
+    { action: "KEY_ROTATED", keyMark: "efgh", previousKeyMark: "abcd" },
+    "Rotated the key: the new one is …efgh, and the one before is …abcd",
+  ],
+  [{ action: "KEY_EXPIRY_CHANGED", keyMark: "abcd" }, "Changed the end of the key …abcd: never"],
+  [{ action: "TENANT_POLICY_CHANGED", count: 90 }, "Changed the longest life of keys: 90 days"],
+  [
     { action: "PERMISSIONS_CHANGED", operatorName: "bob", permissions: [] },
     "Changed the permission codes of “bob” to: none",
   ],

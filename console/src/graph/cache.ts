@@ -56,6 +56,7 @@ export const cacheOptions: CacheExchangeOpts = {
         const { kind, system, systemId } = systemChanged;
         if (system === null) removeSystem(cache, systemId);
         else if (kind === "CREATED" || kind === "RENAMED") upsertSystem(cache, system);
+        else moveUpdatedSystem(cache, system);
       },
     },
   },

@@ -12,6 +12,14 @@ const SENTENCES: Record<SystemChangeKind, (system: string) => string> = {
   RENAMED: (system) => `A system was renamed to ${system}.`,
   KEY_GENERATED: (system) => `A key was generated for ${system}.`,
   KEY_REVOKED: (system) => `The key of ${system} was revoked.`,
+  KEY_ROTATED: (system) => `The key of ${system} was rotated.`,
+  ROTATION_ENDED: (system) => `The rotation of the key of ${system} was ended.`,
+  KEY_EXPIRY_CHANGED: (system) => `The end of a key of ${system} was changed.`,
+  KEY_EXPIRED: (system) => `A key of ${system} has ended.`,
+  KEY_EXPIRY_WARNED: (system) => `The key of ${system} ends soon.`,
+  SUSPENDED: (system) => `${system} was suspended.`,
+  RESUMED: (system) => `${system} was resumed.`,
+  DESCRIBED: (system) => `The description of ${system} was changed.`,
   DELETED: (system) => `${system} was deleted.`,
 };
 

@@ -19,6 +19,13 @@ const CHANGES: readonly AuditAction[] = [
   "SYSTEM_DELETED",
   "KEY_GENERATED",
   "KEY_REVOKED",
+  "KEY_ROTATED",
+  "ROTATION_ENDED",
+  "KEY_EXPIRY_CHANGED",
+  "KEY_EXPIRED",
+  "SYSTEM_SUSPENDED",
+  "SYSTEM_RESUMED",
+  "SYSTEM_DESCRIBED",
 ];
 
 interface LiveSystem {

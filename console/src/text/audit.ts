@@ -1,4 +1,5 @@
 import type { AuditAction, AuditEntryPartsFragment } from "../gql/graphql";
+import { shortTime } from "./time";
 
 /** A part of a sentence: plain text, a name that a person chose, or the mark of a key. */
 export type Piece = string | { name: string } | { mark: string };
@@ -8,8 +9,16 @@ type Sentence = (entry: AuditEntryPartsFragment) => Piece[];
 const withKey = (text: string, { keyMark }: AuditEntryPartsFragment): Piece[] =>
   keyMark === null ? [text] : [`${text} `, { mark: keyMark }];
 
+/** The key that an action concerns, and when it ends. */
+const withEnd = (text: string, entry: AuditEntryPartsFragment): Piece[] => [
+  ...withKey(text, entry),
+  entry.keyExpiresAt === null ? ": never" : `: ${shortTime(new Date(entry.keyExpiresAt))}`,
+];
+
 const codes = ({ permissions }: AuditEntryPartsFragment): string =>
   permissions === null || permissions.length === 0 ? "none" : permissions.join(", ");
+
+const days = (count: number): string => (count === 1 ? "1 day" : `${count} days`);
 
 const operator = ({ operatorName }: AuditEntryPartsFragment): Piece => ({
   name: operatorName ?? "an operator",
@@ -21,6 +30,25 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   SYSTEM_DELETED: () => ["Deleted the system and its key"],
   KEY_GENERATED: (entry) => withKey("Generated the key", entry),
   KEY_REVOKED: (entry) => withKey("Revoked the key", entry),
+  KEY_ROTATED: (entry) => {
+    const { previousKeyMark } = entry;
+    const rotated = withKey("Rotated the key: the new one is", entry);
+    return previousKeyMark === null
+      ? rotated
+      : [...rotated, ", and the one before is ", { mark: previousKeyMark }];
+  },
+  ROTATION_ENDED: (entry) => withKey("Ended the overlap of the retiring key", entry),
+  KEY_EXPIRY_CHANGED: (entry) => withEnd("Changed the end of the key", entry),
+  KEY_EXPIRED: (entry) => withKey("Recorded the end of the key", entry),
+  KEY_EXPIRY_WARNED: (entry) => withEnd("Warned of the end of the key", entry),
+  SYSTEM_SUSPENDED: () => ["Suspended the system"],
+  SYSTEM_RESUMED: () => ["Resumed the system"],
+  SYSTEM_DESCRIBED: () => ["Changed the description of the system"],
+  EXPIRED_KEY_PRESENTED: (entry) => withKey("Presented the expired key", entry),
+  SUSPENDED_KEY_PRESENTED: (entry) => withKey("Presented the key of the suspended system:", entry),
+  TENANT_POLICY_CHANGED: ({ count }) => [
+    `Changed the longest life of keys: ${count === 0 ? "no limit" : days(count)}`,
+  ],
   OPERATOR_ADDED: (entry) => [
     "Added the operator ",
     operator(entry),
@@ -45,11 +73,15 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   STORE_RESTORED: () => ["Restored the store from a backup, and ended all sessions"],
 };
 
-/** Describes what an entry records, without naming its system. */
+/** The actions whose `count` is not the number of attempts. */
+const COUNTING: readonly AuditAction[] = ["KEYS_REDIGESTED", "TENANT_POLICY_CHANGED"];
+
+/** Describes what an entry records and why, without naming its system. */
 export function auditSentence(entry: AuditEntryPartsFragment): Piece[] {
-  const sentence = SENTENCES[entry.action](entry);
-  const repeats = entry.action !== "KEYS_REDIGESTED" && entry.count > 1;
-  return repeats ? [...sentence, ` (${entry.count} times)`] : sentence;
+  const sentence = [...SENTENCES[entry.action](entry)];
+  if (entry.count > 1 && !COUNTING.includes(entry.action)) sentence.push(` (${entry.count} times)`);
+  if (entry.reason !== null) sentence.push(" (reason: ", { name: entry.reason }, ")");
+  return sentence;
 }
 
 /** The options of the action filter. */
@@ -59,7 +91,18 @@ export const ACTION_NAMES: Record<AuditAction, string> = {
   SYSTEM_DELETED: "System deleted",
   KEY_GENERATED: "Key generated",
   KEY_REVOKED: "Key revoked",
+  KEY_ROTATED: "Key rotated",
+  ROTATION_ENDED: "Rotation ended early",
+  KEY_EXPIRY_CHANGED: "End of a key changed",
+  KEY_EXPIRED: "Key expired",
+  KEY_EXPIRY_WARNED: "End of a key near",
+  SYSTEM_SUSPENDED: "System suspended",
+  SYSTEM_RESUMED: "System resumed",
+  SYSTEM_DESCRIBED: "Description changed",
   REVOKED_KEY_PRESENTED: "Revoked key presented",
+  EXPIRED_KEY_PRESENTED: "Expired key presented",
+  SUSPENDED_KEY_PRESENTED: "Key of a suspended system presented",
+  TENANT_POLICY_CHANGED: "Policy of the tenant changed",
   OPERATOR_ADDED: "Operator added",
   OPERATOR_REMOVED: "Operator removed",
   PERMISSIONS_CHANGED: "Permission codes changed",

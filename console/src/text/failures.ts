@@ -28,6 +28,9 @@ const MESSAGES: Record<ErrorCode, MessageFor> = {
   NAME_TAKEN: () => "Another system already has this name. Choose a different one.",
   KEY_ALREADY_GENERATED: () => "An API key already exists. Revoke it to generate a new one.",
   KEY_NOT_GENERATED: () => "No API key exists that could be revoked.",
+  ROTATION_IN_PROGRESS: () =>
+    "The key before the current one is still accepted. End that rotation before you rotate again.",
+  NOT_SUSPENDED: () => "This system is not suspended.",
   CONFLICT: () =>
     "Another operator changed this system in the meantime. Look at its current state, and try again.",
   INVALID_CREDENTIALS: () => "The username or password is incorrect.",
