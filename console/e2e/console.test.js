@@ -111,6 +111,58 @@ describe("the console", () => {
     assert.deepEqual(names.slice(49, 52), ["Many 149", "Many 149b", "Many 150"]);
   });
 
+  test("sorts by each column, keeps the order in the URL, and moves rows as they change", async () => {
+    const api = await signInToApi(env.keymark);
+    const ids = [];
+    for (const name of ["Sorted b", "Sorted c", "Sorted a"]) ids.push(await api.createSystem(name));
+    await api.renameSystem(ids[0], "Sorted B");
+    const { page, signIn, row, button, assertClean } = await env.openWindow();
+    await signIn("/systems?search=sorted");
+    const namesAre = (...names) =>
+      page.waitForFunction(
+        (expected) =>
+          Array.from(document.querySelectorAll("tbody th"), (th) => th.textContent).join() ===
+          expected,
+        names.join(),
+      );
+    const sorted = (direction) => page.locator(`th[aria-sort=${direction}]`).textContent();
+    await namesAre("Sorted a", "Sorted B", "Sorted c");
+    assert.equal(await sorted("ascending"), "System Name ▲");
+    await button("System Name").click();
+    await namesAre("Sorted c", "Sorted B", "Sorted a");
+    await button("Created").click();
+    await namesAre("Sorted a", "Sorted c", "Sorted B");
+    await button("Last Updated").click();
+    await namesAre("Sorted B", "Sorted a", "Sorted c");
+    assert.equal(new URL(page.url()).search, "?search=sorted&sort=-updated");
+    assert.equal(await sorted("descending"), "Last Updated ▼");
+    await page.reload();
+    await namesAre("Sorted B", "Sorted a", "Sorted c");
+
+    await page.mouse.move(5, 5);
+    await api.generateKey(ids[1]);
+    await namesAre("Sorted c", "Sorted B", "Sorted a");
+    await button("Last Updated").click();
+    await namesAre("Sorted a", "Sorted B", "Sorted c");
+    await row("Sorted a").waitFor();
+    assertClean();
+  });
+
+  test("shows how many systems there are, and how many match", async () => {
+    const api = await signInToApi(env.keymark);
+    await api.createSystem("Counted one");
+    const { page, signIn } = await env.openWindow();
+    await signIn("/systems?search=counted");
+    await page.getByText("1 system matches", { exact: true }).waitFor();
+    const id = await api.createSystem("Counted two");
+    await page.getByText("2 systems match", { exact: true }).waitFor();
+    await api.deleteSystem(id);
+    await page.getByText("1 system matches", { exact: true }).waitFor();
+    await page.getByRole("searchbox").fill("");
+    const { systems } = await api.query("{ systems { totalCount } }");
+    await page.getByText(`${systems.totalCount} systems`, { exact: true }).waitFor();
+  });
+
   test("shows the id of a system, and copies it", async () => {
     const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Identified");

@@ -73,7 +73,9 @@ async function backdate(route) {
   const response = await route.fetch();
   const result = await response.json();
   for (const system of result.data?.systems?.nodes ?? []) {
-    system.updatedAt = new Date(Date.now() - README_SYSTEMS[system.name].age).toISOString();
+    const { age } = README_SYSTEMS[system.name];
+    system.updatedAt = new Date(Date.now() - age).toISOString();
+    system.createdAt = new Date(Date.now() - age - 20 * DAY).toISOString();
   }
   await route.fulfill({ response, json: result });
 }

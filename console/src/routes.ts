@@ -1,4 +1,6 @@
+import type { SystemOrder } from "./gql/graphql";
 import { type AuditLogFilter, auditFilterParameters } from "./text/audit-filter";
+import { DEFAULT_ORDER, orderParameter } from "./text/system-order";
 
 export type Route =
   | { page: "systems" }
@@ -42,8 +44,13 @@ export const systemPath = (id: string) => `/systems/${encodeURIComponent(id)}`;
 export const editPath = (id: string) => `${systemPath(id)}/edit`;
 export const keyPath = (id: string) => `${systemPath(id)}/key`;
 
-export const listPath = (search: string) =>
-  search === "" ? SYSTEMS : `${SYSTEMS}?${new URLSearchParams({ search })}`;
+export function listPath(search: string, order: SystemOrder = DEFAULT_ORDER): string {
+  const parameters = new URLSearchParams();
+  const sort = orderParameter(order);
+  if (search !== "") parameters.set("search", search);
+  if (sort !== undefined) parameters.set("sort", sort);
+  return parameters.size === 0 ? SYSTEMS : `${SYSTEMS}?${parameters}`;
+}
 
 export function auditPath(filter: AuditLogFilter): string {
   const parameters = auditFilterParameters(filter);

@@ -20,6 +20,7 @@ const generated = {
       keyState: "ACTIVE",
       keyMark: "cret",
       revision: 2,
+      createdAt: "2026-03-01T12:00:00.000Z",
       updatedAt: "2026-03-01T12:00:00.000Z",
     },
     enforcement: {

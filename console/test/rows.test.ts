@@ -1,11 +1,19 @@
 import { expect, test } from "vitest";
-import { type NamedRow, type Page, withoutRow, withRow } from "../src/graph/rows";
+import { type Page, withoutRow, withRow as withRowInOrder } from "../src/graph/rows";
+import { compareNames } from "../src/text/names";
+
+interface NamedRow {
+  readonly id: string;
+  readonly name: string;
+}
 
 const page = (names: string, hasNextPage = false): Page<NamedRow> => ({
   rows: names.split(" ").filter(Boolean).map(named),
   hasNextPage,
 });
 const named = (name: string): NamedRow => ({ id: name.toLowerCase(), name });
+const withRow = (pages: Page<NamedRow>[], row: NamedRow) =>
+  withRowInOrder(pages, row, (one, other) => compareNames(one.name, other.name));
 const shown = (pages: Page<NamedRow>[]) =>
   pages.map(({ rows }) => rows.map(({ name }) => name).join(" "));
 

@@ -26,7 +26,10 @@ export const SystemRow = memo(({ system, isNew, isDeleted }: SystemRowProps) => 
         <KeyMark mark={system.keyMark} />
       </td>
       <td>
-        <TimeAgo time={system.updatedAt} />
+        <TimeAgo time={system.updatedAt} label="Updated" />
+      </td>
+      <td>
+        <TimeAgo time={system.createdAt} label="Created" />
       </td>
       <td>
         {isDeleted ? (

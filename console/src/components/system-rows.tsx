@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { SystemsDocument } from "../gql/graphql";
+import { type SystemOrder, SystemsDocument } from "../gql/graphql";
 import { useLiveQuery } from "../live/use-live-query";
 import { navigate } from "../router";
 import { listPath } from "../routes";
@@ -17,6 +17,7 @@ const PAGE_SIZE = 50;
 
 interface SystemRowsProps {
   search: string;
+  order: SystemOrder;
   typed: string;
   after?: string;
   /** Whether rows must stay in place. */
@@ -25,10 +26,15 @@ interface SystemRowsProps {
 }
 
 /** A page of rows and, once its end is scrolled to, the pages after it. */
-export function SystemRows({ search, typed, after, frozen, onOutdated }: SystemRowsProps) {
+export function SystemRows({ search, order, typed, after, frozen, onOutdated }: SystemRowsProps) {
   const { openedPages } = useSession();
   const [openedHere, setOpenedHere] = useState<string>();
-  const variables = { search, first: PAGE_SIZE, ...(after === undefined ? {} : { after }) };
+  const variables = {
+    search,
+    orderBy: order,
+    first: PAGE_SIZE,
+    ...(after === undefined ? {} : { after }),
+  };
   const [{ data, error, operation }, execute] = useLiveQuery(
     SystemsDocument,
     variables,
@@ -52,7 +58,11 @@ export function SystemRows({ search, typed, after, frozen, onOutdated }: SystemR
   const { hasNextPage, endCursor } = data.systems.pageInfo;
   if (rows.length === 0 && after === undefined && !hasNextPage) {
     if (loadedSearch !== typed) return <TableMessage>{null}</TableMessage>;
-    return <TableMessage>{typed === "" ? <NoSystems /> : <NoMatch search={typed} />}</TableMessage>;
+    return (
+      <TableMessage>
+        {typed === "" ? <NoSystems /> : <NoMatch search={typed} order={order} />}
+      </TableMessage>
+    );
   }
   // Until the rows of this search are loaded, those of the previous one are shown; their cursor does not apply to it.
   const next = loadedSearch === search && hasNextPage ? endCursor : null;
@@ -68,6 +78,7 @@ export function SystemRows({ search, typed, after, frozen, onOutdated }: SystemR
         <SystemRows
           key={next}
           search={search}
+          order={order}
           typed={typed}
           after={next}
           frozen={frozen}
@@ -103,13 +114,13 @@ function NoSystems() {
   );
 }
 
-function NoMatch({ search }: { search: string }) {
+function NoMatch({ search, order }: { search: string; order: SystemOrder }) {
   return (
     <div class="empty">
       <p>
         No system matches “<bdi>{search}</bdi>”.
       </p>
-      <button type="button" onClick={() => navigate(listPath(""), { replace: true })}>
+      <button type="button" onClick={() => navigate(listPath("", order), { replace: true })}>
         Show all systems
       </button>
     </div>

@@ -1,4 +1,7 @@
 import { useState } from "preact/hooks";
+import type { SystemOrder, SystemOrderField } from "../gql/graphql";
+import { orderAfterClick } from "../text/system-order";
+import { SortHeader } from "./sort-header";
 import { SystemRows } from "./system-rows";
 import { useInteraction } from "./use-interaction";
 
@@ -7,23 +10,37 @@ interface SystemTableProps {
   search: string;
   /** The text in the search box, which filters the loaded rows immediately. */
   typed: string;
+  order: SystemOrder;
+  onSort: (order: SystemOrder) => void;
 }
 
-export function SystemTable({ search, typed }: SystemTableProps) {
+export function SystemTable({ search, typed, order, onSort }: SystemTableProps) {
   const { ref, interacting } = useInteraction<HTMLTableElement>();
   const [outdated, setOutdated] = useState(false);
+  const sortable = (field: SystemOrderField) => ({
+    direction: order.field === field ? order.direction : undefined,
+    onSort: () => onSort(orderAfterClick(order, field)),
+  });
   return (
     <>
       <table class="systems" ref={ref} aria-label="Systems">
         <thead>
           <tr>
-            <th scope="col">System Name</th>
+            <SortHeader label="System Name" {...sortable("NAME")} />
             <th scope="col">API Key Mark</th>
-            <th scope="col">Last Updated</th>
+            <SortHeader label="Last Updated" {...sortable("UPDATED_AT")} />
+            <SortHeader label="Created" {...sortable("CREATED_AT")} />
             <td />
           </tr>
         </thead>
-        <SystemRows search={search} typed={typed} frozen={interacting} onOutdated={setOutdated} />
+        <SystemRows
+          key={`${order.field} ${order.direction}`}
+          search={search}
+          order={order}
+          typed={typed}
+          frozen={interacting}
+          onOutdated={setOutdated}
+        />
       </table>
       <p role="status" class={interacting && outdated ? "list-outdated" : undefined}>
         {interacting && outdated && "The list has changed. It updates when you leave it."}

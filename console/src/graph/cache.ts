@@ -5,22 +5,30 @@ import type {
   RenameSystemMutation,
   SystemChangedSubscription,
 } from "../gql/graphql";
-import { removeSystem, upsertSystem } from "./loaded-systems";
+import { moveUpdatedSystem, removeSystem, upsertSystem } from "./loaded-systems";
 
 /** Types without an id: their values are cached with the field that returned them. */
 const EMBEDDED = [
+  "ApiKey",
   "AuditActor",
   "AuditEntryConnection",
   "ChangePasswordPayload",
   "CreateSystemPayload",
   "DeleteSystemPayload",
+  "DescribeSystemPayload",
+  "EndRotationPayload",
+  "EndedKey",
   "Enforcement",
   "GenerateKeyPayload",
   "PageInfo",
   "RenameSystemPayload",
+  "ResumeSystemPayload",
   "RevokeKeyPayload",
+  "RotateKeyPayload",
+  "SetKeyExpiryPayload",
   "SignInPayload",
   "SignOutPayload",
+  "SuspendSystemPayload",
   "SystemChange",
   "SystemConnection",
 ];

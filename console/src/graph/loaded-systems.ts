@@ -6,14 +6,26 @@ import {
   type SystemsQueryVariables,
 } from "../gql/graphql";
 import { matchesSearch } from "../text/names";
+import { compareSystems, DEFAULT_ORDER } from "../text/system-order";
 import { type Page, withoutRow, withRow } from "./rows";
 
 /** Puts a created or renamed system into every loaded list that it matches, and removes it from the others. */
 export function upsertSystem(cache: Cache, system: SystemPartsFragment): void {
-  updateLists(cache, (pages, search) =>
-    matchesSearch(system.name, search) ? withRow(pages, system) : withoutRow(pages, system.id),
+  updateLists(cache, (pages, { search, orderBy }) =>
+    matchesSearch(system.name, search ?? "")
+      ? withRow(pages, system, compareSystems(orderBy ?? DEFAULT_ORDER))
+      : withoutRow(pages, system.id),
   );
   cache.link("Query", "system", { id: system.id }, { __typename: "System", id: system.id });
+}
+
+/** Moves a system whose key has changed, in the loaded lists that are ordered by the last change. */
+export function moveUpdatedSystem(cache: Cache, system: SystemPartsFragment): void {
+  updateLists(cache, (pages, { search, orderBy }) =>
+    orderBy?.field === "UPDATED_AT" && matchesSearch(system.name, search ?? "")
+      ? withRow(pages, system, compareSystems(orderBy))
+      : pages,
+  );
 }
 
 /** Removes a deleted system from every loaded list, and from its own page. */
@@ -24,14 +36,14 @@ export function removeSystem(cache: Cache, id: string): void {
 
 type UpdateList = (
   pages: Page<SystemPartsFragment>[],
-  search: string,
+  variables: SystemsQueryVariables,
 ) => Page<SystemPartsFragment>[];
 
 function updateLists(cache: Cache, update: UpdateList): void {
   for (const search of loadedSearches(cache)) {
     const loaded = loadedPages(cache, search);
     const pages = loaded.map(toPage);
-    const updated = update(pages, search.search ?? "");
+    const updated = update(pages, search);
     for (const [at, { variables }] of loaded.entries()) {
       // Writing a page renders it again, so pages that did not change are left alone.
       if (updated[at] === pages[at]) continue;

@@ -1,34 +1,34 @@
-import { compareNames } from "../text/names";
-
-export interface NamedRow {
+export interface IdentifiedRow {
   readonly id: string;
-  readonly name: string;
 }
 
-/** A loaded page of a list whose rows are ordered by name. */
-export interface Page<Row extends NamedRow> {
+/** A loaded page of a list. */
+export interface Page<Row extends IdentifiedRow> {
   readonly rows: readonly Row[];
   readonly hasNextPage: boolean;
 }
 
 /**
- * Returns the pages with the row at the place of its name. A row that belongs after the last loaded one is left out: it
+ * Returns the pages with the row at its place in the order. A row that belongs after the last loaded one is left out: it
  * comes with the page that is loaded next.
  */
-export function withRow<Row extends NamedRow>(pages: readonly Page<Row>[], row: Row): Page<Row>[] {
+export function withRow<Row extends IdentifiedRow>(
+  pages: readonly Page<Row>[],
+  row: Row,
+  compare: (one: Row, other: Row) => number,
+): Page<Row>[] {
   const others = withoutRow(pages, row.id);
   const target = others.findIndex(
-    ({ rows, hasNextPage }) =>
-      !hasNextPage || rows.some((other) => compareNames(row.name, other.name) < 0),
+    ({ rows, hasNextPage }) => !hasNextPage || rows.some((other) => compare(row, other) < 0),
   );
   return others.map((page, at) => {
     if (at !== target) return page;
-    const before = page.rows.filter((other) => compareNames(other.name, row.name) < 0);
+    const before = page.rows.filter((other) => compare(other, row) < 0);
     return { ...page, rows: [...before, row, ...page.rows.slice(before.length)] };
   });
 }
 
-export const withoutRow = <Row extends NamedRow>(
+export const withoutRow = <Row extends IdentifiedRow>(
   pages: readonly Page<Row>[],
   id: string,
 ): Page<Row>[] =>

@@ -1,28 +1,34 @@
-import { useMemo } from "preact/hooks";
+import { useCallback, useMemo, useState } from "preact/hooks";
 import { MissingPermission } from "../components/missing-permission";
 import { Notice } from "../components/notice";
 import { PageHeading } from "../components/page-heading";
 import { SearchBox } from "../components/search-box";
 import { Skeleton } from "../components/skeleton";
 import { SystemTable } from "../components/system-table";
+import { SystemTotal } from "../components/system-total";
 import { useDebounced } from "../components/use-debounced";
-import { SystemChangedDocument } from "../gql/graphql";
+import { SystemChangedDocument, type SystemChangeKind, type SystemOrder } from "../gql/graphql";
 import { useChangeAnnouncement } from "../live/use-change-announcement";
 import { useLiveSubscription } from "../live/use-live-subscription";
 import { Link, navigate, useLocation } from "../router";
 import { listPath, NEW_SYSTEM } from "../routes";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
+import { parseOrder } from "../text/system-order";
 
 const SEARCH_DEBOUNCE_MS = 150;
+/** The changes after which another number of systems may match the search. */
+const COUNTED: readonly SystemChangeKind[] = ["CREATED", "RENAMED", "DELETED"];
 
-/** The systems of the tenant, filtered by the `search` parameter of the URL. */
+/** The systems of the tenant, filtered and sorted by the parameters `search` and `sort` of the URL. */
 export function SystemsPage() {
   const { search: parameters, notice } = useLocation();
   const search = parameters.get("search") ?? "";
+  const order = useOrder(parameters.get("sort"));
   const debouncedSearch = useDebounced(search, SEARCH_DEBOUNCE_MS);
   const mayView = useMay("view");
   const mayCreate = useMay("create");
+  const [changes, setChanges] = useState(0);
   const { announcement, announce } = useChangeAnnouncement();
   const { systemsPosition } = useSession();
   const ready = useLiveSubscription({
@@ -30,11 +36,18 @@ export function SystemsPage() {
     variables: {},
     position: systemsPosition,
     enabled: mayView,
-    onData: ({ systemChanged }) => announce(systemChanged),
+    onData: ({ systemChanged }) => {
+      announce(systemChanged);
+      if (COUNTED.includes(systemChanged.kind)) setChanges((count) => count + 1);
+    },
   });
+  const sort = useCallback(
+    (chosen: SystemOrder) => navigate(listPath(search, chosen), { replace: true }),
+    [search],
+  );
   const table = useMemo(
-    () => <SystemTable search={debouncedSearch} typed={search} />,
-    [debouncedSearch, search],
+    () => <SystemTable search={debouncedSearch} typed={search} order={order} onSort={sort} />,
+    [debouncedSearch, search, order, sort],
   );
   return (
     <>
@@ -44,9 +57,10 @@ export function SystemsPage() {
         {mayView && (
           <SearchBox
             value={search}
-            onInput={(typed) => navigate(listPath(typed), { replace: true })}
+            onInput={(typed) => navigate(listPath(typed, order), { replace: true })}
           />
         )}
+        {mayView && ready && <SystemTotal search={debouncedSearch} changes={changes} />}
         {mayCreate && (
           <Link to={NEW_SYSTEM} class="button primary">
             Create API key
@@ -65,3 +79,6 @@ export function SystemsPage() {
     </>
   );
 }
+
+/** Returns the same object while the parameter stays the same. */
+const useOrder = (sort: string | null): SystemOrder => useMemo(() => parseOrder(sort), [sort]);

@@ -18,6 +18,7 @@ export const system: SystemPartsFragment = {
   keyState: "NOT_GENERATED",
   keyMark: null,
   revision: 1,
+  createdAt: "2026-03-01T12:00:00.000Z",
   updatedAt: "2026-03-01T12:00:00.000Z",
 };
 
