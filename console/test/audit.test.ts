@@ -40,6 +40,7 @@ test.each([
     { action: "PERMISSION_REFUSED", permissions: ["api_key_management:edit"], count: 3 },
     "Lacked the permission code api_key_management:edit (3 times)",
   ],
+  [{ action: "STORE_RESTORED" }, "Restored the store from a backup, and ended all sessions"],
 ] as const)("%o reads as a sentence", (parts, sentence) => {
   expect(
     sentenceOf({ ...parts, permissions: "permissions" in parts ? [...parts.permissions] : null }),

@@ -260,12 +260,13 @@ async fn the_viewer_is_told_at_once_and_at_each_change_of_codes(app: App) {
 
 async fn sockets_close_when_their_session_is_over_wherever_it_ended(app: App) {
     let other = app.instance(2).await;
-    let ways: [(&str, Way); 4] = [
+    let ways: [(&str, Way); 5] = [
         ("sign-out", |_, operator| Box::pin(async move { drop(operator.sign_out().await) })),
         ("own password", |_, operator| {
             Box::pin(async move { drop(operator.change_password(PASSWORD, "another password").await) })
         }),
         ("removal", |_, operator| Box::pin(operator.be_removed())),
+        ("restored store", |app, _| Box::pin(async move { drop(app.command(Command::MarkRestored).await.unwrap()) })),
         ("set password", |app, operator| {
             Box::pin(async move {
                 let username = operator.username.parse().unwrap();
