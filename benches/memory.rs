@@ -46,7 +46,7 @@ fn main() {
 fn measure(what: &str, revoked_at: Option<Timestamp>) {
     let tenants: Vec<TenantId> = (0..TENANTS).map(|n| format!("tenant-{n}").parse().expect("a tenant")).collect();
     let before = resident(std::process::id());
-    let index = KeyIndex::new();
+    let index = KeyIndex::default();
     let (mut filling, mut longest) = (Duration::ZERO, Duration::ZERO);
     for n in 0..KEYS {
         let key = key(n, &tenants[(n % TENANTS) as usize], revoked_at);

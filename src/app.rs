@@ -50,6 +50,8 @@ const FINGERPRINT_SETTING: &str = "secret-fingerprint";
 /// The setting with the fingerprints of all root secrets that keys may need, separated by spaces.
 const NEEDED_SETTING: &str = "needed-secret-fingerprints";
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+/// A purge of usage reads the summaries of all systems.
+const USAGE_PURGE_INTERVAL: Duration = Duration::from_hours(12);
 /// Interval between two changes that digest keys anew.
 const OLD_DIGESTS_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the entry of a key's end waits at most; instances refuse the key by their own clocks before.
@@ -256,8 +258,12 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             serve(public, public_routes, public_limits, stop.clone()),
             serve(verification, verify_routes, verification_limits, stop.clone()),
             commands,
+            service.run_usage(stop.clone()),
         );
         service.finish().await;
+        if let Err(error) = service.flush_usage().await {
+            tracing::warn!(%error, cause = error.source(), "last use of keys not written; lost");
+        }
         service.write_remaining_refusals().await;
         service.write_activity().await;
         if tokio::time::timeout(LAST_CHECKPOINT_TIMEOUT, checkpoint_audit(service)).await.is_err() {
@@ -364,8 +370,6 @@ pub async fn run_checkpoints(service: &Service, interval: Duration, stop: Cancel
     stop.run_until_cancelled(checkpoints).await;
 }
 
-/// Purges rows past their retention, digests keys anew, and writes aggregated refused attempts and the last use of
-/// sessions, until `stop` is cancelled.
 /// Writes the ends of keys whose time has come, and the warnings before. Every instance does it.
 async fn run_key_ends(service: &Service, stop: CancellationToken) {
     let mut interval = tokio::time::interval(KEY_ENDS_INTERVAL);
@@ -382,6 +386,8 @@ async fn run_key_ends(service: &Service, stop: CancellationToken) {
     }
 }
 
+/// Purges rows past their retention, digests keys anew, and writes aggregated refused attempts and the last use of
+/// sessions, until `stop` is cancelled.
 async fn run_maintenance(app: &App, revoked_retention: Duration, stop: CancellationToken) {
     let every = |period| {
         let mut interval = tokio::time::interval(period);
@@ -390,6 +396,7 @@ async fn run_maintenance(app: &App, revoked_retention: Duration, stop: Cancellat
     };
     let (mut purges, mut refusals) = (every(PURGE_INTERVAL), every(REFUSALS_INTERVAL));
     let mut old_digests = every(OLD_DIGESTS_INTERVAL);
+    let mut usage_purges = every(USAGE_PURGE_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -401,6 +408,10 @@ async fn run_maintenance(app: &App, revoked_retention: Duration, stop: Cancellat
                 Ok(0) => {}
                 Ok(keys) => tracing::info!(keys, "keys digested anew under the current root secret"),
                 Err(error) => tracing::warn!(%error, cause = error.source(), "keys not digested anew"),
+            },
+            _ = usage_purges.tick() => match app.service.purge_usage().await {
+                Ok(rows) => tracing::debug!(rows, "purge of usage completed"),
+                Err(error) => tracing::warn!(%error, cause = error.source(), "purge of usage failed"),
             },
             _ = purges.tick() => {
                 let now = app.service.environment().now();

@@ -21,6 +21,7 @@ use crate::domain::checkpoints::Checkpoint;
 use crate::domain::keys::KeyPrefix;
 use crate::domain::leases::MAX_LEASE;
 use crate::domain::secrets::RootSecret;
+use crate::domain::usage::UsageRetention;
 use crate::http::front::Front;
 use crate::http::hosts::{HostName, Hosts};
 use crate::http::verify::{Access, VerifierToken};
@@ -154,6 +155,13 @@ settings! {
     session_idle, "session-idle", "KEYMARK_SESSION_IDLE", "off";
     /// How long a revoked key is reported as revoked; after that, as not found.
     revoked_retention, "revoked-retention", "KEYMARK_REVOKED_RETENTION", "90d";
+    /// Rows in which the use of keys is counted that an instance writes to the store in a second: 3 for each key in use, up
+    /// to every 10 s.
+    usage_rows_per_second, "usage-rows-per-second", "KEYMARK_USAGE_ROWS_PER_SECOND", "500";
+    /// How long the use of keys is kept by hour.
+    usage_hours_retention, "usage-hours-retention", "KEYMARK_USAGE_HOURS_RETENTION", "8d";
+    /// How long the use of keys is kept by day.
+    usage_days_retention, "usage-days-retention", "KEYMARK_USAGE_DAYS_RETENTION", "400d";
     /// Origin in the browser, if it is not the listener's, such as `https://keys.example.com`.
     public_origin, "public-origin", "KEYMARK_PUBLIC_ORIGIN", "none";
     /// Let `--listen` serve plain HTTP beyond loopback, without a proxy that terminates TLS: on or off.
@@ -249,6 +257,8 @@ pub struct Config {
     pub password_cost: Cost,
     pub session_idle: Option<Duration>,
     pub revoked_retention: Duration,
+    pub usage_rows_per_second: u32,
+    pub usage_retention: UsageRetention,
     pub introspection: bool,
     pub graphiql: bool,
     pub log: String,
@@ -304,6 +314,11 @@ impl Config {
             password_cost: password_cost(&settings.password_cost)?,
             session_idle: idle(&settings.session_idle)?,
             revoked_retention: duration(&settings.revoked_retention)?,
+            usage_rows_per_second: usage_rows(&settings.usage_rows_per_second)?,
+            usage_retention: UsageRetention {
+                hours: at_least_a_day(&settings.usage_hours_retention)?,
+                days: at_least_a_day(&settings.usage_days_retention)?,
+            },
             introspection: switch(&settings.introspection)?,
             graphiql: switch(&settings.graphiql)?,
             log: log(&settings.log)?,
@@ -339,6 +354,8 @@ impl Config {
                 StoreConfig::Embedded { directory } => Some(directory.clone()),
                 StoreConfig::Mongo { .. } => None,
             },
+            usage_rows_per_second: self.usage_rows_per_second,
+            usage_retention: self.usage_retention,
             concurrency: ConcurrencyLimits::default(),
             audit_checkpoints: self.audit_checkpoints.clone(),
         }
@@ -440,6 +457,21 @@ fn timing(lease: &Setting, probe_interval: &Setting) -> Result<Timing, ConfigErr
 fn duration(setting: &Setting) -> Result<Duration, ConfigError> {
     let duration = any_duration(setting)?;
     if duration < Duration::from_secs(1) { Err(setting.invalid("is less than a second")) } else { Ok(duration) }
+}
+
+/// A flush of one key has 3 rows.
+const MIN_USAGE_ROWS: u32 = 30;
+const MAX_USAGE_ROWS: u32 = 1_000_000;
+
+fn usage_rows(setting: &Setting) -> Result<u32, ConfigError> {
+    let rows = setting.value_or_default().parse().ok();
+    let rows = rows.filter(|rows| (MIN_USAGE_ROWS..=MAX_USAGE_ROWS).contains(rows));
+    rows.ok_or_else(|| setting.invalid(format!("is not a number from {MIN_USAGE_ROWS} to {MAX_USAGE_ROWS}")))
+}
+
+fn at_least_a_day(setting: &Setting) -> Result<Duration, ConfigError> {
+    let kept = any_duration(setting)?;
+    if kept < Duration::from_hours(24) { Err(setting.invalid("is less than a day")) } else { Ok(kept) }
 }
 
 /// Activity is recorded to the minute.

@@ -11,6 +11,7 @@ pub mod key_index;
 mod locks;
 mod metrics;
 mod name_index;
+pub mod pending_uses;
 #[cfg(test)]
 mod planted_bugs;
 pub mod protocol;
@@ -19,7 +20,9 @@ pub mod search;
 mod simulation;
 pub mod tenant_names;
 mod unreadable;
+mod usage;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,9 +40,11 @@ use self::audit_numbers::AuditNumbers;
 use self::identities::Identities;
 use self::key_index::KeyIndex;
 use self::metrics::{CacheGauges, CoherenceMetrics, Gauges};
+use self::pending_uses::PendingUses;
 use self::protocol::{Enforced, Leases, LogEvent, PendingChangeId, Protocol, Role};
 use self::tenant_names::TenantNames;
 use self::unreadable::UnreadableRows;
+use self::usage::Rotations;
 use crate::clock::{AtomicDeadline, Environment, Moment, Stopwatch};
 use crate::domain::changes::{Change, Row, RowId, StoredRow, Write};
 use crate::domain::ids::AuditEntryId;
@@ -71,11 +76,11 @@ pub struct Cache {
 }
 
 impl Cache {
-    fn new() -> Self {
+    fn new(pending_uses: Arc<PendingUses>) -> Self {
         let names = Arc::new(TenantNames::new(tenant_names::MAX_NAME_BYTES));
         Self {
             deadline: AtomicDeadline::default(),
-            keys: KeyIndex::new(),
+            keys: KeyIndex::new(pending_uses),
             identities: Identities::new(),
             names,
             unreadable: UnreadableRows::default(),
@@ -84,10 +89,16 @@ impl Cache {
 
     /// Finds the key with one of these digests, of which each is computed once. Returns `None` if a stored key with one
     /// of them could not be read: it may have been repaired, so the caller must read the store.
-    pub fn find_key(&self, digests: impl Iterator<Item = KeyDigest>) -> Option<Option<KeyStatus>> {
+    ///
+    /// If the key is live, counts a use at the time that `used_at` returns for its status.
+    pub fn find_key(
+        &self,
+        digests: impl Iterator<Item = KeyDigest>,
+        used_at: impl Fn(&KeyStatus) -> Option<Timestamp>,
+    ) -> Option<Option<KeyStatus>> {
         let mut missed = Vec::new();
         for digest in digests {
-            if let Some(found) = self.keys.find(&digest) {
+            if let Some(found) = self.keys.find_and_count(&digest, &used_at) {
                 return Some(Some(found));
             }
             missed.push(digest);
@@ -95,7 +106,7 @@ impl Cache {
         // Between the two look-ups, `Service::redigest_keys` may have moved the key to its digest under the current
         // secret.
         if let [current, _, ..] = missed.as_slice()
-            && let Some(found) = self.keys.find(current)
+            && let Some(found) = self.keys.find_and_count(current, &used_at)
         {
             return Some(Some(found));
         }
@@ -204,6 +215,10 @@ pub struct Coherence {
     loaded: AtomicBool,
     /// Whether the store holds data in a newer format than this release knows.
     newer_format: AtomicBool,
+    pending_uses: Arc<PendingUses>,
+    rotations: Mutex<Rotations>,
+    /// Caches that were dropped while they were read. See [`usage`].
+    dropped_caches: Mutex<Vec<Arc<Cache>>>,
     /// Sends probes and lists leases.
     tasks: TaskTracker,
     metrics: CoherenceMetrics,
@@ -234,6 +249,9 @@ impl Coherence {
             changed: watch::Sender::new(()),
             loaded: AtomicBool::new(false),
             newer_format: AtomicBool::new(false),
+            pending_uses: Arc::default(),
+            rotations: Mutex::default(),
+            dropped_caches: Mutex::default(),
             tasks: TaskTracker::new(),
             metrics: CoherenceMetrics::default(),
         })
@@ -246,11 +264,23 @@ impl Coherence {
     /// the two, a lease renewed during the pause must not cover an entry read before it. The clock is read after the
     /// entry, so that a pause between these two is noticed as well.
     pub fn read<T>(&self, read: impl FnOnce(&Cache) -> T) -> Option<T> {
+        self.read_with_check(|cache, _| read(cache))
+    }
+
+    /// Like [`read`](Self::read), for a `read` that acts on what it finds: the function that it receives returns whether
+    /// the cache may be used, and is to be called after the entry was read. The result of its last call is decisive.
+    pub fn read_with_check<T>(&self, read: impl FnOnce(&Cache, &dyn Fn() -> bool) -> T) -> Option<T> {
         let cache = self.cache.load();
         let cache = cache.as_ref()?;
         let deadline = cache.deadline.load();
-        let found = read(cache);
-        self.stopwatch.now().is_before(deadline).then_some(found)
+        let checked = Cell::new(None);
+        let check = || {
+            let is_valid = self.stopwatch.now().is_before(deadline);
+            checked.set(Some(is_valid));
+            is_valid
+        };
+        let found = read(cache, &check);
+        checked.get().unwrap_or_else(check).then_some(found)
     }
 
     /// Whether an instance of release 0.1 is running, which knows only the first stored format.
@@ -577,7 +607,7 @@ impl Coherence {
 
     /// Reads all rows into a new cache, if this process has one, and then the leases of all instances.
     async fn load(&self) -> Result<(Option<Arc<Cache>>, Leases), StoreError> {
-        let cache = self.has_cache().then(|| Arc::new(Cache::new()));
+        let cache = self.has_cache().then(|| Arc::new(Cache::new(Arc::clone(&self.pending_uses))));
         if let Some(cache) = &cache {
             let mut rows = self.store.scan_rows().await?;
             while let Some(row) = rows.try_next().await? {
@@ -608,8 +638,9 @@ impl Coherence {
     /// Stops all reads of the cache before it does anything else, and drops it. Returns true if it had been loaded.
     fn drop_cache(self: &Arc<Self>) -> bool {
         let cache = self.cache.swap(None);
-        if let Some(cache) = &cache {
+        if let Some(cache) = cache {
             cache.deadline.clear();
+            self.take_over_uses(cache);
         }
         let was_loaded = self.state().protocol.lost();
         self.metrics.losses.inc();

@@ -221,6 +221,8 @@ pub struct BucketCounts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageSummary {
     pub system: SystemId,
+    /// Time of the last flush about the system.
+    pub written_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
     /// At most [`MAX_KEYS_PER_SYSTEM`], and those that came since the last purge.
     pub keys: HashMap<Mark, KeySummary>,

@@ -84,6 +84,16 @@ impl From<Key> for KeyStatus {
     }
 }
 
+impl KeyStatus {
+    /// Whether the key is valid at `now`.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Live { identity, suspended_at, .. } => refusal_at(*suspended_at, identity.expires_at, now).is_none(),
+            Self::Ended(_) => false,
+        }
+    }
+}
+
 impl RefusalReason {
     /// The reason that an ended key is refused for.
     pub fn of_end(end: Option<KeyEnd>) -> Self {

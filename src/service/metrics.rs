@@ -90,29 +90,41 @@ impl Service {
             self.metrics.audit_breaks.clone(),
         );
         registry.register("store_epoch", "How often the store was restored from a backup", self.metrics.epoch.clone());
-        registry.register_collector(Box::new(CheckpointAge {
+        registry.register_collector(Box::new(Age {
+            name: "audit_checkpoint_age_seconds",
+            help: "Time since all audit logs had a checkpoint at their end, or since the start",
             environment: self.environment.clone(),
-            checkpointed_at: Arc::clone(&self.metrics.checkpointed_at),
+            since: Arc::clone(&self.metrics.checkpointed_at),
+        }));
+        self.usage.register(registry);
+        registry.register_collector(Box::new(Age {
+            name: "usage_lag_seconds",
+            help: "Age of the oldest use of a key that may not be in the store",
+            environment: self.environment.clone(),
+            since: self.usage.counted_until_millis(),
         }));
     }
 }
 
-struct CheckpointAge {
+/// A gauge with the time since a moment.
+struct Age {
+    name: &'static str,
+    help: &'static str,
     environment: Environment,
-    checkpointed_at: Arc<AtomicI64>,
+    /// Milliseconds since the Unix epoch.
+    since: Arc<AtomicI64>,
 }
 
-impl fmt::Debug for CheckpointAge {
+impl fmt::Debug for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CheckpointAge")
+        f.write_str(self.name)
     }
 }
 
-impl Collector for CheckpointAge {
+impl Collector for Age {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let at = Timestamp::from_millis(self.checkpointed_at.load(Ordering::Relaxed));
-        let age = ConstGauge::new(self.environment.now().since(at).as_secs_f64());
-        let help = "Time since all audit logs had a checkpoint at their end, or since the start";
-        age.encode(encoder.encode_descriptor("audit_checkpoint_age_seconds", help, None, age.metric_type())?)
+        let since = Timestamp::from_millis(self.since.load(Ordering::Relaxed));
+        let age = ConstGauge::new(self.environment.now().since(since).as_secs_f64());
+        age.encode(encoder.encode_descriptor(self.name, self.help, None, age.metric_type())?)
     }
 }

@@ -19,6 +19,7 @@ pub mod restores;
 pub mod sessions;
 mod sign_in_log;
 pub mod systems;
+pub mod usage;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use self::metrics::ServiceMetrics;
 use self::old_digests::OldDigests;
 use self::refused_attempts::RefusedAttempts;
 use self::sign_in_log::SignInLog;
+use self::usage::Usage;
 use crate::auth::cost::Cost;
 use crate::auth::devices::Devices;
 use crate::auth::passwords::Passwords;
@@ -52,6 +54,7 @@ use crate::domain::permissions::Permission;
 use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Keyring;
 use crate::domain::sessions::Session;
+use crate::domain::usage::UsageRetention;
 use crate::store::Store;
 
 /// Settings of the operations. [`Config`](crate::config::Config) has their defaults.
@@ -68,6 +71,9 @@ pub struct Settings {
     pub password_cost: Cost,
     /// The directory beside an embedded store, for the file of checkpoints.
     pub data_directory: Option<PathBuf>,
+    /// Rows of use that an instance writes in a second, except when it ends.
+    pub usage_rows_per_second: u32,
+    pub usage_retention: UsageRetention,
     pub concurrency: ConcurrencyLimits,
     /// Checkpoints that the audit logs must contain, besides those in the store and beside it.
     pub audit_checkpoints: Vec<Checkpoint>,
@@ -115,6 +121,7 @@ pub struct Service {
     devices: Devices,
     sign_in_log: SignInLog,
     activity: Activity,
+    usage: Usage,
     refused_attempts: RefusedAttempts,
     old_digests: OldDigests,
     feed: FeedChannels,
@@ -139,6 +146,7 @@ impl Service {
             devices: Devices::new(&keyring),
             sign_in_log: SignInLog::default(),
             activity: Activity::default(),
+            usage: Usage::new(&environment),
             refused_attempts: RefusedAttempts::default(),
             old_digests: OldDigests::default(),
             feed: FeedChannels::default(),

@@ -51,27 +51,34 @@ impl Verifier {
         let Ok(key) = PresentedKey::parse(presented) else {
             return Ok(Verification { verdict: Verdict::Malformed, retry_after: None });
         };
-        let found = match self.find_cached(key) {
-            Some(found) => found,
+        let now = self.service.environment().now();
+        let cached = self.find_cached(key, now);
+        let is_counted = cached.is_some();
+        let (found, now) = match cached {
+            Some(found) => (found, now),
             // Unlike the cache, the store must be protected from a flood of bad keys.
-            None if self.is_exhausted(source(), self.service.environment().now()) => {
+            None if self.is_exhausted(source(), now) => {
                 return Err(StoreError::Unavailable("cache bypassed, and too many bad keys from this source".into()));
             }
             None => {
                 let digests: Vec<_> = self.digests(key).collect();
-                self.store.find_key(&digests).await?.map(KeyStatus::from)
+                let found = self.store.find_key(&digests).await?.map(KeyStatus::from);
+                (found, self.service.environment().now())
             }
         };
-        let now = self.service.environment().now();
         let verdict = Verdict::new(found, now, self.service.settings().revoked_retention);
         let retry_after = match &verdict {
             Verdict::Malformed => None,
-            Verdict::Valid(_) => {
+            Verdict::Valid(identity) => {
+                if !is_counted {
+                    self.service.count_accepted(identity, now);
+                }
                 self.service.collect_old_digest(key);
                 None
             }
             Verdict::NotFound => self.count_bad_key(source(), now),
             Verdict::Refused(key) => {
+                self.service.count_refused(key, now);
                 self.service.record_refused_key_presented(self.service.request(Some(source())), key);
                 self.count_bad_key(source(), now)
             }
@@ -88,9 +95,14 @@ impl Verifier {
     }
 
     /// Looks the key up in the cache. Returns `None` if only the store can answer, and `Some(None)` if there is no such
-    /// key.
-    fn find_cached(&self, key: PresentedKey<'_>) -> Option<Option<KeyStatus>> {
-        self.coherence.read(|cache| cache.find_key(self.digests(key))).flatten()
+    /// key. Counts a use of a key that is valid at `now`.
+    fn find_cached(&self, key: PresentedKey<'_>, now: Timestamp) -> Option<Option<KeyStatus>> {
+        let find = self.coherence.read_with_check(|cache, may_use_cache| {
+            // In this order: what is counted here is not looked up in the store.
+            let used_at = |status: &KeyStatus| (status.is_valid(now) && may_use_cache()).then_some(now);
+            cache.find_key(self.digests(key), used_at)
+        });
+        find.flatten()
     }
 
     /// The digests of the key under each root secret, the current one first.

@@ -21,6 +21,7 @@
 //! | `audit_log` | entries, filters, export, the hash chain |
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
 //! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
+//! | `usage` | counts of verifications, and when keys were last used |
 //! | `sign_in`, `authorisation` | sessions, passwords, throttling; each root field with each permission and foreign ids |
 //! | `injection` | texts of clients are never operators or patterns |
 //! | `browsers`, `console_files` | cookies, origins, CORS; the embedded console |
@@ -75,4 +76,5 @@ mod support;
 mod systems;
 mod tampering;
 mod transport;
+mod usage;
 mod verification;

@@ -1,4 +1,4 @@
-//! The cached keys of all tenants, by digest. A live key whose system's name has 20 bytes takes at most 150 bytes,
+//! The cached keys of all tenants, by digest. A live key whose system's name has 20 bytes takes at most 160 bytes,
 //! and an ended key at most 70, including unused capacity. A live key with an expiry, and one of a suspended system,
 //! takes some 80 more.
 
@@ -6,20 +6,24 @@ mod row_table;
 mod secrets;
 mod tenants;
 
-use std::collections::HashMap;
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use row_table::{Row, RowTable, SHARDS, allocated_block, rest_of, shard_of};
+pub(super) use row_table::SHARDS;
+use row_table::{Row, RowTable, allocated_block, rest_of, shard_of};
 use secrets::{SecretNumber, Secrets};
 use tenants::Tenants;
 
 use super::locks::{read, write};
+use super::pending_uses::PendingUses;
 use crate::domain::ids::SystemId;
 use crate::domain::keys::{Key, KeyDigest, KeyRole, Mark};
 use crate::domain::secrets::Fingerprint;
 use crate::domain::system_names::SystemName;
 use crate::domain::time::Timestamp;
+use crate::domain::usage::{Counts, KeyUse};
 use crate::domain::verdict::{Identity, KeyStatus, RefusalReason, RefusedKey};
 
 /// Bytes of the digest kept for a revoked key, in addition to the one that selects its shard.
@@ -36,6 +40,8 @@ pub struct KeyIndex {
     shards: Box<[RwLock<Shard>]>,
     tenants: Tenants,
     secrets: Secrets,
+    /// Receives the counts of rows that are removed.
+    pending_uses: Arc<PendingUses>,
 }
 
 /// A digest is in at most one of the two tables.
@@ -54,10 +60,10 @@ struct Limits {
     suspended_at: Option<Timestamp>,
 }
 
-/// 80 bytes, and those of the name.
+/// 88 bytes, and those of the name.
 struct CurrentRow {
     digest: KeyDigest,
-    /// Not a [`SystemId`], whose alignment of 16 bytes would make the row 96 bytes long.
+    /// Not a [`SystemId`], whose alignment of 16 bytes would make the row longer.
     system: [u8; 16],
     system_name: SystemName,
     /// Saturates, long after any key has been changed as often.
@@ -68,6 +74,11 @@ struct CurrentRow {
     role: KeyRole,
     /// Whether the shard has [`Limits`] of the key.
     is_limited: bool,
+    /// Verifications that accepted the key since its uses were last taken. Wraps after 4 billion, which takes longer than
+    /// the interval at which they are taken.
+    accepted: AtomicU32,
+    /// When the last of them was, in seconds since the Unix epoch; saturates in 2106.
+    last_used_at: AtomicU32,
 }
 
 /// 40 bytes.
@@ -87,14 +98,16 @@ struct Tombstone {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<CurrentRow>() == 80 && size_of::<Tombstone>() == 40);
+const _: () = assert!(size_of::<CurrentRow>() == 88 && size_of::<Tombstone>() == 40);
 
 impl KeyIndex {
-    pub fn new() -> Self {
+    /// An index whose counts of removed rows go to `pending_uses`.
+    pub fn new(pending_uses: Arc<PendingUses>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             tenants: Tenants::default(),
             secrets: Secrets::default(),
+            pending_uses,
         }
     }
 
@@ -124,11 +137,13 @@ impl KeyIndex {
                 shard.revoked.put(&key.digest, Tombstone::new(key, tenant, at));
             }
             None => {
-                if let Some(row) = shard.current.find(&key.digest) {
-                    self.secrets.remove(row.secret);
-                }
                 let secret = self.secrets.add(key.secret);
-                let row = CurrentRow::new(key, tenant, secret);
+                let mut row = CurrentRow::new(key, tenant, secret);
+                if let Some(replaced) = shard.current.find(&key.digest) {
+                    self.secrets.remove(replaced.secret);
+                    row.accepted = AtomicU32::new(replaced.accepted.load(Ordering::Relaxed));
+                    row.last_used_at = AtomicU32::new(replaced.last_used_at.load(Ordering::Relaxed));
+                }
                 if row.is_limited {
                     let Key { expires_at, suspended_at, .. } = *key;
                     shard.limits.insert(key.digest, Limits { expires_at, suspended_at });
@@ -143,6 +158,9 @@ impl KeyIndex {
     fn remove_current(&self, shard: &mut Shard, digest: &KeyDigest) {
         if let Some(row) = shard.current.find(digest) {
             self.secrets.remove(row.secret);
+            if let Some(used) = row.take_use(&self.tenants) {
+                self.pending_uses.add(used);
+            }
             shard.current.remove(digest);
             shard.limits.remove(digest);
         }
@@ -167,14 +185,66 @@ impl KeyIndex {
     }
 
     pub fn find(&self, digest: &KeyDigest) -> Option<KeyStatus> {
+        self.find_and_count(digest, |_| None)
+    }
+
+    /// Finds the key. If it is live, counts a use at the time that `used_at` returns for its status, while its row cannot
+    /// change.
+    pub fn find_and_count(
+        &self,
+        digest: &KeyDigest,
+        used_at: impl FnOnce(&KeyStatus) -> Option<Timestamp>,
+    ) -> Option<KeyStatus> {
         let shard = self.read(digest);
         if let Some(row) = shard.current.find(digest) {
             let limits = if row.is_limited { shard.limits.get(digest) } else { None };
             let (expires_at, suspended_at) = limits.map_or((None, None), |l| (l.expires_at, l.suspended_at));
             let identity = Identity { expires_at, ..row.identity(&self.tenants) };
-            return Some(KeyStatus::Live { digest: *digest, identity, suspended_at });
+            let status = KeyStatus::Live { digest: *digest, identity, suspended_at };
+            if let Some(at) = used_at(&status) {
+                row.count_use(at);
+            }
+            return Some(status);
         }
         shard.revoked.find(digest).map(|row| KeyStatus::Ended(row.refused_key(digest, &self.tenants)))
+    }
+
+    /// Takes the uses counted in this shard.
+    pub(super) fn take_uses(&self, shard: usize) -> Vec<KeyUse> {
+        let shard = read(&self.shards[shard]);
+        shard.current.rows().filter_map(|row| row.take_use(&self.tenants)).collect()
+    }
+
+    /// Takes the uses counted for these keys.
+    pub(super) fn take_uses_of(&self, digests: &[KeyDigest]) -> Vec<KeyUse> {
+        let take = |digest| self.read(digest).current.find(digest).and_then(|row| row.take_use(&self.tenants));
+        digests.iter().filter_map(take).collect()
+    }
+
+    /// The systems with a retiring key. Such a key has limits.
+    pub(super) fn systems_in_rotation(&self) -> HashSet<SystemId> {
+        let mut systems = HashSet::new();
+        for shard in &self.shards {
+            let shard = read(shard);
+            let rows = shard.limits.keys().filter_map(|digest| shard.current.find(digest));
+            let retiring = rows.filter(|row| row.role == KeyRole::Retiring);
+            systems.extend(retiring.map(|row| SystemId::from_bytes(row.system)));
+        }
+        systems
+    }
+
+    /// The digests of the live keys of these systems. Reads all rows.
+    pub(super) fn digests_of(&self, systems: &HashSet<SystemId>) -> Vec<KeyDigest> {
+        let mut digests = Vec::new();
+        if systems.is_empty() {
+            return digests;
+        }
+        for shard in &self.shards {
+            let shard = read(shard);
+            let rows = shard.current.rows().filter(|row| systems.contains(&SystemId::from_bytes(row.system)));
+            digests.extend(rows.map(|row| row.digest));
+        }
+        digests
     }
 
     /// Number of current keys. Like the other totals, it is summed shard by shard while keys may change.
@@ -218,7 +288,7 @@ impl KeyIndex {
 
 impl Default for KeyIndex {
     fn default() -> Self {
-        Self::new()
+        Self::new(Arc::default())
     }
 }
 
@@ -242,7 +312,34 @@ impl CurrentRow {
             secret,
             role: key.role,
             is_limited: key.expires_at.is_some() || key.suspended_at.is_some(),
+            accepted: AtomicU32::new(0),
+            last_used_at: AtomicU32::new(0),
         }
+    }
+
+    /// The time is written first, so that whoever takes the count finds it.
+    fn count_use(&self, at: Timestamp) {
+        let at = seconds(at);
+        if at > self.last_used_at.load(Ordering::Relaxed) {
+            self.last_used_at.fetch_max(at, Ordering::Relaxed);
+        }
+        self.accepted.fetch_add(1, Ordering::Release);
+    }
+
+    fn take_use(&self, tenants: &Tenants) -> Option<KeyUse> {
+        // Written only where there is something to take: most keys are not in use.
+        if self.accepted.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let accepted = self.accepted.swap(0, Ordering::Acquire);
+        (accepted > 0).then(|| KeyUse {
+            tenant: tenants.get(self.tenant),
+            system: SystemId::from_bytes(self.system),
+            mark: self.mark,
+            counts: Counts { accepted: u64::from(accepted), refused: 0 },
+            last_used_at: Some(at_second(self.last_used_at.load(Ordering::Relaxed))),
+            last_refused_at: None,
+        })
     }
 
     fn identity(&self, tenants: &Tenants) -> Identity {
@@ -255,6 +352,16 @@ impl CurrentRow {
             expires_at: None,
         }
     }
+}
+
+/// Seconds since the Unix epoch, rounded down; saturates in 2106.
+fn seconds(at: Timestamp) -> u32 {
+    let seconds = at.as_millis().div_euclid(1000).clamp(0, i64::from(u32::MAX));
+    u32::try_from(seconds).expect("within bounds by the line above")
+}
+
+fn at_second(seconds: u32) -> Timestamp {
+    Timestamp::from_millis(i64::from(seconds) * 1000)
 }
 
 fn narrow(revision: u64) -> u32 {
@@ -273,13 +380,12 @@ impl Row for CurrentRow {
 
 impl Tombstone {
     fn new(key: &Key, tenant: u32, ended_at: Timestamp) -> Self {
-        let seconds = ended_at.as_millis().div_euclid(1000).clamp(0, i64::from(u32::MAX));
         Self {
             digest: *rest_of(&key.digest).first_chunk().expect("11 of 31 bytes"),
             system: key.system.to_bytes(),
             tenant,
             mark: key.mark,
-            ended_at: u32::try_from(seconds).expect("within bounds by the line above"),
+            ended_at: seconds(ended_at),
             is_expired: RefusalReason::of_end(key.end) == RefusalReason::Expired,
         }
     }
@@ -291,7 +397,7 @@ impl Tombstone {
             system: SystemId::from_bytes(self.system),
             mark: self.mark,
             reason: if self.is_expired { RefusalReason::Expired } else { RefusalReason::Revoked },
-            since: Timestamp::from_millis(i64::from(self.ended_at) * 1000),
+            since: at_second(self.ended_at),
         }
     }
 }
@@ -370,7 +476,7 @@ mod tests {
     proptest! {
         #[test]
         fn index_agrees_with_a_plain_map(steps in vec(step(), 0..400)) {
-            let (index, mut model) = (KeyIndex::new(), HashMap::<u8, Key>::new());
+            let (index, mut model) = (KeyIndex::default(), HashMap::<u8, Key>::new());
             for step in steps {
                 match step {
                     Step::Put(n, revision) => {
@@ -407,7 +513,7 @@ mod tests {
             rows in Just((1..=8).flat_map(|n| (1..=5).map(move |revision| (n, revision))).collect::<Vec<_>>())
                 .prop_shuffle(),
         ) {
-            let index = KeyIndex::new();
+            let index = KeyIndex::default();
             for (n, revision) in rows {
                 // Every other key is revoked by its last row.
                 let revokes = n % 2 == 0 && revision == 5;
@@ -422,7 +528,7 @@ mod tests {
 
     #[test]
     fn revocation_time_is_kept_to_the_second() {
-        let index = KeyIndex::new();
+        let index = KeyIndex::default();
         for (at, kept) in [(1_700_000_000_999, 1_700_000_000_000), (-1, 0), (i64::MAX, i64::from(u32::MAX) * 1000)] {
             index.remove(&digest(1));
             index.put(&key(1, 1).ended(KeyEnd::Revoked, Timestamp::from_millis(at)));
@@ -434,7 +540,7 @@ mod tests {
     /// Rows move when another one is removed, and change when a system is renamed.
     #[test]
     fn readers_never_see_a_mixture_of_two_rows() {
-        let (index, over) = (KeyIndex::new(), AtomicBool::new(false));
+        let (index, over) = (KeyIndex::default(), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..2)
                 .map(|writer| {
@@ -469,6 +575,108 @@ mod tests {
         });
     }
 
+    const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    /// Counts of all keys by mark.
+    fn taken(uses: impl IntoIterator<Item = KeyUse>) -> HashMap<String, u64> {
+        let mut counts = HashMap::new();
+        for used in uses {
+            assert_eq!(used.last_used_at, Some(AT));
+            *counts.entry(used.mark.to_string()).or_default() += used.counts.accepted;
+        }
+        counts
+    }
+
+    fn use_times(index: &KeyIndex, n: u8, times: usize) {
+        (0..times).for_each(|_| drop(index.find_and_count(&digest(n), |_| Some(AT))));
+    }
+
+    fn all_uses(index: &KeyIndex) -> Vec<KeyUse> {
+        (0..SHARDS).flat_map(|shard| index.take_uses(shard)).collect()
+    }
+
+    #[test]
+    fn uses_are_taken_once() {
+        let index = KeyIndex::default();
+        (1..=3).for_each(|n| index.put(&key(n, u64::from(n))));
+        use_times(&index, 1, 5);
+        use_times(&index, 3, 7);
+        assert!(index.find(&digest(2)).is_some(), "a look-up counts nothing");
+        assert_eq!(taken(index.take_uses_of(&[digest(3), digest(9)])), [("0003".to_owned(), 7)].into());
+        use_times(&index, 3, 1);
+        assert_eq!(taken(all_uses(&index)), [("0001".to_owned(), 5), ("0003".to_owned(), 1)].into());
+        assert_eq!(all_uses(&index), []);
+    }
+
+    #[test]
+    fn changed_row_keeps_its_uses_and_a_removed_one_hands_them_over() {
+        let pending = Arc::new(PendingUses::default());
+        let index = KeyIndex::new(Arc::clone(&pending));
+        (1..=3).for_each(|n| index.put(&key(n, 1)));
+        (1..=3).for_each(|n| use_times(&index, n, usize::from(n)));
+        index.put(&key(1, 2));
+        index.put(&revoked(2, 2));
+        index.remove(&digest(3));
+        assert_eq!(taken(all_uses(&index)), [("0002".to_owned(), 1)].into(), "under the mark of the new row");
+        let mut handed_over = pending.take();
+        handed_over.sort_by_key(|used| used.system);
+        assert_eq!(handed_over.iter().map(|used| used.counts.accepted).collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn systems_in_rotation_are_those_with_a_retiring_key() {
+        let index = KeyIndex::default();
+        let in_system =
+            |n, role, expires_at| Key { system: SystemId::from_bytes([7; 16]), role, expires_at, ..key(n, 2) };
+        let end = Timestamp::from_millis(1);
+        index.put(&in_system(1, KeyRole::Current, None));
+        index.put(&Key { expires_at: Some(end), role: KeyRole::Current, ..key(9, 2) });
+        assert_eq!(index.systems_in_rotation(), HashSet::new());
+        index.put(&in_system(2, KeyRole::Retiring, Some(end)));
+        let systems = index.systems_in_rotation();
+        assert_eq!(systems, [SystemId::from_bytes([7; 16])].into());
+        let mut digests = index.digests_of(&systems);
+        digests.sort();
+        let mut expected = [digest(1), digest(2)];
+        expected.sort();
+        assert_eq!(digests, expected);
+    }
+
+    #[test]
+    fn no_use_is_lost_while_rows_change() {
+        const READERS: usize = 2;
+        const USES: usize = 20_000;
+        let pending = Arc::new(PendingUses::default());
+        let index = KeyIndex::new(Arc::clone(&pending));
+        let count = |used: &KeyUse| used.counts.accepted;
+        let counted = std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..READERS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let found = (0..USES).filter(|n| {
+                            let digest = digest(u8::try_from(n % 4).unwrap());
+                            index.find_and_count(&digest, |_| Some(AT)).is_some()
+                        });
+                        found.count()
+                    })
+                })
+                .collect();
+            let mut taken = 0;
+            let mut revision = 1;
+            while readers.iter().any(|reader| !reader.is_finished()) {
+                revision += 1;
+                (0..4).for_each(|n| index.put(&key(n, revision)));
+                index.remove(&digest(u8::try_from(revision % 4).unwrap()));
+                taken += all_uses(&index).iter().map(count).sum::<u64>();
+            }
+            let found: usize = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+            (found as u64, taken)
+        });
+        let (found, taken) = counted;
+        let rest: u64 = all_uses(&index).iter().chain(&pending.take()).map(count).sum();
+        assert_eq!(taken + rest, found);
+    }
+
     /// The `n`-th of many keys, with a uniformly distributed digest and a name of 20 bytes.
     fn one_of_many(n: u32) -> Key {
         use sha2::Digest;
@@ -480,15 +688,15 @@ mod tests {
     }
 
     #[test]
-    fn current_key_takes_at_most_150_bytes_and_a_revoked_key_at_most_70() {
-        let index = KeyIndex::new();
+    fn current_key_takes_at_most_160_bytes_and_a_revoked_key_at_most_70() {
+        let index = KeyIndex::default();
         let at = Timestamp::from_millis(1_700_000_000_000);
         let mut filled = 0;
         for count in [60_000, 100_000, 115_000, 130_000] {
             (filled..count).for_each(|n| index.put(&one_of_many(n)));
             filled = count;
             let each = index.bytes() / count as usize;
-            assert!((112..=150).contains(&each), "{each} bytes for each of {count}");
+            assert!((112..=160).contains(&each), "{each} bytes for each of {count}");
         }
         (0..filled).for_each(|n| index.put(&one_of_many(n).ended(KeyEnd::Revoked, at)));
         let each = index.bytes() / filled as usize;

@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 use crate::domain::keys::KeyDigest;
 
 /// The first byte of a digest selects its shard. Rows need not repeat it; the other bytes are the digest's rest.
-pub(super) const SHARDS: usize = 256;
+pub(in crate::coherence) const SHARDS: usize = 256;
 
 pub(super) fn shard_of(digest: &KeyDigest) -> usize {
     usize::from(digest.as_bytes()[0])
@@ -28,8 +28,7 @@ pub(super) trait Row {
     fn heap_bytes(&self) -> usize;
 }
 
-/// Few, since half a chunk of each shard is unused on average. 32 rows of 40 or 80 bytes are a quarter more than a
-/// power of two, which is a size class of common allocators.
+/// Few, since half a chunk of each shard is unused on average.
 const ROWS_PER_CHUNK: usize = 32;
 
 /// The rows of one shard, by digest.
@@ -57,6 +56,10 @@ impl<R: Row> RowTable<R> {
     /// Bytes that the table has allocated, including unused capacity.
     pub(super) fn allocated_bytes(&self) -> usize {
         self.slots.allocation_size() + self.rows.allocated_bytes() + self.heap_bytes
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = &R> {
+        self.rows.0.iter().flatten()
     }
 
     pub(super) fn find(&self, digest: &KeyDigest) -> Option<&R> {

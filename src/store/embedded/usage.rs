@@ -110,7 +110,8 @@ impl StoredSummary {
     }
 
     fn summary_of(&self, system: SystemId) -> UsageSummary {
-        UsageSummary { system, last_used_at: self.last_used_at, keys: self.keys() }
+        let Self { written_at, last_used_at, .. } = *self;
+        UsageSummary { system, written_at, last_used_at, keys: self.keys() }
     }
 
     fn add(&mut self, used: &KeyUse, at: Timestamp) {

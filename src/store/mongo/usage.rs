@@ -303,6 +303,7 @@ fn summary_of(document: &Document) -> Result<UsageSummary> {
     };
     Ok(UsageSummary {
         system: system_of(document)?,
+        written_at: time(document, "writtenAt").unwrap_or_default(),
         last_used_at: time(document, "lastUsedAt"),
         keys: keys_of(document).map(key).collect(),
     })

@@ -47,8 +47,7 @@ struct Model {
 #[derive(Default)]
 struct Usage {
     flushes: HashMap<Incarnation, u64>,
-    /// With the time of the last flush.
-    summaries: HashMap<(TenantId, SystemId), (Timestamp, UsageSummary)>,
+    summaries: HashMap<(TenantId, SystemId), UsageSummary>,
     counts: HashMap<(TenantId, SystemId, Mark, Resolution, u32), Counts>,
 }
 
@@ -556,9 +555,9 @@ impl UsageStore for MemoryStore {
         *last = flush.number;
         for used in &flush.uses {
             let (tenant, system) = (used.tenant.clone(), used.system);
-            let none = || (flush.at, UsageSummary { system, last_used_at: None, keys: HashMap::new() });
-            let (written_at, summary) = usage.summaries.entry((tenant.clone(), system)).or_insert_with(none);
-            *written_at = flush.at.max(*written_at);
+            let none = || UsageSummary { system, written_at: flush.at, last_used_at: None, keys: HashMap::new() };
+            let summary = usage.summaries.entry((tenant.clone(), system)).or_insert_with(none);
+            summary.written_at = summary.written_at.max(flush.at);
             summary.last_used_at = summary.last_used_at.max(used.last_used_at);
             summary.keys.entry(used.mark).or_default().add(used);
             for resolution in [Resolution::Hour, Resolution::Day] {
@@ -585,13 +584,13 @@ impl UsageStore for MemoryStore {
     async fn find_usage_summaries(&self, tenant: &TenantId, systems: &[SystemId]) -> Result<Vec<UsageSummary>> {
         let summaries = &self.model().usage.summaries;
         let found = systems.iter().filter_map(|system| summaries.get(&(tenant.clone(), *system)));
-        Ok(found.map(|(_, summary)| summary.clone()).collect())
+        Ok(found.cloned().collect())
     }
 
     async fn list_last_uses(&self, tenant: &TenantId, since: Timestamp) -> Result<Vec<(SystemId, Timestamp)>> {
         let summaries = &self.model().usage.summaries;
-        let written = summaries.iter().filter(|((of, _), (at, _))| of == tenant && *at >= since);
-        Ok(written.filter_map(|((_, system), (_, summary))| Some((*system, summary.last_used_at?))).collect())
+        let written = summaries.iter().filter(|((of, _), summary)| of == tenant && summary.written_at >= since);
+        Ok(written.filter_map(|((_, system), summary)| Some((*system, summary.last_used_at?))).collect())
     }
 
     async fn purge_usage(&self, now: Timestamp, retention: UsageRetention, unused_since: Timestamp) -> Result<u64> {
@@ -607,10 +606,10 @@ impl UsageStore for MemoryStore {
             is_kept
         });
         let before = usage.summaries.len();
-        usage.summaries.retain(|(_, system), (written_at, _)| {
-            *written_at >= unused_since || rows.contains_key(&RowId::System(*system))
+        usage.summaries.retain(|(_, system), summary| {
+            summary.written_at >= unused_since || rows.contains_key(&RowId::System(*system))
         });
-        for (_, summary) in usage.summaries.values_mut() {
+        for summary in usage.summaries.values_mut() {
             for mark in surplus_keys(&summary.keys) {
                 summary.keys.remove(&mark);
             }

@@ -112,7 +112,8 @@ pub async fn uses_add_up_by_hour_day_and_key(factory: &dyn Factory) {
         assert_eq!(series(&**store, &acme.id, system, last, None).await, [(5 * n, 0), (0, 0)]);
 
         let summary = summary(&**store, &acme, system).await.unwrap();
-        assert_eq!((summary.system, summary.last_used_at), (system, Some(after)));
+        let UsageSummary { system: about, written_at, last_used_at, .. } = summary;
+        assert_eq!((about, written_at, last_used_at), (system, after, Some(after)));
         let key = |last_used_at, last_refused_at, refusals| KeySummary { last_used_at, last_refused_at, refusals };
         let keys = [(mark("aaaa"), key(Some(after), None, 0)), (mark("bbbb"), key(None, Some(before), 2 * n))];
         assert_eq!(summary.keys, HashMap::from(keys));

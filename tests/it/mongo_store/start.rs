@@ -91,6 +91,10 @@ async fn instances_prepare_one_database_concurrently() {
     sessions: _id_ operator expiresAt
     systems: _id_ tenant_folded tenant_updatedAt_id tenant_createdAt_id
     tenants: _id_
+    usage: _id_ tenant_writtenAt
+    usageDays: _id_ row
+    usageFlushes: _id_
+    usageHours: _id_ row
     ");
 }
 
@@ -127,7 +131,20 @@ async fn validators_refuse_foreign_documents() {
     let options = fresh_database().await;
     let store = connect(&options).await;
     let database = shared().await.client().await.database(&options.database);
-    for collection in ["systems", "keys", "operators", "sessions", "audit", "tenants", "leases", "buckets"] {
+    for collection in [
+        "systems",
+        "keys",
+        "operators",
+        "sessions",
+        "audit",
+        "tenants",
+        "leases",
+        "buckets",
+        "usage",
+        "usageDays",
+        "usageFlushes",
+        "usageHours",
+    ] {
         let stranger = database.collection::<Document>(collection).insert_one(doc! { "name": 1 }).await;
         assert!(stranger.is_err(), "{collection}");
     }
