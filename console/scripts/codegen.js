@@ -39,9 +39,5 @@ const sections = await preset.buildGeneratesSection({
 const section = sections.find(({ filename }) => filename === `${OUTPUT}graphql.ts`);
 const types = await codegen({ ...section, schemaAst });
 
-// The preset generates only the enums that documents select; error codes are in `extensions`, outside of any document.
-const codes = schemaAst.getType("ErrorCode").getValues();
-const errorCodes = `export type ErrorCode =\n${codes.map(({ name }) => `  | "${name}"`).join("\n")};\n`;
-
 mkdirSync(dirname(section.filename), { recursive: true });
-writeFileSync(section.filename, `${types}\n${errorCodes}`);
+writeFileSync(section.filename, types);

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { auditSentence } from "../src/text/audit";
+import { auditDetails } from "../src/text/audit-details";
 import {
   auditFilterParameters,
   exportPath,
@@ -7,7 +8,8 @@ import {
   parseAuditFilter,
   toGraphqlFilter,
 } from "../src/text/audit-filter";
-import { fromLocalInput, toLocalInput } from "../src/text/time";
+import { PERIODS } from "../src/text/period";
+import { fromLocalInput, timeZoneName, toLocalInput } from "../src/text/time";
 import { entry } from "./support/render";
 
 const sentenceOf = (parts: Partial<typeof entry>) =>
@@ -82,4 +84,48 @@ test("a time is unchanged by the conversion to local time and back", () => {
   expect(fromLocalInput(toLocalInput(time))).toBe(time);
   expect(toLocalInput(undefined)).toBe("");
   expect(fromLocalInput("")).toBeUndefined();
+});
+
+test("the details of an entry are everything that it holds", () => {
+  const details = auditDetails(
+    {
+      ...entry,
+      number: 12,
+      action: "PERMISSION_REFUSED",
+      outcome: "REFUSED",
+      errorCode: "FORBIDDEN",
+      permissions: ["api_key_management:edit"],
+      keyExpiresAt: "2026-04-01T12:00:00.000Z",
+    },
+    "en",
+  );
+  const labels = details.map(([label]) => label);
+  const held = Object.values(entry).filter((value) => value !== null);
+  // The cursor is the number in another form; the actor has a kind, an id and a name.
+  expect(labels.length).toBe(held.length - 1 + 2 + ["errorCode", "permissions", "end"].length);
+  expect(new Set(labels).size).toBe(labels.length);
+  const detail = (label: string) => details.find(([known]) => known === label)?.[1];
+  expect(detail("Number")).toBe("12");
+  expect(detail("Error code")).toBe("FORBIDDEN");
+  expect(detail("Permission codes")).toBe("api_key_management:edit");
+  expect(detail("Time")).toContain("(2026-03-01T12:00:00.000Z)");
+  expect(detail("Request ID")).toBe("r1");
+  expect(detail("Hash")).toBe("00ff");
+  expect(detail("Reason")).toBeUndefined();
+});
+
+test("the periods start an hour, a day's begin, 7 and 30 days before now", () => {
+  const now = new Date(2026, 2, 31, 15, 30);
+  expect(PERIODS.map(([name, start]) => [name, start(now)])).toEqual([
+    ["Last hour", new Date(2026, 2, 31, 14, 30)],
+    ["Today", new Date(2026, 2, 31)],
+    ["Last 7 days", new Date(now.getTime() - 7 * 24 * 3_600_000)],
+    ["Last 30 days", new Date(now.getTime() - 30 * 24 * 3_600_000)],
+  ]);
+});
+
+test("the time zone has a name and an offset", () => {
+  const { timeZone } = new Intl.DateTimeFormat().resolvedOptions();
+  const name = timeZoneName(new Date("2026-03-01T12:00:00.000Z"), "en");
+  expect(name.startsWith(`${timeZone} (GMT`)).toBe(true);
 });

@@ -23,10 +23,12 @@ interface AuditEntriesProps {
   filter: AuditLogFilter;
   /** Called with the entries that are loaded or shown. */
   onEntries: (entries: readonly AuditEntryPartsFragment[]) => void;
+  /** Called when entries that were appended are shown. */
+  onAdded: () => void;
 }
 
 /** The entries that match a filter, newest first. Entries that are appended later are shown on request. */
-export function AuditEntries({ filter, onEntries }: AuditEntriesProps) {
+export function AuditEntries({ filter, onEntries, onAdded }: AuditEntriesProps) {
   const [appended, setAppended] = useState<readonly AuditEntryPartsFragment[]>([]);
   const [shownCount, setShownCount] = useState(0);
   const [reloads, setReloads] = useState(0);
@@ -55,6 +57,7 @@ export function AuditEntries({ filter, onEntries }: AuditEntriesProps) {
       setReloads((count) => count + 1);
     } else setShownCount(appended.length);
     onEntries(appended);
+    onAdded();
     scrollTo({ top: 0 });
   };
   const shown = appended.slice(hiddenCount);

@@ -2,6 +2,7 @@ import type { AuditAction } from "../gql/graphql";
 import { useViewer } from "../session/viewer-context";
 import { ACTION_NAMES, isAuditAction } from "../text/audit";
 import { type AuditLogFilter, isFiltering } from "../text/audit-filter";
+import { PERIODS } from "../text/period";
 import { fromLocalInput, toLocalInput } from "../text/time";
 import { SelectField } from "./select-field";
 import { SystemPicker } from "./system-picker";
@@ -57,6 +58,11 @@ export function AuditFilters({ filter, operators, systems, onChoose }: AuditFilt
       <TimeField
         label="From"
         value={toLocalInput(from)}
+        error={
+          from !== undefined && to !== undefined && from >= to
+            ? "From has to be before To."
+            : undefined
+        }
         onChoose={(local) => choose({ from: fromLocalInput(local) })}
       />
       <TimeField
@@ -64,6 +70,18 @@ export function AuditFilters({ filter, operators, systems, onChoose }: AuditFilt
         value={toLocalInput(to)}
         onChoose={(local) => choose({ to: fromLocalInput(local) })}
       />
+      <fieldset class="periods">
+        <legend class="visually-hidden">Period</legend>
+        {PERIODS.map(([name, start]) => (
+          <button
+            key={name}
+            type="button"
+            onClick={() => choose({ from: start(new Date()).toISOString(), to: undefined })}
+          >
+            {name}
+          </button>
+        ))}
+      </fieldset>
       <button type="button" disabled={!isFiltering(filter)} onClick={() => onChoose({})}>
         Show all
       </button>

@@ -24,6 +24,7 @@ export function AuditTable({ label, showSystem, tableRef, children }: AuditTable
           {showSystem && <th scope="col">System</th>}
           <th scope="col">Outcome</th>
           <th scope="col">Address</th>
+          <td />
         </tr>
       </thead>
       {children}

@@ -68,7 +68,13 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
         Store it in your application's secrets manager or in an environment variable. Never
         hard-code it or commit it to a repository.
       </p>
-      <label for={`${id}-request`}>Request with this key</label>
+      <div class="label-row">
+        <label for={`${id}-request`}>Request with this key</label>
+        {/* Not named “Copy …”, so that its name is not mistaken for that of the other button. */}
+        <button type="button" class="small" onClick={request.copy}>
+          Request to clipboard
+        </button>
+      </div>
       <textarea
         ref={requestField}
         id={`${id}-request`}
@@ -100,10 +106,6 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
       <div class="actions">
         <button type="button" onClick={close}>
           Close
-        </button>
-        {/* Not named “Copy …”, so that its name is not mistaken for that of the other one. */}
-        <button type="button" onClick={request.copy}>
-          Request to clipboard
         </button>
         <button type="button" class="primary" onClick={key.copy}>
           {key.copied === "yes" ? "Copied" : "Copy"}

@@ -36,12 +36,12 @@ export function OperatorMenu() {
         id={MENU}
         popover="auto"
         class="menu"
-        onToggle={(event) => setOpen(event.newState === "open")}
+        onBeforeToggle={(event) => setOpen(event.newState === "open")}
       >
         <p class="quiet">
           Signed in as <Name>{username}</Name> of <Name>{tenantId}</Name>
         </p>
-        <ThemeSwitch />
+        {open && <ThemeSwitch />}
         <button
           type="button"
           class="plain"

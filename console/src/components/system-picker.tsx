@@ -1,7 +1,8 @@
 import { useQuery } from "@urql/preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { SystemDocument, SystemsDocument } from "../gql/graphql";
-import { fold } from "../text/names";
+import { failureOf } from "../text/failures";
+import { fold, matchesSearch } from "../text/names";
 import { useDebounced } from "./use-debounced";
 import type { SeenNames } from "./use-seen-names";
 
@@ -15,12 +16,19 @@ interface SystemPickerProps {
 const SUGGESTIONS = 20;
 const DEBOUNCE_MS = 150;
 
-/** Picks a system by typing its name. Suggests existing systems and those seen in the log. */
+/**
+ * Picks a system by typing its name, as soon as it is the whole one; Enter also picks the only one that matches, or says
+ * that there is none. Suggests existing systems and those seen in the log.
+ */
 export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
   const id = useId();
   const [typed, setTyped] = useState<string>();
-  const search = useDebounced(typed ?? "", DEBOUNCE_MS);
-  const [{ data: found }] = useQuery({
+  /** The text at which Enter was pressed. */
+  const [entered, setEntered] = useState<string>();
+  const [errorMessage, setErrorMessage] = useState<string>();
+  const debounced = useDebounced(typed ?? "", DEBOUNCE_MS);
+  const search = entered ?? debounced;
+  const [{ data: found, error, operation }] = useQuery({
     query: SystemsDocument,
     variables: { search, first: SUGGESTIONS },
     requestPolicy: "cache-and-network",
@@ -54,6 +62,28 @@ export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
   useEffect(() => {
     if (found !== undefined && typed) latest.current(typed);
   }, [found, typed]);
+
+  const settle = (text: string) => {
+    setEntered(undefined);
+    if (error !== undefined) {
+      setErrorMessage(failureOf(error).message);
+      return;
+    }
+    const matching = Array.from(idsByName.keys()).filter((known) => matchesSearch(known, text));
+    const [only] = matching;
+    const isExact = matching.some((known) => fold(known) === fold(text));
+    if (only === undefined) setErrorMessage(`No system matches “${text}”.`);
+    else if (isExact || matching.length === 1) {
+      setTyped(isExact ? text : only);
+      pick(isExact ? text : only);
+    } else setErrorMessage("Several systems match. Choose one, or type more of its name.");
+  };
+  const latestSettle = useRef(settle);
+  latestSettle.current = settle;
+  const isFound = (found ?? error) !== undefined && operation?.variables.search === entered;
+  useEffect(() => {
+    if (entered !== undefined && isFound) latestSettle.current(entered);
+  }, [entered, isFound]);
   return (
     <div class="field">
       <label for={id}>System</label>
@@ -66,12 +96,28 @@ export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
         dir="auto"
         value={typed ?? name ?? ""}
         onFocus={() => setTyped((before) => before ?? name ?? "")}
+        aria-invalid={errorMessage !== undefined}
+        aria-describedby={errorMessage === undefined ? undefined : `${id}-error`}
+        onKeyDown={({ key, currentTarget: { value } }) => {
+          if (key === "Enter" && value.trim() !== "") setEntered(value.trim());
+        }}
         onInput={({ currentTarget }) => {
+          setEntered(undefined);
+          setErrorMessage(undefined);
           setTyped(currentTarget.value);
           pick(currentTarget.value);
         }}
-        onBlur={() => setTyped(undefined)}
+        onBlur={() => {
+          setTyped(undefined);
+          setEntered(undefined);
+          setErrorMessage(undefined);
+        }}
       />
+      {errorMessage !== undefined && (
+        <p id={`${id}-error`} class="error" role="alert">
+          {errorMessage}
+        </p>
+      )}
       <datalist id={`${id}-names`}>
         {Array.from(idsByName.keys(), (option) => (
           <option key={option} value={option} />

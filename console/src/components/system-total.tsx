@@ -1,8 +1,7 @@
-import { useEffect, useRef } from "preact/hooks";
 import { SystemsTotalDocument } from "../gql/graphql";
 import { useLiveQuery } from "../live/use-live-query";
 import { Total } from "./total";
-import { useDebounced } from "./use-debounced";
+import { useRecount } from "./use-recount";
 
 interface SystemTotalProps {
   search: string;
@@ -10,18 +9,9 @@ interface SystemTotalProps {
   changes: number;
 }
 
-/** Changes within this time are counted together. */
-const DEBOUNCE_MS = 500;
-
 export function SystemTotal({ search, changes }: SystemTotalProps) {
   const [{ data, operation }, execute] = useLiveQuery(SystemsTotalDocument, { search });
-  const settled = useDebounced(changes, DEBOUNCE_MS);
-  const counted = useRef(settled);
-  useEffect(() => {
-    if (counted.current === settled) return;
-    counted.current = settled;
-    execute({ requestPolicy: "network-only" });
-  }, [settled, execute]);
+  useRecount(changes, execute);
   const isCurrent = (operation?.variables.search ?? "") === search;
   return (
     <Total

@@ -4,11 +4,12 @@ interface TimeFieldProps {
   label: string;
   /** Local time, in the format of `datetime-local`. */
   value: string;
+  error?: string | undefined;
   onChoose: (value: string) => void;
 }
 
 /** An input for a date and time. It reports on blur and on Enter, since a half-typed date has no value. */
-export function TimeField({ label, value, onChoose }: TimeFieldProps) {
+export function TimeField({ label, value, error, onChoose }: TimeFieldProps) {
   const id = useId();
   const choose = (input: HTMLInputElement) => {
     if (input.value !== value) onChoose(input.value);
@@ -21,11 +22,18 @@ export function TimeField({ label, value, onChoose }: TimeFieldProps) {
         type="datetime-local"
         defaultValue={value}
         key={value}
+        aria-invalid={error !== undefined}
+        aria-describedby={error === undefined ? undefined : `${id}-error`}
         onBlur={(event) => choose(event.currentTarget)}
         onKeyDown={(event) => {
           if (event.key === "Enter") choose(event.currentTarget);
         }}
       />
+      {error !== undefined && (
+        <p id={`${id}-error`} class="error" role="alert">
+          {error}
+        </p>
+      )}
     </div>
   );
 }

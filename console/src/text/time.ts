@@ -43,6 +43,13 @@ function formatted(time: Date, options: Intl.DateTimeFormatOptions, locale?: str
   return format.format(time);
 }
 
+/** Names the time zone that times are shown in, such as "Europe/Berlin (GMT+1)"; the offset is that of `now`. */
+export function timeZoneName(now: Date, locale?: string): string {
+  const format = new Intl.DateTimeFormat(locale, { timeZoneName: "shortOffset" });
+  const offset = format.formatToParts(now).find(({ type }) => type === "timeZoneName")?.value;
+  return `${format.resolvedOptions().timeZone} (${offset})`;
+}
+
 /** Converts an ISO time to the value of a `datetime-local` input: local time, to the minute. */
 export function toLocalInput(isoTime: string | undefined): string {
   if (isoTime === undefined) return "";

@@ -24,6 +24,7 @@ export const system: SystemPartsFragment = {
 
 export const entry: AuditEntryPartsFragment = {
   id: "e1",
+  number: 1,
   cursor: "1",
   occurredAt: "2026-03-01T12:00:00.000Z",
   actor: { kind: "OPERATOR", id: "o1", name: "alice" },
@@ -36,10 +37,14 @@ export const entry: AuditEntryPartsFragment = {
   keyExpiresAt: null,
   reason: null,
   previousName: null,
+  operatorId: null,
   operatorName: null,
   permissions: null,
+  errorCode: null,
   count: 1,
   sourceAddress: "127.0.0.1",
+  requestId: "r1",
+  hash: "00ff",
 };
 
 const pageInfo = { hasNextPage: false, endCursor: null };
