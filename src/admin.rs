@@ -68,6 +68,11 @@ pub enum Command {
     RemoveOperator {
         username: Username,
     },
+    /// Sets the longest life of a tenant's keys, in days; `None`: any.
+    SetPolicy {
+        tenant: TenantId,
+        max_key_lifetime_days: Option<u32>,
+    },
     ExportAudit {
         tenant: TenantId,
         jsonl: bool,
@@ -145,6 +150,15 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             let removed = service.remove_operator(request, &username).await;
             let removed = removed.map_err(|error| message_about(&username, error))?;
             format!("removed {}", description(&removed))
+        }
+        Command::SetPolicy { tenant, max_key_lifetime_days: days } => {
+            let tenants = service.list_audited_tenants(&KnownCheckpoints::default()).await.map_err(message)?;
+            check_tenant(&tenants, &tenant)?;
+            service.set_longest_key_lifetime(&tenant, days).await.map_err(message)?;
+            match days {
+                Some(days) => format!("{tenant}: new keys end after {days} days at most\n"),
+                None => format!("{tenant}: new keys need no end\n"),
+            }
         }
         Command::ExportAudit { tenant, jsonl } => {
             let tenants = service.list_audited_tenants(&KnownCheckpoints::default()).await.map_err(message)?;

@@ -3,6 +3,7 @@
 mod audit;
 mod doctor;
 mod operator;
+mod tenant;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ enum Subcommands {
     /// Manage operators, the people who sign in.
     #[command(subcommand)]
     Operator(operator::Operator),
+    /// Manage the policies of tenants.
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
     /// Print the GraphQL schema.
     Schema,
     /// Export, verify or sign the audit log.
@@ -127,6 +131,7 @@ async fn run(command: Subcommands, config: Config) -> Result<(), StartError> {
         Subcommands::Doctor => doctor::run(config).await,
         Subcommands::Restored => administer(config, Command::MarkRestored).await,
         Subcommands::Operator(operator) => administer(config, operator.command().await?).await,
+        Subcommands::Tenant(tenant) => administer(config, tenant.command()).await,
         Subcommands::Audit(audit) => administer(config, audit.command()?).await,
     }
 }

@@ -18,6 +18,7 @@
 //! | `old_digests` | the replacement of the root secret |
 //! | `fuzz` | arbitrary and slightly wrong bytes, for everything that parses bytes of others |
 //! | `systems`, `keys`, `pages`, `search` | the fields for systems and keys; pages and cursors; searches by name |
+//! | `key_life` | rotation, ends by time, suspension, descriptions and reasons |
 //! | `audit_log` | entries, filters, export, the hash chain |
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
 //! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
@@ -57,6 +58,7 @@ mod fuzz;
 mod gateways;
 mod hygiene;
 mod injection;
+mod key_life;
 mod keys;
 mod layers;
 mod mongo_store;
