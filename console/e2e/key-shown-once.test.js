@@ -114,6 +114,30 @@ describe("a generated key", () => {
     await closeWithoutCopying();
   });
 
+  test("is removed from a search box that it is pasted into, and not sent", async () => {
+    const { page, dialog, apiKey, link, assertClean } = await generateKeyFor("Pasted");
+    await dialog.getByRole("button", { name: "Copy" }).click();
+    await dialog.getByText("The key was copied.").waitFor();
+    await dialog.getByRole("button", { name: "Close" }).click();
+    await link("API Key Management").click();
+    const requests = [];
+    page.on("request", (request) => requests.push(request.url() + request.postData()));
+    await page.getByRole("searchbox").focus();
+    await page.keyboard.press("ControlOrMeta+V");
+    await page.getByText("A whole API key was pasted.").getByText(apiKey.slice(-4)).waitFor();
+    await link("Audit Log").click();
+    await page.getByRole("combobox", { name: "System" }).focus();
+    await page.keyboard.press("ControlOrMeta+V");
+    await page.getByText("This is an API key, and was removed.").waitFor();
+    await page.keyboard.press("Enter");
+    await page.getByRole("rowheader").first().waitFor();
+    const secret = apiKey.slice(3);
+    assert.equal(requests.join().includes(secret), false);
+    assert.equal((await contentsOf(page)).includes(secret), false);
+    assert.equal((await heapOf(page)).includes(secret), false);
+    assertClean();
+  });
+
   test("can be closed once it was copied with its request, and a double click does not close it before", async () => {
     const { dialog } = await generateKeyFor("Requested");
     await dialog.getByRole("button", { name: "Close" }).dblclick();

@@ -5,11 +5,8 @@ import { ChangePasswordDocument } from "../gql/graphql";
 import { retryNow } from "../live/wake";
 import { useSession } from "../session/session-context";
 import { failureOf } from "../text/failures";
+import { PASSWORD_RULE } from "../text/password-rule";
 import { Field } from "./field";
-
-/** The rule of the server, as the schema states it. */
-const PASSWORD_RULE =
-  "A password has at least 12 characters (at most 1024 bytes), is none of the 10,000 most common ones, even if repeated or with digits and signs around it, and contains neither the username nor keymark.";
 
 interface ChangePasswordFormProps {
   /** Shown after the rule for passwords. */

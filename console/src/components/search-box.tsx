@@ -1,12 +1,15 @@
 import { useLayoutEffect, useRef } from "preact/hooks";
+import { keyGuard } from "./key-guard";
 
 interface SearchBoxProps {
   value: string;
   onInput: (value: string) => void;
+  /** Called with the mark of a whole key that was pasted. */
+  onKey: (keyMark: string) => void;
 }
 
 /** Filters while typing. The / key focuses it from anywhere on the page. */
-export function SearchBox({ value, onInput }: SearchBoxProps) {
+export function SearchBox({ value, onInput, onKey }: SearchBoxProps) {
   const input = useRef<HTMLInputElement>(null);
   // A layout effect, so that the shortcut works as soon as the box is visible.
   useLayoutEffect(() => {
@@ -29,7 +32,7 @@ export function SearchBox({ value, onInput }: SearchBoxProps) {
         aria-keyshortcuts="/"
         placeholder="Search systems"
         value={value}
-        onInput={(event) => onInput(event.currentTarget.value)}
+        {...keyGuard({ value, onText: onInput, onKey })}
         autoComplete="off"
         spellcheck={false}
         dir="auto"

@@ -3,6 +3,7 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { SystemDocument, SystemsDocument } from "../gql/graphql";
 import { failureOf } from "../text/failures";
 import { fold, matchesSearch } from "../text/names";
+import { keyGuard } from "./key-guard";
 import { useDebounced } from "./use-debounced";
 import type { SeenNames } from "./use-seen-names";
 
@@ -15,6 +16,7 @@ interface SystemPickerProps {
 
 const SUGGESTIONS = 20;
 const DEBOUNCE_MS = 150;
+const KEY_REMOVED = "This is an API key, and was removed. Type the name of its system.";
 
 /**
  * Picks a system by typing its name, as soon as it is the whole one; Enter also picks the only one that matches, or says
@@ -28,7 +30,7 @@ export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
   const [errorMessage, setErrorMessage] = useState<string>();
   const debounced = useDebounced(typed ?? "", DEBOUNCE_MS);
   const search = entered ?? debounced;
-  const [{ data: found, error, operation }] = useQuery({
+  const [{ data: found, error, operation, fetching, stale }] = useQuery({
     query: SystemsDocument,
     variables: { search, first: SUGGESTIONS },
     requestPolicy: "cache-and-network",
@@ -80,10 +82,21 @@ export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
   };
   const latestSettle = useRef(settle);
   latestSettle.current = settle;
-  const isFound = (found ?? error) !== undefined && operation?.variables.search === entered;
+  const isFound = !fetching && !stale && operation?.variables.search === entered;
   useEffect(() => {
     if (entered !== undefined && isFound) latestSettle.current(entered);
   }, [entered, isFound]);
+  const value = typed ?? name ?? "";
+  const guard = keyGuard({
+    value,
+    onKey: () => setErrorMessage(KEY_REMOVED),
+    onText(text) {
+      setEntered(undefined);
+      setErrorMessage(undefined);
+      setTyped(text);
+      pick(text);
+    },
+  });
   return (
     <div class="field">
       <label for={id}>System</label>
@@ -94,18 +107,13 @@ export function SystemPicker({ systemId, seen, onPick }: SystemPickerProps) {
         placeholder="Any"
         autoComplete="off"
         dir="auto"
-        value={typed ?? name ?? ""}
+        value={value}
+        {...guard}
         onFocus={() => setTyped((before) => before ?? name ?? "")}
         aria-invalid={errorMessage !== undefined}
         aria-describedby={errorMessage === undefined ? undefined : `${id}-error`}
         onKeyDown={({ key, currentTarget: { value } }) => {
           if (key === "Enter" && value.trim() !== "") setEntered(value.trim());
-        }}
-        onInput={({ currentTarget }) => {
-          setEntered(undefined);
-          setErrorMessage(undefined);
-          setTyped(currentTarget.value);
-          pick(currentTarget.value);
         }}
         onBlur={() => {
           setTyped(undefined);

@@ -1,4 +1,5 @@
 import { useCallback, useMemo, useState } from "preact/hooks";
+import { KeyMark } from "../components/key-mark";
 import { MissingPermission } from "../components/missing-permission";
 import { Notice } from "../components/notice";
 import { PageHeading } from "../components/page-heading";
@@ -28,6 +29,8 @@ export function SystemsPage() {
   const debouncedSearch = useDebounced(search, SEARCH_DEBOUNCE_MS);
   const mayView = useMay("view");
   const mayCreate = useMay("create");
+  /** The mark of a key that was pasted into the search box. */
+  const [pastedMark, setPastedMark] = useState<string>();
   const [changes, setChanges] = useState(0);
   const { announcement, announce } = useChangeAnnouncement();
   const { systemsPosition } = useSession();
@@ -57,7 +60,11 @@ export function SystemsPage() {
         {mayView && (
           <SearchBox
             value={search}
-            onInput={(typed) => navigate(listPath(typed, order), { replace: true })}
+            onInput={(typed) => {
+              setPastedMark(undefined);
+              navigate(listPath(typed, order), { replace: true });
+            }}
+            onKey={setPastedMark}
           />
         )}
         {mayView && ready && <SystemTotal search={debouncedSearch} changes={changes} />}
@@ -67,6 +74,14 @@ export function SystemsPage() {
           </Link>
         )}
       </div>
+      <p role="status" class={pastedMark === undefined ? undefined : "warning"}>
+        {pastedMark !== undefined && (
+          <>
+            A whole API key was pasted. It was removed and not sent; its mark is{" "}
+            <KeyMark mark={pastedMark} />.
+          </>
+        )}
+      </p>
       {!mayView && (
         <MissingPermission action="view">
           {mayCreate && <p>You can still create a system and generate its key.</p>}
