@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Page } from "../src/pages/page";
 import { navigate, useLocation } from "../src/router";
 import { routeOf } from "../src/routes";
-import { entry, rendered, show, system } from "./support/render";
+import { activeSystem, entry, rendered, show, system } from "./support/render";
 
 const SINGLE = { state: "ENFORCED", elapsedMs: 0.4, instances: 1, enforcedNoLaterThan: null };
 const CLUSTER = { state: "ENFORCED", elapsedMs: 17.2, instances: 3, enforcedNoLaterThan: null };
@@ -14,13 +14,11 @@ const PENDING = {
   enforcedNoLaterThan: "2026-03-01T12:03:04.000Z",
 };
 
-const active = { ...system, keyState: "ACTIVE", keyMark: "abcd", revision: 2 };
-
 const CHANGES = [
   {
     what: "revoking",
     path: "/systems/s1/key",
-    before: active,
+    before: activeSystem,
     buttons: ["Revoke API Key", "Confirm"],
     mutation: "RevokeKey",
     result: (enforcement: unknown) => ({ revokeKey: { system, enforcement } }),
@@ -32,7 +30,7 @@ const CHANGES = [
   {
     what: "deleting",
     path: "/systems/s1",
-    before: active,
+    before: activeSystem,
     buttons: ["Delete System", "Confirm"],
     mutation: "DeleteSystem",
     result: (enforcement: unknown) => ({ deleteSystem: { deletedSystemId: "s1", enforcement } }),
@@ -48,7 +46,7 @@ const CHANGES = [
     buttons: ["Generate API Key"],
     mutation: "GenerateKey",
     result: (enforcement: unknown) => ({
-      generateKey: { apiKey: "km_secret", system: active, enforcement },
+      generateKey: { apiKey: "km_secret", system: activeSystem, enforcement },
     }),
     waiting: "Waiting until every instance accepts the key…",
     done: "API Key Generated",
@@ -130,7 +128,7 @@ describe.each(CHANGES)("$what", (change) => {
 test("the change event of a key that is being generated is not taken for another key", async () => {
   const [, , generating] = CHANGES;
   const { responses, send, text } = await start(generating);
-  responses.System = { system: active };
+  responses.System = { system: activeSystem };
   const appended = { ...entry, id: "e2", cursor: "2", action: "KEY_GENERATED" };
   send("AuditLogAppended", { auditLogAppended: appended });
   await rendered();

@@ -4,21 +4,34 @@ import { expect, test } from "vitest";
 import { filter, fromValue, mergeMap, pipe } from "wonka";
 import { SystemDocument } from "../src/gql/graphql";
 import { cacheOptions } from "../src/graph/cache";
-import { extractApiKeyExchange, generateKey } from "../src/graph/generate-key";
+import { extractApiKeyExchange, generateKey, rotateKey } from "../src/graph/generate-key";
 
 const API_KEY = "km_secret";
 
-const generated = {
+const payload = (field: string, type: string) => ({
   __typename: "Mutation",
-  generateKey: {
-    __typename: "GenerateKeyPayload",
+  [field]: {
+    __typename: type,
     apiKey: API_KEY,
     system: {
       __typename: "System",
       id: "s1",
       name: "Billing",
+      description: null,
       keyState: "ACTIVE",
       keyMark: "cret",
+      currentKey: {
+        __typename: "ApiKey",
+        role: "CURRENT",
+        mark: "cret",
+        generatedAt: "2026-03-01T12:00:00.000Z",
+        generatedBy: { __typename: "AuditActor", kind: "OPERATOR", id: "o1", name: "alice" },
+        expiresAt: null,
+      },
+      retiringKey: null,
+      lastKey: null,
+      suspendedAt: null,
+      suspendedReason: null,
       revision: 2,
       createdAt: "2026-03-01T12:00:00.000Z",
       updatedAt: "2026-03-01T12:00:00.000Z",
@@ -31,9 +44,12 @@ const generated = {
       enforcedNoLaterThan: null,
     },
   },
-};
+});
 
-test("a generated key bypasses the cache, which receives its system", async () => {
+test.each([
+  ["generated", payload("generateKey", "GenerateKeyPayload"), generateKey],
+  ["rotated", payload("rotateKey", "RotateKeyPayload"), rotateKey],
+])("a %s key bypasses the cache, which receives its system", async (_, response, request) => {
   const results: string[] = [];
   const spy: Exchange =
     ({ forward }) =>
@@ -50,14 +66,14 @@ test("a generated key bypasses the cache, which receives its system", async () =
       operations,
       filter(({ kind }) => kind === "mutation"),
       mergeMap((operation) =>
-        fromValue({ operation, data: structuredClone(generated), stale: false, hasNext: false }),
+        fromValue({ operation, data: structuredClone(response), stale: false, hasNext: false }),
       ),
     );
   const client = new Client({
     url: "/graphql",
     exchanges: [spy, cacheExchange(cacheOptions), spy, extractApiKeyExchange, server],
   });
-  const result = await generateKey(client, "s1");
+  const result = await request(client, { systemId: "s1", overlapSeconds: 0 });
   expect("newKey" in result && result.newKey).toMatchObject({ apiKey: API_KEY, mark: "cret" });
   expect(results.length).toBeGreaterThan(1);
   expect(results.join()).not.toContain(API_KEY);

@@ -55,6 +55,7 @@ describe.each(SETS.map((permissions) => ({ permissions, name: permissions.join("
         expect(text().includes("Billing")).toBe(sees);
         expect(controls().includes("Manage API Key")).toBe(sees && either("create", "edit"));
         expect(controls().includes("Edit")).toBe(sees && may("edit"));
+        expect(controls().includes("Suspend")).toBe(sees && may("edit"));
         expect(controls().includes("Delete System")).toBe(sees && may("delete"));
         if (may("view")) await eventually(() => expect(text()).toContain("Created the system"));
         expect(text().includes("Audit trail")).toBe(may("view"));
@@ -77,6 +78,8 @@ describe.each(SETS.map((permissions) => ({ permissions, name: permissions.join("
         await eventually(() => expect(text()).toContain(loaded));
         expect(controls().includes("Generate API Key")).toBe(sees && may("create"));
         expect(controls().includes("Revoke API Key")).toBe(sees && may("edit"));
+        expect(controls().includes("Rotate Key")).toBe(sees && may("create") && may("edit"));
+        expect(controls().includes("Change Expiry")).toBe(sees && may("edit"));
         expect(text().includes(missing("create"))).toBe(sees && !either("create", "edit"));
       });
     }

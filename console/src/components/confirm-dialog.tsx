@@ -16,8 +16,8 @@ interface ConfirmDialogProps {
   /** The revision that the children show. A new one removes the error of an attempt with the one before. */
   revision?: number;
   children: ComponentChildren;
-  /** Performs the action. The dialog shows the error that it resolves to. */
-  onConfirm: () => Promise<CombinedError | undefined>;
+  /** Performs the action. The dialog shows the error or the message that it resolves to. */
+  onConfirm: () => Promise<CombinedError | string | undefined>;
   onCancel: () => void;
 }
 
@@ -43,7 +43,7 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
     const error = await onConfirm();
     setBusy(false);
     if (error === undefined) return;
-    setErrorMessage(failureOf(error).message);
+    setErrorMessage(typeof error === "string" ? error : failureOf(error).message);
     setFailedRevision(revision);
   };
   return (

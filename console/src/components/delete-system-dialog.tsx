@@ -1,11 +1,14 @@
 import { useClient } from "@urql/preact";
+import { useState } from "preact/hooks";
 import {
   DeleteSystemDocument,
   type EnforcementPartsFragment,
   type SystemPartsFragment,
 } from "../gql/graphql";
+import { hasLiveKey } from "../text/key-state";
 import { ConfirmDialog } from "./confirm-dialog";
 import { Name } from "./name";
+import { given, ReasonField } from "./reason-field";
 
 interface DeleteSystemDialogProps {
   system: SystemPartsFragment;
@@ -15,8 +18,10 @@ interface DeleteSystemDialogProps {
 
 export function DeleteSystemDialog({ system, onDeleted, onCancel }: DeleteSystemDialogProps) {
   const client = useClient();
+  const [reason, setReason] = useState("");
   const confirm = async () => {
-    const { data, error } = await client.mutation(DeleteSystemDocument, { id: system.id });
+    const variables = { id: system.id, ...given(reason) };
+    const { data, error } = await client.mutation(DeleteSystemDocument, variables);
     if (data) onDeleted(data.deleteSystem.enforcement);
     return error;
   };
@@ -25,7 +30,7 @@ export function DeleteSystemDialog({ system, onDeleted, onCancel }: DeleteSystem
       title="Delete System"
       effect="delete the system and its key"
       waitingFor={
-        system.keyState === "ACTIVE"
+        hasLiveKey(system)
           ? "Waiting until every instance refuses the key…"
           : "Waiting until every instance has removed it…"
       }
@@ -38,6 +43,12 @@ export function DeleteSystemDialog({ system, onDeleted, onCancel }: DeleteSystem
         </strong>{" "}
         and its API key will be removed. This cannot be undone. Make sure that nothing uses the key.
       </p>
+      {hasLiveKey(system) && (
+        <p class="quiet">
+          If you are not sure, suspend the system first: its key is refused, and you can resume it.
+        </p>
+      )}
+      <ReasonField value={reason} onInput={setReason} />
     </ConfirmDialog>
   );
 }

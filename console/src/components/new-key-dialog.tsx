@@ -2,6 +2,7 @@ import { useId, useRef, useState } from "preact/hooks";
 import type { NewKey } from "../graph/generate-key";
 import { useLeaveGuard } from "../router";
 import { clientRequest } from "../text/client-request";
+import { exactTime } from "../text/time";
 import { Dialog } from "./dialog";
 import { EnforcementStatus } from "./enforcement-status";
 import { KeyMark } from "./key-mark";
@@ -35,7 +36,10 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
     setAsked(true);
   };
   return (
-    <Dialog title="API Key Generated" onEscape={copied ? onClose : undefined}>
+    <Dialog
+      title={newKey.rotated ? "API Key Rotated" : "API Key Generated"}
+      onEscape={copied ? onClose : undefined}
+    >
       <p>
         For{" "}
         <strong>
@@ -45,11 +49,25 @@ export function NewKeyDialog({ newKey, onClose }: NewKeyDialogProps) {
         <br />
         <span class="quiet">
           <EnforcementStatus verdict="accepted" enforcement={newKey.enforcement} />
+          {newKey.expiresAt !== null && <> Expires on {exactTime(new Date(newKey.expiresAt))}.</>}
         </span>
       </p>
+      {newKey.rotated && (
+        <p>
+          {newKey.retiring?.expiresAt ? (
+            <>
+              The old key <KeyMark mark={newKey.retiring.mark} /> goes on until{" "}
+              {exactTime(new Date(newKey.retiring.expiresAt))}. Change the application over to the
+              new key before.
+            </>
+          ) : (
+            "The old key is refused already."
+          )}
+        </p>
+      )}
       <p class="warning">
-        Copy the key now: it is shown only once and cannot be shown again. If it is lost, revoke it
-        and generate a new one.
+        Copy the key now: it is shown only once and cannot be shown again. If it is lost, rotate it,
+        or revoke it and generate a new one.
       </p>
       <label for={`${id}-key`}>API Key</label>
       <textarea

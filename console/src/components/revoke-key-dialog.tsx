@@ -1,4 +1,5 @@
 import { useClient } from "@urql/preact";
+import { useState } from "preact/hooks";
 import {
   type EnforcementPartsFragment,
   RevokeKeyDocument,
@@ -7,6 +8,7 @@ import {
 import { ConfirmDialog } from "./confirm-dialog";
 import { KeyMark } from "./key-mark";
 import { Name } from "./name";
+import { given, ReasonField } from "./reason-field";
 
 interface RevokeKeyDialogProps {
   system: SystemPartsFragment;
@@ -16,26 +18,41 @@ interface RevokeKeyDialogProps {
 
 export function RevokeKeyDialog({ system, onRevoked, onCancel }: RevokeKeyDialogProps) {
   const client = useClient();
+  const { currentKey, retiringKey } = system;
+  const [reason, setReason] = useState("");
   const confirm = async () => {
-    const { data, error } = await client.mutation(RevokeKeyDocument, { systemId: system.id });
+    const variables = { systemId: system.id, ...given(reason) };
+    const { data, error } = await client.mutation(RevokeKeyDocument, variables);
     if (data) onRevoked(data.revokeKey.enforcement);
     return error;
   };
   return (
     <ConfirmDialog
       title="Revoke API Key"
-      effect="revoke the key"
+      effect={currentKey && retiringKey ? "revoke both keys" : "revoke the key"}
       waitingFor="Waiting until every instance refuses the key…"
       onConfirm={confirm}
       onCancel={onCancel}
     >
       <p>
-        The current key <KeyMark mark={system.keyMark} /> of{" "}
+        {currentKey && (
+          <>
+            The current key <KeyMark mark={currentKey.mark} />
+          </>
+        )}
+        {currentKey && retiringKey && " and "}
+        {retiringKey && (
+          <>
+            {currentKey ? "the" : "The"} retiring key <KeyMark mark={retiringKey.mark} />
+          </>
+        )}{" "}
+        of{" "}
         <strong>
           <Name>{system.name}</Name>
         </strong>{" "}
         will no longer be usable.
       </p>
+      <ReasonField value={reason} onInput={setReason} />
     </ConfirmDialog>
   );
 }

@@ -12,6 +12,9 @@ import { useInteraction } from "./use-interaction";
 
 const LENGTH = 10;
 
+/** The variables of the query for the newest entries of a system. */
+export const trailVariables = (systemId: string) => ({ filter: { systemId }, first: LENGTH });
+
 interface SystemAuditTrailProps {
   systemId: string;
   /** The entries appended since the page was opened, newest first. */
@@ -20,8 +23,7 @@ interface SystemAuditTrailProps {
 
 /** The newest audit entries of a system. New ones appear on top, or on request while the operator interacts with it. */
 export function SystemAuditTrail({ systemId, appended }: SystemAuditTrailProps) {
-  const variables = { filter: { systemId }, first: LENGTH };
-  const [{ data, error }, execute] = useLiveQuery(AuditLogDocument, variables);
+  const [{ data, error }, execute] = useLiveQuery(AuditLogDocument, trailVariables(systemId));
   const { ref, interacting } = useInteraction<HTMLTableElement>();
   const [shownCount, setShownCount] = useState(0);
   const loadedIds = new Set(data?.auditLog.nodes.map(({ id }) => id));

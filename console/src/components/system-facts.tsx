@@ -1,5 +1,9 @@
 import type { SystemPartsFragment } from "../gql/graphql";
+import { exactTime } from "../text/time";
+import { Badges } from "./badges";
+import { EndText } from "./end-text";
 import { KeyMark } from "./key-mark";
+import { LastKey } from "./last-key";
 import { Name } from "./name";
 import { SystemId } from "./system-id";
 import { TimeAgo } from "./time-ago";
@@ -12,6 +16,7 @@ interface SystemFactsProps {
 }
 
 export function SystemFacts({ system, showId = false }: SystemFactsProps) {
+  const { currentKey } = system;
   const flashes = useFlash(system.revision);
   return (
     <dl class={flashes ? "facts changed" : "facts"}>
@@ -24,7 +29,7 @@ export function SystemFacts({ system, showId = false }: SystemFactsProps) {
       <div>
         <dt>API Key Mark</dt>
         <dd>
-          <KeyMark mark={system.keyMark} />
+          <KeyMark mark={system.keyMark} /> <Badges system={system} />
         </dd>
       </div>
       <div>
@@ -33,6 +38,40 @@ export function SystemFacts({ system, showId = false }: SystemFactsProps) {
           <TimeAgo time={system.updatedAt} showExact />
         </dd>
       </div>
+      {system.description !== null && (
+        <div class="wide">
+          <dt>Description</dt>
+          <dd class="description" dir="auto">
+            {system.description}
+          </dd>
+        </div>
+      )}
+      {currentKey && (
+        <>
+          <div>
+            <dt>Key Generated</dt>
+            <dd>
+              <TimeAgo time={currentKey.generatedAt} /> by{" "}
+              <Name>{currentKey.generatedBy.name}</Name>
+              <span class="exact">{exactTime(new Date(currentKey.generatedAt))}</span>
+            </dd>
+          </div>
+          <div>
+            <dt>Key Expires</dt>
+            <dd>
+              <EndText time={currentKey.expiresAt} />
+            </dd>
+          </div>
+        </>
+      )}
+      {system.lastKey && (
+        <div>
+          <dt>Last Key</dt>
+          <dd>
+            <LastKey systemId={system.id} lastKey={system.lastKey} />
+          </dd>
+        </div>
+      )}
       {showId && (
         <div class="wide">
           <dt>System ID</dt>

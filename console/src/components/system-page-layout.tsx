@@ -98,7 +98,7 @@ function DeletedSystem({ system, entries }: DeletedSystemProps) {
             It was deleted by <Name>{deletion.actor.name}</Name>.{" "}
           </>
         )}
-        {system.keyState === "ACTIVE" && "Its key was revoked with it."}
+        {system.keyMark !== null && "Its key was revoked with it."}
       </p>
       <p>
         <Link to={SYSTEMS}>Go to API Key Management</Link> or read{" "}

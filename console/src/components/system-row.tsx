@@ -1,6 +1,7 @@
 import type { SystemPartsFragment } from "../gql/graphql";
 import { Link } from "../router";
 import { systemPath } from "../routes";
+import { Badges } from "./badges";
 import { KeyMark } from "./key-mark";
 import { memo } from "./memo";
 import { Name } from "./name";
@@ -23,7 +24,7 @@ export const SystemRow = memo(({ system, isNew, isDeleted }: SystemRowProps) => 
         <Name>{system.name}</Name>
       </th>
       <td>
-        <KeyMark mark={system.keyMark} />
+        <KeyMark mark={system.keyMark} /> <Badges system={system} />
       </td>
       <td>
         <TimeAgo time={system.updatedAt} label="Updated" />

@@ -1,11 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
-import { Observable } from "../live/observable";
+import { now } from "../live/now";
 import { exactTime, relativeTime } from "../text/time";
-
-const TICK_MS = 15_000;
-
-const now = new Observable(new Date());
-setInterval(() => now.update(() => new Date()), TICK_MS);
 
 interface TimeAgoProps {
   time: string;

@@ -9,7 +9,6 @@ import { moveUpdatedSystem, removeSystem, upsertSystem } from "./loaded-systems"
 
 /** Types without an id: their values are cached with the field that returned them. */
 const EMBEDDED = [
-  "ApiKey",
   "AuditActor",
   "AuditEntryConnection",
   "ChangePasswordPayload",
@@ -17,7 +16,6 @@ const EMBEDDED = [
   "DeleteSystemPayload",
   "DescribeSystemPayload",
   "EndRotationPayload",
-  "EndedKey",
   "Enforcement",
   "GenerateKeyPayload",
   "PageInfo",
@@ -33,7 +31,12 @@ const EMBEDDED = [
   "SystemConnection",
 ];
 
-const keys: KeyingConfig = Object.fromEntries(EMBEDDED.map((type) => [type, () => null]));
+const keys: KeyingConfig = {
+  ...Object.fromEntries(EMBEDDED.map((type) => [type, () => null])),
+  // A key has no id; its mark and time identify it, so that what is cached of one is never taken for another's.
+  ApiKey: ({ mark, generatedAt }) => `${mark} ${generatedAt}`,
+  EndedKey: ({ mark, endedAt }) => `${mark} ${endedAt}`,
+};
 
 /** Results update entities by their id; only the lists that contain a system need explicit updates. */
 export const cacheOptions: CacheExchangeOpts = {

@@ -1,11 +1,12 @@
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useState } from "preact/hooks";
-import { EnforcementStatus } from "../components/enforcement-status";
 import { KeyActions } from "../components/key-actions";
 import { MissingPermission } from "../components/missing-permission";
 import { NewKeyDialog } from "../components/new-key-dialog";
 import { Notice } from "../components/notice";
 import { focusHeading } from "../components/page-heading";
+import { RotationCockpit } from "../components/rotation-cockpit";
+import { SuspensionBanner } from "../components/suspension-banner";
 import { SystemFacts } from "../components/system-facts";
 import { SystemPageLayout } from "../components/system-page-layout";
 import type { NewKey } from "../graph/generate-key";
@@ -15,7 +16,7 @@ export function ManageKeyPage({ id }: { id: string }) {
   const [newKey, setNewKey] = useState<NewKey>();
   const [notice, setNotice] = useState<ComponentChildren>();
   const mayGenerate = useMay("create");
-  const mayRevoke = useMay("edit");
+  const mayEdit = useMay("edit");
   // The button that opened the dialog is disabled by now, so it cannot take the focus back.
   useLayoutEffect(() => {
     if (notice !== undefined) focusHeading();
@@ -25,24 +26,18 @@ export function ManageKeyPage({ id }: { id: string }) {
       <SystemPageLayout id={id} title="Manage API Key" isSubpage notice={<Notice>{notice}</Notice>}>
         {({ system }) => (
           <>
+            <SuspensionBanner system={system} onNotice={setNotice} />
             <SystemFacts system={system} />
+            <RotationCockpit system={system} onNotice={setNotice} />
             <KeyActions
               system={system}
-              onGenerated={(generated) => {
+              onNewKey={(generated) => {
                 setNotice(undefined);
                 setNewKey(generated);
               }}
-              onRevoked={(enforcement) =>
-                setNotice(
-                  <>
-                    The API key was revoked.{" "}
-                    <EnforcementStatus verdict="refused" enforcement={enforcement} /> A new key can
-                    be generated if needed.
-                  </>,
-                )
-              }
+              onNotice={setNotice}
             />
-            {!mayGenerate && !mayRevoke && <MissingPermission action="create" />}
+            {!mayGenerate && !mayEdit && <MissingPermission action="create" />}
           </>
         )}
       </SystemPageLayout>
@@ -51,7 +46,7 @@ export function ManageKeyPage({ id }: { id: string }) {
           newKey={newKey}
           onClose={() => {
             setNewKey(undefined);
-            setNotice("The API key was generated.");
+            setNotice(newKey.rotated ? "The API key was rotated." : "The API key was generated.");
           }}
         />
       )}

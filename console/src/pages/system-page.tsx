@@ -1,8 +1,13 @@
-import { useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { DeleteSystemDialog } from "../components/delete-system-dialog";
 import { EnforcementStatus } from "../components/enforcement-status";
 import { Name } from "../components/name";
 import { Notice } from "../components/notice";
+import { focusHeading } from "../components/page-heading";
+import { RotationCockpit } from "../components/rotation-cockpit";
+import { SuspensionBanner } from "../components/suspension-banner";
+import { SuspendDialog } from "../components/suspension-dialogs";
 import { SystemAuditTrail } from "../components/system-audit-trail";
 import { SystemFacts } from "../components/system-facts";
 import { SystemPageLayout } from "../components/system-page-layout";
@@ -10,35 +15,70 @@ import type { EnforcementPartsFragment, SystemPartsFragment } from "../gql/graph
 import { Link, navigate, useLocation } from "../router";
 import { editPath, keyPath, SYSTEMS } from "../routes";
 import { useMay } from "../session/viewer-context";
+import { hasKey } from "../text/key-state";
 
 export function SystemPage({ id }: { id: string }) {
-  const { notice } = useLocation();
+  const { notice: arrival } = useLocation();
+  const [notice, setNotice] = useState<ComponentChildren>();
   const [deleting, setDeleting] = useState<SystemPartsFragment>();
+  const [suspending, setSuspending] = useState<SystemPartsFragment>();
   const mayView = useMay("view");
+  const mayEdit = useMay("edit");
   const mayDelete = useMay("delete");
+  // The button that opened the dialog may be gone by now, so it cannot take the focus back.
+  useLayoutEffect(() => {
+    if (notice !== undefined) focusHeading();
+  }, [notice]);
   return (
     <>
       <SystemPageLayout
         id={id}
         title="System Detail"
         deleting={deleting}
-        notice={<Notice>{notice}</Notice>}
+        notice={<Notice>{notice ?? arrival}</Notice>}
       >
         {({ system, entries }) => (
           <>
+            <SuspensionBanner system={system} onNotice={setNotice} />
             <SystemFacts system={system} showId />
-            <SystemActions system={system} onDelete={() => setDeleting(system)} />
+            <RotationCockpit system={system} onNotice={setNotice} />
+            <SystemActions
+              system={system}
+              onSuspend={() => setSuspending(system)}
+              onDelete={() => setDeleting(system)}
+            />
             {mayView && entries && <SystemAuditTrail systemId={id} appended={entries} />}
           </>
         )}
       </SystemPageLayout>
+      {mayEdit && suspending && (
+        <SuspendDialog
+          system={suspending}
+          onCancel={() => setSuspending(undefined)}
+          onDone={(enforcement) => {
+            setSuspending(undefined);
+            setNotice(
+              <>
+                The system was suspended.{" "}
+                {hasKey(suspending) && (
+                  <EnforcementStatus
+                    verdict="refused"
+                    enforcement={enforcement}
+                    subject="Its key"
+                  />
+                )}
+              </>,
+            );
+          }}
+        />
+      )}
       {mayDelete && deleting && (
         <DeleteSystemDialog
           system={deleting}
           onCancel={() => setDeleting(undefined)}
           onDeleted={(enforcement) => {
-            const notice = <DeletedNotice system={deleting} enforcement={enforcement} />;
-            navigate(SYSTEMS, { replace: true, notice });
+            const deletion = <DeletedNotice system={deleting} enforcement={enforcement} />;
+            navigate(SYSTEMS, { replace: true, notice: deletion });
           }}
         />
       )}
@@ -48,10 +88,11 @@ export function SystemPage({ id }: { id: string }) {
 
 interface SystemActionsProps {
   system: SystemPartsFragment;
+  onSuspend: () => void;
   onDelete: () => void;
 }
 
-function SystemActions({ system, onDelete }: SystemActionsProps) {
+function SystemActions({ system, onSuspend, onDelete }: SystemActionsProps) {
   const mayGenerate = useMay("create");
   const mayEdit = useMay("edit");
   const mayDelete = useMay("delete");
@@ -66,6 +107,11 @@ function SystemActions({ system, onDelete }: SystemActionsProps) {
         <Link to={editPath(system.id)} class="button">
           Edit
         </Link>
+      )}
+      {mayEdit && system.suspendedAt === null && (
+        <button type="button" class="danger" onClick={onSuspend}>
+          Suspend
+        </button>
       )}
       {mayDelete && (
         <button type="button" class="danger" onClick={onDelete}>
@@ -82,7 +128,7 @@ interface DeletedNoticeProps {
 }
 
 function DeletedNotice({ system, enforcement }: DeletedNoticeProps) {
-  const hadKey = system.keyState === "ACTIVE" || enforcement.state === "PENDING";
+  const hadKey = hasKey(system) || enforcement.state === "PENDING";
   return (
     <>
       <Name>{system.name}</Name> was deleted.{" "}

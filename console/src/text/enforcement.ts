@@ -1,7 +1,7 @@
 import type { EnforcementPartsFragment } from "../gql/graphql";
 
-/** What every instance does with the key once the change is enforced. */
-export type Verdict = "refused" | "accepted";
+/** What every instance does with the key, or with the change itself, once it is enforced. */
+export type Verdict = "refused" | "accepted" | "applied";
 
 /**
  * Describes how far a change is enforced: on every instance already, or by a known time at the latest. The text is about

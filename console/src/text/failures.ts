@@ -26,8 +26,10 @@ const MESSAGES: Record<ErrorCode, MessageFor> = {
   NOT_FOUND: () => "This system no longer exists. Another operator may have deleted it.",
   INVALID_NAME: asSent,
   NAME_TAKEN: () => "Another system already has this name. Choose a different one.",
-  KEY_ALREADY_GENERATED: () => "An API key already exists. Revoke it to generate a new one.",
-  KEY_NOT_GENERATED: () => "No API key exists that could be revoked.",
+  KEY_ALREADY_GENERATED: () =>
+    "An API key already exists. Rotate it, or revoke it to generate a new one.",
+  KEY_NOT_GENERATED: () =>
+    "This key no longer exists. It may have ended, or another operator may have revoked it.",
   ROTATION_IN_PROGRESS: () =>
     "The key before the current one is still accepted. End that rotation before you rotate again.",
   NOT_SUSPENDED: () => "This system is not suspended.",

@@ -3,7 +3,11 @@ import { Provider } from "@urql/preact";
 import { type ComponentChildren, render } from "preact";
 import { afterEach, vi } from "vitest";
 import { filter, fromValue, makeSubject, merge, mergeMap, pipe } from "wonka";
-import type { AuditEntryPartsFragment, SystemPartsFragment } from "../../src/gql/graphql";
+import type {
+  ApiKeyPartsFragment,
+  AuditEntryPartsFragment,
+  SystemPartsFragment,
+} from "../../src/gql/graphql";
 import { extractApiKeyExchange } from "../../src/graph/generate-key";
 import type { ConnectionStatus } from "../../src/graph/socket";
 import { Observable } from "../../src/live/observable";
@@ -15,11 +19,43 @@ import { type Action, permissionCode } from "../../src/text/permissions";
 export const system: SystemPartsFragment = {
   id: "s1",
   name: "Billing",
+  description: null,
   keyState: "NOT_GENERATED",
   keyMark: null,
+  currentKey: null,
+  retiringKey: null,
+  lastKey: null,
+  suspendedAt: null,
+  suspendedReason: null,
   revision: 1,
   createdAt: "2026-03-01T12:00:00.000Z",
   updatedAt: "2026-03-01T12:00:00.000Z",
+};
+
+const currentKey: ApiKeyPartsFragment = {
+  role: "CURRENT",
+  mark: "abcd",
+  generatedAt: "2026-03-01T12:00:00.000Z",
+  generatedBy: { kind: "OPERATOR", id: "o1", name: "alice" },
+  expiresAt: null,
+};
+
+/** The system with a key. */
+export const activeSystem: SystemPartsFragment = {
+  ...system,
+  keyState: "ACTIVE",
+  keyMark: "abcd",
+  currentKey,
+  revision: 2,
+};
+
+/** The system during a rotation. */
+export const rotatingSystem: SystemPartsFragment = {
+  ...activeSystem,
+  keyMark: "wxyz",
+  currentKey: { ...currentKey, mark: "wxyz", generatedAt: "2026-03-02T12:00:00.000Z" },
+  retiringKey: { ...currentKey, role: "RETIRING", expiresAt: "2026-03-03T12:00:00.000Z" },
+  revision: 3,
 };
 
 export const entry: AuditEntryPartsFragment = {

@@ -1,0 +1,46 @@
+import { useClient } from "@urql/preact";
+import { useState } from "preact/hooks";
+import {
+  EndRotationDocument,
+  type EnforcementPartsFragment,
+  type SystemPartsFragment,
+} from "../gql/graphql";
+import { ConfirmDialog } from "./confirm-dialog";
+import { KeyMark } from "./key-mark";
+import { Name } from "./name";
+import { given, ReasonField } from "./reason-field";
+
+interface EndRotationDialogProps {
+  system: SystemPartsFragment;
+  onEnded: (enforcement: EnforcementPartsFragment) => void;
+  onCancel: () => void;
+}
+
+export function EndRotationDialog({ system, onEnded, onCancel }: EndRotationDialogProps) {
+  const client = useClient();
+  const [reason, setReason] = useState("");
+  const confirm = async () => {
+    const variables = { systemId: system.id, ...given(reason) };
+    const { data, error } = await client.mutation(EndRotationDocument, variables);
+    if (data) onEnded(data.endRotation.enforcement);
+    return error;
+  };
+  return (
+    <ConfirmDialog
+      title="End Rotation"
+      effect="end the old key now"
+      waitingFor="Waiting until every instance refuses the key…"
+      onConfirm={confirm}
+      onCancel={onCancel}
+    >
+      <p>
+        The old key <KeyMark mark={system.retiringKey?.mark ?? null} /> of{" "}
+        <strong>
+          <Name>{system.name}</Name>
+        </strong>{" "}
+        will no longer be usable. The new key goes on.
+      </p>
+      <ReasonField value={reason} onInput={setReason} />
+    </ConfirmDialog>
+  );
+}

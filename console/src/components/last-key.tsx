@@ -1,0 +1,58 @@
+import { useQuery } from "@urql/preact";
+import { AuditLogDocument, type EndedKeyPartsFragment, type KeyEnd } from "../gql/graphql";
+import { useMay } from "../session/viewer-context";
+import { exactTime } from "../text/time";
+import { KeyMark } from "./key-mark";
+import { Name } from "./name";
+import { trailVariables } from "./system-audit-trail";
+import { TimeAgo } from "./time-ago";
+
+const ENDS: Record<KeyEnd, string> = {
+  REVOKED: "was revoked",
+  EXPIRED: "expired",
+  ROTATED_OUT: "ended with its rotation",
+  SYSTEM_DELETED: "was deleted",
+};
+
+interface LastKeyProps {
+  systemId: string;
+  lastKey: EndedKeyPartsFragment;
+}
+
+/** What became of the key that ended last. */
+export function LastKey({ systemId, lastKey }: LastKeyProps) {
+  const { mark, endedAt, end, reason } = lastKey;
+  const revokedBy = useRevoker(systemId, lastKey);
+  return (
+    <>
+      <KeyMark mark={mark} /> {ENDS[end]} <TimeAgo time={endedAt} />
+      {revokedBy !== undefined && (
+        <>
+          {" "}
+          by <Name>{revokedBy}</Name>
+        </>
+      )}
+      {reason !== null && (
+        <>
+          : <Name>{reason}</Name>
+        </>
+      )}
+      <span class="exact">{exactTime(new Date(endedAt))}</span>
+    </>
+  );
+}
+
+/** Returns who revoked the key, if that is among the newest entries of the system's audit trail. */
+function useRevoker(systemId: string, { mark, end }: EndedKeyPartsFragment): string | undefined {
+  const pause = !useMay("view") || end !== "REVOKED";
+  const [{ data }] = useQuery({
+    query: AuditLogDocument,
+    variables: trailVariables(systemId),
+    pause,
+  });
+  return data?.auditLog.nodes.find(
+    ({ action, keyMark, previousKeyMark }) =>
+      (action === "KEY_REVOKED" || action === "ROTATION_ENDED") &&
+      (keyMark === mark || previousKeyMark === mark),
+  )?.actor.name;
+}
