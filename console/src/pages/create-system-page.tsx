@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { MissingPermission } from "../components/missing-permission";
 import { Name } from "../components/name";
 import { PageHeading } from "../components/page-heading";
-import { SystemNameForm } from "../components/system-name-form";
+import { SystemForm, type SystemTexts } from "../components/system-form";
 import { CreateSystemDocument } from "../gql/graphql";
 import { navigate } from "../router";
 import { SYSTEMS, systemPath } from "../routes";
@@ -24,13 +24,15 @@ export function CreateSystemPage() {
 function CreateSystemForm() {
   const client = useClient();
   const { createdSystemIds } = useSession();
-  const [name, setName] = useState("");
+  const [texts, setTexts] = useState({ name: "", description: "" });
   const [busy, setBusy] = useState(false);
-  const [errorMessage, setErrorMessage] = useState<string>();
+  const [error, setError] = useState<{ field: keyof SystemTexts; message: string }>();
   const submit = async () => {
     setBusy(true);
-    setErrorMessage(undefined);
-    const { data, error } = await client.mutation(CreateSystemDocument, { name });
+    setError(undefined);
+    const { name, description } = texts;
+    const variables = { name, ...(description.trim() === "" ? {} : { description }) };
+    const { data, error: failed } = await client.mutation(CreateSystemDocument, variables);
     setBusy(false);
     if (data) {
       const { system } = data.createSystem;
@@ -41,7 +43,10 @@ function CreateSystemForm() {
         </>
       );
       navigate(systemPath(system.id), { replace: true, notice });
-    } else if (error !== undefined) setErrorMessage(failureOf(error).message);
+    } else if (failed !== undefined) {
+      const { code, message } = failureOf(failed);
+      setError({ field: code === "BAD_USER_INPUT" ? "description" : "name", message });
+    }
   };
   return (
     <>
@@ -50,10 +55,10 @@ function CreateSystemForm() {
         system for each application: then you can tell their calls apart, and revoke the key of one
         without stopping the others. You generate the key on the next page.
       </p>
-      <SystemNameForm
-        name={name}
-        onInput={setName}
-        error={errorMessage}
+      <SystemForm
+        texts={texts}
+        onInput={setTexts}
+        error={error}
         cancelTo={SYSTEMS}
         submitLabel="Submit"
         busy={busy}
