@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { AxeBuilder } from "@axe-core/playwright";
+import { assertAccessible } from "./support/accessible.js";
 import { signInToApi } from "./support/api.js";
 import { fixture } from "./support/fixture.js";
-
-const WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 
 describe("accessibility", () => {
   const env = fixture();
@@ -117,13 +115,3 @@ describe("accessibility", () => {
     assert.equal(await recordedStyle(), "none");
   });
 });
-
-async function assertAccessible({ page, assertNoHorizontalScroll }, what) {
-  const { violations } = await new AxeBuilder({ page }).withTags(WCAG).analyze();
-  assert.deepEqual(
-    violations.map(({ id, nodes }) => [id, nodes.map(({ target }) => target)]),
-    [],
-    what,
-  );
-  await assertNoHorizontalScroll(what);
-}

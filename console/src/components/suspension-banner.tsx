@@ -22,7 +22,8 @@ export function SuspensionBanner({ system, onNotice }: SuspensionBannerProps) {
         <section class="warning banner" aria-labelledby="suspended">
           <h2 id="suspended">Suspended</h2>
           <p>
-            The keys of this system are refused since <TimeAgo time={system.suspendedAt} />.{" "}
+            The system was suspended <TimeAgo time={system.suspendedAt} />, and its keys are
+            refused.{" "}
             {system.suspendedReason !== null && (
               <>
                 Reason: <Name>{system.suspendedReason}</Name>.{" "}
