@@ -63,6 +63,20 @@ fn line(entry: &LossEntry, is_done: bool) -> String {
             format!("revoked key …{mark} of system {system} ({name})"),
             format!("system {system} ({name}) does not have key …{mark}"),
         ),
+        Loss::KeyTime { system, mark, expires_at } => {
+            let end = expires_at.map_or("no end".to_owned(), |end| format!("the end {end}"));
+            (
+                format!("set {end} for key …{mark} of system {system} ({name})"),
+                format!("system {system} ({name}) does not have key …{mark}, or it ends no later than with {end}"),
+            )
+        }
+        Loss::Suspension { system, is_suspended } => {
+            let state = if *is_suspended { "suspended" } else { "resumed" };
+            (
+                format!("suspended system {system} ({name})"),
+                format!("system {system} ({name}) does not exist, or is {state} already"),
+            )
+        }
         Loss::System(system) => {
             (format!("deleted system {system} ({name})"), format!("system {system} ({name}) does not exist"))
         }

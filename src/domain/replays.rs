@@ -7,6 +7,7 @@ use super::exports::ExportedEntry;
 use super::ids::{OperatorId, SystemId};
 use super::keys::Mark;
 use super::permissions::Permissions;
+use super::time::Timestamp;
 
 /// Something that an entry took away, and that a backup from before brings back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +15,17 @@ pub enum Loss {
     Key {
         system: SystemId,
         mark: Mark,
+    },
+    /// The time of a key after this end. `None`: it was given back.
+    KeyTime {
+        system: SystemId,
+        mark: Mark,
+        expires_at: Option<Timestamp>,
+    },
+    /// The use of all keys of a system, while it is suspended.
+    Suspension {
+        system: SystemId,
+        is_suspended: bool,
     },
     System(SystemId),
     Operator(OperatorId),
@@ -27,6 +39,14 @@ pub enum Loss {
 }
 
 impl Loss {
+    fn all_of(event: &AuditEvent) -> Vec<Self> {
+        let revoked = event.action == AuditAction::KeyRevoked && event.outcome == AuditOutcome::Done;
+        // The retiring key was revoked with the current one.
+        let retiring = event.system.zip(event.previous_key_mark).filter(|_| revoked);
+        let retiring = retiring.map(|(system, mark)| Self::Key { system, mark });
+        Self::of(event).into_iter().chain(retiring).collect()
+    }
+
     fn of(event: &AuditEvent) -> Option<Self> {
         if event.outcome != AuditOutcome::Done {
             return None;
@@ -35,6 +55,21 @@ impl Loss {
             AuditAction::KeyRevoked | AuditAction::RotationEnded | AuditAction::KeyExpired => {
                 Some(Self::Key { system: event.system?, mark: event.key_mark? })
             }
+            AuditAction::KeyRotated => {
+                let (system, mark) = event.system.zip(event.previous_key_mark)?;
+                let retiring = event.image.as_ref().and_then(|image| image.retiring_key.as_ref());
+                Some(match retiring {
+                    Some(retiring) => Self::KeyTime { system, mark, expires_at: retiring.expires_at },
+                    None => Self::Key { system, mark },
+                })
+            }
+            AuditAction::KeyExpiryChanged => {
+                Some(Self::KeyTime { system: event.system?, mark: event.key_mark?, expires_at: event.key_expires_at })
+            }
+            AuditAction::SystemSuspended | AuditAction::SystemResumed => Some(Self::Suspension {
+                system: event.system?,
+                is_suspended: event.action == AuditAction::SystemSuspended,
+            }),
             AuditAction::SystemDeleted => event.system.map(Self::System),
             AuditAction::OperatorRemoved => event.operator.map(Self::Operator),
             AuditAction::PermissionsChanged => {
@@ -53,11 +88,7 @@ impl Loss {
             | AuditAction::RevokedKeyPresented
             | AuditAction::AuditExported
             | AuditAction::KeysRedigested
-            | AuditAction::KeyRotated
-            | AuditAction::KeyExpiryChanged
             | AuditAction::KeyExpiryWarned
-            | AuditAction::SystemSuspended
-            | AuditAction::SystemResumed
             | AuditAction::SystemDescribed
             | AuditAction::ExpiredKeyPresented
             | AuditAction::SuspendedKeyPresented
@@ -69,7 +100,15 @@ impl Loss {
     /// Whether this, which came later, leaves nothing to do for `earlier`.
     fn covers(&self, earlier: &Self) -> bool {
         match (self, earlier) {
-            (Self::System(deleted), Self::Key { system, .. }) => deleted == system,
+            (
+                Self::System(deleted),
+                Self::Key { system, .. } | Self::KeyTime { system, .. } | Self::Suspension { system, .. },
+            ) => deleted == system,
+            (Self::Key { system, mark }, Self::KeyTime { system: other, mark: earlier, .. })
+            | (Self::KeyTime { system, mark, .. }, Self::KeyTime { system: other, mark: earlier, .. }) => {
+                system == other && mark == earlier
+            }
+            (Self::Suspension { system, .. }, Self::Suspension { system: other, .. }) => system == other,
             (Self::Operator(removed), Self::Permissions { operator, .. } | Self::Password(operator)) => {
                 removed == operator
             }
@@ -81,7 +120,10 @@ impl Loss {
     /// The system or operator.
     fn subject(&self) -> String {
         match self {
-            Self::Key { system, .. } | Self::System(system) => system.to_string(),
+            Self::Key { system, .. }
+            | Self::KeyTime { system, .. }
+            | Self::Suspension { system, .. }
+            | Self::System(system) => system.to_string(),
             Self::Operator(operator) | Self::Permissions { operator, .. } | Self::Password(operator) => {
                 operator.to_string()
             }
@@ -126,7 +168,7 @@ impl ExportedHistory {
             self.gap.get_or_insert(Gap { number: last.number + 1 });
         }
         self.heads.push(entry.head());
-        if let Some(loss) = Loss::of(event) {
+        for loss in Loss::all_of(event) {
             let name = if event.system.is_some() { &event.system_name } else { &event.operator_name };
             let name = name.clone().unwrap_or_default();
             self.losses.push(LossEntry { number: entry.number, loss, name });

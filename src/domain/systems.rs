@@ -286,7 +286,11 @@ impl System {
             KeyRole::Current => KeyEnd::Expired,
             KeyRole::Retiring => KeyEnd::RotatedOut,
         };
-        let ended_at = key.expires_at.unwrap_or(now);
+        self.without_key(key, end, key.expires_at.unwrap_or(now), now)
+    }
+
+    /// Returns the system without this key, which has ended so.
+    pub fn without_key(&self, key: &Key, end: KeyEnd, ended_at: Timestamp, now: Timestamp) -> Self {
         let without = |live: &Option<CurrentKey>| live.clone().filter(|live| live.digest != key.digest);
         Self {
             key: without(&self.key),

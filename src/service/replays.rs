@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::commit::Decision;
 use super::error::Error;
-use super::keys::end_keys;
+use super::keys::{end_keys, update_keys};
 use super::restores::list_restores;
 use super::{Request, Service, origin};
 use crate::audit_text::verification::{self, ExportBreak, Verified};
@@ -20,6 +20,7 @@ use crate::domain::keys::{KeyEnd, Mark};
 use crate::domain::operators::Operator;
 use crate::domain::replays::{ExportedHistory, Gap, Loss, LossEntry};
 use crate::domain::restores::Restore;
+use crate::domain::time::Timestamp;
 
 /// Precedes, in the name of the setting with the last entry that was replayed, the tenant and the number of the last entry in
 /// common.
@@ -125,6 +126,11 @@ impl Service {
     pub async fn replay(self: &Arc<Self>, request: Request, tenant: &TenantId, loss: &Loss) -> Result<bool, Error> {
         match *loss {
             Loss::Key { system, mark } => self.replay_revocation(request, tenant, system, mark).await,
+            Loss::KeyTime { expires_at: None, .. } | Loss::Suspension { is_suspended: false, .. } => Ok(false),
+            Loss::KeyTime { system, mark, expires_at: Some(end) } => {
+                self.replay_key_end(request, tenant, system, mark, end).await
+            }
+            Loss::Suspension { system, is_suspended: true } => self.replay_suspension(request, tenant, system).await,
             Loss::System(system) => self.replay_deletion(request, tenant, system).await,
             Loss::Operator(id) => {
                 let Some(operator) = self.find_operator_of(tenant, id).await? else { return Ok(false) };
@@ -187,19 +193,65 @@ impl Service {
             let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
                 return Ok(Decision::Repeat(Ok(false)));
             };
-            if system.live_keys().all(|live| live.mark != mark) {
-                return Ok(Decision::Repeat(Ok(false)));
-            }
-            let without = system.revoke_keys(None, self.environment.now())?;
             let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
+            let Some(key) = keys.iter().find(|key| key.mark == mark) else { return Ok(Decision::Repeat(Ok(false))) };
+            let now = self.environment.now();
+            let without = system.without_key(key, KeyEnd::Revoked, now, now);
             let event = self
                 .event(&origin(AuditActor::command_line(), request), AuditAction::KeyRevoked)
                 .about_system(&without)
                 .about_key(mark);
             let batch = Batch::new(tenant.clone(), event).replace(Row::System(without.clone()));
-            Ok(Decision::commit(end_keys(batch, &keys, KeyEnd::Revoked, without.updated_at), true))
+            Ok(Decision::commit(batch.replace(Row::Key(key.ended(KeyEnd::Revoked, without.updated_at))), true))
         });
         self.require_enforced(revoked.await?).await
+    }
+
+    async fn replay_key_end(
+        &self,
+        request: Request,
+        tenant: &TenantId,
+        id: SystemId,
+        mark: Mark,
+        end: Timestamp,
+    ) -> Result<bool, Error> {
+        self.require_second_format()?;
+        let changed = self.change(|reads| async move {
+            let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
+                return Ok(Decision::Repeat(Ok(false)));
+            };
+            let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
+            let key = keys.iter().find(|key| key.mark == mark && key.expires_at.is_none_or(|earlier| earlier > end));
+            let Some(key) = key else { return Ok(Decision::Repeat(Ok(false))) };
+            let changed = system.set_key_expiry(key.role, Some(end), self.environment.now())?;
+            let Some(changed) = changed else { return Ok(Decision::Retry) };
+            let event = self
+                .event(&origin(AuditActor::command_line(), request), AuditAction::KeyExpiryChanged)
+                .about_system(&changed)
+                .about_key(mark)
+                .about_key_end(key.role, Some(end));
+            let batch = Batch::new(tenant.clone(), event).replace(Row::System(changed.clone()));
+            Ok(Decision::commit(batch.replace(Row::Key(key.in_system(&changed))), true))
+        });
+        self.require_enforced(changed.await?).await
+    }
+
+    async fn replay_suspension(&self, request: Request, tenant: &TenantId, id: SystemId) -> Result<bool, Error> {
+        self.require_second_format()?;
+        let suspended = self.change(|reads| async move {
+            let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
+                return Ok(Decision::Repeat(Ok(false)));
+            };
+            let suspended = system.suspend(None, self.environment.now());
+            let Some(suspended) = suspended else { return Ok(Decision::Repeat(Ok(false))) };
+            let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
+            let event = self
+                .event(&origin(AuditActor::command_line(), request), AuditAction::SystemSuspended)
+                .about_system(&suspended);
+            let batch = Batch::new(tenant.clone(), event).replace(Row::System(suspended.clone()));
+            Ok(Decision::commit(update_keys(batch, &keys, &suspended), true))
+        });
+        self.require_enforced(suspended.await?).await
     }
 
     async fn replay_deletion(&self, request: Request, tenant: &TenantId, id: SystemId) -> Result<bool, Error> {

@@ -23,6 +23,7 @@ on_both_stores![
     replay_takes_away_again_what_was_taken_away_after_the_backup,
     replay_leaves_what_is_changed_after_it,
     replay_ends_where_codes_were_given_back,
+    replay_ends_rotated_keys_and_suspends_again,
     sessions_of_before_a_restore_are_refused_on_every_instance,
     export_that_does_not_continue_the_log_is_refused,
     replaced_history_is_named_and_any_other_difference_is_found,
@@ -184,6 +185,46 @@ async fn replay_ends_where_codes_were_given_back(app: App) {
     let answer = restored.anonymous().sign_in("carol", PASSWORD).await;
     let codes = json!(["api_key_management:view", "api_key_management:edit"]);
     assert_eq!(answer.data("signIn.viewer.permissions"), &codes, "no code is added");
+}
+
+async fn replay_ends_rotated_keys_and_suspends_again(app: App) {
+    let boss = app.operator(&ALL).await;
+    let mut keys = Vec::new();
+    for name in ["Rotated", "Revoked", "Overlapping", "Suspended", "Resumed", "Kept"] {
+        let system = boss.create_system(name).await;
+        keys.push(boss.generate_key(&system.id).await);
+    }
+    let rotate = async |at: usize, overlap: u32| {
+        let document = "mutation ($id: ID!, $overlap: Int!) {
+            rotateKey(systemId: $id, overlapSeconds: $overlap) { apiKey } }";
+        let variables = json!({ "id": keys[at].system.id, "overlap": overlap });
+        boss.query(document, variables).await.data("rotateKey.apiKey").as_str().expect("a key").to_owned()
+    };
+    let change = async |name: &str, at: usize| {
+        let argument = if name == "endRotation" { "systemId" } else { "id" };
+        let document = format!("mutation ($id: ID!) {{ {name}({argument}: $id) {{ system {{ id }} }} }}");
+        assert_eq!(boss.query(&document, json!({ "id": keys[at].system.id })).await.code(), None);
+    };
+    let current = rotate(5, 3600).await;
+    let restored = app.restored(2).await;
+    rotate(0, 0).await;
+    rotate(1, 3600).await;
+    boss.revoke_key(&keys[1].system.id).await;
+    rotate(2, 3600).await;
+    change("suspendSystem", 3).await;
+    change("suspendSystem", 4).await;
+    change("resumeSystem", 4).await;
+    change("endRotation", 5).await;
+    replay(&restored, &export(&app, "acme").await).await.expect("replayed");
+    let verdict = async |key: &str| restored.verifier().code(key).await;
+    for (at, expected) in ["REVOKED", "REVOKED", "VALID", "SUSPENDED", "VALID", "REVOKED"].into_iter().enumerate() {
+        assert_eq!(verdict(&keys[at].api_key).await, expected, "{}", keys[at].system.name);
+    }
+    assert_eq!(verdict(&current).await, "VALID", "only the retiring key of this one was ended");
+    restored.clock.advance(Duration::from_secs(3600));
+    assert_eq!(verdict(&keys[2].api_key).await, "EXPIRED", "its overlap is over");
+    let said = replay(&restored, &export(&app, "acme").await).await.expect("replayed");
+    assert!(said.contains("nothing left"), "{said}");
 }
 
 async fn sessions_of_before_a_restore_are_refused_on_every_instance(app: App) {
