@@ -206,6 +206,10 @@ describe("the console", () => {
       .getByText("default", { exact: true })
       .waitFor();
     assert.equal(await page.getByText("/", { exact: true }).isVisible(), false);
+    const api = await signInToApi(env.keymark);
+    await api.createSystem("On a phone");
+    await page.getByRole("button", { name: "Last Updated" }).click();
+    await page.waitForURL("**/systems?sort=-updated");
     await assertNoHorizontalScroll("the list");
   });
 

@@ -52,6 +52,16 @@ describe("the console", () => {
     await heading("Manage API Key: Linked to");
     await page.getByRole("listitem").getByText("Manage API Key: Linked to").waitFor();
     assert.equal(await page.title(), "Linked to – Manage API Key – Keymark");
+    // What leads somewhere is underlined, unlike the word Administration before it.
+    for (const crumb of await page
+      .getByRole("navigation", { name: "Breadcrumb" })
+      .locator("li")
+      .all()) {
+      const links = crumb.getByRole("link");
+      if ((await links.count()) === 0) continue;
+      const line = await links.evaluate((link) => getComputedStyle(link).textDecorationLine);
+      assert.equal(line, "underline");
+    }
     await page.goBack();
     await heading("System Detail: Linked to");
     await page.goBack();

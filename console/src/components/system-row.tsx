@@ -1,6 +1,7 @@
 import type { SystemPartsFragment } from "../gql/graphql";
 import { Link } from "../router";
 import { systemPath } from "../routes";
+import { shortTime } from "../text/time";
 import { Badges } from "./badges";
 import { KeyMark } from "./key-mark";
 import { memo } from "./memo";
@@ -16,10 +17,15 @@ interface SystemRowProps {
   isDeleted: boolean;
 }
 
+const exact = (time: string) => shortTime(new Date(time));
+
 export const SystemRow = memo(({ system, isNew, isDeleted }: SystemRowProps) => {
   const flashes = useFlash(system.revision, isNew);
   return (
-    <tr class={isDeleted ? "deleted" : flashes ? "changed" : undefined}>
+    <tr
+      class={isDeleted ? "deleted" : flashes ? "changed" : undefined}
+      data-times={`Updated ${exact(system.updatedAt)}\nCreated ${exact(system.createdAt)}`}
+    >
       <th scope="row">
         <Name>{system.name}</Name>
       </th>
@@ -27,10 +33,10 @@ export const SystemRow = memo(({ system, isNew, isDeleted }: SystemRowProps) => 
         <KeyMark mark={system.keyMark} /> <Badges system={system} />
       </td>
       <td>
-        <TimeAgo time={system.updatedAt} label="Updated" />
+        <TimeAgo time={system.updatedAt} />
       </td>
       <td>
-        <TimeAgo time={system.createdAt} label="Created" />
+        <TimeAgo time={system.createdAt} />
       </td>
       <td>
         {isDeleted ? (

@@ -4,25 +4,19 @@ import { exactTime, relativeTime } from "../text/time";
 
 interface TimeAgoProps {
   time: string;
-  /** What happened at that time, where a row shows several. */
-  label?: string;
-  /** Whether the exact time is shown as well. Otherwise it appears on hover, and while the row has the keyboard's focus. */
+  /** Whether the exact time is shown as well. Otherwise it appears on hover. */
   showExact?: boolean;
 }
 
 /** Shows how long ago a time was. */
-export function TimeAgo({ time, label, showExact = false }: TimeAgoProps) {
+export function TimeAgo({ time, showExact = false }: TimeAgoProps) {
   const then = new Date(time);
   const exact = exactTime(then);
   const [, setText] = useState("");
   // All rows share one timer, and the state is the text: a tick renders only the rows whose text changes.
   useEffect(() => now.observe((at) => setText(relativeTime(new Date(time), at))), [time]);
   return (
-    <time
-      dateTime={time}
-      title={exact}
-      data-exact={label === undefined ? exact : `${label} ${exact}`}
-    >
+    <time dateTime={time} title={exact}>
       {relativeTime(then, new Date())}
       {showExact && <span class="exact">{exact}</span>}
     </time>
