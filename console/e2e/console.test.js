@@ -163,15 +163,22 @@ describe("the console", () => {
     await page.getByText(`${systems.totalCount} systems`, { exact: true }).waitFor();
   });
 
-  test("shows the id of a system, and copies it", async () => {
+  test("shows the id of a system, to be copied, and exact times without a mouse", async () => {
     const api = await signInToApi(env.keymark);
     const id = await api.createSystem("Identified");
+    await api.generateKey(id);
     const { page, signIn, button } = await env.openWindow();
     await signIn(`/systems/${id}`);
     await page.getByRole("definition").filter({ hasText: id }).waitFor();
     await button("Copy ID").click();
     await button("Copied ID").waitFor();
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), id);
+    const times = page.getByRole("definition").locator("time");
+    assert.match(await times.first().textContent(), /20\d\d/);
+    const focusable = page.locator("dl time[tabindex]").first();
+    await focusable.focus();
+    const exactTime = await focusable.evaluate((time) => getComputedStyle(time, "::after").content);
+    assert.match(exactTime, /20\d\d/);
   });
 
   test("is light or dark as the operator chooses, also after a reload and in other tabs", async () => {

@@ -35,7 +35,7 @@ export function SystemFacts({ system, showId = false }: SystemFactsProps) {
       <div>
         <dt>Last Updated</dt>
         <dd>
-          <TimeAgo time={system.updatedAt} showExact />
+          <TimeAgo time={system.updatedAt} exact="beside" />
         </dd>
       </div>
       {system.description !== null && (

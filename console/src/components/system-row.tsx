@@ -33,10 +33,10 @@ export const SystemRow = memo(({ system, isNew, isDeleted }: SystemRowProps) => 
         <KeyMark mark={system.keyMark} /> <Badges system={system} />
       </td>
       <td>
-        <TimeAgo time={system.updatedAt} />
+        <TimeAgo time={system.updatedAt} exact="in row" />
       </td>
       <td>
-        <TimeAgo time={system.createdAt} />
+        <TimeAgo time={system.createdAt} exact="in row" />
       </td>
       <td>
         {isDeleted ? (

@@ -4,21 +4,25 @@ import { exactTime, relativeTime } from "../text/time";
 
 interface TimeAgoProps {
   time: string;
-  /** Whether the exact time is shown as well. Otherwise it appears on hover. */
-  showExact?: boolean;
+  /** Where the exact time appears besides on hover: beside the text, or when the text gets the focus, or in the row. */
+  exact?: "beside" | "on focus" | "in row";
 }
 
 /** Shows how long ago a time was. */
-export function TimeAgo({ time, showExact = false }: TimeAgoProps) {
+export function TimeAgo({ time, exact = "on focus" }: TimeAgoProps) {
   const then = new Date(time);
-  const exact = exactTime(then);
+  const exactText = exactTime(then);
   const [, setText] = useState("");
   // All rows share one timer, and the state is the text: a tick renders only the rows whose text changes.
   useEffect(() => now.observe((at) => setText(relativeTime(new Date(time), at))), [time]);
   return (
-    <time dateTime={time} title={exact}>
+    <time
+      dateTime={time}
+      title={exactText}
+      {...(exact === "on focus" && { tabIndex: 0, "data-exact": exactText })}
+    >
       {relativeTime(then, new Date())}
-      {showExact && <span class="exact">{exact}</span>}
+      {exact === "beside" && <span class="exact">{exactText}</span>}
     </time>
   );
 }
