@@ -66,6 +66,14 @@ describe("with the keyboard alone", () => {
     await press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
     await focused("textbox", "System Name");
+    // An Enter that is held down opens the dialog, and does not confirm it.
+    await page.keyboard.down("Enter");
+    await page.getByRole("dialog", { name: "Confirm the changes" }).waitFor();
+    await page.keyboard.down("Enter");
+    await page.keyboard.up("Enter");
+    await focused("button", "Confirm");
+    await press("Escape");
+    await focused("textbox", "System Name");
     await press("Enter");
     await focused("button", "Confirm");
     await press("Enter");
