@@ -175,7 +175,9 @@ describe("the console", () => {
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), id);
     const times = page.getByRole("definition").locator("time");
     assert.match(await times.first().textContent(), /20\d\d/);
-    const focusable = page.locator("dl time[tabindex]").first();
+    await api.query("mutation ($id: ID!) { suspendSystem(id: $id) { system { id } } }", { id });
+    await page.getByText("The system was suspended").waitFor();
+    const focusable = page.locator("time[tabindex]").first();
     await focusable.focus();
     const exactTime = await focusable.evaluate((time) => getComputedStyle(time, "::after").content);
     assert.match(exactTime, /20\d\d/);
