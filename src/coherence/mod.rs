@@ -2,12 +2,13 @@
 //!
 //! Each instance keeps the keys, operators and sessions of all tenants in a [`Cache`], loaded from the store once and
 //! kept current by the store's feed. The cache may be read only while the instance holds a lease; see [`protocol`]. A
-//! change that makes caches outdated waits at a [`Barrier`] until every instance enforces it. Names of systems are cached
-//! too, for searches, under a rule that needs no barrier; see [`search`].
+//! change that makes caches outdated waits at a [`Barrier`] until every instance enforces it. What lists of systems are searched,
+//! filtered and sorted by is cached too, under a rule that needs no barrier; see [`search`].
 
 mod audit_numbers;
 pub mod identities;
 pub mod key_index;
+mod last_uses;
 mod locks;
 mod metrics;
 mod name_index;

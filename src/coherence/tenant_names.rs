@@ -1,5 +1,5 @@
-//! The cached names of systems, by tenant. A tenant's names are loaded when an operator of the tenant first searches,
-//! and evicted when they are no longer used.
+//! The cached names of systems, by tenant, with what else lists are filtered and sorted by. A tenant's names are loaded
+//! when an operator of the tenant first searches, and evicted when they are no longer used.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,15 +9,16 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use tokio::sync::watch;
 
+use super::last_uses::CachedLastUses;
 use super::locks::{read, write};
 use super::name_index::NameIndex;
 use crate::clock::Moment;
 use crate::domain::changes::{Change, Row, RowId, Write};
 use crate::domain::ids::{SystemId, TenantId};
-use crate::domain::systems::ListedSystem;
+use crate::domain::system_lists::ListedSystem;
 use crate::store::{Store, StoreError};
 
-/// Limit on the names of all tenants together, except those being loaded: some 4,000,000 systems.
+/// Limit on the names of all tenants together, except those being loaded: some 2,500,000 systems.
 pub(super) const MAX_NAME_BYTES: usize = 256 << 20;
 /// Estimated size of a tenant's entry in the table and of its channel, counted in addition to its names.
 const TENANT_BYTES: usize = 512;
@@ -29,7 +30,7 @@ const MAX_FEED_WAIT: Duration = Duration::from_millis(100);
 /// Changes kept while a tenant's names are loaded. If there are more, the load is given up.
 const MAX_PENDING_CHANGES: usize = 100_000;
 /// Systems loaded before other tasks get a turn.
-const SYSTEMS_PER_YIELD: usize = 1_000;
+pub(super) const SYSTEMS_PER_YIELD: usize = 1_000;
 
 /// The names of the tenants whose operators search.
 ///
@@ -66,6 +67,7 @@ pub(super) struct LoadedNames {
     applied: watch::Sender<u64>,
     /// Time of the last search, in nanoseconds of the boot clock.
     last_used: AtomicU64,
+    pub(super) last_uses: CachedLastUses,
 }
 
 /// What one audit entry changed about systems.
@@ -125,7 +127,7 @@ impl LoadedNames {
     }
 
     fn bytes(&self) -> usize {
-        TENANT_BYTES + self.names().bytes()
+        TENANT_BYTES + self.names().bytes() + self.last_uses.bytes()
     }
 
     fn names(&self) -> Arc<NameIndex> {
@@ -258,6 +260,7 @@ impl Load {
             names: RwLock::new(Arc::new(names)),
             applied: watch::Sender::new(number),
             last_used: AtomicU64::new(now.boot_nanos()),
+            last_uses: CachedLastUses::default(),
         };
         loop {
             let mut inner = self.names.inner();
@@ -286,7 +289,10 @@ impl Drop for Load {
 
 #[cfg(test)]
 mod tests {
+    use super::super::last_uses::LastUses;
     use super::*;
+    use crate::domain::system_lists::SystemFacts;
+    use crate::domain::system_names::Search;
     use crate::domain::time::Timestamp;
 
     fn tenant(n: u64) -> TenantId {
@@ -295,7 +301,12 @@ mod tests {
 
     fn system(n: u8, name: &str) -> ListedSystem {
         let at = Timestamp::from_millis(i64::from(n));
-        ListedSystem { id: SystemId::from_bytes([n; 16]), folded_name: name.to_owned(), updated_at: at, created_at: at }
+        ListedSystem {
+            id: SystemId::from_bytes([n; 16]),
+            folded_name: name.to_owned(),
+            folded_description: String::new(),
+            facts: SystemFacts { updated_at: at, created_at: at, is_suspended: false, current: None, retiring: None },
+        }
     }
 
     fn put(number: u64, n: u8, name: &str) -> SystemChange {
@@ -316,7 +327,7 @@ mod tests {
     }
 
     fn found(names: &Arc<TenantNames>, needle: &str) -> usize {
-        names.get(&tenant(1), Moment::START).unwrap().names().count(needle)
+        names.get(&tenant(1), Moment::START).unwrap().names().count(&Search::parse(needle).into(), &LastUses::default())
     }
 
     #[tokio::test]

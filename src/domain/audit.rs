@@ -434,6 +434,7 @@ pub struct FilteredMembers {
     pub actor: Option<OperatorId>,
     pub action: AuditAction,
     pub outcome: AuditOutcome,
+    pub key_marks: [Option<Mark>; 2],
     pub occurred_at: Timestamp,
 }
 
@@ -445,6 +446,8 @@ pub struct AuditFilter {
     /// Matches any of these. An empty list matches nothing.
     pub actions: Option<Vec<AuditAction>>,
     pub outcome: Option<AuditOutcome>,
+    /// The mark of a key that the event is about, or of the other key that it concerns.
+    pub key_mark: Option<Mark>,
     /// Inclusive.
     pub from: Option<Timestamp>,
     /// Exclusive.
@@ -468,6 +471,7 @@ impl AuditFilter {
             actor: event.actor.id,
             action: event.action,
             outcome: event.outcome,
+            key_marks: [event.key_mark, event.previous_key_mark],
             occurred_at: event.occurred_at,
         })
     }
@@ -477,6 +481,7 @@ impl AuditFilter {
             && self.actor.is_none_or(|actor| event.actor == Some(actor))
             && self.actions.as_ref().is_none_or(|actions| actions.contains(&event.action))
             && self.outcome.is_none_or(|outcome| event.outcome == outcome)
+            && self.key_mark.is_none_or(|mark| event.key_marks.contains(&Some(mark)))
             && self.from.is_none_or(|from| event.occurred_at >= from)
             && self.to.is_none_or(|to| event.occurred_at < to)
     }

@@ -12,7 +12,8 @@ use super::audit::AuditHead;
 use super::ids::TenantId;
 use super::refusal::Refusal;
 use super::secrets::Keyring;
-use super::systems::{Direction, SystemOrder, SystemOrderField, SystemSortKey};
+use super::system_lists::{ListField, ListOrder};
+use super::systems::{Direction, SystemOrderField, SystemSortKey};
 
 /// Bytes of the authentication code: HMAC-SHA-256 truncated to 128 bits (RFC 2104, section 5).
 const TAG_BYTES: usize = 16;
@@ -65,7 +66,7 @@ impl HashPrefix {
 serialize_as_hex!(HashPrefix, "not a prefix of 16 hex digits");
 
 /// Encodes the cursor of a system in its tenant's list with this order.
-pub fn encode_system(keys: &Keyring, tenant: &TenantId, order: SystemOrder, key: SystemSortKey) -> String {
+pub fn encode_system(keys: &Keyring, tenant: &TenantId, order: ListOrder, key: SystemSortKey) -> String {
     encode(keys, &system_scope(tenant, order), &SystemPosition(key))
 }
 
@@ -77,7 +78,7 @@ pub fn encode_system(keys: &Keyring, tenant: &TenantId, order: SystemOrder, key:
 pub fn decode_system(
     keys: &Keyring,
     tenant: &TenantId,
-    order: SystemOrder,
+    order: ListOrder,
     cursor: &str,
 ) -> Result<SystemSortKey, Refusal> {
     decode(keys, &system_scope(tenant, order), cursor).map(|SystemPosition(key)| key)
@@ -97,11 +98,14 @@ pub fn decode_audit(keys: &Keyring, tenant: &TenantId, cursor: &str) -> Result<A
     decode(keys, &audit_scope(tenant), cursor)
 }
 
-fn system_scope(tenant: &TenantId, order: SystemOrder) -> String {
+fn system_scope(tenant: &TenantId, order: ListOrder) -> String {
     let field = match order.field {
-        SystemOrderField::Name => "name",
-        SystemOrderField::UpdatedAt => "updated",
-        SystemOrderField::CreatedAt => "created",
+        ListField::Stored(SystemOrderField::Name) => "name",
+        ListField::Stored(SystemOrderField::UpdatedAt) => "updated",
+        ListField::Stored(SystemOrderField::CreatedAt) => "created",
+        ListField::LastUsedAt => "used",
+        ListField::KeyGeneratedAt => "generated",
+        ListField::KeyExpiresAt => "expires",
     };
     let direction = match order.direction {
         Direction::Ascending => "asc",
@@ -154,8 +158,8 @@ mod tests {
     fn a_cursor_is_bound_to_tenant_order_and_secret() {
         let keys = Keyring::new(&secret(1), &[]);
         let (acme, other): (TenantId, TenantId) = ("acme".parse().unwrap(), "other".parse().unwrap());
-        let by_name = SystemOrder::default();
-        let backwards = SystemOrder { direction: Direction::Descending, ..by_name };
+        let by_name = ListOrder::default();
+        let backwards = ListOrder { direction: Direction::Descending, ..by_name };
         let cursor = encode_system(&keys, &acme, by_name, position());
         assert_eq!(decode_system(&keys, &acme, by_name, &cursor), Ok(position()));
         assert!(decode_system(&keys, &other, by_name, &cursor).is_err());

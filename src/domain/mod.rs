@@ -43,6 +43,7 @@ pub mod restores;
 pub mod secrets;
 pub mod sessions;
 pub mod signatures;
+pub mod system_lists;
 pub mod system_names;
 pub mod systems;
 pub mod texts;

@@ -18,7 +18,7 @@ pub const MAX_NAME_CHARACTERS: usize = 64;
 /// Maximum length of a name in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 256;
 /// Maximum length of a folded name in bytes of UTF-8: no character folds to more than 11 times its bytes (U+FDFA,
-/// 3 bytes to 33). A longer search text matches no name.
+/// 3 bytes to 33). A longer search text matches nothing.
 pub const MAX_FOLDED_NAME_BYTES: usize = MAX_NAME_BYTES * 11;
 
 /// The name of a system: trimmed, in NFC, within the limits of length, and without invisible characters.
@@ -111,14 +111,14 @@ pub fn fold(text: &str) -> String {
     nfkc.normalize(&cases.fold_string(&once)).into_owned()
 }
 
-/// A search by name. Its text is matched literally, never as a pattern.
+/// A search by name and description. Its text is matched literally, never as a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Search {
     /// Every system.
     All,
-    /// Systems whose folded name contains this folded text.
+    /// Systems whose folded name or description contains this folded text.
     Containing(String),
-    /// No system: the text is longer than any name, or contains a control character.
+    /// No system: the text is longer than [`MAX_FOLDED_NAME_BYTES`], or contains a control character.
     Nothing,
 }
 
@@ -135,10 +135,11 @@ impl Search {
         if needle.len() > MAX_FOLDED_NAME_BYTES { Self::Nothing } else { Self::Containing(needle) }
     }
 
-    pub fn matches(&self, folded_name: &str) -> bool {
+    /// Whether a folded text of a system matches.
+    pub fn matches(&self, folded: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Containing(needle) => folded_name.contains(needle.as_str()),
+            Self::Containing(needle) => folded.contains(needle.as_str()),
             Self::Nothing => false,
         }
     }

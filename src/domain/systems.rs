@@ -9,7 +9,7 @@ use super::ids::{SystemId, TenantId};
 use super::keys::{Key, KeyDigest, KeyEnd, KeyRole, Mark};
 use super::refusal::Refusal;
 use super::secrets::Fingerprint;
-use super::system_names::SystemName;
+use super::system_names::{Search, SystemName};
 use super::texts::{Description, Reason};
 use super::time::Timestamp;
 
@@ -119,6 +119,12 @@ impl System {
             || self.retiring.is_some()
             || self.suspended.is_some()
             || self.key.as_ref().is_some_and(|key| key.expires_at.is_some())
+    }
+
+    /// Whether the name or the description matches.
+    pub fn is_found_by(&self, search: &Search) -> bool {
+        let description = || self.description.as_ref().map(Description::folded);
+        search.matches(&self.name.folded()) || description().is_some_and(|folded| search.matches(&folded))
     }
 
     /// The current and the retiring key.
@@ -366,23 +372,7 @@ impl Key {
     }
 }
 
-/// The fields of a system by which lists are searched and sorted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedSystem {
-    pub id: SystemId,
-    pub folded_name: String,
-    pub updated_at: Timestamp,
-    pub created_at: Timestamp,
-}
-
-impl From<&System> for ListedSystem {
-    fn from(system: &System) -> Self {
-        let System { id, name, updated_at, created_at, .. } = system;
-        Self { id: *id, folded_name: name.folded(), updated_at: *updated_at, created_at: *created_at }
-    }
-}
-
-/// The field by which a list of systems is sorted. The id breaks ties.
+/// The field by which a store sorts systems. The id breaks ties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemOrderField {
     /// The folded name, by code point.
@@ -420,6 +410,8 @@ pub struct SystemSortKey {
 pub enum SortValue {
     Name(String),
     At(Timestamp),
+    /// The system has no value. It comes last, also in a descending list, where this order does not hold.
+    Absent,
 }
 
 impl SystemOrderField {

@@ -105,7 +105,10 @@ pub const MAX_PAGE_SIZE: u8 = 200;
 pub const SCAN_COST: u64 = 10_000;
 
 /// Connections that scan if this argument is set: once for the page, and again for [`COUNT`].
-const SCANS: [(&str, &str); 2] = [("auditLog", "filter"), ("systems", "search")];
+const SCANS: [(&str, &str); 3] = [("auditLog", "filter"), ("systems", "filter"), ("systems", "search")];
+/// Fields of [`ORDER`] that no store has an index of: lists in this order scan too.
+const SCANNED_ORDERS: [&str; 3] = ["LAST_USED_AT", "KEY_GENERATED_AT", "KEY_EXPIRES_AT"];
+const ORDER: &str = "orderBy";
 const COUNT: &str = "totalCount";
 
 /// The reason for which a document is refused.
@@ -295,7 +298,7 @@ impl Documents {
         if estimator.set(&operation.selection_set.node).fields > self.limits.cost {
             return Err(DocumentError::TooComplex(format!(
                 "The operation would resolve too many fields. The maximum is {}, where the fields of a connection count \
-                 once per item of its page, and a filtered or searched page or count as {SCAN_COST} fields. Select fewer \
+                 once per item of its page, and a filtered, searched or scanned page or count as {SCAN_COST} fields. Select fewer \
                  fields or smaller pages, or send several requests.",
                 self.limits.cost
             )));
@@ -728,13 +731,34 @@ impl<'a> CostEstimator<'a> {
 
     /// Whether the arguments of a connection have it scan. Variables have their default values already.
     fn scans(&self, field: &Field) -> bool {
-        let argument = SCANS.iter().find(|(name, _)| *name == field.name.node.as_str());
-        argument.and_then(|(_, argument)| field.get_argument(argument)).is_some_and(|value| match &value.node {
+        let mut arguments = SCANS.iter().filter(|(name, _)| *name == field.name.node.as_str());
+        let mut values = arguments.by_ref().filter_map(|(_, argument)| field.get_argument(argument));
+        let restricted = values.any(|value| match &value.node {
             Value::Variable(name) => self.variables.get(name).is_some_and(restricts),
             Value::Object(fields) => !fields.is_empty(),
             Value::String(text) => !text.is_empty(),
             value => *value != Value::Null,
-        })
+        });
+        restricted || field.get_argument(ORDER).is_some_and(|order| self.scans_in_order(&order.node))
+    }
+
+    fn scans_in_order(&self, order: &Value) -> bool {
+        let is_scanned = |field: &ConstValue| match field {
+            ConstValue::Enum(name) => SCANNED_ORDERS.contains(&name.as_str()),
+            ConstValue::String(name) => SCANNED_ORDERS.contains(&name.as_str()),
+            _ => false,
+        };
+        let value_of = |value: &Value| match value {
+            Value::Variable(name) => self.variables.get(name).cloned(),
+            value => value.clone().into_const(),
+        };
+        match order {
+            Value::Object(fields) => fields.get("field").and_then(value_of).as_ref().is_some_and(is_scanned),
+            order => match value_of(order) {
+                Some(ConstValue::Object(fields)) => fields.get("field").is_some_and(is_scanned),
+                _ => false,
+            },
+        }
     }
 
     /// The size of the page that a connection's arguments request.

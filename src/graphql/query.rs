@@ -7,10 +7,13 @@ use async_graphql::{Context, ID, Object, Result};
 use super::context::{Authenticated, RequestContext};
 use super::error::from_service;
 use super::permissions::{Permitted, requires_permission};
-use super::types::{AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemOrder, Viewer};
+use super::types::{
+    AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemFilter, SystemOrder, Viewer,
+};
 use crate::domain::permissions::VIEW;
+use crate::domain::system_lists::{ListOrder, SystemQuery};
 use crate::domain::system_names::Search;
-use crate::domain::{audit, cursors, systems};
+use crate::domain::{audit, cursors};
 use crate::service::Service;
 
 pub struct Query;
@@ -27,9 +30,10 @@ pub struct Query;
 ///
 /// **Limits**: a document has at most 32 KiB, 20 root fields and 20 levels of nested fields, and resolves at most
 /// 100,000 fields, where the fields of a connection count once per item of the requested page. A page with a `filter`
-/// or a `search` counts as 10,000 further fields, and so does its `totalCount`. A document beyond a limit is not
-/// executed and fails with `QUERY_TOO_COMPLEX`; an invalid one fails with `BAD_USER_INPUT`. An operator has two such
-/// pages and counts at the same time; others wait up to 10 s, and then fail with `RATE_LIMITED`.
+/// or a `search`, or sorted by `LAST_USED_AT`, `KEY_GENERATED_AT` or `KEY_EXPIRES_AT`, counts as 10,000 further fields,
+/// and so does its `totalCount`. A document beyond a limit is not executed and fails with `QUERY_TOO_COMPLEX`; an
+/// invalid one fails with `BAD_USER_INPUT`. An operator has two such pages and counts at the same time; others wait up
+/// to 10 s, and then fail with `RATE_LIMITED`.
 #[Object(guard = "Permitted")]
 impl Query {
     /// The signed-in operator. Null if no operator is signed in. Requires no credentials.
@@ -50,10 +54,13 @@ impl Query {
         &self,
         ctx: &Context<'_>,
         #[graphql(
-            desc = "Return only systems whose name contains this text, ignoring case and width. No character has \
-                          a special meaning. If omitted or empty, return all systems."
+            desc = "Return only systems whose name or description contains this text, ignoring case and width. No \
+                          character has a special meaning. If omitted or empty, return all systems."
         )]
         search: Option<String>,
+        #[graphql(desc = "Return only systems that match. If omitted, return all systems.")] filter: Option<
+            SystemFilter,
+        >,
         #[graphql(desc = "Sort order. Defaults to `NAME`, `ASC`.")] order_by: Option<SystemOrder>,
         #[graphql(desc = "Return this many items from the start: 1 to 200. Defaults to 50 unless `last` is set.")]
         first: Option<i32>,
@@ -64,12 +71,17 @@ impl Query {
     ) -> Result<SystemConnection> {
         let call = Authenticated::new(ctx).await?;
         let tenant = &call.operator().tenant;
-        let order: systems::SystemOrder = order_by.map(Into::into).unwrap_or_default();
+        let order: ListOrder = order_by.map(Into::into).unwrap_or_default();
         let search = Search::parse(search.as_deref().unwrap_or_default());
+        let query = match filter.map(SystemFilter::parse) {
+            None => search.into(),
+            Some(Some(filter)) => SystemQuery { search, filter },
+            Some(None) => Search::Nothing.into(),
+        };
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::decode_system(call.service.keyring(), tenant, order, cursor))?;
-        let page = call.convert(call.service.list_systems(call.caller, &search, order, &request).await)?;
-        Ok(SystemConnection::new(call.service, tenant, search, order, request, page))
+        let page = call.convert(call.service.list_systems(call.caller, &query, order, &request).await)?;
+        Ok(SystemConnection::new(call.service, tenant, query, order, request, page))
     }
 
     /// The system with this id. Null if the tenant has none. Requires `api_key_management:view`.

@@ -67,6 +67,7 @@ struct Parameters {
     actor_id: Option<String>,
     actions: Option<String>,
     outcome: Option<String>,
+    key_mark: Option<String>,
     from: Option<String>,
     to: Option<String>,
 }
@@ -87,6 +88,7 @@ impl Parameters {
             actor: read("actorId", self.actor_id.as_ref(), |text| text.parse().ok())?,
             actions: read("actions", self.actions.as_ref(), |text| text.split(',').map(action).collect())?,
             outcome: read("outcome", self.outcome.as_ref(), |text| serde_json::from_value(text.into()).ok())?,
+            key_mark: read("keyMark", self.key_mark.as_ref(), |text| text.to_owned().try_into().ok())?,
             from: read("from", self.from.as_ref(), |text| text.parse().ok())?,
             to: read("to", self.to.as_ref(), |text| text.parse().ok())?,
         })

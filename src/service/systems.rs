@@ -10,8 +10,9 @@ use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::keys::KeyEnd;
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::refusal::Refusal;
+use crate::domain::system_lists::{ListOrder, SystemQuery};
 use crate::domain::system_names::{Search, SystemName};
-use crate::domain::systems::{System, SystemOrder, SystemSortKey};
+use crate::domain::systems::{System, SystemSortKey};
 use crate::domain::texts::{Description, Reason};
 use crate::store::SystemState;
 
@@ -23,17 +24,18 @@ impl Service {
     pub async fn list_systems(
         &self,
         caller: &Caller,
-        search: &Search,
-        order: SystemOrder,
+        query: &SystemQuery,
+        order: ListOrder,
         page: &PageRequest<SystemSortKey>,
-    ) -> Result<Page<System>, Error> {
-        let _turn = self.begin_read_unless(!matches!(search, Search::Containing(_)), caller).await?;
-        Ok(self.coherence.list_systems(&caller.operator.tenant, search, order, page).await?)
+    ) -> Result<Page<(SystemSortKey, System)>, Error> {
+        let is_light = is_light(query) && order.stored().is_some();
+        let _turn = self.begin_read_unless(is_light, caller).await?;
+        Ok(self.coherence.list_systems(&caller.operator.tenant, query, order, page).await?)
     }
 
-    pub async fn count_systems(&self, caller: &Caller, search: &Search) -> Result<u64, Error> {
-        let _turn = self.begin_read_unless(!matches!(search, Search::Containing(_)), caller).await?;
-        Ok(self.coherence.count_systems(&caller.operator.tenant, search).await?)
+    pub async fn count_systems(&self, caller: &Caller, query: &SystemQuery) -> Result<u64, Error> {
+        let _turn = self.begin_read_unless(is_light(query), caller).await?;
+        Ok(self.coherence.count_systems(&caller.operator.tenant, query).await?)
     }
 
     /// Creates a system under a name that is free in the tenant.
@@ -227,4 +229,9 @@ impl Service {
             SystemState::Unknown => Err(Decision::Refuse(Refusal::SystemNotFound)),
         })
     }
+}
+
+/// Whether the work of a list does not grow with the number of the tenant's systems.
+fn is_light(query: &SystemQuery) -> bool {
+    query.filter.is_empty() && !matches!(query.search, Search::Containing(_))
 }

@@ -6,7 +6,7 @@ use futures::stream::BoxStream;
 use super::Result;
 use crate::domain::changes::StoredRow;
 use crate::domain::ids::TenantId;
-use crate::domain::systems::ListedSystem;
+use crate::domain::system_lists::ListedSystem;
 
 /// Result of [`ScanStore::scan_rows`]. An error ends the stream; only a stream that ends without one is complete.
 pub type Rows = BoxStream<'static, Result<StoredRow>>;

@@ -29,8 +29,8 @@ pub trait SystemStore {
     /// Returns the tenant's systems with these ids, in no particular order. Ids that are not the tenant's are skipped.
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
 
-    /// Returns the tenant's systems whose folded names match, in the requested order; ids break ties, in the same
-    /// direction.
+    /// Returns the tenant's systems whose folded name or description matches, in the requested order; ids break ties, in
+    /// the same direction.
     async fn list_systems(
         &self,
         tenant: &TenantId,
@@ -39,5 +39,6 @@ pub trait SystemStore {
         page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>>;
 
+    /// Returns the number of the tenant's systems whose folded name or description matches.
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
 }

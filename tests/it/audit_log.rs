@@ -116,8 +116,9 @@ async fn eventful<'a>(app: &'a App) -> Operator<'a> {
 
 async fn the_log_is_filtered_and_counted(app: App) {
     let operator = eventful(&app).await;
-    let viewer = operator.query("{ viewer { id } systems { nodes { id } } }", json!({})).await;
+    let viewer = operator.query("{ viewer { id } systems { nodes { id keyMark } } }", json!({})).await;
     let (actor, system) = (viewer.data("viewer.id"), viewer.data("systems.nodes.0.id"));
+    let mark = viewer.data("systems.nodes.0.keyMark");
     let document = "query ($filter: AuditFilter) { auditLog(filter: $filter, first: 200) { totalCount
         nodes { number action outcome systemId actor { id } occurredAt } pageInfo { hasNextPage } } }";
     let all = operator.query(document, json!({})).await;
@@ -135,6 +136,8 @@ async fn the_log_is_filtered_and_counted(app: App) {
         (json!({ "systemId": system, "actions": ["KEY_GENERATED"], "outcome": "DONE" }), 1),
         (json!({ "from": "2023-11-14T22:13:22Z", "to": "2023-11-14T22:13:24.000+00:00" }), 4),
         (json!({ "from": "2024-01-01T00:00:00Z" }), 0),
+        (json!({ "keyMark": mark }), 1),
+        (json!({ "keyMark": "no mark" }), 0),
         (json!({ "systemId": "no id at all" }), 0),
         (json!({ "actorId": "op_01HF7YAT00000000000000000X" }), 0),
     ] {
@@ -313,7 +316,7 @@ async fn an_export_ends_with_the_code_that_it_needs() {
 async fn an_export_holds_what_was_asked_for_and_says_what_it_cannot_read() {
     let app = App::embedded().await;
     let operator = eventful(&app).await;
-    let viewer = operator.query("{ viewer { id } systems { nodes { id } } }", json!({})).await;
+    let viewer = operator.query("{ viewer { id } systems { nodes { id keyMark } } }", json!({})).await;
     let system = viewer.data("systems.nodes.0.id").as_str().unwrap().to_owned();
     for (parameters, expected) in [
         (format!("&systemId={system}"), 2),

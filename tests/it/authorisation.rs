@@ -176,6 +176,7 @@ async fn ids_of_another_tenant_are_answered_as_ids_that_never_existed(app: App) 
         }
     }
     insta::allow_duplicates! { insta::assert_snapshot!(tried.join("\n"), @"
+    systems(filter.generatedById)
     systems(after)
     systems(before)
     system(id)

@@ -54,7 +54,9 @@ async fn filtered_pages_and_counts_cost_what_they_read(app: App) {
     let costly = format!("auditLog(filter: {{ outcome: REFUSED }}, first: 200) {{ totalCount {page} }}");
     let search = "systems(search: \"a\", first: 200) { totalCount nodes { id name } }";
     let too_complex = Some("QUERY_TOO_COMPLEX".to_owned());
-    for field in [costly.as_str(), search] {
+    let filtered = "systems(filter: { keyState: ACTIVE }, first: 1) { totalCount nodes { id } }";
+    let by_use = "systems(orderBy: { field: LAST_USED_AT, direction: ASC }, first: 1) { nodes { id } }";
+    for field in [costly.as_str(), search, filtered, by_use] {
         assert_eq!(code(&format!("{{ {} }}", aliases(20, field)), json!({})).await, too_complex, "{field}");
         assert_eq!(code(&format!("{{ {field} }}"), json!({})).await, None, "{field}");
     }
@@ -76,6 +78,22 @@ async fn filtered_pages_and_counts_cost_what_they_read(app: App) {
     }
     let unsearched = aliases(20, "systems(search: \"\", first: 1) { totalCount }");
     assert_eq!(code(&format!("{{ {unsearched} }}"), json!({})).await, None);
+    for (variable, argument) in [("$o: SystemOrder!", "$o"), ("$f: SystemOrderField!", "{ field: $f, direction: ASC }")]
+    {
+        let twenty = aliases(20, &format!("systems(orderBy: {argument}, first: 1) {{ totalCount }}"));
+        for (field, expected) in [("KEY_EXPIRES_AT", too_complex.clone()), ("UPDATED_AT", None)] {
+            let value = if argument == "$o" {
+                json!({ "o": { "field": field, "direction": "ASC" } })
+            } else {
+                json!({ "f": field })
+            };
+            assert_eq!(
+                code(&format!("query ({variable}) {{ {twenty} }}"), value).await,
+                expected,
+                "{argument} {field}"
+            );
+        }
+    }
 }
 
 async fn heavy_reads_of_an_operator_wait_in_turn(app: App) {

@@ -15,7 +15,8 @@ use keymark::domain::ids::SystemId;
 use keymark::domain::keys::{ApiKey, PresentedKey};
 use keymark::domain::secrets::Keyring;
 use keymark::domain::sessions::{Session, SessionSecret};
-use keymark::domain::systems::{SortValue, SystemOrder, SystemSortKey};
+use keymark::domain::system_lists::ListOrder;
+use keymark::domain::systems::{SortValue, SystemSortKey};
 use keymark::domain::time::Timestamp;
 use keymark::store::ScanStore;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
@@ -105,7 +106,7 @@ proptest! {
 
     #[test]
     fn cursor_is_accepted_only_as_it_was_encoded(seed: u64, name in "\\PC{1,40}", number: u64, edit in edit(), text in "\\PC{0,200}") {
-        let (keys, tenant, order) = (keyring(), "acme".parse().unwrap(), SystemOrder::default());
+        let (keys, tenant, order) = (keyring(), "acme".parse().unwrap(), ListOrder::default());
         let id = SystemId::new(Timestamp::from_millis(0), &mut StdRng::seed_from_u64(seed));
         let key = SystemSortKey { value: SortValue::Name(name), id };
         let system = cursors::encode_system(&keys, &tenant, order, key.clone());

@@ -132,7 +132,7 @@ async fn hostile_texts_are_values_in_every_argument(app: App) {
 }
 
 /// All operators that Keymark sends, and names of the protocol.
-const OPERATORS: [&str; 22] = [
+const OPERATORS: [&str; 23] = [
     "$add",
     "$changeStream",
     "$clusterTime",
@@ -149,6 +149,7 @@ const OPERATORS: [&str; 22] = [
     "$match",
     "$max",
     "$not",
+    "$or",
     "$regex in a search by name",
     "$set",
     "$setOnInsert",
@@ -175,8 +176,8 @@ fn operators(value: &Bson, found: &mut BTreeSet<String>) {
     }
 }
 
-/// All operators that an operation sent. Panics if it has a pattern that is not literal, or not in a search by name within
-/// one tenant.
+/// All operators that an operation sent. Panics if it has a pattern that is not literal, or not in a search by name and
+/// description within one tenant.
 pub fn operators_of(operation: &Document) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     // An operation that continues with a cursor has the command that opened it.
@@ -201,11 +202,17 @@ fn assert_literal_search(operation: &Document, command: &Document) {
     let filter = command.get_document("filter").ok().or(matched).expect("a pattern in a filter");
     assert!(filter.get_str("tenant").is_ok(), "{operation}");
     let mut elsewhere = BTreeSet::new();
-    filter.iter().filter(|(key, _)| *key != "folded").for_each(|(_, value)| operators(value, &mut elsewhere));
+    filter.iter().filter(|(key, _)| *key != "$or").for_each(|(_, value)| operators(value, &mut elsewhere));
     assert!(!elsewhere.contains("$regex"), "{operation}");
-    let folded = filter.get_document("folded").expect("conditions on the name");
-    assert!(!folded.contains_key("$options"), "{operation}");
-    let pattern = folded.get_str("$regex").expect("a text");
+    let texts = filter.get_array("$or").expect("conditions on the name and the description");
+    let patterns = ["folded", "foldedDescription"].iter().zip(texts).map(|(member, condition)| {
+        let condition = condition.as_document().expect("a condition").get_document(member).expect("of this member");
+        assert!(condition.len() == 1, "{operation}");
+        condition.get_str("$regex").expect("a text")
+    });
+    let patterns: BTreeSet<_> = patterns.collect();
+    assert!(texts.len() == 2 && patterns.len() == 1, "{operation}");
+    let pattern = patterns.first().expect("a pattern");
     let mut characters = pattern.chars();
     while let Some(c) = characters.next() {
         let is_literal = match c {

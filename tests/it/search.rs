@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keymark::domain::ids::TenantId;
-use keymark::domain::pages::{PageEnd, PageRequest};
+use keymark::domain::pages::{Page, PageEnd, PageRequest};
+use keymark::domain::system_lists::SystemQuery;
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::{Direction, SystemOrder, SystemOrderField};
 use mongodb::bson::{Document, doc};
@@ -92,9 +93,11 @@ async fn search_in_the_cache_finds_what_the_store_finds(app: App) {
         let from = [PageEnd::First, PageEnd::Last][rng.random_range(0..2)];
         let page = PageRequest { after, before, from, ..page };
 
-        let ours = second.coherence.list_systems(&tenant, &search, order, &page).await.unwrap();
+        let query = SystemQuery::from(search.clone());
+        let ours = second.coherence.list_systems(&tenant, &query, order.into(), &page).await.unwrap();
+        let ours = Page { items: ours.items.into_iter().map(|(_, system)| system).collect(), has_more: ours.has_more };
         assert_eq!(ours, app.store.list_systems(&tenant, &search, order, &page).await.unwrap(), "{search:?} {page:?}");
-        let count = second.coherence.count_systems(&tenant, &search).await.unwrap();
+        let count = second.coherence.count_systems(&tenant, &query).await.unwrap();
         assert_eq!(count, app.store.count_systems(&tenant, &search).await.unwrap(), "{search:?}");
     }
     assert_eq!(loaded(&second), 1);

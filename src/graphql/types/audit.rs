@@ -9,6 +9,7 @@ use super::actors::AuditActor;
 use super::connection::PageInfo;
 use super::systems::int;
 use crate::domain::ids::TenantId;
+use crate::domain::keys::Mark;
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::{audit, cursors, refusal};
 use crate::graphql::context::Authenticated;
@@ -246,6 +247,8 @@ pub struct AuditFilter {
     actions: Option<Vec<AuditAction>>,
     /// Entries with this outcome.
     outcome: Option<AuditOutcome>,
+    /// Entries that concern a key with this mark, in the same case. A text that is no mark matches nothing.
+    key_mark: Option<String>,
     /// Entries at or after this time.
     from: Option<DateTime>,
     /// Entries before this time.
@@ -253,17 +256,20 @@ pub struct AuditFilter {
 }
 
 impl From<AuditFilter> for audit::AuditFilter {
-    /// A malformed id matches nothing, like an unknown one.
+    /// A malformed id or mark matches nothing, like an unknown one.
     fn from(filter: AuditFilter) -> Self {
         let system = filter.system_id.map(|id| id.parse());
         let actor = filter.actor_id.map(|id| id.parse());
-        let nothing = matches!(system, Some(Err(_))) || matches!(actor, Some(Err(_)));
+        let key_mark = filter.key_mark.map(Mark::try_from);
+        let nothing =
+            matches!(system, Some(Err(_))) || matches!(actor, Some(Err(_))) || matches!(key_mark, Some(Err(_)));
         let actions = filter.actions.map(|actions| actions.into_iter().map(Into::into).collect());
         Self {
             system: system.and_then(Result::ok),
             actor: actor.and_then(Result::ok),
             actions: if nothing { Some(Vec::new()) } else { actions },
             outcome: filter.outcome.map(Into::into),
+            key_mark: key_mark.and_then(Result::ok),
             from: filter.from.map(|at| at.0),
             to: filter.to.map(|at| at.0),
         }

@@ -17,6 +17,8 @@ pub(super) use self::payloads::{
     GenerateKeyPayload, RenameSystemPayload, ResumeSystemPayload, RevokeKeyPayload, RotateKeyPayload,
     SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload,
 };
-pub(super) use self::systems::{KeyRole, System, SystemChange, SystemChangeKind, SystemConnection, SystemOrder};
+pub(super) use self::systems::{
+    KeyRole, System, SystemChange, SystemChangeKind, SystemConnection, SystemFilter, SystemOrder,
+};
 pub(super) use self::time::DateTime;
 pub(super) use self::viewer::Viewer;

@@ -12,6 +12,7 @@ use super::store::{EmbeddedStore, Progress};
 use super::tables::{AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, decode};
 use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditHead, AuditOutcome, FilteredMembers};
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
+use crate::domain::keys::Mark;
 use crate::domain::time::Timestamp;
 use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError};
 
@@ -219,12 +220,17 @@ struct FilteredEvent {
     outcome: AuditOutcome,
     #[serde(default)]
     system: Option<SystemId>,
+    #[serde(default)]
+    key_mark: Option<Mark>,
+    #[serde(default)]
+    previous_key_mark: Option<Mark>,
 }
 
 impl FilteredEvent {
     fn members(self) -> FilteredMembers {
-        let Self { occurred_at, actor, action, outcome, system } = self;
-        FilteredMembers { system, actor: actor.id, action, outcome, occurred_at }
+        let Self { occurred_at, actor, action, outcome, system, key_mark, previous_key_mark } = self;
+        let key_marks = [key_mark, previous_key_mark];
+        FilteredMembers { system, actor: actor.id, action, outcome, key_marks, occurred_at }
     }
 }
 

@@ -3,15 +3,19 @@
 use std::ops::Bound;
 
 use async_trait::async_trait;
+use serde::Deserialize;
 
 use super::errors::storage;
 use super::snapshot::{Snapshot, page_of};
 use super::store::{EmbeddedStore, Progress};
-use super::tables::{IndexKey, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, bound, decode, index_of, successor};
+use super::tables::{
+    IndexKey, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, bound, decode, index_of, is_first_format, successor,
+};
 use crate::domain::audit::AuditFilter;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{Direction, System, SystemOrder, SystemOrderField, SystemSortKey};
+use crate::domain::texts::Description;
 use crate::store::errors::skip_unreadable;
 use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError, SystemState, SystemStore};
 
@@ -110,7 +114,7 @@ impl Snapshot {
             let (_, sort, id) = key.value();
             let system = match &systems {
                 None => {
-                    if !std::str::from_utf8(sort).is_ok_and(|folded| search.matches(folded)) {
+                    if !is_found(search, sort, value.value())? {
                         continue;
                     }
                     skip_unreadable(decode(value.value()))?
@@ -119,7 +123,7 @@ impl Snapshot {
                     let row = systems.get((tenant, id)).map_err(storage)?;
                     let row = row.ok_or_else(|| StoreError::Corrupt("an index refers to a missing system".into()))?;
                     let system: Option<System> = skip_unreadable(decode(row.value()))?;
-                    system.filter(|system| *search == Search::All || search.matches(&system.name.folded()))
+                    system.filter(|system| *search == Search::All || system.is_found_by(search))
                 }
             };
             let Some(system) = system else { continue };
@@ -145,13 +149,33 @@ impl Snapshot {
                 let mut count = 0;
                 for row in names.range((tenant, &[][..], "")..(end.as_str(), &[][..], "")).map_err(storage)? {
                     progress.row()?;
-                    let (key, _) = row.map_err(storage)?;
-                    count += u64::from(std::str::from_utf8(key.value().1).is_ok_and(|folded| search.matches(folded)));
+                    let (key, value) = row.map_err(storage)?;
+                    count += u64::from(is_found(search, key.value().1, value.value())?);
                 }
                 Ok(count)
             }
         }
     }
+}
+
+/// The member of a system that a search reads besides the name.
+#[derive(Deserialize)]
+struct DescribedSystem {
+    #[serde(default)]
+    description: Option<Description>,
+}
+
+/// Whether the folded name or the description of a stored system matches.
+fn is_found(search: &Search, folded_name: &[u8], row: &[u8]) -> Result<bool> {
+    if std::str::from_utf8(folded_name).is_ok_and(|folded| search.matches(folded)) {
+        return Ok(true);
+    }
+    if is_first_format(row) {
+        return Ok(false);
+    }
+    let system: Option<DescribedSystem> = skip_unreadable(decode(row))?;
+    let description = system.and_then(|system| system.description);
+    Ok(description.is_some_and(|description| search.matches(&description.folded())))
 }
 
 /// Whether the range is empty; redb does not accept crossed bounds.

@@ -140,11 +140,18 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| StoreError::Corrupt(error.into()))
 }
 
+/// Whether the row is in the first format, which has no member that release 0.1 does not know.
+pub(super) fn is_first_format(bytes: &[u8]) -> bool {
+    bytes.first().is_none_or(|first| *first > MAX_FORMAT)
+}
+
 /// Bytes with the same order as `value`.
 pub(super) fn sort_bytes(value: &SortValue) -> Vec<u8> {
     match value {
         SortValue::Name(folded) => folded.as_bytes().to_vec(),
         SortValue::At(at) => time_bytes(*at).to_vec(),
+        // No field of an index has it.
+        SortValue::Absent => Vec::new(),
     }
 }
 

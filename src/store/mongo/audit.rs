@@ -129,7 +129,7 @@ impl AuditStore for MongoStore {
 
 /// Returns the query and the index for it; `None` if no entry can match.
 pub(super) fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Option<(Document, &'static str)>> {
-    let AuditFilter { system, actor, actions, outcome, from, to } = filter;
+    let AuditFilter { system, actor, actions, outcome, key_mark, from, to } = filter;
     let mut query = doc! { "tenant": tenant.as_str() };
     // The last assignment wins: conditions are in the order of increasing selectivity.
     let mut index = if from.is_some() || to.is_some() { migrations::AUDIT_TIME } else { migrations::AUDIT_NUMBER };
@@ -151,6 +151,11 @@ pub(super) fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Op
     if let Some(system) = system {
         query.insert("event.system", to_bson(system)?);
         index = migrations::AUDIT_SYSTEM;
+    }
+    if let Some(mark) = key_mark {
+        // It has no index: entries that the others find are read.
+        let mark = to_bson(mark)?;
+        query.insert("$or", vec![doc! { "event.keyMark": &mark }, doc! { "event.previousKeyMark": &mark }]);
     }
     let mut times = Document::new();
     if let Some(from) = from {

@@ -1,7 +1,7 @@
 //! Conversion between rows and documents.
 //!
 //! A row's document has the members of its domain type, as serde names them, with the id as `_id`. More members serve
-//! indexes and conditions: `folded` (systems: the folded name), `dueAt` (keys: [`Key::due_at`]) and `revision` (sessions:
+//! indexes and conditions: `folded` and `foldedDescription` (systems: the folded name and description), `dueAt` (keys: [`Key::due_at`]) and `revision` (sessions:
 //! always 1). A lease has no
 //! `revision`; its `applied` is stored as the signed number of the same 64 bits, which the database never compares.
 //!
@@ -28,6 +28,9 @@ use crate::store::{Result, StoreError};
 /// The member with the format of a document, and the newest format that this release knows.
 pub(super) const FORMAT: &str = "format";
 pub(super) const KNOWN_FORMAT: i64 = 2;
+
+/// The member of a system with its folded description, if it has one.
+pub(super) const FOLDED_DESCRIPTION: &str = "foldedDescription";
 
 /// The member of a key with the time at which an entry about its expiry is due.
 pub(super) const DUE_AT: &str = "dueAt";
@@ -63,6 +66,9 @@ pub(super) fn to_document(row: &Row) -> Result<Document> {
         Row::System(system) => {
             let mut document = with_id(system)?;
             document.insert("folded", system.name.folded());
+            if let Some(description) = &system.description {
+                document.insert(FOLDED_DESCRIPTION, description.folded());
+            }
             if system.needs_second_format() {
                 document.insert(FORMAT, 2_i64);
             }

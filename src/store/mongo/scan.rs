@@ -22,12 +22,12 @@ use super::audit::head_of;
 use super::collections::KEYS;
 use super::errors::{TimedOut, corrupt, store_error};
 use super::migrations;
-use super::rows::{FORMAT, check_format_number, from_document, row_from_document, stored_row};
+use super::rows::{FOLDED_DESCRIPTION, FORMAT, check_format_number, from_document, row_from_document, stored_row};
 use super::store::MongoStore;
 use crate::domain::changes::{Row, StoredRow};
 use crate::domain::ids::TenantId;
 use crate::domain::keys::{Key, KeyDigest, KeyRole};
-use crate::domain::systems::ListedSystem;
+use crate::domain::system_lists::{CurrentKeyFacts, KeyFacts, ListedSystem, SystemFacts};
 use crate::domain::time::Timestamp;
 use crate::store::chunks::{MAX_CHUNKS_AHEAD, stream_of};
 use crate::store::errors::skip_unreadable;
@@ -63,7 +63,7 @@ impl ScanStore for MongoStore {
         let number = head.map(head_of).transpose()?.unwrap_or_default().number;
         // Roughly the order of ids, which begin with the time of creation.
         let options = FindOptions::builder()
-            .projection(doc! { "folded": 1, "updatedAt": 1, "createdAt": 1, FORMAT: 1 })
+            .projection(listed_members())
             .hint(Hint::Name(migrations::SYSTEMS_CREATED.to_owned()))
             .build();
         let (mut scan, systems) = (Scan { session, limit: self.limits.call }, self.systems.clone());
@@ -228,17 +228,66 @@ fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     value.as_i64().or_else(|| value.as_i32().map(i64::from))
 }
 
+/// The members of a system that [`listed_system_of`] reads.
+fn listed_members() -> Document {
+    let mut members = doc! { FORMAT: 1, "folded": 1, FOLDED_DESCRIPTION: 1, "updatedAt": 1, "createdAt": 1 };
+    members.extend(doc! { "suspended.at": 1 });
+    for key in ["key", "retiring"] {
+        for member in ["mark", "generatedAt", "generatedBy.id", "expiresAt"] {
+            members.insert(format!("{key}.{member}"), 1);
+        }
+    }
+    members
+}
+
 fn listed_system_of(document: &RawDocument) -> Result<ListedSystem> {
     if let Some(format) = document.get(FORMAT).map_err(corrupt)? {
         check_format_number(integer(format))?;
     }
     let time = |name| document.get_i64(name).map(Timestamp::from_millis).map_err(corrupt);
+    let updated_at = time("updatedAt")?;
+    let description = member(document, FOLDED_DESCRIPTION, RawBsonRef::as_str)?.unwrap_or_default();
+    let key = |name| member(document, name, RawBsonRef::as_document);
+    let facts = SystemFacts {
+        updated_at,
+        created_at: time("createdAt")?,
+        is_suspended: key("suspended")?.is_some(),
+        current: key("key")?.map(|key| current_key_of(key, updated_at)).transpose()?,
+        retiring: key("retiring")?.map(key_facts_of).transpose()?,
+    };
     Ok(ListedSystem {
         id: document.get_str("_id").map_err(corrupt)?.parse().map_err(|_| corrupt("a malformed system id"))?,
         folded_name: document.get_str("folded").map_err(corrupt)?.to_owned(),
-        updated_at: time("updatedAt")?,
-        created_at: time("createdAt")?,
+        folded_description: description.to_owned(),
+        facts,
     })
+}
+
+fn current_key_of(key: &RawDocument, updated_at: Timestamp) -> Result<CurrentKeyFacts> {
+    let time = |name| member(key, name, integer).map(|millis| millis.map(Timestamp::from_millis));
+    Ok(CurrentKeyFacts {
+        key: key_facts_of(key)?,
+        generated_at: time("generatedAt")?.unwrap_or(updated_at),
+        expires_at: time("expiresAt")?,
+    })
+}
+
+fn key_facts_of(key: &RawDocument) -> Result<KeyFacts> {
+    let by = member(key, "generatedBy", RawBsonRef::as_document)?;
+    let operator = by.map(|by| member(by, "id", RawBsonRef::as_str)).transpose()?.flatten();
+    Ok(KeyFacts { mark: read(key.get_str("mark").map_err(corrupt)?)?, generated_by: operator.map(read).transpose()? })
+}
+
+/// The member of this type; `None` if it is missing or null.
+fn member<'a, T>(
+    document: &'a RawDocument,
+    name: &str,
+    convert: impl Fn(RawBsonRef<'a>) -> Option<T>,
+) -> Result<Option<T>> {
+    match document.get(name).map_err(corrupt)? {
+        None | Some(RawBsonRef::Null) => Ok(None),
+        Some(value) => convert(value).map(Some).ok_or_else(|| corrupt("a member of a system has another type")),
+    }
 }
 
 /// Deserializes a value that serde represents as a string.

@@ -7,7 +7,7 @@ use mongodb::options::Hint;
 use super::audit::entry_filter;
 use super::migrations;
 use super::reads::{BY_ID, at_most, empty_page, list_of, page_of};
-use super::rows::{from_document, to_bson};
+use super::rows::{FOLDED_DESCRIPTION, from_document, to_bson};
 use super::store::MongoStore;
 use crate::domain::audit::AuditFilter;
 use crate::domain::ids::{SystemId, TenantId};
@@ -62,17 +62,18 @@ impl SystemStore for MongoStore {
         let descending = order.direction == Direction::Descending;
         let (above, below) = if descending { (&page.before, &page.after) } else { (&page.after, &page.before) };
         let empty_stretch = matches!((above, below), (Some(above), Some(below)) if above >= below);
-        let Some(names) = name_filter(search).filter(|_| !empty_stretch) else { return Ok(empty_page()) };
+        let Some(texts) = text_filter(search).filter(|_| !empty_stretch) else { return Ok(empty_page()) };
 
         // The systems at the bounds may exist still: each is one more document to read and to skip.
         let ends = usize::from(above.is_some()) + usize::from(below.is_some());
         let backwards = descending != (page.from == PageEnd::Last);
         let step = if backwards { -1 } else { 1 };
         let mut filter = doc! { "tenant": tenant.as_str() };
-        let mut folded = names;
+        filter.extend(texts);
         let find = match order.field {
             // Names are unique within a tenant, so the index does not need the id.
             SystemOrderField::Name => {
+                let mut folded = Document::new();
                 for (operator, place) in [("$gte", above), ("$lte", below)] {
                     if let Some(SystemSortKey { value: SortValue::Name(name), .. }) = place {
                         folded.insert(operator, name);
@@ -91,9 +92,6 @@ impl SystemStore for MongoStore {
                     SystemOrderField::UpdatedAt => ("updatedAt", migrations::SYSTEMS_UPDATED),
                     _ => ("createdAt", migrations::SYSTEMS_CREATED),
                 };
-                if !folded.is_empty() {
-                    filter.insert("folded", folded);
-                }
                 // Many systems may share a time: the bounds include the id.
                 let bound = |place: &Option<SystemSortKey>, none: Bson| -> Result<Document> {
                     Ok(match place {
@@ -127,22 +125,24 @@ impl SystemStore for MongoStore {
     }
 
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
-        let Some(names) = name_filter(search) else { return Ok(0) };
+        let Some(texts) = text_filter(search) else { return Ok(0) };
         let mut filter = doc! { "tenant": tenant.as_str() };
-        if !names.is_empty() {
-            filter.insert("folded", names);
-        }
+        filter.extend(texts);
         self.count("count_systems", &self.systems, filter, migrations::SYSTEMS_NAME).await
     }
 }
 
-/// Returns the conditions on the folded name, empty for all names; `None` if no name can match.
-fn name_filter(search: &Search) -> Option<Document> {
+/// Returns the conditions on the folded texts, empty for all texts; `None` if no text can match.
+fn text_filter(search: &Search) -> Option<Document> {
     match search {
         Search::All => Some(Document::new()),
         Search::Containing(needle) if needle.is_empty() => Some(Document::new()),
         Search::Containing(needle) if needle.len() > MAX_FOLDED_NAME_BYTES || needle.contains('\0') => None,
-        Search::Containing(needle) => Some(doc! { "$regex": escape(needle) }),
+        Search::Containing(needle) => {
+            let pattern = escape(needle);
+            let found = |member: &str| doc! { member: { "$regex": &pattern } };
+            Some(doc! { "$or": [found("folded"), found(FOLDED_DESCRIPTION)] })
+        }
         Search::Nothing => None,
     }
 }
@@ -167,10 +167,10 @@ mod tests {
 
     #[test]
     fn searches_that_match_nothing_are_not_sent() {
-        assert_eq!(name_filter(&Search::Nothing), None);
-        assert_eq!(name_filter(&Search::Containing("a\0b".to_owned())), None);
-        assert_eq!(name_filter(&Search::Containing("x".repeat(MAX_FOLDED_NAME_BYTES + 1))), None);
-        assert_eq!(name_filter(&Search::All), Some(Document::new()));
+        assert_eq!(text_filter(&Search::Nothing), None);
+        assert_eq!(text_filter(&Search::Containing("a\0b".to_owned())), None);
+        assert_eq!(text_filter(&Search::Containing("x".repeat(MAX_FOLDED_NAME_BYTES + 1))), None);
+        assert_eq!(text_filter(&Search::All), Some(Document::new()));
     }
 
     proptest! {

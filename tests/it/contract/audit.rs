@@ -53,7 +53,7 @@ pub async fn entries_are_stored_as_returned(factory: &dyn Factory) {
     let mut acme = tenant("acme");
     let ada = acme.operator("ada");
     let system = acme.system("Ünïcödé \"quoted\" \\ $where.a ﷺ 🇫🇷");
-    let mark = Mark::try_from("aB3_".to_owned()).unwrap();
+    let mark = mark("aB3_");
     let viewer: Permissions = [Permission::View, Permission::Delete].into_iter().collect();
     let mut returned = Vec::new();
 
@@ -258,7 +258,7 @@ pub async fn hashes_are_found_by_number_within_the_tenant(factory: &dyn Factory)
 }
 
 /// Commits entries that differ in every member of a filter: two systems, two operators and none, five actions, both
-/// outcomes, one entry per second.
+/// outcomes, two marks and none, one entry per second.
 async fn varied_log(store: &dyn Store, acme: &mut Tenant) -> Vec<AuditEntry> {
     let systems = [created(store, acme, "One").await, created(store, acme, "Two").await];
     let operators = [acme.operator("ada"), acme.operator("bob")];
@@ -271,6 +271,11 @@ async fn varied_log(store: &dyn Store, acme: &mut Tenant) -> Vec<AuditEntry> {
         }
         if i % 4 < 2 {
             event.actor = AuditActor::operator(&operators[i % 4]);
+        }
+        if i % 8 == 3 {
+            event = event.about_key(mark("aB3_"));
+        } else if i % 8 == 7 {
+            event = event.about_key(mark("1234")).about_previous_key(Some(mark("aB3_")));
         }
         if i % 6 == 5 {
             event = event.refused(ErrorCode::Forbidden, 1);
@@ -299,6 +304,11 @@ fn filters(all: &[AuditEntry]) -> Vec<(AuditFilter, Vec<u64>)> {
         (AuditFilter { from: second(4), to: second(4), ..none.clone() }, vec![]),
         (AuditFilter { from: second(24), ..none.clone() }, vec![]),
         (AuditFilter { system, actor, ..none.clone() }, vec![15, 3]),
+        (AuditFilter { key_mark: Some(mark("aB3_")), ..none.clone() }, vec![26, 22, 18, 14, 10, 6]),
+        (AuditFilter { key_mark: Some(mark("1234")), ..none.clone() }, vec![26, 18, 10]),
+        (AuditFilter { key_mark: Some(mark("ab3_")), ..none.clone() }, vec![]),
+        (AuditFilter { key_mark: Some(mark("aB3_")), system, ..none.clone() }, vec![18, 6]),
+        (AuditFilter { key_mark: Some(mark("aB3_")), from: second(8), to: second(17), ..none.clone() }, vec![18, 14]),
     ];
     let two_actions = Some(vec![AuditAction::SystemCreated, AuditAction::SystemRenamed]);
     let combined = [
@@ -313,6 +323,10 @@ fn filters(all: &[AuditEntry]) -> Vec<(AuditFilter, Vec<u64>)> {
         (filter, numbers)
     });
     exact.into_iter().chain(combined).collect()
+}
+
+fn mark(text: &str) -> Mark {
+    text.to_owned().try_into().unwrap()
 }
 
 fn numbers_of(entries: &[AuditEntry]) -> Vec<u64> {

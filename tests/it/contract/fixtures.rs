@@ -16,6 +16,7 @@ use keymark::domain::secrets::Fingerprint;
 use keymark::domain::sessions::{Session, SessionSecret};
 use keymark::domain::system_names::{Search, SystemName};
 use keymark::domain::systems::{NewKey, System, SystemOrder};
+use keymark::domain::texts::Description;
 use keymark::domain::time::Timestamp;
 use keymark::store::{Conflict, Feed, PageEnd, PageRequest, Result, Store, StoreError};
 use rand::rngs::StdRng;
@@ -119,6 +120,16 @@ impl Tenant {
         let event = self.event(AuditAction::SystemRenamed).about_system(&renamed).renamed_from(system.name.as_str());
         let batch = self.batch(event).replace(Row::System(renamed.clone()));
         (renamed, batch)
+    }
+
+    /// The system with another description, and the batch that describes it.
+    pub fn describe(&mut self, system: &System, description: Option<&str>) -> (System, Batch) {
+        let description = description.map(|text| Description::parse(text).expect("a description").expect("some text"));
+        let described = system.describe(description, None, self.now).expect("no revision is required");
+        let described = described.expect("a different description");
+        let event = self.event(AuditAction::SystemDescribed).about_system(&described);
+        let batch = self.batch(event).replace(Row::System(described.clone()));
+        (described, batch)
     }
 
     /// Like [`rename`](Self::rename), for a system with this key.

@@ -13,8 +13,9 @@ use keymark::domain::keys::{Key, KeyDigest, Mark};
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::domain::operators::{Operator, Username};
 use keymark::domain::sessions::{Session, SessionId};
+use keymark::domain::system_lists::ListedSystem;
 use keymark::domain::system_names::Search;
-use keymark::domain::systems::{Direction, ListedSystem, System, SystemOrder, SystemSortKey};
+use keymark::domain::systems::{Direction, System, SystemOrder, SystemSortKey};
 use keymark::domain::time::Timestamp;
 use keymark::domain::usage::{
     BucketCounts, Counts, Flush, Resolution, UsageRange, UsageRetention, UsageSummary, surplus_keys,
@@ -246,9 +247,7 @@ impl MemoryStore {
 
     fn systems(&self, tenant: &TenantId, search: &Search) -> Vec<System> {
         self.rows(|row| match row {
-            Row::System(system) if system.tenant == *tenant && search.matches(&system.name.folded()) => {
-                Some(system.clone())
-            }
+            Row::System(system) if system.tenant == *tenant && system.is_found_by(search) => Some(system.clone()),
             _ => None,
         })
     }

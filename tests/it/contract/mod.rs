@@ -139,6 +139,7 @@ macro_rules! contract_suite {
                 position_of_a_deleted_row_is_valid,
                 range_may_have_two_bounds,
                 search_is_text_and_never_a_pattern,
+                search_finds_names_and_descriptions,
                 search_pages_and_counts_like_the_whole_list,
             ]);
             $crate::contract::contract_suite!(@area tenants, $factory, [

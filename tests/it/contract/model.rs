@@ -90,6 +90,7 @@ struct Filter {
     actor: Option<Index>,
     actions: Option<Vec<AuditAction>>,
     outcome: Option<AuditOutcome>,
+    key_mark: Option<Index>,
     from: Option<u32>,
     to: Option<u32>,
 }
@@ -156,14 +157,16 @@ fn filter() -> impl Strategy<Value = Filter> {
         prop::option::weighted(0.3, any::<Index>()),
         prop::option::weighted(0.3, prop::collection::vec(select(actions), 0..3)),
         prop::option::weighted(0.3, select(vec![AuditOutcome::Done, AuditOutcome::Refused])),
+        prop::option::weighted(0.2, any::<Index>()),
         prop::option::weighted(0.3, 0..100u32),
         prop::option::weighted(0.3, 0..100u32),
     )
-        .prop_map(|(system, actor, actions, outcome, from, to)| Filter {
+        .prop_map(|(system, actor, actions, outcome, key_mark, from, to)| Filter {
             system,
             actor,
             actions,
             outcome,
+            key_mark,
             from,
             to,
         })
@@ -465,6 +468,9 @@ impl World<'_> {
             actor: filter.actor.and_then(|index| get(&self.operators, &index).map(|versions| versions[0].id)),
             actions: filter.actions,
             outcome: filter.outcome,
+            key_mark: filter
+                .key_mark
+                .and_then(|index| get(&self.systems, &index)?.last()?.key.as_ref().map(|k| k.mark)),
             from: second(filter.from),
             to: second(filter.to),
         }

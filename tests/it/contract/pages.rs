@@ -232,6 +232,41 @@ pub async fn search_is_text_and_never_a_pattern(factory: &dyn Factory) {
     assert_eq!(systems(&*store, &acme.id).await.len() as u64, all);
 }
 
+pub async fn search_finds_names_and_descriptions(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    for (name, description) in
+        [("Billing", "Sends INVOICES\nand (a+)+$ reminders"), ("Invoices", "of CAFE\u{301}"), ("Payroll", "none")]
+    {
+        let system = created(&*store, &mut acme, name).await;
+        let (_, batch) = acme.describe(&system, Some(description));
+        commit(&*store, batch).await;
+    }
+    let plain = created(&*store, &mut acme, "Plain").await;
+    for (typed, found) in [
+        ("invoices", vec!["Billing", "Invoices"]),
+        ("café", vec!["Invoices"]),
+        ("(A+)+$ rem", vec!["Billing"]),
+        ("gsends", vec![]),
+        ("a.+", vec![]),
+        ("pla", vec!["Plain"]),
+    ] {
+        for order in ORDERS {
+            let page = store.list_systems(&acme.id, &Search::parse(typed), order, &whole()).await.unwrap();
+            let mut names: Vec<_> = page.items.iter().map(|system| system.name.to_string()).collect();
+            names.sort_unstable();
+            assert_eq!(names, found, "{typed} {order:?}");
+        }
+        assert_finds(&*store, &acme.id, &Search::parse(typed), &found).await;
+    }
+    let (described, batch) = acme.describe(&plain, Some("also sends invoices"));
+    commit(&*store, batch).await;
+    assert_finds(&*store, &acme.id, &Search::parse("also"), &["Plain"]).await;
+    let (_, batch) = acme.describe(&described, None);
+    commit(&*store, batch).await;
+    assert_finds(&*store, &acme.id, &Search::parse("also"), &[]).await;
+}
+
 pub async fn search_pages_and_counts_like_the_whole_list(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use futures::TryStreamExt;
-use keymark::domain::audit::AuditAction;
+use keymark::domain::audit::{AuditAction, AuditActor};
 use keymark::domain::changes::{Row, RowId, StoredRow};
 use keymark::domain::ids::TenantId;
 use keymark::domain::keys::{Key, KeyEnd};
-use keymark::domain::systems::{ListedSystem, System};
+use keymark::domain::system_lists::ListedSystem;
+use keymark::domain::systems::{CurrentKey, Suspension, System};
+use keymark::domain::texts::Description;
 use keymark::store::Store;
 
 use super::Factory;
@@ -130,11 +132,41 @@ pub async fn scan_of_systems_returns_one_tenants_systems_and_log_head(factory: &
     assert_eq!(listed(&*store, &bolt.id).await, (1, by_listed_id(&[others])));
 
     let note = acme.note(AuditAction::SystemCreated);
+    let rotating = rotating_systems(&mut acme);
+    commit(&*store, rotating.iter().fold(note, |batch, system| batch.insert(Row::System(system.clone())))).await;
+    expected.extend(rotating);
+    assert_eq!(listed(&*store, &acme.id).await, (7, by_listed_id(&expected)));
+
+    let note = acme.note(AuditAction::SystemCreated);
     let many = (0..MANY).map(|i| acme.system(&format!("System {i}"))).collect::<Vec<_>>();
     commit(&*store, many.iter().fold(note, |batch, system| batch.insert(Row::System(system.clone())))).await;
     expected.extend(many);
-    assert_eq!(listed(&*store, &acme.id).await, (7, by_listed_id(&expected)));
+    assert_eq!(listed(&*store, &acme.id).await, (8, by_listed_id(&expected)));
     drop(store.scan_systems(&acme.id).await.unwrap());
+}
+
+/// Systems that differ in all members that lists are filtered and sorted by.
+fn rotating_systems(acme: &mut Tenant) -> Vec<System> {
+    let keyed = acme.system("Keyed");
+    let (keyed, _, _) = acme.generate(&keyed);
+    let key = keyed.key.clone().expect("a key");
+    let ada = AuditActor::operator(&acme.operator("ada"));
+    let later = |hours: u32| Some(START.plus(SECOND * 3600 * hours));
+    let first = CurrentKey { generated_at: None, generated_by: None, ..key.clone() };
+    let second = CurrentKey { generated_at: later(1), generated_by: Some(ada), expires_at: later(9), ..key };
+    let system = |acme: &mut Tenant, name: &str| System { key: None, ..acme.system(name) };
+    vec![
+        System { key: Some(first.clone()), ..system(acme, "Of release 0.1") },
+        System { retiring: Some(first.clone()), ..system(acme, "Only retiring") },
+        System { key: Some(second.clone()), retiring: Some(first), ..system(acme, "Rotating") },
+        System {
+            key: Some(second),
+            description: Description::parse("Sends INVOICES\nto Straße").expect("a description"),
+            suspended: Some(Suspension { at: START, reason: None }),
+            ..system(acme, "Suspended")
+        },
+        keyed,
+    ]
 }
 
 pub async fn scan_of_systems_sees_earlier_commits(factory: &dyn Factory) {
