@@ -7,7 +7,9 @@
 
 -- Longer than the time-outs of HAProxy's own listener: Lua's client would retry after a time-out of its own.
 local TIMEOUT_MS = 7000
-local IDENTITY = { "x-keymark-tenant-id", "x-keymark-system-id", "x-keymark-system-name" }
+local IDENTITY = { "x-keymark-tenant-id", "x-keymark-system-id", "x-keymark-system-name", "x-keymark-key-mark" }
+-- Only for a key that has an expiry. The configuration removes what the client sent under this name.
+local EXPIRY = "x-keymark-key-expires-at"
 local token = os.getenv("KEYMARK_VERIFIER_TOKEN")
 
 -- Returns all values of a header, indexed from 1; HAProxy indexes them from 0.
@@ -44,6 +46,10 @@ core.register_action("keymark", { "http-req" }, function(txn, url)
                 return
             end
             txn.http:req_set_header(name, value)
+        end
+        local expiry = values(answer.headers, EXPIRY)[1]
+        if expiry then
+            txn.http:req_set_header(EXPIRY, expiry)
         end
         txn:set_var("txn.keymark_status", 200)
     elseif status == 401 then
