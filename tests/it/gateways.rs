@@ -10,6 +10,7 @@ use keymark::http::front::Front;
 use keymark::http::verify::Access;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::connect_async;
@@ -147,6 +148,13 @@ async fn api_receives_the_identity_of_a_good_key_and_not_the_key(program: Progra
         }
     }
     assert!(!site.gateway.log().contains(&key), "{}", site.gateway.log());
+
+    let rotate = "mutation ($id: ID!) { rotateKey(systemId: $id) { system { retiringKey { expiresAt } } } }";
+    let rotated = site.app.operator(&ALL).await.query(rotate, json!({ "id": system })).await;
+    let answer = site.client.get(&[("x-api-key", &key)]).await;
+    assert_eq!(received(&answer, "x-keymark-key-mark"), [&key[48..]]);
+    let end = rotated.data("rotateKey.system.retiringKey.expiresAt");
+    assert_eq!(received(&answer, "x-keymark-key-expires-at"), [end.as_str().expect("a time")]);
 }
 
 async fn api_receives_the_key_if_so_configured(program: Program) {

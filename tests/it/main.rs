@@ -18,6 +18,7 @@
 //! | `old_digests` | the replacement of the root secret |
 //! | `fuzz` | arbitrary and slightly wrong bytes, for everything that parses bytes of others |
 //! | `systems`, `keys`, `pages`, `search` | the fields for systems and keys; pages and cursors; searches by name |
+//! | `first_release` | stores that release 0.1.0 wrote |
 //! | `key_life` | rotation, ends by time, suspension, descriptions and reasons |
 //! | `audit_log` | entries, filters, export, the hash chain |
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
@@ -53,6 +54,7 @@ mod embedded_store;
 mod enforcement;
 mod exhaustion;
 mod fan_out;
+mod first_release;
 mod foreign_rows;
 mod fuzz;
 mod gateways;

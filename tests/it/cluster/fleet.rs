@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use http::header::WWW_AUTHENTICATE;
@@ -82,6 +82,8 @@ pub enum Endpoint {
 #[derive(Clone, Copy)]
 pub enum End {
     Revoke,
+    /// Only the retiring key.
+    EndRotation,
     Delete,
 }
 
@@ -248,6 +250,8 @@ impl Fleet {
         let verdicts = [
             ("VALID", Verdict::Accepted),
             ("REVOKED", Verdict::Revoked),
+            // The end of a rotation without overlap.
+            ("EXPIRED", Verdict::Revoked),
             ("NOT_FOUND", Verdict::NotFound),
             ("MALFORMED", Verdict::Malformed),
             ("UNAVAILABLE", Verdict::Unavailable),
@@ -288,20 +292,45 @@ impl Fleet {
         Some(Key { number, system: system.to_owned(), text: text(&data, "/generateKey/apiKey") })
     }
 
-    /// Tries to end a key once.
-    pub async fn end(&self, instance: usize, key: &Key, how: End) -> Outcome {
+    /// Rotates a key and returns the new one, or `None` unless the response contains it. Without an overlap this ends the
+    /// key.
+    pub async fn rotate(&self, instance: usize, key: &Key, overlap_seconds: u64) -> Option<Key> {
+        let document = "mutation ($id: ID!, $overlap: Int!) { rotateKey(systemId: $id, overlapSeconds: $overlap) {
+            apiKey enforcement { state } } }";
+        let invoked = self.history.now();
+        let variables = json!({ "id": key.system, "overlap": overlap_seconds });
+        let data = self.mutate(instance, document, variables).await.and_then(Result::ok);
+        let outcome = data.as_ref().map_or(Outcome::Open, |data| outcome(&text(data, "/rotateKey/enforcement/state")));
+        if overlap_seconds == 0 {
+            let end = self.change(invoked, key.number, instance, outcome);
+            self.history.record(|events| events.ends.push(end));
+        }
+        let text = text(&data?, "/rotateKey/apiKey");
+        let number = self.next_key.fetch_add(1, Ordering::Relaxed);
+        let generation = self.change(invoked, number, instance, outcome);
+        self.history.record(|events| events.generations.push(generation));
+        Some(Key { number, system: key.system.clone(), text })
+    }
+
+    /// Tries once to end keys of one system: all of them, or the retiring one.
+    pub async fn end(&self, instance: usize, keys: &[Arc<Key>], how: End) -> Outcome {
         let (field, document) = match how {
             End::Revoke => ("revokeKey", "mutation ($id: ID!) { revokeKey(systemId: $id) { enforcement { state } } }"),
+            End::EndRotation => {
+                ("endRotation", "mutation ($id: ID!) { endRotation(systemId: $id) { enforcement { state } } }")
+            }
             End::Delete => ("deleteSystem", "mutation ($id: ID!) { deleteSystem(id: $id) { enforcement { state } } }"),
         };
         let invoked = self.history.now();
-        let outcome = match self.mutate(instance, document, json!({ "id": key.system })).await {
+        let outcome = match self.mutate(instance, document, json!({ "id": keys[0].system })).await {
             Some(Ok(data)) => outcome(&text(&data, &format!("/{field}/enforcement/state"))),
             Some(Err(code)) if ["KEY_NOT_GENERATED", "NOT_FOUND"].contains(&code.as_str()) => Outcome::AlreadyEnforced,
             Some(Err(_)) | None => Outcome::Open,
         };
-        let end = self.change(invoked, key.number, instance, outcome);
-        self.history.record(|events| events.ends.push(end));
+        for key in keys {
+            let end = self.change(invoked, key.number, instance, outcome);
+            self.history.record(|events| events.ends.push(end));
+        }
         outcome
     }
 

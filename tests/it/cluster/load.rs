@@ -1,4 +1,4 @@
-//! Continuous load on a fleet: generates keys, verifies them on every instance, and ends them.
+//! Continuous load on a fleet: generates and rotates keys, verifies them on every instance, and ends them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -145,9 +145,10 @@ impl Owner {
             shared.verify_everywhere(&key);
             // The key is in use for a while.
             tokio::time::sleep(Duration::from_millis(self.rng.random_range(20..200))).await;
+            let (live, is_known) = if self.rng.random() { self.rotate(key).await } else { (vec![key], true) };
             let how = if self.rng.random_ratio(1, 4) { End::Delete } else { End::Revoke };
-            if self.end(&key, how).await && matches!(how, End::Revoke) {
-                system = Some(key.system.clone());
+            if self.end(&live, how).await && is_known && matches!(how, End::Revoke) {
+                system = Some(live[0].system.clone());
             }
         }
     }
@@ -158,14 +159,38 @@ impl Owner {
         if self.avoids_faults && fleet.is_faulty(instance) { (instance + 1) % fleet.size() } else { instance }
     }
 
-    /// Tries to end a key at random instances until one reports it as ended. Returns true if the first attempt did.
-    async fn end(&mut self, key: &Arc<Key>, how: End) -> bool {
+    /// Rotates a key, and ends the rotation or not. Returns the keys that are live then, and whether all changes are known
+    /// to be made.
+    async fn rotate(&mut self, key: Arc<Key>) -> (Vec<Arc<Key>>, bool) {
+        let shared = Arc::clone(&self.shared);
+        let overlap_seconds = if self.rng.random() { 0 } else { 3600 };
+        let Some(new) = shared.fleet.rotate(self.instance(), &key, overlap_seconds).await else {
+            return (vec![key], false);
+        };
+        let new = Arc::new(new);
+        shared.publish(&new);
+        shared.verify_everywhere(&new);
+        shared.verify_everywhere(&key);
+        // Both keys are in use for a while.
+        tokio::time::sleep(Duration::from_millis(self.rng.random_range(20..100))).await;
+        if overlap_seconds == 0 {
+            return (vec![new], true);
+        }
+        if self.rng.random() {
+            let is_known = self.end(&[key], End::EndRotation).await;
+            return (vec![new], is_known);
+        }
+        (vec![new, key], true)
+    }
+
+    /// Tries to end keys at random instances until one reports them as ended. Returns true if the first attempt did.
+    async fn end(&mut self, keys: &[Arc<Key>], how: End) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut attempts = 0;
         while !shared.stop.is_cancelled() {
             attempts += 1;
-            if shared.fleet.end(self.instance(), key, how).await.is_final() {
-                shared.verify_everywhere(key);
+            if shared.fleet.end(self.instance(), keys, how).await.is_final() {
+                keys.iter().for_each(|key| shared.verify_everywhere(key));
                 return attempts == 1;
             }
             tokio::time::sleep(RETRY_PAUSE).await;

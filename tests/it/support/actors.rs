@@ -42,7 +42,7 @@ use keymark::store::intercepted::Intercepted;
 use keymark::store::metrics::StoreMetrics;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::verify::Verifier as Judge;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
@@ -185,6 +185,29 @@ impl App {
     pub async fn mongodb_with(setup: Setup) -> Self {
         let options = mongod::fresh_database().await;
         Self::start(Arc::new(Backend::Mongo(options)), manual_clock(), 1, setup).await
+    }
+
+    /// An app over a copy of the embedded store that release 0.1.0 wrote. The fixtures are described in `first_release`.
+    pub async fn embedded_of_first_release() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/0.1.0/keymark.redb");
+        std::fs::copy(fixture, directory.path().join(FILE_NAME)).expect("a copy");
+        let store = Arc::new(EmbeddedStore::open(directory.path()).expect("the store opens"));
+        Self::start(Arc::new(Backend::Embedded { directory, store }), manual_clock(), 1, Setup::default()).await
+    }
+
+    /// An app over a copy of the database that release 0.1.0 wrote.
+    pub async fn mongodb_of_first_release() -> Self {
+        let options = mongod::fresh_database().await;
+        let database = mongod::shared().await.client().await.database(&options.database);
+        let fixture: Json = serde_json::from_str(include_str!("../../fixtures/0.1.0/mongodb.json")).expect("JSON");
+        for (name, documents) in fixture.as_object().expect("collections") {
+            let documents: Vec<Document> = documents.as_array().expect("documents").iter().map(document_of).collect();
+            if !documents.is_empty() {
+                database.collection(name).insert_many(documents).await.expect("inserted");
+            }
+        }
+        Self::start(Arc::new(Backend::Mongo(options)), manual_clock(), 1, Setup::default()).await
     }
 
     /// Another instance over the same store, with the same clock. Each needs a number of its own, which seeds its ids.
@@ -436,6 +459,25 @@ impl App {
         let tenant: TenantId = tenant.parse().expect("a tenant");
         let entries = self.store.list_audit_after(&tenant, 0, 500).await.expect("a log");
         entries.iter().map(|entry| serde_json::to_value(entry).expect("an entry")).collect()
+    }
+}
+
+/// Reads a document from canonical Extended JSON whose only numbers are of 64 bits.
+fn document_of(json: &Json) -> Document {
+    bson_of(json).as_document().expect("a document").clone()
+}
+
+fn bson_of(json: &Json) -> Bson {
+    match json {
+        Json::Null => Bson::Null,
+        Json::Bool(value) => Bson::Boolean(*value),
+        Json::String(text) => Bson::String(text.clone()),
+        Json::Array(items) => Bson::Array(items.iter().map(bson_of).collect()),
+        Json::Object(members) => match members.get("$numberLong") {
+            Some(number) => Bson::Int64(number.as_str().expect("digits").parse().expect("a number")),
+            None => Bson::Document(members.iter().map(|(name, value)| (name.clone(), bson_of(value))).collect()),
+        },
+        Json::Number(number) => panic!("{number} is not in canonical form"),
     }
 }
 
