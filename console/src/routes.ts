@@ -1,4 +1,4 @@
-import type { SystemOrder } from "./gql/graphql";
+import type { KeyState, SystemOrder } from "./gql/graphql";
 import { type AuditLogFilter, auditFilterParameters } from "./text/audit-filter";
 import { DEFAULT_ORDER, orderParameter } from "./text/system-order";
 
@@ -44,10 +44,15 @@ export const systemPath = (id: string) => `/systems/${encodeURIComponent(id)}`;
 export const editPath = (id: string) => `${systemPath(id)}/edit`;
 export const keyPath = (id: string) => `${systemPath(id)}/key`;
 
-export function listPath(search: string, order: SystemOrder = DEFAULT_ORDER): string {
+export function listPath(
+  search: string,
+  order: SystemOrder = DEFAULT_ORDER,
+  state?: KeyState,
+): string {
   const parameters = new URLSearchParams();
   const sort = orderParameter(order);
   if (search !== "") parameters.set("search", search);
+  if (state !== undefined) parameters.set("state", state);
   if (sort !== undefined) parameters.set("sort", sort);
   return parameters.size === 0 ? SYSTEMS : `${SYSTEMS}?${parameters}`;
 }

@@ -1,11 +1,12 @@
 import { useEffect, useState } from "preact/hooks";
-import { type SystemOrder, SystemsDocument } from "../gql/graphql";
+import { type KeyState, type SystemOrder, SystemsDocument } from "../gql/graphql";
 import { useLiveQuery } from "../live/use-live-query";
 import { navigate } from "../router";
 import { listPath } from "../routes";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
-import { matchesSearch } from "../text/names";
+import { KEY_STATES } from "../text/key-state";
+import { isFound } from "../text/names";
 import { LoadError } from "./load-error";
 import { ScrollSentinel } from "./scroll-sentinel";
 import { Skeleton } from "./skeleton";
@@ -17,6 +18,7 @@ const PAGE_SIZE = 50;
 
 interface SystemRowsProps {
   search: string;
+  state: KeyState | undefined;
   order: SystemOrder;
   typed: string;
   after?: string;
@@ -26,11 +28,13 @@ interface SystemRowsProps {
 }
 
 /** A page of rows and, once its end is scrolled to, the pages after it. */
-export function SystemRows({ search, order, typed, after, frozen, onOutdated }: SystemRowsProps) {
+export function SystemRows(props: SystemRowsProps) {
+  const { search, state, order, typed, after, frozen, onOutdated } = props;
   const { openedPages } = useSession();
   const [openedHere, setOpenedHere] = useState<string>();
   const variables = {
     search,
+    ...(state && { filter: { keyState: state } }),
     orderBy: order,
     first: PAGE_SIZE,
     ...(after === undefined ? {} : { after }),
@@ -43,7 +47,7 @@ export function SystemRows({ search, order, typed, after, frozen, onOutdated }: 
   const loadedSearch = operation?.variables.search ?? "";
   const nodes = data?.systems.nodes ?? [];
   const matching =
-    loadedSearch === typed ? nodes : nodes.filter(({ name }) => matchesSearch(name, typed));
+    loadedSearch === typed ? nodes : nodes.filter((system) => isFound(system, typed));
   const { rows, outdated } = useFrozenRows(matching, `${data && operation?.key} ${typed}`, frozen);
   useEffect(() => onOutdated(outdated), [outdated, onOutdated]);
 
@@ -60,7 +64,11 @@ export function SystemRows({ search, order, typed, after, frozen, onOutdated }: 
     if (loadedSearch !== typed) return <TableMessage>{null}</TableMessage>;
     return (
       <TableMessage>
-        {typed === "" ? <NoSystems /> : <NoMatch search={typed} order={order} />}
+        {typed === "" && state === undefined ? (
+          <NoSystems />
+        ) : (
+          <NoMatch search={typed} state={state} order={order} />
+        )}
       </TableMessage>
     );
   }
@@ -78,6 +86,7 @@ export function SystemRows({ search, order, typed, after, frozen, onOutdated }: 
         <SystemRows
           key={next}
           search={search}
+          state={state}
           order={order}
           typed={typed}
           after={next}
@@ -114,12 +123,23 @@ function NoSystems() {
   );
 }
 
-function NoMatch({ search, order }: { search: string; order: SystemOrder }) {
+interface NoMatchProps {
+  search: string;
+  state: KeyState | undefined;
+  order: SystemOrder;
+}
+
+function NoMatch({ search, state, order }: NoMatchProps) {
+  const among = state && ` among those in the state ${KEY_STATES[state]}`;
   return (
     <div class="empty">
-      <p>
-        No system matches “<bdi>{search}</bdi>”.
-      </p>
+      {search === "" ? (
+        <p>There is no system{among}.</p>
+      ) : (
+        <p>
+          No system matches “<bdi>{search}</bdi>”{among}.
+        </p>
+      )}
       <button type="button" onClick={() => navigate(listPath("", order), { replace: true })}>
         Show all systems
       </button>

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import type { SystemOrder, SystemOrderField } from "../gql/graphql";
+import type { KeyState, SystemOrder, SystemOrderField } from "../gql/graphql";
 import { orderAfterClick } from "../text/system-order";
 import { SortHeader } from "./sort-header";
 import { SystemRows } from "./system-rows";
@@ -10,11 +10,12 @@ interface SystemTableProps {
   search: string;
   /** The text in the search box, which filters the loaded rows immediately. */
   typed: string;
+  state: KeyState | undefined;
   order: SystemOrder;
   onSort: (order: SystemOrder) => void;
 }
 
-export function SystemTable({ search, typed, order, onSort }: SystemTableProps) {
+export function SystemTable({ search, typed, state, order, onSort }: SystemTableProps) {
   const { ref, interacting } = useInteraction<HTMLTableElement>();
   const [outdated, setOutdated] = useState(false);
   const sortable = (field: SystemOrderField) => ({
@@ -34,8 +35,9 @@ export function SystemTable({ search, typed, order, onSort }: SystemTableProps) 
           </tr>
         </thead>
         <SystemRows
-          key={`${order.field} ${order.direction}`}
+          key={`${order.field} ${order.direction} ${state}`}
           search={search}
+          state={state}
           order={order}
           typed={typed}
           frozen={interacting}

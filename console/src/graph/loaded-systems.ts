@@ -1,32 +1,53 @@
 import type { Cache } from "@urql/exchange-graphcache";
 import {
+  type SystemFilter,
   type SystemPartsFragment,
   SystemsDocument,
   type SystemsQuery,
   type SystemsQueryVariables,
 } from "../gql/graphql";
-import { matchesSearch } from "../text/names";
-import { compareSystems, DEFAULT_ORDER } from "../text/system-order";
+import { isFound } from "../text/names";
+import { compareSystems, DEFAULT_ORDER, isComparable } from "../text/system-order";
 import { type Page, withoutRow, withRow } from "./rows";
 
 /** Puts a created or renamed system into every loaded list that it matches, and removes it from the others. */
 export function upsertSystem(cache: Cache, system: SystemPartsFragment): void {
-  updateLists(cache, (pages, { search, orderBy }) =>
-    matchesSearch(system.name, search ?? "")
-      ? withRow(pages, system, compareSystems(orderBy ?? DEFAULT_ORDER))
-      : withoutRow(pages, system.id),
-  );
+  updateLists(cache, (pages, variables) => placed(pages, system, variables));
   cache.link("Query", "system", { id: system.id }, { __typename: "System", id: system.id });
 }
 
-/** Moves a system whose key has changed, in the loaded lists that are ordered by the last change. */
+/** Moves a system that was changed otherwise, in the loaded lists that may have to show it elsewhere, or no longer. */
 export function moveUpdatedSystem(cache: Cache, system: SystemPartsFragment): void {
-  updateLists(cache, (pages, { search, orderBy }) =>
-    orderBy?.field === "UPDATED_AT" && matchesSearch(system.name, search ?? "")
-      ? withRow(pages, system, compareSystems(orderBy))
-      : pages,
-  );
+  updateLists(cache, (pages, variables) => {
+    const { search, filter, orderBy } = variables;
+    const mayMove = search || filter || orderBy?.field === "UPDATED_AT";
+    return mayMove ? placed(pages, system, variables) : pages;
+  });
 }
+
+function placed(
+  pages: Page<SystemPartsFragment>[],
+  system: SystemPartsFragment,
+  { search, filter, orderBy }: SystemsQueryVariables,
+): Page<SystemPartsFragment>[] {
+  return isFound(system, search ?? "") && matchesFilter(system, filter ?? {})
+    ? withRow(pages, system, compareSystems(orderBy ?? DEFAULT_ORDER))
+    : withoutRow(pages, system.id);
+}
+
+const matchesFilter = (
+  { keyState, currentKey, retiringKey }: SystemPartsFragment,
+  filter: SystemFilter,
+): boolean =>
+  (!filter.keyState || filter.keyState === keyState) &&
+  (!filter.keyMark || filter.keyMark === currentKey?.mark || filter.keyMark === retiringKey?.mark);
+
+/** The conditions that `matchesFilter` knows. The lists with others belong to reviews, whose rows stay as loaded. */
+const KNOWN: readonly string[] = ["keyState", "keyMark"] satisfies (keyof SystemFilter)[];
+
+const isKept = ({ filter, orderBy }: SystemsQueryVariables): boolean =>
+  Object.keys(filter ?? {}).every((field) => KNOWN.includes(field)) &&
+  isComparable(orderBy ?? DEFAULT_ORDER);
 
 /** Removes a deleted system from every loaded list, and from its own page. */
 export function removeSystem(cache: Cache, id: string): void {
@@ -65,7 +86,8 @@ const loadedSearches = (cache: Cache): SystemsQueryVariables[] =>
   cache
     .inspectFields("Query")
     .filter(({ fieldName, arguments: variables }) => fieldName === "systems" && !variables?.after)
-    .map(({ arguments: variables }): SystemsQueryVariables => ({ ...variables }));
+    .map(({ arguments: variables }): SystemsQueryVariables => ({ ...variables }))
+    .filter(isKept);
 
 function loadedPages(cache: Cache, first: SystemsQueryVariables): LoadedPage[] {
   const pages: LoadedPage[] = [];

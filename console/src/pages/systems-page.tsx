@@ -1,10 +1,11 @@
 import { useCallback, useMemo, useState } from "preact/hooks";
-import { KeyMark } from "../components/key-mark";
+import { MarkMatches } from "../components/mark-matches";
 import { MissingPermission } from "../components/missing-permission";
 import { Notice } from "../components/notice";
 import { PageHeading } from "../components/page-heading";
 import { SearchBox } from "../components/search-box";
 import { Skeleton } from "../components/skeleton";
+import { StateFilter } from "../components/state-filter";
 import { SystemTable } from "../components/system-table";
 import { SystemTotal } from "../components/system-total";
 import { useDebounced } from "../components/use-debounced";
@@ -15,17 +16,21 @@ import { Link, navigate, useLocation } from "../router";
 import { listPath, NEW_SYSTEM } from "../routes";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
+import { isKeyState } from "../text/key-state";
+import { couldBeMark } from "../text/pasted-key";
 import { parseOrder } from "../text/system-order";
 
 const SEARCH_DEBOUNCE_MS = 150;
 /** The changes after which another number of systems may match the search. */
-const COUNTED: readonly SystemChangeKind[] = ["CREATED", "RENAMED", "DELETED"];
+const COUNTED: readonly SystemChangeKind[] = ["CREATED", "RENAMED", "DESCRIBED", "DELETED"];
 
-/** The systems of the tenant, filtered and sorted by the parameters `search` and `sort` of the URL. */
+/** The systems of the tenant, filtered and sorted by the parameters `search`, `state` and `sort` of the URL. */
 export function SystemsPage() {
   const { search: parameters, notice } = useLocation();
   const search = parameters.get("search") ?? "";
   const order = useOrder(parameters.get("sort"));
+  const stateParameter = parameters.get("state");
+  const state = isKeyState(stateParameter) ? stateParameter : undefined;
   const debouncedSearch = useDebounced(search, SEARCH_DEBOUNCE_MS);
   const mayView = useMay("view");
   const mayCreate = useMay("create");
@@ -41,16 +46,24 @@ export function SystemsPage() {
     enabled: mayView,
     onData: ({ systemChanged }) => {
       announce(systemChanged);
-      if (COUNTED.includes(systemChanged.kind)) setChanges((count) => count + 1);
+      if (state || COUNTED.includes(systemChanged.kind)) setChanges((count) => count + 1);
     },
   });
   const sort = useCallback(
-    (chosen: SystemOrder) => navigate(listPath(search, chosen), { replace: true }),
-    [search],
+    (chosen: SystemOrder) => navigate(listPath(search, chosen, state), { replace: true }),
+    [search, state],
   );
   const table = useMemo(
-    () => <SystemTable search={debouncedSearch} typed={search} order={order} onSort={sort} />,
-    [debouncedSearch, search, order, sort],
+    () => (
+      <SystemTable
+        search={debouncedSearch}
+        typed={search}
+        state={state}
+        order={order}
+        onSort={sort}
+      />
+    ),
+    [debouncedSearch, search, state, order, sort],
   );
   return (
     <>
@@ -62,26 +75,33 @@ export function SystemsPage() {
             value={search}
             onInput={(typed) => {
               setPastedMark(undefined);
-              navigate(listPath(typed, order), { replace: true });
+              navigate(listPath(typed, order, state), { replace: true });
             }}
             onKey={setPastedMark}
           />
         )}
-        {mayView && ready && <SystemTotal search={debouncedSearch} changes={changes} />}
+        {mayView && (
+          <StateFilter
+            state={state}
+            onChoose={(chosen) => navigate(listPath(search, order, chosen), { replace: true })}
+          />
+        )}
+        {mayView && ready && (
+          <SystemTotal
+            search={debouncedSearch}
+            filter={state && { keyState: state }}
+            changes={changes}
+          />
+        )}
         {mayCreate && (
           <Link to={NEW_SYSTEM} class="button primary">
             Create API key
           </Link>
         )}
       </div>
-      <p role="status" class={pastedMark === undefined ? undefined : "warning"}>
-        {pastedMark !== undefined && (
-          <>
-            A whole API key was pasted. It was removed and not sent; its mark is{" "}
-            <KeyMark mark={pastedMark} />.
-          </>
-        )}
-      </p>
+      {mayView && (
+        <MarkMatches mark={pastedMark ?? typedMark(debouncedSearch)} isPasted={!!pastedMark} />
+      )}
       {!mayView && (
         <MissingPermission action="view">
           {mayCreate && <p>You can still create a system and generate its key.</p>}
@@ -94,6 +114,8 @@ export function SystemsPage() {
     </>
   );
 }
+
+const typedMark = (search: string) => (couldBeMark(search) ? search : undefined);
 
 /** Returns the same object while the parameter stays the same. */
 const useOrder = (sort: string | null): SystemOrder => useMemo(() => parseOrder(sort), [sort]);

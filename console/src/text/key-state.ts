@@ -1,4 +1,4 @@
-import type { SystemPartsFragment } from "../gql/graphql";
+import type { KeyState, SystemPartsFragment } from "../gql/graphql";
 import { timeUntil } from "./time";
 
 export interface Badge {
@@ -39,3 +39,13 @@ export const hasKey = ({ currentKey, retiringKey }: SystemPartsFragment): boolea
 /** Whether a key of the system is accepted, so that taking it away may stop an application. */
 export const hasLiveKey = (system: SystemPartsFragment): boolean =>
   system.suspendedAt === null && hasKey(system);
+
+/** The options of the state filter. */
+export const KEY_STATES: Record<KeyState, string> = {
+  ACTIVE: "Active",
+  NOT_GENERATED: "Not Generated",
+  SUSPENDED: "Suspended",
+};
+
+export const isKeyState = (text: string | null): text is KeyState =>
+  text !== null && Object.hasOwn(KEY_STATES, text);

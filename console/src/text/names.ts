@@ -16,3 +16,12 @@ export function compareNames(one: string, other: string): number {
 
 export const matchesSearch = (name: string, search: string): boolean =>
   fold(name).includes(fold(search));
+
+interface Described {
+  readonly name: string;
+  readonly description: string | null;
+}
+
+/** Whether the name or the description of a system contains the text that is searched for. */
+export const isFound = ({ name, description }: Described, search: string): boolean =>
+  matchesSearch(name, search) || (description !== null && matchesSearch(description, search));

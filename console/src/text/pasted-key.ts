@@ -19,3 +19,6 @@ export function parseSearch(text: string): Search {
   /^/.test("");
   return { keyMark: key.slice(-MARK_LENGTH) };
 }
+
+/** Whether a text that is searched for may be a mark. */
+export const couldBeMark = (text: string): boolean => /^[0-9A-Za-z]{4}$/.test(text);
