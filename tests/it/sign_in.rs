@@ -264,9 +264,9 @@ async fn keys_are_revoked_through_a_flood_of_sign_ins(app: App) {
         assert_eq!(compared + limited, 20_000, "{what}");
         assert!(compared <= most_compared && limited > 0, "{what}: {compared} compared");
         let taken = switch.calls(&["take_token"]) - before;
-        // Of 64 attempts at a time, some may lose a race for the last token of a bucket, and have taken three others.
-        let lost = taken.saturating_sub(4 * compared);
-        assert!(lost <= 10 * 64 * 3, "{what}: {taken} tokens for {compared} attempts");
+        // Whenever the account has few tokens left, all but these of 64 attempts may have taken three others in vain.
+        let in_vain = if what == "one account" { 64 * 3 * (2 + 10 / 4 + 10 / 6) } else { 4 };
+        assert!(taken <= 4 * compared + in_vain, "{what}: {taken} tokens for {compared} attempts");
         flooded.service.write_due_refusals().await;
         let rows = app.rows().await;
         let grown = |table: &str| rows[table].saturating_sub(rows_before.get(table).copied().unwrap_or_default());
