@@ -24,15 +24,22 @@ pub struct Instance {
     pub coherence: Arc<Coherence>,
 }
 
+pub fn root_secret(byte: u8) -> RootSecret {
+    RootSecret::new(vec![byte; 32]).expect("a secret")
+}
+
 impl Instance {
     /// Starts an instance over this store, and returns it when it is ready. Passwords have the default cost, or a
     /// negligible one.
     pub async fn start(store: &Arc<dyn Store>, costly_passwords: bool) -> Self {
+        Self::start_with(store, costly_passwords, Keyring::new(&root_secret(7), &[])).await
+    }
+
+    pub async fn start_with(store: &Arc<dyn Store>, costly_passwords: bool, keys: Keyring) -> Self {
         let config = Config::default();
         let role = if store.is_shared() { Role::Member(config.timing) } else { Role::Standalone };
         let environment = Environment::system();
         let coherence = Coherence::new(Arc::clone(store), environment.clone(), Arc::new(SystemStopwatch), role);
-        let keys = Keyring::new(&RootSecret::new(vec![7; 32]).expect("a secret"), &[]);
         let negligible = Cost { memory_kib: 8, passes: 1, lanes: 1 };
         let password_cost = if costly_passwords { Cost::default() } else { negligible };
         // Benchmarks open any number of sockets as one operator.
