@@ -1,5 +1,6 @@
 import type { KeyState, SystemOrder } from "./gql/graphql";
 import { type AuditLogFilter, auditFilterParameters } from "./text/audit-filter";
+import { type Review, reviewParameters } from "./text/review";
 import { DEFAULT_ORDER, orderParameter } from "./text/system-order";
 
 export type Route =
@@ -8,6 +9,7 @@ export type Route =
   | { page: "system"; id: string }
   | { page: "edit-system"; id: string }
   | { page: "manage-key"; id: string }
+  | { page: "review" }
   | { page: "audit" }
   | { page: "sign-in" }
   | { page: "not-found" };
@@ -17,6 +19,7 @@ export function routeOf(path: string): Route {
   if (rest.length > 0) return { page: "not-found" };
   if (first === undefined) return { page: "systems" };
   if (first === "sign-in" && second === undefined) return { page: "sign-in" };
+  if (first === "review" && second === undefined) return { page: "review" };
   if (first === "audit" && second === undefined) return { page: "audit" };
   if (first !== "systems") return { page: "not-found" };
   if (second === undefined) return { page: "systems" };
@@ -38,6 +41,7 @@ function decode(part: string): string | undefined {
 
 export const SYSTEMS = "/systems";
 export const NEW_SYSTEM = "/systems/new";
+export const REVIEW = "/review";
 export const AUDIT = "/audit";
 export const SIGN_IN = "/sign-in";
 export const systemPath = (id: string) => `/systems/${encodeURIComponent(id)}`;
@@ -62,6 +66,8 @@ export function auditPath(filter: AuditLogFilter): string {
   return parameters.size === 0 ? AUDIT : `${AUDIT}?${parameters}`;
 }
 
+export const reviewPath = (review: Review): string => `${REVIEW}?${reviewParameters(review)}`;
+
 /** The sign-in page that continues at `next`. */
 export const signInPath = (next: string) =>
   next === "/" || next === SYSTEMS ? SIGN_IN : `${SIGN_IN}?${new URLSearchParams({ next })}`;
@@ -69,5 +75,5 @@ export const signInPath = (next: string) =>
 /** Where to continue after signing in: always a page of this console, since anybody can craft the link. */
 export function pathAfterSignIn(search: URLSearchParams): string {
   const next = search.get("next") ?? "";
-  return /^\/(systems|audit)($|[/?])/.test(next) ? next : SYSTEMS;
+  return /^\/(systems|review|audit)($|[/?])/.test(next) ? next : SYSTEMS;
 }

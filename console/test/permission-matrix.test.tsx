@@ -22,8 +22,9 @@ describe.each(SETS.map((permissions) => ({ permissions, name: permissions.join("
     const may = (action: Action) => permissions.includes(action);
     const either = (action: Action, other: Action) => may(action) || may(other);
 
-    test("the top bar links to the audit log only with view", () => {
+    test("the top bar links to the review and the audit log only with view", () => {
       const { controls } = show(<TopBar path="/systems" />, { permissions });
+      expect(controls().includes("Review")).toBe(may("view"));
       expect(controls().includes("Audit Log")).toBe(may("view"));
     });
 
@@ -83,6 +84,14 @@ describe.each(SETS.map((permissions) => ({ permissions, name: permissions.join("
         expect(text().includes(missing("create"))).toBe(sees && !either("create", "edit"));
       });
     }
+
+    test("the review is shown only with view, and its actions by permission", async () => {
+      const { text, controls } = show(<Page route={{ page: "review" }} />, { permissions });
+      await eventually(() => expect(text()).toContain(may("view") ? "Billing" : missing("view")));
+      expect(controls().includes("Suspend")).toBe(may("view") && may("edit"));
+      expect(controls().includes("Revoke API Keys")).toBe(may("view") && may("edit"));
+      expect(controls().includes("Delete Systems")).toBe(may("view") && may("delete"));
+    });
 
     test("the audit log and its export are shown only with view", async () => {
       const { text, controls } = show(<Page route={{ page: "audit" }} />, { permissions });

@@ -9,6 +9,8 @@ test.each([
   ["/systems/s1", { page: "system", id: "s1" }],
   ["/systems/s1/key", { page: "manage-key", id: "s1" }],
   ["/systems/s1/edit", { page: "edit-system", id: "s1" }],
+  ["/review", { page: "review" }],
+  ["/review/s1", { page: "not-found" }],
   ["/audit", { page: "audit" }],
   ["/audit/export", { page: "not-found" }],
   ["/systems/s1/other", { page: "not-found" }],

@@ -76,7 +76,7 @@ pub fn embedded_files() -> impl Iterator<Item = Cow<'static, str>> {
 /// The file for an address. Pages have addresses of their own, and encodings are negotiated, not requested by name.
 fn file_at(path: &str, graphiql: bool) -> Option<&str> {
     match path {
-        "/" | "/systems" | "/audit" | "/sign-in" => Some(CONSOLE),
+        "/" | "/systems" | "/review" | "/audit" | "/sign-in" => Some(CONSOLE),
         _ if path.starts_with("/systems/") => Some(CONSOLE),
         "/graphiql" => graphiql.then_some(GRAPHIQL),
         _ => path.strip_prefix('/').filter(|file| ![".html", ".br", ".gz"].iter().any(|end| file.ends_with(end))),

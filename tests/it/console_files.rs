@@ -6,8 +6,17 @@ use http_body_util::BodyExt as _;
 use keymark::http::console;
 use tower::ServiceExt as _;
 
-const CONSOLE_ADDRESSES: [&str; 8] =
-    ["/", "/systems", "/systems/new", "/systems/01J", "/systems/01J/edit", "/systems/01J/key", "/audit", "/sign-in"];
+const CONSOLE_ADDRESSES: [&str; 9] = [
+    "/",
+    "/systems",
+    "/systems/new",
+    "/systems/01J",
+    "/systems/01J/edit",
+    "/systems/01J/key",
+    "/review",
+    "/audit",
+    "/sign-in",
+];
 
 struct Console {
     graphiql: bool,

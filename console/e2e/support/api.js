@@ -50,10 +50,12 @@ export async function signInToApi(keymark, username = operator.username) {
       );
     },
 
-    async generateKey(systemId) {
+    async generateKey(systemId, expiresAt) {
       const data = await query(
-        "mutation ($systemId: ID!) { generateKey(systemId: $systemId) { apiKey } }",
-        { systemId },
+        `mutation ($systemId: ID!, $expiresAt: DateTime) {
+          generateKey(systemId: $systemId, expiresAt: $expiresAt) { apiKey }
+        }`,
+        { systemId, expiresAt },
       );
       return data.generateKey.apiKey;
     },

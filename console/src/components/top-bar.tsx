@@ -1,11 +1,13 @@
 import { Link } from "../router";
-import { AUDIT, routeOf, SYSTEMS } from "../routes";
+import { AUDIT, REVIEW, routeOf, SYSTEMS } from "../routes";
 import { useMay } from "../session/viewer-context";
 import { LiveDot } from "./live-dot";
 import { OperatorMenu } from "./operator-menu";
 
 export function TopBar({ path }: { path: string }) {
-  const atAudit = routeOf(path).page === "audit";
+  const { page } = routeOf(path);
+  const isElsewhere = page === "audit" || page === "review";
+  const currentIf = (is: boolean) => (is ? "page" : undefined);
   const mayView = useMay("view");
   return (
     <header class="top-bar">
@@ -13,13 +15,18 @@ export function TopBar({ path }: { path: string }) {
         Keymark
       </Link>
       <nav aria-label="Main">
-        <Link to={SYSTEMS} aria-current={atAudit ? undefined : "page"}>
+        <Link to={SYSTEMS} aria-current={currentIf(!isElsewhere)}>
           API Keys
         </Link>
         {mayView && (
-          <Link to={AUDIT} aria-current={atAudit ? "page" : undefined}>
-            Audit Log
-          </Link>
+          <>
+            <Link to={REVIEW} aria-current={currentIf(page === "review")}>
+              Review
+            </Link>
+            <Link to={AUDIT} aria-current={currentIf(page === "audit")}>
+              Audit Log
+            </Link>
+          </>
         )}
       </nav>
       <LiveDot />

@@ -4,6 +4,7 @@ import { CreateSystemPage } from "./create-system-page";
 import { EditSystemPage } from "./edit-system-page";
 import { ManageKeyPage } from "./manage-key-page";
 import { NotFoundPage } from "./not-found-page";
+import { ReviewPage } from "./review-page";
 import { SystemPage } from "./system-page";
 import { SystemsPage } from "./systems-page";
 
@@ -19,6 +20,8 @@ export function Page({ route }: { route: Route }) {
       return <EditSystemPage key={route.id} id={route.id} />;
     case "manage-key":
       return <ManageKeyPage key={route.id} id={route.id} />;
+    case "review":
+      return <ReviewPage />;
     case "audit":
       return <AuditPage />;
     case "sign-in":

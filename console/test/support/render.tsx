@@ -83,12 +83,18 @@ export const entry: AuditEntryPartsFragment = {
   hash: "00ff",
 };
 
-const pageInfo = { hasNextPage: false, endCursor: null };
+const pageInfo = {
+  hasNextPage: false,
+  hasPreviousPage: false,
+  startCursor: null,
+  endCursor: null,
+};
 
 /** The default responses, by the name of the query. */
 const RESPONSES: Record<string, unknown> = {
   LatestEntry: { auditLog: { nodes: [{ id: "e1", cursor: "1" }] } },
   Systems: { systems: { nodes: [system], pageInfo } },
+  Review: { systems: { nodes: [system], pageInfo } },
   System: { system },
   AuditLog: { auditLog: { nodes: [entry], pageInfo } },
 };
