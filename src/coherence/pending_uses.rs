@@ -7,15 +7,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::ids::SystemId;
 use crate::domain::keys::Mark;
-use crate::domain::usage::KeyUse;
+use crate::domain::usage::{KeyUse, Resolution};
 
-/// At most one entry for each known key.
+/// Uses by key and hour.
+type Uses = HashMap<(SystemId, Mark, u32), KeyUse>;
+
+/// At most one entry for each known key and hour.
 #[derive(Default)]
-pub struct PendingUses(Mutex<HashMap<(SystemId, Mark), KeyUse>>);
+pub struct PendingUses(Mutex<Uses>);
 
 impl PendingUses {
     pub fn add(&self, used: KeyUse) {
-        match self.pending().entry((used.system, used.mark)) {
+        match self.pending().entry((used.system, used.mark, used.bucket(Resolution::Hour))) {
             Entry::Occupied(mut pending) => pending.get_mut().add(&used),
             Entry::Vacant(vacant) => drop(vacant.insert(used)),
         }
@@ -26,7 +29,7 @@ impl PendingUses {
         std::mem::take(&mut *self.pending()).into_values().collect()
     }
 
-    fn pending(&self) -> MutexGuard<'_, HashMap<(SystemId, Mark), KeyUse>> {
+    fn pending(&self) -> MutexGuard<'_, Uses> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

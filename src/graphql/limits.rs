@@ -63,7 +63,7 @@ pub struct Limits {
     /// [`MaxIntrospectionDepthRule`](https://github.com/graphql/graphql-js/blob/16.x.x/src/validation/rules/MaxIntrospectionDepthRule.ts).
     pub introspection_lists: usize,
     /// Fields that the operation may resolve. Fields below a connection count once per item of the requested page, and
-    /// each scan as [`SCAN_COST`] fields.
+    /// each scan as [`SCAN_COST`] fields, and each series of use as [`USAGE_COST`].
     pub cost: u64,
     /// Values in the variables, nested ones included. Each 64 bytes of text count as one more.
     pub variable_values: u64,
@@ -103,6 +103,14 @@ pub const MAX_PAGE_SIZE: u8 = 200;
 /// Cost of a scan: a filtered page or count reads as much of the tenant's data as it takes to find what matches, or all
 /// of it. Half of the limit is left for other fields when a document has five scans, and none with ten.
 pub const SCAN_COST: u64 = 10_000;
+
+/// Cost of [`USAGE`], which reads up to 14 rows of the store.
+pub const USAGE_COST: u64 = 500;
+
+/// Number of items of [`BUCKETS`]: at most one for each of 400 days.
+const MAX_BUCKETS: u64 = 400;
+const USAGE: &str = "usage";
+const BUCKETS: &str = "buckets";
 
 /// Connections that scan if this argument is set: once for the page, and again for [`COUNT`].
 const SCANS: [(&str, &str); 3] = [("auditLog", "filter"), ("systems", "filter"), ("systems", "search")];
@@ -298,8 +306,8 @@ impl Documents {
         if estimator.set(&operation.selection_set.node).fields > self.limits.cost {
             return Err(DocumentError::TooComplex(format!(
                 "The operation would resolve too many fields. The maximum is {}, where the fields of a connection count \
-                 once per item of its page, and a filtered, searched or scanned page or count as {SCAN_COST} fields. Select fewer \
-                 fields or smaller pages, or send several requests.",
+                 once per item of its page, a filtered, searched or scanned page or count as {SCAN_COST} fields, and \
+                 `usage` as {USAGE_COST}. Select fewer fields or smaller pages, or send several requests.",
                 self.limits.cost
             )));
         }
@@ -712,6 +720,8 @@ impl<'a> CostEstimator<'a> {
         let inner = self.set(&field.selection_set.node);
         let items = if inner.selects_items {
             self.page_size(field)
+        } else if name == BUCKETS {
+            MAX_BUCKETS
         } else if self.introspects {
             introspected_items(name)
         } else {
@@ -723,6 +733,7 @@ impl<'a> CostEstimator<'a> {
                 .fields
                 .saturating_mul(items)
                 .saturating_add(scans.saturating_mul(SCAN_COST))
+                .saturating_add(if name == USAGE { USAGE_COST } else { 0 })
                 .saturating_add(1),
             selects_items: matches!(name, "edges" | "nodes"),
             counts: u64::from(name == COUNT),

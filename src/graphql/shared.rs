@@ -17,6 +17,8 @@ use futures::stream::BoxStream;
 use sha2::{Digest, Sha256};
 
 use crate::domain::audit::AuditEntry;
+use crate::domain::systems::System;
+use crate::domain::usage::UsageSummary;
 use crate::service::Caller;
 
 /// An event that a subscription resolves to its payload.
@@ -25,6 +27,8 @@ pub(super) enum SubscriptionEvent {
     Entry(Arc<AuditEntry>),
     /// The viewer, as of now.
     Caller(Arc<Caller>),
+    /// A system with its last uses, as of now.
+    Usage(Arc<(System, Arc<UsageSummary>)>),
 }
 
 /// An event, or the error that ends the subscription.

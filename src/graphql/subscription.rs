@@ -10,7 +10,7 @@ use super::context::Authenticated;
 use super::error::{from_service, refuse};
 use super::permissions::{self, Permitted, requires_permission};
 use super::shared::{DetachedEvents, EventResult, ReplayedEvent, SubscriptionEvent};
-use super::types::{AuditEntry, AuditFilter, SystemChange, SystemChangeKind, Viewer};
+use super::types::{AuditEntry, AuditFilter, System, SystemChange, SystemChangeKind, Viewer};
 use crate::domain::ids::SystemId;
 use crate::domain::permissions::VIEW;
 use crate::domain::refusal::Refusal;
@@ -47,7 +47,7 @@ impl Subscription {
         };
         let resolve = |_: &Service, event| match event {
             SubscriptionEvent::Caller(caller) => Some(Viewer::from(&*caller)),
-            SubscriptionEvent::Entry(_) => None,
+            _ => None,
         };
         resolve_events(ctx, events, resolve).await
     }
@@ -105,6 +105,31 @@ impl Subscription {
         let matches = move |entry: &audit::AuditEntry| filter.matches(&entry.event);
         entries(ctx, after, matches, |_, entry| Some(entry.into())).await
     }
+
+    /// The system, each time that any instance has written use of its keys, at most every two seconds. Use that is written
+    /// while the client is not subscribed is no event: it cannot be resumed. Requires `api_key_management:view`.
+    #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
+    async fn usage_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the system. If the tenant has none with this id, there are no events.")] system_id: ID,
+    ) -> Result<impl Stream<Item = Result<System>> + use<>> {
+        let events = async {
+            let call = Authenticated::new(ctx).await?;
+            let system = system_id.parse().ok();
+            let changes = call.service.usage_changes(call.caller, permissions::needed(ctx)?, system).await;
+            let (changes, request) = (call.convert(changes)?, call.request);
+            Ok(changes.map(move |change| match change {
+                Ok(change) => Ok(SubscriptionEvent::Usage(Arc::new(change))),
+                Err(error) => Err(from_service(error, request)),
+            }))
+        };
+        let resolve = |_: &Service, event| match event {
+            SubscriptionEvent::Usage(change) => Some(System::with_last_uses(&change.0, Arc::clone(&change.1))),
+            _ => None,
+        };
+        resolve_events(ctx, events, resolve).await
+    }
 }
 
 /// Returns a predicate for entries about the system with this id, or about any system without one. An id that is not the
@@ -137,7 +162,7 @@ async fn entries<T: Send + 'static>(
     };
     let resolve = move |service: &Service, event| match event {
         SubscriptionEvent::Entry(entry) => resolve(service, Arc::unwrap_or_clone(entry)),
-        SubscriptionEvent::Caller(_) => None,
+        _ => None,
     };
     resolve_events(ctx, events, resolve).await
 }

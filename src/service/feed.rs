@@ -36,7 +36,7 @@ const MAX_ENTRIES_PER_READ: usize = 32;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Topic {
+pub(super) enum Topic {
     /// All changes of the tenant.
     Changes(TenantId),
     /// Changes of its operators and sessions. Every socket subscribes to them, and they are rare.
@@ -165,7 +165,7 @@ impl Service {
 }
 
 /// Repeats a request while the store is unavailable, which ends no session and no subscription.
-async fn retry_while_unavailable<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(
+pub(super) async fn retry_while_unavailable<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(
     request: impl Fn() -> F,
 ) -> Result<T, Error> {
     loop {
@@ -178,11 +178,11 @@ async fn retry_while_unavailable<T, E: Into<Error>, F: Future<Output = Result<T,
 }
 
 /// One subscriber's events, which end with the caller's session.
-struct CallerSubscription {
-    service: Arc<Service>,
+pub(super) struct CallerSubscription {
+    pub service: Arc<Service>,
     events: broadcast::Receiver<FeedEvent>,
     /// As of the last refresh.
-    caller: Caller,
+    pub caller: Caller,
     permissions: Option<Permissions>,
     /// Whether events may have been missed since the refresh. True at first, since the caller was looked up before
     /// the subscription began.
@@ -190,7 +190,7 @@ struct CallerSubscription {
 }
 
 impl CallerSubscription {
-    fn new(
+    pub(super) fn new(
         service: &Arc<Service>,
         caller: &Caller,
         topic: fn(TenantId) -> Topic,
@@ -201,7 +201,7 @@ impl CallerSubscription {
     }
 
     /// The next event. [`FeedEvent::Resumed`] whenever changes may have been missed.
-    async fn next(&mut self) -> Result<FeedEvent, Error> {
+    pub(super) async fn next(&mut self) -> Result<FeedEvent, Error> {
         let event = if self.needs_refresh {
             FeedEvent::Resumed
         } else {
@@ -247,7 +247,7 @@ impl CallerSubscription {
     }
 
     /// Looks the caller up again. Returns an error unless the session is valid and has the permissions.
-    async fn refresh(&mut self) -> Result<(), Error> {
+    pub(super) async fn refresh(&mut self) -> Result<(), Error> {
         // Stays set if this fails.
         self.needs_refresh = true;
         self.caller = retry_while_unavailable(|| self.service.refresh_caller(&self.caller)).await?;

@@ -20,6 +20,7 @@ pub mod sessions;
 mod sign_in_log;
 pub mod systems;
 pub mod usage;
+pub mod usage_watch;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ use self::old_digests::OldDigests;
 use self::refused_attempts::RefusedAttempts;
 use self::sign_in_log::SignInLog;
 use self::usage::Usage;
+use self::usage_watch::UsageWatch;
 use crate::auth::cost::Cost;
 use crate::auth::devices::Devices;
 use crate::auth::passwords::Passwords;
@@ -122,6 +124,7 @@ pub struct Service {
     sign_in_log: SignInLog,
     activity: Activity,
     usage: Usage,
+    usage_watch: UsageWatch,
     refused_attempts: RefusedAttempts,
     old_digests: OldDigests,
     feed: FeedChannels,
@@ -147,6 +150,7 @@ impl Service {
             sign_in_log: SignInLog::default(),
             activity: Activity::default(),
             usage: Usage::new(&environment),
+            usage_watch: UsageWatch::default(),
             refused_attempts: RefusedAttempts::default(),
             old_digests: OldDigests::default(),
             feed: FeedChannels::default(),

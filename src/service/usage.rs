@@ -20,7 +20,7 @@ use crate::coherence::Coherence;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::leases::Incarnation;
 use crate::domain::time::Timestamp;
-use crate::domain::usage::{BucketCounts, Counts, Flush, KeyUse, UsageRange, UsageSummary};
+use crate::domain::usage::{BucketCounts, Counts, Flush, KeyUse, Resolution, UsageRange, UsageSummary};
 use crate::domain::verdict::{Identity, RefusedKey};
 use crate::store::{ROWS_PER_USE, StoreError};
 
@@ -28,8 +28,18 @@ use crate::store::{ROWS_PER_USE, StoreError};
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval between two flushes of the keys in rotation.
 const ROTATION_INTERVAL: Duration = Duration::from_secs(2);
+/// Interval between two notifications of subscribers.
+const NOTIFICATION_INTERVAL: Duration = Duration::from_secs(2);
 /// Uses of one flush, which is one transaction with three rows for each.
 const MAX_USES_PER_FLUSH: usize = 300;
+
+/// Use of a system's keys, as the store has it.
+pub struct FoundUsage {
+    pub range: UsageRange,
+    pub counted: Vec<BucketCounts>,
+    /// Everything that this instance counted before is included.
+    pub counted_until: Timestamp,
+}
 
 pub(super) struct Usage {
     instance: Incarnation,
@@ -133,7 +143,7 @@ impl Service {
     }
 
     /// Adds what was counted to the store every 10 seconds, and every 2 seconds that of keys in rotation, under the budget,
-    /// until `stop` is cancelled.
+    /// and notifies subscribers, until `stop` is cancelled.
     pub async fn run_usage(&self, stop: CancellationToken) {
         let rows_per_second = self.settings.usage_rows_per_second;
         let every = |period| {
@@ -142,6 +152,7 @@ impl Service {
             ticks
         };
         let (mut sweeps, mut rotations) = (every(SWEEP_INTERVAL), every(ROTATION_INTERVAL));
+        let mut notifications = every(NOTIFICATION_INTERVAL);
         let budget = Budget::new(rows_per_second);
         let sweep = async {
             while stop.run_until_cancelled(sweeps.tick()).await.is_some() {
@@ -153,7 +164,14 @@ impl Service {
                 self.log_failure(self.flush_rotations(&budget, &stop).await);
             }
         };
-        tokio::join!(sweep, rotate);
+        let notify = async {
+            while stop.run_until_cancelled(notifications.tick()).await.is_some() {
+                if let Err(error) = self.notify_usage().await {
+                    tracing::debug!(%error, "subscribers to usage not notified");
+                }
+            }
+        };
+        tokio::join!(sweep, rotate, notify);
     }
 
     /// Adds all that was counted to the store, without regard to the budget.
@@ -282,13 +300,21 @@ impl Service {
         self.usage.counted_until()
     }
 
+    /// Reads the use of a system's keys. [`UsageRange::new`] describes the range.
     pub async fn find_usage(
         &self,
         tenant: &TenantId,
         system: SystemId,
-        range: &UsageRange,
-    ) -> Result<Vec<BucketCounts>, Error> {
-        Ok(self.store.find_usage(tenant, system, range).await?)
+        resolution: Resolution,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+    ) -> Result<FoundUsage, Error> {
+        let (now, retention) = (self.environment.now(), self.settings.usage_retention);
+        let range = UsageRange::new(resolution, from, to, now, retention)?;
+        // Before the read, which may return more than that.
+        let counted_until = self.usage.counted_until();
+        let counted = self.store.find_usage(tenant, system, &range).await?;
+        Ok(FoundUsage { range, counted, counted_until })
     }
 
     pub async fn find_usage_summaries(

@@ -5,10 +5,12 @@ use std::time::Duration;
 use http::Method;
 use keymark::domain::ids::{SystemId, TenantId};
 use keymark::domain::usage::{Counts, Resolution, UsageRange, UsageSummary};
+use serde_json::{Value as Json, json};
 
 use crate::support::actors::{ALL, App, Generated, Operator, SECRET, Setup};
 use crate::support::faulty::Switch;
 use crate::support::on_both_stores;
+use crate::support::sockets::Event;
 
 const NEW_SECRET: &str = "another root secret, which replaces the first one";
 
@@ -21,6 +23,10 @@ on_both_stores![
     use_changes_neither_the_system_nor_its_audit_log,
     uses_in_rotation_are_flushed_by_themselves,
     use_past_its_retention_is_removed,
+    the_api_shows_use_by_system_and_key,
+    a_range_beyond_the_bounds_is_refused,
+    subscribers_receive_the_system_after_flushes_of_any_instance,
+    use_of_another_tenant_is_no_event,
 ];
 
 async fn key(operator: &Operator<'_>, name: &str) -> Generated {
@@ -187,7 +193,7 @@ async fn uses_in_rotation_are_flushed_by_themselves(app: App) {
     let operator = app.operator(&ALL).await;
     let (old, other) = (key(&operator, "Billing").await, key(&operator, "Payroll").await);
     let rotate = "mutation ($id: ID!) { rotateKey(systemId: $id) { apiKey } }";
-    let rotated = operator.query(rotate, serde_json::json!({ "id": old.system.id })).await;
+    let rotated = operator.query(rotate, json!({ "id": old.system.id })).await;
     let api_key = rotated.data("rotateKey.apiKey").as_str().unwrap().to_owned();
     let new = Generated { api_key, system: operator.find_system(&old.system.id).await.unwrap() };
     app.wait_for_cache().await;
@@ -223,4 +229,195 @@ async fn use_past_its_retention_is_removed(app: App) {
     assert_eq!(app.service.purge_usage().await.unwrap(), 0);
     let rows = app.rows().await;
     assert_eq!(all.map(|name| rows[name]), [1, 0, 0], "the last use of an existing system is kept");
+}
+
+/// The operator's view of a system's use.
+const USE: &str = "query ($id: ID!, $from: DateTime, $to: DateTime, $by: UsageResolution! = HOUR) { system(id: $id) {
+    lastUsedAt
+    usage(from: $from, to: $to, resolution: $by) { accepted refused countedUntil buckets { from accepted refused } }
+    currentKey { mark lastUsedAt usage { accepted refused } }
+    retiringKey { mark lastUsedAt usage { accepted refused } }
+    lastKey { mark lastRefusedAt refusals } } }";
+
+async fn shown(operator: &Operator<'_>, variables: Json) -> Json {
+    operator.query(USE, variables).await.data("system").clone()
+}
+
+async fn the_api_shows_use_by_system_and_key(app: App) {
+    let operator = app.operator(&ALL).await;
+    let revoked = key(&operator, "Billing").await;
+    let id = &revoked.system.id;
+    app.wait_for_cache().await;
+    let unused = shown(&operator, json!({ "id": id })).await;
+    assert_eq!((&unused["lastUsedAt"], &unused["currentKey"]["lastUsedAt"]), (&Json::Null, &Json::Null));
+    assert_eq!(unused["usage"]["buckets"].as_array().unwrap().len(), 25);
+
+    verify(&app, &revoked, 3, "VALID").await;
+    app.clock.advance(Duration::from_hours(1));
+    operator.revoke_key(id).await;
+    let current = operator.generate_key(id).await;
+    verify(&app, &revoked, 2, "REVOKED").await;
+    verify(&app, &current, 4, "VALID").await;
+    app.service.flush_usage().await.unwrap();
+
+    // The clock began at 22:13:20.
+    let (from, to) = ("2023-11-14T22:20:00Z", "2023-11-14T23:00:01+00:00");
+    let system = shown(&operator, json!({ "id": id, "from": from, "to": to })).await;
+    let mark = &revoked.system.key_mark;
+    assert_eq!(
+        system,
+        json!({
+            "lastUsedAt": "2023-11-14T23:13:20.000Z",
+            "usage": { "accepted": 7, "refused": 2, "countedUntil": "2023-11-14T23:13:20.000Z", "buckets": [
+                { "from": "2023-11-14T22:00:00.000Z", "accepted": 3, "refused": 0 },
+                { "from": "2023-11-14T23:00:00.000Z", "accepted": 4, "refused": 2 },
+            ] },
+            "currentKey": {
+                "mark": current.system.key_mark, "lastUsedAt": "2023-11-14T23:13:20.000Z",
+                "usage": { "accepted": 4, "refused": 0 },
+            },
+            "retiringKey": null,
+            "lastKey": { "mark": mark, "lastRefusedAt": "2023-11-14T23:13:20.000Z", "refusals": 2 },
+        })
+    );
+    let days = shown(&operator, json!({ "id": id, "by": "DAY" })).await;
+    let buckets = days["usage"]["buckets"].as_array().unwrap();
+    assert_eq!((buckets.len(), &buckets[30]["accepted"]), (31, &json!(7)));
+}
+
+async fn a_range_beyond_the_bounds_is_refused(app: App) {
+    let operator = app.operator(&ALL).await;
+    let system = operator.create_system("Billing").await;
+    for (by, from, to, bound) in [
+        ("HOUR", "2023-11-05T00:00:00Z", "2023-11-14T00:00:00Z", "at most 8 days"),
+        ("HOUR", "2023-11-05T00:00:00Z", "2023-11-06T00:00:00Z", "kept for 8 days"),
+        ("DAY", "2022-01-01T00:00:00Z", "2023-11-14T00:00:00Z", "at most 400 days"),
+        ("DAY", "2022-01-01T00:00:00Z", "2022-01-02T00:00:00Z", "kept for 400 days"),
+        ("DAY", "2023-11-10T00:00:00Z", "2023-11-10T00:00:00Z", "before `to`"),
+        ("DAY", "2023-12-10T00:00:00Z", "2023-12-11T00:00:00Z", "in the past"),
+    ] {
+        let answer = operator.query(USE, json!({ "id": system.id, "by": by, "from": from, "to": to })).await;
+        assert_eq!(answer.code(), Some("BAD_USER_INPUT"), "{by} {from} {to}");
+        let message = answer.error()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(bound), "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_uses_of_a_page_are_one_read() {
+    let switch = Switch::default();
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    let operator = app.operator(&ALL).await;
+    let mut keys = Vec::new();
+    for n in 0..100 {
+        keys.push(key(&operator, &format!("System {n}")).await);
+    }
+    app.wait_for_cache().await;
+    verify(&app, &keys[7], 1, "VALID").await;
+    app.service.flush_usage().await.unwrap();
+
+    let page = "{ systems(first: 100) { nodes { lastUsedAt currentKey { lastUsedAt } lastKey { refusals } }
+        edges { node { lastUsedAt } } } }";
+    let page = operator.query(page, json!({})).await;
+    let used = page.data("systems.nodes").as_array().unwrap().iter().filter(|node| !node["lastUsedAt"].is_null());
+    assert_eq!(used.count(), 1);
+    assert_eq!(switch.calls(&["find_usage_summaries"]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_with_too_many_series_is_refused() {
+    let app = App::embedded().await;
+    let operator = app.operator(&ALL).await;
+    let page = |size: u32, fields: &str| format!("{{ systems(first: {size}) {{ nodes {{ usage {{ {fields} }} }} }} }}");
+    for (document, code) in [
+        (page(190, "accepted"), None),
+        (page(200, "accepted"), Some("QUERY_TOO_COMPLEX")),
+        (page(50, "buckets { from accepted refused }"), None),
+        (page(60, "buckets { from accepted refused }"), Some("QUERY_TOO_COMPLEX")),
+    ] {
+        assert_eq!(operator.query(&document, json!({})).await.code(), code, "{document}");
+    }
+}
+
+const USE_CHANGES: &str = "subscription ($id: ID!) { usageChanged(systemId: $id) {
+    id lastUsedAt currentKey { lastUsedAt } usage { accepted } } }";
+
+async fn subscribers_receive_the_system_after_flushes_of_any_instance(app: App) {
+    let operator = app.operator(&ALL).await;
+    let (used, other) = (key(&operator, "Billing").await, key(&operator, "Payroll").await);
+    let switch = Switch::default();
+    let second = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    for app in [&app, &second] {
+        app.wait_for_cache().await;
+    }
+    verify(&app, &used, 1, "VALID").await;
+    app.service.flush_usage().await.unwrap();
+    let at_second = operator.at(&second);
+    let mut live = at_second.subscribe(USE_CHANGES, json!({ "id": used.system.id })).await;
+    let mut also = at_second.subscribe(USE_CHANGES, json!({ "id": used.system.id })).await;
+    // Each subscription has begun once it has read what it begins with.
+    switch.wait_for_calls("find_usage_summaries", 1).await;
+    let subscribed = "keymark_subscribers 2";
+    second
+        .wait_until(async || {
+            second.verifier().send(Method::GET, "/metrics", &[], String::new()).await.text.contains(subscribed)
+        })
+        .await;
+    let before = switch.calls(&["find_usage_summaries"]);
+    second.service.notify_usage().await.unwrap();
+    assert_eq!(switch.calls(&["find_usage_summaries"]), before + 1, "one read for all subscribers");
+
+    app.clock.advance(Duration::from_secs(1));
+    verify(&app, &other, 1, "VALID").await;
+    verify(&app, &used, 4, "VALID").await;
+    app.service.flush_usage().await.unwrap();
+    second.service.notify_usage().await.unwrap();
+    for live in [&mut live, &mut also] {
+        let at = "2023-11-14T22:13:21.000Z";
+        let expected = json!({ "id": used.system.id, "lastUsedAt": at, "currentKey": { "lastUsedAt": at },
+            "usage": { "accepted": 5 } });
+        assert_eq!(live.next().await, expected, "only the change since the subscription");
+    }
+    app.clock.advance(Duration::from_secs(1));
+    second.service.notify_usage().await.unwrap();
+    verify(&second, &used, 1, "VALID").await;
+    second.service.flush_usage().await.unwrap();
+    second.service.notify_usage().await.unwrap();
+    assert_eq!(live.next().await["usage"]["accepted"], 6, "no event without a flush");
+
+    operator.may(&["edit"]).await;
+    assert_eq!(live.event().await, Event::Error("FORBIDDEN".to_owned()), "it ends with the permission");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscription_to_use_requires_the_permission_to_view() {
+    let app = App::embedded().await;
+    let id = app.operator(&ALL).await.create_system("Billing").await.id;
+    let operator = app.operator(&["create", "edit", "delete"]).await;
+    let mut refused = operator.subscribe(USE_CHANGES, json!({ "id": id })).await;
+    assert_eq!(refused.event().await, Event::Error("FORBIDDEN".to_owned()));
+}
+
+async fn use_of_another_tenant_is_no_event(app: App) {
+    let (ours, theirs) = (app.operator_of("acme", &ALL).await, app.operator_of("theirs", &ALL).await);
+    let (key_of_ours, key_of_theirs) = (key(&ours, "Billing").await, key(&theirs, "Billing").await);
+    app.wait_for_cache().await;
+    let mut foreign = theirs.subscribe(USE_CHANGES, json!({ "id": key_of_ours.system.id })).await;
+    let mut malformed = theirs.subscribe(USE_CHANGES, json!({ "id": "nothing" })).await;
+    let mut own = theirs.subscribe(USE_CHANGES, json!({ "id": key_of_theirs.system.id })).await;
+    app.wait_until(async || {
+        app.verifier().send(Method::GET, "/metrics", &[], String::new()).await.text.contains("keymark_subscribers 3")
+    })
+    .await;
+    for key in [&key_of_ours, &key_of_theirs] {
+        verify(&app, key, 1, "VALID").await;
+    }
+    app.service.flush_usage().await.unwrap();
+    app.service.notify_usage().await.unwrap();
+
+    assert_eq!(own.next().await["id"], key_of_theirs.system.id);
+    theirs.may(&["edit"]).await;
+    for live in [&mut foreign, &mut malformed] {
+        assert_eq!(live.event().await, Event::Error("FORBIDDEN".to_owned()), "the first event");
+    }
 }

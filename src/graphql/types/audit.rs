@@ -7,7 +7,7 @@ use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, Resul
 use super::DateTime;
 use super::actors::AuditActor;
 use super::connection::PageInfo;
-use super::systems::int;
+use super::int;
 use crate::domain::ids::TenantId;
 use crate::domain::keys::Mark;
 use crate::domain::pages::{Page, PageRequest};

@@ -7,6 +7,7 @@ mod node;
 mod payloads;
 mod systems;
 mod time;
+mod usage;
 mod viewer;
 
 pub(super) use self::audit::{AuditEntry, AuditEntryConnection, AuditFilter};
@@ -22,3 +23,8 @@ pub(super) use self::systems::{
 };
 pub(super) use self::time::DateTime;
 pub(super) use self::viewer::Viewer;
+
+/// Converts a count to GraphQL's 32-bit `Int`, saturating.
+fn int(count: u64) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, Enum, ID, InputObject, Object, Result, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, Result, SimpleObject};
 
 use super::actors::AuditActor;
 use super::connection::PageInfo;
-use super::{AuditEntry, DateTime};
+use super::usage::{LastUses, RequestedRange, Usage, UsageResolution};
+use super::{AuditEntry, DateTime, int};
 use crate::domain::audit::{AuditAction, KeyImage, SystemImage};
 use crate::domain::ids::{SystemId, TenantId};
+use crate::domain::keys::Mark;
 use crate::domain::pages::{Page, PageRequest};
 use crate::domain::system_lists::{ListField, ListOrder, SystemQuery};
+use crate::domain::usage::UsageSummary;
 use crate::domain::{audit, cursors, keys, system_lists, systems};
 use crate::graphql::context::Authenticated;
 use crate::service::Service;
 
 /// A registered client application of the tenant, with at most one current API key, and one that retires.
 #[derive(SimpleObject)]
+#[graphql(complex)]
 pub(crate) struct System {
     /// Globally unique id, for `Query.system` and `Query.node`.
     pub id: ID,
@@ -45,6 +49,40 @@ pub(crate) struct System {
     created_at: DateTime,
     /// Time of the last change of the system or its keys. Use of a key does not count as a change.
     updated_at: DateTime,
+    #[graphql(skip)]
+    system: SystemId,
+    #[graphql(skip)]
+    last_uses: Arc<LastUses>,
+}
+
+#[ComplexObject]
+impl System {
+    /// Time at which a verification last accepted a key of the system, to the second, as far as the instances have written
+    /// it: usually within 10 seconds. Null if none ever did.
+    async fn last_used_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        self.last_uses.last_used_at(ctx, self.system).await
+    }
+
+    /// Use of all keys of the system.
+    ///
+    /// Errors: `BAD_USER_INPUT` if the range is empty or too long, or begins before what is kept.
+    async fn usage(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(
+            desc = "Start of the range. Defaults to 24 hours before its end for `HOUR`, and 30 days for `DAY`. The \
+                          range begins with the hour or day that contains it."
+        )]
+        from: Option<DateTime>,
+        #[graphql(
+            desc = "End of the range, at most 8 days after its start for `HOUR`, and 400 days for `DAY`. Defaults \
+                          to now."
+        )]
+        to: Option<DateTime>,
+        #[graphql(desc = "Length of the buckets.", default_with = "UsageResolution::Hour")] resolution: UsageResolution,
+    ) -> Result<Usage> {
+        Usage::find(ctx, self.system, None, RequestedRange { from, to, resolution }).await
+    }
 }
 
 /// Whether a system has a current key, and whether its keys are accepted.
@@ -61,7 +99,10 @@ pub enum KeyState {
 
 /// A live key of a system.
 #[derive(SimpleObject)]
+#[graphql(complex)]
 pub(crate) struct ApiKey {
+    #[graphql(skip)]
+    of: KeyOf,
     /// Whether it is the current key or the one that retires.
     role: KeyRole,
     /// Mark of the key: its last 4 characters.
@@ -72,6 +113,44 @@ pub(crate) struct ApiKey {
     generated_by: AuditActor,
     /// Time from which the key is refused. Of a retiring key, the end of the overlap. Null if the key has no end.
     expires_at: Option<DateTime>,
+}
+
+/// The key that an object is about.
+struct KeyOf {
+    system: SystemId,
+    mark: Mark,
+    last_uses: Arc<LastUses>,
+}
+
+#[ComplexObject]
+impl ApiKey {
+    /// Time at which a verification last accepted the key, to the second, as far as the instances have written it: usually
+    /// within 10 seconds, and within 2 seconds during a rotation. Null if none ever did.
+    async fn last_used_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        let KeyOf { system, mark, last_uses } = &self.of;
+        Ok(last_uses.of_key(ctx, *system, *mark).await?.last_used_at.map(DateTime))
+    }
+
+    /// Use of the key.
+    ///
+    /// Errors: `BAD_USER_INPUT` if the range is empty or too long, or begins before what is kept.
+    async fn usage(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(
+            desc = "Start of the range. Defaults to 24 hours before its end for `HOUR`, and 30 days for `DAY`. The \
+                          range begins with the hour or day that contains it."
+        )]
+        from: Option<DateTime>,
+        #[graphql(
+            desc = "End of the range, at most 8 days after its start for `HOUR`, and 400 days for `DAY`. Defaults \
+                          to now."
+        )]
+        to: Option<DateTime>,
+        #[graphql(desc = "Length of the buckets.", default_with = "UsageResolution::Hour")] resolution: UsageResolution,
+    ) -> Result<Usage> {
+        Usage::find(ctx, self.of.system, Some(self.of.mark), RequestedRange { from, to, resolution }).await
+    }
 }
 
 /// What a live key is to its system.
@@ -86,7 +165,10 @@ pub enum KeyRole {
 
 /// What became of a system's key.
 #[derive(SimpleObject)]
+#[graphql(complex)]
 pub(crate) struct EndedKey {
+    #[graphql(skip)]
+    of: KeyOf,
     /// Mark of the key: its last 4 characters.
     mark: String,
     /// Time at which the key ended.
@@ -95,6 +177,22 @@ pub(crate) struct EndedKey {
     end: KeyEnd,
     /// Why an operator ended it. Null if no reason was given, and for an end by time.
     reason: Option<String>,
+}
+
+#[ComplexObject]
+impl EndedKey {
+    /// Time at which a verification last refused the key, to the second, as far as the instances have written it. Null if
+    /// none did.
+    async fn last_refused_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        let KeyOf { system, mark, last_uses } = &self.of;
+        Ok(last_uses.of_key(ctx, *system, *mark).await?.last_refused_at.map(DateTime))
+    }
+
+    /// Number of verifications that refused the key, as far as the instances have written it.
+    async fn refusals(&self, ctx: &Context<'_>) -> Result<i32> {
+        let KeyOf { system, mark, last_uses } = &self.of;
+        Ok(int(last_uses.of_key(ctx, *system, *mark).await?.refusals))
+    }
 }
 
 /// How a key ended.
@@ -112,8 +210,9 @@ pub enum KeyEnd {
 }
 
 impl ApiKey {
-    fn new(role: keys::KeyRole, image: KeyImage) -> Self {
+    fn new(system: SystemId, last_uses: &Arc<LastUses>, role: keys::KeyRole, image: KeyImage) -> Self {
         Self {
+            of: KeyOf { system, mark: image.mark, last_uses: Arc::clone(last_uses) },
             role: role.into(),
             mark: image.mark.to_string(),
             generated_at: DateTime(image.generated_at),
@@ -123,9 +222,10 @@ impl ApiKey {
     }
 }
 
-impl From<systems::EndedKey> for EndedKey {
-    fn from(key: systems::EndedKey) -> Self {
+impl EndedKey {
+    fn new(system: SystemId, last_uses: &Arc<LastUses>, key: systems::EndedKey) -> Self {
         Self {
+            of: KeyOf { system, mark: key.mark, last_uses: Arc::clone(last_uses) },
             mark: key.mark.to_string(),
             ended_at: DateTime(key.ended_at),
             end: key.end.into(),
@@ -135,7 +235,7 @@ impl From<systems::EndedKey> for EndedKey {
 }
 
 impl System {
-    fn from_image(id: SystemId, image: SystemImage) -> Self {
+    fn from_image(id: SystemId, image: SystemImage, last_uses: Arc<LastUses>) -> Self {
         let (suspended_at, suspended_reason) =
             image.suspended.map_or((None, None), |suspension| (Some(suspension.at), suspension.reason));
         Self {
@@ -148,27 +248,29 @@ impl System {
                 (None, None) => KeyState::NotGenerated,
             },
             key_mark: image.key_mark.map(|mark| mark.to_string()),
-            current_key: image.current_key.map(|key| ApiKey::new(keys::KeyRole::Current, key)),
-            retiring_key: image.retiring_key.map(|key| ApiKey::new(keys::KeyRole::Retiring, key)),
-            last_key: image.last_key.map(Into::into),
+            current_key: image.current_key.map(|key| ApiKey::new(id, &last_uses, keys::KeyRole::Current, key)),
+            retiring_key: image.retiring_key.map(|key| ApiKey::new(id, &last_uses, keys::KeyRole::Retiring, key)),
+            last_key: image.last_key.map(|key| EndedKey::new(id, &last_uses, key)),
             suspended_at: suspended_at.map(DateTime),
             suspended_reason: suspended_reason.map(|reason| reason.as_str().to_owned()),
             revision: int(image.revision),
             created_at: DateTime(image.created_at),
             updated_at: DateTime(image.updated_at),
+            system: id,
+            last_uses,
         }
+    }
+
+    /// A system whose last uses were read already.
+    pub(crate) fn with_last_uses(system: &systems::System, summary: Arc<UsageSummary>) -> Self {
+        Self::from_image(system.id, SystemImage::of(system), LastUses::known(summary))
     }
 }
 
 impl From<&systems::System> for System {
     fn from(system: &systems::System) -> Self {
-        Self::from_image(system.id, SystemImage::of(system))
+        Self::from_image(system.id, SystemImage::of(system), LastUses::of([system.id]))
     }
-}
-
-/// Converts a count to GraphQL's 32-bit `Int`, saturating.
-pub(super) fn int(count: u64) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 /// Conditions on systems. Those that are set must all hold.
@@ -272,9 +374,14 @@ struct SystemPage {
     request: PageRequest<systems::SystemSortKey>,
     /// Each system with its position.
     page: Page<(systems::SystemSortKey, systems::System)>,
+    last_uses: Arc<LastUses>,
 }
 
 impl SystemPage {
+    fn node(&self, system: &systems::System) -> System {
+        System::from_image(system.id, SystemImage::of(system), Arc::clone(&self.last_uses))
+    }
+
     fn cursor(&self, position: &systems::SystemSortKey) -> String {
         cursors::encode_system(self.service.keyring(), &self.tenant, self.order, position.clone())
     }
@@ -295,7 +402,7 @@ impl SystemEdge {
 
     /// The system.
     async fn node(&self) -> System {
-        System::from(&self.page.page.items[self.index].1)
+        self.page.node(&self.page.page.items[self.index].1)
     }
 }
 
@@ -310,7 +417,7 @@ impl SystemConnection {
 
     /// Systems of the page, without their cursors.
     async fn nodes(&self) -> Vec<System> {
-        self.0.page.items.iter().map(|(_, system)| System::from(system)).collect()
+        self.0.page.items.iter().map(|(_, system)| self.0.node(system)).collect()
     }
 
     /// Cursors of the page's ends, and whether there are further pages.
@@ -335,7 +442,8 @@ impl SystemConnection {
         page: Page<(systems::SystemSortKey, systems::System)>,
     ) -> Self {
         let (service, tenant) = (Arc::clone(service), tenant.clone());
-        Self(Arc::new(SystemPage { service, tenant, query, order, request, page }))
+        let last_uses = LastUses::of(page.items.iter().map(|(_, system)| system.id));
+        Self(Arc::new(SystemPage { service, tenant, query, order, request, page, last_uses }))
     }
 }
 
@@ -424,7 +532,7 @@ impl SystemChange {
             cursor: cursors::encode_audit(service.keyring(), &entry.tenant, &entry.head()),
             kind,
             system_id: id.to_string().into(),
-            system: entry.event.image.clone().map(|image| System::from_image(id, image)),
+            system: entry.event.image.clone().map(|image| System::from_image(id, image, LastUses::of([id]))),
             occurred_at: DateTime(entry.event.occurred_at),
             entry: AuditEntry::from(entry),
         })

@@ -205,11 +205,17 @@ impl Schema {
         }
     }
 
-    /// Panics if a field of another type has arguments: calls of root fields would not cover them.
+    /// Panics if a field of another type has arguments: calls of root fields would not cover them. Times and enums have no
+    /// text of the client in them.
     fn assert_arguments_only_at(&self, roots: &[&str]) {
+        let has_text = |argument: &InputValueDefinition| {
+            let ty = base_name(&argument.ty.node);
+            ty != "DateTime" && !matches!(self.0.get(ty), Some((TypeKind::Enum(_), _)))
+        };
         for name in self.0.keys().filter(|name| !roots.contains(&name.as_str())) {
             for field in self.fields(name) {
-                assert!(field.arguments.is_empty(), "extend the generator to {name}.{}", field.name.node);
+                let texts = field.arguments.iter().filter(|argument| has_text(&argument.node)).count();
+                assert_eq!(texts, 0, "extend the generator to {name}.{}", field.name.node);
             }
         }
     }
