@@ -37,10 +37,18 @@ impl AuditStore for EmbeddedStore {
         page: &PageRequest<u64>,
     ) -> Result<Page<AuditEntry>> {
         let (tenant, filter, page) = (tenant.clone(), filter.clone(), page.clone());
+        if filter.is_empty() {
+            let list =
+                move |snapshot: &Snapshot| snapshot.list_audit(&tenant, &filter, &page, &mut Progress::default());
+            return self.read_blocking(list).await;
+        }
         self.scan_blocking(move |snapshot, progress| snapshot.list_audit(&tenant, &filter, &page, progress)).await
     }
 
     async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
+        if filter.is_empty() {
+            return self.read(|snapshot| snapshot.count_audit(tenant, filter, &mut Progress::default()));
+        }
         let (tenant, filter) = (tenant.clone(), filter.clone());
         self.scan_blocking(move |snapshot, progress| snapshot.count_audit(&tenant, &filter, progress)).await
     }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use redb::Database;
+use rustix::process::setpriority_process;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::errors::OpenError;
@@ -25,6 +27,9 @@ const PID_FILE_NAME: &str = "keymark.pid";
 
 /// Number of changes that the feed keeps.
 pub const MAX_FEED_CHANGES: u64 = 10_000;
+
+/// The greatest nice value (setpriority(2)).
+const LOWEST_PRIORITY: i32 = 19;
 
 /// Size of the page cache in memory.
 const CACHE_BYTES: usize = 16 << 20;
@@ -80,8 +85,8 @@ impl EmbeddedStore {
         tokio::task::spawn_blocking(read).await.map_err(|error| StoreError::Unavailable(error.into()))?
     }
 
-    /// Reads like [`read_blocking`](Self::read_blocking), but stops when the caller drops the future. For scans: nothing
-    /// else can stop a thread.
+    /// Reads on a thread of the lowest priority, and stops when the caller drops the future. For scans that may read a
+    /// tenant's whole log, for tenths of a second: nothing else can stop a thread, and other requests go first.
     pub(super) async fn scan_blocking<T: Send + 'static>(
         &self,
         scan: impl FnOnce(&Snapshot, &mut Progress) -> Result<T> + Send + 'static,
@@ -89,7 +94,20 @@ impl EmbeddedStore {
         let stop = CancellationToken::new();
         let mut progress = Progress { stop: stop.clone(), ..Progress::default() };
         let _stop_on_drop = stop.drop_guard();
-        self.read_blocking(move |snapshot| scan(snapshot, &mut progress)).await
+        let handle: Arc<Handle> = Arc::clone(&self.writer.handle);
+        let (sender, scanned) = oneshot::channel();
+        let run = move || {
+            // On Linux, `None` is the calling thread. A thread cannot raise its priority again, so it is not one of tokio's.
+            if let Err(error) = setpriority_process(None, LOWEST_PRIORITY) {
+                tracing::debug!(%error, "priority of a scan not lowered");
+            }
+            let scan = || scan(&Snapshot::of(&*handle.read()?)?, &mut progress);
+            // Fails if the caller is gone.
+            let _ = sender.send(scan());
+        };
+        let spawned = std::thread::Builder::new().name("scan".to_owned()).spawn(run);
+        spawned.map_err(|error| StoreError::Unavailable(error.into()))?;
+        scanned.await.map_err(|error| StoreError::Unavailable(error.into()))?
     }
 }
 
