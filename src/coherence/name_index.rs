@@ -752,14 +752,14 @@ mod tests {
         let current = CurrentKeyFacts {
             key,
             generated_at: millis(n * 7_919 % 1_009),
-            expires_at: (n % 4 == 0).then(|| millis(n * 7_919 % 2_003)),
+            expires_at: n.is_multiple_of(4).then(|| millis(n * 7_919 % 2_003)),
         };
         let facts = facts(i64::try_from(n * 104_729 % 99_991).unwrap(), 1);
         ListedSystem {
             id: SystemId::from_bytes(u128::from(n).to_be_bytes()),
             folded_name: format!("system {:013}", n * 7_919 % 1_000_003),
             folded_description: String::new(),
-            facts: SystemFacts { current: (n % 2 == 0).then_some(current), ..facts },
+            facts: SystemFacts { current: n.is_multiple_of(2).then_some(current), ..facts },
         }
     }
 

@@ -47,7 +47,8 @@ impl Service {
             .event(&origin(AuditActor::command_line(), self.request(None)), AuditAction::TenantPolicyChanged)
             .with_count(days.map_or(0, u64::from));
         // Operations read the setting itself.
-        Ok(self.commit(Batch::new(tenant.clone(), event)).await?.without_waiting())
+        self.commit(Batch::new(tenant.clone(), event)).await?.without_waiting();
+        Ok(())
     }
 }
 

@@ -450,7 +450,7 @@ mod tests {
     }
 
     fn revoked(n: u8, revision: u64) -> Key {
-        let end = if n % 3 == 0 { KeyEnd::Expired } else { KeyEnd::Revoked };
+        let end = if n.is_multiple_of(3) { KeyEnd::Expired } else { KeyEnd::Revoked };
         key(n, revision).ended(end, Timestamp::from_millis(i64::from(n) * 1000))
     }
 
