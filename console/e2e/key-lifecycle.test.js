@@ -60,6 +60,12 @@ describe("a key in time", () => {
       .waitFor();
     await cockpit.getByText("in 7 days").waitFor();
     await cockpit.getByText("in 90 days").waitFor();
+    // The calls of each key appear live; those before the page was opened are in neither chart.
+    await cockpit.getByText(`Calls with ••••${apiKey.slice(-4)} within the last minute`).waitFor();
+    await cockpit.getByText(`Calls with ••••${newKey.slice(-4)} within the last minute`).waitFor();
+    assert.equal(await verify(env.keymark, apiKey), "VALID");
+    await cockpit.getByRole("img", { name: "2 calls in the last 10 minutes" }).waitFor();
+    await cockpit.getByRole("img", { name: "1 call in the last 10 minutes" }).waitFor();
     await assertAccessible(window, "a rotation");
     await button("Extend").click();
     await assertAccessible(window, "extending");

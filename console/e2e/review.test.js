@@ -67,6 +67,23 @@ describe("a review", () => {
     assertClean();
   });
 
+  test("finds systems that were never used", async () => {
+    const api = await signInToApi(env.keymark);
+    await api.generateKey(await api.createSystem("Never used"));
+    const used = await api.createSystem("In use");
+    assert.equal(await verify(env.keymark, await api.generateKey(used)), "VALID");
+    const { page, signIn, row, link, assertClean } = await env.openWindow();
+    await signIn(`/systems/${used}`);
+    // Use is known some seconds after it happened, and shown live.
+    await page.locator("dt:text('Last Used') + dd time").waitFor();
+    await link("Review").click();
+    await row("Never used").getByText("Never", { exact: true }).first().waitFor();
+    assert.equal(await row("In use").count(), 0);
+    await page.getByLabel("Find").selectOption("Not Used for");
+    await page.getByText("No systems were found.").waitFor();
+    assertClean();
+  });
+
   test("is stopped, and continued with what is left", async () => {
     const api = await signInToApi(env.keymark);
     for (const name of ["Left one", "Left two", "Left three"]) {

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { reviewPath, routeOf } from "../src/routes";
 import { type Outcome, progressText, runBulk } from "../src/text/bulk";
 import { couldBeMark } from "../src/text/pasted-key";
-import { parseReview, REVIEWS, reviewFilter, reviewOrder } from "../src/text/review";
+import { isBackward, parseReview, REVIEWS, reviewFilter, reviewOrder } from "../src/text/review";
 
 const NOW = new Date("2026-03-02T12:00:00.000Z");
 
@@ -10,10 +10,13 @@ describe("a review", () => {
   const parse = (query: string) => parseReview(new URLSearchParams(query));
 
   test.each([
+    ["", { unusedSince: "2026-03-02T12:00:00.000Z" }],
+    ["find=unused", { unusedSince: "2025-12-02T12:00:00.000Z" }],
+    ["find=unused&days=30", { unusedSince: "2026-01-31T12:00:00.000Z" }],
+    ["find=unused&days=-1", { unusedSince: "2025-12-02T12:00:00.000Z" }],
     ["find=old&days=90", { generatedBefore: "2025-12-02T12:00:00.000Z" }],
     ["find=expiring&days=7", { expiresBefore: "2026-03-09T12:00:00.000Z" }],
     ["find=generated-by&operator=o1", { generatedById: "o1" }],
-    ["find=old&days=-1", { generatedBefore: "2025-03-02T12:00:00.000Z" }],
     ["find=generated-by", undefined],
     ["find=suspended", { keyState: "SUSPENDED" }],
   ])("of %j has its filter", (query, filter) => {
@@ -27,6 +30,12 @@ describe("a review", () => {
     const again = parseReview(path.searchParams);
     expect(reviewFilter(again, NOW)).toEqual(reviewFilter(review, NOW));
     expect(reviewOrder(again)).toEqual({ field: "NAME", direction: "ASC" });
+  });
+
+  test("shows what was never used from the end of the order by use", () => {
+    const review = parse("find=never-used");
+    expect(isBackward(review)).toBe(true);
+    expect(reviewOrder(review)).toEqual({ field: "LAST_USED_AT", direction: "ASC" });
   });
 });
 

@@ -1,5 +1,6 @@
 import { useQuery } from "@urql/preact";
 import { AuditLogDocument, type EndedKeyPartsFragment, type KeyEnd } from "../gql/graphql";
+import type { SystemUse } from "../live/use-system-use";
 import { useMay } from "../session/viewer-context";
 import { exactTime } from "../text/time";
 import { KeyMark } from "./key-mark";
@@ -17,15 +18,16 @@ const ENDS: Record<KeyEnd, string> = {
 interface LastKeyProps {
   systemId: string;
   lastKey: EndedKeyPartsFragment;
+  refusals: SystemUse["refusals"];
 }
 
 /** What became of the key that ended last. */
-export function LastKey({ systemId, lastKey }: LastKeyProps) {
+export function LastKey({ systemId, lastKey, refusals }: LastKeyProps) {
   const { mark, endedAt, end, reason } = lastKey;
   const revokedBy = useRevoker(systemId, lastKey);
   return (
     <>
-      <KeyMark mark={mark} /> {ENDS[end]} <TimeAgo time={endedAt} />
+      <KeyMark mark={mark} /> {ENDS[end]} <TimeAgo time={endedAt} exact="in row" />
       {revokedBy !== undefined && (
         <>
           {" "}
@@ -35,6 +37,16 @@ export function LastKey({ systemId, lastKey }: LastKeyProps) {
       {reason !== null && (
         <>
           : <Name>{reason}</Name>
+        </>
+      )}
+      {refusals !== undefined && refusals.count > 0 && (
+        <>
+          . Refused {refusals.count === 1 ? "once" : `${refusals.count} times`} since
+          {refusals.lastAt !== null && (
+            <>
+              , last <TimeAgo time={refusals.lastAt} />
+            </>
+          )}
         </>
       )}
       <span class="exact">{exactTime(new Date(endedAt))}</span>

@@ -17,12 +17,14 @@ interface ReviewTableProps {
   selected: ReadonlySet<string>;
   onSelect: (change: (ids: ReadonlySet<string>) => ReadonlySet<string>) => void;
   order: SystemOrder;
-  onSort: (order: SystemOrder) => void;
+  /** Undefined if the rows have one order. */
+  onSort: ((order: SystemOrder) => void) | undefined;
 }
 
 const COLUMNS = [
   ["NAME", "System Name"],
   [undefined, "API Key Mark"],
+  ["LAST_USED_AT", "Last Used"],
   ["KEY_GENERATED_AT", "Key Generated"],
   ["KEY_EXPIRES_AT", "Key Expires"],
 ] as const;
@@ -50,7 +52,7 @@ export function ReviewTable({ rows, selected, onSelect, order, onSort }: ReviewT
             />
           </td>
           {COLUMNS.map(([field, label]) =>
-            field === undefined ? (
+            field === undefined || onSort === undefined ? (
               <th key={label} scope="col">
                 {label}
               </th>
@@ -112,6 +114,9 @@ const ReviewTableRow = memo(({ row, isSelected, onToggle }: ReviewTableRowProps)
       </th>
       <td>
         <KeyMark mark={system.keyMark} /> {!isDeleted && <Badges system={system} />}
+      </td>
+      <td data-label="Last used">
+        {system.lastUsedAt === null ? "Never" : <TimeAgo time={system.lastUsedAt} />}
       </td>
       <td data-label="Key generated">
         {currentKey ? (

@@ -1,8 +1,13 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import type { ApiKeyPartsFragment, SystemPartsFragment } from "../gql/graphql";
+import { useTick } from "../live/now";
+import type { SystemUse } from "../live/use-system-use";
 import { useMay } from "../session/viewer-context";
+import { callsByBin } from "../text/calls";
+import { isEndAtRisk, lastUseText } from "../text/rotation";
 import { shortTime } from "../text/time";
+import { CallsChart } from "./calls-chart";
 import { EndRotationDialog } from "./end-rotation-dialog";
 import { EndText } from "./end-text";
 import { EnforcementStatus } from "./enforcement-status";
@@ -13,11 +18,12 @@ import { TimeAgo } from "./time-ago";
 
 interface RotationCockpitProps {
   system: SystemPartsFragment;
+  use: SystemUse | undefined;
   onNotice: (notice: ComponentChildren) => void;
 }
 
 /** While a key retires: the old and the new key side by side, and what ends or extends the overlap. */
-export function RotationCockpit({ system, onNotice }: RotationCockpitProps) {
+export function RotationCockpit({ system, use, onNotice }: RotationCockpitProps) {
   const mayEdit = useMay("edit");
   const [dialog, setDialog] = useState<{ kind: "end" | "extend"; system: SystemPartsFragment }>();
   const close = () => setDialog(undefined);
@@ -27,14 +33,8 @@ export function RotationCockpit({ system, onNotice }: RotationCockpitProps) {
       {retiringKey && (
         <section class="rotation" aria-labelledby="rotation">
           <h2 id="rotation">Rotation</h2>
-          <div class="rotation-keys">
-            <RotatingKey title="Old key" apiKey={retiringKey} />
-            {currentKey ? (
-              <RotatingKey title="New key" apiKey={currentKey} />
-            ) : (
-              <p class="quiet">There is no new key: generate one.</p>
-            )}
-          </div>
+          <EndAtRisk system={system} use={use} />
+          <RotatingKeys retiringKey={retiringKey} currentKey={currentKey} use={use} />
           {mayEdit && (
             <div class="actions">
               <button
@@ -90,18 +90,86 @@ export function RotationCockpit({ system, onNotice }: RotationCockpitProps) {
   );
 }
 
+interface EndAtRiskProps {
+  system: SystemPartsFragment;
+  use: SystemUse | undefined;
+}
+
+/** Warns when the end of the overlap comes near while the old key is in use. */
+function EndAtRisk({ system: { currentKey, retiringKey }, use }: EndAtRiskProps) {
+  const lastUsedAt = (retiringKey && use?.of(retiringKey)?.lastUsedAt) ?? null;
+  const isShown = (now: Date) =>
+    currentKey !== null &&
+    retiringKey !== null &&
+    retiringKey.expiresAt !== null &&
+    isEndAtRisk(
+      { startedAt: currentKey.generatedAt, endsAt: retiringKey.expiresAt, lastUsedAt },
+      now,
+    );
+  useTick((now) => String(isShown(now)));
+  return (
+    <div role="alert" class={isShown(new Date()) ? "warning" : undefined}>
+      {isShown(new Date()) &&
+        "The old key ends soon and is still in use. Change the application over to the new key, or extend the rotation."}
+    </div>
+  );
+}
+
+interface RotatingKeysProps {
+  retiringKey: ApiKeyPartsFragment;
+  currentKey: ApiKeyPartsFragment | null;
+  use: SystemUse | undefined;
+}
+
+/** The old and the new key side by side, with the calls of the last minutes in the same scale. */
+function RotatingKeys({ retiringKey, currentKey, use }: RotatingKeysProps) {
+  useTick((now) => String(now.getTime()));
+  const now = new Date();
+  const callsOf = (key: ApiKeyPartsFragment | null) => {
+    const known = key && use?.of(key);
+    return known ? callsByBin(known.samples, now.getTime()) : undefined;
+  };
+  const oldCalls = callsOf(retiringKey);
+  const newCalls = callsOf(currentKey);
+  const max = Math.max(...(oldCalls ?? []), ...(newCalls ?? []), 0);
+  return (
+    <div class="rotation-keys">
+      <RotatingKey
+        title="Old key"
+        apiKey={retiringKey}
+        lastUse={lastUseText(retiringKey.mark, use?.of(retiringKey), now)}
+        chart={oldCalls && <CallsChart calls={oldCalls} max={max} />}
+      />
+      {currentKey ? (
+        <RotatingKey
+          title="New key"
+          apiKey={currentKey}
+          lastUse={lastUseText(currentKey.mark, use?.of(currentKey), now)}
+          chart={newCalls && <CallsChart calls={newCalls} max={max} />}
+        />
+      ) : (
+        <p class="quiet">There is no new key. Generate one before the old one ends.</p>
+      )}
+    </div>
+  );
+}
+
 interface RotatingKeyProps {
   title: string;
   apiKey: ApiKeyPartsFragment;
+  lastUse: string | undefined;
+  chart: ComponentChildren;
 }
 
-function RotatingKey({ title, apiKey }: RotatingKeyProps) {
+function RotatingKey({ title, apiKey, lastUse, chart }: RotatingKeyProps) {
   const retires = apiKey.role === "RETIRING";
   return (
     <div class="rotating-key">
       <h3>
         {title} <KeyMark mark={apiKey.mark} />
       </h3>
+      {lastUse !== undefined && <p>{lastUse}</p>}
+      {chart}
       <dl>
         <dt>{retires ? "Ends" : "Expires"}</dt>
         <dd>

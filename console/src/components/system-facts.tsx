@@ -1,4 +1,5 @@
 import type { SystemPartsFragment } from "../gql/graphql";
+import type { SystemUse } from "../live/use-system-use";
 import { exactTime } from "../text/time";
 import { Badges } from "./badges";
 import { EndText } from "./end-text";
@@ -11,11 +12,13 @@ import { useFlash } from "./use-flash";
 
 interface SystemFactsProps {
   system: SystemPartsFragment;
+  /** Undefined while it is not known. */
+  use: SystemUse | undefined;
   /** Whether the system's id is shown too. */
   showId?: boolean;
 }
 
-export function SystemFacts({ system, showId = false }: SystemFactsProps) {
+export function SystemFacts({ system, use, showId = false }: SystemFactsProps) {
   const { currentKey } = system;
   const flashes = useFlash(system.revision);
   return (
@@ -51,7 +54,7 @@ export function SystemFacts({ system, showId = false }: SystemFactsProps) {
           <div>
             <dt>Key Generated</dt>
             <dd>
-              <TimeAgo time={currentKey.generatedAt} /> by{" "}
+              <TimeAgo time={currentKey.generatedAt} exact="in row" /> by{" "}
               <Name>{currentKey.generatedBy.name}</Name>
               <span class="exact">{exactTime(new Date(currentKey.generatedAt))}</span>
             </dd>
@@ -64,11 +67,19 @@ export function SystemFacts({ system, showId = false }: SystemFactsProps) {
           </div>
         </>
       )}
-      {system.lastKey && (
+      {use && (currentKey || use.lastUsedAt !== null) && (
         <div>
+          <dt>Last Used</dt>
+          <dd>
+            {use.lastUsedAt === null ? "Never" : <TimeAgo time={use.lastUsedAt} exact="beside" />}
+          </dd>
+        </div>
+      )}
+      {system.lastKey && (
+        <div class="wide">
           <dt>Last Key</dt>
           <dd>
-            <LastKey systemId={system.id} lastKey={system.lastKey} />
+            <LastKey systemId={system.id} lastKey={system.lastKey} refusals={use?.refusals} />
           </dd>
         </div>
       )}

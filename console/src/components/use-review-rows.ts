@@ -9,7 +9,7 @@ import {
 } from "../gql/graphql";
 import { useLiveSubscription } from "../live/use-live-subscription";
 import { useSession } from "../session/session-context";
-import { type Review, reviewFilter, reviewOrder } from "../text/review";
+import { isBackward, type Review, reviewFilter, reviewOrder } from "../text/review";
 
 const PAGE_SIZE = 100;
 
@@ -61,9 +61,11 @@ export function useReviewRows(review: Review): ReviewRows {
     if (filter === undefined || loading.current) return;
     loading.current = true;
     setError(undefined);
+    const backward = isBackward(review);
+    const page = backward ? { last: PAGE_SIZE, before: from } : { first: PAGE_SIZE, after: from };
     const { data, error: failure } = await client.query(
       ReviewDocument,
-      { filter, orderBy: reviewOrder(review), first: PAGE_SIZE, after: from },
+      { filter, orderBy: reviewOrder(review), ...page },
       { requestPolicy: "network-only" },
     );
     loading.current = false;
@@ -72,9 +74,15 @@ export function useReviewRows(review: Review): ReviewRows {
       return;
     }
     const { nodes, pageInfo } = data.systems;
-    const added = nodes.map((system) => ({ system, isDeleted: false }));
+    // Read from the end, the systems that were never used come first.
+    const found = backward
+      ? [...nodes].reverse().filter(({ lastUsedAt }) => lastUsedAt === null)
+      : nodes;
+    const added = found.map((system) => ({ system, isDeleted: false }));
     setRows((before) => (from === null ? added : [...before, ...added]));
-    setCursor(pageInfo.hasNextPage ? pageInfo.endCursor : null);
+    const next = backward ? pageInfo.hasPreviousPage : pageInfo.hasNextPage;
+    const end = backward ? pageInfo.startCursor : pageInfo.endCursor;
+    setCursor(next && found.length === nodes.length ? end : null);
   };
   const latest = useRef(load);
   latest.current = load;

@@ -29,6 +29,7 @@ const EMBEDDED = [
   "SuspendSystemPayload",
   "SystemChange",
   "SystemConnection",
+  "Usage",
 ];
 
 const keys: KeyingConfig = {

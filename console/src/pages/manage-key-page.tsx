@@ -5,9 +5,7 @@ import { MissingPermission } from "../components/missing-permission";
 import { NewKeyDialog } from "../components/new-key-dialog";
 import { Notice } from "../components/notice";
 import { focusHeading } from "../components/page-heading";
-import { RotationCockpit } from "../components/rotation-cockpit";
-import { SuspensionBanner } from "../components/suspension-banner";
-import { SystemFacts } from "../components/system-facts";
+import { SystemOverview } from "../components/system-overview";
 import { SystemPageLayout } from "../components/system-page-layout";
 import type { NewKey } from "../graph/generate-key";
 import { useMay } from "../session/viewer-context";
@@ -26,9 +24,7 @@ export function ManageKeyPage({ id }: { id: string }) {
       <SystemPageLayout id={id} title="Manage API Key" isSubpage notice={<Notice>{notice}</Notice>}>
         {({ system }) => (
           <>
-            <SuspensionBanner system={system} onNotice={setNotice} />
-            <SystemFacts system={system} />
-            <RotationCockpit system={system} onNotice={setNotice} />
+            <SystemOverview system={system} onNotice={setNotice} />
             <KeyActions
               system={system}
               onNewKey={(generated) => {

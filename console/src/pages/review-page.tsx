@@ -21,7 +21,7 @@ import { navigate, useLocation } from "../router";
 import { reviewPath } from "../routes";
 import { useMay } from "../session/viewer-context";
 import type { BulkAction } from "../text/bulk";
-import { parseReview, type Review, reviewOrder } from "../text/review";
+import { isBackward, parseReview, type Review, reviewOrder } from "../text/review";
 
 /** Finds systems that nobody needs any more, and suspends, revokes or deletes them together. */
 export function ReviewPage() {
@@ -61,7 +61,7 @@ interface ReviewListProps {
 
 function ReviewList({ review, onLoaded }: ReviewListProps) {
   const { rows, hasMore, error, filter, loadMore } = useReviewRows(review);
-  const total = useTotal(filter);
+  const total = useTotal(isBackward(review) ? undefined : filter);
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [acting, setActing] = useState<{
     action: BulkAction;
@@ -88,7 +88,7 @@ function ReviewList({ review, onLoaded }: ReviewListProps) {
     <>
       <BulkActions
         count={chosen.length}
-        total={total}
+        total={isBackward(review) && !hasMore ? rows.length : total}
         onAct={(action) => setActing({ action, systems: chosen })}
       />
       <ReviewTable
@@ -96,7 +96,11 @@ function ReviewList({ review, onLoaded }: ReviewListProps) {
         selected={selected}
         onSelect={setSelected}
         order={reviewOrder(review)}
-        onSort={(order) => navigate(reviewPath({ ...review, order }), { replace: true })}
+        onSort={
+          isBackward(review)
+            ? undefined
+            : (order) => navigate(reviewPath({ ...review, order }), { replace: true })
+        }
       />
       {rows.length === 0 && !hasMore && <p class="empty">No systems were found.</p>}
       {hasMore && error === undefined && <ScrollSentinel key={rows.length} onReached={loadMore} />}

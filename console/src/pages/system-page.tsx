@@ -5,11 +5,9 @@ import { EnforcementStatus } from "../components/enforcement-status";
 import { Name } from "../components/name";
 import { Notice } from "../components/notice";
 import { focusHeading } from "../components/page-heading";
-import { RotationCockpit } from "../components/rotation-cockpit";
-import { SuspensionBanner } from "../components/suspension-banner";
 import { SuspendDialog } from "../components/suspension-dialogs";
 import { SystemAuditTrail } from "../components/system-audit-trail";
-import { SystemFacts } from "../components/system-facts";
+import { SystemOverview } from "../components/system-overview";
 import { SystemPageLayout } from "../components/system-page-layout";
 import type { EnforcementPartsFragment, SystemPartsFragment } from "../gql/graphql";
 import { Link, navigate, useLocation } from "../router";
@@ -39,9 +37,7 @@ export function SystemPage({ id }: { id: string }) {
       >
         {({ system, entries }) => (
           <>
-            <SuspensionBanner system={system} onNotice={setNotice} />
-            <SystemFacts system={system} showId />
-            <RotationCockpit system={system} onNotice={setNotice} />
+            <SystemOverview system={system} showId onNotice={setNotice} />
             <SystemActions
               system={system}
               onSuspend={() => setSuspending(system)}

@@ -94,7 +94,7 @@ const pageInfo = {
 const RESPONSES: Record<string, unknown> = {
   LatestEntry: { auditLog: { nodes: [{ id: "e1", cursor: "1" }] } },
   Systems: { systems: { nodes: [system], pageInfo } },
-  Review: { systems: { nodes: [system], pageInfo } },
+  Review: { systems: { nodes: [{ ...system, lastUsedAt: null }], pageInfo } },
   System: { system },
   AuditLog: { auditLog: { nodes: [entry], pageInfo } },
 };
