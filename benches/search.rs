@@ -1,5 +1,5 @@
-//! The cost of a search: latency of the first page of 50 through GraphQL, in tenants of 1,000 to 1,000,000 systems, and
-//! the size of a system in the cache and on disk.
+//! The cost of searches, filters and orders: latency of the first page of 50 through GraphQL, in tenants of 1,000 to
+//! 1,000,000 systems, and the size of a system in the cache and on disk.
 //!
 //! `cargo bench --bench search` runs both stores; `-- embedded` or `-- mongodb` one of them.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
@@ -27,11 +27,15 @@ use instance::Instance;
 use keymark::clock::Environment;
 use keymark::coherence::Coherence;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
-use keymark::domain::changes::{Batch, Row};
+use keymark::domain::changes::{Batch, Row, Write};
 use keymark::domain::ids::{AuditEntryId, RequestId, SystemId, TenantId};
+use keymark::domain::keys::KeyDigest;
+use keymark::domain::leases::Incarnation;
 use keymark::domain::pages::PageRequest;
 use keymark::domain::system_names::{Search, SystemName};
-use keymark::domain::systems::{Direction, System, SystemOrder, SystemOrderField};
+use keymark::domain::systems::{CurrentKey, Direction, Suspension, System, SystemOrder, SystemOrderField};
+use keymark::domain::time::Timestamp;
+use keymark::domain::usage::{Counts, Flush, KeyUse};
 use keymark::http::front::Front;
 use keymark::http::{PublicFeatures, public_routes};
 use keymark::store::Store;
@@ -57,6 +61,17 @@ const SYSTEMS_PER_BATCH: u32 = 2_000;
 const PARTS: [&str; 2] = ["embedded", "mongodb"];
 /// A text that occurs in every name, one in 20 names of a tenant, and one in none.
 const NEEDLES: [(&str, &str); 3] = [("common", "system"), ("rare", "rarity"), ("absent", "nowhere")];
+/// Filters that half of the systems, few of them, and none match.
+const FILTERS: [(&str, &str, &str); 4] = [
+    ("active", "keyState", "ACTIVE"),
+    ("unused", "unusedSince", "2026-06-01T00:00:00Z"),
+    ("suspended", "keyState", "SUSPENDED"),
+    ("no mark", "keyMark", "none"),
+];
+/// Orders that no store has an index of.
+const ORDERS: [&str; 3] = ["LAST_USED_AT", "KEY_GENERATED_AT", "KEY_EXPIRES_AT"];
+/// Tenants with more systems than this have no use of keys, to save time.
+const MAX_USED_SYSTEMS: u32 = 100_000;
 const PAGES: usize = 300;
 const STORE_PAGES: usize = 10;
 const DATABASE: &str = "searches";
@@ -111,6 +126,7 @@ async fn fill(store: &dyn Store) {
     let environment = Environment::system();
     let request_id = RequestId::new(environment.now(), &mut **environment.rng());
     let origin = Origin { actor: AuditActor::keymark(), source_address: None, request_id };
+    let (instance, mut flushes) = (Incarnation::generate(&mut **environment.rng()), 0);
     for size in SIZES {
         for first in (0..size).step_by(SYSTEMS_PER_BATCH as usize) {
             let now = environment.now();
@@ -125,11 +141,49 @@ async fn fill(store: &dyn Store) {
                 let name = SystemName::parse(&format!("System {shuffled:07} {kind}")).expect("a name");
                 let system = System::new(id, tenant(size), name, now);
                 let updated_at = now.plus(Duration::from_millis(u64::from(n) * 104_729 % 99_991));
-                batch = batch.insert(Row::System(System { updated_at, ..system }));
+                let suspended = n.is_multiple_of(1_000).then_some(Suspension { at: now, reason: None });
+                let key = n.is_multiple_of(2).then(|| key(n, updated_at));
+                batch = batch.insert(Row::System(System { updated_at, suspended, key, ..system }));
             }
+            let uses = uses(&batch);
             store.commit(batch).await.expect("committed");
+            if size <= MAX_USED_SYSTEMS {
+                flushes += 1;
+                // Before the overlap of refreshes, as the use of all but the last minute is.
+                let at = now.minus(Duration::from_hours(1));
+                store.add_usage(&Flush { instance, number: flushes, at, uses }).await.expect("added");
+            }
         }
     }
+}
+
+fn key(n: u32, generated_at: Timestamp) -> CurrentKey {
+    let mut digest = [0; 32];
+    digest[..4].copy_from_slice(&n.to_be_bytes());
+    CurrentKey {
+        digest: KeyDigest::from_bytes(digest),
+        mark: format!("{:04}", n % 10_000).try_into().expect("a mark"),
+        generated_at: Some(generated_at),
+        generated_by: Some(AuditActor::command_line()),
+        expires_at: n.is_multiple_of(4).then(|| generated_at.plus(Duration::from_hours(u64::from(n * 7_919 % 9_973)))),
+    }
+}
+
+/// A use of each key of the batch, in the last weeks.
+fn uses(batch: &Batch) -> Vec<KeyUse> {
+    let systems = batch.writes.iter().filter_map(|(_, write)| match write {
+        Write::Put(Row::System(system)) => system.key.as_ref().map(|key| (system, key)),
+        _ => None,
+    });
+    let used = systems.zip(0_u64..).map(|((system, key), n)| KeyUse {
+        tenant: system.tenant.clone(),
+        system: system.id,
+        mark: key.mark,
+        counts: Counts { accepted: 1, refused: 0 },
+        last_used_at: Some(system.created_at.minus(Duration::from_secs(n * 7_919 % 1_999_993))),
+        last_refused_at: None,
+    });
+    used.collect()
 }
 
 async fn measure(store: Arc<dyn Store>) {
@@ -146,16 +200,23 @@ async fn measure(store: Arc<dyn Store>) {
         println!("  {size} systems; latency of the first page of 50 in ms (goal at 100,000: median 5)");
         let store_p50 = store_only(&*store, size).await;
         let (before, began) = (cached_names(coherence), Instant::now());
-        client.page(Some("warm"), "NAME").await;
+        client.page(Some("warm"), "NAME", None).await;
         until(|| cached_names(coherence).0 == loaded).await;
         let each = (cached_names(coherence).1 - before.1) / size as usize;
         println!("    loaded in {:.0} ms, {each} bytes per system", began.elapsed().as_secs_f64() * 1e3);
-        client.measure("all", None, "NAME", "").await;
+        client.measure("all", None, "NAME", None, "").await;
         for ((needle, text), store_p50) in NEEDLES.into_iter().zip(store_p50) {
             for order in ["NAME", "UPDATED_AT"] {
                 let store = if order == "NAME" { format!("  (store only: p50 {store_p50:.1})") } else { String::new() };
-                client.measure(needle, Some(text), order, &store).await;
+                client.measure(needle, Some(text), order, None, &store).await;
             }
+        }
+        for (what, member, value) in FILTERS {
+            client.measure(what, None, "NAME", Some((member, value)), "").await;
+        }
+        for order in ORDERS {
+            client.measure("all", None, order, None, "").await;
+            client.measure("rare+act", Some("rarity"), order, Some(("keyState", "ACTIVE")), "").await;
         }
     }
 }
@@ -193,22 +254,27 @@ struct Client {
 }
 
 impl Client {
-    async fn measure(&self, what: &str, search: Option<&str>, order: &str, beside: &str) {
+    async fn measure(&self, what: &str, search: Option<&str>, order: &str, filter: Option<(&str, &str)>, beside: &str) {
+        // Loads the last uses.
+        self.page(search, order, filter).await;
         let mut times = Vec::new();
         for _ in 0..PAGES {
             let began = Instant::now();
-            self.page(search, order).await;
+            self.page(search, order, filter).await;
             times.push(began.elapsed());
         }
         let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
-        println!("    {what:<7} by {order:<10} p50 {p50:>6.2}  p99 {p99:>6.2}{beside}");
+        println!("    {what:<9} by {order:<16} p50 {p50:>6.2}  p99 {p99:>6.2}{beside}");
     }
 
-    async fn page(&self, search: Option<&str>, order: &str) {
-        let document = "query ($search: String, $order: SystemOrder) { systems(search: $search, orderBy: $order) {
+    async fn page(&self, search: Option<&str>, order: &str, filter: Option<(&str, &str)>) {
+        let document = "query ($search: String, $filter: SystemFilter, $order: SystemOrder) {
+            systems(search: $search, filter: $filter, orderBy: $order) {
             nodes { id name keyState keyMark revision createdAt updatedAt } pageInfo { endCursor hasNextPage } } }";
         let order = json!({ "field": order, "direction": if order == "NAME" { "ASC" } else { "DESC" } });
-        let body = json!({ "query": document, "variables": { "search": search, "order": order } }).to_string();
+        let filter = filter.map(|(member, value)| json!({ member: value }));
+        let body = json!({ "query": document, "variables": { "search": search, "order": order, "filter": filter } })
+            .to_string();
         let request = Request::post("/graphql")
             .header("host", "localhost")
             .header("content-type", "application/json")

@@ -115,3 +115,34 @@ impl CachedLastUses {
         self.bytes.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(n: u8) -> SystemId {
+        SystemId::from_bytes([n; 16])
+    }
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn later_use_replaces_an_earlier_one_in_any_order() {
+        let uses = LastUses::new(vec![(system(3), at(5)), (system(1), at(9))]);
+        let uses = uses.updated(vec![(system(1), at(7)), (system(2), at(1)), (system(3), at(6)), (system(3), at(2))]);
+        assert_eq!([1, 2, 3, 4].map(|n| uses.find(system(n))), [Some(at(9)), Some(at(1)), Some(at(6)), None]);
+    }
+
+    #[test]
+    fn walk_finds_systems_in_ascending_order_from_anywhere() {
+        let uses = LastUses::new((0..100).step_by(3).map(|n| (system(n), at(n.into()))).collect());
+        for first in [0, 1, 50, 98, 99, 200] {
+            let mut walk = uses.walk();
+            for n in (first..=255).filter(|n| n % 2 == first % 2) {
+                assert_eq!(walk.find(system(n)), uses.find(system(n)), "{n} from {first}");
+            }
+        }
+    }
+}

@@ -681,13 +681,13 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Put(ListedSystem),
+        Put(Box<ListedSystem>),
         Remove(u8),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => system().prop_map(|(_, system)| Step::Put(system)),
+            4 => system().prop_map(|(_, system)| Step::Put(Box::new(system))),
             1 => any::<u8>().prop_map(Step::Remove),
         ]
     }
@@ -715,7 +715,7 @@ mod tests {
                 match step {
                     Step::Put(system) => {
                         names.put(&system);
-                        model.systems.insert(system.id, system);
+                        model.systems.insert(system.id, *system);
                     }
                     Step::Remove(n) => {
                         names.remove(id(n));
@@ -786,7 +786,7 @@ mod tests {
         for n in 0..5_000 {
             let system = one_of_many(n * 7_919 % 5_003);
             names.put(&system);
-            if n % 3 == 0 {
+            if n.is_multiple_of(3) {
                 model.uses.insert(system.id, at((n % 17) as i64));
             }
             model.systems.insert(system.id, system);

@@ -77,14 +77,14 @@ struct SystemChange {
 }
 
 enum SystemWrite {
-    Put(ListedSystem),
+    Put(Box<ListedSystem>),
     Remove(SystemId),
 }
 
 impl SystemChange {
     fn new(number: u64, writes: &[Write]) -> Self {
         let writes = writes.iter().filter_map(|write| match write {
-            Write::Put(Row::System(system)) => Some(SystemWrite::Put(system.into())),
+            Write::Put(Row::System(system)) => Some(SystemWrite::Put(Box::new(system.into()))),
             Write::Delete(RowId::System(id)) => Some(SystemWrite::Remove(*id)),
             _ => None,
         });
@@ -310,7 +310,7 @@ mod tests {
     }
 
     fn put(number: u64, n: u8, name: &str) -> SystemChange {
-        SystemChange { number, writes: vec![SystemWrite::Put(system(n, name))] }
+        SystemChange { number, writes: vec![SystemWrite::Put(Box::new(system(n, name)))] }
     }
 
     /// What [`TenantNames::apply`] does with a change of the tenant.

@@ -170,6 +170,25 @@ mod tests {
     }
 
     #[test]
+    fn a_cursor_of_release_0_1_is_of_the_same_system() {
+        let keys = Keyring::new(&secret(1), &[]);
+        let tenant: TenantId = "acme".parse().unwrap();
+        let cursor = "IMPp4NdyThOjPhUqHMt31HsidmFsdWUiOnsiTmFtZSI6ImJpbGxpbmcifSwiaWQiOiJzeXNfMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAifQ";
+        assert_eq!(decode_system(&keys, &tenant, ListOrder::default(), cursor), Ok(position()));
+    }
+
+    #[test]
+    fn a_cursor_names_a_system_without_a_value() {
+        let keys = Keyring::new(&secret(1), &[]);
+        let tenant: TenantId = "acme".parse().unwrap();
+        let by_use = ListOrder { field: ListField::LastUsedAt, ..ListOrder::default() };
+        let position = SystemSortKey { value: SortValue::Absent, ..position() };
+        let cursor = encode_system(&keys, &tenant, by_use, position.clone());
+        assert_eq!(decode_system(&keys, &tenant, by_use, &cursor), Ok(position));
+        assert!(decode_system(&keys, &tenant, ListOrder::default(), &cursor).is_err());
+    }
+
+    #[test]
     fn a_changed_cursor_is_refused() {
         let keys = Keyring::new(&secret(1), &[]);
         let tenant: TenantId = "acme".parse().unwrap();

@@ -19,6 +19,7 @@
 //! | `fuzz` | arbitrary and slightly wrong bytes, for everything that parses bytes of others |
 //! | `systems`, `keys`, `pages`, `search` | the fields for systems and keys; pages and cursors; searches by name |
 //! | `first_release` | stores that release 0.1.0 wrote |
+//! | `review` | filters of systems, and orders by use and by times of keys |
 //! | `key_life` | rotation, ends by time, suspension, descriptions and reasons |
 //! | `audit_log` | entries, filters, export, the hash chain |
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
@@ -70,6 +71,7 @@ mod pages;
 mod processes;
 mod readme;
 mod restores;
+mod review;
 mod schema;
 mod search;
 mod secrets;
