@@ -75,6 +75,10 @@ describe("a key in time", () => {
     await cockpit.getByText("in 29 days").waitFor();
 
     await button("End Now").click();
+    await page
+      .getByRole("dialog")
+      .getByText(`Calls with ••••${apiKey.slice(-4)}`)
+      .waitFor();
     await assertAccessible(window, "ending a rotation");
     await page.getByLabel("Reason").fill("Everything has changed over");
     await button("Confirm").click();

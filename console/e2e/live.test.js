@@ -166,7 +166,7 @@ describe("an open page", () => {
     await page.locator("tr.changed").waitFor({ state: "detached" });
   });
 
-  test("has one WebSocket, with one subscription beside the viewer's", async () => {
+  test("has one WebSocket, with the page's subscriptions beside the viewer's", async () => {
     const api = await signInToApi(env.keymark);
     await api.createSystem("Subscribed");
     const { page, signIn, link } = await env.openWindow();
@@ -192,7 +192,7 @@ describe("an open page", () => {
     await subscriptions("SystemChanged", "ViewerChanged");
     await link("View Subscribed").click();
     await page.getByRole("rowheader", { name: "Created the system" }).waitFor();
-    await subscriptions("AuditLogAppended", "ViewerChanged");
+    await subscriptions("AuditLogAppended", "UsageChanged", "ViewerChanged");
     await link("Audit Log").click();
     await page.getByRole("rowheader", { name: "Created the system" }).first().waitFor();
     await subscriptions("AuditLogAppended", "ViewerChanged");

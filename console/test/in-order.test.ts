@@ -62,3 +62,19 @@ test("systems are found at any depth", () => {
   const data = { deep: [{ system: { id: "a", revision: 1, name: "x" } }, null], text: "revision" };
   expect(systemsIn(data)).toEqual([{ id: "a", revision: 1, name: "x" }]);
 });
+
+test("the use of keys is delivered only if they are the system's newest", () => {
+  const { start, delivered } = setUp();
+  const respond = start("query", QUERY);
+  const send = start("subscription", "subscription Used { usageChanged { id } }");
+  const [first, second] = [{ generatedAt: "1" }, { generatedAt: "2" }];
+  const rotated = { id: "a", currentKey: second, retiringKey: first };
+  const used = (system: object) => ({ usageChanged: system });
+  const before = used({ id: "a", currentKey: first, retiringKey: null });
+  send(before);
+  respond({ system: { ...rotated, revision: 2 } });
+  send(before);
+  send(used(rotated));
+  // What arrived while the query was in flight is delivered again, but not if it is outdated since.
+  expect(delivered).toEqual([before, { system: { ...rotated, revision: 2 } }, used(rotated)]);
+});

@@ -12,11 +12,13 @@ import { given, ReasonField } from "./reason-field";
 
 interface EndRotationDialogProps {
   system: SystemPartsFragment;
+  /** When the old key was last used; undefined if it is not known. */
+  lastUse: string | undefined;
   onEnded: (enforcement: EnforcementPartsFragment) => void;
   onCancel: () => void;
 }
 
-export function EndRotationDialog({ system, onEnded, onCancel }: EndRotationDialogProps) {
+export function EndRotationDialog({ system, lastUse, onEnded, onCancel }: EndRotationDialogProps) {
   const client = useClient();
   const [reason, setReason] = useState("");
   const confirm = async () => {
@@ -40,6 +42,7 @@ export function EndRotationDialog({ system, onEnded, onCancel }: EndRotationDial
         </strong>{" "}
         will no longer be usable. The new key goes on.
       </p>
+      {lastUse !== undefined && <p>{lastUse}.</p>}
       <ReasonField value={reason} onInput={setReason} />
     </ConfirmDialog>
   );

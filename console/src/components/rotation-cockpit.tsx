@@ -54,6 +54,15 @@ export function RotationCockpit({ system, use, onNotice }: RotationCockpitProps)
       {mayEdit && dialog?.kind === "end" && (
         <EndRotationDialog
           system={dialog.system}
+          lastUse={
+            dialog.system.retiringKey
+              ? lastUseText(
+                  dialog.system.retiringKey.mark,
+                  use?.of(dialog.system.retiringKey),
+                  new Date(),
+                )
+              : undefined
+          }
           onCancel={close}
           onEnded={(enforcement) => {
             close();

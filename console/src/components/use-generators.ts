@@ -23,14 +23,16 @@ export function useGenerators(
   const collect = (systems: readonly ReviewRowFragment[]) => {
     const found = systems
       .flatMap(({ currentKey, retiringKey }) => [currentKey, retiringKey])
-      .flatMap((key) => (key?.generatedBy.id ? [[key.generatedBy.id, key.generatedBy.name]] : []))
-      .filter(([id = ""]) => !seen.has(id));
-    if (found.length > 0) setSeen(new Map([...seen, ...(found as [string, string][])]));
+      .map((key): [string, string] => [key?.generatedBy.id ?? "", key?.generatedBy.name ?? ""])
+      .filter(([id]) => id !== "" && !seen.has(id));
+    if (found.length > 0) setSeen(new Map([...seen, ...found]));
   };
-  const removed = (data?.auditLog.nodes ?? []).flatMap(({ operatorId, operatorName }) =>
-    operatorId ? [[operatorId, `${operatorName ?? operatorId} (removed)`] as const] : [],
+  const removed = new Map(
+    data?.auditLog.nodes.map(({ operatorId, operatorName }) => [
+      operatorId ?? "",
+      `${operatorName} (removed)`,
+    ]),
   );
-  const operators = new Map([...seen, ...removed]);
-  const first = new Map(removed);
-  return [new Map([...first, ...operators]), collect];
+  const others = [...seen].filter(([id]) => !removed.has(id));
+  return [new Map([...removed, ...others]), collect];
 }

@@ -1,9 +1,11 @@
 import type { Exchange, OperationResult } from "@urql/core";
-import { fromArray, fromValue, map, mergeMap, pipe, tap } from "wonka";
+import { filter, fromArray, fromValue, map, mergeMap, pipe, tap } from "wonka";
+import type { UsageChangedSubscription } from "../gql/graphql";
 
 /**
  * Corrects the order of results from HTTP and the WebSocket before they reach the cache:
  * - a change that carries an older revision of a system than one already received is delivered with the newest one;
+ * - the use of keys that a system no longer has, or has in another role, is not delivered;
  * - changes that arrive while a query is in flight are delivered again after its response, which may predate them.
  */
 export const inOrderExchange: Exchange =
@@ -38,10 +40,11 @@ export const inOrderExchange: Exchange =
         receivedInFlight.delete(key);
         return changes.length === 0 ? fromValue(result) : fromArray([result, ...changes]);
       }),
+      filter(({ data }) => !isOutdatedUse(data, newest)),
     );
   };
 
-interface Revised {
+interface Revised extends Keys {
   id: string;
   revision: number;
 }
@@ -66,3 +69,19 @@ function withNewest(data: unknown, newest: ReadonlyMap<string, Revised>): unknow
     Object.entries(data).map(([field, value]) => [field, withNewest(value, newest)]),
   );
 }
+
+/** Whether the data is the use of keys, and the keys are not those of the newest known revision of their system. */
+function isOutdatedUse(data: unknown, newest: ReadonlyMap<string, Revised>): boolean {
+  if (typeof data !== "object" || data === null || !("usageChanged" in data)) return false;
+  const { usageChanged: used } = data as UsageChangedSubscription;
+  const known = newest.get(used.id);
+  return known !== undefined && keysOf(used) !== keysOf(known);
+}
+
+interface Keys {
+  currentKey?: { generatedAt: string } | null;
+  retiringKey?: { generatedAt: string } | null;
+}
+
+const keysOf = ({ currentKey, retiringKey }: Keys): string =>
+  `${currentKey?.generatedAt} ${retiringKey?.generatedAt}`;
