@@ -33,6 +33,14 @@ describe("the list of systems", () => {
     await page.keyboard.press("ControlOrMeta+V");
     await page.getByText("A whole API key was pasted.").waitFor();
     await page.getByRole("link", { name: "Kept", exact: true }).waitFor();
+
+    await page.goto("/audit");
+    await page.getByLabel("Key Mark").focus();
+    await page.keyboard.press("ControlOrMeta+V");
+    await page.getByRole("rowheader", { name: `Generated the key ••••••••••••${mark}` }).waitFor();
+    await page.getByRole("rowheader", { name: "Signed in" }).first().waitFor({ state: "detached" });
+    assert.equal(await page.getByRole("rowheader").count(), 1);
+    assert.equal(new URL(page.url()).search, `?keyMark=${mark}`);
     assert.equal(sent.join().includes(apiKey), false);
     assertClean();
   });

@@ -51,11 +51,12 @@ test.each([
 
 test("a filter is the same in the URL, in GraphQL and in the export", () => {
   const parameters = new URLSearchParams(
-    "systemId=s1&actions=KEY_REVOKED,NONSENSE,KEY_GENERATED&outcome=DONE&from=2026-03-01T12:00Z&x=1",
+    "systemId=s1&keyMark=abcd&actions=KEY_REVOKED,NONSENSE,KEY_GENERATED&outcome=DONE&from=2026-03-01T12:00Z&x=1",
   );
   const choice = parseAuditFilter(parameters);
   expect(toGraphqlFilter(choice)).toEqual({
     systemId: "s1",
+    keyMark: "abcd",
     actions: ["KEY_REVOKED", "KEY_GENERATED"],
     outcome: "DONE",
     from: "2026-03-01T12:00:00.000Z",
@@ -64,6 +65,7 @@ test("a filter is the same in the URL, in GraphQL and in the export", () => {
   const address = new URL(exportPath(choice, "csv"), "http://keymark");
   expect(Object.fromEntries(address.searchParams)).toEqual({
     systemId: "s1",
+    keyMark: "abcd",
     actions: "KEY_REVOKED,KEY_GENERATED",
     outcome: "DONE",
     from: "2026-03-01T12:00:00.000Z",

@@ -4,6 +4,7 @@ import { ACTION_NAMES, isAuditAction } from "../text/audit";
 import { type AuditLogFilter, isFiltering } from "../text/audit-filter";
 import { PERIODS } from "../text/period";
 import { fromLocalInput, toLocalInput } from "../text/time";
+import { MarkField } from "./mark-field";
 import { SelectField } from "./select-field";
 import { SystemPicker } from "./system-picker";
 import { TimeField } from "./time-field";
@@ -20,11 +21,12 @@ interface AuditFiltersProps {
 const SEVERAL = "several";
 
 export function AuditFilters({ filter, operators, systems, onChoose }: AuditFiltersProps) {
-  const { actions = [], actorId, outcome, from, to, systemId } = filter;
+  const { actions = [], actorId, keyMark, outcome, from, to, systemId } = filter;
   const choose = (part: AuditLogFilter) => onChoose({ ...filter, ...part });
   return (
     <search class="filters" aria-label="Filter the audit log">
       <SystemPicker systemId={systemId} seen={systems} onPick={(id) => choose({ systemId: id })} />
+      <MarkField mark={keyMark} onChoose={(mark) => choose({ keyMark: mark })} />
       <SelectField
         label="Operator"
         value={actorId ?? ""}

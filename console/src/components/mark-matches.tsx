@@ -1,7 +1,7 @@
 import { useQuery } from "@urql/preact";
 import { SystemsDocument } from "../gql/graphql";
 import { Link } from "../router";
-import { systemPath } from "../routes";
+import { auditPath, systemPath } from "../routes";
 import { KeyMark } from "./key-mark";
 import { Name } from "./name";
 
@@ -32,7 +32,13 @@ export function MarkMatches({ mark, isPasted }: MarkMatchesProps) {
       {isPasted && mark !== undefined && (
         <p>
           A whole API key was pasted. It was removed and not sent; its mark is{" "}
-          <KeyMark mark={mark} />.{noneHasIt && " No system has a key with this mark."}
+          <KeyMark mark={mark} />.{" "}
+          {noneHasIt && (
+            <>
+              No system has a key with this mark.{" "}
+              <Link to={auditPath({ keyMark: mark })}>Look for it in the Audit Log</Link>
+            </>
+          )}
         </p>
       )}
       {systems.length > 0 && mark !== undefined && (

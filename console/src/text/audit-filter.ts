@@ -4,6 +4,7 @@ import { isAuditAction } from "./audit";
 /** The filter of the Audit Log page. The URLs of the page and of the export use its field names as parameters. */
 export interface AuditLogFilter {
   systemId?: string | undefined;
+  keyMark?: string | undefined;
   actorId?: string | undefined;
   actions?: AuditAction[] | undefined;
   outcome?: AuditOutcome | undefined;
@@ -17,6 +18,7 @@ export function parseAuditFilter(parameters: URLSearchParams): AuditLogFilter {
   const outcome = parameters.get("outcome");
   return {
     systemId: parameters.get("systemId") || undefined,
+    keyMark: parameters.get("keyMark") || undefined,
     actorId: parameters.get("actorId") || undefined,
     actions: actions.length === 0 ? undefined : actions,
     outcome: outcome === "DONE" || outcome === "REFUSED" ? outcome : undefined,
