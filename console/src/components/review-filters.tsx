@@ -14,7 +14,7 @@ export function ReviewFilters({ review, operators, onChoose }: ReviewFiltersProp
   const { kind, days, operatorId } = review;
   const choices = DAYS[kind];
   return (
-    <search class="filters" aria-label="What to review">
+    <search class="filters review-filters" aria-label="What to review">
       <SelectField
         label="Find"
         value={kind}

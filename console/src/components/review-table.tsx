@@ -116,7 +116,16 @@ const ReviewTableRow = memo(({ row, isSelected, onToggle }: ReviewTableRowProps)
         <KeyMark mark={system.keyMark} /> {!isDeleted && <Badges system={system} />}
       </td>
       <td data-label="Last used">
-        {system.lastUsedAt === null ? "Never" : <TimeAgo time={system.lastUsedAt} />}
+        {system.lastUsedAt === null ? (
+          <>
+            Never
+            <span class="exact">
+              Created <TimeAgo time={system.createdAt} />
+            </span>
+          </>
+        ) : (
+          <TimeAgo time={system.lastUsedAt} />
+        )}
       </td>
       <td data-label="Key generated">
         {currentKey ? (
