@@ -162,7 +162,7 @@ async fn verification() {
                 rounds.push((ours, bare, nginx));
             }
         }
-        println!("verification, {name}, {CONNECTIONS} connections");
+        println!("verification, {name}, one key for all requests, {CONNECTIONS} connections");
         print(
             "requests a second, against a bare axum handler (goal 1.0)",
             rounds.iter().map(|(ours, bare, _)| (ours.rate, bare.rate)),

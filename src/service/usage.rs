@@ -31,7 +31,7 @@ const ROTATION_INTERVAL: Duration = Duration::from_secs(2);
 /// Interval between two notifications of subscribers.
 const NOTIFICATION_INTERVAL: Duration = Duration::from_secs(2);
 /// Uses of one flush, which is one transaction with three rows for each.
-const MAX_USES_PER_FLUSH: usize = 300;
+const MAX_USES_PER_FLUSH: usize = 1_000;
 
 /// Use of a system's keys, as the store has it.
 pub struct FoundUsage {

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 use crate::support::actors::{ALL, App, Generated, Operator, SECRET, Setup};
 use crate::support::faulty::Switch;
 use crate::support::on_both_stores;
+use crate::support::process::{Server, directory};
 use crate::support::sockets::Event;
 
 const NEW_SECRET: &str = "another root secret, which replaces the first one";
@@ -420,4 +421,47 @@ async fn use_of_another_tenant_is_no_event(app: App) {
     for live in [&mut foreign, &mut malformed] {
         assert_eq!(live.event().await, Event::Error("FORBIDDEN".to_owned()), "the first event");
     }
+}
+
+/// What the API shows of the system: accepted and refused.
+async fn counted_by(server: &Server, token: &str, id: &str) -> (u64, u64) {
+    let document = "query ($id: ID!) { system(id: $id) { usage { accepted refused } } }";
+    let answer = server.graphql(Some(token), document, json!({ "id": id })).await;
+    let usage = answer.pointer("/data/system/usage").unwrap_or_else(|| panic!("{answer}"));
+    (usage["accepted"].as_u64().unwrap(), usage["refused"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn a_stopped_server_loses_no_use_and_a_killed_one_no_more_than_it_had_not_written() {
+    let directory = directory();
+    let password = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "correct horse battery staple")];
+    let server = Server::start_with(directory.path(), &password, &[]).await;
+    let token = server.sign_in("admin", password[0].1).await;
+    let create = "mutation { createSystem(name: \"Billing\") { system { id } } }";
+    let created = server.graphql(Some(&token), create, json!({})).await;
+    let id = created.pointer("/data/createSystem/system/id").and_then(Json::as_str).unwrap().to_owned();
+    let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
+    let generated = server.graphql(Some(&token), generate, json!({ "id": id })).await;
+    let api_key = generated.pointer("/data/generateKey/apiKey").and_then(Json::as_str).unwrap().to_owned();
+    for _ in 0..30 {
+        assert_eq!(server.verdict(&api_key).await, "VALID");
+    }
+    let (status, log) = server.stop().await;
+    assert!(status.success(), "{log}");
+
+    let server = Server::start(directory.path()).await;
+    let token = server.sign_in("admin", password[0].1).await;
+    assert_eq!(counted_by(&server, &token, &id).await, (30, 0));
+    let suspend = "mutation ($id: ID!) { suspendSystem(id: $id) { system { id } } }";
+    server.graphql(Some(&token), suspend, json!({ "id": id })).await;
+    for _ in 0..20 {
+        assert_eq!(server.verdict(&api_key).await, "SUSPENDED");
+    }
+    server.kill().await;
+
+    let server = Server::start(directory.path()).await;
+    let token = server.sign_in("admin", password[0].1).await;
+    let (accepted, refused) = counted_by(&server, &token, &id).await;
+    assert_eq!(accepted, 30, "what was written stays");
+    assert!(refused <= 20, "{refused}");
 }
