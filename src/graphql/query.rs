@@ -100,7 +100,7 @@ impl Query {
         let tenant = &call.operator().tenant;
         if let Ok(id) = id.parse() {
             let system = call.convert(call.service.find_system(tenant, id).await)?;
-            return Ok(system.map(|system| Node::System(System::from(&system))));
+            return Ok(system.map(|system| Node::System(Box::new(System::from(&system)))));
         }
         let Ok(id) = id.parse() else { return Ok(None) };
         let entry = call.convert(call.service.find_audit_entry(tenant, id).await)?;

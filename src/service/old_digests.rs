@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::commit::Decision;
 use super::error::Error;
@@ -22,6 +22,9 @@ use crate::store::{Store, StoreError};
 const MAX_COLLECTED_KEYS: usize = 10_000;
 /// Maximum number of keys in one change, so that it takes the store no longer than others.
 const MAX_KEYS_PER_CHANGE: usize = 100;
+
+/// A strong read of MongoDB takes milliseconds, on a set of one member up to 100.
+const MAX_CONCURRENT_READS: usize = 32;
 
 /// Keys to digest anew: all their digests, by the one under the current secret.
 #[derive(Default)]
@@ -63,10 +66,14 @@ impl Service {
     pub async fn redigest_keys(&self) -> Result<u64, Error> {
         let secret = self.keyring.current().fingerprint;
         let mut by_tenant: HashMap<TenantId, Vec<(KeyDigest, KeyDigest)>> = HashMap::new();
-        for (current, digests) in self.old_digests.take() {
-            if let Some(key) = self.store.find_key(&digests).await?
-                && key.secret != Some(secret)
-            {
+        let collected = self.old_digests.take().into_iter();
+        let reads = collected.map(|(current, digests)| async move {
+            let key = self.store.find_key(&digests).await?;
+            Ok::<_, StoreError>(key.filter(|key| key.secret != Some(secret)).map(|key| (key, current)))
+        });
+        let mut found = stream::iter(reads).buffer_unordered(MAX_CONCURRENT_READS);
+        while let Some(found) = found.try_next().await? {
+            if let Some((key, current)) = found {
                 by_tenant.entry(key.tenant).or_default().push((key.digest, current));
             }
         }

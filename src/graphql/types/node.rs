@@ -12,6 +12,6 @@ use super::{AuditEntry, System};
     desc = "Globally unique id: no two objects share one, whatever their type and tenant."
 ))]
 pub(crate) enum Node {
-    System(System),
+    System(Box<System>),
     AuditEntry(Box<AuditEntry>),
 }

@@ -83,7 +83,7 @@ pub enum Endpoint {
 pub enum End {
     Revoke,
     /// Only the retiring key.
-    EndRotation,
+    Rotation,
     Delete,
 }
 
@@ -316,7 +316,7 @@ impl Fleet {
     pub async fn end(&self, instance: usize, keys: &[Arc<Key>], how: End) -> Outcome {
         let (field, document) = match how {
             End::Revoke => ("revokeKey", "mutation ($id: ID!) { revokeKey(systemId: $id) { enforcement { state } } }"),
-            End::EndRotation => {
+            End::Rotation => {
                 ("endRotation", "mutation ($id: ID!) { endRotation(systemId: $id) { enforcement { state } } }")
             }
             End::Delete => ("deleteSystem", "mutation ($id: ID!) { deleteSystem(id: $id) { enforcement { state } } }"),

@@ -177,7 +177,7 @@ impl Owner {
             return (vec![new], true);
         }
         if self.rng.random() {
-            let is_known = self.end(&[key], End::EndRotation).await;
+            let is_known = self.end(&[key], End::Rotation).await;
             return (vec![new], is_known);
         }
         (vec![new, key], true)
