@@ -145,6 +145,10 @@ async fn the_log_is_filtered_and_counted(app: App) {
         let nodes = found.data("auditLog.nodes").as_array().unwrap();
         assert_eq!((nodes.len(), found.data("auditLog.totalCount")), (expected, &json!(expected)), "{filter}");
     }
+    let export = operator.get(&format!("/audit/export?format=jsonl&keyMark={}", mark.as_str().expect("a mark"))).await;
+    let actions = |text: &str| export.text.matches(text).count();
+    assert_eq!((actions("KEY_GENERATED"), actions("SYSTEM_CREATED"), actions("SIGNED_IN")), (1, 0, 0));
+    assert_eq!(operator.get("/audit/export?format=jsonl&keyMark=nomark").await.status.as_u16(), 400);
 }
 
 #[tokio::test]
