@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The arrows are imports. A concept has the same file name in every layer that has a file for it: `systems.rs`,
-//! `keys.rs`, `operators.rs`, `sessions.rs`, `audit.rs`, `leases.rs`, `feed.rs`. Files do not import each other in a
-//! circle; `tests/it/layers.rs` checks both.
+//! `keys.rs`, `operators.rs`, `sessions.rs`, `audit.rs`, `usage.rs`, `leases.rs`, `feed.rs`. Files do not import each other
+//! in a circle; `tests/it/layers.rs` checks both.
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -58,8 +58,9 @@
 //! **A key is verified.** `http::serve::serve` passes each request of the verification listener to
 //! `http::verify::Routes::handle`, which answers `POST /v1/verify` and `/v1/forward-auth`. `verify::Verifier::verify`
 //! parses the key and refuses a malformed one; it digests the key under the pepper, looks the digest up in the cache
-//! (`coherence::Coherence::read`) and returns a `domain::verdict::Verdict`. While the cache is bypassed it reads the store
-//! (`store::KeyStore::find_key`, which sees every change that was answered before).
+//! (`coherence::Coherence::read_with_check`), counts a use of a valid one in its row there, and returns a
+//! `domain::verdict::Verdict`. While the cache is bypassed it reads the store (`store::KeyStore::find_key`, which sees every
+//! change that was answered before). `service::Service::run_usage` adds the counts to the store.
 
 pub mod admin;
 pub mod app;

@@ -35,6 +35,8 @@ impl Coherence {
 
     /// Takes the uses that are not counted in the cache, and those counted in caches that were dropped.
     pub fn take_pending_uses(&self) -> Vec<KeyUse> {
+        // The keys of a system in rotation may have changed.
+        *self.rotations() = Rotations::default();
         // A reader that began before the cache was dropped may count after it was drained.
         self.dropped_caches().retain(|cache| {
             let is_read = Arc::strong_count(cache) > 1;
@@ -49,9 +51,9 @@ impl Coherence {
         let cache = self.cache.load();
         let Some(cache) = cache.as_ref() else { return Vec::new() };
         let systems = cache.keys.systems_in_rotation();
-        let mut rotations = self.rotations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rotations = self.rotations();
         if rotations.systems != systems {
-            // Reads all rows, and is needed once for each rotation.
+            // Reads all rows, and is needed for each rotation, and again after each sweep.
             let digests = cache.keys.digests_of(&systems);
             *rotations = Rotations { systems, digests };
         }
@@ -69,6 +71,10 @@ impl Coherence {
 
     fn drain(&self, keys: &KeyIndex) {
         (0..SHARDS).flat_map(|part| keys.take_uses(part)).for_each(|used| self.pending_uses.add(used));
+    }
+
+    fn rotations(&self) -> MutexGuard<'_, Rotations> {
+        self.rotations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dropped_caches(&self) -> MutexGuard<'_, Vec<Arc<Cache>>> {
