@@ -25,6 +25,10 @@ test.each([
   [{ action: "SYSTEM_RENAMED", previousName: "Old" }, "Renamed the system from “Old”"],
   [{ action: "KEY_REVOKED", keyMark: "abcd" }, "Revoked the key …abcd"],
   [
+    { action: "KEY_REVOKED", keyMark: "wxyz", previousKeyMark: "abcd" },
+    "Revoked the keys …wxyz and …abcd",
+  ],
+  [
     { action: "KEY_REVOKED", keyMark: "abcd", reason: "leaked" },
     "Revoked the key …abcd (reason: “leaked”)",
   ],

@@ -29,7 +29,12 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   SYSTEM_RENAMED: ({ previousName }) => ["Renamed the system from ", { name: previousName ?? "" }],
   SYSTEM_DELETED: () => ["Deleted the system and its key"],
   KEY_GENERATED: (entry) => withKey("Generated the key", entry),
-  KEY_REVOKED: (entry) => withKey("Revoked the key", entry),
+  KEY_REVOKED: (entry) => {
+    const { keyMark, previousKeyMark } = entry;
+    return keyMark === null || previousKeyMark === null
+      ? withKey("Revoked the key", entry)
+      : ["Revoked the keys ", { mark: keyMark }, " and ", { mark: previousKeyMark }];
+  },
   KEY_ROTATED: (entry) => {
     const { previousKeyMark } = entry;
     const rotated = withKey("Rotated the key: the new one is", entry);
