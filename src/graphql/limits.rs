@@ -104,7 +104,7 @@ pub const MAX_PAGE_SIZE: u8 = 200;
 /// of it. Half of the limit is left for other fields when a document has five scans, and none with ten.
 pub const SCAN_COST: u64 = 10_000;
 
-/// Cost of [`USAGE`], which reads up to 14 rows of the store.
+/// Cost of a `usage`, which reads up to 14 rows of the store.
 pub const USAGE_COST: u64 = 500;
 
 /// Number of items of [`BUCKETS`]: at most one for each of 400 days.

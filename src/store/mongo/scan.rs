@@ -172,7 +172,7 @@ impl<'a> Tenants<'a> {
     }
 }
 
-/// Reads a key as [`from_document`](super::rows::from_document) does, but without an intermediate [`Document`]: there are
+/// Reads a key as [`from_document`] does, but without an intermediate [`Document`]: there are
 /// as many keys as systems, and an instance waits for them when it starts.
 fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Key> {
     let (mut digest, mut tenant, mut system, mut system_name) = (None, None, None, None);
