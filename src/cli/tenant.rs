@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::operator::tenant;
 use crate::admin::Command;
 use crate::domain::ids::TenantId;
-use crate::service::policies::MAX_LIFETIME_DAYS;
+use crate::domain::systems::MAX_LIFETIME_DAYS;
 
 #[derive(Subcommand)]
 pub(super) enum Tenant {

@@ -15,6 +15,8 @@ use super::time::Timestamp;
 
 /// Longest overlap of a rotation.
 pub const MAX_OVERLAP: Duration = Duration::from_hours(30 * 24);
+/// The longest life of keys that a tenant's policy can state, in days: ten years.
+pub const MAX_LIFETIME_DAYS: u32 = 3650;
 /// Least time between a request and the expiry that it sets.
 pub const MIN_KEY_LIFETIME: Duration = Duration::from_mins(1);
 

@@ -9,11 +9,10 @@ use crate::domain::audit::AuditAction;
 use crate::domain::changes::Batch;
 use crate::domain::ids::TenantId;
 use crate::domain::refusal::Refusal;
+use crate::domain::systems::MAX_LIFETIME_DAYS;
 
 /// Prefix of the settings with the longest life of a tenant's keys, in days.
 const LONGEST_LIFETIME: &str = "longest-key-lifetime-days:";
-/// The longest life that a policy can state, in days: ten years.
-pub const MAX_LIFETIME_DAYS: u32 = 3650;
 
 impl Service {
     /// The longest life that the tenant's policy allows a key. `None`: any, also without an end.

@@ -9,7 +9,7 @@ const README: &str = include_str!("../../README.md");
 fn the_rule_for_passwords_is_the_same_in_the_schema_the_console_and_the_documentation() {
     for (place, text) in [
         ("the schema", include_str!("../../schema.graphql")),
-        ("the console", include_str!("../../console/src/components/change-password-form.tsx")),
+        ("the console", include_str!("../../console/src/text/password-rule.ts")),
         ("docs/operations.md", include_str!("../../docs/operations.md")),
     ] {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
