@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
+use std::num::NonZero;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redb::Database;
 use rustix::process::setpriority_process;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::errors::OpenError;
@@ -38,6 +39,8 @@ const CACHE_BYTES: usize = 16 << 20;
 pub struct EmbeddedStore {
     pub(super) writer: Writer,
     pub(super) max_feed_changes: u64,
+    /// A permit for each scan that may run at the same time: half of the processors.
+    scans: Arc<Semaphore>,
 }
 
 impl EmbeddedStore {
@@ -67,7 +70,8 @@ impl EmbeddedStore {
 
     fn start(database: Database, opener: Opener, max_feed_changes: u64) -> Result<Self, OpenError> {
         let writer = Writer::start(database, opener).map_err(OpenError::Failed)?;
-        Ok(Self { writer, max_feed_changes })
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Ok(Self { writer, max_feed_changes, scans: Arc::new(Semaphore::new((processors / 2).max(1))) })
     }
 
     /// Reads on the calling thread. For reads that take microseconds.
@@ -86,17 +90,21 @@ impl EmbeddedStore {
     }
 
     /// Reads on a thread of the lowest priority, and stops when the caller drops the future. For scans that may read a
-    /// tenant's whole log, for tenths of a second: nothing else can stop a thread, and other requests go first.
+    /// tenant's whole log, for tenths of a second: nothing else can stop a thread, and other requests go first. Scans beyond
+    /// half of the processors wait in turn.
     pub(super) async fn scan_blocking<T: Send + 'static>(
         &self,
         scan: impl FnOnce(&Snapshot, &mut Progress) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let turn = Arc::clone(&self.scans).acquire_owned().await;
+        let turn = turn.map_err(|error| StoreError::Unavailable(error.into()))?;
         let stop = CancellationToken::new();
         let mut progress = Progress { stop: stop.clone(), ..Progress::default() };
         let _stop_on_drop = stop.drop_guard();
         let handle: Arc<Handle> = Arc::clone(&self.writer.handle);
         let (sender, scanned) = oneshot::channel();
         let run = move || {
+            let _turn = turn;
             // On Linux, `None` is the calling thread. A thread cannot raise its priority again, so it is not one of tokio's.
             if let Err(error) = setpriority_process(None, LOWEST_PRIORITY) {
                 tracing::debug!(%error, "priority of a scan not lowered");
