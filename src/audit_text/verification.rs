@@ -63,7 +63,7 @@ pub fn verify(export: impl BufRead, keys: &[PublicKey]) -> Result<Verified, Expo
 ///
 /// # Errors
 ///
-/// Those of [`verify`].
+/// As [`verify`].
 pub fn read(
     mut export: impl BufRead,
     keys: &[PublicKey],

@@ -221,6 +221,13 @@ impl AuditEvent {
         self
     }
 
+    /// Adds the live keys of a system, the current one first.
+    pub fn about_keys_of(mut self, system: &System) -> Self {
+        let mut marks = system.live_keys().map(|key| key.mark);
+        (self.key_mark, self.previous_key_mark) = (marks.next(), marks.next());
+        self
+    }
+
     pub fn about_previous_key(mut self, mark: Option<Mark>) -> Self {
         self.previous_key_mark = mark;
         self
@@ -234,8 +241,7 @@ impl AuditEvent {
     /// Adds the end of a key after the change.
     pub fn about_key_end(mut self, role: KeyRole, expires_at: Option<Timestamp>) -> Self {
         self.key_role = Some(role);
-        self.key_expires_at = expires_at;
-        self
+        self.about_expiry(expires_at)
     }
 
     pub fn because(mut self, reason: Option<Reason>) -> Self {

@@ -15,6 +15,16 @@ pub enum KeyState {
     Suspended,
 }
 
+impl KeyState {
+    pub fn of(is_suspended: bool, has_current_key: bool) -> Self {
+        match (is_suspended, has_current_key) {
+            (true, _) => Self::Suspended,
+            (false, true) => Self::Active,
+            (false, false) => Self::NotGenerated,
+        }
+    }
+}
+
 /// The members of a system by which lists are searched, filtered and sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedSystem {
@@ -79,11 +89,7 @@ impl From<&System> for SystemFacts {
 
 impl SystemFacts {
     pub fn key_state(&self) -> KeyState {
-        match self.current {
-            _ if self.is_suspended => KeyState::Suspended,
-            Some(_) => KeyState::Active,
-            None => KeyState::NotGenerated,
-        }
+        KeyState::of(self.is_suspended, self.current.is_some())
     }
 
     /// The current and the retiring key.
@@ -166,9 +172,9 @@ pub enum ListField {
     /// A field that stores have an index of.
     Stored(SystemOrderField),
     LastUsedAt,
-    /// Of the current key.
+    /// When the current key was generated.
     KeyGeneratedAt,
-    /// Of the current key.
+    /// When the current key expires.
     KeyExpiresAt,
 }
 

@@ -44,8 +44,8 @@ pub struct KnownCheckpoints {
 }
 
 impl KnownCheckpoints {
-    /// The signed records of restored backups in the tenant's log, the oldest first. They tell which checkpoints belong to
-    /// a history that a backup has replaced.
+    /// The signed records of restored backups in the tenant's log, the oldest first, which name the checkpoints of
+    /// the histories that a backup has replaced.
     pub fn restores<'a>(&'a self, tenant: &TenantId) -> impl Iterator<Item = &'a Restore> {
         self.restores.iter().filter(move |restore| restore.tenant == *tenant)
     }

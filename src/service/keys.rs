@@ -83,14 +83,12 @@ impl Service {
                 .about_key(mark)
                 .about_expiry(expires_at)
                 .about_previous_key(before.key.as_ref().map(|key| key.mark));
-            let mut batch =
-                Batch::new(tenant.clone(), event).replace(Row::System(system.clone())).insert(Row::Key(key));
-            for previous in keys {
-                batch = batch.replace(Row::Key(match (&system.retiring, &system.last_key) {
-                    (None, Some(last)) => previous.ended(last.end, now),
-                    _ => previous.in_system(&system),
-                }));
-            }
+            let batch = Batch::new(tenant.clone(), event).replace(Row::System(system.clone())).insert(Row::Key(key));
+            // Nothing was retiring before, so these are the previous key alone.
+            let batch = match (&system.retiring, &system.last_key) {
+                (None, Some(last)) => end_keys(batch, &keys, last.end, now),
+                _ => update_keys(batch, &keys, &system),
+            };
             Ok(Decision::commit(batch, (api_key, system)))
         });
         self.wait_for_new_key(rotated.await?).await
@@ -105,11 +103,7 @@ impl Service {
         reason: Option<Reason>,
     ) -> Result<(System, Enforcement), Error> {
         let (tenant, reason) = (&caller.operator.tenant, &reason);
-        let ended = self.change(|reads| async move {
-            let system = match self.find_system_to_change(tenant, id, reads).await? {
-                Ok(system) => system,
-                Err(decision) => return Ok(decision),
-            };
+        let ended = self.change_system(tenant, id, |system| async move {
             let now = self.environment.now();
             let (without, retiring) = match system.end_rotation(reason.clone(), now) {
                 Ok(ended) => ended,
@@ -142,11 +136,7 @@ impl Service {
         self.require_second_format()?;
         let tenant = &caller.operator.tenant;
         let longest = self.longest_key_lifetime(tenant).await?;
-        let changed = self.change(|reads| async move {
-            let system = match self.find_system_to_change(tenant, id, reads).await? {
-                Ok(system) => system,
-                Err(decision) => return Ok(decision),
-            };
+        let changed = self.change_system(tenant, id, |system| async move {
             let now = self.environment.now();
             let Some(changed) = system.set_key_expiry(role, expires_at, now)? else {
                 return Ok(Decision::Repeat(Ok(system)));
@@ -183,11 +173,7 @@ impl Service {
         reason: Option<Reason>,
     ) -> Result<(System, Enforcement), Error> {
         let (tenant, reason) = (&caller.operator.tenant, &reason);
-        let revoked = self.change(|reads| async move {
-            let system = match self.find_system_to_change(tenant, id, reads).await? {
-                Ok(system) => system,
-                Err(decision) => return Ok(decision),
-            };
+        let revoked = self.change_system(tenant, id, |system| async move {
             let now = self.environment.now();
             let without = match system.revoke_keys(reason.clone(), now) {
                 Ok(without) => without,
@@ -196,12 +182,11 @@ impl Service {
                 Err(refusal) => return Ok(Decision::Repeat(Err(refusal))),
             };
             let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
-            let mut marks = system.live_keys().map(|key| key.mark);
-            let mut event = self
+            let event = self
                 .event(&caller.origin(request), AuditAction::KeyRevoked)
                 .about_system(&without)
+                .about_keys_of(&system)
                 .because(reason.clone());
-            (event.key_mark, event.previous_key_mark) = (marks.next(), marks.next());
             let batch = Batch::new(tenant.clone(), event).replace(Row::System(without.clone()));
             Ok(Decision::commit(end_keys(batch, &keys, KeyEnd::Revoked, without.updated_at), without))
         });
@@ -261,7 +246,7 @@ impl Service {
         Ok(Decision::commit(if requires { batch.requires(&row) } else { batch.replace(row) }, ()))
     }
 
-    /// A new key of a system, by whose mark people can tell it from the keys before.
+    /// Generates a key whose mark differs from those of the system's recent keys.
     fn new_key(&self, caller: &Caller, system: &System, expires_at: Option<Timestamp>) -> (ApiKey, NewKey) {
         let api_key = loop {
             let api_key = ApiKey::generate(&self.settings.key_prefix, &mut **self.environment.rng());

@@ -259,12 +259,11 @@ impl Service {
             let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
                 return Ok(Decision::Repeat(Ok(false)));
             };
-            let mut event = self
+            let event = self
                 .event(&origin(AuditActor::command_line(), request), AuditAction::SystemDeleted)
-                .about_deleted_system(&system);
+                .about_deleted_system(&system)
+                .about_keys_of(&system);
             let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
-            let mut marks = system.live_keys().map(|key| key.mark);
-            (event.key_mark, event.previous_key_mark) = (marks.next(), marks.next());
             let batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
             Ok(Decision::commit(end_keys(batch, &keys, KeyEnd::SystemDeleted, self.environment.now()), true))
         });

@@ -1,6 +1,6 @@
 //! Systems: list, create, rename, delete.
 
-use super::commit::{Decision, Reads};
+use super::commit::{Committed, Decision, Reads};
 use super::error::Error;
 use super::keys::{end_keys, update_keys};
 use super::{Caller, Enforcement, Request, Service};
@@ -130,11 +130,7 @@ impl Service {
     ) -> Result<(System, Enforcement), Error> {
         self.require_second_format()?;
         let (tenant, reason) = (&caller.operator.tenant, &reason);
-        let suspended = self.change(|reads| async move {
-            let system = match self.find_system_to_change(tenant, id, reads).await? {
-                Ok(system) => system,
-                Err(decision) => return Ok(decision),
-            };
+        let suspended = self.change_system(tenant, id, |system| async move {
             let Some(suspended) = system.suspend(reason.clone(), self.environment.now()) else {
                 return Ok(Decision::Repeat(Ok(system)));
             };
@@ -157,11 +153,7 @@ impl Service {
         id: SystemId,
     ) -> Result<(System, Enforcement), Error> {
         let tenant = &caller.operator.tenant;
-        let resumed = self.change(|reads| async move {
-            let system = match self.find_system_to_change(tenant, id, reads).await? {
-                Ok(system) => system,
-                Err(decision) => return Ok(decision),
-            };
+        let resumed = self.change_system(tenant, id, |system| async move {
             let resumed = match system.resume(self.environment.now()) {
                 Ok(resumed) => resumed,
                 Err(refusal) => return Ok(Decision::Repeat(Err(refusal))),
@@ -183,18 +175,13 @@ impl Service {
         reason: Option<Reason>,
     ) -> Result<Enforcement, Error> {
         let (tenant, reason) = (&caller.operator.tenant, &reason);
-        let deleted = self.change(|reads| async move {
-            let system = match self.find_system_to_change(tenant, id, reads).await? {
-                Ok(system) => system,
-                Err(decision) => return Ok(decision),
-            };
+        let deleted = self.change_system(tenant, id, |system| async move {
             let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
-            let mut marks = system.live_keys().map(|key| key.mark);
-            let mut event = self
+            let event = self
                 .event(&caller.origin(request), AuditAction::SystemDeleted)
                 .about_deleted_system(&system)
+                .about_keys_of(&system)
                 .because(reason.clone());
-            (event.key_mark, event.previous_key_mark) = (marks.next(), marks.next());
             let batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
             Ok(Decision::commit(end_keys(batch, &keys, KeyEnd::SystemDeleted, self.environment.now()), ()))
         });
@@ -209,6 +196,26 @@ impl Service {
 
     pub(super) async fn load_system(&self, tenant: &TenantId, id: SystemId) -> Result<System, Error> {
         self.find_system(tenant, id).await?.ok_or_else(|| Refusal::SystemNotFound.into())
+    }
+
+    /// Makes a change of a system as [`change`](Self::change) does, after the system was found.
+    pub(super) async fn change_system<T, F>(
+        &self,
+        tenant: &TenantId,
+        id: SystemId,
+        decide: impl Fn(System) -> F,
+    ) -> Result<Committed<T>, Error>
+    where
+        F: Future<Output = Result<Decision<T>, Error>>,
+    {
+        let decide = &decide;
+        let changed = self.change(|reads| async move {
+            match self.find_system_to_change(tenant, id, reads).await? {
+                Ok(system) => decide(system).await,
+                Err(decision) => Ok(decision),
+            }
+        });
+        changed.await
     }
 
     /// Returns the system, or how to decide on one that does not exist: a repeat, if it was deleted.

@@ -242,11 +242,7 @@ impl System {
             id: id.to_string().into(),
             name: image.name,
             description: image.description.map(|description| description.as_str().to_owned()),
-            key_state: match (suspended_at, image.key_mark) {
-                (Some(_), _) => KeyState::Suspended,
-                (None, Some(_)) => KeyState::Active,
-                (None, None) => KeyState::NotGenerated,
-            },
+            key_state: system_lists::KeyState::of(suspended_at.is_some(), image.key_mark.is_some()).into(),
             key_mark: image.key_mark.map(|mark| mark.to_string()),
             current_key: image.current_key.map(|key| ApiKey::new(id, &last_uses, keys::KeyRole::Current, key)),
             retiring_key: image.retiring_key.map(|key| ApiKey::new(id, &last_uses, keys::KeyRole::Retiring, key)),
