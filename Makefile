@@ -15,9 +15,10 @@ CARGO ?= cargo
 TORTURE_SECONDS ?= 900
 CONSOLE_BUILT := console/dist/index.html
 CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type f) \
+	$(shell find clients/typescript/documents clients/typescript/scripts clients/typescript/src -type f) \
 	$(wildcard console/*.html console/*.json console/*.ts) schema.graphql
-# npm writes it last, so it exists only after a complete installation.
-CONSOLE_MODULES := console/node_modules/.package-lock.json
+# npm writes these last, so they exist only after a complete installation.
+NODE_MODULES := console/node_modules/.package-lock.json clients/typescript/node_modules/.package-lock.json
 
 .PHONY: run console release test check check-quick audit advisories bench torture hooks tools-build tools-test tools-audit
 
@@ -29,13 +30,13 @@ release: console tools-build
 
 console: $(CONSOLE_BUILT)
 
-$(CONSOLE_BUILT): $(CONSOLE_SOURCES) $(CONSOLE_MODULES)
+$(CONSOLE_BUILT): $(CONSOLE_SOURCES) $(NODE_MODULES)
 	cd console && npm run build
 	@touch $@
 
-$(CONSOLE_MODULES): console/package.json console/package-lock.json
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@scripts/need.sh node npm
-	cd console && npm ci --no-audit --no-fund
+	cd $* && npm ci --no-audit --no-fund
 	@touch $@
 
 tools-build:
@@ -59,9 +60,9 @@ check: check-quick console
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	cd console && npm run check
 
-check-quick: tools-build $(CONSOLE_MODULES)
+check-quick: tools-build $(NODE_MODULES)
 	$(CARGO) fmt --check
-	cd console && npm exec -- biome check .
+	cd console && npm exec -- biome check ..
 
 audit: tools-audit
 	.tools/cargo-deny/bin/cargo-deny --locked check bans licenses sources
@@ -70,6 +71,7 @@ audit: tools-audit
 advisories: tools-audit
 	.tools/cargo-deny/bin/cargo-deny --locked check advisories
 	cd console && npm audit
+	cd clients/typescript && npm audit
 
 bench: console tools-build
 	@scripts/need.sh python3 pip nginx

@@ -1,5 +1,6 @@
-// Checks that every npm package in console/package-lock.json has a license that is allowed for its use: what the
-// binary embeds needs a permissive one; tools that only build or test the console may also be MPL-2.0.
+// Checks that every npm package in the lock files of the console and the TypeScript client has a license that is allowed
+// for its use: what the binary embeds or the client needs has a permissive one; tools that only build or test them may
+// also be MPL-2.0.
 //
 //   node scripts/npm-licenses.mjs
 import { readFileSync } from "node:fs";
@@ -7,8 +8,9 @@ import { readFileSync } from "node:fs";
 const PERMISSIVE = new Set(["0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "PSF-2.0"]);
 const DEVELOPMENT = new Set([...PERMISSIVE, "MPL-2.0"]);
 
-const CONSOLE = new URL("../console/", import.meta.url);
-const readJson = (path) => JSON.parse(readFileSync(new URL(path, CONSOLE), "utf8"));
+const PROJECTS = ["console", "clients/typescript"];
+const ROOT = new URL("../", import.meta.url);
+const readJson = (path) => JSON.parse(readFileSync(new URL(path, ROOT), "utf8"));
 
 /** The SPDX expression: from the lock file, or from the installed package where the lock file has none. */
 function licenseOf(path, locked) {
@@ -28,12 +30,16 @@ function satisfies(allowed, expression) {
   return flat.split(" OR ").some((choice) => choice.split(" AND ").every((id) => allowed.has(id)));
 }
 
-const packages = Object.entries(readJson("package-lock.json").packages).filter(([path]) => path !== "");
+const packages = PROJECTS.flatMap((project) =>
+  Object.entries(readJson(`${project}/package-lock.json`).packages)
+    .filter(([path]) => path !== "")
+    .map(([path, locked]) => [`${project}/${path}`, locked]),
+);
 const refused = [];
 for (const [path, locked] of packages) {
   const license = licenseOf(path, locked);
   if (!satisfies(locked.dev ? DEVELOPMENT : PERMISSIVE, license)) {
-    const use = locked.dev ? "to develop" : "in the binary";
+    const use = locked.dev ? "to develop" : "in use";
     refused.push(`${path.replace(/^.*node_modules\//, "")} ${locked.version} (${use}): ${license || "no license"}`);
   }
 }

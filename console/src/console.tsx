@@ -1,9 +1,9 @@
+import { ViewerDocument } from "@keymark/client/documents";
 import { useEffect, useRef } from "preact/hooks";
 import { LoadError } from "./components/load-error";
 import { Skeleton } from "./components/skeleton";
 import { CONTENT, SkipLink } from "./components/skip-link";
 import { TopBar } from "./components/top-bar";
-import { ViewerDocument } from "./gql/graphql";
 import { useObservable } from "./live/observable";
 import { useLiveQuery } from "./live/use-live-query";
 import { useLiveViewer } from "./live/use-live-viewer";

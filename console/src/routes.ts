@@ -1,4 +1,4 @@
-import type { KeyState, SystemOrder } from "./gql/graphql";
+import type { KeyState, SystemOrder } from "@keymark/client/documents";
 import { type AuditLogFilter, auditFilterParameters } from "./text/audit-filter";
 import { type Review, reviewParameters } from "./text/review";
 import { DEFAULT_ORDER, orderParameter } from "./text/system-order";

@@ -1,11 +1,12 @@
 // @vitest-environment happy-dom
-import { Client, CombinedError, type Exchange } from "@urql/core";
-import { expect, test, vi } from "vitest";
-import { filter, fromValue, mergeMap, never, pipe } from "wonka";
+
 import {
   AuditLogAppendedDocument,
   type AuditLogAppendedSubscriptionVariables,
-} from "../src/gql/graphql";
+} from "@keymark/client/documents";
+import { Client, CombinedError, type Exchange } from "@urql/core";
+import { expect, test, vi } from "vitest";
+import { filter, fromValue, mergeMap, never, pipe } from "wonka";
 import { follow } from "../src/live/follow";
 
 const NEWEST = { auditLog: { nodes: [{ id: "e3", cursor: "3" }] } };

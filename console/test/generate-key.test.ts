@@ -1,8 +1,8 @@
+import { SystemDocument } from "@keymark/client/documents";
 import { Client, type Exchange } from "@urql/core";
 import { cacheExchange } from "@urql/exchange-graphcache";
 import { expect, test } from "vitest";
 import { filter, fromValue, mergeMap, pipe } from "wonka";
-import { SystemDocument } from "../src/gql/graphql";
 import { cacheOptions } from "../src/graph/cache";
 import { extractApiKeyExchange, generateKey, rotateKey } from "../src/graph/generate-key";
 

@@ -1,9 +1,9 @@
-import { useEffect, useRef, useState } from "preact/hooks";
 import {
   type AuditEntryPartsFragment,
   AuditLogAppendedDocument,
   AuditLogDocument,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { useLiveQuery } from "../live/use-live-query";
 import { useLiveSubscription } from "../live/use-live-subscription";
 import { type AuditLogFilter, isFiltering, toGraphqlFilter } from "../text/audit-filter";

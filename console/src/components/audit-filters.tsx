@@ -1,4 +1,4 @@
-import type { AuditAction } from "../gql/graphql";
+import type { AuditAction } from "@keymark/client/documents";
 import { useViewer } from "../session/viewer-context";
 import { ACTION_NAMES, isAuditAction } from "../text/audit";
 import { type AuditLogFilter, isFiltering } from "../text/audit-filter";

@@ -1,5 +1,5 @@
+import type { AuditEntryPartsFragment } from "@keymark/client/documents";
 import { useId, useState } from "preact/hooks";
-import type { AuditEntryPartsFragment } from "../gql/graphql";
 import { Link } from "../router";
 import { systemPath } from "../routes";
 import { auditDetails } from "../text/audit-details";

@@ -1,4 +1,4 @@
-import type { AuditEntryPartsFragment } from "../gql/graphql";
+import type { AuditEntryPartsFragment } from "@keymark/client/documents";
 import { auditSentence } from "../text/audit";
 import { KeyMark } from "./key-mark";
 import { Name } from "./name";

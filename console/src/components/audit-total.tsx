@@ -1,4 +1,4 @@
-import { AuditTotalDocument } from "../gql/graphql";
+import { AuditTotalDocument } from "@keymark/client/documents";
 import { useLiveQuery } from "../live/use-live-query";
 import { type AuditLogFilter, isFiltering, toGraphqlFilter } from "../text/audit-filter";
 import { Total } from "./total";

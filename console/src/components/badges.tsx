@@ -1,4 +1,4 @@
-import type { SystemPartsFragment } from "../gql/graphql";
+import type { SystemPartsFragment } from "@keymark/client/documents";
 import { useTick } from "../live/now";
 import { badgesOf } from "../text/key-state";
 

@@ -1,12 +1,12 @@
-import type { Client, CombinedError } from "@urql/core";
-import { useClient } from "@urql/preact";
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import {
   DeleteSystemDocument,
   RevokeKeyDocument,
   SuspendSystemDocument,
   type SystemPartsFragment,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import type { Client, CombinedError } from "@urql/core";
+import { useClient } from "@urql/preact";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useLeaveGuard } from "../router";
 import { type BulkAction, type Outcome, progressText, runBulk, WAITING } from "../text/bulk";
 import { failureOf } from "../text/failures";

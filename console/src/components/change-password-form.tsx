@@ -1,7 +1,7 @@
+import { ChangePasswordDocument } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import type { ComponentChildren, TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
-import { ChangePasswordDocument } from "../gql/graphql";
 import { retryNow } from "../live/wake";
 import { useSession } from "../session/session-context";
 import { failureOf } from "../text/failures";

@@ -1,10 +1,10 @@
-import { useClient } from "@urql/preact";
-import { useState } from "preact/hooks";
 import {
   DeleteSystemDocument,
   type EnforcementPartsFragment,
   type SystemPartsFragment,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import { useClient } from "@urql/preact";
+import { useState } from "preact/hooks";
 import { hasLiveKey } from "../text/key-state";
 import { ConfirmDialog } from "./confirm-dialog";
 import { Name } from "./name";

@@ -1,10 +1,10 @@
-import type { CombinedError } from "@urql/core";
-import { useClient } from "@urql/preact";
 import {
   DescribeSystemDocument,
   RenameSystemDocument,
   type SystemPartsFragment,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import type { CombinedError } from "@urql/core";
+import { useClient } from "@urql/preact";
 import { failureOf } from "../text/failures";
 import { ConfirmDialog } from "./confirm-dialog";
 import { Name } from "./name";

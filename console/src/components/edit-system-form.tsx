@@ -1,5 +1,5 @@
+import type { SystemPartsFragment } from "@keymark/client/documents";
 import { useState } from "preact/hooks";
-import type { SystemPartsFragment } from "../gql/graphql";
 import { navigate } from "../router";
 import { systemPath } from "../routes";
 import { EditDialog } from "./edit-dialog";

@@ -1,4 +1,4 @@
-import type { EnforcementPartsFragment } from "../gql/graphql";
+import type { EnforcementPartsFragment } from "@keymark/client/documents";
 import { enforcementText, type Verdict } from "../text/enforcement";
 
 interface EnforcementStatusProps {

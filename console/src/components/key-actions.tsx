@@ -1,7 +1,7 @@
+import type { SystemPartsFragment } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import type { ComponentChildren } from "preact";
 import { useId, useState } from "preact/hooks";
-import type { SystemPartsFragment } from "../gql/graphql";
 import { generateKey, type NewKey } from "../graph/generate-key";
 import { useLeaveGuard } from "../router";
 import { useMay } from "../session/viewer-context";

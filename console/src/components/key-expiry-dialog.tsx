@@ -1,11 +1,11 @@
-import { useClient } from "@urql/preact";
-import { useState } from "preact/hooks";
 import {
   type EnforcementPartsFragment,
   type KeyRole,
   SetKeyExpiryDocument,
   type SystemPartsFragment,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import { useClient } from "@urql/preact";
+import { useState } from "preact/hooks";
 import {
   CUSTOM,
   chosenEnd,

@@ -1,5 +1,9 @@
+import {
+  AuditLogDocument,
+  type EndedKeyPartsFragment,
+  type KeyEnd,
+} from "@keymark/client/documents";
 import { useQuery } from "@urql/preact";
-import { AuditLogDocument, type EndedKeyPartsFragment, type KeyEnd } from "../gql/graphql";
 import type { SystemUse } from "../live/use-system-use";
 import { useMay } from "../session/viewer-context";
 import { exactTime } from "../text/time";

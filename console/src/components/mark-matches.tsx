@@ -1,5 +1,5 @@
+import { SystemsDocument } from "@keymark/client/documents";
 import { useQuery } from "@urql/preact";
-import { SystemsDocument } from "../gql/graphql";
 import { Link } from "../router";
 import { auditPath, systemPath } from "../routes";
 import { KeyMark } from "./key-mark";

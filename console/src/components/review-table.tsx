@@ -1,5 +1,5 @@
+import type { SystemOrder } from "@keymark/client/documents";
 import { useCallback } from "preact/hooks";
-import type { SystemOrder } from "../gql/graphql";
 import { Link } from "../router";
 import { systemPath } from "../routes";
 import { orderAfterClick } from "../text/system-order";

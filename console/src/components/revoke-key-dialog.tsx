@@ -1,10 +1,10 @@
-import { useClient } from "@urql/preact";
-import { useState } from "preact/hooks";
 import {
   type EnforcementPartsFragment,
   RevokeKeyDocument,
   type SystemPartsFragment,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import { useClient } from "@urql/preact";
+import { useState } from "preact/hooks";
 import { ConfirmDialog } from "./confirm-dialog";
 import { KeyMark } from "./key-mark";
 import { Name } from "./name";

@@ -1,6 +1,6 @@
+import type { SystemPartsFragment } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import { useState } from "preact/hooks";
-import type { SystemPartsFragment } from "../gql/graphql";
 import { type NewKey, rotateKey } from "../graph/generate-key";
 import { useLeaveGuard } from "../router";
 import {

@@ -1,6 +1,6 @@
+import type { ApiKeyPartsFragment, SystemPartsFragment } from "@keymark/client/documents";
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import type { ApiKeyPartsFragment, SystemPartsFragment } from "../gql/graphql";
 import { useTick } from "../live/now";
 import type { SystemUse } from "../live/use-system-use";
 import { useMay } from "../session/viewer-context";

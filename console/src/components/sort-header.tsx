@@ -1,4 +1,4 @@
-import type { OrderDirection } from "../gql/graphql";
+import type { OrderDirection } from "@keymark/client/documents";
 
 interface SortHeaderProps {
   label: string;

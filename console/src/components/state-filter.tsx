@@ -1,4 +1,4 @@
-import type { KeyState } from "../gql/graphql";
+import type { KeyState } from "@keymark/client/documents";
 import { isKeyState, KEY_STATES } from "../text/key-state";
 
 interface StateFilterProps {

@@ -1,6 +1,6 @@
+import type { SystemPartsFragment } from "@keymark/client/documents";
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import type { SystemPartsFragment } from "../gql/graphql";
 import { useMay } from "../session/viewer-context";
 import { EnforcementStatus } from "./enforcement-status";
 import { Name } from "./name";

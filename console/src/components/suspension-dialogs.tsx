@@ -1,11 +1,11 @@
-import { useClient } from "@urql/preact";
-import { useState } from "preact/hooks";
 import {
   type EnforcementPartsFragment,
   ResumeSystemDocument,
   SuspendSystemDocument,
   type SystemPartsFragment,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import { useClient } from "@urql/preact";
+import { useState } from "preact/hooks";
 import { ConfirmDialog } from "./confirm-dialog";
 import { Name } from "./name";
 import { given, ReasonField } from "./reason-field";

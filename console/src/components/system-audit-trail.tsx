@@ -1,5 +1,5 @@
+import { type AuditEntryPartsFragment, AuditLogDocument } from "@keymark/client/documents";
 import { useState } from "preact/hooks";
-import { type AuditEntryPartsFragment, AuditLogDocument } from "../gql/graphql";
 import { useLiveQuery } from "../live/use-live-query";
 import { Link } from "../router";
 import { auditPath } from "../routes";

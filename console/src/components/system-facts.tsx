@@ -1,4 +1,4 @@
-import type { SystemPartsFragment } from "../gql/graphql";
+import type { SystemPartsFragment } from "@keymark/client/documents";
 import type { SystemUse } from "../live/use-system-use";
 import { exactTime } from "../text/time";
 import { Badges } from "./badges";

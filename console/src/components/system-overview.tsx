@@ -1,5 +1,5 @@
+import type { SystemPartsFragment } from "@keymark/client/documents";
 import type { ComponentChildren } from "preact";
-import type { SystemPartsFragment } from "../gql/graphql";
 import { useSystemUse } from "../live/use-system-use";
 import { RotationCockpit } from "./rotation-cockpit";
 import { SuspensionBanner } from "./suspension-banner";

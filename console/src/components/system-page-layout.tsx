@@ -1,5 +1,5 @@
+import type { AuditEntryPartsFragment, SystemPartsFragment } from "@keymark/client/documents";
 import type { ComponentChildren } from "preact";
-import type { AuditEntryPartsFragment, SystemPartsFragment } from "../gql/graphql";
 import { useLiveSystem } from "../live/use-live-system";
 import { Link } from "../router";
 import { auditPath, SYSTEMS, systemPath } from "../routes";

@@ -1,6 +1,6 @@
+import { SystemDocument, SystemsDocument } from "@keymark/client/documents";
 import { useQuery } from "@urql/preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { SystemDocument, SystemsDocument } from "../gql/graphql";
 import { failureOf } from "../text/failures";
 import { fold, matchesSearch } from "../text/names";
 import { keyGuard } from "./key-guard";

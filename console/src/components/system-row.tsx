@@ -1,4 +1,4 @@
-import type { SystemPartsFragment } from "../gql/graphql";
+import type { SystemPartsFragment } from "@keymark/client/documents";
 import { Link } from "../router";
 import { systemPath } from "../routes";
 import { shortTime } from "../text/time";

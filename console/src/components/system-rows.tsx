@@ -1,5 +1,5 @@
+import { type KeyState, type SystemOrder, SystemsDocument } from "@keymark/client/documents";
 import { useEffect, useState } from "preact/hooks";
-import { type KeyState, type SystemOrder, SystemsDocument } from "../gql/graphql";
 import { useLiveQuery } from "../live/use-live-query";
 import { navigate } from "../router";
 import { listPath } from "../routes";

@@ -1,5 +1,5 @@
+import type { KeyState, SystemOrder, SystemOrderField } from "@keymark/client/documents";
 import { useState } from "preact/hooks";
-import type { KeyState, SystemOrder, SystemOrderField } from "../gql/graphql";
 import { orderAfterClick } from "../text/system-order";
 import { SortHeader } from "./sort-header";
 import { SystemRows } from "./system-rows";

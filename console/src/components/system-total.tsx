@@ -1,4 +1,4 @@
-import { type SystemFilter, SystemsTotalDocument } from "../gql/graphql";
+import { type SystemFilter, SystemsTotalDocument } from "@keymark/client/documents";
 import { useLiveQuery } from "../live/use-live-query";
 import { Total } from "./total";
 import { useRecount } from "./use-recount";

@@ -1,6 +1,6 @@
+import { SystemDocument, type SystemPartsFragment } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import { useRef } from "preact/hooks";
-import { SystemDocument, type SystemPartsFragment } from "../gql/graphql";
 
 interface ShownRow {
   row: SystemPartsFragment;

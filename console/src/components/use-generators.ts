@@ -1,6 +1,6 @@
+import { AuditLogDocument, type ReviewRowFragment } from "@keymark/client/documents";
 import { useQuery } from "@urql/preact";
 import { useState } from "preact/hooks";
-import { AuditLogDocument, type ReviewRowFragment } from "../gql/graphql";
 import type { SeenNames } from "./use-seen-names";
 
 /** More were rarely removed, and older ones have hardly left keys behind. */

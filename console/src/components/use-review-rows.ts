@@ -1,12 +1,12 @@
-import type { CombinedError } from "@urql/core";
-import { useClient } from "@urql/preact";
-import { useEffect, useRef, useState } from "preact/hooks";
 import {
   ReviewDocument,
   type ReviewRowFragment,
   SystemChangedDocument,
   type SystemFilter,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import type { CombinedError } from "@urql/core";
+import { useClient } from "@urql/preact";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { useLiveSubscription } from "../live/use-live-subscription";
 import { useSession } from "../session/session-context";
 import { isBackward, type Review, reviewFilter, reviewOrder } from "../text/review";

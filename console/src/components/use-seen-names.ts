@@ -1,5 +1,5 @@
+import type { AuditEntryPartsFragment } from "@keymark/client/documents";
 import { useCallback, useState } from "preact/hooks";
-import type { AuditEntryPartsFragment } from "../gql/graphql";
 
 /** Names by id, collected from audit entries: the only source of the names of deleted systems and operators. */
 export type SeenNames = ReadonlyMap<string, string>;

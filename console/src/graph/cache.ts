@@ -1,10 +1,10 @@
-import type { CacheExchangeOpts, KeyingConfig } from "@urql/exchange-graphcache";
 import type {
   CreateSystemMutation,
   DeleteSystemMutation,
   RenameSystemMutation,
   SystemChangedSubscription,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import type { CacheExchangeOpts, KeyingConfig } from "@urql/exchange-graphcache";
 import { moveUpdatedSystem, removeSystem, upsertSystem } from "./loaded-systems";
 
 /** Types without an id: their values are cached with the field that returned them. */

@@ -1,5 +1,3 @@
-import { type Client, CombinedError, type Exchange } from "@urql/core";
-import { map, pipe } from "wonka";
 import {
   type EnforcementPartsFragment,
   GenerateKeyDocument,
@@ -7,7 +5,9 @@ import {
   type GenerateKeyMutationVariables,
   RotateKeyDocument,
   type RotateKeyMutationVariables,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import { type Client, CombinedError, type Exchange } from "@urql/core";
+import { map, pipe } from "wonka";
 
 /** A key in full. Only the dialog that shows it may hold one. */
 export interface NewKey {

@@ -1,6 +1,6 @@
+import type { UsageChangedSubscription } from "@keymark/client/documents";
 import type { Exchange, OperationResult } from "@urql/core";
 import { filter, fromArray, fromValue, map, mergeMap, pipe, tap } from "wonka";
-import type { UsageChangedSubscription } from "../gql/graphql";
 
 /**
  * Corrects the order of results from HTTP and the WebSocket before they reach the cache:

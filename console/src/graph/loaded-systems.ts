@@ -1,11 +1,11 @@
-import type { Cache } from "@urql/exchange-graphcache";
 import {
   type SystemFilter,
   type SystemPartsFragment,
   SystemsDocument,
   type SystemsQuery,
   type SystemsQueryVariables,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import type { Cache } from "@urql/exchange-graphcache";
 import { isFound } from "../text/names";
 import { compareSystems, DEFAULT_ORDER, isComparable } from "../text/system-order";
 import { type Page, withoutRow, withRow } from "./rows";

@@ -1,5 +1,5 @@
+import { LatestEntryDocument } from "@keymark/client/documents";
 import type { AnyVariables, Client, TypedDocumentNode } from "@urql/core";
-import { LatestEntryDocument } from "../gql/graphql";
 import { cursorIn } from "../graph/socket";
 import { failureOf } from "../text/failures";
 import { consume, keepOpen } from "./keep-open";

@@ -1,5 +1,5 @@
+import type { SystemChangedSubscription, SystemChangeKind } from "@keymark/client/documents";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { SystemChangedSubscription, SystemChangeKind } from "../gql/graphql";
 import { useViewer } from "../session/viewer-context";
 
 type Change = SystemChangedSubscription["systemChanged"];

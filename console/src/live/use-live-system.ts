@@ -1,12 +1,12 @@
-import type { CombinedError } from "@urql/core";
-import { useRef, useState } from "preact/hooks";
 import {
   type AuditAction,
   type AuditEntryPartsFragment,
   AuditLogAppendedDocument,
   SystemDocument,
   type SystemPartsFragment,
-} from "../gql/graphql";
+} from "@keymark/client/documents";
+import type { CombinedError } from "@urql/core";
+import { useRef, useState } from "preact/hooks";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { useLiveQuery } from "./use-live-query";

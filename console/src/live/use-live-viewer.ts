@@ -1,6 +1,6 @@
+import { ViewerChangedDocument } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import { useEffect } from "preact/hooks";
-import { ViewerChangedDocument } from "../gql/graphql";
 import { consume, keepOpen } from "./keep-open";
 
 /** Keeps the signed-in operator's permission codes in the cache up to date. */

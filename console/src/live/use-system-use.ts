@@ -1,6 +1,10 @@
+import {
+  type KeyUseFragment,
+  SystemUseDocument,
+  UsageChangedDocument,
+} from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type KeyUseFragment, SystemUseDocument, UsageChangedDocument } from "../gql/graphql";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { type Sample, withSample } from "../text/calls";

@@ -1,10 +1,10 @@
+import { CreateSystemDocument } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import { useState } from "preact/hooks";
 import { MissingPermission } from "../components/missing-permission";
 import { Name } from "../components/name";
 import { PageHeading } from "../components/page-heading";
 import { SystemForm, type SystemTexts } from "../components/system-form";
-import { CreateSystemDocument } from "../gql/graphql";
 import { navigate } from "../router";
 import { SYSTEMS, systemPath } from "../routes";
 import { useSession } from "../session/session-context";

@@ -1,3 +1,9 @@
+import {
+  type ReviewRowFragment,
+  type SystemFilter,
+  type SystemPartsFragment,
+  SystemsTotalDocument,
+} from "@keymark/client/documents";
 import { useQuery } from "@urql/preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { BulkDialog } from "../components/bulk-dialog";
@@ -11,12 +17,6 @@ import { Skeleton } from "../components/skeleton";
 import { Total } from "../components/total";
 import { useGenerators } from "../components/use-generators";
 import { useReviewRows } from "../components/use-review-rows";
-import {
-  type ReviewRowFragment,
-  type SystemFilter,
-  type SystemPartsFragment,
-  SystemsTotalDocument,
-} from "../gql/graphql";
 import { navigate, useLocation } from "../router";
 import { reviewPath } from "../routes";
 import { useMay } from "../session/viewer-context";

@@ -1,8 +1,8 @@
+import { SignInDocument } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import type { TargetedSubmitEvent } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Field } from "../components/field";
-import { SignInDocument } from "../gql/graphql";
 import { clearGraphiql } from "../graphiql/storage";
 import { navigate, useLocation } from "../router";
 import { pathAfterSignIn } from "../routes";

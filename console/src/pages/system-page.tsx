@@ -1,3 +1,4 @@
+import type { EnforcementPartsFragment, SystemPartsFragment } from "@keymark/client/documents";
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useState } from "preact/hooks";
 import { DeleteSystemDialog } from "../components/delete-system-dialog";
@@ -9,7 +10,6 @@ import { SuspendDialog } from "../components/suspension-dialogs";
 import { SystemAuditTrail } from "../components/system-audit-trail";
 import { SystemOverview } from "../components/system-overview";
 import { SystemPageLayout } from "../components/system-page-layout";
-import type { EnforcementPartsFragment, SystemPartsFragment } from "../gql/graphql";
 import { Link, navigate, useLocation } from "../router";
 import { editPath, keyPath, SYSTEMS } from "../routes";
 import { useMay } from "../session/viewer-context";

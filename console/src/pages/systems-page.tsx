@@ -1,3 +1,8 @@
+import {
+  SystemChangedDocument,
+  type SystemChangeKind,
+  type SystemOrder,
+} from "@keymark/client/documents";
 import { useCallback, useMemo, useState } from "preact/hooks";
 import { MarkMatches } from "../components/mark-matches";
 import { MissingPermission } from "../components/missing-permission";
@@ -9,7 +14,6 @@ import { StateFilter } from "../components/state-filter";
 import { SystemTable } from "../components/system-table";
 import { SystemTotal } from "../components/system-total";
 import { useDebounced } from "../components/use-debounced";
-import { SystemChangedDocument, type SystemChangeKind, type SystemOrder } from "../gql/graphql";
 import { useChangeAnnouncement } from "../live/use-change-announcement";
 import { useLiveSubscription } from "../live/use-live-subscription";
 import { Link, navigate, useLocation } from "../router";

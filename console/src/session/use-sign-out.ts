@@ -1,5 +1,5 @@
+import { SignOutDocument } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
-import { SignOutDocument } from "../gql/graphql";
 import { clearGraphiql } from "../graphiql/storage";
 import { navigate } from "../router";
 import { SIGN_IN } from "../routes";

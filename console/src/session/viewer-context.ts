@@ -1,6 +1,6 @@
+import type { ViewerPartsFragment } from "@keymark/client/documents";
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
-import type { ViewerPartsFragment } from "../gql/graphql";
 import { type Action, permissionCode } from "../text/permissions";
 
 export const ViewerContext = createContext<ViewerPartsFragment | undefined>(undefined);

@@ -1,4 +1,4 @@
-import type { AuditEntryPartsFragment } from "../gql/graphql";
+import type { AuditEntryPartsFragment } from "@keymark/client/documents";
 import { exactTime } from "./time";
 
 type Value = string | number | null | undefined;

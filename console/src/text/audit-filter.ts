@@ -1,4 +1,4 @@
-import type { AuditAction, AuditFilter, AuditOutcome } from "../gql/graphql";
+import type { AuditAction, AuditFilter, AuditOutcome } from "@keymark/client/documents";
 import { isAuditAction } from "./audit";
 
 /** The filter of the Audit Log page. The URLs of the page and of the export use its field names as parameters. */

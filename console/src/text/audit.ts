@@ -1,4 +1,4 @@
-import type { AuditAction, AuditEntryPartsFragment } from "../gql/graphql";
+import type { AuditAction, AuditEntryPartsFragment } from "@keymark/client/documents";
 import { shortTime } from "./time";
 
 /** A part of a sentence: plain text, a name that a person chose, or the mark of a key. */

@@ -1,4 +1,4 @@
-import type { EnforcementPartsFragment } from "../gql/graphql";
+import type { EnforcementPartsFragment } from "@keymark/client/documents";
 
 /** What every instance does with the key, or with the change itself, once it is enforced. */
 export type Verdict = "refused" | "accepted" | "applied";

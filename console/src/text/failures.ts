@@ -1,5 +1,5 @@
+import type { ErrorCode } from "@keymark/client/documents";
 import type { CombinedError } from "@urql/core";
-import type { ErrorCode } from "../gql/graphql";
 import { missingPermission } from "./permissions";
 
 /** An error of a request, with a message for the operator. */

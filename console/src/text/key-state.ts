@@ -1,4 +1,4 @@
-import type { KeyState, SystemPartsFragment } from "../gql/graphql";
+import type { KeyState, SystemPartsFragment } from "@keymark/client/documents";
 import { timeUntil } from "./time";
 
 export interface Badge {

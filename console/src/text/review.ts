@@ -1,4 +1,4 @@
-import type { SystemFilter, SystemOrder, SystemOrderField } from "../gql/graphql";
+import type { SystemFilter, SystemOrder, SystemOrderField } from "@keymark/client/documents";
 import { orderText, parseOrder } from "./system-order";
 
 /** What a review looks for. */

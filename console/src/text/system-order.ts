@@ -1,4 +1,4 @@
-import type { SystemOrder, SystemOrderField } from "../gql/graphql";
+import type { SystemOrder, SystemOrderField } from "@keymark/client/documents";
 import { compareNames } from "./names";
 
 interface Sortable {

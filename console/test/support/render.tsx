@@ -1,13 +1,13 @@
+import type {
+  ApiKeyPartsFragment,
+  AuditEntryPartsFragment,
+  SystemPartsFragment,
+} from "@keymark/client/documents";
 import { Client, type Exchange, type Operation } from "@urql/core";
 import { Provider } from "@urql/preact";
 import { type ComponentChildren, render } from "preact";
 import { afterEach, vi } from "vitest";
 import { filter, fromValue, makeSubject, merge, mergeMap, pipe } from "wonka";
-import type {
-  ApiKeyPartsFragment,
-  AuditEntryPartsFragment,
-  SystemPartsFragment,
-} from "../../src/gql/graphql";
 import { extractApiKeyExchange } from "../../src/graph/generate-key";
 import type { ConnectionStatus } from "../../src/graph/socket";
 import { Observable } from "../../src/live/observable";

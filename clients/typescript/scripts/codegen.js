@@ -1,22 +1,21 @@
-// Generates src/gql/graphql.ts, the types of the documents in src/documents, from ../schema.graphql. A schema change
-// that breaks the console breaks its build. Uses codegen's core, since its command line needs a newer Node.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+// Generates src/documents.ts, the types of the documents in documents/, from the schema. A schema change that breaks the
+// console breaks its build. Uses codegen's core, since its command line needs a newer Node.
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { preset } from "@graphql-codegen/client-preset";
 import { codegen } from "@graphql-codegen/core";
 import { buildSchema, parse } from "graphql";
 
-const OUTPUT = "src/gql/";
+const OUTPUT = "src/";
 
 process.chdir(new URL("..", import.meta.url).pathname);
 
-const sdl = readFileSync("../schema.graphql", "utf8");
+const sdl = readFileSync("../../schema.graphql", "utf8");
 const schema = parse(sdl);
 const schemaAst = buildSchema(sdl);
-const documents = readdirSync("src/documents")
+const documents = readdirSync("documents")
   .sort()
   .map((name) => {
-    const location = `src/documents/${name}`;
+    const location = `documents/${name}`;
     const rawSDL = readFileSync(location, "utf8");
     return { location, rawSDL, document: parse(rawSDL) };
   });
@@ -39,5 +38,4 @@ const sections = await preset.buildGeneratesSection({
 const section = sections.find(({ filename }) => filename === `${OUTPUT}graphql.ts`);
 const types = await codegen({ ...section, schemaAst });
 
-mkdirSync(dirname(section.filename), { recursive: true });
-writeFileSync(section.filename, types);
+writeFileSync(`${OUTPUT}documents.ts`, types);
