@@ -87,7 +87,7 @@ pub enum Refusal {
     NoKeyToExpire,
     #[error("The system has no retiring key: no rotation is in progress.")]
     NothingRetiring,
-    #[error("The key before this one is still retiring. End that rotation before you rotate again.")]
+    #[error("The key before this one is still retiring. End that rotation, or rotate with an overlap of 0.")]
     RotationInProgress,
     #[error("The system is not suspended, so there is nothing to resume.")]
     NotSuspended,

@@ -58,7 +58,8 @@ impl Loss {
             AuditAction::KeyRotated => {
                 let (system, mark) = event.system.zip(event.previous_key_mark)?;
                 let retiring = event.image.as_ref().and_then(|image| image.retiring_key.as_ref());
-                Some(match retiring {
+                // Another key may have been retiring already: then the one before has ended.
+                Some(match retiring.filter(|retiring| retiring.mark == mark) {
                     Some(retiring) => Self::KeyTime { system, mark, expires_at: retiring.expires_at },
                     None => Self::Key { system, mark },
                 })

@@ -193,14 +193,14 @@ impl System {
     }
 
     /// Returns the system with a new current key and the one before as retiring, and the row of the new key. If nothing is
-    /// left of the overlap, the key before has ended.
+    /// left of the overlap, the key before has ended, and a key that was retiring already keeps its end.
     ///
     /// # Errors
     ///
-    /// `KEY_NOT_GENERATED`; `ROTATION_IN_PROGRESS`.
+    /// `KEY_NOT_GENERATED`; `ROTATION_IN_PROGRESS` if a key is retiring, unless the overlap is zero.
     pub fn rotate_key(&self, new: NewKey, overlap: Duration, now: Timestamp) -> Result<(Self, Key), Refusal> {
         let previous = self.key.as_ref().ok_or(Refusal::NothingToRotate)?;
-        if self.retiring.is_some() {
+        if self.retiring.is_some() && !overlap.is_zero() {
             return Err(Refusal::RotationInProgress);
         }
         let (mut system, key) = self.with_new_key(new, now);
@@ -468,13 +468,23 @@ mod tests {
         let retiring = key.in_system(&rotating);
         assert_eq!((retiring.role, retiring.expires_at, retiring.due_at()), (KeyRole::Retiring, Some(end), Some(end)));
         assert_eq!(second.in_system(&rotating).role, KeyRole::Current);
-        let again = rotating.rotate_key(new_key(3, None), Duration::ZERO, ONE);
+        let again = rotating.rotate_key(new_key(3, None), Duration::from_secs(1), ONE);
         assert_eq!(again.unwrap_err(), Refusal::RotationInProgress);
         let without = rotating.revoke_keys(None, ONE).unwrap();
         assert_eq!((&without.key, &without.retiring, without.revision), (&None, &None, 4));
         assert_eq!(without.last_key.as_ref().unwrap().mark, second.mark);
         assert_eq!(without.revoke_keys(None, ONE).unwrap_err(), Refusal::KeyNotGenerated);
         assert_eq!(without.rotate_key(new_key(3, None), Duration::ZERO, ONE).unwrap_err(), Refusal::NothingToRotate);
+    }
+
+    #[test]
+    fn rotation_without_overlap_ends_the_current_key_and_keeps_the_retiring_one() {
+        let (with, _) = with_key(&system());
+        let (rotating, _) = with.rotate_key(new_key(2, None), Duration::from_hours(1), ONE).unwrap();
+        let (rotated, third) = rotating.rotate_key(new_key(3, None), Duration::ZERO, ONE).unwrap();
+        assert_eq!((&rotated.retiring, rotated.key.as_ref().unwrap().mark), (&rotating.retiring, third.mark));
+        let last = rotated.last_key.unwrap();
+        assert_eq!((last.mark, last.end, last.ended_at), (rotating.key.unwrap().mark, KeyEnd::RotatedOut, ONE));
     }
 
     #[test]

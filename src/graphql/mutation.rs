@@ -256,13 +256,13 @@ impl Mutation {
     }
 
     /// Replaces the current key of a system by a new one, and returns it. The key before is accepted for the overlap, as
-    /// the retiring key; with an overlap of 0, no instance accepts it once the state of `enforcement` is `ENFORCED`. The
-    /// full key is returned only once: if the response is lost, end this rotation and rotate with an overlap of 0.
-    /// Requires `api_key_management:create` and `api_key_management:edit`.
+    /// the retiring key; with an overlap of 0, no instance accepts it once the state of `enforcement` is `ENFORCED`, and a
+    /// key that is retiring already keeps its end. The full key is returned only once: if the response is lost, rotate with
+    /// an overlap of 0. Requires `api_key_management:create` and `api_key_management:edit`.
     ///
-    /// Errors: `NOT_FOUND`; `KEY_NOT_GENERATED`; `ROTATION_IN_PROGRESS` while a key is retiring, also for a repeat;
-    /// `BAD_USER_INPUT` for an overlap out of range, or an expiry less than a minute ahead or beyond the tenant's policy;
-    /// `UNAVAILABLE` while an instance of release 0.1 runs.
+    /// Errors: `NOT_FOUND`; `KEY_NOT_GENERATED`; `ROTATION_IN_PROGRESS` while a key is retiring, also for a repeat, unless
+    /// the overlap is 0; `BAD_USER_INPUT` for an overlap out of range, or an expiry less than a minute ahead or beyond the
+    /// tenant's policy; `UNAVAILABLE` while an instance of release 0.1 runs.
     #[graphql(
         directive = requires_permission::apply(CREATE.to_owned()),
         directive = requires_permission::apply(EDIT.to_owned())

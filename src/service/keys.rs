@@ -54,7 +54,8 @@ impl Service {
     }
 
     /// Generates a new current key of a system, and lets the one before be valid for `overlap`. Every instance accepts
-    /// the new key, and none the one before after an overlap of zero, once [`Enforcement::is_enforced`].
+    /// the new key, and none the one before after an overlap of zero, once [`Enforcement::is_enforced`]. An overlap of zero
+    /// is possible during a rotation too, so that it replaces any key whose response was lost.
     pub async fn rotate_key(
         &self,
         caller: &Caller,
@@ -84,11 +85,11 @@ impl Service {
                 .about_expiry(expires_at)
                 .about_previous_key(before.key.as_ref().map(|key| key.mark));
             let batch = Batch::new(tenant.clone(), event).replace(Row::System(system.clone())).insert(Row::Key(key));
-            // Nothing was retiring before, so these are the previous key alone.
-            let batch = match (&system.retiring, &system.last_key) {
-                (None, Some(last)) => end_keys(batch, &keys, last.end, now),
-                _ => update_keys(batch, &keys, &system),
-            };
+            let (live, ended): (Vec<_>, Vec<_>) = keys
+                .into_iter()
+                .partition(|key| system.retiring.as_ref().is_some_and(|retiring| retiring.digest == key.digest));
+            let end = system.last_key.as_ref().map_or(KeyEnd::RotatedOut, |last| last.end);
+            let batch = end_keys(update_keys(batch, &live, &system), &ended, end, now);
             Ok(Decision::commit(batch, (api_key, system)))
         });
         self.wait_for_new_key(rotated.await?).await

@@ -2,19 +2,26 @@
 
 use std::time::Duration;
 
+use keymark::domain::keys::KeyDigest;
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::domain::time::Timestamp;
+use keymark::domain::verdict::KeyStatus;
 use mongodb::bson::{Document, doc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value as Json, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use crate::support::actors::{ALL, Answer, App, Operator, START};
-use crate::support::on_both_stores;
+use crate::support::actors::{ALL, Answer, App, Operator, START, Setup};
+use crate::support::faulty::Switch;
+use crate::support::{on_both_stores, within};
 
 on_both_stores![
     both_keys_are_valid_during_a_rotation_and_only_the_new_one_after,
     a_key_that_never_arrived_is_replaced_by_a_rotation_without_overlap,
+    a_lost_key_is_replaced_during_a_rotation_too,
+    a_key_without_overlap_ends_when_it_is_rotated,
     a_rotation_can_be_ended_extended_and_revoked,
     an_overlap_or_expiry_out_of_range_is_refused_with_the_bound,
     a_key_is_refused_by_the_clock_and_its_end_is_logged_once,
@@ -144,7 +151,99 @@ async fn both_keys_are_valid_during_a_rotation_and_only_the_new_one_after(app: A
     assert_eq!(refused.header("www-authenticate"), Some(challenge));
 }
 
+/// Sends a mutation, and closes the connection before the response is sent. Returns the digest of the key that it generated,
+/// which is all that is left of that key.
+async fn lose(app: &App, switch: &Switch, operator: &Operator<'_>, document: &str, system: &str) -> KeyDigest {
+    let id = system.parse().expect("an id");
+    let digest = async || {
+        let system = app.store.find_system(&"acme".parse().unwrap(), id).await.expect("read").expect("a system");
+        system.key.map(|key| key.digest)
+    };
+    let before = digest().await;
+    let held = switch.hold("commit", 1);
+    let commits = switch.calls(&["commit"]);
+    let mut client = within(TcpStream::connect(app.listen().await)).await.expect("connected");
+    let body = json!({ "query": document, "variables": { "id": system } }).to_string();
+    let head = format!(
+        "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nauthorization: Bearer {}\r\n\
+         content-length: {}\r\n\r\n",
+        operator.token,
+        body.len()
+    );
+    within(client.write_all(format!("{head}{body}").as_bytes())).await.expect("sent");
+    switch.wait_for_calls("commit", commits + 1).await;
+    drop((client, held));
+    app.wait_until(async || digest().await != before).await;
+    digest().await.expect("a key")
+}
+
 async fn a_key_that_never_arrived_is_replaced_by_a_rotation_without_overlap(app: App) {
+    let switch = Switch::default();
+    let (served, other) =
+        (app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await, app.instance(3).await);
+    served.wait_for_cache().await;
+    other.wait_for_cache().await;
+    let operator = app.operator(&ALL).await;
+    let system = operator.create_system("Billing").await.id;
+    let statuses = |digest: KeyDigest| {
+        [&app, &served, &other].map(|app| {
+            let status = app.coherence.read(|cache| cache.keys.find(&digest)).expect("a lease");
+            matches!(status.expect("a known key"), KeyStatus::Live { .. })
+        })
+    };
+
+    let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
+    let generated = lose(&served, &switch, &operator, generate, &system).await;
+    let first = operator.rotate(&system, Duration::ZERO).await;
+    assert_eq!(first.data("rotateKey.enforcement.state"), "ENFORCED");
+    assert_eq!(statuses(generated), [false; 3]);
+    let first = key_of(&first, "rotateKey");
+    assert_eq!(codes([&served, &other], &first).await, ["VALID", "VALID"]);
+
+    let rotate = "mutation ($id: ID!) { rotateKey(systemId: $id, overlapSeconds: 86400) { apiKey } }";
+    let lost = lose(&served, &switch, &operator, rotate, &system).await;
+    let second = operator.rotate(&system, Duration::ZERO).await;
+    assert_eq!(second.data("rotateKey.enforcement.state"), "ENFORCED");
+    assert_eq!(statuses(lost), [false; 3]);
+    for key in [&first, &key_of(&second, "rotateKey")] {
+        assert_eq!(codes([&served, &other], key).await, ["VALID", "VALID"], "clients still use the one before");
+    }
+    app.clock.advance(DAY);
+    assert_eq!(codes([&served, &other], &first).await, ["EXPIRED", "EXPIRED"], "its overlap stays as it was");
+}
+
+async fn a_lost_key_is_replaced_during_a_rotation_too(app: App) {
+    let other = app.instance(2).await;
+    let operator = app.operator(&ALL).await;
+    let system = operator.create_system("Billing").await.id;
+    let old = operator.generate_key(&system).await.api_key;
+    let before = operator.rotate(&system, DAY).await;
+    let lost = key_of(&before, "rotateKey");
+    let rotated = operator.at(&other).rotate(&system, Duration::ZERO).await;
+    let new = key_of(&rotated, "rotateKey");
+    let shown = rotated.data("rotateKey.system");
+    assert_eq!(shown["retiringKey"], before.data("rotateKey.system")["retiringKey"]);
+    assert_eq!(
+        (&shown["lastKey"]["mark"], &shown["lastKey"]["end"], &shown["keyMark"]),
+        (&json!(&lost[48..]), &json!("ROTATED_OUT"), &json!(&new[48..]))
+    );
+    for (key, code) in [(&old, "VALID"), (&lost, "EXPIRED"), (&new, "VALID")] {
+        assert_eq!(codes([&app, &other], key).await, [code, code]);
+    }
+    let entry = newest_event(&app, "KEY_ROTATED").await;
+    assert_eq!((&entry["keyMark"], &entry["previousKeyMark"]), (&json!(&new[48..]), &json!(&lost[48..])));
+    assert_eq!(operator.rotate(&system, HOUR).await.code(), Some("ROTATION_IN_PROGRESS"));
+
+    app.clock.advance(DAY);
+    app.service.write_due_keys().await.expect("written");
+    for (key, code) in [(&old, "EXPIRED"), (&lost, "EXPIRED"), (&new, "VALID")] {
+        assert_eq!(codes([&app, &other], key).await, [code, code]);
+    }
+    // Sessions are shorter than the overlap.
+    assert_eq!(app.operator(&ALL).await.rotate(&system, HOUR).await.code(), None);
+}
+
+async fn a_key_without_overlap_ends_when_it_is_rotated(app: App) {
     let other = app.instance(2).await;
     let operator = app.operator(&ALL).await;
     let system = operator.create_system("Billing").await.id;

@@ -190,7 +190,7 @@ async fn replay_ends_where_codes_were_given_back(app: App) {
 async fn replay_ends_rotated_keys_and_suspends_again(app: App) {
     let boss = app.operator(&ALL).await;
     let mut keys = Vec::new();
-    for name in ["Rotated", "Revoked", "Overlapping", "Suspended", "Resumed", "Kept"] {
+    for name in ["Rotated", "Revoked", "Overlapping", "Suspended", "Resumed", "Kept", "Lost"] {
         let system = boss.create_system(name).await;
         keys.push(boss.generate_key(&system.id).await);
     }
@@ -206,6 +206,7 @@ async fn replay_ends_rotated_keys_and_suspends_again(app: App) {
         assert_eq!(boss.query(&document, json!({ "id": keys[at].system.id })).await.code(), None);
     };
     let current = rotate(5, 3600).await;
+    let lost = rotate(6, 3600).await;
     let restored = app.restored(2).await;
     rotate(0, 0).await;
     rotate(1, 3600).await;
@@ -215,12 +216,15 @@ async fn replay_ends_rotated_keys_and_suspends_again(app: App) {
     change("suspendSystem", 4).await;
     change("resumeSystem", 4).await;
     change("endRotation", 5).await;
+    rotate(6, 0).await;
     replay(&restored, &export(&app, "acme").await).await.expect("replayed");
     let verdict = async |key: &str| restored.verifier().code(key).await;
-    for (at, expected) in ["REVOKED", "REVOKED", "VALID", "SUSPENDED", "VALID", "REVOKED"].into_iter().enumerate() {
+    let expected = ["REVOKED", "REVOKED", "VALID", "SUSPENDED", "VALID", "REVOKED", "VALID"];
+    for (at, expected) in expected.into_iter().enumerate() {
         assert_eq!(verdict(&keys[at].api_key).await, expected, "{}", keys[at].system.name);
     }
     assert_eq!(verdict(&current).await, "VALID", "only the retiring key of this one was ended");
+    assert_eq!(verdict(&lost).await, "REVOKED", "it was rotated out, and the retiring key was not");
     restored.clock.advance(Duration::from_secs(3600));
     assert_eq!(verdict(&keys[2].api_key).await, "EXPIRED", "its overlap is over");
     let said = replay(&restored, &export(&app, "acme").await).await.expect("replayed");

@@ -207,7 +207,7 @@ pub enum ErrorCode {
     KeyAlreadyGenerated,
     /// The system has no key to revoke, rotate or set an end of.
     KeyNotGenerated,
-    /// The key before the current one is still retiring. End that rotation before rotating again.
+    /// The key before the current one is still retiring. End that rotation, or rotate with an overlap of 0.
     RotationInProgress,
     /// The system is not suspended, so it cannot be resumed.
     NotSuspended,
