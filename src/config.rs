@@ -522,6 +522,11 @@ fn networks(setting: &Setting) -> Result<Vec<IpNet>, ConfigError> {
 /// Normalizes an origin as browsers do: scheme, host, and the port unless it is the scheme's default.
 fn origin(setting: &Setting, text: &str) -> Result<String, ConfigError> {
     let wrong = |reason: &str| setting.error(format!("`{text}` {reason}"));
+    if text.contains('*') {
+        return Err(wrong(
+            "has a wildcard, which matches no origin: write each one in full, such as https://app.example.com",
+        ));
+    }
     let uri: http::Uri = text.parse().map_err(|_| wrong("is not an origin such as https://keys.example.com"))?;
     let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"));
     let (Some(scheme), Some(host)) = (scheme, uri.host()) else {
@@ -690,6 +695,12 @@ mod tests {
             ),
             (Flags { lease: text("2s"), ..flags() }, None, "--probe-interval: must be from 10ms to a quarter of"),
             (Flags { enforcement_wait: text("long"), ..flags() }, None, "--enforcement-wait: `long` is not a duration"),
+            (Flags { allowed_origins: text("*"), ..flags() }, None, "--allowed-origins: `*` has a wildcard, which"),
+            (
+                Flags { allowed_origins: text("https://app.example.com, https://*.example.org"), ..flags() },
+                None,
+                "--allowed-origins: `https://*.example.org` has a wildcard, which matches no origin: write each",
+            ),
             (flags(), Some(("KEYMARK_SECRET", "short")), "KEYMARK_SECRET: a root secret has at least 32 bytes"),
             (flags(), Some(("KEYMARK_SECRET_FILE", "/nowhere/at/all")), "KEYMARK_SECRET_FILE: No such file"),
             (Flags { data_dir: text(""), ..flags() }, None, "--data-dir: is empty"),

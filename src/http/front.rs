@@ -90,6 +90,32 @@ impl Front {
         }
     }
 
+    /// Says why a request is refused for its `Origin`: what was received and expected, and which setting to change.
+    pub fn describe_foreign_origin(&self, parts: &Parts, has_cookie: bool) -> String {
+        let received = single(&parts.headers, ORIGIN).filter(|origin| is_origin(origin));
+        let shown = received.unwrap_or("an unreadable origin");
+        if self.origin_of(parts) == RequestOrigin::Allowed {
+            return format!(
+                "The request comes from {shown}, which --allowed-origins admits with a bearer token, and not with the \
+                 console's cookie. Send `Authorization: Bearer <token>`, and no cookie."
+            );
+        }
+        let own = self.own_origin(parts).filter(|own| is_origin(own));
+        let expected = own.map(|own| format!(", and the console's own is {own}")).unwrap_or_default();
+        let then = if has_cookie { ", and use a bearer token instead of the cookie" } else { "" };
+        match received {
+            Some(received) if received.starts_with("http") => format!(
+                "The request comes from {received}, which is not allowed{expected}. If browsers open the console at this \
+                 address, set --public-origin to {received}. If it is another frontend, list its origin in \
+                 --allowed-origins{then}."
+            ),
+            _ => format!(
+                "The request comes from {shown}, which is not allowed{expected}. Serve the page over HTTPS and list \
+                 its origin in --allowed-origins{then}."
+            ),
+        }
+    }
+
     /// Returns true if browsers use the public origin over TLS.
     pub fn is_https(&self) -> bool {
         self.public_origin.as_ref().is_some_and(|origin| origin.starts_with("https://"))
@@ -104,6 +130,28 @@ impl Front {
     fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
+}
+
+/// What browsers send as the origin of a page that has none, such as a file.
+const NO_ORIGIN: &str = "null";
+
+/// The scheme, a DNS name of 253 characters, and the port.
+const MAX_ORIGIN_BYTES: usize = 280;
+
+/// Whether the text is a serialized origin
+/// ([RFC 6454, section 6.2](https://www.rfc-editor.org/rfc/rfc6454#section-6.2)), and so safe in a message.
+fn is_origin(text: &str) -> bool {
+    let is_name = |name: &str, others: &[u8]| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
+    };
+    let has_parts = |scheme: &str, rest: &str| {
+        let (host, port) = rest.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).unwrap_or((rest, "0"));
+        let is_address = host.starts_with('[') && host.ends_with(']');
+        let is_host = is_name(host, b".-_") || (is_address && is_name(&host[1..host.len() - 1], b":"));
+        is_name(scheme, b"+.-") && is_host && port.parse::<u16>().is_ok()
+    };
+    text.len() <= MAX_ORIGIN_BYTES
+        && (text == NO_ORIGIN || text.split_once("://").is_some_and(|(scheme, rest)| has_parts(scheme, rest)))
 }
 
 /// The address of the connection's peer.
@@ -174,5 +222,32 @@ mod tests {
         assert_eq!(origin(&public, "127.0.0.1", &[host, ("origin", "https://key.example")]), RequestOrigin::Own);
         assert!(public.cookie(&parts("127.0.0.1", &[host])).secure);
         assert!(!plain.cookie(&parts("127.0.0.1", &[host])).secure);
+    }
+
+    #[test]
+    fn only_an_origin_is_quoted() {
+        let long = format!("https://{}", "a".repeat(MAX_ORIGIN_BYTES));
+        for (text, is_quoted) in [
+            ("https://keys.example.com", true),
+            ("http://localhost:5173", true),
+            ("http://[::1]:8080", true),
+            ("http://[::1]", true),
+            ("chrome-extension://abcdef", true),
+            ("null", true),
+            ("", false),
+            ("[", false),
+            ("https://[", false),
+            ("https://", false),
+            ("keys.example.com", false),
+            ("https://keys.example.com/", false),
+            ("https://keys.example.com:99999", false),
+            ("https://a.example, sign in at https://evil.example", false),
+            ("https://<b>.example", false),
+            (long.as_str(), false),
+        ] {
+            let message = Front::default().describe_foreign_origin(&parts("127.0.0.1", &[("origin", text)]), false);
+            assert_eq!(is_origin(text), is_quoted, "{text}");
+            assert_eq!(message.contains(&format!("from {text},")), is_quoted, "{message}");
+        }
     }
 }

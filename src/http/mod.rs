@@ -2,6 +2,7 @@
 
 mod accept;
 pub mod authenticator;
+pub mod connection_init;
 pub mod connections;
 pub mod console;
 pub mod error;

@@ -13,6 +13,7 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
 use http::request::Parts;
 
 use super::authenticator::{Authenticator, SocketSession};
+use super::connection_init::{SocketCookie, describe_problem};
 use super::error::ErrorResponse;
 use super::front::{Front, RequestOrigin, single};
 use crate::auth::tokens::SessionRef;
@@ -66,7 +67,7 @@ impl SessionAuthenticator {
                 }
                 false
             }
-            RequestOrigin::Allowed | RequestOrigin::Foreign => return Err(foreign_origin()),
+            RequestOrigin::Allowed | RequestOrigin::Foreign => return Err(self.foreign_origin(parts, true)),
         };
         let caller = self.find_caller(self.service.tokens().read(token), request).await?;
         Ok(context(caller, allows_changes))
@@ -98,6 +99,11 @@ impl SessionAuthenticator {
             Some(session) => self.service.find_caller(session).await.map_err(|error| service_error(&error, request)),
         }
     }
+
+    fn foreign_origin(&self, parts: &Parts, has_cookie: bool) -> ErrorResponse {
+        let message = self.front.describe_foreign_origin(parts, has_cookie);
+        ErrorResponse::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden.as_str(), message)
+    }
 }
 
 impl Authenticator for SessionAuthenticator {
@@ -108,7 +114,10 @@ impl Authenticator for SessionAuthenticator {
 
     async fn check_upgrade(&self, parts: &Parts) -> Result<(), ErrorResponse> {
         match self.front.origin_of(parts) {
-            RequestOrigin::Foreign => Err(foreign_origin()),
+            RequestOrigin::Foreign => {
+                let has_cookie = cookie_token(&parts.headers, self.front.cookie(parts)).is_some();
+                Err(self.foreign_origin(parts, has_cookie))
+            }
             RequestOrigin::Own | RequestOrigin::Allowed | RequestOrigin::Absent => Ok(()),
         }
     }
@@ -129,7 +138,12 @@ impl Authenticator for SessionAuthenticator {
             None => cookie_token(&parts.headers, cookie).and_then(|token| self.service.tokens().read(token)),
         };
         let (Some(session), Some(caller)) = (session, self.find_caller(session, request).await?) else {
-            return Err(bad_token());
+            let cookie = match cookie_token(&parts.headers, cookie) {
+                None => SocketCookie::Absent,
+                Some(_) if self.front.origin_of(parts) == RequestOrigin::Allowed => SocketCookie::NotAllowed,
+                Some(_) => SocketCookie::Used,
+            };
+            return Err(describe_problem(payload, cookie).map_or_else(bad_token, unauthenticated));
         };
         let slot = self.service.open_socket(&caller).map_err(|refusal| service_error(&refusal.into(), request))?;
         let (service, address): (_, Option<IpAddr>) = (Arc::clone(&self.service), request.source_address);
@@ -159,14 +173,11 @@ fn device_cookies(headers: &HeaderMap, cookie: SessionCookie) -> Vec<String> {
 }
 
 fn bad_token() -> ErrorResponse {
-    let message = "The token is invalid, or its session has ended. Sign in again.";
-    ErrorResponse::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated.as_str(), message)
+    unauthenticated("The token is invalid, or its session has ended. Sign in again.")
 }
 
-fn foreign_origin() -> ErrorResponse {
-    let message = "Requests that rely on the cookie must come from the console's own origin: behind a proxy, the one that \
-                   --public-origin names, or that the Host header does.";
-    ErrorResponse::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden.as_str(), message)
+fn unauthenticated(message: &str) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated.as_str(), message)
 }
 
 /// The response to an error of the service. Its cause goes to the log.

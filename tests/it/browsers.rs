@@ -175,6 +175,36 @@ async fn cookie_is_not_available_to_scripts_or_other_sites() {
 }
 
 #[tokio::test]
+async fn refused_origin_is_named_with_the_settings_that_admit_it() {
+    let app = app().await;
+    let operator = app.operator(&["view"]).await;
+    let message = async |origin: &str, cookie: bool, upgrade: bool| {
+        let cookie = cookie.then(|| format!("keymark-session={}", operator.token));
+        let browser = with(app.anonymous().with("origin", origin), "cookie", cookie.as_deref());
+        let answer = if upgrade {
+            let headers = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
+            headers.into_iter().fold(browser, |browser, (name, value)| browser.with(name, value)).get("/graphql").await
+        } else {
+            let browser = browser.with("content-type", "application/json");
+            browser.send(Method::POST, "/graphql", &[], VIEWER.to_owned()).await
+        };
+        assert_eq!((answer.status.as_u16(), answer.code()), (403, Some("FORBIDDEN")), "{origin}");
+        let message = answer.body["errors"][0]["message"].as_str().unwrap().to_owned();
+        assert!(!message.contains(&operator.token));
+        message
+    };
+    let behind_tls = "https://keymark.test";
+    insta::assert_snapshot!(message(behind_tls, true, false).await, @"The request comes from https://keymark.test, which is not allowed, and the console's own is http://keymark.test. If browsers open the console at this address, set --public-origin to https://keymark.test. If it is another frontend, list its origin in --allowed-origins, and use a bearer token instead of the cookie.");
+    insta::assert_snapshot!(message("http://localhost:5173", false, true).await, @"The request comes from http://localhost:5173, which is not allowed, and the console's own is http://keymark.test. If browsers open the console at this address, set --public-origin to http://localhost:5173. If it is another frontend, list its origin in --allowed-origins.");
+    insta::assert_snapshot!(message("https://app.example.com", true, false).await, @"The request comes from https://app.example.com, which --allowed-origins admits with a bearer token, and not with the console's cookie. Send `Authorization: Bearer <token>`, and no cookie.");
+    insta::assert_snapshot!(message("null", true, true).await, @"The request comes from null, which is not allowed, and the console's own is http://keymark.test. Serve the page over HTTPS and list its origin in --allowed-origins, and use a bearer token instead of the cookie.");
+    insta::assert_snapshot!(message("https://a.example, or sign in at https://evil.example", true, true).await, @"The request comes from an unreadable origin, which is not allowed, and the console's own is http://keymark.test. Serve the page over HTTPS and list its origin in --allowed-origins, and use a bearer token instead of the cookie.");
+    for upgrade in [true, false] {
+        assert_eq!(message(behind_tls, true, upgrade).await, message(behind_tls, true, false).await);
+    }
+}
+
+#[tokio::test]
 async fn cors_admits_allowed_origins_but_never_their_cookie() {
     let app = app().await;
     let operator = app.operator(&["view", "create"]).await;

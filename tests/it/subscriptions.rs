@@ -7,11 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt;
 use keymark::admin::Command;
-use keymark::domain::cursors::AuditPosition;
+use keymark::domain::cursors::{AuditPosition, encode_audit};
 use keymark::domain::permissions::Permission;
 use keymark::domain::refusal::Refusal;
+use keymark::http::front::Front;
 use keymark::service::Settings;
 use keymark::service::error::Error;
+use keymark::service::feed::Subject;
 use serde_json::{Value as Json, json};
 
 use crate::support::actors::{ALL, App, Operator, PASSWORD, Setup, permissions};
@@ -332,6 +334,64 @@ async fn a_socket_takes_the_token_or_the_cookie_and_nothing_else() {
         let headers = [("origin", origin), ("cookie", cookie.as_str())];
         assert_eq!(Socket::upgrade(address, &headers).await.err(), Some(http::StatusCode::FORBIDDEN), "{origin}");
     }
+}
+
+#[tokio::test]
+async fn a_socket_without_usable_credentials_closes_with_what_is_wrong_and_what_to_send() {
+    let front = Front { allowed_origins: vec!["https://app.example.com".to_owned()], ..Front::default() };
+    let app = App::embedded_with(Setup { front, ..Setup::default() }).await;
+    let operator = app.operator(&["view"]).await;
+    let (address, token) = (app.listen().await, operator.token.as_str());
+    let cookie = format!("keymark-session={token}");
+    let ended = "keymark-session=x.y.z";
+    let allowed = "https://app.example.com";
+    let mut reasons = Vec::new();
+    for (headers, payload) in [
+        (vec![], Json::Null),
+        (vec![], json!({})),
+        (vec![], json!({ "token": token })),
+        (vec![], json!({ "accessToken": token })),
+        (vec![], json!({ "access_token": token })),
+        (vec![], json!({ "authToken": token })),
+        (vec![], json!({ "headers": { "Authorization": format!("Bearer {token}") } })),
+        (vec![], json!({ token: token })),
+        (vec![], json!({ "authorization": token })),
+        (vec![], json!({ "authorization": format!("Bearer{token}") })),
+        (vec![], json!({ "authorization": "Bearer " })),
+        (vec![], json!({ "Authorization": format!("Token {token}") })),
+        (vec![], json!({ "authorization": [format!("Bearer {token}")] })),
+        (vec![], json!({ "authorization": null })),
+        (vec![], json!({ "authorization": "Bearer x.y.z" })),
+        (vec![("cookie", ended)], json!({})),
+        (vec![("cookie", ended)], json!({ "token": token })),
+        (vec![("cookie", cookie.as_str()), ("origin", allowed)], json!({})),
+    ] {
+        let mut socket = Socket::open(address, &headers, payload.clone()).await;
+        let (code, reason) = socket.closed().await;
+        assert_eq!(code, 4403, "{payload}");
+        assert!(reason.len() <= 123 && !reason.contains(token), "{reason}");
+        reasons.push(reason);
+    }
+    insta::assert_snapshot!(reasons.join("\n"), @r#"
+    connection_init has no credentials. Send the payload {"authorization": "Bearer <token>"}
+    connection_init has no credentials. Send the payload {"authorization": "Bearer <token>"}
+    The payload has "token". Send {"authorization": "Bearer <token>"} instead
+    The payload has "accessToken". Send {"authorization": "Bearer <token>"} instead
+    The payload has "access_token". Send {"authorization": "Bearer <token>"} instead
+    The payload has "authToken". Send {"authorization": "Bearer <token>"} instead
+    The payload has "headers". Send {"authorization": "Bearer <token>"} without it
+    The payload has no "authorization". Send {"authorization": "Bearer <token>"}
+    "authorization" has no "Bearer " and token. Send {"authorization": "Bearer <token>"}
+    "authorization" has no "Bearer " and token. Send {"authorization": "Bearer <token>"}
+    "authorization" has no "Bearer " and token. Send {"authorization": "Bearer <token>"}
+    "authorization" has no "Bearer " and token. Send {"authorization": "Bearer <token>"}
+    "authorization" is not a string. Send {"authorization": "Bearer <token>"}
+    "authorization" is not a string. Send {"authorization": "Bearer <token>"}
+    The token is invalid, or its session has ended. Sign in again.
+    The token is invalid, or its session has ended. Sign in again.
+    The payload has "token". Send {"authorization": "Bearer <token>"} instead
+    This origin's cookie is not used. Send the payload {"authorization": "Bearer <token>"}
+    "#);
 }
 
 /// An app, and another instance over the same store, to which things happen while the first one looks away.

@@ -100,6 +100,17 @@ impl Socket {
         }
     }
 
+    /// Waits until the server closes the socket; returns the code and the reason.
+    pub async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match within(self.0.next()).await {
+                Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), frame.reason.to_string()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("expected a close frame, not {other:?}"),
+            }
+        }
+    }
+
     /// Waits for `connection_ack`; returns the code if the server closes the socket instead.
     pub async fn acknowledged(&mut self) -> Result<(), u16> {
         let message = self.receive().await?;
