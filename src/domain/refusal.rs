@@ -97,6 +97,9 @@ pub enum Refusal {
     InvalidText(TextError),
     #[error("Someone else changed this in the meantime. Load it again before you retry.")]
     Conflict,
+    /// The row is not at the revision that the change is based on.
+    #[error("Someone else changed this in the meantime. Load it again before you retry.")]
+    OtherRevision { current: u64 },
     #[error("The username or the password is wrong.")]
     InvalidCredentials,
     #[error(transparent)]
@@ -141,7 +144,7 @@ impl Refusal {
             Self::RotationInProgress => ErrorCode::RotationInProgress,
             Self::NotSuspended => ErrorCode::NotSuspended,
             Self::OldInstances => ErrorCode::Unavailable,
-            Self::Conflict => ErrorCode::Conflict,
+            Self::Conflict | Self::OtherRevision { .. } => ErrorCode::Conflict,
             Self::InvalidCredentials => ErrorCode::InvalidCredentials,
             Self::InvalidPassword(_) => ErrorCode::InvalidPassword,
             Self::PasswordExpired => ErrorCode::PasswordExpired,

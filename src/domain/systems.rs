@@ -177,7 +177,10 @@ impl System {
     }
 
     fn check_revision(&self, expected: Option<u64>) -> Result<(), Refusal> {
-        if expected.is_some_and(|expected| expected != self.revision) { Err(Refusal::Conflict) } else { Ok(()) }
+        match expected {
+            Some(expected) if expected != self.revision => Err(Refusal::OtherRevision { current: self.revision }),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the system with its new key, and the row of that key.
@@ -518,7 +521,7 @@ mod tests {
         assert_eq!(system().rename(name("Billing"), None, ONE), Ok(None));
         let renamed = system().rename(name("BILLING"), Some(1), ONE).unwrap().unwrap();
         assert_eq!((renamed.name.as_str(), renamed.revision), ("BILLING", 2));
-        assert_eq!(system().rename(name("Other"), Some(7), ONE), Err(Refusal::Conflict));
+        assert_eq!(system().rename(name("Other"), Some(7), ONE), Err(Refusal::OtherRevision { current: 1 }));
     }
 
     #[test]

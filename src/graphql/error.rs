@@ -17,6 +17,7 @@ pub fn from_service(error: ServiceError, request: Request) -> Error {
         extensions.set("code", error.code().as_str());
         match &error {
             ServiceError::Refused(Refusal::Forbidden(permission)) => extensions.set("permission", permission.code()),
+            ServiceError::Refused(Refusal::OtherRevision { current }) => extensions.set("revision", *current),
             ServiceError::Refused(refusal) => {
                 if let Some(seconds) = refusal.retry_after_seconds() {
                     extensions.set("retryAfterSeconds", seconds);

@@ -139,7 +139,7 @@ impl Mutation {
         name: String,
         #[graphql(
             desc = "Revision that the change is based on. If the system is at another one, the mutation fails with \
-                          `CONFLICT`. If omitted, the current revision is not checked."
+                          `CONFLICT`, and `extensions.revision` is the current one. If omitted, the current revision is not checked."
         )]
         expected_revision: Option<i32>,
     ) -> Result<RenameSystemPayload> {
@@ -165,7 +165,7 @@ impl Mutation {
         description: Option<String>,
         #[graphql(
             desc = "Revision that the change is based on. If the system is at another one, the mutation fails with \
-                          `CONFLICT`. If omitted, the current revision is not checked."
+                          `CONFLICT`, and `extensions.revision` is the current one. If omitted, the current revision is not checked."
         )]
         expected_revision: Option<i32>,
     ) -> Result<DescribeSystemPayload> {

@@ -159,7 +159,8 @@ async fn stale_edit_is_refused(app: App) {
     insta::allow_duplicates! { insta::assert_json_snapshot!(stale.error(), @r#"
     {
       "extensions": {
-        "code": "CONFLICT"
+        "code": "CONFLICT",
+        "revision": 2
       },
       "message": "Someone else changed this in the meantime. Load it again before you retry."
     }
@@ -167,6 +168,13 @@ async fn stale_edit_is_refused(app: App) {
     let negative =
         "mutation ($id: ID!) { renameSystem(id: $id, name: \"Other\", expectedRevision: -1) { system { id } } }";
     assert_eq!(operator.query(negative, json!({ "id": system.id })).await.code(), Some("CONFLICT"));
+    let describe = "mutation ($id: ID!) { describeSystem(id: $id, description: \"Bills\", expectedRevision: 1) {
+        system { id } } }";
+    let stale = operator.query(describe, json!({ "id": system.id })).await;
+    assert_eq!(stale.error()["extensions"], json!({ "code": "CONFLICT", "revision": 2 }));
+    let theirs = app.operator_of("theirs", &ALL).await;
+    let foreign = theirs.try_rename_system(&system.id, "Billing US", Some(1)).await;
+    assert_eq!(foreign.error()["extensions"], json!({ "code": "NOT_FOUND" }));
     assert_eq!(operator.find_system(&system.id).await.unwrap().name, "Billing EU");
     let fresh = operator.try_rename_system(&system.id, "Billing US", Some(2)).await;
     assert_eq!(fresh.data("renameSystem.system.revision"), 3);

@@ -211,7 +211,8 @@ pub enum ErrorCode {
     RotationInProgress,
     /// The system is not suspended, so it cannot be resumed.
     NotSuspended,
-    /// The object was changed by another request. Load it again before retrying.
+    /// The object was changed by another request. Load it again before retrying. If the change had an
+    /// `expectedRevision`, `extensions.revision` is the current one.
     Conflict,
     /// The username or the password is wrong.
     InvalidCredentials,
