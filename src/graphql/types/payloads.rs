@@ -155,7 +155,8 @@ pub(crate) struct DescribeSystemPayload {
 pub(crate) struct Enforcement {
     /// State of the enforcement when the mutation returned.
     state: EnforcementState,
-    /// Time from the commit until every instance enforced the change, or until the wait ended, in milliseconds.
+    /// Time from the commit until every instance enforced the change, or until the wait ended, in milliseconds, with up to
+    /// three decimals.
     elapsed_ms: f64,
     /// Number of instances that acknowledged the change, or are known not to use a cached state from before it.
     instances: i32,
@@ -176,9 +177,25 @@ impl From<service::Enforcement> for Enforcement {
     fn from(enforcement: service::Enforcement) -> Self {
         Self {
             state: if enforcement.is_enforced { EnforcementState::Enforced } else { EnforcementState::Pending },
-            elapsed_ms: enforcement.elapsed.as_secs_f64() * 1000.0,
+            elapsed_ms: (enforcement.elapsed.as_secs_f64() * 1e6).round() / 1e3,
             instances: i32::try_from(enforcement.instances).unwrap_or(i32::MAX),
             enforced_no_later_than: enforcement.pending_until.map(DateTime),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn elapsed_milliseconds_have_three_decimals() {
+        for (nanos, expected) in [(0, "0"), (1_234_567_891, "1234.568"), (12_300_000, "12.3"), (499, "0")] {
+            let elapsed = Duration::from_nanos(nanos);
+            let enforcement = service::Enforcement { elapsed, ..service::Enforcement::NOTHING_TO_ENFORCE };
+            assert_eq!(Enforcement::from(enforcement).elapsed_ms.to_string(), expected);
         }
     }
 }
