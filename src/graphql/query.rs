@@ -136,4 +136,15 @@ impl Query {
         let page = call.convert(call.service.list_audit(call.caller, &filter, &request).await)?;
         Ok(AuditEntryConnection::new(call.service, tenant, filter, request, page))
     }
+
+    /// Cursor of the last entry of the tenant's audit log. Pass it as `after` to a subscription to receive everything that
+    /// happens from now on. To load data and follow its changes without a gap, query this field in a request of its own,
+    /// then load the data, then subscribe. Requires `api_key_management:view`.
+    #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
+    async fn audit_cursor(&self, ctx: &Context<'_>) -> Result<String> {
+        let call = Authenticated::new(ctx).await?;
+        let tenant = &call.operator().tenant;
+        let head = call.convert(call.service.audit_head(tenant).await)?;
+        Ok(cursors::encode_audit(call.service.keyring(), tenant, &head))
+    }
 }

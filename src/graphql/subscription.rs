@@ -11,11 +11,11 @@ use super::error::{from_service, refuse};
 use super::permissions::{self, Permitted, requires_permission};
 use super::shared::{DetachedEvents, EventResult, ReplayedEvent, SubscriptionEvent};
 use super::types::{AuditEntry, AuditFilter, System, SystemChange, SystemChangeKind, Viewer};
-use crate::domain::ids::SystemId;
 use crate::domain::permissions::VIEW;
 use crate::domain::refusal::Refusal;
 use crate::domain::{audit, cursors};
 use crate::service::Service;
+use crate::service::feed::Subject;
 
 pub struct Subscription;
 
@@ -27,7 +27,8 @@ pub struct Subscription;
 ///
 /// **Resuming**: events arrive in the order in which the changes were committed. After a reconnect, to any instance,
 /// pass the `cursor` of the last event as `after`: the events since then arrive first, none is lost and none arrives
-/// twice. A cursor never expires. Without `after` a subscription begins with the next change. A cursor of another
+/// twice. A cursor never expires. The first one comes from `Query.auditCursor`, which is queried before the data that the
+/// changes apply to. Without `after` a subscription begins with the next change. A cursor of another
 /// tenant is `BAD_USER_INPUT`. If the store was restored from a backup that does not contain the cursor's entry, the
 /// subscription ends with `CURSOR_INVALID`: load everything again, and subscribe without the cursor.
 ///
@@ -53,6 +54,8 @@ impl Subscription {
     }
 
     /// Changes of keys: `KEY_GENERATED`, `KEY_REVOKED` and `DELETED`. Requires `api_key_management:view`.
+    ///
+    /// Errors: `NOT_FOUND` if the tenant has no system `systemId`, unless it was deleted after `after`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn key_state_changed(
         &self,
@@ -64,14 +67,16 @@ impl Subscription {
         )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
-        let is_of_system = is_of_system(system_id);
+        let subject = subject(system_id);
         let matches = move |entry: &audit::AuditEntry| {
-            SystemChangeKind::of(entry).is_some_and(SystemChangeKind::concerns_key) && is_of_system(entry)
+            SystemChangeKind::of(entry).is_some_and(SystemChangeKind::concerns_key) && is_about(subject, entry)
         };
-        entries(ctx, after, matches, SystemChange::of).await
+        entries(ctx, subject, after, matches, SystemChange::of).await
     }
 
     /// All changes of systems and their keys. Requires `api_key_management:view`.
+    ///
+    /// Errors: `NOT_FOUND` if the tenant has no system `systemId`, unless it was deleted after `after`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn system_changed(
         &self,
@@ -83,9 +88,10 @@ impl Subscription {
         )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<SystemChange>> + use<>> {
-        let is_of_system = is_of_system(system_id);
-        let matches = move |entry: &audit::AuditEntry| SystemChangeKind::of(entry).is_some() && is_of_system(entry);
-        entries(ctx, after, matches, SystemChange::of).await
+        let subject = subject(system_id);
+        let matches =
+            move |entry: &audit::AuditEntry| SystemChangeKind::of(entry).is_some() && is_about(subject, entry);
+        entries(ctx, subject, after, matches, SystemChange::of).await
     }
 
     /// Entries that are appended to the audit log, oldest first. Requires `api_key_management:view`.
@@ -103,20 +109,22 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<AuditEntry>> + use<>> {
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
         let matches = move |entry: &audit::AuditEntry| filter.matches(&entry.event);
-        entries(ctx, after, matches, |_, entry| Some(entry.into())).await
+        entries(ctx, Subject::Tenant, after, matches, |_, entry| Some(entry.into())).await
     }
 
     /// The system, each time that any instance has written use of its keys, at most every two seconds. Use that is written
     /// while the client is not subscribed is no event: it cannot be resumed. Requires `api_key_management:view`.
+    ///
+    /// Errors: `NOT_FOUND` if the tenant has no system `systemId`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn usage_changed(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Id of the system. If the tenant has none with this id, there are no events.")] system_id: ID,
+        #[graphql(desc = "Id of the system.")] system_id: ID,
     ) -> Result<impl Stream<Item = Result<System>> + use<>> {
         let events = async {
             let call = Authenticated::new(ctx).await?;
-            let system = system_id.parse().ok();
+            let system = system_id.parse().map_err(|_| refuse(&Refusal::SystemNotFound))?;
             let changes = call.service.usage_changes(call.caller, permissions::needed(ctx)?, system).await;
             let (changes, request) = (call.convert(changes)?, call.request);
             Ok(changes.map(move |change| match change {
@@ -132,16 +140,22 @@ impl Subscription {
     }
 }
 
-/// Returns a predicate for entries about the system with this id, or about any system without one. An id that is not the
-/// id of a system matches nothing.
-fn is_of_system(id: Option<ID>) -> impl Fn(&audit::AuditEntry) -> bool {
-    let only: Option<Option<SystemId>> = id.map(|id| id.parse().ok());
-    move |entry| only.is_none_or(|only| only.is_some() && entry.event.system == only)
+fn subject(id: Option<ID>) -> Subject {
+    id.map_or(Subject::Tenant, |id| id.parse().map_or(Subject::Nothing, Subject::System))
+}
+
+fn is_about(subject: Subject, entry: &audit::AuditEntry) -> bool {
+    match subject {
+        Subject::Tenant => true,
+        Subject::System(id) => entry.event.system == Some(id),
+        Subject::Nothing => false,
+    }
 }
 
 /// The tenant's entries after a cursor that match, resolved, for as long as the caller may see them.
 async fn entries<T: Send + 'static>(
     ctx: &Context<'_>,
+    subject: Subject,
     after: Option<String>,
     matches: impl Fn(&audit::AuditEntry) -> bool + Send + 'static,
     resolve: impl Fn(&Service, audit::AuditEntry) -> Option<T> + Send + 'static,
@@ -151,7 +165,7 @@ async fn entries<T: Send + 'static>(
         let tenant = &call.operator().tenant;
         let after = after.map(|cursor| cursors::decode_audit(call.service.keyring(), tenant, &cursor)).transpose();
         let after = after.map_err(|refusal: Refusal| refuse(&refusal))?;
-        let entries = call.service.entries(call.caller, permissions::needed(ctx)?, after);
+        let entries = call.service.entries(call.caller, permissions::needed(ctx)?, subject, after);
         let request = call.request;
         Ok(entries.filter_map(move |entry| {
             std::future::ready(match entry {

@@ -144,6 +144,11 @@ impl Service {
         Ok(self.store.find_audit_entry(tenant, id).await?)
     }
 
+    /// Returns the number and hash of the tenant's last entry; number 0 if the log is empty.
+    pub async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead, Error> {
+        Ok(self.store.audit_head(tenant).await?)
+    }
+
     pub async fn list_audit(
         &self,
         caller: &Caller,

@@ -19,12 +19,14 @@ use super::error::Error;
 use super::metrics::Subscriber;
 use super::{Caller, Service};
 use crate::coherence::FeedEvent;
-use crate::domain::audit::AuditEntry;
+use crate::domain::audit::{AuditEntry, AuditFilter};
 use crate::domain::changes::{RowId, Write};
 use crate::domain::cursors::AuditPosition;
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{SystemId, TenantId};
+use crate::domain::pages::PageRequest;
 use crate::domain::permissions::Permissions;
-use crate::store::StoreError;
+use crate::domain::refusal::Refusal;
+use crate::store::{StoreError, SystemState};
 
 /// Changes that a tenant's channel keeps for slow subscribers. One that is further behind reads the log.
 const MAX_BUFFERED_CHANGES: usize = 128;
@@ -101,18 +103,23 @@ impl Service {
     }
 
     /// The tenant's audit entries as they are written: those after the entry at `after` first, or, if it is `None`, those
-    /// written from now on. Ends with an error as soon as the caller's session ends or the caller loses one of `permissions`; and
-    /// with `CURSOR_INVALID` if the log does not contain the entry at `after`.
+    /// written from now on. They are not filtered by `subject`.
+    ///
+    /// Ends with an error as soon as the caller's session ends or the caller loses one of `permissions`; with
+    /// `CURSOR_INVALID` if the log does not contain the entry at `after`; and with `NOT_FOUND` if the tenant has no
+    /// system `subject` and had none at `after`.
     pub fn entries(
         self: &Arc<Self>,
         caller: &Caller,
         permissions: Permissions,
+        subject: Subject,
         after: Option<AuditPosition>,
     ) -> impl Stream<Item = Result<Arc<AuditEntry>, Error>> + Send + use<> {
         let subscription = CallerSubscription::new(self, caller, Topic::Changes, Some(permissions));
         let entries = EntryStream {
             _subscriber: self.metrics.subscriber(),
             subscription,
+            subject,
             after,
             last: None,
             ready: VecDeque::new(),
@@ -122,6 +129,32 @@ impl Service {
             let entry = entries.next().await?;
             Ok(Some((entry, entries)))
         })
+    }
+
+    /// Refuses a subscription to a system that the tenant does not have and that was not deleted after the entry with
+    /// this number.
+    async fn require_subject(&self, tenant: &TenantId, subject: Subject, after: u64) -> Result<(), Error> {
+        let id = match subject {
+            Subject::Tenant => return Ok(()),
+            Subject::System(id) => id,
+            Subject::Nothing => return Err(Refusal::SystemNotFound.into()),
+        };
+        if self.find_system(tenant, id).await?.is_some() {
+            return Ok(());
+        }
+        match self.store.recheck_system(tenant, id).await? {
+            SystemState::Present(_) => Ok(()),
+            SystemState::Deleted if self.is_deleted_after(tenant, id, after).await? => Ok(()),
+            SystemState::Deleted | SystemState::Unknown => Err(Refusal::SystemNotFound.into()),
+        }
+    }
+
+    /// Whether a deleted system was deleted after the entry with this number.
+    async fn is_deleted_after(&self, tenant: &TenantId, system: SystemId, number: u64) -> Result<bool, Error> {
+        let deletions = AuditFilter::deletion_of(system);
+        let last = self.store.list_audit(tenant, &deletions, &PageRequest::first(1)).await?.items.pop();
+        // Through a failover this read may lack the entry, which the subscription then receives later.
+        Ok(last.is_none_or(|deletion| deletion.number > number))
     }
 
     /// The caller, and again after each change of the caller's permission codes.
@@ -175,6 +208,16 @@ pub(super) async fn retry_while_unavailable<T, E: Into<Error>, F: Future<Output 
         }
         tokio::time::sleep(RETRY_DELAY).await;
     }
+}
+
+/// What a subscription to audit entries is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The whole tenant.
+    Tenant,
+    System(SystemId),
+    /// A system whose id is malformed.
+    Nothing,
 }
 
 /// One subscriber's events, which end with the caller's session.
@@ -260,6 +303,7 @@ impl CallerSubscription {
 struct EntryStream {
     _subscriber: Subscriber,
     subscription: CallerSubscription,
+    subject: Subject,
     /// The entry after which the stream begins.
     after: Option<AuditPosition>,
     /// Number of the last entry that was returned; `None` before the first call.
@@ -273,10 +317,18 @@ struct EntryStream {
 impl EntryStream {
     async fn next(&mut self) -> Result<Arc<AuditEntry>, Error> {
         let service = &self.subscription.service;
-        let last = match (self.last, &self.after) {
-            (Some(number), _) => number,
-            (None, Some(after)) => retry_while_unavailable(|| service.find_position(self.tenant(), after)).await?,
-            (None, None) => service.store.audit_head(self.tenant()).await?.number,
+        let last = match self.last {
+            Some(number) => number,
+            None => {
+                let number = match &self.after {
+                    Some(after) => retry_while_unavailable(|| service.find_position(self.tenant(), after)).await?,
+                    None => service.store.audit_head(self.tenant()).await?.number,
+                };
+                // Boxed, since it is needed once.
+                let is_there = || service.require_subject(self.tenant(), self.subject, number);
+                Box::pin(retry_while_unavailable(is_there)).await?;
+                number
+            }
         };
         self.last = Some(last);
         loop {

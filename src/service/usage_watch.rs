@@ -12,8 +12,10 @@ use super::feed::{CallerSubscription, Topic, retry_while_unavailable};
 use super::{Caller, Service};
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::permissions::Permissions;
+use crate::domain::refusal::Refusal;
 use crate::domain::systems::System;
 use crate::domain::usage::UsageSummary;
+use crate::store::SystemState;
 
 /// Systems of a tenant whose summaries are read together.
 const MAX_SYSTEMS_PER_READ: usize = 500;
@@ -61,24 +63,30 @@ impl UsageWatch {
 impl Service {
     /// The system and its last uses, again after each flush about it on any instance, as
     /// [`notify_usage`](Self::notify_usage) finds it. Ends with an error as soon as the caller's session ends or the caller
-    /// loses one of `permissions`. Without a system, there are no events.
+    /// loses one of `permissions`.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` if the tenant has no such system; the store's errors.
     pub async fn usage_changes(
         self: &Arc<Self>,
         caller: &Caller,
         permissions: Permissions,
-        system: Option<SystemId>,
+        system: SystemId,
     ) -> Result<impl Stream<Item = Result<(System, Arc<UsageSummary>), Error>> + Send + use<>, Error> {
         let tenant = &caller.operator.tenant;
-        let changes = match system {
-            Some(system) => Some(self.watch_usage(tenant, system).await?),
-            None => None,
-        };
+        if self.find_system(tenant, system).await?.is_none() {
+            let SystemState::Present(_) = self.store.recheck_system(tenant, system).await? else {
+                return Err(Refusal::SystemNotFound.into());
+            };
+        }
+        let changes = self.watch_usage(tenant, system).await?;
         let subscription = CallerSubscription::new(self, caller, Topic::Identities, Some(permissions));
         let state = (subscription, changes, self.metrics.subscriber());
         Ok(stream::try_unfold(state, |(mut subscription, mut changes, subscriber)| async move {
             loop {
                 let summary = tokio::select! {
-                    summary = next_summary(changes.as_mut()) => summary,
+                    summary = next_summary(&mut changes) => summary,
                     event = subscription.next() => {
                         event?;
                         continue;
@@ -123,14 +131,11 @@ impl Service {
     }
 }
 
-/// Waits for the next summary. Never returns without a channel.
-async fn next_summary(summaries: Option<&mut Summaries>) -> Arc<UsageSummary> {
-    if let Some(summaries) = summaries {
-        // Fails never: a channel is kept for as long as it has subscribers.
-        while summaries.changed().await.is_ok() {
-            if let Some(summary) = &*summaries.borrow_and_update() {
-                return Arc::clone(summary);
-            }
+async fn next_summary(summaries: &mut Summaries) -> Arc<UsageSummary> {
+    // Fails never: a channel is kept for as long as it has subscribers.
+    while summaries.changed().await.is_ok() {
+        if let Some(summary) = &*summaries.borrow_and_update() {
+            return Arc::clone(summary);
         }
     }
     std::future::pending().await

@@ -236,7 +236,7 @@ async fn events_of(operator: &Operator<'_>, place: &Place, value: &str, after: &
         // What ends with the session is not counted: the two subscriptions race to the close of the socket.
         if message["id"] == "1" && !signed_out {
             events.push(message);
-            if place.path == "after" {
+            if ["after", "systemId"].contains(&place.path.as_str()) {
                 return events;
             }
         } else if message.pointer("/payload/data/systemChanged/system/name") == Some(&json!(newest)) && !signed_out {
@@ -276,6 +276,10 @@ async fn subscriptions_to_ids_of_another_tenant_receive_nothing(app: App) {
                 assert_eq!(received[0], received[1], "{what}: {kind}");
                 let has_data = |event: &Json| event.pointer("/payload/data").is_some_and(|data| !data.is_null());
                 assert!(!received[0].iter().any(has_data), "{what}: {kind}: {received:?}");
+                if place.path == "systemId" {
+                    let code = received[0][0].pointer("/payload/errors/0/extensions/code");
+                    assert_eq!(code, Some(&json!("NOT_FOUND")), "{what}: {kind}: {received:?}");
+                }
             }
             let value = match place.path.rsplit('.').next() {
                 Some("systemId") => &own.0["system"],

@@ -26,6 +26,8 @@ on_both_stores![
     a_resumed_subscription_loses_nothing_and_repeats_nothing,
     without_a_cursor_a_subscription_begins_now,
     cursor_of_an_entry_that_a_restored_store_lacks_is_refused,
+    subscription_to_a_system_that_does_not_exist_is_not_found,
+    audit_cursor_is_where_a_subscription_receives_all_that_follows,
     the_viewer_is_told_at_once_and_at_each_change_of_codes,
     sockets_close_when_their_session_is_over_wherever_it_ended,
     a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next_entry,
@@ -126,7 +128,7 @@ async fn cursor_of_an_entry_that_a_restored_store_lacks_is_refused(app: App) {
     operator.create_system("Billing").await;
     let (kept, length) = (operator.newest_cursor().await, app.log_of("acme").await.len() as u64);
     let restored = app.restored(2).await;
-    operator.create_system("Lost").await;
+    let lost_id = operator.create_system("Lost").await.id;
     let lost = operator.newest_cursor().await;
     let (kept_0_1, lost_0_1) = (cursor_of_release_0_1(&app, length), cursor_of_release_0_1(&app, length + 1));
     let after_all = cursor_of_release_0_1(&app, length + 100);
@@ -149,6 +151,8 @@ async fn cursor_of_an_entry_that_a_restored_store_lacks_is_refused(app: App) {
     for cursor in [&lost, &lost_0_1, &after_all] {
         refuses(cursor).await;
     }
+    let mut of_lost = operator.subscribe(CHANGES, json!({ "after": lost, "id": lost_id })).await;
+    assert_eq!(of_lost.event().await, Event::Error("CURSOR_INVALID".to_owned()), "rather than NOT_FOUND");
     let names = ["One", "Two", "Three", "Four", "Five"];
     for name in names {
         operator.create_system(name).await;
@@ -218,11 +222,75 @@ async fn a_subscription_tells_what_was_asked_for_and_no_more() {
     operator.revoke_key(&other.id).await;
     assert_eq!(of_log.next().await["action"], "KEY_REVOKED");
 
-    let mut of_nothing = operator.subscribe(CHANGES, json!({ "after": after, "id": "sys_of_nobody" })).await;
     let mut of_other = operator.subscribe(CHANGES, json!({ "after": after, "id": other.id })).await;
     assert_eq!(kinds(&mut of_other, 3).await, ["CREATED", "KEY_GENERATED", "KEY_REVOKED"]);
-    operator.be_removed().await;
-    assert_eq!(of_nothing.end().await, [Event::Closed(4403)], "nothing was ever heard of what does not exist");
+}
+
+async fn subscription_to_a_system_that_does_not_exist_is_not_found(app: App) {
+    let operator = app.operator(&ALL).await;
+    let foreign = app.operator_of("theirs", &ALL).await.create_system("Billing").await.id;
+    let (gone, lost, kept) = (
+        operator.create_system("Gone").await.id,
+        operator.create_system("Lost").await.id,
+        operator.create_system("Kept").await.id,
+    );
+    operator.delete_system(&gone).await;
+    let after = operator.audit_cursor().await;
+    let brief = operator.create_system("Brief").await.id;
+    for id in [&brief, &lost] {
+        operator.delete_system(id).await;
+    }
+    let end = operator.audit_cursor().await;
+    let key_changes =
+        "subscription ($id: ID, $after: String) { keyStateChanged(systemId: $id, after: $after) { kind } }";
+    let use_changes = "subscription ($id: ID!) { usageChanged(systemId: $id) { id } }";
+
+    let never = "sys_00000000000000000000000000";
+    for id in ["nonsense", never, &foreign, &gone, &lost, &brief] {
+        for (document, after) in [
+            (CHANGES, None),
+            (CHANGES, Some(&end)),
+            (key_changes, None),
+            (key_changes, Some(&end)),
+            (use_changes, None),
+        ] {
+            let mut refused = operator.subscribe(document, json!({ "id": id, "after": after })).await;
+            assert_eq!(refused.event().await, Event::Error("NOT_FOUND".to_owned()), "{document} {id} {after:?}");
+        }
+    }
+    for id in ["nonsense", never, &foreign, &gone] {
+        for document in [CHANGES, key_changes] {
+            let mut refused = operator.subscribe(document, json!({ "id": id, "after": after })).await;
+            assert_eq!(refused.event().await, Event::Error("NOT_FOUND".to_owned()), "{document} {id}");
+        }
+    }
+    for (id, expected) in [(&lost, vec!["DELETED"]), (&brief, vec!["CREATED", "DELETED"])] {
+        let mut deleted = operator.subscribe(CHANGES, json!({ "id": id, "after": after })).await;
+        assert_eq!(kinds(&mut deleted, expected.len()).await, expected, "it was deleted after the cursor");
+    }
+    let mut live = operator.subscribe(CHANGES, json!({ "id": kept, "after": end })).await;
+    operator.delete_system(&kept).await;
+    assert_eq!(kinds(&mut live, 1).await, ["DELETED"]);
+}
+
+async fn audit_cursor_is_where_a_subscription_receives_all_that_follows(app: App) {
+    let other = app.instance(2).await;
+    let operator = app.operator(&ALL).await;
+    let beside = operator.at(&other);
+    operator.create_system("Before").await;
+    let after = beside.audit_cursor().await;
+    assert_eq!(after, operator.newest_cursor().await, "it includes what another instance has answered");
+    operator.create_system("First").await;
+    let mut live = beside.subscribe(CHANGES, json!({ "after": after })).await;
+    assert_eq!(live.next().await["system"]["name"], "First");
+    operator.create_system("Second").await;
+    assert_eq!(live.next().await["system"]["name"], "Second");
+
+    let (acme, empty) = ("acme".parse().unwrap(), app.service.audit_head(&"empty".parse().unwrap()).await.unwrap());
+    let beginning = encode_audit(app.service.keyring(), &acme, &empty);
+    let numbers = "subscription ($after: String) { auditLogAppended(after: $after) { number } }";
+    let mut all = operator.subscribe(numbers, json!({ "after": beginning })).await;
+    assert_eq!(all.next().await["number"], 1, "that of an empty log is before its first entry");
 }
 
 #[tokio::test]
@@ -471,6 +539,7 @@ async fn a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next
     let mut entries = Box::pin(app.service.entries(
         &caller,
         [Permission::View].into_iter().collect(),
+        Subject::Tenant,
         Some(AuditPosition::Number(0)),
     ));
     for number in 1..=5 {

@@ -778,6 +778,11 @@ impl<'a> Operator<'a> {
         answer.data("auditLog.nodes.0.cursor").as_str().expect("a cursor").to_owned()
     }
 
+    pub async fn audit_cursor(&self) -> String {
+        let answer = self.query("{ auditCursor }", json!({})).await;
+        answer.data("auditCursor").as_str().expect("a cursor").to_owned()
+    }
+
     /// Replaces the operator's permission codes.
     pub async fn may(&self, codes: &[&str]) {
         let username = self.username.parse().expect("a username");
