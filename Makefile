@@ -52,6 +52,7 @@ tools-audit: tools-build
 
 test: tools-test console
 	$(CARGO) test --locked
+	cd clients/typescript && npm test
 	cd console && npm test
 	cd console && npm run e2e
 

@@ -1,5 +1,6 @@
 // @vitest-environment happy-dom
 
+import { follow } from "@keymark/client";
 import {
   AuditLogAppendedDocument,
   type AuditLogAppendedSubscriptionVariables,
@@ -7,7 +8,7 @@ import {
 import { Client, CombinedError, type Exchange } from "@urql/core";
 import { expect, test, vi } from "vitest";
 import { filter, fromValue, mergeMap, never, pipe } from "wonka";
-import { follow } from "../src/live/follow";
+import { transportOf } from "../src/live/transport";
 
 const NEWEST = { auditLog: { nodes: [{ id: "e3", cursor: "3" }] } };
 
@@ -47,11 +48,13 @@ test.each([
       variables: (after: string): AuditLogAppendedSubscriptionVariables => ({ after }),
       position: { cursor: "217" },
       onData: () => calls.push("data"),
-      onReady: () => calls.push("ready"),
+      onReady: () => {
+        calls.push("ready");
+      },
       onGap: () => calls.push("gap"),
       onRestored: () => calls.push("restored"),
     };
-    void follow(client, options, end.signal);
+    void follow(transportOf(client), options, end.signal);
     await vi.advanceTimersByTimeAsync(60_000);
     expect(subscriptions).toEqual([{ after: "217" }, { after: "3" }]);
     expect(calls).toEqual(expected);

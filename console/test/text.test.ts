@@ -1,6 +1,5 @@
 import { CombinedError } from "@urql/core";
 import { expect, test } from "vitest";
-import { backoff } from "../src/live/backoff";
 import { enforcementText } from "../src/text/enforcement";
 import { failureOf } from "../src/text/failures";
 import { markText } from "../src/text/mark";
@@ -42,13 +41,6 @@ test("a missing response is reported as an unreachable server", () => {
   const { code, message } = failureOf(new CombinedError({ networkError: new Error("refused") }));
   expect(code).toBeUndefined();
   expect(message).toMatch(/cannot be reached/);
-});
-
-test("the backoff doubles up to half a minute, and half of it is random", () => {
-  expect([0, 1, 2, 10, 5000].map((failures) => backoff(failures, () => 1))).toEqual([
-    500, 1000, 2000, 30_000, 30_000,
-  ]);
-  expect(backoff(2, () => 0)).toBe(1000);
 });
 
 const EN = { locale: "en" };

@@ -1,8 +1,8 @@
+import { retryNow } from "@keymark/client";
 import { ChangePasswordDocument } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import type { ComponentChildren, TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
-import { retryNow } from "../live/wake";
 import { useSession } from "../session/session-context";
 import { failureOf } from "../text/failures";
 import { PASSWORD_RULE } from "../text/password-rule";

@@ -1,4 +1,4 @@
-import { pause } from "./wake";
+import { pause } from "@keymark/client";
 
 /** Half of it is random, so that the windows of many operators do not all ask at the same time. */
 const VISIBLE_INTERVAL_MS = 800;

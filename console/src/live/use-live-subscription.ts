@@ -1,8 +1,9 @@
-import type { AnyVariables, TypedDocumentNode } from "@urql/core";
+import { follow, type Position } from "@keymark/client";
+import type { TypedDocumentNode } from "@urql/core";
 import { useClient } from "@urql/preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useSession } from "../session/session-context";
-import { follow, type Position } from "./follow";
+import { transportOf } from "./transport";
 
 interface LiveSubscriptionOptions<Data, Variables> {
   document: TypedDocumentNode<Data, Variables>;
@@ -18,7 +19,7 @@ interface LiveSubscriptionOptions<Data, Variables> {
  * Follows a subscription while the component is mounted. Returns true once queries may be sent: their results together
  * with the changes received from then on have no gap. A disabled subscription never delays queries.
  */
-export function useLiveSubscription<Data extends object, Variables extends AnyVariables>(
+export function useLiveSubscription<Data extends object, Variables extends Record<string, unknown>>(
   options: LiveSubscriptionOptions<Data, Variables>,
 ): boolean {
   const { document, variables, position, enabled } = options;
@@ -37,7 +38,7 @@ export function useLiveSubscription<Data extends object, Variables extends AnyVa
     const controller = new AbortController();
     const fixed: Omit<Variables, "after"> = JSON.parse(variablesJson);
     void follow<Data, Variables>(
-      client,
+      transportOf(client),
       {
         document,
         variables: (after) => ({ ...fixed, after }) as unknown as Variables,

@@ -1,7 +1,8 @@
+import { keepOpen } from "@keymark/client";
 import { ViewerChangedDocument } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import { useEffect } from "preact/hooks";
-import { consume, keepOpen } from "./keep-open";
+import { consume } from "./consume";
 
 /** Keeps the signed-in operator's permission codes in the cache up to date. */
 export function useLiveViewer(): void {

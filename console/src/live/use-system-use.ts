@@ -1,3 +1,4 @@
+import { keepOpen } from "@keymark/client";
 import {
   type KeyUseFragment,
   SystemUseDocument,
@@ -8,7 +9,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { type Sample, withSample } from "../text/calls";
-import { consume, keepOpen } from "./keep-open";
+import { consume } from "./consume";
 import { useObservable } from "./observable";
 import { useLiveQuery } from "./use-live-query";
 

@@ -1,11 +1,11 @@
+import { type Position, subscribeWithResume } from "@keymark/client";
 import { Client, fetchExchange, mapExchange, subscriptionExchange } from "@urql/core";
 import { cacheExchange } from "@urql/exchange-graphcache";
 import { cacheOptions } from "../graph/cache";
 import { extractApiKeyExchange } from "../graph/generate-key";
 import { inOrderExchange } from "../graph/in-order";
-import { type ConnectionStatus, openSocket, subscribeWithResume } from "../graph/socket";
+import { type ConnectionStatus, openSessionSocket } from "../graph/socket";
 import { graphqlUrl } from "../graph/urls";
-import type { Position } from "../live/follow";
 import { Observable } from "../live/observable";
 import { failureOf } from "../text/failures";
 
@@ -30,7 +30,7 @@ export interface Session {
 export function openSession(): Session {
   const connection = new Observable<ConnectionStatus>({ state: "connecting", reconnections: 0 });
   const refetchCount = new Observable(0);
-  const socket = openSocket(connection);
+  const socket = openSessionSocket(connection);
   const client = new Client({
     url: graphqlUrl(),
     preferGetMethod: false,

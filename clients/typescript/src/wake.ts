@@ -6,10 +6,11 @@ const RETRY_NOW = "keymark-retry-now";
 const EVENTS = ["online", "offline", "pageshow", "resume", RETRY_NOW];
 
 /**
- * Calls back when the tab becomes visible, after it was suspended, when the network comes or goes, and on `retryNow`.
- * Returns a function that removes the callback.
+ * In a browser, calls back when the tab becomes visible, after it was suspended, when the network comes or goes, and on
+ * `retryNow`. Returns a function that removes the callback.
  */
 export function onWake(callback: () => void): () => void {
+  if (typeof document === "undefined") return () => undefined;
   const onVisible = () => {
     if (document.visibilityState === "visible") callback();
   };
@@ -28,12 +29,12 @@ export function onWake(callback: () => void): () => void {
   };
 }
 
-/** Ends every pause, so that whatever is backing off retries immediately. */
+/** In a browser, ends every pause, so that whatever is backing off retries immediately. */
 export const retryNow = () => dispatchEvent(new Event(RETRY_NOW));
 
 /**
- * Resolves after a delay, on the next wake-up, or when the signal aborts. Waking cuts a backoff short, so that the
- * operator does not wait for it.
+ * Resolves after a delay, on the next wake-up, or when the signal aborts. Waking cuts a backoff short, so that
+ * nobody who looks at the page waits for it.
  */
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted) return Promise.resolve();

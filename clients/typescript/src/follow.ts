@@ -1,8 +1,6 @@
-import { LatestEntryDocument } from "@keymark/client/documents";
-import type { AnyVariables, Client, TypedDocumentNode } from "@urql/core";
-import { cursorIn } from "../graph/socket";
-import { failureOf } from "../text/failures";
-import { consume, keepOpen } from "./keep-open";
+import type { TypedDocumentNode } from "@graphql-typed-document-node/core";
+import { keepOpen } from "./keep-open.js";
+import { cursorIn } from "./resume.js";
 
 /** How far a subscription has been received. `follow` updates it. */
 export interface Position {
@@ -12,7 +10,27 @@ export interface Position {
   lost?: boolean;
 }
 
-interface FollowOptions<Data, Variables> {
+/** One result of a subscription: data, the `extensions.code` of an error, or both. */
+export interface SubscriptionResult<Data> {
+  data?: Data | null | undefined;
+  code?: string | undefined;
+}
+
+/** How `follow` sends its requests. An error that it throws ends `follow`, unless it is worth a retry. */
+export interface Transport {
+  /** Returns the cursor of the newest change; undefined if it cannot be fetched for now. */
+  latestCursor(): Promise<string | undefined>;
+  /** Resolves when the subscription ends, or when the signal aborts. */
+  subscribe<Data extends object, Variables extends Record<string, unknown>>(
+    document: TypedDocumentNode<Data, Variables>,
+    variables: Variables,
+    signal: AbortSignal,
+    onResult: (result: SubscriptionResult<Data>) => void,
+  ): Promise<void>;
+  isRetryable?(error: unknown): boolean;
+}
+
+export interface FollowOptions<Data, Variables> {
   document: TypedDocumentNode<Data, Variables>;
   /** Returns the variables that subscribe to the changes after a cursor. */
   variables: (after: string) => Variables;
@@ -20,9 +38,10 @@ interface FollowOptions<Data, Variables> {
   onData: (data: Data) => void;
   /**
    * Called once queries may be sent: every change after their responses will be received. Also called when the position
-   * cannot be fetched for now, so that the page loads nevertheless; `onGap` follows once it can.
+   * cannot be fetched for now, so that the page loads nevertheless; `onGap` follows once it can. If it returns a promise,
+   * `follow` subscribes when it resolves.
    */
-  onReady: () => void;
+  onReady: () => void | Promise<void>;
   /** Called when changes were missed: queries whose results they affect have to be refetched. */
   onGap: () => void;
   /**
@@ -33,8 +52,8 @@ interface FollowOptions<Data, Variables> {
 }
 
 /** Follows a subscription until the signal aborts. Whenever it ends, resubscribes after the last change received. */
-export async function follow<Data extends object, Variables extends AnyVariables>(
-  client: Client,
+export async function follow<Data extends object, Variables extends Record<string, unknown>>(
+  transport: Transport,
   {
     document,
     variables,
@@ -46,34 +65,28 @@ export async function follow<Data extends object, Variables extends AnyVariables
   }: FollowOptions<Data, Variables>,
   signal: AbortSignal,
 ): Promise<void> {
-  await keepOpen(signal, async () => {
+  const open = async () => {
     if (position.cursor === undefined) {
-      position.cursor = await latestEntry(client);
+      position.cursor = await transport.latestCursor();
       if (signal.aborted) return;
       const recovered = position.lost && position.cursor !== undefined;
       position.lost = position.cursor === undefined;
       if (recovered) onGap();
     }
-    onReady();
-    if (position.cursor === undefined) return;
-    const changes = client.subscription<Data, Variables>(document, variables(position.cursor));
-    await consume(changes, signal, ({ data, error }) => {
+    await onReady();
+    if (position.cursor === undefined || signal.aborted) return;
+    const after = variables(position.cursor);
+    await transport.subscribe(document, after, signal, ({ data, code }) => {
       if (data) {
         position.cursor = cursorIn(data) ?? position.cursor;
         onData(data);
       }
-      if (error === undefined) return;
-      const { code } = failureOf(error);
       if (code !== "CURSOR_INVALID" && code !== "BAD_USER_INPUT") return;
       // The next attempt starts from the newest entry.
       position.cursor = undefined;
       position.lost = true;
       if (code === "CURSOR_INVALID") onRestored();
     });
-  });
-}
-
-async function latestEntry(client: Client): Promise<string | undefined> {
-  const { data } = await client.query(LatestEntryDocument, {}, { requestPolicy: "network-only" });
-  return data?.auditLog.nodes[0]?.cursor;
+  };
+  await keepOpen(signal, open, (error) => transport.isRetryable?.(error) ?? false);
 }
