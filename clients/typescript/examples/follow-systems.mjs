@@ -47,14 +47,14 @@ try {
 
 async function load() {
   systems.clear();
-  /** @type {string | null} */
-  let after = null;
+  /** @type {import("@keymark/client/documents").SystemsQuery["systems"]["pageInfo"] | undefined} */
+  let pageInfo;
   do {
+    const after = pageInfo?.endCursor ?? null;
     const page = await keymark.request(SystemsDocument, { first: 100, after });
     for (const system of page.systems.nodes) systems.set(system.id, system);
-    const { hasNextPage, endCursor } = page.systems.pageInfo;
-    after = hasNextPage ? endCursor : null;
-  } while (after !== null);
+    pageInfo = page.systems.pageInfo;
+  } while (pageInfo.hasNextPage);
   const names = [...systems.values()].map(({ name }) => name);
   console.log(`LOADED ${names.join(", ")}`);
 }

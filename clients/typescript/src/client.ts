@@ -5,7 +5,7 @@ import { LatestEntryDocument } from "./documents.js";
 import { errorOf, KeymarkError } from "./error.js";
 import { follow, type Position, type SubscriptionResult, type Transport } from "./follow.js";
 import { subscribeWithResume } from "./resume.js";
-import { closeCode, openSocket, type SocketState } from "./socket.js";
+import { closeCode, type OpenSocket, openSocket, type SocketState } from "./socket.js";
 
 export interface KeymarkOptions {
   /** The address of the API: `https://keys.example.com/graphql`. */
@@ -69,12 +69,16 @@ export function connect({ url, token, webSocketImpl, onState }: KeymarkOptions):
     token === undefined
       ? {}
       : { authorization: `Bearer ${typeof token === "function" ? await token() : token}` };
-  const socket = openSocket({
-    url: url.replace(/^http/, "ws"),
-    connectionParams: authorization,
-    webSocketImpl,
-    ...(onState && { onState }),
-  });
+  let socket: OpenSocket | undefined;
+  const opened = () => {
+    socket ??= openSocket({
+      url: url.replace(/^http/, "ws"),
+      connectionParams: authorization,
+      webSocketImpl,
+      ...(onState && { onState }),
+    });
+    return socket;
+  };
   const closing = new AbortController();
 
   const request: Keymark["request"] = async (document, ...[variables]) => {
@@ -93,7 +97,7 @@ export function connect({ url, token, webSocketImpl, onState }: KeymarkOptions):
       return auditLog.nodes[0]?.cursor;
     },
     subscribe: (document, variables, signal, onResult) =>
-      subscribe(socket.client, { query: print(document), variables }, signal, onResult),
+      subscribe(opened().client, { query: print(document), variables }, signal, onResult),
     isRetryable: (error) => error instanceof KeymarkError && error.isRetryable,
   };
 
@@ -126,7 +130,7 @@ export function connect({ url, token, webSocketImpl, onState }: KeymarkOptions):
 
     close() {
       closing.abort();
-      socket.close();
+      socket?.close();
     },
   };
 }
