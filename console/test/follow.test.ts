@@ -10,7 +10,7 @@ import { expect, test, vi } from "vitest";
 import { filter, fromValue, mergeMap, never, pipe } from "wonka";
 import { transportOf } from "../src/live/transport";
 
-const NEWEST = { auditLog: { nodes: [{ id: "e3", cursor: "3" }] } };
+const NEWEST = { auditCursor: "3" };
 
 /** Refuses the first subscription with this code, and keeps the others open. */
 function refusing(code: string) {

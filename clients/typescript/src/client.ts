@@ -1,7 +1,7 @@
 import type { TypedDocumentNode } from "@graphql-typed-document-node/core";
 import { type GraphQLFormattedError, print } from "graphql";
 import type { Client, SubscribePayload } from "graphql-ws";
-import { LatestEntryDocument } from "./documents.js";
+import { LatestCursorDocument } from "./documents.js";
 import { errorOf, KeymarkError } from "./error.js";
 import { follow, type Position, type SubscriptionResult, type Transport } from "./follow.js";
 import { subscribeWithResume } from "./resume.js";
@@ -93,8 +93,8 @@ export function connect({ url, token, webSocketImpl, onState }: KeymarkOptions):
 
   const transport: Transport = {
     async latestCursor() {
-      const { auditLog } = await request(LatestEntryDocument);
-      return auditLog.nodes[0]?.cursor;
+      const { auditCursor } = await request(LatestCursorDocument);
+      return auditCursor;
     },
     subscribe: (document, variables, signal, onResult) =>
       subscribe(opened().client, { query: print(document), variables }, signal, onResult),

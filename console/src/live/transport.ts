@@ -1,5 +1,5 @@
 import type { Transport } from "@keymark/client";
-import { LatestEntryDocument } from "@keymark/client/documents";
+import { LatestCursorDocument } from "@keymark/client/documents";
 import type { Client } from "@urql/core";
 import { failureOf } from "../text/failures";
 import { consume } from "./consume";
@@ -8,8 +8,8 @@ import { consume } from "./consume";
 export const transportOf = (client: Client): Transport => ({
   async latestCursor() {
     const policy = { requestPolicy: "network-only" } as const;
-    const { data } = await client.query(LatestEntryDocument, {}, policy);
-    return data?.auditLog.nodes[0]?.cursor;
+    const { data } = await client.query(LatestCursorDocument, {}, policy);
+    return data?.auditCursor;
   },
   subscribe: (document, variables, signal, onResult) =>
     consume(client.subscription(document, variables), signal, ({ data, error }) =>

@@ -92,7 +92,7 @@ const pageInfo = {
 
 /** The default responses, by the name of the query. */
 const RESPONSES: Record<string, unknown> = {
-  LatestEntry: { auditLog: { nodes: [{ id: "e1", cursor: "1" }] } },
+  LatestCursor: { auditCursor: "1" },
   Systems: { systems: { nodes: [system], pageInfo } },
   Review: { systems: { nodes: [{ ...system, lastUsedAt: null }], pageInfo } },
   System: { system },
