@@ -9,6 +9,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { useSession } from "../session/session-context";
 import { useMay } from "../session/viewer-context";
 import { type Sample, withSample } from "../text/calls";
+import { failureOf } from "../text/failures";
 import { consume } from "./consume";
 import { useObservable } from "./observable";
 import { useLiveQuery } from "./use-live-query";
@@ -51,7 +52,9 @@ export function useSystemUse(id: string): SystemUse | undefined {
       consume(
         client.subscription(UsageChangedDocument, { systemId: id, from }),
         signal,
-        () => undefined,
+        ({ error }) => {
+          if (error && failureOf(error).code === "NOT_FOUND") controller.abort();
+        },
       ),
     );
     return () => controller.abort();
