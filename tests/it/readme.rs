@@ -40,3 +40,30 @@ fn tests_that_security_md_names_exist() {
     }
     assert!(found > 30, "{found}");
 }
+
+/// The texts between `before` and `after` in a source.
+fn between<'a>(source: &'a str, before: &str, after: char) -> Vec<&'a str> {
+    source.split(before).skip(1).map(|rest| rest.split(after).next().unwrap()).collect()
+}
+
+#[test]
+fn readme_lists_every_code_of_the_verification_and_of_closed_sockets() {
+    let verify = include_str!("../../src/http/verify.rs").split("mod tests").next().unwrap();
+    let refusals = include_str!("../../src/domain/verdict.rs");
+    let mut codes: Vec<_> = between(verify, "\"code\":\"", '"').into_iter().filter(|code| *code != "{}").collect();
+    codes.extend(between(refusals, "=> \"", '"'));
+    assert!(codes.len() > 10 && codes.contains(&"SUSPENDED"), "{codes:?}");
+    let (_, verification) = README.split_once("| status | `code` |").expect("the table");
+    for code in codes {
+        assert!(verification.contains(&format!("`{code}`")), "{code}");
+    }
+    let socket = include_str!("../../src/http/websocket.rs");
+    let mut codes: Vec<_> =
+        between(socket, "Ending::close(", ',').into_iter().chain(between(socket, "Self::close(", ',')).collect();
+    codes.retain(|code| code.starts_with('4'));
+    assert!(codes.len() > 7, "{codes:?}");
+    let (_, closing) = README.split_once("| code | meaning | retry |").expect("the table");
+    for code in codes {
+        assert!(closing.contains(code), "{code}");
+    }
+}
