@@ -107,7 +107,7 @@ async fn wait_while_others_guess(instance: &Instance) {
 
 fn attempt(password: &str) -> SignIn {
     let password = Password::unchecked(password.to_owned());
-    SignIn { username: "known-0".to_owned(), password, devices: Vec::new(), replaced: None }
+    SignIn { username: "known-0".to_owned(), password, devices: Vec::new(), replaced: None, user_agent: None }
 }
 
 /// Signs in from this address, and retries after the stated waits.
@@ -128,7 +128,8 @@ async fn signed_in(instance: &Instance, address: IpAddr) -> Duration {
 async fn refused(instance: &Instance, username: &str, address: IpAddr) -> Duration {
     let request = instance.service.request(Some(address));
     let password = Password::unchecked("wrong horse battery".to_owned());
-    let sign_in = SignIn { username: username.to_owned(), password, devices: Vec::new(), replaced: None };
+    let sign_in =
+        SignIn { username: username.to_owned(), password, devices: Vec::new(), replaced: None, user_agent: None };
     let began = Instant::now();
     let answer = instance.service.sign_in(request, sign_in).await;
     let took = began.elapsed();

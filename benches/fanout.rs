@@ -325,7 +325,7 @@ fn serve_until_told() {
         assert!(instance.coherence.read(|_| ()).is_some(), "callers are looked up in memory");
         let service = &instance.service;
         let request = service.request(None);
-        let system = service.create_system(&opened.caller, request, "Renamed 999", None).await.expect("a system");
+        let system = service.create_system(&opened.caller(), request, "Renamed 999", None).await.expect("a system");
         let features = PublicFeatures { introspection: true, graphiql: false };
         let public = http::public_routes(Arc::clone(service), Front::default(), features, CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

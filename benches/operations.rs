@@ -88,7 +88,7 @@ async fn measure(store: Arc<dyn Store>) {
 async fn change_password(store: &Arc<dyn Store>) {
     let instance = Instance::start(store, true).await;
     let service = &instance.service;
-    let mut caller: Caller = instance.operator("default", "changing").await.caller;
+    let mut caller: Caller = instance.operator("default", "changing").await.caller();
     let mut current = PASSWORD.to_owned();
     let password = |text: &str| Password::unchecked(text.to_owned());
     let passwords = Passwords::new(Cost::default(), Environment::system());
@@ -99,13 +99,13 @@ async fn change_password(store: &Arc<dyn Store>) {
             let new = format!("another good password {round} {change}");
             let request = service.request(None);
             let changed = service.change_password(&caller, request, password(&current), password(&new)).await;
-            caller = changed.expect("changed").caller;
+            caller = changed.expect("changed").caller();
             current = new;
         }
         let ours = began.elapsed() / CHANGES;
         let began = Instant::now();
         for _ in 0..CHANGES {
-            let stored = caller.operator.password_hash.clone();
+            let stored = caller.signed_in().expect("an operator").0.password_hash.clone();
             let place = passwords.queue().expect("a place");
             let compared = passwords.compare(&place, password(&current), Some(stored)).await.expect("compared");
             assert_eq!(compared, Comparison::Match);
@@ -171,7 +171,7 @@ async fn redigest_keys(store: &Arc<dyn Store>) {
     let (environment, tenant) = (Environment::system(), "redigested".parse::<TenantId>().expect("a tenant"));
     // Each round drops the secret of the one before.
     let mut instance = Instance::start(store, false).await;
-    let caller = instance.operator(tenant.as_str(), "redigested").await.caller;
+    let caller = instance.operator(tenant.as_str(), "redigested").await.caller();
     let mut api_keys: Vec<ApiKey> = Vec::new();
     for n in 0..KEYS {
         let (service, request) = (&instance.service, instance.service.request(None));

@@ -517,7 +517,7 @@ async fn two_tenants(store: Arc<EmbeddedStore>) -> (SocketAddr, String) {
     for i in 0..SYSTEMS {
         let service = &keymark.instance.service;
         service
-            .create_system(&other.caller, service.request(None), &format!("Other {i:03}"), None)
+            .create_system(&other.caller(), service.request(None), &format!("Other {i:03}"), None)
             .await
             .expect("a system");
     }
@@ -771,7 +771,7 @@ impl Keymark {
         let opened = instance.operator("default", "admin").await;
         let Instance { service, coherence } = &instance;
         let request = service.request(None);
-        let caller: &Caller = &opened.caller;
+        let caller: &Caller = &opened.caller();
         let mut api_key = String::new();
         for i in 0..SYSTEMS {
             let name = format!("System {i:03}");

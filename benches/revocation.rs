@@ -92,7 +92,7 @@ async fn barrier() {
             .expect("a store");
         instances.push(Instance::start(&(Arc::new(store) as Arc<dyn Store>), false).await);
     }
-    let caller = instances[0].operator("default", "admin").await.caller;
+    let caller = instances[0].operator("default", "admin").await.caller();
     let first = &instances[0].service;
     let request = first.request(None);
     let system = first.create_system(&caller, request, "Revoked and again", None).await.expect("a system");
@@ -132,9 +132,9 @@ async fn waits() {
 async fn waits_over(title: &str, store: &Arc<dyn Store>) {
     let instance = Instance::start(store, false).await;
     let service = &instance.service;
-    let caller = instance.operator("default", "waiting").await.caller;
+    let caller = instance.operator("default", "waiting").await.caller();
     let request = service.request(None);
-    let username = caller.operator.username.clone();
+    let username = caller.signed_in().expect("an operator").0.username.clone();
     let mut times: Vec<(&str, Vec<Duration>)> = Vec::new();
     macro_rules! measure {
         ($what:literal, $call:expr) => {{
@@ -171,11 +171,11 @@ async fn waits_over(title: &str, store: &Arc<dyn Store>) {
         let id = service.create_system(&caller, request, &name, None).await.expect("created").id;
         service.generate_key(&caller, request, id, None).await.expect("generated");
         measure!("deleteSystem with a key", service.delete_system(&caller, request, id, None)).expect("deleted");
-        let codes = if round % 2 == 0 { Permissions::NONE } else { Permissions::all() };
+        let codes = if round % 2 == 0 { Permissions::NONE } else { Permissions::all_of(true) };
         measure!("set-permissions", service.set_permissions(request, &username, codes)).expect("set");
         measure!("set-permissions, repeated", service.set_permissions(request, &username, codes)).expect("set");
         let session = measure!("signIn", instance.sign_in("waiting"));
-        measure!("signOut", service.sign_out(&session.caller, request)).expect("signed out");
+        measure!("signOut", service.sign_out(&session.caller(), request)).expect("signed out");
     }
     println!("{ROUNDS} of each over {title}");
     for (what, mut times) in times {

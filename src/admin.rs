@@ -30,6 +30,7 @@ use crate::domain::operators::{Operator, Password, Username};
 use crate::domain::permissions::Permissions;
 use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Fingerprint;
+use crate::domain::tenants::TenantPolicy;
 use crate::service::Service;
 use crate::service::audit::Exporter;
 use crate::service::checkpoints::KnownCheckpoints;
@@ -152,9 +153,9 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             format!("removed {}", description(&removed))
         }
         Command::SetPolicy { tenant, max_key_lifetime_days: days } => {
-            let tenants = service.list_audited_tenants(&KnownCheckpoints::default()).await.map_err(message)?;
-            check_tenant(&tenants, &tenant)?;
-            service.set_longest_key_lifetime(&tenant, days).await.map_err(message)?;
+            let origin = service.command_line_origin(request);
+            let set = |policy| TenantPolicy { max_key_lifetime_days: days, ..policy };
+            service.set_policy(&origin, &tenant, set).await.map_err(message)?;
             match days {
                 Some(days) => format!("{tenant}: new keys end after {days} days at most\n"),
                 None => format!("{tenant}: new keys need no end\n"),

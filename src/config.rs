@@ -20,6 +20,7 @@ use crate::coherence::protocol::{Role, Timing, with_margin};
 use crate::domain::checkpoints::Checkpoint;
 use crate::domain::keys::KeyPrefix;
 use crate::domain::leases::MAX_LEASE;
+use crate::domain::quota::Quota;
 use crate::domain::secrets::RootSecret;
 use crate::domain::usage::UsageRetention;
 use crate::http::front::Front;
@@ -153,6 +154,8 @@ settings! {
     password_cost, "password-cost", "KEYMARK_PASSWORD_COST", "m=19456,t=2,p=1";
     /// How long a session may be unused before it ends, such as 30m: off, or 2 minutes at least.
     session_idle, "session-idle", "KEYMARK_SESSION_IDLE", "off";
+    /// Calls of the API that one service token may make in a second on one instance, on average; five times as many at once.
+    service_token_calls, "service-token-calls", "KEYMARK_SERVICE_TOKEN_CALLS", "200";
     /// How long a revoked key is reported as revoked; after that, as not found.
     revoked_retention, "revoked-retention", "KEYMARK_REVOKED_RETENTION", "90d";
     /// Rows in which the use of keys is counted that an instance writes to the store in a second: 3 for each key in use, up
@@ -256,6 +259,8 @@ pub struct Config {
     pub session_lifetime: Duration,
     pub password_cost: Cost,
     pub session_idle: Option<Duration>,
+    /// Calls in a second.
+    pub service_token_calls: u32,
     pub revoked_retention: Duration,
     pub usage_rows_per_second: u32,
     pub usage_retention: UsageRetention,
@@ -313,6 +318,7 @@ impl Config {
             session_lifetime: duration(&settings.session_lifetime)?,
             password_cost: password_cost(&settings.password_cost)?,
             session_idle: idle(&settings.session_idle)?,
+            service_token_calls: calls(&settings.service_token_calls)?,
             revoked_retention: duration(&settings.revoked_retention)?,
             usage_rows_per_second: usage_rows(&settings.usage_rows_per_second)?,
             usage_retention: UsageRetention {
@@ -347,6 +353,10 @@ impl Config {
             key_prefix: self.key_prefix.clone(),
             session_lifetime: self.session_lifetime,
             session_idle: self.session_idle,
+            token_calls: Quota {
+                burst: 5 * self.service_token_calls,
+                interval: Duration::from_secs(1) / self.service_token_calls,
+            },
             revoked_retention: self.revoked_retention,
             enforcement_wait,
             password_cost: self.password_cost,
@@ -467,6 +477,14 @@ fn usage_rows(setting: &Setting) -> Result<u32, ConfigError> {
     let rows = setting.value_or_default().parse().ok();
     let rows = rows.filter(|rows| (MIN_USAGE_ROWS..=MAX_USAGE_ROWS).contains(rows));
     rows.ok_or_else(|| setting.invalid(format!("is not a number from {MIN_USAGE_ROWS} to {MAX_USAGE_ROWS}")))
+}
+
+/// Calls of a service token in a second.
+const MAX_TOKEN_CALLS: u32 = 1_000_000;
+
+fn calls(setting: &Setting) -> Result<u32, ConfigError> {
+    let calls = setting.value_or_default().parse().ok().filter(|calls| (1..=MAX_TOKEN_CALLS).contains(calls));
+    calls.ok_or_else(|| setting.invalid(format!("is not a number from 1 to {MAX_TOKEN_CALLS}")))
 }
 
 fn at_least_a_day(setting: &Setting) -> Result<Duration, ConfigError> {

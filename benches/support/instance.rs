@@ -59,13 +59,16 @@ impl Instance {
         let (tenant, name) = (tenant.parse().expect("a tenant"), username.parse().expect("a name"));
         let password = Password::unchecked(PASSWORD.to_owned());
         let request = self.service.request(None);
-        self.service.add_operator(request, tenant, name, password, Permissions::all()).await.expect("an operator");
+        self.service
+            .add_operator(request, tenant, name, password, Permissions::all_of(true))
+            .await
+            .expect("an operator");
         self.sign_in(username).await
     }
 
     pub async fn sign_in(&self, username: &str) -> NewSession {
         let (username, password) = (username.to_owned(), Password::unchecked(PASSWORD.to_owned()));
-        let sign_in = SignIn { username, password, devices: Vec::new(), replaced: None };
+        let sign_in = SignIn { username, password, devices: Vec::new(), replaced: None, user_agent: None };
         self.service.sign_in(self.service.request(None), sign_in).await.expect("a session")
     }
 }

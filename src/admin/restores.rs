@@ -89,6 +89,19 @@ fn line(entry: &LossEntry, is_done: bool) -> String {
                 format!("operator {name} does not exist, or has no permission code except {codes}"),
             )
         }
+        Loss::OperatorSuspension { is_suspended, .. } => {
+            let state = if *is_suspended { "suspended" } else { "resumed" };
+            (format!("suspended operator {name}"), format!("operator {name} does not exist, or is {state} already"))
+        }
+        Loss::Token(token) => (
+            format!("revoked token {token} ({name}), which was revoked or rotated"),
+            format!("token {token} ({name}) does not exist"),
+        ),
+        Loss::TenantSuspension { is_suspended } => {
+            let state = if *is_suspended { "suspended" } else { "resumed" };
+            ("suspended the tenant".to_owned(), format!("the tenant does not exist, or is {state} already"))
+        }
+        Loss::Tenant => ("deleted the tenant".to_owned(), "the tenant does not exist".to_owned()),
         Loss::Password(_) => (
             format!("disabled the password of operator {name}; set another: keymark operator set-password {name}"),
             format!("operator {name} does not exist"),

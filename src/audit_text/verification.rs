@@ -267,7 +267,7 @@ mod tests {
         let system = System::new(SystemId::new(now, &mut rng), tenant.clone(), name, now);
         let hash = PasswordHash::from_phc("$argon2id$".to_owned());
         let (id, username) = (OperatorId::new(now, &mut rng), "ada".parse().unwrap());
-        let ada = Operator::new(id, tenant.clone(), username, hash, Permissions::all(), now);
+        let ada = Operator::new(id, tenant.clone(), username, hash, Permissions::all_of(true), now);
         let (mut last, mut log) = (AuditHead::default(), Vec::new());
         for number in 1..=6 {
             let origin = Origin {
@@ -279,7 +279,7 @@ mod tests {
             let event = match number {
                 1 => event,
                 2 => event.about_deleted_system(&system).about_key(Mark::try_from("abcd".to_owned()).unwrap()),
-                3 => event.about_operator(&ada).with_permissions(Permissions::all()),
+                3 => event.about_operator(&ada).with_permissions(Permissions::all_of(true)),
                 4 => event.refused(ErrorCode::Forbidden, 3),
                 _ => event.about_system(&system).renamed_from("-1 before\r\nand after"),
             };

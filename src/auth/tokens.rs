@@ -133,6 +133,8 @@ mod tests {
             password_version: 1,
             created_at: now,
             expires_at: now.plus(std::time::Duration::from_secs(60)),
+            network: None,
+            user_agent: None,
         };
         (session, secret)
     }

@@ -104,7 +104,7 @@ fn username(text: &str) -> Result<Username, String> {
 
 fn permissions(text: &str) -> Result<Permissions, String> {
     match text {
-        "all" => return Ok(Permissions::all()),
+        "all" => return Ok(Permissions::all_of(false)),
         "none" | "" => return Ok(Permissions::NONE),
         _ => {}
     }

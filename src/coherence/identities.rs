@@ -1,22 +1,75 @@
-//! The cached operators and sessions of all tenants.
+//! The cached operators, sessions, tokens and rows of all tenants.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, RwLock};
 
 use super::locks::{read, write};
-use crate::domain::ids::OperatorId;
-use crate::domain::operators::Operator;
+use crate::domain::ids::{OperatorId, TenantId, TokenId};
+use crate::domain::keys::KeyDigest;
+use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
+use crate::domain::tenants::Tenant;
+use crate::domain::tokens::Token;
 
-/// Operators and sessions by id.
+/// Operators, sessions, tokens and tenants by id, and operators by tenant.
 ///
-/// Rows may be put in any order and more than once: the greatest revision of an operator wins, and sessions never
-/// change. A removal leaves no trace, so an older row that is put afterwards would bring back a session that has ended.
-/// Therefore all rows of a scan must be put before any change that the feed delivers after the scan began.
+/// Rows may be put in any order and more than once: the greatest revision wins, and sessions never change. A removal
+/// leaves no trace, so an older row that is put afterwards would bring back a session that has ended. Therefore all rows
+/// of a scan must be put before any change that the feed delivers after the scan began.
 #[derive(Default)]
 pub struct Identities {
-    operators: RwLock<HashMap<OperatorId, Arc<Operator>>>,
-    sessions: RwLock<HashMap<SessionId, Session>>,
+    operators: RwLock<Operators>,
+    sessions: RwLock<HashMap<SessionId, Arc<Session>>>,
+    tokens: RwLock<Tokens>,
+    tenants: RwLock<BTreeMap<TenantId, Arc<Tenant>>>,
+}
+
+#[derive(Default)]
+struct Operators {
+    by_id: HashMap<OperatorId, Arc<Operator>>,
+    /// In the order of lists.
+    by_tenant: BTreeMap<(TenantId, Username), OperatorId>,
+}
+
+impl Operators {
+    fn insert(&mut self, operator: &Operator) {
+        self.remove(operator.id);
+        self.by_tenant.insert((operator.tenant.clone(), operator.username.clone()), operator.id);
+        self.by_id.insert(operator.id, Arc::new(operator.clone()));
+    }
+
+    fn remove(&mut self, id: OperatorId) {
+        if let Some(operator) = self.by_id.remove(&id) {
+            self.by_tenant.remove(&(operator.tenant.clone(), operator.username.clone()));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tokens {
+    by_id: HashMap<TokenId, Arc<Token>>,
+    by_digest: HashMap<KeyDigest, TokenId>,
+    /// Ids sort by the time of creation.
+    by_tenant: BTreeMap<(TenantId, TokenId), ()>,
+}
+
+impl Tokens {
+    fn insert(&mut self, token: &Token) {
+        self.remove(token.id);
+        self.by_digest.extend(token.digests().map(|digest| (digest, token.id)));
+        self.by_tenant.insert((token.tenant.clone(), token.id), ());
+        self.by_id.insert(token.id, Arc::new(token.clone()));
+    }
+
+    fn remove(&mut self, id: TokenId) {
+        if let Some(token) = self.by_id.remove(&id) {
+            for digest in token.digests() {
+                self.by_digest.remove(&digest);
+            }
+            self.by_tenant.remove(&(token.tenant.clone(), id));
+        }
+    }
 }
 
 impl Identities {
@@ -27,45 +80,132 @@ impl Identities {
     /// Stores the operator unless a newer revision is cached.
     pub fn put_operator(&self, operator: &Operator) {
         let mut operators = write(&self.operators);
-        if operators.get(&operator.id).is_none_or(|cached| operator.revision > cached.revision) {
-            operators.insert(operator.id, Arc::new(operator.clone()));
+        if operators.by_id.get(&operator.id).is_none_or(|cached| operator.revision > cached.revision) {
+            operators.insert(operator);
         }
     }
 
     /// Stores the operator whatever revision is cached.
     pub fn overwrite_operator(&self, operator: &Operator) {
-        write(&self.operators).insert(operator.id, Arc::new(operator.clone()));
+        write(&self.operators).insert(operator);
     }
 
     /// Leaves the sessions, of which none is valid any more: they are purged later.
     pub fn remove_operator(&self, id: OperatorId) {
-        write(&self.operators).remove(&id);
+        write(&self.operators).remove(id);
     }
 
     pub fn put_session(&self, session: &Session) {
-        write(&self.sessions).insert(session.id, session.clone());
+        write(&self.sessions).insert(session.id, Arc::new(session.clone()));
     }
 
     pub fn remove_session(&self, id: SessionId) {
         write(&self.sessions).remove(&id);
     }
 
+    /// Stores the token unless a newer revision is cached.
+    pub fn put_token(&self, token: &Token) {
+        let mut tokens = write(&self.tokens);
+        if tokens.by_id.get(&token.id).is_none_or(|cached| token.revision > cached.revision) {
+            tokens.insert(token);
+        }
+    }
+
+    /// Stores the token whatever revision is cached.
+    pub fn overwrite_token(&self, token: &Token) {
+        write(&self.tokens).insert(token);
+    }
+
+    pub fn remove_token(&self, id: TokenId) {
+        write(&self.tokens).remove(id);
+    }
+
+    /// Stores the tenant unless a newer revision is cached. Returns the one that is cached now.
+    pub fn put_tenant(&self, tenant: &Tenant) -> Arc<Tenant> {
+        let mut tenants = write(&self.tenants);
+        match tenants.get(&tenant.id) {
+            Some(cached) if cached.revision >= tenant.revision => Arc::clone(cached),
+            _ => {
+                let tenant = Arc::new(tenant.clone());
+                tenants.insert(tenant.id.clone(), Arc::clone(&tenant));
+                tenant
+            }
+        }
+    }
+
+    /// Stores the tenant whatever revision is cached.
+    pub fn overwrite_tenant(&self, tenant: &Tenant) {
+        write(&self.tenants).insert(tenant.id.clone(), Arc::new(tenant.clone()));
+    }
+
+    pub fn remove_tenant(&self, id: &TenantId) {
+        write(&self.tenants).remove(id);
+    }
+
     pub fn find_operator(&self, id: OperatorId) -> Option<Arc<Operator>> {
-        read(&self.operators).get(&id).cloned()
+        read(&self.operators).by_id.get(&id).cloned()
+    }
+
+    /// The operators who belong to the tenant, ordered by username.
+    pub fn operators_of(&self, tenant: &TenantId) -> Vec<Arc<Operator>> {
+        let operators = read(&self.operators);
+        let first = (tenant.clone(), Username::lowest());
+        let from_tenant = operators.by_tenant.range((Bound::Included(first), Bound::Unbounded));
+        let of_tenant = from_tenant.take_while(|((other, _), _)| other == tenant);
+        of_tenant.filter_map(|(_, id)| operators.by_id.get(id).cloned()).collect()
     }
 
     /// Returns the session even if it has ended: see [`Session::is_valid_for`].
-    pub fn find_session(&self, id: &SessionId) -> Option<Session> {
+    pub fn find_session(&self, id: &SessionId) -> Option<Arc<Session>> {
         read(&self.sessions).get(id).cloned()
     }
 
+    /// Returns the token with this digest, even if it has expired: see [`Token::is_valid`].
+    pub fn find_token(&self, digest: &KeyDigest) -> Option<Arc<Token>> {
+        let tokens = read(&self.tokens);
+        tokens.by_digest.get(digest).and_then(|id| tokens.by_id.get(id)).cloned()
+    }
+
+    /// The tokens of the tenant, in the order of their creation.
+    pub fn tokens_of(&self, tenant: &TenantId) -> Vec<Arc<Token>> {
+        let tokens = read(&self.tokens);
+        let from_tenant =
+            tokens.by_tenant.range((Bound::Included((tenant.clone(), TokenId::lowest())), Bound::Unbounded));
+        let of_tenant = from_tenant.take_while(|((other, _), ())| other == tenant);
+        of_tenant.filter_map(|((_, id), ())| tokens.by_id.get(id).cloned()).collect()
+    }
+
+    /// Returns `None` for a tenant without a row.
+    pub fn find_tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
+        read(&self.tenants).get(id).cloned()
+    }
+
+    /// All tenants that have a row, ordered by id.
+    pub fn all_tenants(&self) -> Vec<Arc<Tenant>> {
+        read(&self.tenants).values().cloned().collect()
+    }
+
     pub fn operators(&self) -> usize {
-        read(&self.operators).len()
+        read(&self.operators).by_id.len()
     }
 
     /// Number of sessions, including those that have ended but are not purged yet.
     pub fn sessions(&self) -> usize {
         read(&self.sessions).len()
+    }
+
+    /// Numbers of service tokens and of verifier tokens, including expired ones.
+    pub fn tokens(&self) -> (usize, usize) {
+        let tokens = read(&self.tokens);
+        let service = tokens.by_id.values().filter(|token| token.kind.is_service()).count();
+        (service, tokens.by_id.len() - service)
+    }
+
+    /// Numbers of tenants that are active and that are suspended.
+    pub fn tenants(&self) -> (usize, usize) {
+        let tenants = read(&self.tenants);
+        let suspended = tenants.values().filter(|tenant| tenant.suspended.is_some()).count();
+        (tenants.len() - suspended, suspended)
     }
 }
 
@@ -96,6 +236,8 @@ mod tests {
             password_version: operator.password_version,
             created_at: NOON,
             expires_at: NOON,
+            network: None,
+            user_agent: None,
         }
     }
 
@@ -116,7 +258,7 @@ mod tests {
         let (identities, session) = (Identities::new(), session_of(&operator()));
         identities.put_session(&session);
         identities.put_session(&session);
-        assert_eq!((identities.find_session(&session.id), identities.sessions()), (Some(session.clone()), 1));
+        assert_eq!((identities.find_session(&session.id).as_deref(), identities.sessions()), (Some(&session), 1));
         identities.remove_session(session.id);
         assert_eq!((identities.find_session(&session.id), identities.sessions()), (None, 0));
     }

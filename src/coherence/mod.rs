@@ -111,7 +111,7 @@ impl Cache {
         {
             return Some(Some(found));
         }
-        let is_unreadable = missed.iter().any(|digest| self.unreadable.contains(RowId::Key(*digest)));
+        let is_unreadable = missed.iter().any(|digest| self.unreadable.contains(&RowId::Key(*digest)));
         (!is_unreadable).then_some(None)
     }
 
@@ -119,7 +119,7 @@ impl Cache {
     fn put_stored(&self, row: &StoredRow) {
         match row {
             StoredRow::Readable(row) => self.put(row),
-            StoredRow::Unreadable(id) => self.unreadable.insert(*id),
+            StoredRow::Unreadable(id) => self.unreadable.insert(id.clone()),
         }
     }
 
@@ -128,6 +128,11 @@ impl Cache {
             Row::Key(key) => self.keys.put(key),
             Row::Operator(operator) => self.identities.put_operator(operator),
             Row::Session(session) => self.identities.put_session(session),
+            Row::Token(token) => self.identities.put_token(token),
+            Row::Tenant(tenant) => {
+                let cached = self.identities.put_tenant(tenant);
+                self.keys.suspend_tenant(&cached.id, cached.suspended_at());
+            }
             Row::System(_) | Row::Lease(_) => {}
         }
     }
@@ -136,9 +141,9 @@ impl Cache {
         for write in &change.writes {
             match write {
                 Write::Put(row) => self.put(row),
-                Write::Delete(id) => self.remove(*id),
+                Write::Delete(id) => self.remove(id),
             }
-            self.unreadable.remove(write.id());
+            self.unreadable.remove(&write.id());
         }
         for row in &change.foreign {
             self.overwrite(row);
@@ -146,11 +151,16 @@ impl Cache {
         self.names.apply(change);
     }
 
-    fn remove(&self, id: RowId) {
+    fn remove(&self, id: &RowId) {
         match id {
-            RowId::Key(digest) => self.keys.remove(&digest),
-            RowId::Operator(id) => self.identities.remove_operator(id),
-            RowId::Session(id) => self.identities.remove_session(id),
+            RowId::Key(digest) => self.keys.remove(digest),
+            RowId::Operator(id) => self.identities.remove_operator(*id),
+            RowId::Session(id) => self.identities.remove_session(*id),
+            RowId::Token(id) => self.identities.remove_token(*id),
+            RowId::Tenant(id) => {
+                self.identities.remove_tenant(id);
+                self.keys.suspend_tenant(id, None);
+            }
             RowId::System(_) | RowId::Lease(_) => {}
         }
     }
@@ -163,14 +173,19 @@ impl Cache {
                 match row {
                     Row::Key(key) => self.keys.overwrite(key),
                     Row::Operator(operator) => self.identities.overwrite_operator(operator),
+                    Row::Token(token) => self.identities.overwrite_token(token),
+                    Row::Tenant(tenant) => {
+                        self.identities.overwrite_tenant(tenant);
+                        self.keys.suspend_tenant(&tenant.id, tenant.suspended_at());
+                    }
                     Row::Session(_) | Row::System(_) | Row::Lease(_) => self.put(row),
                 }
-                self.unreadable.remove(row.id());
+                self.unreadable.remove(&row.id());
             }
             StoredRow::Unreadable(id) => {
                 // In this order, so that no reader finds neither.
-                self.unreadable.insert(*id);
-                self.remove(*id);
+                self.unreadable.insert(id.clone());
+                self.remove(id);
             }
         }
     }
@@ -753,8 +768,8 @@ fn log_event(change: &Change) -> LogEvent {
 /// in the cache is looked up in the store.
 fn outdates_caches(write: &Write) -> bool {
     match write {
-        Write::Put(Row::Key(_) | Row::Operator(_)) => true,
-        Write::Delete(RowId::Operator(_) | RowId::Session(_)) => true,
+        Write::Put(Row::Key(_) | Row::Operator(_) | Row::Tenant(_) | Row::Token(_)) => true,
+        Write::Delete(RowId::Operator(_) | RowId::Session(_) | RowId::Tenant(_) | RowId::Token(_)) => true,
         Write::Put(_) | Write::Delete(_) => false,
     }
 }

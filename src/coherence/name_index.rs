@@ -14,7 +14,7 @@ use std::sync::Arc;
 use memchr::memmem::Finder;
 
 use super::last_uses::LastUses;
-use crate::domain::ids::{OperatorId, SystemId};
+use crate::domain::ids::{ActorId, SystemId};
 use crate::domain::keys::Mark;
 use crate::domain::pages::{Page, PageEnd, PageRequest};
 use crate::domain::system_lists::{
@@ -49,8 +49,8 @@ pub(super) struct NameIndex {
 /// The operators who generated keys, numbered from 1. None is removed.
 #[derive(Clone, Default)]
 struct Operators {
-    ids: Vec<OperatorId>,
-    numbers: HashMap<OperatorId, NonZeroU32>,
+    ids: Vec<ActorId>,
+    numbers: HashMap<ActorId, NonZeroU32>,
 }
 
 /// Rows sorted by id, stored by column.
@@ -305,7 +305,7 @@ impl NameIndex {
 }
 
 impl Operators {
-    fn add(&mut self, id: OperatorId) -> NonZeroU32 {
+    fn add(&mut self, id: ActorId) -> NonZeroU32 {
         self.ids.push(id);
         let count = u32::try_from(self.ids.len()).ok().and_then(NonZeroU32::new);
         let number = count.expect("a tenant has less than 4,294,967,296 operators");
@@ -313,12 +313,12 @@ impl Operators {
         number
     }
 
-    fn id(&self, number: NonZeroU32) -> Option<OperatorId> {
+    fn id(&self, number: NonZeroU32) -> Option<ActorId> {
         self.ids.get(number.get() as usize - 1).copied()
     }
 
     fn allocated_bytes(&self) -> usize {
-        self.ids.capacity() * size_of::<OperatorId>() + self.numbers.capacity() * size_of::<(OperatorId, NonZeroU32)>()
+        self.ids.capacity() * size_of::<ActorId>() + self.numbers.capacity() * size_of::<(ActorId, NonZeroU32)>()
     }
 }
 
@@ -550,7 +550,7 @@ mod tests {
         SystemId::from_bytes(id)
     }
 
-    fn operator(n: u8) -> OperatorId {
+    fn operator(n: u8) -> ActorId {
         format!("op_{n:026}").parse().unwrap()
     }
 

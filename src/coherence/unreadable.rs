@@ -21,16 +21,16 @@ impl UnreadableRows {
         self.len.store(ids.len(), Ordering::Release);
     }
 
-    pub(super) fn remove(&self, id: RowId) {
+    pub(super) fn remove(&self, id: &RowId) {
         if !self.is_empty() {
             let mut ids = write(&self.ids);
-            ids.remove(&id);
+            ids.remove(id);
             self.len.store(ids.len(), Ordering::Release);
         }
     }
 
-    pub(super) fn contains(&self, id: RowId) -> bool {
-        !self.is_empty() && read(&self.ids).contains(&id)
+    pub(super) fn contains(&self, id: &RowId) -> bool {
+        !self.is_empty() && read(&self.ids).contains(id)
     }
 
     fn is_empty(&self) -> bool {

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::OperatorId;
+use super::ids::ActorId;
 use super::operators::Operator;
+use super::tokens::Token;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum AuditActorKind {
     Operator,
+    ServiceToken,
     CommandLine,
     #[serde(rename = "SYSTEM")]
     Keymark,
@@ -17,33 +19,49 @@ pub enum AuditActorKind {
 
 /// Who caused an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AuditActor {
     pub kind: AuditActorKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<OperatorId>,
+    pub id: Option<ActorId>,
     pub name: String,
+    /// Whether an operator or token of the platform acted outside of its own tenant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_platform: bool,
 }
 
 impl AuditActor {
+    /// The operator, in the operator's own tenant.
     pub fn operator(operator: &Operator) -> Self {
-        Self { kind: AuditActorKind::Operator, id: Some(operator.id), name: operator.username.to_string() }
+        let name = operator.username.to_string();
+        Self { id: Some(ActorId::Operator(operator.id)), ..Self::named(AuditActorKind::Operator, name) }
+    }
+
+    /// The token, in its own tenant.
+    pub fn service_token(token: &Token) -> Self {
+        let name = token.name.to_string();
+        Self { id: Some(ActorId::Token(token.id)), ..Self::named(AuditActorKind::ServiceToken, name) }
     }
 
     /// Somebody who runs `keymark operator …` with access to the store.
     pub fn command_line() -> Self {
-        Self { kind: AuditActorKind::CommandLine, id: None, name: "command line".to_owned() }
+        Self::named(AuditActorKind::CommandLine, "command line".to_owned())
     }
 
     pub fn keymark() -> Self {
-        Self { kind: AuditActorKind::Keymark, id: None, name: "keymark".to_owned() }
+        Self::named(AuditActorKind::Keymark, "keymark".to_owned())
     }
 
     /// Several actors whose attempts are aggregated. Of Keymark's kind, since an operator may have this name.
     pub fn others() -> Self {
-        Self { kind: AuditActorKind::Keymark, id: None, name: "others".to_owned() }
+        Self::named(AuditActorKind::Keymark, "others".to_owned())
     }
 
     pub fn anonymous() -> Self {
-        Self { kind: AuditActorKind::Anonymous, id: None, name: "anonymous".to_owned() }
+        Self::named(AuditActorKind::Anonymous, "anonymous".to_owned())
+    }
+
+    fn named(kind: AuditActorKind, name: String) -> Self {
+        Self { kind, id: None, name, is_platform: false }
     }
 }

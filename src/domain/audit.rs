@@ -7,14 +7,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use super::actors::{AuditActor, AuditActorKind};
-use super::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
+use super::ids::{ActorId, AuditEntryId, OperatorId, RequestId, SystemId, TenantId, TokenId};
 use super::keys::{KeyRole, Mark};
 use super::operators::Operator;
 use super::permissions::Permissions;
 use super::refusal::ErrorCode;
 use super::systems::{CurrentKey, EndedKey, Suspension, System};
+use super::tenants::Tenant;
 use super::texts::{Description, Reason};
 use super::time::Timestamp;
+use super::tokens::Token;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -47,6 +49,20 @@ pub enum AuditAction {
     ExpiredKeyPresented,
     SuspendedKeyPresented,
     TenantPolicyChanged,
+    TenantCreated,
+    TenantRenamed,
+    TenantSuspended,
+    TenantResumed,
+    TenantDeleted,
+    OperatorPromoted,
+    OperatorSuspended,
+    OperatorResumed,
+    SessionsEnded,
+    ServiceTokenCreated,
+    ServiceTokenRotated,
+    ServiceTokenRevoked,
+    VerifierTokenCreated,
+    VerifierTokenRevoked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -159,7 +175,15 @@ pub struct AuditEvent {
     pub operator: Option<OperatorId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator_name: Option<String>,
-    /// The operator's permissions after the change, or the permission that a refused caller lacked.
+    /// The service token or verifier token that was created, rotated or revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_name: Option<String>,
+    /// The tenant's name at that time; the new name, if it was renamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_name: Option<String>,
+    /// The permissions of the operator or token after the change, or the permission that a refused caller lacked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permissions: Option<Permissions>,
     /// Why an attempt was refused.
@@ -198,6 +222,9 @@ impl AuditEvent {
             image: None,
             operator: None,
             operator_name: None,
+            token: None,
+            token_name: None,
+            tenant_name: None,
             permissions: None,
             error_code: None,
         }
@@ -257,6 +284,20 @@ impl AuditEvent {
     pub fn about_operator(mut self, operator: &Operator) -> Self {
         self.operator = Some(operator.id);
         self.operator_name = Some(operator.username.to_string());
+        self
+    }
+
+    /// Adds a token, and the mark of its current secret.
+    pub fn about_token(mut self, token: &Token) -> Self {
+        self.token = Some(token.id);
+        self.token_name = Some(token.name.to_string());
+        self.key_mark = Some(token.mark);
+        self.key_expires_at = token.expires_at;
+        self
+    }
+
+    pub fn about_tenant(mut self, tenant: &Tenant) -> Self {
+        self.tenant_name = Some(tenant.name.to_string());
         self
     }
 
@@ -437,7 +478,7 @@ fn write_canonical(value: &serde_json::Value, out: &mut String) {
 #[derive(Clone, Copy, Debug)]
 pub struct FilteredMembers {
     pub system: Option<SystemId>,
-    pub actor: Option<OperatorId>,
+    pub actor: Option<ActorId>,
     pub action: AuditAction,
     pub outcome: AuditOutcome,
     pub key_marks: [Option<Mark>; 2],
@@ -448,7 +489,7 @@ pub struct FilteredMembers {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
     pub system: Option<SystemId>,
-    pub actor: Option<OperatorId>,
+    pub actor: Option<ActorId>,
     /// Matches any of these. An empty list matches nothing.
     pub actions: Option<Vec<AuditAction>>,
     pub outcome: Option<AuditOutcome>,

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditEntry, AuditEvent};
-use super::ids::{OperatorId, SystemId, TenantId};
+use super::ids::{OperatorId, SystemId, TenantId, TokenId};
 use super::keys::{Key, KeyDigest};
 use super::leases::{Incarnation, Lease, LogTime};
 use super::operators::Operator;
 use super::sessions::{Session, SessionId};
 use super::systems::System;
+use super::tenants::Tenant;
+use super::tokens::Token;
 
 /// A value that the store keeps under an id. It belongs to one tenant, except for leases, which belong to none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,10 +23,12 @@ pub enum Row {
     Operator(Operator),
     Session(Session),
     Lease(Lease),
+    Tenant(Tenant),
+    Token(Token),
 }
 
 /// The id of a [`Row`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RowId {
     System(SystemId),
@@ -32,12 +36,14 @@ pub enum RowId {
     Operator(OperatorId),
     Session(SessionId),
     Lease(Incarnation),
+    Tenant(TenantId),
+    Token(TokenId),
 }
 
 impl RowId {
     /// Whether a write of this row may change who a caller is, or what a caller may do.
-    pub fn is_identity(self) -> bool {
-        matches!(self, Self::Operator(_) | Self::Session(_))
+    pub fn is_identity(&self) -> bool {
+        matches!(self, Self::Operator(_) | Self::Session(_) | Self::Tenant(_) | Self::Token(_))
     }
 }
 
@@ -49,6 +55,8 @@ impl Row {
             Self::Operator(operator) => RowId::Operator(operator.id),
             Self::Session(session) => RowId::Session(session.id),
             Self::Lease(lease) => RowId::Lease(lease.incarnation),
+            Self::Tenant(tenant) => RowId::Tenant(tenant.id.clone()),
+            Self::Token(token) => RowId::Token(token.id),
         }
     }
 
@@ -60,6 +68,8 @@ impl Row {
             Self::Operator(operator) => operator.revision,
             Self::Session(_) => 1,
             Self::Lease(lease) => lease.sequence,
+            Self::Tenant(tenant) => tenant.revision,
+            Self::Token(token) => token.revision,
         }
     }
 
@@ -71,6 +81,8 @@ impl Row {
             Self::Operator(operator) => Some(&operator.tenant),
             Self::Session(session) => Some(&session.tenant),
             Self::Lease(_) => None,
+            Self::Tenant(tenant) => Some(&tenant.id),
+            Self::Token(token) => Some(&token.tenant),
         }
     }
 }
@@ -87,7 +99,7 @@ impl Write {
     pub fn id(&self) -> RowId {
         match self {
             Self::Put(row) => row.id(),
-            Self::Delete(id) => *id,
+            Self::Delete(id) => id.clone(),
         }
     }
 }
@@ -103,7 +115,7 @@ impl StoredRow {
     pub fn id(&self) -> RowId {
         match self {
             Self::Readable(row) => row.id(),
-            Self::Unreadable(id) => *id,
+            Self::Unreadable(id) => id.clone(),
         }
     }
 }
@@ -115,12 +127,21 @@ pub enum Expected {
     Absent,
     /// The row exists with this revision.
     Revision(u64),
+    /// The row exists, with any revision. For requirements only.
+    Present,
     /// Any row or none: for deletions that nothing depends on.
     Anything,
 }
 
+impl Expected {
+    /// The row has this revision; 0: there is none.
+    fn of_revision(revision: u64) -> Self {
+        if revision == 0 { Self::Absent } else { Self::Revision(revision) }
+    }
+}
+
 /// A condition on a row that the batch does not write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     pub row: RowId,
     pub expected: Expected,
@@ -129,7 +150,9 @@ pub struct Requirement {
 /// A change of one tenant. It is committed as a whole, with its audit entry, or not at all.
 ///
 /// A store also enforces that the rows which the batch puts belong to its tenant, that the folded names of a tenant's
-/// systems are unique, and that usernames are unique across tenants.
+/// systems are unique, that usernames are unique across tenants, that the names
+/// of a tenant's service tokens are unique, and of its verifier tokens, and that a tenant whose row is deleted has no
+/// systems.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub tenant: TenantId,
@@ -152,9 +175,9 @@ impl Batch {
         self
     }
 
-    /// Replaces the preceding revision of a row.
+    /// Replaces the preceding revision of a row, or inserts the first one.
     pub fn replace(mut self, row: Row) -> Self {
-        self.writes.push((Expected::Revision(row.revision() - 1), Write::Put(row)));
+        self.writes.push((Expected::of_revision(row.revision() - 1), Write::Put(row)));
         self
     }
 
@@ -179,6 +202,14 @@ impl Batch {
     /// Requires that a row still has the revision of `row`.
     pub fn requires(mut self, row: &Row) -> Self {
         self.requires.push(Requirement { row: row.id(), expected: Expected::Revision(row.revision()) });
+        self
+    }
+
+    /// Requires that the tenant has not been deleted.
+    pub fn requires_tenant(mut self, tenant: &Tenant) -> Self {
+        if tenant.revision > 0 {
+            self.requires.push(Requirement { row: RowId::Tenant(tenant.id.clone()), expected: Expected::Present });
+        }
         self
     }
 

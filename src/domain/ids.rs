@@ -72,6 +72,11 @@ macro_rules! prefixed_id {
 prefixed_id!(SystemId, "sys_");
 prefixed_id!(OperatorId, "op_");
 prefixed_id!(
+    /// Identifies a service token or a verifier token.
+    TokenId,
+    "tok_"
+);
+prefixed_id!(
     /// Generated before the commit. If the outcome of a commit is unknown, the store looks for an entry with the id.
     AuditEntryId,
     "aud_"
@@ -81,6 +86,64 @@ prefixed_id!(
     RequestId,
     "req_"
 );
+
+/// The id of an operator or a service token.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum ActorId {
+    Operator(OperatorId),
+    Token(TokenId),
+}
+
+impl fmt::Display for ActorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator(id) => id.fmt(f),
+            Self::Token(id) => id.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for ActorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ActorId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        text.parse().map(Self::Operator).or_else(|_| text.parse().map(Self::Token))
+    }
+}
+
+impl TryFrom<String> for ActorId {
+    type Error = NotAnId;
+
+    fn try_from(text: String) -> Result<Self, NotAnId> {
+        text.parse()
+    }
+}
+
+impl From<ActorId> for String {
+    fn from(id: ActorId) -> String {
+        id.to_string()
+    }
+}
+
+impl From<OperatorId> for ActorId {
+    fn from(id: OperatorId) -> Self {
+        Self::Operator(id)
+    }
+}
+
+impl TokenId {
+    /// Sorts before every other id.
+    pub(crate) fn lowest() -> Self {
+        Self(Ulid::nil())
+    }
+}
 
 impl SystemId {
     /// The ULID, most significant byte first.

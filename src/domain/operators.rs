@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 
 use super::ids::{OperatorId, TenantId};
 use super::passwords::{MAX_PASSWORD_BYTES, UnfitPassword, check_password};
-use super::permissions::Permissions;
+use super::permissions::{Permission, Permissions};
+use super::refusal::Refusal;
 use super::time::Timestamp;
 
 /// How long the generated password of the first operator can be used. ASVS 5, V6.4.
@@ -18,7 +19,7 @@ pub const FIRST_PASSWORD_LIFETIME: Duration = Duration::from_hours(24);
 const MAX_USERNAME_CHARACTERS: usize = 64;
 
 /// A username: 1 to 64 ASCII letters, digits and `. _ - @ +`, in lower case; unique across tenants.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Username(String);
 
@@ -27,6 +28,11 @@ pub struct Username(String);
 pub struct NotAUsername;
 
 impl Username {
+    /// Sorts before every username. Not one itself.
+    pub(crate) fn lowest() -> Self {
+        Self(String::new())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -125,6 +131,12 @@ pub struct Operator {
     /// written then, as in release 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_expires_at: Option<Timestamp>,
+    /// Whether the operator may act in every tenant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_platform: bool,
+    /// While it is set, the operator cannot sign in and has no valid session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_at: Option<Timestamp>,
 }
 
 impl Operator {
@@ -147,12 +159,52 @@ impl Operator {
             created_at: now,
             updated_at: now,
             password_expires_at: None,
+            is_platform: false,
+            suspended_at: None,
         }
     }
 
-    /// The operator, whose password was generated and shown to the person who started Keymark.
+    /// Whether the row has members or permission codes that release 0.1 does not know.
+    pub fn needs_second_format(&self) -> bool {
+        self.is_platform || self.suspended_at.is_some() || !self.permissions.are_of_first_release()
+    }
+
+    /// The operator, who may act in every tenant.
+    pub fn of_platform(self) -> Self {
+        Self { is_platform: true, ..self }
+    }
+
+    /// The operator, whose password was generated and shown to another person.
     pub fn with_first_password(self) -> Self {
-        Self { password_expires_at: Some(self.created_at.plus(FIRST_PASSWORD_LIFETIME)), ..self }
+        Self { password_expires_at: Some(self.updated_at.plus(FIRST_PASSWORD_LIFETIME)), ..self }
+    }
+
+    /// Returns the operator as one of the platform with these codes, or `None` if nothing changes.
+    pub fn promote(&self, permissions: Permissions, now: Timestamp) -> Option<Self> {
+        let is_same = self.is_platform && self.permissions == permissions;
+        (!is_same).then(|| Self { is_platform: true, permissions, ..self.changed(now) })
+    }
+
+    /// Returns the suspended operator, or `None` if they are suspended already.
+    pub fn suspend(&self, now: Timestamp) -> Option<Self> {
+        self.suspended_at.is_none().then(|| Self { suspended_at: Some(now), ..self.without_sessions(now) })
+    }
+
+    /// Returns the operator, who may sign in again.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_SUSPENDED`.
+    pub fn resume(&self, now: Timestamp) -> Result<Self, Refusal> {
+        match self.suspended_at {
+            Some(_) => Ok(Self { suspended_at: None, ..self.changed(now) }),
+            None => Err(Refusal::OperatorNotSuspended),
+        }
+    }
+
+    /// Whether the operator administers the operators of the tenant that they belong to.
+    pub fn is_administrator(&self) -> bool {
+        self.suspended_at.is_none() && self.permissions.contains(Permission::EditOperators)
     }
 
     pub fn must_change_password(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Permission codes of operators. No code implies another.
+//! Permission codes of operators and service tokens. No code implies another.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +12,10 @@ pub enum Permission {
     Create,
     Edit,
     Delete,
+    ViewOperators,
+    EditOperators,
+    ViewTenants,
+    EditTenants,
 }
 
 /// See systems, the marks of their keys, and the audit log.
@@ -22,9 +26,26 @@ pub const CREATE: &str = "api_key_management:create";
 pub const EDIT: &str = "api_key_management:edit";
 /// Delete systems.
 pub const DELETE: &str = "api_key_management:delete";
+/// See operators, their sessions, service tokens and verifier tokens.
+pub const VIEW_OPERATORS: &str = "operator_management:view";
+/// Add, change, suspend and remove operators; create and revoke tokens.
+pub const EDIT_OPERATORS: &str = "operator_management:edit";
+/// See all tenants. Of the platform only.
+pub const VIEW_TENANTS: &str = "tenant_management:view";
+/// Create, change, suspend and delete tenants. Of the platform only.
+pub const EDIT_TENANTS: &str = "tenant_management:edit";
 
 impl Permission {
-    pub const ALL: [Self; 4] = [Self::View, Self::Create, Self::Edit, Self::Delete];
+    pub const ALL: [Self; 8] = [
+        Self::View,
+        Self::Create,
+        Self::Edit,
+        Self::Delete,
+        Self::ViewOperators,
+        Self::EditOperators,
+        Self::ViewTenants,
+        Self::EditTenants,
+    ];
 
     pub const fn code(self) -> &'static str {
         match self {
@@ -32,7 +53,21 @@ impl Permission {
             Self::Create => CREATE,
             Self::Edit => EDIT,
             Self::Delete => DELETE,
+            Self::ViewOperators => VIEW_OPERATORS,
+            Self::EditOperators => EDIT_OPERATORS,
+            Self::ViewTenants => VIEW_TENANTS,
+            Self::EditTenants => EDIT_TENANTS,
         }
+    }
+
+    /// Whether only operators and tokens of the platform can hold it.
+    pub const fn is_of_platform(self) -> bool {
+        matches!(self, Self::ViewTenants | Self::EditTenants)
+    }
+
+    /// Whether release 0.1 knows it.
+    const fn is_of_first_release(self) -> bool {
+        matches!(self, Self::View | Self::Create | Self::Edit | Self::Delete)
     }
 }
 
@@ -63,8 +98,9 @@ pub struct Permissions(u8);
 impl Permissions {
     pub const NONE: Self = Self(0);
 
-    pub fn all() -> Self {
-        Permission::ALL.into_iter().collect()
+    /// All codes that an operator or a token can hold: of a tenant, or of the platform.
+    pub fn all_of(is_platform: bool) -> Self {
+        Permission::ALL.into_iter().filter(|permission| is_platform || !permission.is_of_platform()).collect()
     }
 
     pub fn contains(self, permission: Permission) -> bool {
@@ -73,6 +109,20 @@ impl Permissions {
 
     pub fn iter(self) -> impl Iterator<Item = Permission> {
         Permission::ALL.into_iter().filter(move |p| self.contains(*p))
+    }
+
+    pub fn is_subset_of(self, other: Self) -> bool {
+        self.minus(other) == Self::NONE
+    }
+
+    /// The codes that are not in the other set.
+    pub fn minus(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether release 0.1 knows all of the codes.
+    pub fn are_of_first_release(self) -> bool {
+        self.iter().all(Permission::is_of_first_release)
     }
 
     /// The codes that are in both sets.
@@ -122,7 +172,7 @@ mod tests {
 
     #[test]
     fn codes_round_trip() {
-        for bits in 0..16 {
+        for bits in 0..=u8::MAX {
             let set = Permissions(bits);
             assert_eq!(Permissions::try_from(set.codes()), Ok(set));
         }

@@ -21,6 +21,9 @@ pub enum ErrorCode {
     KeyNotGenerated,
     RotationInProgress,
     NotSuspended,
+    LastAdministrator,
+    TenantNotEmpty,
+    TenantSuspended,
     Conflict,
     InvalidCredentials,
     InvalidPassword,
@@ -45,6 +48,9 @@ impl ErrorCode {
             Self::KeyNotGenerated => "KEY_NOT_GENERATED",
             Self::RotationInProgress => "ROTATION_IN_PROGRESS",
             Self::NotSuspended => "NOT_SUSPENDED",
+            Self::LastAdministrator => "LAST_ADMINISTRATOR",
+            Self::TenantNotEmpty => "TENANT_NOT_EMPTY",
+            Self::TenantSuspended => "TENANT_SUSPENDED",
             Self::Conflict => "CONFLICT",
             Self::InvalidCredentials => "INVALID_CREDENTIALS",
             Self::InvalidPassword => "INVALID_PASSWORD",
@@ -71,6 +77,36 @@ pub enum Refusal {
     SystemNotFound,
     #[error("Not found: there is no operator with this username.")]
     OperatorNotFound,
+    #[error("Not found: your tenant has no such operator. It may have been removed.")]
+    OperatorIdNotFound,
+    #[error("Not found: there is no session with this id. It may have ended.")]
+    SessionNotFound,
+    #[error("Not found: your tenant has no token with this id. It may have been revoked.")]
+    TokenNotFound,
+    #[error("Not found: there is no tenant with this id.")]
+    TenantNotFound,
+    #[error("A tenant with this id exists already. Choose another id.")]
+    TenantIdTaken,
+    #[error("Your tenant has a token of this name. Choose another name, or revoke that token.")]
+    TokenNameTaken,
+    #[error("Only operators and service tokens of the platform may do this.")]
+    PlatformOnly,
+    #[error("Only operators and service tokens of the platform may act in another tenant than their own.")]
+    ForeignTenant,
+    #[error("A service token cannot do this. Sign in as an operator.")]
+    OperatorOnly,
+    #[error("This would leave the tenant without an operator who holds operator_management:edit.")]
+    LastAdministrator,
+    #[error("The tenant has systems. Delete them first.")]
+    TenantNotEmpty,
+    #[error("The tenant is suspended. Ask the platform's administrator to resume it.")]
+    TenantSuspended,
+    #[error("Your account is suspended. Ask an administrator of your tenant to resume it.")]
+    OperatorSuspended,
+    #[error("The tenant is not suspended, so there is nothing to resume.")]
+    TenantNotSuspended,
+    #[error("The operator is not suspended, so there is nothing to resume.")]
+    OperatorNotSuspended,
     #[error(transparent)]
     InvalidName(NameError),
     #[error("Another system of your tenant has this name. Choose a different one.")]
@@ -134,15 +170,26 @@ impl Refusal {
         match self {
             Self::Unauthenticated => ErrorCode::Unauthenticated,
             Self::Forbidden(_) => ErrorCode::Forbidden,
-            Self::SystemNotFound | Self::OperatorNotFound => ErrorCode::NotFound,
+            Self::PlatformOnly | Self::ForeignTenant | Self::OperatorOnly | Self::OperatorSuspended => {
+                ErrorCode::Forbidden
+            }
+            Self::SystemNotFound
+            | Self::OperatorNotFound
+            | Self::OperatorIdNotFound
+            | Self::SessionNotFound
+            | Self::TokenNotFound
+            | Self::TenantNotFound => ErrorCode::NotFound,
             Self::InvalidName(_) => ErrorCode::InvalidName,
-            Self::NameTaken | Self::UsernameTaken => ErrorCode::NameTaken,
+            Self::NameTaken | Self::UsernameTaken | Self::TenantIdTaken | Self::TokenNameTaken => ErrorCode::NameTaken,
             Self::KeyAlreadyGenerated => ErrorCode::KeyAlreadyGenerated,
             Self::KeyNotGenerated | Self::NothingToRotate | Self::NoKeyToExpire | Self::NothingRetiring => {
                 ErrorCode::KeyNotGenerated
             }
             Self::RotationInProgress => ErrorCode::RotationInProgress,
-            Self::NotSuspended => ErrorCode::NotSuspended,
+            Self::NotSuspended | Self::TenantNotSuspended | Self::OperatorNotSuspended => ErrorCode::NotSuspended,
+            Self::LastAdministrator => ErrorCode::LastAdministrator,
+            Self::TenantNotEmpty => ErrorCode::TenantNotEmpty,
+            Self::TenantSuspended => ErrorCode::TenantSuspended,
             Self::OldInstances => ErrorCode::Unavailable,
             Self::Conflict | Self::OtherRevision { .. } => ErrorCode::Conflict,
             Self::InvalidCredentials => ErrorCode::InvalidCredentials,

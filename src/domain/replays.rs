@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::audit::{AuditAction, AuditEvent, AuditHead, AuditOutcome};
 use super::exports::ExportedEntry;
-use super::ids::{OperatorId, SystemId};
+use super::ids::{OperatorId, SystemId, TokenId};
 use super::keys::Mark;
 use super::permissions::Permissions;
 use super::time::Timestamp;
@@ -36,6 +36,19 @@ pub enum Loss {
     },
     /// The password before, whose hash the backup has.
     Password(OperatorId),
+    /// The operator's right to sign in, while they are suspended.
+    OperatorSuspension {
+        operator: OperatorId,
+        is_suspended: bool,
+    },
+    /// A token that was revoked, or whose secret in the backup was replaced.
+    Token(TokenId),
+    /// Everything of the tenant, while it is suspended.
+    TenantSuspension {
+        is_suspended: bool,
+    },
+    /// The tenant itself.
+    Tenant,
 }
 
 impl Loss {
@@ -73,7 +86,18 @@ impl Loss {
             }),
             AuditAction::SystemDeleted => event.system.map(Self::System),
             AuditAction::OperatorRemoved => event.operator.map(Self::Operator),
-            AuditAction::PermissionsChanged => {
+            AuditAction::OperatorSuspended | AuditAction::OperatorResumed => Some(Self::OperatorSuspension {
+                operator: event.operator?,
+                is_suspended: event.action == AuditAction::OperatorSuspended,
+            }),
+            AuditAction::ServiceTokenRotated | AuditAction::ServiceTokenRevoked | AuditAction::VerifierTokenRevoked => {
+                event.token.map(Self::Token)
+            }
+            AuditAction::TenantSuspended | AuditAction::TenantResumed => {
+                Some(Self::TenantSuspension { is_suspended: event.action == AuditAction::TenantSuspended })
+            }
+            AuditAction::TenantDeleted => Some(Self::Tenant),
+            AuditAction::PermissionsChanged | AuditAction::OperatorPromoted => {
                 Some(Self::Permissions { operator: event.operator?, remaining: event.permissions? })
             }
             AuditAction::PasswordChanged => event.operator.map(Self::Password),
@@ -94,6 +118,11 @@ impl Loss {
             | AuditAction::ExpiredKeyPresented
             | AuditAction::SuspendedKeyPresented
             | AuditAction::TenantPolicyChanged
+            | AuditAction::TenantCreated
+            | AuditAction::TenantRenamed
+            | AuditAction::SessionsEnded
+            | AuditAction::ServiceTokenCreated
+            | AuditAction::VerifierTokenCreated
             | AuditAction::StoreRestored => None,
         }
     }
@@ -110,24 +139,34 @@ impl Loss {
                 system == other && mark == earlier
             }
             (Self::Suspension { system, .. }, Self::Suspension { system: other, .. }) => system == other,
-            (Self::Operator(removed), Self::Permissions { operator, .. } | Self::Password(operator)) => {
-                removed == operator
+            (
+                Self::Operator(removed),
+                Self::Permissions { operator, .. }
+                | Self::Password(operator)
+                | Self::OperatorSuspension { operator, .. },
+            ) => removed == operator,
+            (Self::OperatorSuspension { operator, .. }, Self::OperatorSuspension { operator: other, .. }) => {
+                operator == other
             }
+            (Self::TenantSuspension { .. }, Self::TenantSuspension { .. }) => true,
             (Self::Permissions { operator, .. }, Self::Permissions { operator: other, .. }) => operator == other,
             (one, other) => one == other,
         }
     }
 
-    /// The system or operator.
+    /// The system, operator or token; empty for the tenant.
     fn subject(&self) -> String {
         match self {
             Self::Key { system, .. }
             | Self::KeyTime { system, .. }
             | Self::Suspension { system, .. }
             | Self::System(system) => system.to_string(),
-            Self::Operator(operator) | Self::Permissions { operator, .. } | Self::Password(operator) => {
-                operator.to_string()
-            }
+            Self::Operator(operator)
+            | Self::Permissions { operator, .. }
+            | Self::Password(operator)
+            | Self::OperatorSuspension { operator, .. } => operator.to_string(),
+            Self::Token(token) => token.to_string(),
+            Self::TenantSuspension { .. } | Self::Tenant => String::new(),
         }
     }
 }
@@ -137,7 +176,7 @@ impl Loss {
 pub struct LossEntry {
     pub number: u64,
     pub loss: Loss,
-    /// The name of the system or operator.
+    /// The name of the system, operator, token or tenant.
     pub name: String,
 }
 
@@ -170,8 +209,8 @@ impl ExportedHistory {
         }
         self.heads.push(entry.head());
         for loss in Loss::all_of(event) {
-            let name = if event.system.is_some() { &event.system_name } else { &event.operator_name };
-            let name = name.clone().unwrap_or_default();
+            let names = [&event.system_name, &event.operator_name, &event.token_name, &event.tenant_name];
+            let name = names.into_iter().flatten().next().cloned().unwrap_or_default();
             self.losses.push(LossEntry { number: entry.number, loss, name });
         }
     }

@@ -105,6 +105,8 @@ pub struct DerivedKeys {
     pub pepper: DerivedKey,
     /// Signs session tokens.
     pub tokens: DerivedKey,
+    /// Digests service tokens and verifier tokens.
+    pub machine_tokens: DerivedKey,
     /// Authenticates cursors.
     pub cursors: DerivedKey,
     /// Hides the usernames in the counters of sign-in attempts.
@@ -122,6 +124,7 @@ impl DerivedKeys {
             fingerprint: Fingerprint(*fingerprint.bytes.first_chunk().expect("8 of 32 bytes")),
             pepper: secret.derive("keymark/v1/pepper"),
             tokens: secret.derive("keymark/v1/tokens"),
+            machine_tokens: secret.derive("keymark/v1/machine-tokens"),
             cursors: secret.derive("keymark/v1/cursors"),
             attempts: secret.derive("keymark/v1/attempts"),
             checkpoints: SigningKey::from_seed(&secret.derive("keymark/v1/audit-checkpoints").bytes),
@@ -169,7 +172,7 @@ mod tests {
     #[test]
     fn each_purpose_has_its_own_key_and_none_is_printed() {
         let keys = DerivedKeys::of(&RootSecret::new(vec![7; 32]).unwrap());
-        let all = [&keys.pepper, &keys.tokens, &keys.cursors, &keys.attempts, &keys.devices];
+        let all = [&keys.pepper, &keys.tokens, &keys.machine_tokens, &keys.cursors, &keys.attempts, &keys.devices];
         for (i, one) in all.iter().enumerate() {
             assert!(all[i + 1..].iter().all(|other| one.expose() != other.expose()));
             let used_to_sign = SigningKey::from_seed(&one.bytes).public_key();

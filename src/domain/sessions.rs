@@ -1,6 +1,7 @@
 //! Sessions of signed-in operators.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -59,6 +60,8 @@ serialize_as_hex!(SessionId, "not a session id of 64 hex digits");
 
 /// Sessions of one operator. A sign-in beyond that ends the oldest ones.
 pub const MAX_SESSIONS: usize = 100;
+/// Bytes of a client's `User-Agent` that are kept.
+pub const MAX_USER_AGENT_BYTES: usize = 256;
 
 /// A session ends at `expires_at`, when it is deleted, and when its operator is removed or gets a new password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,12 +74,22 @@ pub struct Session {
     pub password_version: u64,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
+    /// The network of the client that signed in: its address, or the /64 of an IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<IpAddr>,
+    /// The `User-Agent` of the client that signed in, up to [`MAX_USER_AGENT_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<Box<str>>,
 }
 
 impl Session {
     /// Returns true if the session is one of `operator`'s and has not ended.
     pub fn is_valid_for(&self, operator: &Operator, now: Timestamp) -> bool {
-        self.operator == operator.id && self.password_version == operator.password_version && now < self.expires_at
+        let is_suspended = operator.suspended_at.is_some();
+        !is_suspended
+            && self.operator == operator.id
+            && self.password_version == operator.password_version
+            && now < self.expires_at
     }
 }
 

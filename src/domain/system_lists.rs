@@ -1,6 +1,6 @@
 //! Lists of systems: searches, filters and orders.
 
-use super::ids::{OperatorId, SystemId};
+use super::ids::{ActorId, SystemId};
 use super::keys::Mark;
 use super::system_names::Search;
 use super::systems::{CurrentKey, Direction, SortValue, System, SystemOrder, SystemOrderField, SystemSortKey};
@@ -56,7 +56,7 @@ pub struct CurrentKeyFacts {
 pub struct KeyFacts {
     pub mark: Mark,
     /// The operator who generated the key. `None` if it was not an operator, or is not known.
-    pub generated_by: Option<OperatorId>,
+    pub generated_by: Option<ActorId>,
 }
 
 impl From<&System> for ListedSystem {
@@ -109,7 +109,7 @@ pub struct SystemFilter {
     /// The current key was generated before this time.
     pub generated_before: Option<Timestamp>,
     /// This operator generated the current or the retiring key.
-    pub generated_by: Option<OperatorId>,
+    pub generated_by: Option<ActorId>,
     /// The mark of the current or the retiring key.
     pub key_mark: Option<Mark>,
 }

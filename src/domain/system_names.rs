@@ -63,6 +63,11 @@ impl SystemName {
         Ok(Self(name.into()))
     }
 
+    /// A name that Keymark chose itself.
+    pub(super) fn unchecked(text: &str) -> Self {
+        Self(text.into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

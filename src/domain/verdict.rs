@@ -85,6 +85,16 @@ impl From<Key> for KeyStatus {
 }
 
 impl KeyStatus {
+    /// The status of the key in a tenant that is suspended since then.
+    pub fn in_tenant(self, since: Option<Timestamp>) -> Self {
+        match self {
+            Self::Live { digest, identity, suspended_at } => {
+                Self::Live { digest, identity, suspended_at: suspended_at.or(since) }
+            }
+            ended @ Self::Ended(_) => ended,
+        }
+    }
+
     /// Whether the key is valid at `now`.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         match self {

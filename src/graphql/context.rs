@@ -7,9 +7,9 @@ use tokio::sync::OnceCell;
 
 use super::error::{from_service, refuse};
 use crate::auth::devices::DeviceCookie;
-use crate::auth::tokens::SessionRef;
 use crate::domain::operators::Operator;
 use crate::domain::refusal::Refusal;
+use crate::service::callers::CallerRef;
 use crate::service::error::Error;
 use crate::service::{Caller, Request, Service};
 
@@ -66,7 +66,9 @@ pub struct RequestContext {
     pub devices: Vec<String>,
     /// Whether the caller was found by the session's cookie.
     pub has_session_cookie: bool,
-    session: Option<SessionRef>,
+    /// The `User-Agent` of the client.
+    pub user_agent: Option<Box<str>>,
+    reference: Option<CallerRef>,
     caller: OnceCell<Option<Arc<Caller>>>,
 }
 
@@ -79,7 +81,8 @@ impl RequestContext {
             allows_changes,
             devices: Vec::new(),
             has_session_cookie: false,
-            session: None,
+            user_agent: None,
+            reference: None,
             caller: OnceCell::new_with(Some(caller)),
         }
     }
@@ -90,16 +93,22 @@ impl RequestContext {
         Self { devices, has_session_cookie, ..self }
     }
 
+    #[must_use]
+    pub fn with_user_agent(self, user_agent: Option<Box<str>>) -> Self {
+        Self { user_agent, ..self }
+    }
+
     /// An operation on a WebSocket. The caller is looked up when the operation is executed, since a socket outlives
     /// what was true when it was opened.
-    pub fn for_session(request: Request, cookie: SessionCookie, session: SessionRef) -> Self {
+    pub fn for_socket(request: Request, cookie: SessionCookie, reference: CallerRef) -> Self {
         Self {
             request,
             cookie,
             allows_changes: true,
             devices: Vec::new(),
             has_session_cookie: false,
-            session: Some(session),
+            user_agent: None,
+            reference: Some(reference),
             caller: OnceCell::new(),
         }
     }
@@ -111,8 +120,8 @@ impl RequestContext {
 
     /// The signed-in operator; `None` without valid credentials.
     pub async fn find_caller(&self, service: &Service) -> Result<Option<&Arc<Caller>>, Error> {
-        let find = async || match self.session {
-            Some(session) => service.find_caller(session).await.map(|caller| caller.map(Arc::new)),
+        let find = async || match &self.reference {
+            Some(reference) => service.find_caller(reference).await.map(|caller| caller.map(Arc::new)),
             None => Ok(None),
         };
         Ok(self.caller.get_or_try_init(find).await?.as_ref())
@@ -137,8 +146,14 @@ impl<'a> Authenticated<'a> {
         Ok(Self { service, request: context.request, caller })
     }
 
-    pub fn operator(&self) -> &'a Operator {
-        &self.caller.operator
+    /// The signed-in operator.
+    ///
+    /// # Errors
+    ///
+    /// `FORBIDDEN` for a service token.
+    pub fn signed_in(&self) -> Result<&'a Operator> {
+        let (operator, _) = self.caller.signed_in().map_err(|refusal| refuse(&refusal))?;
+        Ok(operator)
     }
 
     /// Converts an error of the service.

@@ -51,7 +51,8 @@ impl Mutation {
         let shown = |error| from_service(error, context.request);
         let replaced =
             if context.has_session_cookie { context.find_caller(service).await.map_err(shown)? } else { None };
-        let sign_in = SignIn { username, password, devices, replaced: replaced.cloned() };
+        let user_agent = context.user_agent.clone();
+        let sign_in = SignIn { username, password, devices, replaced: replaced.cloned(), user_agent };
         let opened = service.sign_in(context.request, sign_in).await.map_err(shown)?;
         set_cookies(ctx, &opened);
         Ok(opened.into())
@@ -92,7 +93,7 @@ impl Mutation {
     ) -> Result<ChangePasswordPayload> {
         let call = Authenticated::new(ctx).await?;
         let current = Password::unchecked(current_password);
-        let new = Password::chosen(new_password, &call.operator().username);
+        let new = Password::chosen(new_password, &call.signed_in()?.username);
         let new = new.map_err(|unfit| refuse(&Refusal::InvalidPassword(unfit)))?;
         let opened = call.convert(call.service.change_password(call.caller, call.request, current, new).await)?;
         set_cookies(ctx, &opened);
@@ -377,7 +378,7 @@ fn system_id(id: &ID) -> Result<SystemId> {
 
 fn set_cookies(ctx: &Context<'_>, opened: &NewSession) {
     let cookie = ctx.data_unchecked::<RequestContext>().cookie;
-    let session = &opened.caller.session;
+    let session = &opened.session;
     let lifetime = session.expires_at.since(session.created_at);
     ctx.append_http_header(SET_COOKIE, cookie.set(&opened.token, lifetime.as_secs()));
     ctx.append_http_header(SET_COOKIE, cookie.set_device(&opened.device));

@@ -70,7 +70,7 @@ impl Query {
         #[graphql(desc = "Return only items before this cursor.")] before: Option<String>,
     ) -> Result<SystemConnection> {
         let call = Authenticated::new(ctx).await?;
-        let tenant = &call.operator().tenant;
+        let tenant = &call.caller.tenant;
         let order: ListOrder = order_by.map(Into::into).unwrap_or_default();
         let search = Search::parse(search.as_deref().unwrap_or_default());
         let query = match filter.map(SystemFilter::parse) {
@@ -89,7 +89,7 @@ impl Query {
     async fn system(&self, ctx: &Context<'_>, #[graphql(desc = "Id of the system.")] id: ID) -> Result<Option<System>> {
         let call = Authenticated::new(ctx).await?;
         let Ok(id) = id.parse() else { return Ok(None) };
-        let system = call.convert(call.service.find_system(&call.operator().tenant, id).await)?;
+        let system = call.convert(call.service.find_system(&call.caller.tenant, id).await)?;
         Ok(system.as_ref().map(System::from))
     }
 
@@ -97,7 +97,7 @@ impl Query {
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "Id of the object.")] id: ID) -> Result<Option<Node>> {
         let call = Authenticated::new(ctx).await?;
-        let tenant = &call.operator().tenant;
+        let tenant = &call.caller.tenant;
         if let Ok(id) = id.parse() {
             let system = call.convert(call.service.find_system(tenant, id).await)?;
             return Ok(system.map(|system| Node::System(Box::new(System::from(&system)))));
@@ -128,7 +128,7 @@ impl Query {
         >,
     ) -> Result<AuditEntryConnection> {
         let call = Authenticated::new(ctx).await?;
-        let tenant = &call.operator().tenant;
+        let tenant = &call.caller.tenant;
         let filter: audit::AuditFilter = filter.map(Into::into).unwrap_or_default();
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::decode_audit(call.service.keyring(), tenant, cursor))?;
@@ -143,7 +143,7 @@ impl Query {
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn audit_cursor(&self, ctx: &Context<'_>) -> Result<String> {
         let call = Authenticated::new(ctx).await?;
-        let tenant = &call.operator().tenant;
+        let tenant = &call.caller.tenant;
         let head = call.convert(call.service.audit_head(tenant).await)?;
         Ok(cursors::encode_audit(call.service.keyring(), tenant, &head))
     }

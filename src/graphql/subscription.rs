@@ -162,7 +162,7 @@ async fn entries<T: Send + 'static>(
 ) -> Result<BoxStream<'static, Result<T>>> {
     let events = async {
         let call = Authenticated::new(ctx).await?;
-        let tenant = &call.operator().tenant;
+        let tenant = &call.caller.tenant;
         let after = after.map(|cursor| cursors::decode_audit(call.service.keyring(), tenant, &cursor)).transpose();
         let after = after.map_err(|refusal: Refusal| refuse(&refusal))?;
         let entries = call.service.entries(call.caller, permissions::needed(ctx)?, subject, after);

@@ -9,23 +9,28 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use http::StatusCode;
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, USER_AGENT};
 use http::request::Parts;
 
 use super::authenticator::{Authenticator, SocketSession};
 use super::connection_init::{SocketCookie, describe_problem};
 use super::error::ErrorResponse;
 use super::front::{Front, RequestOrigin, single};
-use crate::auth::tokens::SessionRef;
-use crate::domain::refusal::ErrorCode;
+use crate::domain::ids::TenantId;
+use crate::domain::refusal::{ErrorCode, Refusal};
+use crate::domain::sessions::MAX_USER_AGENT_BYTES;
+use crate::domain::tokens::looks_like_service_token;
 use crate::graphql::context::{RequestContext, SessionCookie};
 use crate::graphql::engine::OperationContext;
+use crate::service::callers::{CallerRef, Credentials};
 use crate::service::error::Error;
 use crate::service::{Caller, Request, Service};
 
 /// Cookies of devices that are read. A browser that belongs to more operators is known to some of them.
 const MAX_DEVICE_COOKIES: usize = 32;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// The id of the tenant that a caller of the platform acts in.
+const TENANT: HeaderName = HeaderName::from_static("x-keymark-tenant");
 
 /// Authenticates by the sessions in the store.
 #[derive(Clone)]
@@ -43,17 +48,27 @@ impl SessionAuthenticator {
         &self.service
     }
 
-    /// Authenticates a request. A bad bearer token is refused; a request with a stale cookie has no caller.
+    /// Authenticates a request about the tenant in its header. A bad bearer token is refused; a request with a stale
+    /// cookie has no caller.
     pub async fn identify(&self, parts: &Parts) -> Result<RequestContext, ErrorResponse> {
+        self.identify_in(parts, tenant_of(&parts.headers)?).await
+    }
+
+    /// Authenticates a request about a tenant; `None`: the caller's own.
+    pub async fn identify_in(&self, parts: &Parts, tenant: Option<TenantId>) -> Result<RequestContext, ErrorResponse> {
         let (request, cookie) = (self.request(parts), self.front.cookie(parts));
         let context = |caller: Option<Caller>, allows_changes| {
             let context = RequestContext::new(request, cookie, allows_changes, caller.map(Arc::new));
             let has_session_cookie = !parts.headers.contains_key(AUTHORIZATION);
-            context.with_cookies(device_cookies(&parts.headers, cookie), has_session_cookie)
+            let user_agent = user_agent(&parts.headers);
+            context.with_cookies(device_cookies(&parts.headers, cookie), has_session_cookie).with_user_agent(user_agent)
         };
         if parts.headers.contains_key(AUTHORIZATION) {
-            let session = single(&parts.headers, AUTHORIZATION).and_then(|value| self.read_bearer(value));
-            let caller = self.find_caller(session, request).await?.ok_or_else(bad_token)?;
+            let credentials = match single(&parts.headers, AUTHORIZATION) {
+                Some(value) => self.read_bearer(value, request).await?,
+                None => None,
+            };
+            let caller = self.find_caller(credentials, tenant, request).await?.ok_or_else(bad_token)?;
             return Ok(context(Some(caller), true));
         }
         let Some(token) = cookie_token(&parts.headers, cookie) else {
@@ -69,7 +84,12 @@ impl SessionAuthenticator {
             }
             RequestOrigin::Allowed | RequestOrigin::Foreign => return Err(self.foreign_origin(parts, true)),
         };
-        let caller = self.find_caller(self.service.tokens().read(token), request).await?;
+        let credentials = self.service.tokens().read(token).map(Credentials::Session);
+        let caller = match self.find_caller(credentials, tenant, request).await {
+            // Like a session that has ended: signing in again says why.
+            Err(refused) if refused.code == ErrorCode::TenantSuspended.as_str() => None,
+            found => found?,
+        };
         Ok(context(caller, allows_changes))
     }
 
@@ -81,22 +101,30 @@ impl SessionAuthenticator {
         }
     }
 
-    fn read_bearer(&self, authorization: &str) -> Option<SessionRef> {
-        let (scheme, token) = authorization.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("Bearer") {
-            return None;
+    async fn read_bearer(&self, authorization: &str, request: Request) -> Result<Option<Credentials>, ErrorResponse> {
+        let bearer = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
+        match bearer.map(|(_, token)| token.trim()) {
+            None => Ok(None),
+            Some(token) if looks_like_service_token(token) => {
+                let read = self.service.read_service_token(token, request).await;
+                read.map_err(|error| service_error(&error, request))
+            }
+            Some(token) => Ok(self.service.tokens().read(token).map(Credentials::Session)),
         }
-        self.service.tokens().read(token.trim())
     }
 
     async fn find_caller(
         &self,
-        session: Option<SessionRef>,
+        credentials: Option<Credentials>,
+        tenant: Option<TenantId>,
         request: Request,
     ) -> Result<Option<Caller>, ErrorResponse> {
-        match session {
+        match credentials {
             None => Ok(None),
-            Some(session) => self.service.find_caller(session).await.map_err(|error| service_error(&error, request)),
+            Some(credentials) => {
+                let found = self.service.find_caller(&CallerRef { credentials, tenant }).await;
+                found.map_err(|error| service_error(&error, request))
+            }
         }
     }
 
@@ -131,13 +159,23 @@ impl Authenticator for SessionAuthenticator {
         let cookie = self.front.cookie(parts);
         // Some clients spell it as the header is spelt.
         let authorization = payload.get("authorization").or_else(|| payload.get("Authorization"));
-        let session = match authorization {
-            Some(authorization) => authorization.as_str().and_then(|value| self.read_bearer(value)),
+        let tenant = match payload.get("tenant") {
+            Some(tenant) => Some(tenant.as_str().and_then(|id| id.parse().ok()).ok_or_else(unknown_tenant)?),
+            None => tenant_of(&parts.headers)?,
+        };
+        let credentials = match authorization {
+            Some(authorization) => match authorization.as_str() {
+                Some(value) => self.read_bearer(value, request).await?,
+                None => None,
+            },
             // An allowed origin may use tokens, never the cookie.
             None if self.front.origin_of(parts) == RequestOrigin::Allowed => None,
-            None => cookie_token(&parts.headers, cookie).and_then(|token| self.service.tokens().read(token)),
+            None => {
+                let session = cookie_token(&parts.headers, cookie).and_then(|token| self.service.tokens().read(token));
+                session.map(Credentials::Session)
+            }
         };
-        let (Some(session), Some(caller)) = (session, self.find_caller(session, request).await?) else {
+        let Some(caller) = self.find_caller(credentials, tenant, request).await? else {
             let cookie = match cookie_token(&parts.headers, cookie) {
                 None => SocketCookie::Absent,
                 Some(_) if self.front.origin_of(parts) == RequestOrigin::Allowed => SocketCookie::NotAllowed,
@@ -145,10 +183,11 @@ impl Authenticator for SessionAuthenticator {
             };
             return Err(describe_problem(payload, cookie).map_or_else(bad_token, unauthenticated));
         };
+        let reference = caller.reference();
         let slot = self.service.open_socket(&caller).map_err(|refusal| service_error(&refusal.into(), request))?;
         let (service, address): (_, Option<IpAddr>) = (Arc::clone(&self.service), request.source_address);
         let context = OperationContext::new(true, move |operation| {
-            operation.data(RequestContext::for_session(service.request(address), cookie, session))
+            operation.data(RequestContext::for_socket(service.request(address), cookie, reference.clone()))
         });
         let ended = self.service.session_ended(&caller).boxed();
         Ok(SocketSession { context, ended, slot: Some(slot) })
@@ -172,6 +211,26 @@ fn device_cookies(headers: &HeaderMap, cookie: SessionCookie) -> Vec<String> {
     devices.map(|(_, value)| value.to_owned()).take(MAX_DEVICE_COOKIES).collect()
 }
 
+/// The tenant in the header of the request.
+fn tenant_of(headers: &HeaderMap) -> Result<Option<TenantId>, ErrorResponse> {
+    if !headers.contains_key(TENANT) {
+        return Ok(None);
+    }
+    let tenant = single(headers, TENANT).and_then(|id| id.parse().ok());
+    tenant.map(Some).ok_or_else(unknown_tenant)
+}
+
+/// Whether or not the caller may act in other tenants, no tenant has this id.
+fn unknown_tenant() -> ErrorResponse {
+    ErrorResponse::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden.as_str(), Refusal::ForeignTenant.to_string())
+}
+
+/// The first [`MAX_USER_AGENT_BYTES`] of the header, if it is printable ASCII.
+fn user_agent(headers: &HeaderMap) -> Option<Box<str>> {
+    let text = single(headers, USER_AGENT)?;
+    Some(text[..text.len().min(MAX_USER_AGENT_BYTES)].into())
+}
+
 fn bad_token() -> ErrorResponse {
     unauthenticated("The token is invalid, or its session has ended. Sign in again.")
 }
@@ -188,7 +247,8 @@ pub fn service_error(error: &Error, request: Request) -> ErrorResponse {
     let status = match error.code() {
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
-        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::Forbidden | ErrorCode::TenantSuspended => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,

@@ -1,31 +1,65 @@
-//! When sessions were last used, for `--session-idle`.
+//! When sessions, operators and tokens were last used.
 //!
-//! Kept in memory to the minute, so that a request costs no write. Once a minute, what is new is written to the store, as
-//! the time at which the session will have been idle for too long, in a bucket that nothing takes tokens from. It is in
-//! no row of a session, no audit entry and no feed; without one, a session was last used when it was created. An instance
-//! reads it only before it would refuse a session.
+//! Kept in memory to the minute, so that a request costs no write. Once a minute, what is new is written to the store, in
+//! a bucket that nothing takes tokens from, and whose arrival is the time of the use and how long it is kept. It is in no
+//! row, no audit entry and no feed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::domain::sessions::{Session, SessionId};
+use crate::domain::ids::{OperatorId, TokenId};
+use crate::domain::sessions::SessionId;
 use crate::domain::time::Timestamp;
 
-/// Uses of a session within this time of a recorded one are not recorded.
+/// Uses within this time of a recorded one are not recorded.
 const PRECISION: Duration = Duration::from_secs(60);
+/// How long a use of a session is kept: longer than any session may be idle.
+const SESSION_RETENTION: Duration = Duration::from_hours(31 * 24);
+/// How long a use of an operator or token is kept.
+const RETENTION: Duration = Duration::from_hours(400 * 24);
+/// How long a use that is written stays in memory.
+const MEMORY_RETENTION: Duration = Duration::from_hours(24);
 
 #[derive(Default)]
-pub(super) struct Activity(Mutex<HashMap<SessionId, LastUse>>);
+pub(super) struct Activity(Mutex<HashMap<Subject, LastUse>>);
+
+/// Whose use is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    Session(SessionId),
+    Operator(OperatorId),
+    Token(TokenId),
+}
 
 struct LastUse {
     at: Timestamp,
     is_written: bool,
 }
 
-/// The bucket of a session in the store.
-pub(super) fn bucket(session: SessionId) -> String {
-    format!("session/active/{}", String::from(session))
+impl Subject {
+    /// The bucket in the store.
+    pub(super) fn bucket(&self) -> String {
+        match self {
+            Self::Session(session) => format!("used/session/{}", String::from(*session)),
+            Self::Operator(operator) => format!("used/{operator}"),
+            Self::Token(token) => format!("used/{token}"),
+        }
+    }
+
+    /// The arrival in the bucket of a use at this time.
+    pub(super) fn arrival(&self, at: Timestamp) -> Timestamp {
+        at.plus(self.retention())
+    }
+
+    /// The inverse of [`arrival`](Self::arrival); `None` for an empty bucket.
+    pub(super) fn used_at(&self, arrival: Timestamp) -> Option<Timestamp> {
+        (arrival > Timestamp::default()).then(|| arrival.minus(self.retention()))
+    }
+
+    fn retention(&self) -> Duration {
+        if matches!(self, Self::Session(_)) { SESSION_RETENTION } else { RETENTION }
+    }
 }
 
 /// When a session ends that was last used at `at`, as far as is recorded.
@@ -34,49 +68,48 @@ pub(super) fn end(at: Timestamp, idle: Duration) -> Timestamp {
 }
 
 impl Activity {
-    /// When the session was last used, as far as this instance has seen.
-    pub(super) fn last_use(&self, session: &Session) -> Timestamp {
-        self.sessions().get(&session.id).map_or(session.created_at, |last| last.at)
+    /// When it was last used, as far as this instance has seen.
+    pub(super) fn last_use(&self, subject: Subject) -> Option<Timestamp> {
+        self.uses().get(&subject).map(|last| last.at)
     }
 
-    pub(super) fn record(&self, session: SessionId, now: Timestamp) {
-        let mut sessions = self.sessions();
-        let last = sessions.entry(session).or_insert(LastUse { at: Timestamp::default(), is_written: false });
+    pub(super) fn record(&self, subject: Subject, now: Timestamp) {
+        let mut uses = self.uses();
+        let last = uses.entry(subject).or_insert(LastUse { at: Timestamp::default(), is_written: false });
         if now.since(last.at) >= PRECISION {
             *last = LastUse { at: now, is_written: false };
         }
     }
 
-    /// Takes over what another instance has written: that the session ends at `end`.
-    pub(super) fn read(&self, session: SessionId, end: Timestamp, idle: Duration) {
-        let at = end.minus(idle + PRECISION);
-        let mut sessions = self.sessions();
-        let last = sessions.entry(session).or_insert(LastUse { at, is_written: true });
+    /// Takes over what another instance has written.
+    pub(super) fn read(&self, subject: Subject, at: Timestamp) {
+        let mut uses = self.uses();
+        let last = uses.entry(subject).or_insert(LastUse { at, is_written: true });
         if at > last.at {
             *last = LastUse { at, is_written: true };
         }
     }
 
-    /// Returns the uses that are not written yet, and drops the sessions that have been idle for too long.
-    pub(super) fn take_unwritten(&self, idle: Duration, now: Timestamp) -> Vec<(SessionId, Timestamp)> {
-        let mut sessions = self.sessions();
-        sessions.retain(|_, last| end(last.at, idle) > now);
-        let unwritten = sessions.iter_mut().filter(|(_, last)| !last.is_written);
-        let written = unwritten.map(|(session, last)| {
+    /// Returns the uses that are not written yet, and drops old ones.
+    pub(super) fn take_unwritten(&self, now: Timestamp) -> Vec<(Subject, Timestamp)> {
+        let mut uses = self.uses();
+        uses.retain(|_, last| !last.is_written || now.since(last.at) < MEMORY_RETENTION);
+        let unwritten = uses.iter_mut().filter(|(_, last)| !last.is_written);
+        let written = unwritten.map(|(subject, last)| {
             last.is_written = true;
-            (*session, last.at)
+            (*subject, last.at)
         });
         written.collect()
     }
 
     /// Marks a use as not written, after a failed write.
-    pub(super) fn put_back(&self, session: SessionId) {
-        if let Some(last) = self.sessions().get_mut(&session) {
+    pub(super) fn put_back(&self, subject: Subject) {
+        if let Some(last) = self.uses().get_mut(&subject) {
             last.is_written = false;
         }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, LastUse>> {
+    fn uses(&self) -> MutexGuard<'_, HashMap<Subject, LastUse>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -90,21 +123,27 @@ mod tests {
     use crate::domain::sessions::SessionSecret;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-    const IDLE: Duration = Duration::from_secs(600);
 
     #[test]
     fn a_use_is_written_at_most_once_a_minute() {
-        let (activity, session) = (Activity::default(), SessionSecret::generate(&mut StdRng::seed_from_u64(1)).id());
-        let second = |n| NOW.plus(Duration::from_secs(n));
+        let session = Subject::Session(SessionSecret::generate(&mut StdRng::seed_from_u64(1)).id());
+        let (activity, second) = (Activity::default(), |n| NOW.plus(Duration::from_secs(n)));
         let mut written = Vec::new();
         for n in 0..180 {
             activity.record(session, second(n));
-            written.extend(activity.take_unwritten(IDLE, second(n)));
+            written.extend(activity.take_unwritten(second(n)));
         }
         assert_eq!(written, [0, 60, 120].map(|n| (session, second(n))));
         activity.put_back(session);
-        assert_eq!(activity.take_unwritten(IDLE, second(180)), [(session, second(120))]);
-        assert_eq!(activity.take_unwritten(IDLE, second(120 + 660)), []);
-        assert!(activity.sessions().is_empty(), "idle sessions take no memory");
+        assert_eq!(activity.take_unwritten(second(180)), [(session, second(120))]);
+        assert_eq!(activity.take_unwritten(NOW.plus(2 * MEMORY_RETENTION)), []);
+        assert!(activity.uses().is_empty(), "old uses take no memory");
+    }
+
+    #[test]
+    fn a_use_can_be_read_from_its_bucket() {
+        let session = Subject::Session(SessionSecret::generate(&mut StdRng::seed_from_u64(1)).id());
+        assert_eq!(session.used_at(session.arrival(NOW)), Some(NOW));
+        assert_eq!(session.used_at(Timestamp::default()), None);
     }
 }

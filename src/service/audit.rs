@@ -39,14 +39,14 @@ pub enum Exporter {
 impl Exporter {
     fn tenant(&self) -> &TenantId {
         match self {
-            Self::Operator(caller) => &caller.operator.tenant,
+            Self::Operator(caller) => &caller.tenant,
             Self::CommandLine(tenant) => tenant,
         }
     }
 
     fn actor(&self) -> AuditActor {
         match self {
-            Self::Operator(caller) => AuditActor::operator(&caller.operator),
+            Self::Operator(caller) => caller.actor(),
             Self::CommandLine(_) => AuditActor::command_line(),
         }
     }
@@ -156,7 +156,7 @@ impl Service {
         page: &PageRequest<u64>,
     ) -> Result<Page<AuditEntry>, Error> {
         let _turn = self.begin_read_unless(filter.is_empty(), caller).await?;
-        Ok(self.store.list_audit(&caller.operator.tenant, filter, page).await?)
+        Ok(self.store.list_audit(&caller.tenant, filter, page).await?)
     }
 
     /// Returns the page with the numbers of its positions.
@@ -198,7 +198,7 @@ impl Service {
 
     pub async fn count_audit(&self, caller: &Caller, filter: &AuditFilter) -> Result<u64, Error> {
         let _turn = self.begin_read_unless(filter.is_empty(), caller).await?;
-        Ok(self.store.count_audit(&caller.operator.tenant, filter).await?)
+        Ok(self.store.count_audit(&caller.tenant, filter).await?)
     }
 
     /// Exports the entries that match as text, oldest first, and records the export in the log. The first item of the
@@ -214,7 +214,7 @@ impl Service {
         format: Format,
     ) -> Result<impl Stream<Item = Result<String, Error>> + Send + use<>, Error> {
         let slot = match &exporter {
-            Exporter::Operator(caller) => Some(self.concurrency.begin_export(&caller.operator.tenant)?),
+            Exporter::Operator(caller) => Some(self.concurrency.begin_export(&caller.tenant)?),
             Exporter::CommandLine(_) => None,
         };
         let event = self.event(&origin(exporter.actor(), request), AuditAction::AuditExported);
@@ -254,7 +254,7 @@ impl Service {
             .event(&caller.origin(request), AuditAction::PermissionRefused)
             .refused(ErrorCode::Forbidden, 1)
             .with_permissions([permission].into_iter().collect());
-        let tenant = &caller.operator.tenant;
+        let tenant = &caller.tenant;
         if let Some(event) = self.refused_attempts.admit(tenant, event) {
             self.write_refusal(tenant.clone(), event).await;
         }

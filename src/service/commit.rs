@@ -116,6 +116,8 @@ impl Service {
             StoreError::Conflict(Conflict::Row) => Refusal::Conflict.into(),
             StoreError::Conflict(Conflict::NameTaken) => Refusal::NameTaken.into(),
             StoreError::Conflict(Conflict::UsernameTaken) => Refusal::UsernameTaken.into(),
+            StoreError::Conflict(Conflict::TokenNameTaken) => Refusal::TokenNameTaken.into(),
+            StoreError::Conflict(Conflict::TenantNotEmpty) => Refusal::TenantNotEmpty.into(),
             error => Error::from(error),
         })?;
         barrier.committed();

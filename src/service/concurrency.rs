@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::Caller;
-use crate::domain::ids::{OperatorId, TenantId};
+use crate::domain::ids::{ActorId, TenantId};
 use crate::domain::refusal::Refusal;
 
 /// How long a heavy read waits for its turn.
@@ -49,11 +49,11 @@ impl Default for ConcurrencyLimits {
 /// What runs or waits now.
 pub(super) struct Concurrency {
     /// Heavy reads that run or wait.
-    places: Slots<OperatorId>,
-    operator_reads: Slots<OperatorId>,
+    places: Slots<ActorId>,
+    operator_reads: Slots<ActorId>,
     tenant_reads: Slots<TenantId>,
     exports: Slots<TenantId>,
-    sockets: Slots<OperatorId>,
+    sockets: Slots<ActorId>,
     /// Refusals by limit: `reads`, `exports` or `sockets`.
     refusals: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -99,15 +99,15 @@ impl Concurrency {
     /// If too many reads of the operator wait, or if the turn does not come within [`MAX_READ_WAIT`].
     pub(super) async fn begin_read(&self, caller: &Caller) -> Result<HeavyRead, Refusal> {
         let refused = || self.refused("reads", "of your searches, filtered lists and counts");
-        let place = self.places.try_take(&caller.operator.id).ok_or_else(refused)?;
+        let place = self.places.try_take(&caller.id()).ok_or_else(refused)?;
         let turn = timeout(MAX_READ_WAIT, self.wait_for_turn(caller)).await.map_err(|_| refused())?;
         Ok(HeavyRead { _place: Some(place), ..turn })
     }
 
     /// Waits for the turn of a heavy read for any time, as a subscription can.
     pub(super) async fn wait_for_turn(&self, caller: &Caller) -> HeavyRead {
-        let of_operator = self.operator_reads.take(&caller.operator.id).await;
-        let of_tenant = self.tenant_reads.take(&caller.operator.tenant).await;
+        let of_operator = self.operator_reads.take(&caller.id()).await;
+        let of_tenant = self.tenant_reads.take(&caller.tenant).await;
         HeavyRead { _place: None, _of_operator: of_operator, _of_tenant: of_tenant }
     }
 
@@ -122,7 +122,7 @@ impl Concurrency {
     ///
     /// If the operator has too many sockets already.
     pub(super) fn open_socket(&self, caller: &Caller) -> Result<Slot, Refusal> {
-        self.sockets.try_take(&caller.operator.id).ok_or_else(|| self.refused("sockets", "of your WebSockets"))
+        self.sockets.try_take(&caller.id()).ok_or_else(|| self.refused("sockets", "of your WebSockets"))
     }
 
     fn refused(&self, limit: &'static str, what: &'static str) -> Refusal {
@@ -173,6 +173,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+    use crate::domain::ids::OperatorId;
     use crate::domain::operators::{Operator, PasswordHash};
     use crate::domain::permissions::Permissions;
     use crate::domain::sessions::{Session, SessionSecret};
@@ -182,18 +183,14 @@ mod tests {
 
     fn caller(seed: u64, tenant: &str) -> Caller {
         let (mut rng, now) = (StdRng::seed_from_u64(seed), Timestamp::from_millis(0));
-        let operator = Operator {
-            id: OperatorId::new(now, &mut rng),
-            tenant: tenant.parse().unwrap(),
-            username: format!("operator-{seed}").parse().unwrap(),
-            password_hash: PasswordHash::from_phc(String::new()),
-            permissions: Permissions::NONE,
-            password_version: 1,
-            revision: 1,
-            created_at: now,
-            updated_at: now,
-            password_expires_at: None,
-        };
+        let operator = Operator::new(
+            OperatorId::new(now, &mut rng),
+            tenant.parse().unwrap(),
+            format!("operator-{seed}").parse().unwrap(),
+            PasswordHash::from_phc(String::new()),
+            Permissions::NONE,
+            now,
+        );
         let session = Session {
             id: SessionSecret::generate(&mut rng).id(),
             tenant: operator.tenant.clone(),
@@ -201,8 +198,10 @@ mod tests {
             password_version: 1,
             created_at: now,
             expires_at: now,
+            network: None,
+            user_agent: None,
         };
-        Caller { operator: Arc::new(operator), session }
+        Caller::at_home(Arc::new(operator), Arc::new(session))
     }
 
     fn concurrency() -> Concurrency {

@@ -11,16 +11,17 @@ use std::time::Duration;
 
 use futures::{FutureExt, Stream, stream};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::callers::Identity;
 use super::error::Error;
 use super::metrics::Subscriber;
 use super::{Caller, Service};
 use crate::coherence::FeedEvent;
 use crate::domain::audit::{AuditEntry, AuditFilter};
-use crate::domain::changes::{RowId, Write};
+use crate::domain::changes::{Change, Row, RowId, Write};
 use crate::domain::cursors::AuditPosition;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::pages::PageRequest;
@@ -164,22 +165,23 @@ impl Service {
     ) -> impl Stream<Item = Result<Caller, Error>> + Send + use<> {
         let subscription = CallerSubscription::new(self, caller, Topic::Identities, None);
         stream::try_unfold((true, subscription), |(is_first, mut subscription)| async move {
-            let before = (!is_first).then_some(subscription.caller.operator.permissions);
-            while before == Some(subscription.caller.operator.permissions) {
+            let before = (!is_first).then_some(subscription.caller.permissions());
+            while before == Some(subscription.caller.permissions()) {
                 subscription.next().await?;
             }
             Ok(Some((subscription.caller.clone(), (false, subscription))))
         })
     }
 
-    /// Waits until the caller's session ends: it expires, is idle for too long, the caller signs out, or the operator is
-    /// removed or gets another password.
+    /// Waits until the caller's session or token ends: it expires, is revoked or idle for too long, the caller signs out, the
+    /// operator is removed, suspended or gets another password, or a tenant is suspended or deleted.
     pub fn session_ended(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
-        let left = caller.session.expires_at.since(self.environment.now());
+        let now = self.environment.now();
+        let left = caller.expires_at().map_or(Duration::MAX, |end| end.since(now));
         let mut subscription = CallerSubscription::new(self, caller, Topic::Identities, None);
         let ended = async move {
             loop {
-                let active_for = subscription.service.active_for(&subscription.caller.session);
+                let active_for = subscription.service.active_for(&subscription.caller);
                 let next = tokio::time::timeout(active_for.unwrap_or(Duration::MAX), subscription.next());
                 let Ok(next) = next.await else {
                     subscription.needs_refresh = true;
@@ -224,6 +226,8 @@ pub enum Subject {
 pub(super) struct CallerSubscription {
     pub service: Arc<Service>,
     events: broadcast::Receiver<FeedEvent>,
+    /// Changes of identities in the caller's own tenant, for one who acts in another.
+    home: Option<Box<broadcast::Receiver<FeedEvent>>>,
     /// As of the last refresh.
     pub caller: Caller,
     permissions: Option<Permissions>,
@@ -239,8 +243,10 @@ impl CallerSubscription {
         topic: fn(TenantId) -> Topic,
         permissions: Option<Permissions>,
     ) -> Self {
-        let events = service.feed.subscribe(topic(caller.operator.tenant.clone()));
-        Self { service: Arc::clone(service), events, caller: caller.clone(), permissions, needs_refresh: true }
+        let events = service.feed.subscribe(topic(caller.tenant.clone()));
+        let is_away = caller.tenant != *caller.home();
+        let home = is_away.then(|| Box::new(service.feed.subscribe(Topic::Identities(caller.home().clone()))));
+        Self { service: Arc::clone(service), events, home, caller: caller.clone(), permissions, needs_refresh: true }
     }
 
     /// The next event. [`FeedEvent::Resumed`] whenever changes may have been missed.
@@ -248,14 +254,24 @@ impl CallerSubscription {
         let event = if self.needs_refresh {
             FeedEvent::Resumed
         } else {
-            match self.events.recv().await {
-                Ok(event) => event,
-                // Never closed: the subscription keeps the service, which keeps the sender.
-                Err(RecvError::Lagged(_) | RecvError::Closed) => FeedEvent::Resumed,
-            }
+            let received = match &mut self.home {
+                None => self.events.recv().await,
+                Some(home) => loop {
+                    tokio::select! {
+                        event = self.events.recv() => break event,
+                        change = home.recv() => match &change {
+                            Ok(FeedEvent::Change(change)) if !concerns(&self.caller, change) => {}
+                            // Missed events are found out about by refreshing the caller.
+                            _ => break Ok(FeedEvent::Resumed),
+                        },
+                    }
+                },
+            };
+            // Never closed: the subscription keeps the service, which keeps the sender.
+            received.unwrap_or(FeedEvent::Resumed)
         };
         let concerns_caller = match &event {
-            FeedEvent::Change(change) => change.writes.iter().any(|write| self.concerns_caller(write)),
+            FeedEvent::Change(change) => concerns(&self.caller, change),
             FeedEvent::Resumed => true,
         };
         if concerns_caller {
@@ -271,7 +287,7 @@ impl CallerSubscription {
         let (service, caller) = (Arc::clone(&self.service), self.caller.clone());
         let read = tokio::spawn(async move {
             let _turn = service.concurrency.wait_for_turn(&caller).await;
-            service.store.list_audit_after(&caller.operator.tenant, after, MAX_ENTRIES_PER_READ).await
+            service.store.list_audit_after(&caller.tenant, after, MAX_ENTRIES_PER_READ).await
         });
         AbortOnDropHandle::new(read).await.map_err(|error| StoreError::Unavailable(error.into()))?
     }
@@ -279,14 +295,6 @@ impl CallerSubscription {
     /// Drops the events that have arrived.
     fn skip(&mut self) {
         while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.events.try_recv() {}
-    }
-
-    fn concerns_caller(&self, write: &Write) -> bool {
-        let Caller { operator, session } = &self.caller;
-        match write {
-            Write::Put(row) => row.id() == RowId::Operator(operator.id),
-            Write::Delete(id) => *id == RowId::Operator(operator.id) || *id == RowId::Session(session.id),
-        }
     }
 
     /// Looks the caller up again. Returns an error unless the session is valid and has the permissions.
@@ -298,6 +306,20 @@ impl CallerSubscription {
         let mut permissions = self.permissions.iter().flat_map(|permissions| permissions.iter());
         Ok(permissions.try_for_each(|permission| self.caller.check(permission))?)
     }
+}
+
+/// Whether the change may end the caller's session or token, or what the caller may do.
+fn concerns(caller: &Caller, change: &Change) -> bool {
+    let is_callers = |write: &Write| match (write, &caller.identity) {
+        (Write::Put(Row::Operator(row)), Identity::Operator { operator, .. }) => row.id == operator.id,
+        (Write::Put(Row::Token(row)), Identity::Token { token, .. }) => row.id == token.id,
+        (Write::Put(Row::Tenant(_)) | Write::Delete(RowId::Tenant(_)), _) => true,
+        (Write::Delete(RowId::Operator(id)), Identity::Operator { operator, .. }) => *id == operator.id,
+        (Write::Delete(RowId::Session(id)), Identity::Operator { session, .. }) => *id == session.id,
+        (Write::Delete(RowId::Token(id)), Identity::Token { token, .. }) => *id == token.id,
+        _ => false,
+    };
+    change.writes.iter().any(is_callers)
 }
 
 struct EntryStream {
@@ -360,6 +382,6 @@ impl EntryStream {
     }
 
     fn tenant(&self) -> &TenantId {
-        &self.subscription.caller.operator.tenant
+        &self.subscription.caller.tenant
     }
 }

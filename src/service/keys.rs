@@ -35,7 +35,7 @@ impl Service {
         id: SystemId,
         expires_at: Option<Timestamp>,
     ) -> Result<GeneratedKey, Error> {
-        let tenant = &caller.operator.tenant;
+        let tenant = &caller.tenant;
         let expires_at = self.end_of_new_key(tenant, expires_at).await?;
         let generated = self.change(|_| async move {
             let system = self.load_system(tenant, id).await?;
@@ -69,7 +69,7 @@ impl Service {
             return Err(Refusal::BadUserInput(format!("overlapSeconds must be from 0 to {bound} (30 days).")).into());
         }
         self.require_second_format()?;
-        let tenant = &caller.operator.tenant;
+        let tenant = &caller.tenant;
         let expires_at = self.end_of_new_key(tenant, expires_at).await?;
         let rotated = self.change(|_| async move {
             let before = self.load_system(tenant, id).await?;
@@ -103,7 +103,7 @@ impl Service {
         id: SystemId,
         reason: Option<Reason>,
     ) -> Result<(System, Enforcement), Error> {
-        let (tenant, reason) = (&caller.operator.tenant, &reason);
+        let (tenant, reason) = (&caller.tenant, &reason);
         let ended = self.change_system(tenant, id, |system| async move {
             let now = self.environment.now();
             let (without, retiring) = match system.end_rotation(reason.clone(), now) {
@@ -135,7 +135,7 @@ impl Service {
         expires_at: Option<Timestamp>,
     ) -> Result<(System, Enforcement), Error> {
         self.require_second_format()?;
-        let tenant = &caller.operator.tenant;
+        let tenant = &caller.tenant;
         let longest = self.longest_key_lifetime(tenant).await?;
         let changed = self.change_system(tenant, id, |system| async move {
             let now = self.environment.now();
@@ -173,7 +173,7 @@ impl Service {
         id: SystemId,
         reason: Option<Reason>,
     ) -> Result<(System, Enforcement), Error> {
-        let (tenant, reason) = (&caller.operator.tenant, &reason);
+        let (tenant, reason) = (&caller.tenant, &reason);
         let revoked = self.change_system(tenant, id, |system| async move {
             let now = self.environment.now();
             let without = match system.revoke_keys(reason.clone(), now) {
@@ -260,7 +260,7 @@ impl Service {
             digest: api_key.digest(&secret.pepper),
             secret: secret.fingerprint,
             mark: api_key.mark(),
-            generated_by: AuditActor::operator(&caller.operator),
+            generated_by: caller.actor(),
             expires_at,
         };
         (api_key, new)

@@ -18,6 +18,7 @@ use crate::domain::time::Timestamp;
 pub(super) struct ServiceMetrics {
     sign_ins: Family<[(&'static str, &'static str); 1], Counter>,
     unknown_usernames: Counter,
+    limited_token_calls: Counter,
     subscribers: Gauge,
     /// Checkpoints that this instance signed.
     pub(super) checkpoints: Counter,
@@ -43,6 +44,7 @@ impl ServiceMetrics {
         Self {
             sign_ins: Family::default(),
             unknown_usernames: Counter::default(),
+            limited_token_calls: Counter::default(),
             subscribers: Gauge::default(),
             checkpoints: Counter::default(),
             audit_breaks: Counter::default(),
@@ -65,6 +67,11 @@ impl ServiceMetrics {
         self.unknown_usernames.inc();
     }
 
+    /// Counts a call that was refused, since its service token has too many.
+    pub(super) fn count_limited_token_call(&self) {
+        self.limited_token_calls.inc();
+    }
+
     pub(super) fn subscriber(&self) -> Subscriber {
         self.subscribers.inc();
         Subscriber(self.subscribers.clone())
@@ -80,6 +87,11 @@ impl Service {
             "sign_ins_unknown_username",
             "Refused sign-ins with a username that no operator has",
             self.metrics.unknown_usernames.clone(),
+        );
+        registry.register(
+            "service_token_calls_limited",
+            "Calls refused because their service token has too many",
+            self.metrics.limited_token_calls.clone(),
         );
         registry.register("subscribers", "Open subscriptions to changes", self.metrics.subscribers.clone());
         let checkpoints = self.metrics.checkpoints.clone();

@@ -1,7 +1,8 @@
 //! The operations. Each reads rows, decides by the domain's rules, and commits one batch.
 
-mod activity;
+pub mod activity;
 pub mod audit;
+pub mod callers;
 pub mod checkpoint_file;
 pub mod checkpoints;
 mod commit;
@@ -19,6 +20,8 @@ pub mod restores;
 pub mod sessions;
 mod sign_in_log;
 pub mod systems;
+pub mod tenants;
+pub mod tokens;
 pub mod usage;
 pub mod usage_watch;
 
@@ -30,6 +33,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use self::activity::Activity;
+pub use self::callers::Caller;
 use self::checkpoint_file::CheckpointFile;
 use self::concurrency::{Concurrency, ConcurrencyLimits, HeavyRead, Slot};
 use self::feed::FeedChannels;
@@ -41,6 +45,7 @@ use self::usage::Usage;
 use self::usage_watch::UsageWatch;
 use crate::auth::cost::Cost;
 use crate::auth::devices::Devices;
+use crate::auth::limiter::Limiter;
 use crate::auth::passwords::Passwords;
 use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
@@ -49,13 +54,11 @@ use crate::coherence::Coherence;
 pub use crate::coherence::Enforcement;
 use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use crate::domain::checkpoints::Checkpoint;
-use crate::domain::ids::{AuditEntryId, RequestId};
+use crate::domain::ids::{AuditEntryId, RequestId, TokenId};
 use crate::domain::keys::KeyPrefix;
-use crate::domain::operators::Operator;
-use crate::domain::permissions::Permission;
+use crate::domain::quota::Quota;
 use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Keyring;
-use crate::domain::sessions::Session;
 use crate::domain::usage::UsageRetention;
 use crate::store::Store;
 
@@ -71,6 +74,8 @@ pub struct Settings {
     /// Limit on the wait for a change to be enforced on every instance.
     pub enforcement_wait: Duration,
     pub password_cost: Cost,
+    /// Calls of one service token.
+    pub token_calls: Quota,
     /// The directory beside an embedded store, for the file of checkpoints.
     pub data_directory: Option<PathBuf>,
     /// Rows of use that an instance writes in a second, except when it ends.
@@ -86,24 +91,6 @@ pub struct Settings {
 pub struct Request {
     pub id: RequestId,
     pub source_address: Option<IpAddr>,
-}
-
-/// A signed-in operator, as of the begin of the request.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    pub operator: Arc<Operator>,
-    pub session: Session,
-}
-
-impl Caller {
-    /// Refuses a caller without the permission.
-    pub fn check(&self, permission: Permission) -> Result<(), Refusal> {
-        if self.operator.permissions.contains(permission) { Ok(()) } else { Err(Refusal::Forbidden(permission)) }
-    }
-
-    fn origin(&self, request: Request) -> Origin {
-        origin(AuditActor::operator(&self.operator), request)
-    }
 }
 
 fn origin(actor: AuditActor, request: Request) -> Origin {
@@ -123,6 +110,8 @@ pub struct Service {
     devices: Devices,
     sign_in_log: SignInLog,
     activity: Activity,
+    bad_tokens: Limiter<IpAddr>,
+    token_calls: Limiter<TokenId>,
     usage: Usage,
     usage_watch: UsageWatch,
     refused_attempts: RefusedAttempts,
@@ -149,6 +138,8 @@ impl Service {
             devices: Devices::new(&keyring),
             sign_in_log: SignInLog::default(),
             activity: Activity::default(),
+            bad_tokens: Limiter::default(),
+            token_calls: Limiter::default(),
             usage: Usage::new(&environment),
             usage_watch: UsageWatch::default(),
             refused_attempts: RefusedAttempts::default(),
@@ -212,6 +203,11 @@ impl Service {
     pub async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// The origin of what somebody does on the command line.
+    pub fn command_line_origin(&self, request: Request) -> Origin {
+        origin(AuditActor::command_line(), request)
     }
 
     fn event(&self, origin: &Origin, action: AuditAction) -> AuditEvent {

@@ -119,6 +119,26 @@ impl Service {
         Ok(removed)
     }
 
+    /// Suspends an operator again in a restored store. Returns `false` if the store does not have them, or they are
+    /// suspended.
+    pub(super) async fn replay_operator_suspension(
+        &self,
+        request: Request,
+        tenant: &TenantId,
+        id: OperatorId,
+    ) -> Result<bool, Error> {
+        let suspended = self.change(|_| async move {
+            let found = self.store.find_operator(id).await?.filter(|operator| operator.tenant == *tenant);
+            let suspended = found.and_then(|operator| operator.suspend(self.environment.now()));
+            let Some(suspended) = suspended else { return Ok(Decision::Unchanged(false)) };
+            let event = self
+                .event(&origin(AuditActor::command_line(), request), AuditAction::OperatorSuspended)
+                .about_operator(&suspended);
+            Ok(Decision::commit(Batch::new(tenant.clone(), event).replace(Row::Operator(suspended)), true))
+        });
+        self.require_enforced(suspended.await?).await
+    }
+
     /// Returns true if the store ever had an operator.
     pub async fn is_initialised(&self) -> Result<bool, Error> {
         Ok(self.store.has_marker(INITIALISED).await?)
@@ -135,7 +155,8 @@ impl Service {
             if self.is_initialised().await? {
                 return Ok(Decision::Unchanged(false));
             }
-            let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), Permissions::all());
+            let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), Permissions::all_of(true));
+            let operator = operator.of_platform();
             let operator = if is_generated { operator.with_first_password() } else { operator };
             Ok(Decision::commit(self.addition(&operator, &origin).once(INITIALISED), true))
         });

@@ -1,56 +1,66 @@
-//! The policy of a tenant: how long its keys may live.
+//! The policy of a tenant: how long its keys may live, and how long sessions may be idle.
 
 use std::time::Duration;
 
+use super::commit::Decision;
 use super::error::Error;
-use super::{Service, origin};
-use crate::domain::actors::AuditActor;
-use crate::domain::audit::AuditAction;
-use crate::domain::changes::Batch;
+use super::{Enforcement, Service};
+use crate::domain::audit::{AuditAction, Origin};
+use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::TenantId;
 use crate::domain::refusal::Refusal;
 use crate::domain::systems::MAX_LIFETIME_DAYS;
+use crate::domain::tenants::{MAX_IDLE_MINUTES, Tenant, TenantPolicy};
 
-/// Prefix of the settings with the longest life of a tenant's keys, in days.
-const LONGEST_LIFETIME: &str = "longest-key-lifetime-days:";
+/// Shortest idle time of sessions that a policy can set, in minutes.
+const MIN_IDLE_MINUTES: u32 = 2;
 
 impl Service {
     /// The longest life that the tenant's policy allows a key. `None`: any, also without an end.
     pub async fn longest_key_lifetime(&self, tenant: &TenantId) -> Result<Option<Duration>, Error> {
-        let name = setting(tenant);
-        let settings = self.store.list_settings(&name).await?;
-        let days = settings.into_iter().find(|(found, _)| *found == name).and_then(|(_, days)| days.parse().ok());
-        Ok(days.map(|days: u32| Duration::from_hours(24 * u64::from(days))))
+        Ok(self.find_tenant(tenant).await?.and_then(|tenant| tenant.policy.max_key_lifetime()))
     }
 
-    /// Sets the longest life of a tenant's keys in days; `None`: any. Keys that exist keep their end.
+    /// Replaces the policy of a tenant by what `change` makes of it. Keys that exist keep their end. The same policy changes
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// `BAD_USER_INPUT` unless it is from 1 to [`MAX_LIFETIME_DAYS`]; `CONFLICT` if it was changed at the same time.
-    pub async fn set_longest_key_lifetime(&self, tenant: &TenantId, days: Option<u32>) -> Result<(), Error> {
-        if days.is_some_and(|days| !(1..=MAX_LIFETIME_DAYS).contains(&days)) {
-            let bound = format!("The longest life of keys is from 1 to {MAX_LIFETIME_DAYS} days.");
-            return Err(Refusal::BadUserInput(bound).into());
-        }
-        let name = setting(tenant);
-        let value = days.map_or_else(|| "none".to_owned(), |days| days.to_string());
-        let before = self.store.find_setting(&name).await?;
-        if before.as_deref().unwrap_or("none") == value {
-            return Ok(());
-        }
-        if !self.store.replace_setting(&name, before.as_deref(), &value).await? {
-            return Err(Refusal::Conflict.into());
-        }
-        let event = self
-            .event(&origin(AuditActor::command_line(), self.request(None)), AuditAction::TenantPolicyChanged)
-            .with_count(days.map_or(0, u64::from));
-        // Operations read the setting itself.
-        self.commit(Batch::new(tenant.clone(), event)).await?.without_waiting();
-        Ok(())
+    /// `NOT_FOUND`; `BAD_USER_INPUT` for a value out of its range.
+    pub async fn set_policy(
+        &self,
+        origin: &Origin,
+        id: &TenantId,
+        change: impl Fn(TenantPolicy) -> TenantPolicy,
+    ) -> Result<(Tenant, Enforcement), Error> {
+        let change = &change;
+        let changed = self.change(|_| async move {
+            let Some(tenant) = self.find_tenant_to_change(id).await? else {
+                return Ok(Decision::Refuse(Refusal::TenantNotFound));
+            };
+            let policy = change(tenant.policy);
+            check(&policy)?;
+            let Some(changed) = tenant.with_policy(policy, self.environment.now()) else {
+                return Ok(Decision::Unchanged((*tenant).clone()));
+            };
+            let event = self
+                .event(origin, AuditAction::TenantPolicyChanged)
+                .about_tenant(&changed)
+                .with_count(policy.max_key_lifetime_days.map_or(0, u64::from));
+            Ok(Decision::commit(Batch::new(id.clone(), event).replace(Row::Tenant(changed.clone())), changed))
+        });
+        Ok(self.wait_until_enforced(changed.await?).await)
     }
 }
 
-fn setting(tenant: &TenantId) -> String {
-    format!("{LONGEST_LIFETIME}{tenant}")
+fn check(policy: &TenantPolicy) -> Result<(), Refusal> {
+    if policy.max_key_lifetime_days.is_some_and(|days| !(1..=MAX_LIFETIME_DAYS).contains(&days)) {
+        let bound = format!("The longest life of keys is from 1 to {MAX_LIFETIME_DAYS} days.");
+        return Err(Refusal::BadUserInput(bound));
+    }
+    if policy.session_idle_minutes.is_some_and(|minutes| !(MIN_IDLE_MINUTES..=MAX_IDLE_MINUTES).contains(&minutes)) {
+        let bound = format!("The idle time of sessions is from {MIN_IDLE_MINUTES} to {MAX_IDLE_MINUTES} minutes.");
+        return Err(Refusal::BadUserInput(bound));
+    }
+    Ok(())
 }

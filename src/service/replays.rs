@@ -126,7 +126,10 @@ impl Service {
     pub async fn replay(self: &Arc<Self>, request: Request, tenant: &TenantId, loss: &Loss) -> Result<bool, Error> {
         match *loss {
             Loss::Key { system, mark } => self.replay_revocation(request, tenant, system, mark).await,
-            Loss::KeyTime { expires_at: None, .. } | Loss::Suspension { is_suspended: false, .. } => Ok(false),
+            Loss::KeyTime { expires_at: None, .. }
+            | Loss::Suspension { is_suspended: false, .. }
+            | Loss::OperatorSuspension { is_suspended: false, .. }
+            | Loss::TenantSuspension { is_suspended: false } => Ok(false),
             Loss::KeyTime { system, mark, expires_at: Some(end) } => {
                 self.replay_key_end(request, tenant, system, mark, end).await
             }
@@ -144,6 +147,12 @@ impl Service {
                 }
                 self.set_permissions(request, &operator.username, remaining).await.map(|_| true)
             }
+            Loss::OperatorSuspension { operator, is_suspended: true } => {
+                self.replay_operator_suspension(request, tenant, operator).await
+            }
+            Loss::Token(token) => self.replay_token_revocation(request, tenant, token).await,
+            Loss::TenantSuspension { is_suspended: true } => self.replay_tenant_suspension(request, tenant).await,
+            Loss::Tenant => self.replay_tenant_deletion(request, tenant).await,
             Loss::Password(operator) => {
                 let Some(operator) = self.find_operator_of(tenant, operator).await? else { return Ok(false) };
                 // Nobody learns this one, so the operator needs another.

@@ -1,23 +1,30 @@
-//! Sessions: sign in and out, and find the caller of a request.
+//! Sessions: sign in and out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::Decision;
 use super::error::Error;
-use super::{Caller, Request, Service, activity, origin};
+use super::{Caller, Request, Service, origin};
 use crate::auth::devices::{Device, DeviceCookie};
 use crate::auth::passwords::{Comparison, Overloaded, Place};
 use crate::auth::throttle::{Bucket, Local, Stranger, Throttle};
-use crate::auth::tokens::SessionRef;
 use crate::domain::audit::{AuditAction, AuditActor};
 use crate::domain::changes::{Batch, Row, RowId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
 use crate::domain::passwords::UnfitPassword;
-use crate::domain::quota::{take, whole_seconds};
+use crate::domain::quota::{client_network, take, whole_seconds};
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::sessions::{MAX_SESSIONS, Session, SessionId, SessionSecret};
 use crate::domain::time::Timestamp;
+
+impl NewSession {
+    /// The operator, in the new session.
+    pub fn caller(&self) -> Caller {
+        Caller::at_home(Arc::clone(&self.operator), Arc::clone(&self.session))
+    }
+}
 
 /// An attempt to sign in.
 pub struct SignIn {
@@ -27,11 +34,26 @@ pub struct SignIn {
     pub devices: Vec<String>,
     /// The caller of the session whose cookie the browser has sent. The sign-in replaces it.
     pub replaced: Option<Arc<Caller>>,
+    /// The `User-Agent` of the client, for the list of sessions.
+    pub user_agent: Option<Box<str>>,
+}
+
+/// Where a session is opened from, for the list of sessions.
+struct Client {
+    network: Option<IpAddr>,
+    user_agent: Option<Box<str>>,
+}
+
+impl Client {
+    fn of(request: Request) -> Self {
+        Self { network: request.source_address.map(client_network), user_agent: None }
+    }
 }
 
 /// A new session and its token.
 pub struct NewSession {
-    pub caller: Caller,
+    pub operator: Arc<Operator>,
+    pub session: Arc<Session>,
     /// A secret, for the response and the cookie only.
     pub token: String,
     /// For the browser to be recognized at the next sign-in.
@@ -45,78 +67,6 @@ impl From<Overloaded> for Error {
 }
 
 impl Service {
-    /// Finds the operator of a session, and counts as a use of it. Returns `None` if the session has ended or the operator
-    /// was removed.
-    pub async fn find_caller(&self, reference: SessionRef) -> Result<Option<Caller>, Error> {
-        let found = self.find_session_caller(reference).await?;
-        if found.is_some() && self.settings.session_idle.is_some() {
-            self.activity.record(reference.session, self.environment.now());
-        }
-        Ok(found)
-    }
-
-    /// Reads the store if the cache does not contain the session: it may have been created on another instance just now.
-    async fn find_session_caller(&self, reference: SessionRef) -> Result<Option<Caller>, Error> {
-        let cached = self.coherence.read(|cache| {
-            cache.identities.find_session(&reference.session).zip(cache.identities.find_operator(reference.operator))
-        });
-        let (session, operator) = match cached.flatten() {
-            Some(cached) => cached,
-            None => {
-                // Boxed, since it is large and rarely needed, and would be part of the future of each subscriber.
-                let stored = Box::pin(async {
-                    tokio::try_join!(
-                        self.store.find_session(reference.session),
-                        self.store.find_operator(reference.operator)
-                    )
-                });
-                let (Some(session), Some(operator)) = stored.await? else { return Ok(None) };
-                (session, Arc::new(operator))
-            }
-        };
-        let now = self.environment.now();
-        let is_valid = session.is_valid_for(&operator, now) && self.is_active(&session, now).await?;
-        Ok(is_valid.then_some(Caller { operator, session }))
-    }
-
-    /// Finds the caller again, with their current permissions. Refuses a caller whose session has ended. Does not count
-    /// as a use of the session.
-    pub async fn refresh_caller(&self, caller: &Caller) -> Result<Caller, Error> {
-        let reference = SessionRef { session: caller.session.id, operator: caller.operator.id };
-        Ok(self.find_session_caller(reference).await?.ok_or(Refusal::Unauthenticated)?)
-    }
-
-    /// Returns true unless the session has been idle for too long.
-    async fn is_active(&self, session: &Session, now: Timestamp) -> Result<bool, Error> {
-        let Some(idle) = self.settings.session_idle else { return Ok(true) };
-        if now < activity::end(self.activity.last_use(session), idle) {
-            return Ok(true);
-        }
-        // Another instance may have seen it in use. Boxed, since it is rarely needed, like the look-up above.
-        let end = Box::pin(async { self.find_arrival(&activity::bucket(session.id)).await }).await?;
-        if end > now {
-            self.activity.read(session.id, end, idle);
-        }
-        Ok(end > now)
-    }
-
-    /// How long the session remains active, as far as this instance has seen. `None` if sessions may be idle.
-    pub(super) fn active_for(&self, session: &Session) -> Option<Duration> {
-        let idle = self.settings.session_idle?;
-        Some(activity::end(self.activity.last_use(session), idle).since(self.environment.now()))
-    }
-
-    /// Writes when sessions were last used, as far as it is not written yet.
-    pub async fn write_activity(&self) {
-        let Some(idle) = self.settings.session_idle else { return };
-        for (session, at) in self.activity.take_unwritten(idle, self.environment.now()) {
-            if let Err(error) = self.store.put_arrival(&activity::bucket(session), activity::end(at, idle)).await {
-                tracing::warn!(%error, "last use of a session not written; retried in a minute");
-                self.activity.put_back(session);
-            }
-        }
-    }
-
     /// Creates a session. An unknown username and a wrong password take the same time and return the same error.
     pub async fn sign_in(self: &Arc<Self>, request: Request, sign_in: SignIn) -> Result<NewSession, Error> {
         let attempt = self.begin_attempt(request, &sign_in).await?;
@@ -140,26 +90,47 @@ impl Service {
             return Err(Refusal::PasswordExpired.into());
         }
         self.refund_attempt(&attempt).await?;
-        let replaced = match sign_in.replaced {
-            Some(other) if other.operator.id != operator.id => {
+        self.check_may_sign_in(request, &operator).await?;
+        let replaced = match sign_in.replaced.as_ref().and_then(|caller| caller.signed_in().ok()) {
+            Some((other, session)) if other.id != operator.id => {
                 // Perhaps of another tenant, whose log this belongs to.
-                self.sign_out(&other, request).await?;
+                self.end_session(other, session, request).await?;
                 None
             }
-            replaced => replaced.map(|caller| caller.session.id),
+            replaced => replaced.map(|(_, session)| session.id),
         };
-        let opened = self.open_session(request, operator, rehashed, attempt.device, replaced).await?;
-        self.remember_network(request, &opened.caller.operator).await?;
+        let client = Client { user_agent: sign_in.user_agent, ..Client::of(request) };
+        let opened = self.open_session(request, operator, rehashed, attempt.device, replaced, client).await?;
+        self.remember_network(request, &opened.operator).await?;
         self.metrics.count_sign_in("accepted");
         Ok(opened)
     }
 
     /// Ends the caller's session, on every instance.
     pub async fn sign_out(&self, caller: &Caller, request: Request) -> Result<(), Error> {
-        let event = self.event(&caller.origin(request), AuditAction::SignedOut);
-        let batch =
-            Batch::new(caller.operator.tenant.clone(), event).delete_if_present(RowId::Session(caller.session.id));
+        let (operator, session) = caller.signed_in()?;
+        self.end_session(operator, session, request).await
+    }
+
+    async fn end_session(&self, operator: &Operator, session: &Session, request: Request) -> Result<(), Error> {
+        let event = self.event(&origin(AuditActor::operator(operator), request), AuditAction::SignedOut);
+        let batch = Batch::new(operator.tenant.clone(), event).delete_if_present(RowId::Session(session.id));
         self.require_enforced(self.commit(batch).await?).await
+    }
+
+    /// Refuses an operator whose password was right, and who cannot sign in.
+    async fn check_may_sign_in(self: &Arc<Self>, request: Request, operator: &Operator) -> Result<(), Error> {
+        let tenant = self.find_tenant(&operator.tenant).await?;
+        let (refusal, code) = if tenant.is_some_and(|tenant| tenant.suspended.is_some()) {
+            (Refusal::TenantSuspended, ErrorCode::TenantSuspended)
+        } else if operator.suspended_at.is_some() {
+            (Refusal::OperatorSuspended, ErrorCode::Forbidden)
+        } else {
+            return Ok(());
+        };
+        self.metrics.count_sign_in("refused");
+        self.record_refused_sign_in(request, operator, code);
+        Err(refusal.into())
     }
 
     /// Changes the caller's password. Ends all their sessions, and creates a new one.
@@ -170,11 +141,11 @@ impl Service {
         current: Password,
         new: Password,
     ) -> Result<NewSession, Error> {
-        let operator = &caller.operator;
+        let (operator, session) = caller.signed_in()?;
         if operator.must_change_password() && current.is_same_as(&new) {
             return Err(Refusal::InvalidPassword(UnfitPassword::Unchanged).into());
         }
-        let attempt = self.begin_change_of_password(request, caller).await?;
+        let attempt = self.begin_change_of_password(request, session.id).await?;
         match self.compare(&attempt.place, current, Some(operator)).await? {
             Comparison::Mismatch => {
                 self.metrics.count_sign_in("refused");
@@ -191,15 +162,17 @@ impl Service {
             let stored = self.store.find_operator(operator.id).await?;
             let stored = stored.filter(|stored| stored.password_hash == operator.password_hash);
             let changed = stored.ok_or(Refusal::Conflict)?.with_password(hash.clone(), self.environment.now());
-            let (session, secret) = self.new_session(&changed);
-            let event = self.event(&caller.origin(request), AuditAction::PasswordChanged).about_operator(&changed);
+            let client = Client { network: session.network, user_agent: session.user_agent.clone() };
+            let (session, secret) = self.new_session(&changed, client);
+            let origin = origin(AuditActor::operator(operator), request);
+            let event = self.event(&origin, AuditAction::PasswordChanged).about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
             let batch = batch.insert(Row::Session(session.clone()));
             Ok(Decision::commit(batch, self.opened(changed, session, &secret, None)))
         });
         let opened = self.require_enforced(changed.await?).await?;
-        self.purge_ended_sessions(operator.id, opened.caller.operator.password_version);
-        self.remember_network(request, &opened.caller.operator).await?;
+        self.purge_ended_sessions(operator.id, opened.operator.password_version);
+        self.remember_network(request, &opened.operator).await?;
         Ok(opened)
     }
 
@@ -210,9 +183,10 @@ impl Service {
         rehashed: Option<PasswordHash>,
         device: Option<Device>,
         replaced: Option<SessionId>,
+        client: Client,
     ) -> Result<NewSession, Error> {
         let ended = self.sessions_to_end(&operator, replaced).await?;
-        let (session, secret) = self.new_session(&operator);
+        let (session, secret) = self.new_session(&operator, client);
         let event = self.event(&origin(AuditActor::operator(&operator), request), AuditAction::SignedIn);
         let batch = Batch::new(operator.tenant.clone(), event).insert(Row::Session(session.clone()));
         let batch = match rehashed {
@@ -252,10 +226,10 @@ impl Service {
         let token = self.tokens.issue(&session, secret);
         let device = device.unwrap_or_else(|| Device::new(&operator, &mut **self.environment.rng()));
         let device = self.devices.issue(&device, &operator.username);
-        NewSession { caller: Caller { operator: Arc::new(operator), session }, token, device }
+        NewSession { operator: Arc::new(operator), session: Arc::new(session), token, device }
     }
 
-    fn new_session(&self, operator: &Operator) -> (Session, SessionSecret) {
+    fn new_session(&self, operator: &Operator, client: Client) -> (Session, SessionSecret) {
         let now = self.environment.now();
         let secret = SessionSecret::generate(&mut **self.environment.rng());
         let session = Session {
@@ -265,6 +239,8 @@ impl Service {
             password_version: operator.password_version,
             created_at: now,
             expires_at: now.plus(self.settings.session_lifetime),
+            network: client.network,
+            user_agent: client.user_agent,
         };
         (session, secret)
     }
@@ -334,9 +310,9 @@ impl Service {
     }
 
     /// Counts an attempt to enter the password of a signed-in operator again.
-    async fn begin_change_of_password(&self, request: Request, caller: &Caller) -> Result<Attempt, Error> {
+    async fn begin_change_of_password(&self, request: Request, session: SessionId) -> Result<Attempt, Error> {
         let now = self.environment.now();
-        let local = vec![self.throttle.session(caller.session.id)];
+        let local = vec![self.throttle.session(session)];
         if let Local::Limited(wait) = self.throttle.count(&local, now) {
             return Err(self.limited(request, wait));
         }

@@ -30,12 +30,12 @@ impl Service {
     ) -> Result<Page<(SystemSortKey, System)>, Error> {
         let is_light = is_light(query) && order.stored().is_some();
         let _turn = self.begin_read_unless(is_light, caller).await?;
-        Ok(self.coherence.list_systems(&caller.operator.tenant, query, order, page).await?)
+        Ok(self.coherence.list_systems(&caller.tenant, query, order, page).await?)
     }
 
     pub async fn count_systems(&self, caller: &Caller, query: &SystemQuery) -> Result<u64, Error> {
         let _turn = self.begin_read_unless(is_light(query), caller).await?;
-        Ok(self.coherence.count_systems(&caller.operator.tenant, query).await?)
+        Ok(self.coherence.count_systems(&caller.tenant, query).await?)
     }
 
     /// Creates a system under a name that is free in the tenant.
@@ -50,14 +50,17 @@ impl Service {
         if description.is_some() {
             self.require_second_format()?;
         }
-        let (tenant, description) = (&caller.operator.tenant, &description);
+        let (tenant, description) = (&caller.tenant, &description);
         let created = self.change(|_| async {
             let now = self.environment.now();
             let id = SystemId::new(now, &mut **self.environment.rng());
             let description = description.clone();
             let system = System { description, ..System::new(id, tenant.clone(), name.clone(), now) };
             let event = self.event(&caller.origin(request), AuditAction::SystemCreated).about_system(&system);
-            let batch = Batch::new(tenant.clone(), event).insert(Row::System(system.clone()));
+            let Some(row) = self.find_tenant(tenant).await? else {
+                return Ok(Decision::Refuse(Refusal::TenantNotFound));
+            };
+            let batch = Batch::new(tenant.clone(), event).insert(Row::System(system.clone())).requires_tenant(&row);
             Ok(Decision::commit(batch, system))
         });
         // Systems are read from the store; only their names are cached, for searches, which need no barrier.
@@ -74,7 +77,7 @@ impl Service {
         expected_revision: Option<u64>,
     ) -> Result<System, Error> {
         let name = SystemName::parse(name).map_err(Refusal::InvalidName)?;
-        let tenant = &caller.operator.tenant;
+        let tenant = &caller.tenant;
         let renamed = self.change(|_| async {
             let system = self.load_system(tenant, id).await?;
             let Some(renamed) = system.rename(name.clone(), expected_revision, self.environment.now())? else {
@@ -104,7 +107,7 @@ impl Service {
         if description.is_some() {
             self.require_second_format()?;
         }
-        let (tenant, description) = (&caller.operator.tenant, &description);
+        let (tenant, description) = (&caller.tenant, &description);
         let described = self.change(|_| async {
             let system = self.load_system(tenant, id).await?;
             let now = self.environment.now();
@@ -129,7 +132,7 @@ impl Service {
         reason: Option<Reason>,
     ) -> Result<(System, Enforcement), Error> {
         self.require_second_format()?;
-        let (tenant, reason) = (&caller.operator.tenant, &reason);
+        let (tenant, reason) = (&caller.tenant, &reason);
         let suspended = self.change_system(tenant, id, |system| async move {
             let Some(suspended) = system.suspend(reason.clone(), self.environment.now()) else {
                 return Ok(Decision::Repeat(Ok(system)));
@@ -152,7 +155,7 @@ impl Service {
         request: Request,
         id: SystemId,
     ) -> Result<(System, Enforcement), Error> {
-        let tenant = &caller.operator.tenant;
+        let tenant = &caller.tenant;
         let resumed = self.change_system(tenant, id, |system| async move {
             let resumed = match system.resume(self.environment.now()) {
                 Ok(resumed) => resumed,
@@ -174,7 +177,7 @@ impl Service {
         id: SystemId,
         reason: Option<Reason>,
     ) -> Result<Enforcement, Error> {
-        let (tenant, reason) = (&caller.operator.tenant, &reason);
+        let (tenant, reason) = (&caller.tenant, &reason);
         let deleted = self.change_system(tenant, id, |system| async move {
             let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
             let event = self

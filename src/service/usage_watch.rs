@@ -74,7 +74,7 @@ impl Service {
         permissions: Permissions,
         system: SystemId,
     ) -> Result<impl Stream<Item = Result<(System, Arc<UsageSummary>), Error>> + Send + use<>, Error> {
-        let tenant = &caller.operator.tenant;
+        let tenant = &caller.tenant;
         if self.find_system(tenant, system).await?.is_none() {
             let SystemState::Present(_) = self.store.recheck_system(tenant, system).await? else {
                 return Err(Refusal::SystemNotFound.into());
@@ -95,7 +95,7 @@ impl Service {
                 // Before each event: none is delivered to a session that has ended.
                 subscription.refresh().await?;
                 let CallerSubscription { service, caller, .. } = &subscription;
-                let find = || service.store.find_system(&caller.operator.tenant, summary.system);
+                let find = || service.store.find_system(&caller.tenant, summary.system);
                 if let Some(system) = retry_while_unavailable(find).await? {
                     return Ok(Some(((system, summary), (subscription, changes, subscriber))));
                 }

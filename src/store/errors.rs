@@ -38,6 +38,10 @@ pub enum Conflict {
     NameTaken,
     /// Another operator, of any tenant, has the username.
     UsernameTaken,
+    /// Another token of the same kind and tenant has the same folded name.
+    TokenNameTaken,
+    /// The tenant, whose row is to be deleted, has systems.
+    TenantNotEmpty,
     /// The marker is already set.
     Marker,
 }

@@ -9,18 +9,20 @@ use async_trait::async_trait;
 use super::{
     AuditStore, CommitStore, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems, OperatorStore, Page, PageRequest,
     PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store, SystemState, SystemStore,
-    ThrottleStore, UsageStore,
+    TenantStore, ThrottleStore, TokenStore, UsageStore,
 };
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
-use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
+use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId, TokenId};
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::leases::Lease;
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{System, SystemOrder, SystemSortKey};
+use crate::domain::tenants::Tenant;
 use crate::domain::time::Timestamp;
+use crate::domain::tokens::Token;
 use crate::domain::usage::{BucketCounts, Flush, UsageRange, UsageRetention, UsageSummary};
 
 /// Runs around every call of an [`Intercepted`] store.
@@ -113,6 +115,15 @@ intercept! {
             &self, operator: OperatorId, password_version: u64, limit: usize
         ) -> Result<Vec<Session>>;
         async fn list_sessions(&self, operator: OperatorId) -> Result<Vec<Session>>;
+    }
+    impl TenantStore {
+        async fn find_tenant(&self, id: &TenantId) -> Result<Option<Tenant>>;
+        async fn list_all_tenants(&self) -> Result<Vec<Tenant>>;
+    }
+    impl TokenStore {
+        async fn find_token(&self, digests: &[KeyDigest]) -> Result<Option<Token>>;
+        async fn find_token_by_id(&self, id: TokenId) -> Result<Option<Token>>;
+        async fn list_tokens(&self, tenant: &TenantId) -> Result<Vec<Token>>;
     }
     impl AuditStore {
         async fn list_tenants(&self) -> Result<Vec<TenantId>>;

@@ -21,7 +21,9 @@ mod scan;
 mod sessions;
 mod settings;
 mod systems;
+mod tenants;
 mod throttle;
+mod tokens;
 mod usage;
 
 use async_trait::async_trait;
@@ -38,7 +40,9 @@ pub use self::scan::{ListedSystems, Rows, ScanStore};
 pub use self::sessions::SessionStore;
 pub use self::settings::SettingsStore;
 pub use self::systems::{SystemState, SystemStore};
+pub use self::tenants::TenantStore;
 pub use self::throttle::ThrottleStore;
+pub use self::tokens::TokenStore;
 pub use self::usage::{ROWS_PER_USE, UsageStore};
 pub use crate::domain::pages::{Page, PageEnd, PageRequest};
 pub use crate::domain::quota::{Quota, take};
@@ -54,6 +58,8 @@ pub trait Store:
     + KeyStore
     + OperatorStore
     + SessionStore
+    + TenantStore
+    + TokenStore
     + AuditStore
     + CommitStore
     + FeedStore

@@ -16,7 +16,7 @@ pub type ListedSystems = BoxStream<'static, Result<ListedSystem>>;
 
 #[async_trait]
 pub trait ScanStore {
-    /// Returns every key (revoked ones too), operator and session of every tenant, in no particular order. A row that
+    /// Returns every key (revoked ones too), operator, session, token and row of every tenant, in no particular order. A row that
     /// cannot be read is returned as such; one in a newer format ends the stream with
     /// [`StoreError::NewerFormat`](super::StoreError::NewerFormat).
     ///

@@ -62,7 +62,14 @@ impl Verifier {
             }
             None => {
                 let digests: Vec<_> = self.digests(key).collect();
-                let found = self.store.find_key(&digests).await?.map(KeyStatus::from);
+                let found = match self.store.find_key(&digests).await? {
+                    Some(key) => {
+                        let tenant = self.store.find_tenant(&key.tenant).await?;
+                        let suspended_at = tenant.and_then(|tenant| tenant.suspended_at());
+                        Some(KeyStatus::from(key).in_tenant(suspended_at))
+                    }
+                    None => None,
+                };
                 (found, self.service.environment().now())
             }
         };

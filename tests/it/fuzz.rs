@@ -130,7 +130,7 @@ proptest! {
         let at = Timestamp::from_millis(1_700_000_000_000);
         let operator = keymark::domain::ids::OperatorId::new(at, &mut rng);
         let tenant = "acme".parse().unwrap();
-        let session = Session { id: secret.id(), tenant, operator, password_version: 1, created_at: at, expires_at: at };
+        let session = Session { id: secret.id(), tenant, operator, password_version: 1, created_at: at, expires_at: at, network: None, user_agent: None };
         let token = tokens.issue(&session, &secret);
         let edited = edit.apply(&token);
         prop_assert_eq!(tokens.read(&edited).is_some(), edited == token, "{}", edited);

@@ -67,8 +67,8 @@ fn mark(n: u8) -> Mark {
 
 fn key(rng: &mut StdRng) -> CurrentKey {
     let actors = [
-        AuditActor { id: Some(operator_id(1)), ..AuditActor::keymark() },
-        AuditActor { id: Some(operator_id(2)), ..AuditActor::keymark() },
+        AuditActor { id: Some(operator_id(1).into()), ..AuditActor::keymark() },
+        AuditActor { id: Some(operator_id(2).into()), ..AuditActor::keymark() },
         AuditActor::command_line(),
     ];
     CurrentKey {
@@ -204,7 +204,7 @@ fn filter(rng: &mut StdRng) -> (Json, Vec<Condition>) {
     when(rng, "generatedBefore", end.to_string().into(), Box::new(is_old));
     let operator = operator_id(rng.random_range(1..4));
     let is_theirs = move |_: &Model, system: &System| {
-        system.live_keys().any(|key| key.generated_by.as_ref().is_some_and(|by| by.id == Some(operator)))
+        system.live_keys().any(|key| key.generated_by.as_ref().is_some_and(|by| by.id == Some(operator.into())))
     };
     when(rng, "generatedById", operator.to_string().into(), Box::new(is_theirs));
     let mark = mark(rng.random_range(0..5));

@@ -207,7 +207,8 @@ async fn signed_log(place: &Place) -> (Tenant, Vec<Checkpoint>) {
     let (keyed, _, generate) = acme.generate(&system);
     let (_, rename) = acme.rename(&system, "Invoices");
     let mut events = vec![create.event, generate.event.about_system(&keyed), rename.event.renamed_from("Billing")];
-    events.push(acme.event(AuditAction::OperatorAdded).about_operator(&ada).with_permissions(Permissions::all()));
+    events
+        .push(acme.event(AuditAction::OperatorAdded).about_operator(&ada).with_permissions(Permissions::all_of(true)));
     events.push(acme.event(AuditAction::PermissionRefused).refused(ErrorCode::Forbidden, 3));
     events.push(acme.event(AuditAction::SignedIn));
     events.push(acme.event(AuditAction::SignedOut));

@@ -18,7 +18,7 @@ use tenants::Tenants;
 
 use super::locks::{read, write};
 use super::pending_uses::PendingUses;
-use crate::domain::ids::SystemId;
+use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest, KeyRole, Mark};
 use crate::domain::secrets::Fingerprint;
 use crate::domain::system_names::SystemName;
@@ -121,6 +121,11 @@ impl KeyIndex {
         }
     }
 
+    /// Sets since when the tenant is suspended, and with it all keys that it has or will have.
+    pub fn suspend_tenant(&self, tenant: &TenantId, at: Option<Timestamp>) {
+        self.tenants.suspend(tenant, at);
+    }
+
     /// Stores the key whatever is cached.
     pub fn overwrite(&self, key: &Key) {
         let tenant = self.tenants.number(&key.tenant);
@@ -199,6 +204,7 @@ impl KeyIndex {
         if let Some(row) = shard.current.find(digest) {
             let limits = if row.is_limited { shard.limits.get(digest) } else { None };
             let (expires_at, suspended_at) = limits.map_or((None, None), |l| (l.expires_at, l.suspended_at));
+            let suspended_at = suspended_at.or_else(|| self.tenants.suspended_at(row.tenant));
             let identity = Identity { expires_at, ..row.identity(&self.tenants) };
             let status = KeyStatus::Live { digest: *digest, identity, suspended_at };
             if let Some(at) = used_at(&status) {

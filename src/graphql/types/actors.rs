@@ -9,15 +9,18 @@ use crate::domain::actors;
 pub(super) struct AuditActor {
     /// Kind of the actor.
     kind: AuditActorKind,
-    /// Id of the operator. Null for the other kinds.
+    /// Id of the operator or service token. Null for the other kinds.
     id: Option<ID>,
-    /// Username of the operator at that time. For the other kinds: `command line`, `keymark`, `others` or `anonymous`.
+    /// Username of the operator, or name of the service token, at that time. For the other kinds: `command line`, `keymark`, `others` or `anonymous`.
     name: String,
+    /// Whether an operator or service token of the platform acted, from outside of the tenant.
+    is_platform: bool,
 }
 
 impl From<actors::AuditActor> for AuditActor {
     fn from(actor: actors::AuditActor) -> Self {
-        Self { kind: actor.kind.into(), id: actor.id.map(|id| id.to_string().into()), name: actor.name }
+        let actors::AuditActor { kind, id, name, is_platform } = actor;
+        Self { kind: kind.into(), id: id.map(|id| id.to_string().into()), name, is_platform }
     }
 }
 
@@ -27,6 +30,8 @@ impl From<actors::AuditActor> for AuditActor {
 pub enum AuditActorKind {
     /// An operator who is signed in or tried to sign in.
     Operator,
+    /// A service token.
+    ServiceToken,
     /// Someone who ran `keymark` on the server's machine.
     CommandLine,
     /// Keymark itself, not a registered system.

@@ -51,8 +51,14 @@ pub(crate) struct AuditEntry {
     operator_id: Option<ID>,
     /// Username of the operator who was added, removed or changed. Null for other actions.
     operator_name: Option<String>,
-    /// For `OPERATOR_ADDED` and `PERMISSIONS_CHANGED`: all permission codes that the operator holds since. For
-    /// `PERMISSION_REFUSED`: the missing code. Null for other actions.
+    /// Id of the service token or verifier token that was created, rotated or revoked. Null for other actions.
+    token_id: Option<ID>,
+    /// Name of that token. Null for other actions.
+    token_name: Option<String>,
+    /// Name of the tenant after the action, for actions that concern the tenant itself. Null for other actions.
+    tenant_name: Option<String>,
+    /// For `OPERATOR_ADDED`, `OPERATOR_PROMOTED`, `PERMISSIONS_CHANGED` and `SERVICE_TOKEN_CREATED`: all permission codes
+    /// that the operator or token holds since. For `PERMISSION_REFUSED`: the missing code. Null for other actions.
     permissions: Option<Vec<String>>,
     /// Error code of a refused attempt. Null if the outcome is `DONE`, and for refused verifications.
     error_code: Option<ErrorCode>,
@@ -102,6 +108,9 @@ impl From<audit::AuditEntry> for AuditEntry {
             previous_name: event.previous_name,
             operator_id: event.operator.map(|id| id.to_string().into()),
             operator_name: event.operator_name,
+            token_id: event.token.map(|id| id.to_string().into()),
+            token_name: event.token_name,
+            tenant_name: event.tenant_name,
             permissions: event.permissions.map(|permissions| permissions.codes()),
             error_code: event.error_code.map(Into::into),
             count: int(event.count),
@@ -174,8 +183,36 @@ pub enum AuditAction {
     ExpiredKeyPresented,
     /// A key of a suspended system was presented for verification.
     SuspendedKeyPresented,
-    /// The longest life of the tenant's keys was changed. `count` is the number of days, 0 for no limit.
+    /// The policy of the tenant was changed. `count` is the longest life of its keys in days since, 0 for no limit.
     TenantPolicyChanged,
+    /// The tenant was created.
+    TenantCreated,
+    /// The name of the tenant was changed.
+    TenantRenamed,
+    /// The tenant was suspended, and with it all its keys, sessions and tokens.
+    TenantSuspended,
+    /// The tenant was resumed.
+    TenantResumed,
+    /// The tenant was deleted, with its operators and tokens.
+    TenantDeleted,
+    /// An operator became one of the platform.
+    OperatorPromoted,
+    /// An operator was suspended, and all their sessions ended.
+    OperatorSuspended,
+    /// An operator was resumed.
+    OperatorResumed,
+    /// Sessions of an operator were ended. `count` is their number.
+    SessionsEnded,
+    /// A service token was created.
+    ServiceTokenCreated,
+    /// A service token got a new secret.
+    ServiceTokenRotated,
+    /// A service token was revoked.
+    ServiceTokenRevoked,
+    /// A verifier token was created.
+    VerifierTokenCreated,
+    /// A verifier token was revoked.
+    VerifierTokenRevoked,
 }
 
 /// Outcome of an action.
@@ -194,23 +231,30 @@ pub enum AuditOutcome {
 pub enum ErrorCode {
     /// No operator is signed in, or the token is invalid, or the session has ended. Sign in again.
     Unauthenticated,
-    /// The operator lacks the permission code in `extensions.permission`. Without `extensions.permission`: a mutation
-    /// relied on the session cookie but did not come from the console's origin.
+    /// The caller lacks the permission code in `extensions.permission`, or gives one that they do not hold. Without
+    /// `extensions.permission`: the caller is not of the platform or is a service token, the operator is suspended, or a
+    /// mutation relied on the session cookie but did not come from the console's origin. The message says which.
     Forbidden,
     /// The tenant has no object with this id.
     NotFound,
     /// The name violates the rules for names. The message says which one.
     InvalidName,
-    /// Another system of the tenant has this name. Choose a different one.
+    /// Another system, operator or token has this name, or another tenant this id. Choose a different one.
     NameTaken,
     /// The system already has a key. Revoke it before generating another.
     KeyAlreadyGenerated,
     /// The system has no key to revoke, rotate or set an end of.
     KeyNotGenerated,
-    /// The key before the current one is still retiring. End that rotation, or rotate with an overlap of 0.
+    /// The key or secret before the current one is still retiring. End that rotation, or rotate with an overlap of 0.
     RotationInProgress,
-    /// The system is not suspended, so it cannot be resumed.
+    /// The system, operator or tenant is not suspended, so it cannot be resumed.
     NotSuspended,
+    /// This would leave the tenant without an operator who holds `operator_management:edit`.
+    LastAdministrator,
+    /// The tenant has systems, and cannot be deleted.
+    TenantNotEmpty,
+    /// The tenant is suspended: its operators cannot sign in, and none of its sessions, tokens and keys is valid.
+    TenantSuspended,
     /// The object was changed by another request. Load it again before retrying. If the change had an
     /// `expectedRevision`, `extensions.revision` is the current one.
     Conflict,

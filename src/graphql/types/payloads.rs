@@ -20,8 +20,8 @@ pub(crate) struct SignInPayload {
 
 impl From<NewSession> for SignInPayload {
     fn from(opened: NewSession) -> Self {
-        let expires_at = DateTime(opened.caller.session.expires_at);
-        Self { viewer: Viewer::from(&opened.caller), token: opened.token, expires_at }
+        let expires_at = DateTime(opened.session.expires_at);
+        Self { viewer: Viewer::from(&opened.caller()), token: opened.token, expires_at }
     }
 }
 

@@ -65,7 +65,7 @@ impl Usage {
     ) -> Result<Self> {
         let call = Authenticated::new(ctx).await?;
         let (from, to) = (range.from.map(|at| at.0), range.to.map(|at| at.0));
-        let found = call.service.find_usage(&call.operator().tenant, system, range.resolution.into(), from, to).await;
+        let found = call.service.find_usage(&call.caller.tenant, system, range.resolution.into(), from, to).await;
         let found = call.convert(found)?;
         let series = found.range.series(&found.counted, mark);
         let mut total = usage::Counts::default();
@@ -104,7 +104,7 @@ impl LastUses {
     async fn find(&self, ctx: &Context<'_>, system: SystemId) -> Result<Option<&usage::UsageSummary>> {
         let call = Authenticated::new(ctx).await?;
         let read = async || {
-            let found = call.service.find_usage_summaries(&call.operator().tenant, &self.systems).await?;
+            let found = call.service.find_usage_summaries(&call.caller.tenant, &self.systems).await?;
             Ok::<_, Error>(found.into_iter().map(|summary| (summary.system, Arc::new(summary))).collect())
         };
         let summaries: &HashMap<_, _> = call.convert(self.summaries.get_or_try_init(read).await)?;

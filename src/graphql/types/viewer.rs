@@ -1,18 +1,19 @@
-//! The signed-in operator.
+//! The caller.
 
 use async_graphql::{ID, SimpleObject};
 
 use super::DateTime;
+use crate::domain::time::Timestamp;
 use crate::service::Caller;
 
-/// The signed-in operator and their session.
+/// The signed-in operator and their session, or the service token.
 #[derive(SimpleObject)]
 pub(crate) struct Viewer {
-    /// Globally unique id of the operator.
+    /// Globally unique id of the operator or service token.
     id: ID,
-    /// Name that the operator signs in with.
+    /// Name that the operator signs in with, or name of the service token.
     username: String,
-    /// Id of the tenant that the operator belongs to.
+    /// Id of the tenant that the operator or service token belongs to.
     tenant_id: ID,
     /// Permission codes that the operator holds, such as `api_key_management:view`. No code implies another. Use them
     /// to decide which controls to show; the server checks them on every request.
@@ -20,19 +21,26 @@ pub(crate) struct Viewer {
     /// Whether the operator still has the password that Keymark generated at its first start. Have them choose another one
     /// (`changePassword`) before they do anything else: this one expires 24 hours after it was generated.
     must_change_password: bool,
-    /// Time at which the session expires, unless it ends before.
+    /// Whether the operator is of the platform, and may act in every tenant.
+    is_platform: bool,
+    /// Time at which the session expires, unless it ends before. Of a service token without an expiry: the end of the year
+    /// 9999.
     session_expires_at: DateTime,
 }
+
+/// 9999-12-31T23:59:59.999Z.
+const NEVER: Timestamp = Timestamp::from_millis(253_402_300_799_999);
 
 impl From<&Caller> for Viewer {
     fn from(caller: &Caller) -> Self {
         Self {
-            id: caller.operator.id.to_string().into(),
-            username: caller.operator.username.to_string(),
-            tenant_id: caller.operator.tenant.to_string().into(),
-            permissions: caller.operator.permissions.codes(),
-            must_change_password: caller.operator.must_change_password(),
-            session_expires_at: DateTime(caller.session.expires_at),
+            id: caller.id().to_string().into(),
+            username: caller.actor().name,
+            tenant_id: caller.home().to_string().into(),
+            permissions: caller.permissions().codes(),
+            must_change_password: caller.must_change_password(),
+            is_platform: caller.is_platform(),
+            session_expires_at: DateTime(caller.expires_at().unwrap_or(NEVER)),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::snapshot::{Snapshot, page_of};
 use super::store::{EmbeddedStore, Progress};
 use super::tables::{AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, decode};
 use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditHead, AuditOutcome, FilteredMembers};
-use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
+use crate::domain::ids::{ActorId, AuditEntryId, SystemId, TenantId};
 use crate::domain::keys::Mark;
 use crate::domain::time::Timestamp;
 use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError};
@@ -245,5 +245,5 @@ impl FilteredEvent {
 #[derive(Deserialize)]
 struct FilteredActor {
     #[serde(default)]
-    id: Option<OperatorId>,
+    id: Option<ActorId>,
 }

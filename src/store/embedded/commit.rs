@@ -10,14 +10,15 @@ use super::changes;
 use super::rows::{Storage, delete, find, get, put};
 use super::store::EmbeddedStore;
 use super::tables::{
-    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, MARKERS, OPERATORS_BY_USERNAME, SYSTEMS_BY_NAME, encode,
-    successor,
+    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, MARKERS, OPERATORS_BY_USERNAME, SYSTEM_COUNTS, SYSTEMS_BY_NAME,
+    TOKENS_BY_NAME, encode, successor,
 };
 use crate::domain::audit::{AuditEntry, AuditHead};
-use crate::domain::changes::{Batch, Expected, Requirement, Row, Write};
+use crate::domain::changes::{Batch, Expected, Requirement, Row, RowId, Write};
 use crate::domain::ids::TenantId;
 use crate::domain::operators::Operator;
 use crate::domain::systems::System;
+use crate::domain::tokens::Token;
 use crate::store::{CommitStore, Conflict, Result, StoreError};
 
 #[async_trait]
@@ -44,7 +45,7 @@ fn commit(txn: &WriteTransaction, batch: Batch, max_feed_changes: u64) -> Storag
                 put(txn, row)?;
                 true
             }
-            Write::Delete(id) => delete(txn, &batch.tenant, *id)?,
+            Write::Delete(id) => delete(txn, &batch.tenant, id.clone())?,
         };
         // A deletion that found no row is not reported in the feed.
         writes.extend(written.then_some(write));
@@ -65,21 +66,15 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
     {
         return Ok(Err(Conflict::Marker));
     }
-    let written = batch.writes.iter().map(|(expected, write)| {
-        let row = match write {
-            Write::Put(row) => row.id(),
-            Write::Delete(id) => *id,
-        };
-        Requirement { row, expected: *expected }
-    });
-    for Requirement { row, expected } in batch.requires.iter().copied().chain(written) {
+    let written = batch.writes.iter().map(|(expected, write)| Requirement { row: write.id(), expected: *expected });
+    for Requirement { row, expected } in batch.requires.iter().cloned().chain(written) {
         let found = find(txn, &batch.tenant, row)?;
         let holds = match (expected, found) {
-            (Expected::Anything, _) | (Expected::Absent, None) => true,
+            (Expected::Anything, _) | (Expected::Absent, None) | (Expected::Present, Some(_)) => true,
             (Expected::Revision(revision), Some(row)) => {
                 row.tenant() == Some(&batch.tenant) && row.revision() == revision
             }
-            (Expected::Absent, Some(_)) | (Expected::Revision(_), None) => false,
+            (Expected::Absent, Some(_)) | (Expected::Revision(_) | Expected::Present, None) => false,
         };
         if !holds {
             return Ok(Err(Conflict::Row));
@@ -97,6 +92,8 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
                 let taken = username_is_taken(txn, operator)? || !usernames.insert(&operator.username);
                 taken.then_some(Conflict::UsernameTaken)
             }
+            Write::Put(Row::Token(token)) => token_name_is_taken(txn, token)?.then_some(Conflict::TokenNameTaken),
+            Write::Delete(RowId::Tenant(tenant)) => has_systems(txn, tenant)?.then_some(Conflict::TenantNotEmpty),
             _ => None,
         };
         if let Some(conflict) = taken {
@@ -124,6 +121,16 @@ fn username_is_taken(txn: &WriteTransaction, operator: &Operator) -> Storage<boo
     let usernames = txn.open_table(OPERATORS_BY_USERNAME)?;
     let holder = usernames.get(operator.username.as_str())?;
     Ok(holder.is_some_and(|holder| holder.value() != operator.id.to_string()))
+}
+
+fn token_name_is_taken(txn: &WriteTransaction, token: &Token) -> Storage<bool> {
+    let (names, folded) = (txn.open_table(TOKENS_BY_NAME)?, token.name.folded());
+    let holder = names.get((token.tenant.as_str(), token.kind.is_service(), folded.as_str()))?;
+    Ok(holder.is_some_and(|holder| holder.value() != token.id.to_string()))
+}
+
+fn has_systems(txn: &WriteTransaction, tenant: &TenantId) -> Storage<bool> {
+    Ok(txn.open_table(SYSTEM_COUNTS)?.get(tenant.as_str())?.is_some_and(|count| count.value() > 0))
 }
 
 fn audit_head(txn: &WriteTransaction, tenant: &TenantId) -> Storage<AuditHead> {

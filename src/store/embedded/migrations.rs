@@ -3,10 +3,13 @@
 use redb::{Database, ReadableTable};
 
 use super::rows::{Storage, put};
-use super::tables::{AUDIT, AUDIT_BY_SUBJECT, SYSTEMS, decode};
+use super::tables::{AUDIT, AUDIT_BY_SUBJECT, AUDIT_HEADS, SETTINGS, SYSTEMS, TENANTS, decode};
 use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::changes::Row;
+use crate::domain::ids::TenantId;
 use crate::domain::systems::System;
+use crate::domain::tenants::{LONGEST_LIFETIME_SETTING, Tenant, TenantPolicy};
+use crate::domain::time::Timestamp;
 use crate::store::errors::skip_unreadable;
 
 /// Adds to each current key that release 0.1 generated when and by whom that was, from the audit log.
@@ -24,6 +27,39 @@ pub(super) fn record_origins(database: &Database) -> Result<(), redb::Error> {
     }
     txn.commit()?;
     Ok(())
+}
+
+/// Adds a row for each tenant that an earlier release has: one with an audit log. It is named by its id, was created with
+/// its first entry, and takes over the policy that was a setting.
+pub(super) fn add_tenants(database: &Database) -> Result<(), redb::Error> {
+    let mut txn = database.begin_write()?;
+    txn.set_two_phase_commit(true);
+    for id in tenants_without_row(&txn)? {
+        let first: Option<AuditEntry> = match txn.open_table(AUDIT)?.get((id.as_str(), 1))? {
+            Some(row) => read(row.value())?,
+            None => None,
+        };
+        let created_at = first.map_or_else(Timestamp::default, |entry| entry.event.occurred_at);
+        let setting = format!("{LONGEST_LIFETIME_SETTING}{id}");
+        let days = txn.open_table(SETTINGS)?.remove(setting.as_str())?.and_then(|days| days.value().parse().ok());
+        let policy = TenantPolicy { max_key_lifetime_days: days, ..TenantPolicy::default() };
+        put(&txn, &Row::Tenant(Tenant { revision: 1, policy, ..Tenant::without_row(id, created_at) }))?;
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+fn tenants_without_row(txn: &redb::WriteTransaction) -> Storage<Vec<TenantId>> {
+    let (heads, tenants) = (txn.open_table(AUDIT_HEADS)?, txn.open_table(TENANTS)?);
+    let mut found = Vec::new();
+    for row in heads.iter()? {
+        let row = row?;
+        let id = row.0.value();
+        if tenants.get(id)?.is_none() {
+            found.extend(id.parse::<TenantId>().ok());
+        }
+    }
+    Ok(found)
 }
 
 fn systems_without_origins(txn: &redb::WriteTransaction) -> Storage<Vec<System>> {

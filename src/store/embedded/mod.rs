@@ -20,7 +20,9 @@ mod snapshot;
 mod store;
 mod systems;
 mod tables;
+mod tenants;
 mod throttle;
+mod tokens;
 mod usage;
 mod writer;
 

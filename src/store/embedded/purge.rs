@@ -62,9 +62,9 @@ fn remove_some(txn: &WriteTransaction, rows: &[RowId], max_feed_changes: u64) ->
     let any_tenant: TenantId = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
     let mut writes = Vec::with_capacity(rows.len());
     for id in rows {
-        if let Some(row) = find(txn, &any_tenant, *id)? {
+        if let Some(row) = find(txn, &any_tenant, id.clone())? {
             remove(txn, &row)?;
-            writes.push(Write::Delete(*id));
+            writes.push(Write::Delete(id.clone()));
         }
     }
     if !writes.is_empty() {

@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 
 use super::tables::{
     DUE_KEYS, KEYS, LEASES, OPERATORS, OPERATORS_BY_USERNAME, REVOKED_KEYS, SESSIONS, SESSIONS_BY_OPERATOR,
-    SYSTEM_COUNTS, SYSTEMS, decode, encode, encode_in_format, index_of, sort_bytes,
+    SYSTEM_COUNTS, SYSTEMS, TENANTS, TOKENS, TOKENS_BY_DIGEST, TOKENS_BY_NAME, decode, encode, encode_in_format,
+    index_of, sort_bytes,
 };
 use crate::domain::changes::{Row, RowId};
 use crate::domain::ids::TenantId;
@@ -22,6 +23,8 @@ pub(super) fn find(txn: &WriteTransaction, tenant: &TenantId, id: RowId) -> Stor
         RowId::Operator(id) => get(txn, OPERATORS, id.to_string().as_str())?.map(Row::Operator),
         RowId::Session(id) => get(txn, SESSIONS, String::from(id).as_str())?.map(Row::Session),
         RowId::Lease(id) => get(txn, LEASES, id.to_string().as_str())?.map(Row::Lease),
+        RowId::Tenant(id) => get(txn, TENANTS, id.as_str())?.map(Row::Tenant),
+        RowId::Token(id) => get(txn, TOKENS, id.to_string().as_str())?.map(Row::Token),
     })
 }
 
@@ -59,7 +62,8 @@ pub(super) fn put(txn: &WriteTransaction, row: &Row) -> Storage<()> {
         }
         Row::Operator(operator) => {
             let id = operator.id.to_string();
-            txn.open_table(OPERATORS)?.insert(id.as_str(), encode(operator).as_slice())?;
+            let bytes = encode_in_format(operator, operator.needs_second_format());
+            txn.open_table(OPERATORS)?.insert(id.as_str(), bytes.as_slice())?;
             txn.open_table(OPERATORS_BY_USERNAME)?.insert(operator.username.as_str(), id.as_str())?;
             Ok(())
         }
@@ -72,6 +76,22 @@ pub(super) fn put(txn: &WriteTransaction, row: &Row) -> Storage<()> {
         }
         Row::Lease(lease) => {
             txn.open_table(LEASES)?.insert(lease.incarnation.to_string().as_str(), encode(lease).as_slice())?;
+            Ok(())
+        }
+        Row::Tenant(tenant) => {
+            txn.open_table(TENANTS)?.insert(tenant.id.as_str(), encode(tenant).as_slice())?;
+            Ok(())
+        }
+        Row::Token(token) => {
+            delete(txn, &token.tenant, row.id())?;
+            let (id, folded) = (token.id.to_string(), token.name.folded());
+            let name = (token.tenant.as_str(), token.kind.is_service(), folded.as_str());
+            txn.open_table(TOKENS)?.insert(id.as_str(), encode(token).as_slice())?;
+            txn.open_table(TOKENS_BY_NAME)?.insert(name, id.as_str())?;
+            let mut by_digest = txn.open_table(TOKENS_BY_DIGEST)?;
+            for digest in token.digests() {
+                by_digest.insert(digest.as_bytes(), id.as_str())?;
+            }
             Ok(())
         }
     }
@@ -131,6 +151,21 @@ pub(super) fn remove(txn: &WriteTransaction, row: &Row) -> Storage<()> {
         }
         Row::Lease(lease) => {
             txn.open_table(LEASES)?.remove(lease.incarnation.to_string().as_str())?;
+            Ok(())
+        }
+        Row::Tenant(tenant) => {
+            txn.open_table(TENANTS)?.remove(tenant.id.as_str())?;
+            Ok(())
+        }
+        Row::Token(token) => {
+            let folded = token.name.folded();
+            let name = (token.tenant.as_str(), token.kind.is_service(), folded.as_str());
+            txn.open_table(TOKENS)?.remove(token.id.to_string().as_str())?;
+            txn.open_table(TOKENS_BY_NAME)?.remove(name)?;
+            let mut by_digest = txn.open_table(TOKENS_BY_DIGEST)?;
+            for digest in token.digests() {
+                by_digest.remove(digest.as_bytes())?;
+            }
             Ok(())
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::errors::storage;
 use super::snapshot::Snapshot;
 use super::store::EmbeddedStore;
-use super::tables::{KEYS, OPERATORS, SESSIONS, SYSTEMS, decode, successor};
+use super::tables::{KEYS, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TOKENS, decode, successor};
 use crate::domain::changes::{Row, RowId, StoredRow};
 use crate::domain::ids::TenantId;
 use crate::domain::keys::KeyDigest;
@@ -42,7 +42,7 @@ impl ScanStore for EmbeddedStore {
 }
 
 impl Snapshot {
-    /// Sends every key, operator and session, until the receiver is dropped.
+    /// Sends every key, operator, session, tenant and token, until the receiver is dropped.
     fn send_rows(&self, chunks: &mpsc::Sender<Vec<StoredRow>>) -> Result<()> {
         let key_id = |digest: &[u8; 32]| Some(RowId::Key(KeyDigest::from_bytes(*digest)));
         let keys = self.0.open_table(KEYS).map_err(storage)?;
@@ -52,7 +52,13 @@ impl Snapshot {
         send(operators.iter().map_err(storage)?, |id, row| stored_row(operator_id(id), row, Row::Operator), chunks)?;
         let sessions = self.0.open_table(SESSIONS).map_err(storage)?;
         let session_id = |id: &str| SessionId::try_from(id.to_owned()).ok().map(RowId::Session);
-        send(sessions.iter().map_err(storage)?, |id, row| stored_row(session_id(id), row, Row::Session), chunks)
+        send(sessions.iter().map_err(storage)?, |id, row| stored_row(session_id(id), row, Row::Session), chunks)?;
+        let tenants = self.0.open_table(TENANTS).map_err(storage)?;
+        let tenant_id = |id: &str| id.parse().ok().map(RowId::Tenant);
+        send(tenants.iter().map_err(storage)?, |id, row| stored_row(tenant_id(id), row, Row::Tenant), chunks)?;
+        let tokens = self.0.open_table(TOKENS).map_err(storage)?;
+        let token_id = |id: &str| id.parse().ok().map(RowId::Token);
+        send(tokens.iter().map_err(storage)?, |id, row| stored_row(token_id(id), row, Row::Token), chunks)
     }
 
     /// Sends the tenant's systems, ordered by id, until the receiver is dropped.

@@ -175,6 +175,7 @@ fn remove_if_present(path: &Path) -> std::io::Result<()> {
 fn prepare(database: Database) -> Result<Database, redb::Error> {
     if !tables::are_created(&database)? {
         migrations::record_origins(&database)?;
+        migrations::add_tenants(&database)?;
         tables::create_all(&database)?;
     }
     Ok(database)

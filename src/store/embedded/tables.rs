@@ -34,6 +34,14 @@ pub(super) const OPERATORS_BY_USERNAME: TableDefinition<&str, &str> = TableDefin
 pub(super) const SESSIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("sessions");
 /// (operator, id) → nothing.
 pub(super) const SESSIONS_BY_OPERATOR: TableDefinition<(&str, &str), ()> = TableDefinition::new("sessions_by_operator");
+/// tenant → its row.
+pub(super) const TENANTS: TableDefinition<&str, &[u8]> = TableDefinition::new("tenants");
+/// id → token.
+pub(super) const TOKENS: TableDefinition<&str, &[u8]> = TableDefinition::new("tokens");
+/// digest of a secret → id of its token.
+pub(super) const TOKENS_BY_DIGEST: TableDefinition<&[u8; 32], &str> = TableDefinition::new("tokens_by_digest");
+/// (tenant, whether it is a service token, folded name) → id.
+pub(super) const TOKENS_BY_NAME: TableDefinition<(&str, bool, &str), &str> = TableDefinition::new("tokens_by_name");
 /// (tenant, number) → audit entry.
 pub(super) const AUDIT: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("audit");
 /// id → (tenant, number).
@@ -91,6 +99,10 @@ pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     txn.open_table(OPERATORS_BY_USERNAME)?;
     txn.open_table(SESSIONS)?;
     txn.open_table(SESSIONS_BY_OPERATOR)?;
+    txn.open_table(TENANTS)?;
+    txn.open_table(TOKENS)?;
+    txn.open_table(TOKENS_BY_DIGEST)?;
+    txn.open_table(TOKENS_BY_NAME)?;
     txn.open_table(AUDIT)?;
     txn.open_table(AUDIT_BY_ID)?;
     txn.open_table(AUDIT_BY_SUBJECT)?;
@@ -111,7 +123,7 @@ pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
 
 /// Whether the current [`create_all`] has run on this file: the newest table exists.
 pub(super) fn are_created(db: &redb::Database) -> Result<bool, redb::Error> {
-    Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == USAGE_FLUSHES.name()))
+    Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == TOKENS_BY_NAME.name()))
 }
 
 pub(super) fn encode(row: &impl Serialize) -> Vec<u8> {

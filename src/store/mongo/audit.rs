@@ -18,7 +18,7 @@ impl AuditStore for MongoStore {
     async fn list_tenants(&self) -> Result<Vec<TenantId>> {
         // A head is created before the first entry, which may fail to be committed.
         let find = self
-            .tenants
+            .audit_heads
             .find(doc! { "number": { "$gt": 0_i64 } })
             .projection(doc! { "_id": 1 })
             .sort(doc! { "_id": 1 })
@@ -29,7 +29,7 @@ impl AuditStore for MongoStore {
     }
 
     async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
-        let find = self.tenants.find_one(doc! { "_id": tenant.as_str() }).max_time(self.limits.call);
+        let find = self.audit_heads.find_one(doc! { "_id": tenant.as_str() }).max_time(self.limits.call);
         match self.bounded("audit_head", find).await? {
             Some(head) => head_of(head),
             None => Ok(AuditHead::default()),

@@ -30,12 +30,12 @@ impl<K, V> Default for Coalesced<K, V> {
     }
 }
 
-impl<K: Copy + Eq + Hash, V: Clone> Coalesced<K, V> {
+impl<K: Clone + Eq + Hash, V: Clone> Coalesced<K, V> {
     /// Returns the result of `read`, or of another caller's read of `key` that starts after this call.
     pub(super) async fn get(&self, key: K, read: impl AsyncFnOnce() -> Result<V>) -> Result<V> {
         let slot = Arc::clone(
             lock(&self.0)
-                .entry(key)
+                .entry(key.clone())
                 .or_insert_with(|| Arc::new(Slot { reading: tokio::sync::Mutex::default(), next: Mutex::default() })),
         );
         let reading = Arc::clone(lock(&slot.next).get_or_insert_default());

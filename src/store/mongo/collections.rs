@@ -6,7 +6,10 @@ pub(super) const OPERATORS: &str = "operators";
 pub(super) const SESSIONS: &str = "sessions";
 pub(super) const AUDIT: &str = "audit";
 /// The head of each tenant's audit log: `{_id: tenant, number, hash}`.
-pub(super) const TENANTS: &str = "tenants";
+pub(super) const AUDIT_HEADS: &str = "tenants";
+/// The row of each tenant.
+pub(super) const TENANTS: &str = "tenantRows";
+pub(super) const TOKENS: &str = "tokens";
 /// The last lease of each incarnation of an instance.
 pub(super) const LEASES: &str = "leases";
 pub(super) const BUCKETS: &str = "buckets";

@@ -24,7 +24,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use super::audit::head_of;
-use super::collections::{AUDIT, META, OPERATORS, SYSTEMS, TENANTS};
+use super::collections::{AUDIT, AUDIT_HEADS, META, OPERATORS, SYSTEMS, TOKENS};
 use super::errors::{
     DOCUMENT_VALIDATION_FAILURE, DUPLICATE_KEY, TimedOut, code_of, corrupt, is_duplicate_key, store_error,
 };
@@ -79,6 +79,8 @@ struct Plan {
     /// Conditions that the statements do not check themselves.
     requires: Vec<(RowId, Expected)>,
     statements: Vec<Statement>,
+    /// The tenant whose row is deleted, which must have no systems.
+    removed_tenant: Option<TenantId>,
 }
 
 /// Writes of one kind to one collection, sent as one command.
@@ -152,7 +154,7 @@ impl MongoStore {
         let empty = AuditHead::default();
         let initial = doc! { "number": number_to_bson(empty.number), "hash": to_bson(&empty.hash)? };
         let make = || {
-            self.tenants
+            self.audit_heads
                 .find_one_and_update(doc! { "_id": tenant.as_str() }, doc! { "$setOnInsert": initial.clone() })
                 .upsert(true)
                 .return_document(ReturnDocument::After)
@@ -221,7 +223,10 @@ impl Commit<'_> {
         }
         let plan = self.plan;
         for (row, expected) in &plan.requires {
-            self.check(*row, *expected).await?;
+            self.check(row, *expected).await?;
+        }
+        if let Some(tenant) = &plan.removed_tenant {
+            self.check_without_systems(tenant).await?;
         }
         for statement in &plan.statements {
             self.execute(statement.collection, statement.kind, &statement.items).await?;
@@ -233,7 +238,9 @@ impl Commit<'_> {
 
     async fn begin(&mut self) -> Result<(), Failure> {
         let begin = tokio::time::timeout(self.store.limits.call, self.session.start_transaction()).await;
-        begin.map_err(|_| Failure::Final(TimedOut::new("commit").into()))?.map_err(|error| failure_of(error, TENANTS))
+        begin
+            .map_err(|_| Failure::Final(TimedOut::new("commit").into()))?
+            .map_err(|error| failure_of(error, AUDIT_HEADS))
     }
 
     /// Advances the head by one entry: from where it was last seen, or else from where it is.
@@ -244,8 +251,8 @@ impl Commit<'_> {
             return Ok(entry);
         }
         let tenant = self.batch.tenant.as_str();
-        let find = doc! { "find": TENANTS, "filter": { "_id": tenant }, "limit": 1, "singleBatch": true };
-        let head = self.command(find, TENANTS).await?;
+        let find = doc! { "find": AUDIT_HEADS, "filter": { "_id": tenant }, "limit": 1, "singleBatch": true };
+        let head = self.command(find, AUDIT_HEADS).await?;
         let head = first_document(head)?.ok_or(Failure::NoHead)?;
         let entry = self.advance_head_from(head_of(head)?).await?;
         entry.ok_or_else(|| Failure::Contention("the log head changed within a snapshot".into()))
@@ -263,21 +270,37 @@ impl Commit<'_> {
             },
             "u": { "$set": { "number": number_to_bson(advanced.number), "hash": to_bson(&advanced.hash)? } },
         };
-        Ok((self.execute_counted(TENANTS, Kind::Update, &[change]).await? == 1).then_some(entry))
+        Ok((self.execute_counted(AUDIT_HEADS, Kind::Update, &[change]).await? == 1).then_some(entry))
     }
 
-    async fn check(&mut self, row: RowId, expected: Expected) -> Result<(), Failure> {
-        let collection = collection_of(&row);
+    async fn check(&mut self, row: &RowId, expected: Expected) -> Result<(), Failure> {
+        let collection = collection_of(row);
         let filter = match expected {
-            Expected::Absent => doc! { "_id": id_to_bson(&row)? },
-            Expected::Revision(_) => row_filter(&self.batch.tenant, &row, expected)?,
+            Expected::Absent | Expected::Present => doc! { "_id": id_to_bson(row)? },
+            Expected::Revision(_) => row_filter(&self.batch.tenant, row, expected)?,
             Expected::Anything => return Ok(()),
         };
         let find = doc! {
             "find": collection, "filter": filter, "projection": { "_id": 1 }, "limit": 1, "singleBatch": true,
         };
         let found = first_document(self.command(find, collection).await?)?.is_some();
-        if found == matches!(expected, Expected::Revision(_)) { Ok(()) } else { Err(conflict_failure(Conflict::Row)) }
+        if found == matches!(expected, Expected::Revision(_) | Expected::Present) {
+            Ok(())
+        } else {
+            Err(conflict_failure(Conflict::Row))
+        }
+    }
+
+    /// No system is created meanwhile, since that advances the same head.
+    async fn check_without_systems(&mut self, tenant: &TenantId) -> Result<(), Failure> {
+        let find = doc! {
+            "find": SYSTEMS, "filter": { "tenant": tenant.as_str() }, "projection": { "_id": 1 }, "limit": 1,
+            "singleBatch": true,
+        };
+        match first_document(self.command(find, SYSTEMS).await?)? {
+            Some(_) => Err(conflict_failure(Conflict::TenantNotEmpty)),
+            None => Ok(()),
+        }
     }
 
     /// Writes to one collection. Every item must match, except for [`Kind::DeleteIfPresent`].
@@ -409,7 +432,8 @@ pub(super) async fn abort_abandoned(mut session: ClientSession, database: Databa
 }
 
 fn plan_of(batch: &Batch) -> Result<Plan> {
-    let mut requires: Vec<_> = batch.requires.iter().map(|required| (required.row, required.expected)).collect();
+    let mut requires: Vec<_> =
+        batch.requires.iter().map(|required| (required.row.clone(), required.expected)).collect();
     let mut statements: Vec<Statement> = Vec::new();
     for (expected, write) in &batch.writes {
         let (row, kind, item) = match (write, expected) {
@@ -423,12 +447,12 @@ fn plan_of(batch: &Batch) -> Result<Plan> {
                 (row.id(), Kind::Update, doc! { "q": found, "u": to_document(row)?, "upsert": upsert })
             }
             (Write::Delete(row), Expected::Absent) => {
-                requires.push((*row, Expected::Absent));
+                requires.push((row.clone(), Expected::Absent));
                 continue;
             }
             (Write::Delete(row), _) => {
                 let kind = if matches!(expected, Expected::Anything) { Kind::DeleteIfPresent } else { Kind::Delete };
-                (*row, kind, doc! { "q": row_filter(&batch.tenant, row, *expected)?, "limit": 1 })
+                (row.clone(), kind, doc! { "q": row_filter(&batch.tenant, row, *expected)?, "limit": 1 })
             }
         };
         let collection = collection_of(&row);
@@ -437,7 +461,11 @@ fn plan_of(batch: &Batch) -> Result<Plan> {
             _ => statements.push(Statement { collection, kind, items: vec![item] }),
         }
     }
-    Ok(Plan { requires, statements })
+    let removed = batch.writes.iter().find_map(|(_, write)| match write {
+        Write::Delete(RowId::Tenant(tenant)) => Some(tenant.clone()),
+        _ => None,
+    });
+    Ok(Plan { requires, statements, removed_tenant: removed })
 }
 
 /// A filter for the tenant's row, with the expected revision if there is one. A row in a newer format does not match a
@@ -506,6 +534,7 @@ fn duplicate(collection: &'static str, refusal: &Document) -> Failure {
         META => conflict_failure(Conflict::Marker),
         SYSTEMS if has_key("folded") => conflict_failure(Conflict::NameTaken),
         OPERATORS if has_key("username") => conflict_failure(Conflict::UsernameTaken),
+        TOKENS if has_key("folded") => conflict_failure(Conflict::TokenNameTaken),
         _ => conflict_failure(Conflict::Row),
     }
 }

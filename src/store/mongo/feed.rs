@@ -25,7 +25,7 @@ use mongodb::options::FullDocumentType;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::collections::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS};
+use super::collections::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TOKENS};
 use super::errors::{TimedOut, corrupt, store_error};
 use super::rows::{entry_from_document, id_from_bson, row_from_document, stored_row};
 use super::store::MongoStore;
@@ -114,7 +114,7 @@ impl FeedStore for MongoStore {
 
 async fn open(database: &Database, token: Option<ResumeToken>, limit: Duration) -> Result<ChangeStream<Event>> {
     let resumes = token.is_some();
-    let watched = [SYSTEMS, KEYS, OPERATORS, SESSIONS, LEASES, AUDIT].map(Bson::from).to_vec();
+    let watched = [SYSTEMS, KEYS, OPERATORS, SESSIONS, TENANTS, TOKENS, LEASES, AUDIT].map(Bson::from).to_vec();
     let ends = ["dropDatabase", "invalidate"].map(Bson::from).to_vec();
     let pipeline = doc! { "$match": { "$or": [
         { "ns.coll": { "$in": watched } },

@@ -13,15 +13,20 @@ use mongodb::{Database, IndexModel};
 use tokio::time::Instant;
 
 use super::collections::{
-    AUDIT, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, USAGE, USAGE_DAYS, USAGE_FLUSHES,
-    USAGE_HOURS,
+    AUDIT, AUDIT_HEADS, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TOKENS, USAGE, USAGE_DAYS,
+    USAGE_FLUSHES, USAGE_HOURS,
 };
 use super::errors::{ConnectError, TimedOut, code_of, is_refusal};
 use super::options::Limits;
-use super::rows::{DUE_AT, number_of};
+use super::rows::{DUE_AT, number_of, to_document};
+use super::settings::setting_id;
+use crate::domain::changes::Row;
+use crate::domain::ids::TenantId;
+use crate::domain::tenants::{LONGEST_LIFETIME_SETTING, Tenant, TenantPolicy};
+use crate::domain::time::Timestamp;
 
 /// Increase with every change to [`collections`].
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// Time limit for building all indexes.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
@@ -44,6 +49,8 @@ pub(super) const OPERATORS_USERNAME: &str = "username";
 pub(super) const OPERATORS_TENANT: &str = "tenant_username";
 pub(super) const SESSIONS_OPERATOR: &str = "operator";
 pub(super) const SESSIONS_EXPIRY: &str = "expiresAt";
+pub(super) const TOKENS_NAME: &str = "tenant_isService_folded";
+pub(super) const TOKENS_DIGESTS: &str = "digests";
 pub(super) const AUDIT_NUMBER: &str = "tenant_number";
 pub(super) const AUDIT_TIME: &str = "tenant_number_occurredAt";
 pub(super) const AUDIT_SYSTEM: &str = "tenant_system_number";
@@ -133,9 +140,28 @@ fn collections() -> Vec<Layout> {
             ],
         },
         Layout {
-            name: TENANTS,
+            name: AUDIT_HEADS,
             members: doc! { "number": { "bsonType": "long", "minimum": 0_i64 }, "hash": text() },
             indexes: Vec::new(),
+        },
+        Layout {
+            name: TENANTS,
+            members: doc! {
+                "tenant": text(), "name": text(), "revision": number(), "createdAt": time(), "updatedAt": time(),
+            },
+            indexes: Vec::new(),
+        },
+        Layout {
+            name: TOKENS,
+            members: doc! {
+                "tenant": text(), "name": text(), "folded": text(), "isService": { "bsonType": "bool" },
+                "digests": { "bsonType": "array", "items": text() }, "revision": number(),
+                "createdAt": time(), "updatedAt": time(),
+            },
+            indexes: vec![
+                unique(TOKENS_NAME, doc! { "tenant": 1, "isService": 1, "folded": 1 }),
+                unique(TOKENS_DIGESTS, doc! { "digests": 1 }),
+            ],
         },
         Layout {
             name: LEASES,
@@ -209,6 +235,7 @@ pub(super) async fn run(database: &Database, limits: Limits) -> Result<(), Conne
         }
     }
     record_origins(database).await.map_err(failed)?;
+    add_tenants(database).await.map_err(failed)?;
     raise_version(database, limits).await
 }
 
@@ -228,6 +255,32 @@ async fn record_origins(database: &Database) -> mongodb::error::Result<()> {
         // Nothing happens if the key was revoked meanwhile.
         let same_key = doc! { "_id": id, "key.digest": digest };
         systems.update_one(same_key, doc! { "$set": { "key.generatedAt": at, "key.generatedBy": by } }).await?;
+    }
+    Ok(())
+}
+
+/// Adds a row for each tenant that an earlier release has: one with an audit log. It is named by its id, was created with
+/// its first entry, and takes over the policy that was a setting. A row that exists is left as it is.
+async fn add_tenants(database: &Database) -> mongodb::error::Result<()> {
+    let collection = |name| database.collection::<Document>(name);
+    let (heads, tenants, audit, meta) =
+        (collection(AUDIT_HEADS), collection(TENANTS), collection(AUDIT), collection(META));
+    let mut found = heads.find(doc! { "number": { "$gt": 0_i64 } }).await?;
+    while let Some(head) = found.try_next().await? {
+        let Ok(id) = head.get_str("_id") else { continue };
+        let Ok(tenant) = id.parse::<TenantId>() else { continue };
+        let first = doc! { "tenant": id, "number": 1_i64 };
+        let first = audit.find_one(first).hint(Hint::Name(AUDIT_NUMBER.to_owned())).await?;
+        let created_at = first.and_then(|entry| entry.get_document("event").ok()?.get_i64("occurredAt").ok());
+        let setting = setting_id(&format!("{LONGEST_LIFETIME_SETTING}{id}"));
+        let days = meta.find_one(doc! { "_id": setting }).await?;
+        let days = days.and_then(|days| days.get_str("value").ok()?.parse().ok());
+        let policy = TenantPolicy { max_key_lifetime_days: days, ..TenantPolicy::default() };
+        let created_at = Timestamp::from_millis(created_at.unwrap_or_default());
+        let row = Tenant { revision: 1, policy, ..Tenant::without_row(tenant, created_at) };
+        let mut row = to_document(&Row::Tenant(row)).map_err(Error::custom)?;
+        let id = row.remove("_id");
+        tenants.update_one(doc! { "_id": id }, doc! { "$setOnInsert": row }).upsert(true).await?;
     }
     Ok(())
 }

@@ -45,7 +45,9 @@ mod sessions;
 mod settings;
 mod store;
 mod systems;
+mod tenants;
 mod throttle;
+mod tokens;
 mod usage;
 
 pub use self::errors::ConnectError;

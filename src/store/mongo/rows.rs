@@ -14,7 +14,7 @@ use mongodb::bson::{Bson, Document, deserialize_from_document, doc, serialize_to
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::collections::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS};
+use super::collections::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TOKENS};
 use super::errors::corrupt;
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{Row, RowId, StoredRow};
@@ -23,6 +23,8 @@ use crate::domain::leases::{Lease, LogTime, to_millis};
 use crate::domain::operators::Operator;
 use crate::domain::sessions::Session;
 use crate::domain::systems::System;
+use crate::domain::tenants::Tenant;
+use crate::domain::tokens::Token;
 use crate::store::{Result, StoreError};
 
 /// The member with the format of a document, and the newest format that this release knows.
@@ -34,6 +36,12 @@ pub(super) const FOLDED_DESCRIPTION: &str = "foldedDescription";
 
 /// The member of a key with the time at which an entry about its expiry is due.
 pub(super) const DUE_AT: &str = "dueAt";
+
+/// The member of a token with the digests of all its secrets.
+pub(super) const TOKEN_DIGESTS: &str = "digests";
+
+/// The member of a token that says whether it is a service token.
+pub(super) const IS_SERVICE: &str = "isService";
 
 /// The member of a lease with its length in milliseconds. Leases of release 0.1 have none.
 const LENGTH: &str = "lengthMs";
@@ -50,6 +58,14 @@ impl Stored for System {
 
 impl Stored for Key {
     const ID: &'static str = "digest";
+}
+
+impl Stored for Tenant {
+    const ID: &'static str = "id";
+}
+
+impl Stored for Token {
+    const ID: &'static str = "id";
 }
 
 impl Stored for Operator {
@@ -84,7 +100,25 @@ pub(super) fn to_document(row: &Row) -> Result<Document> {
             }
             Ok(document)
         }
-        Row::Operator(operator) => with_id(operator),
+        Row::Operator(operator) => {
+            let mut document = with_id(operator)?;
+            if operator.needs_second_format() {
+                document.insert(FORMAT, 2_i64);
+            }
+            Ok(document)
+        }
+        Row::Tenant(tenant) => {
+            let mut document = with_id(tenant)?;
+            document.insert("tenant", tenant.id.as_str());
+            Ok(document)
+        }
+        Row::Token(token) => {
+            let mut document = with_id(token)?;
+            document.insert("folded", token.name.folded());
+            document.insert(IS_SERVICE, token.kind.is_service());
+            document.insert(TOKEN_DIGESTS, to_bson(&token.digests().collect::<Vec<_>>())?);
+            Ok(document)
+        }
         Row::Session(session) => {
             let mut document = with_id(session)?;
             document.insert("revision", 1_i64);
@@ -178,6 +212,8 @@ pub(super) fn collection_of(id: &RowId) -> &'static str {
         RowId::Operator(_) => OPERATORS,
         RowId::Session(_) => SESSIONS,
         RowId::Lease(_) => LEASES,
+        RowId::Tenant(_) => TENANTS,
+        RowId::Token(_) => TOKENS,
     }
 }
 
@@ -189,6 +225,8 @@ pub(super) fn id_to_bson(id: &RowId) -> Result<Bson> {
         RowId::Operator(id) => to_bson(id),
         RowId::Session(id) => to_bson(id),
         RowId::Lease(incarnation) => to_bson(incarnation),
+        RowId::Tenant(id) => to_bson(id),
+        RowId::Token(id) => to_bson(id),
     }
 }
 
@@ -200,6 +238,8 @@ pub(super) fn row_from_document(collection: &str, document: Document) -> Result<
         OPERATORS => from_document(document).map(Row::Operator),
         SESSIONS => from_document(document).map(Row::Session),
         LEASES => lease_from_document(document).map(Row::Lease),
+        TENANTS => from_document(document).map(Row::Tenant),
+        TOKENS => from_document(document).map(Row::Token),
         other => Err(corrupt(format!("a document of `{other}` where a row was expected"))),
     }
 }
@@ -227,6 +267,8 @@ pub(super) fn id_from_bson(collection: &str, id: Bson) -> Result<Option<RowId>> 
         OPERATORS => read(id).map(RowId::Operator).map(Some),
         SESSIONS => read(id).map(RowId::Session).map(Some),
         LEASES => read(id).map(RowId::Lease).map(Some),
+        TENANTS => read(id).map(RowId::Tenant).map(Some),
+        TOKENS => read(id).map(RowId::Token).map(Some),
         AUDIT => Ok(None),
         other => Err(corrupt(format!("a document of `{other}` where a row was expected"))),
     }
@@ -293,7 +335,7 @@ mod tests {
             tenant.clone(),
             "admin".parse().unwrap(),
             PasswordHash::from_phc("$argon2id$".to_owned()),
-            Permissions::all(),
+            Permissions::all_of(true),
             NOW,
         );
         let with_first_password = operator.clone().with_first_password();
@@ -304,6 +346,8 @@ mod tests {
             password_version: operator.password_version,
             created_at: NOW,
             expires_at: NOW,
+            network: Some([192, 0, 2, 7].into()),
+            user_agent: Some("Firefox".into()),
         };
         let revoked = key.ended(KeyEnd::Revoked, NOW);
         let key_of_release_0_1 = Key { secret: None, ..key.clone() };
@@ -376,7 +420,7 @@ mod tests {
                 request_id: RequestId::new(NOW, &mut rng),
             };
             let event = AuditEvent::new(AuditEntryId::new(NOW, &mut rng), NOW, &origin, AuditAction::SignedIn)
-                .with_permissions(Permissions::all());
+                .with_permissions(Permissions::all_of(true));
             let entry = AuditEntry::after(&AuditHead::default(), "acme".parse().unwrap(), event);
             let document = entry_to_document(&entry).unwrap();
             assert_eq!(document.get_document("event").unwrap().get_str("sourceAddress").unwrap(), address);

@@ -42,7 +42,7 @@ const CALL: &str = "scan";
 impl ScanStore for MongoStore {
     async fn scan_rows(&self) -> Result<Rows> {
         let mut scan = Scan { session: self.start_current_session(CALL).await?, limit: self.limits.call };
-        let collections = [&self.keys, &self.operators, &self.sessions].map(Clone::clone);
+        let collections = [&self.keys, &self.operators, &self.sessions, &self.tenants, &self.tokens].map(Clone::clone);
         let (chunks, taken) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let reading = async move {
             for collection in collections {
@@ -58,7 +58,7 @@ impl ScanStore for MongoStore {
     // The head is read in the session, so that it is not older than the linearizable read, and before the systems.
     async fn scan_systems(&self, tenant: &TenantId) -> Result<(u64, ListedSystems)> {
         let mut session = self.start_current_session(CALL).await?;
-        let head = self.tenants.find_one(doc! { "_id": tenant.as_str() }).session(&mut session);
+        let head = self.audit_heads.find_one(doc! { "_id": tenant.as_str() }).session(&mut session);
         let head = self.bounded(CALL, head.max_time(self.limits.call)).await?;
         let number = head.map(head_of).transpose()?.unwrap_or_default().number;
         // Roughly the order of ids, which begin with the time of creation.

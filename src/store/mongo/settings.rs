@@ -60,7 +60,7 @@ impl SettingsStore for MongoStore {
 /// Precedes the name of a setting in the `_id`.
 const SETTING: &str = "setting/";
 
-fn setting_id(name: &str) -> String {
+pub(super) fn setting_id(name: &str) -> String {
     format!("{SETTING}{name}")
 }
 

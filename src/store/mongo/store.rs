@@ -10,8 +10,8 @@ use mongodb::{Client, Collection, Cursor, Database};
 
 use super::coalesce::Coalesced;
 use super::collections::{
-    AUDIT, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, USAGE, USAGE_DAYS, USAGE_FLUSHES,
-    USAGE_HOURS,
+    AUDIT, AUDIT_HEADS, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TOKENS, USAGE, USAGE_DAYS,
+    USAGE_FLUSHES, USAGE_HOURS,
 };
 use super::errors::{ConnectError, TimedOut, store_error};
 use super::migrations;
@@ -19,9 +19,10 @@ use super::options::{Limits, MongoOptions, check_concerns, check_database_name, 
 use super::queues::TenantQueues;
 use super::server::check_server;
 use crate::clock::Environment;
-use crate::domain::ids::OperatorId;
+use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::Operator;
 use crate::domain::sessions::{Session, SessionId};
+use crate::domain::tenants::Tenant;
 use crate::store::{Result, Store};
 
 /// The MongoDB backend of [`Store`].
@@ -35,7 +36,9 @@ pub struct MongoStore {
     pub(super) operators: Collection<Document>,
     pub(super) sessions: Collection<Document>,
     pub(super) audit: Collection<Document>,
+    pub(super) audit_heads: Collection<Document>,
     pub(super) tenants: Collection<Document>,
+    pub(super) tokens: Collection<Document>,
     pub(super) leases: Collection<Document>,
     pub(super) buckets: Collection<Document>,
     pub(super) meta: Collection<Document>,
@@ -47,6 +50,8 @@ pub struct MongoStore {
     pub(super) keys_linearizable: Collection<Document>,
     pub(super) operators_linearizable: Collection<Document>,
     pub(super) sessions_linearizable: Collection<Document>,
+    pub(super) tenants_linearizable: Collection<Document>,
+    pub(super) tokens_linearizable: Collection<Document>,
     pub(super) leases_linearizable: Collection<Document>,
     pub(super) meta_linearizable: Collection<Document>,
     pub(super) queues: TenantQueues,
@@ -54,6 +59,7 @@ pub struct MongoStore {
     pub(super) environment: Environment,
     pub(super) session_reads: Coalesced<SessionId, Option<Session>>,
     pub(super) operator_reads: Coalesced<OperatorId, Option<Operator>>,
+    pub(super) tenant_reads: Coalesced<TenantId, Option<Tenant>>,
     pub(super) limits: Limits,
 }
 
@@ -94,7 +100,9 @@ impl MongoStore {
             operators: collection(OPERATORS),
             sessions: collection(SESSIONS),
             audit: collection(AUDIT),
+            audit_heads: collection(AUDIT_HEADS),
             tenants: collection(TENANTS),
+            tokens: collection(TOKENS),
             leases: collection(LEASES),
             buckets: collection(BUCKETS),
             meta: collection(META),
@@ -105,12 +113,15 @@ impl MongoStore {
             keys_linearizable: linearizable(KEYS),
             operators_linearizable: linearizable(OPERATORS),
             sessions_linearizable: linearizable(SESSIONS),
+            tenants_linearizable: linearizable(TENANTS),
+            tokens_linearizable: linearizable(TOKENS),
             leases_linearizable: linearizable(LEASES),
             meta_linearizable: linearizable(META),
             queues: TenantQueues::default(),
             environment,
             session_reads: Coalesced::default(),
             operator_reads: Coalesced::default(),
+            tenant_reads: Coalesced::default(),
             limits,
             watched: watched.database(&options.database),
             client,

@@ -71,7 +71,7 @@ impl Tenant {
             self.id.clone(),
             username_of(username),
             PasswordHash::from_phc(format!("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ${username}")),
-            Permissions::all(),
+            Permissions::all_of(true),
             self.now,
         )
     }
@@ -85,6 +85,8 @@ impl Tenant {
             password_version: operator.password_version,
             created_at: self.now,
             expires_at: self.now.plus(60 * SECOND),
+            network: None,
+            user_agent: None,
         }
     }
 
@@ -281,13 +283,15 @@ pub async fn find_row(store: &dyn Store, tenant: &TenantId, id: RowId) -> Option
             let leases = store.list_leases().await.unwrap();
             leases.into_iter().find(|lease| lease.incarnation == id).map(Row::Lease)
         }
+        RowId::Tenant(id) => store.find_tenant(&id).await.unwrap().map(Row::Tenant),
+        RowId::Token(id) => store.find_token_by_id(id).await.unwrap().map(Row::Token),
     }
 }
 
 pub fn id_of(write: &Write) -> RowId {
     match write {
         Write::Put(row) => row.id(),
-        Write::Delete(id) => *id,
+        Write::Delete(id) => id.clone(),
     }
 }
 

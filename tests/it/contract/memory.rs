@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use keymark::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use keymark::domain::changes::{Batch, Change, Expected, Position, Row, RowId, StoredRow, Write};
-use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId};
+use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId, TokenId};
 use keymark::domain::keys::{Key, KeyDigest, Mark};
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::domain::operators::{Operator, Username};
@@ -16,14 +16,16 @@ use keymark::domain::sessions::{Session, SessionId};
 use keymark::domain::system_lists::ListedSystem;
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::{Direction, System, SystemOrder, SystemSortKey};
+use keymark::domain::tenants::Tenant;
 use keymark::domain::time::Timestamp;
+use keymark::domain::tokens::Token;
 use keymark::domain::usage::{
     BucketCounts, Counts, Flush, Resolution, UsageRange, UsageRetention, UsageSummary, surplus_keys,
 };
 use keymark::store::{
     self, AuditStore, CommitStore, Conflict, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems, OperatorStore, Page,
     PageEnd, PageRequest, PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store,
-    StoreError, SystemState, SystemStore, ThrottleStore, UsageStore,
+    StoreError, SystemState, SystemStore, TenantStore, ThrottleStore, TokenStore, UsageStore,
 };
 use tokio::sync::watch;
 
@@ -56,7 +58,7 @@ impl Model {
     /// Returns the conditions of the batch that do not hold.
     fn broken_conditions(&self, batch: &Batch) -> Vec<Conflict> {
         let written = batch.writes.iter().map(|(expected, write)| (id_of(write), *expected));
-        let required = batch.requires.iter().map(|requirement| (requirement.row, requirement.expected));
+        let required = batch.requires.iter().map(|requirement| (requirement.row.clone(), requirement.expected));
         let mut broken = Vec::new();
         if !written.chain(required).all(|(row, expected)| self.holds(&batch.tenant, row, expected)) {
             broken.push(Conflict::Row);
@@ -77,6 +79,14 @@ impl Model {
                 Write::Put(Row::Operator(written)) if after.values().any(|row| has_username_of(row, written)) => {
                     broken.push(Conflict::UsernameTaken);
                 }
+                Write::Put(Row::Token(written)) if after.values().any(|row| has_token_name_of(row, written)) => {
+                    broken.push(Conflict::TokenNameTaken);
+                }
+                Write::Delete(RowId::Tenant(tenant))
+                    if self.rows.values().any(|row| matches!(row, Row::System(system) if system.tenant == *tenant)) =>
+                {
+                    broken.push(Conflict::TenantNotEmpty);
+                }
                 _ => {}
             }
         }
@@ -85,9 +95,9 @@ impl Model {
 
     fn holds(&self, tenant: &TenantId, row: RowId, expected: Expected) -> bool {
         match (expected, self.rows.get(&row)) {
-            (Expected::Absent, None) | (Expected::Anything, _) => true,
+            (Expected::Absent, None) | (Expected::Anything, _) | (Expected::Present, Some(_)) => true,
             (Expected::Revision(revision), Some(row)) => row.tenant() == Some(tenant) && row.revision() == revision,
-            (Expected::Absent, Some(_)) | (Expected::Revision(_), None) => false,
+            (Expected::Absent, Some(_)) | (Expected::Revision(_) | Expected::Present, None) => false,
         }
     }
 
@@ -135,10 +145,10 @@ impl Model {
             let past = match row {
                 Row::Key(key) => key.revoked_at.is_some_and(|at| at < revoked_before),
                 Row::Session(session) => session.expires_at < now,
-                Row::System(_) | Row::Operator(_) | Row::Lease(_) => false,
+                _ => false,
             };
             if past {
-                removed.push(Write::Delete(*id));
+                removed.push(Write::Delete(id.clone()));
                 purged.keys += u64::from(matches!(row, Row::Key(_)));
                 purged.sessions += u64::from(matches!(row, Row::Session(_)));
             }
@@ -155,7 +165,7 @@ impl Model {
 fn id_of(write: &Write) -> RowId {
     match write {
         Write::Put(row) => row.id(),
-        Write::Delete(row) => *row,
+        Write::Delete(row) => row.clone(),
     }
 }
 
@@ -167,6 +177,13 @@ fn has_name_of(row: &Row, written: &System) -> bool {
 
 fn has_username_of(row: &Row, written: &Operator) -> bool {
     matches!(row, Row::Operator(other) if other.id != written.id && other.username == written.username)
+}
+
+fn has_token_name_of(row: &Row, written: &Token) -> bool {
+    matches!(row, Row::Token(other) if other.id != written.id
+        && other.tenant == written.tenant
+        && other.kind.is_service() == written.kind.is_service()
+        && other.name.folded() == written.name.folded())
 }
 
 /// Applies the write. Returns false for a deletion that found no row.
@@ -255,6 +272,13 @@ impl MemoryStore {
     fn operators(&self, which: impl Fn(&Operator) -> bool) -> Vec<Operator> {
         self.rows(|row| match row {
             Row::Operator(operator) if which(operator) => Some(operator.clone()),
+            _ => None,
+        })
+    }
+
+    fn tokens(&self, which: impl Fn(&Token) -> bool) -> Vec<Token> {
+        self.rows(|row| match row {
+            Row::Token(token) if which(token) => Some(token.clone()),
             _ => None,
         })
     }
@@ -396,6 +420,39 @@ impl SessionStore for MemoryStore {
 }
 
 #[async_trait]
+impl TenantStore for MemoryStore {
+    async fn find_tenant(&self, id: &TenantId) -> Result<Option<Tenant>> {
+        Ok(self.list_all_tenants().await?.into_iter().find(|tenant| tenant.id == *id))
+    }
+
+    async fn list_all_tenants(&self) -> Result<Vec<Tenant>> {
+        let mut tenants = self.rows(|row| match row {
+            Row::Tenant(tenant) => Some(tenant.clone()),
+            _ => None,
+        });
+        tenants.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+        Ok(tenants)
+    }
+}
+
+#[async_trait]
+impl TokenStore for MemoryStore {
+    async fn find_token(&self, digests: &[KeyDigest]) -> Result<Option<Token>> {
+        Ok(self.tokens(|token| token.digests().any(|digest| digests.contains(&digest))).pop())
+    }
+
+    async fn find_token_by_id(&self, id: TokenId) -> Result<Option<Token>> {
+        Ok(self.tokens(|token| token.id == id).pop())
+    }
+
+    async fn list_tokens(&self, tenant: &TenantId) -> Result<Vec<Token>> {
+        let mut tokens = self.tokens(|token| token.tenant == *tenant);
+        tokens.sort_by_key(|token| token.id);
+        Ok(tokens)
+    }
+}
+
+#[async_trait]
 impl AuditStore for MemoryStore {
     async fn list_tenants(&self) -> Result<Vec<TenantId>> {
         Ok(self.model().logs.keys().cloned().collect())
@@ -468,8 +525,8 @@ impl FeedStore for MemoryStore {
 impl ScanStore for MemoryStore {
     async fn scan_rows(&self) -> Result<Rows> {
         let rows = self.rows(|row| match row {
-            Row::Key(_) | Row::Operator(_) | Row::Session(_) => Some(StoredRow::Readable(row.clone())),
             Row::System(_) | Row::Lease(_) => None,
+            row => Some(StoredRow::Readable(row.clone())),
         });
         Ok(stream::iter(rows).map(Ok).boxed())
     }

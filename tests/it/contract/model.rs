@@ -465,7 +465,7 @@ impl World<'_> {
         let second = |seconds: Option<u32>| seconds.map(|seconds| START.plus(SECOND * seconds));
         AuditFilter {
             system: filter.system.and_then(|index| get(&self.systems, &index).map(|versions| versions[0].id)),
-            actor: filter.actor.and_then(|index| get(&self.operators, &index).map(|versions| versions[0].id)),
+            actor: filter.actor.and_then(|index| get(&self.operators, &index).map(|versions| versions[0].id.into())),
             actions: filter.actions,
             outcome: filter.outcome,
             key_mark: filter

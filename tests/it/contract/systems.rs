@@ -235,7 +235,7 @@ pub async fn unmet_requirement_refuses_the_batch(factory: &dyn Factory) {
     let absent = Requirement { row: RowId::System(one.id), expected: Expected::Absent };
 
     let mut holds = acme.create(&one).requires(&Row::System(billing.clone()));
-    holds.requires.push(absent);
+    holds.requires.push(absent.clone());
     commit(&*store, holds).await;
 
     let two = acme.system("Two");

@@ -126,7 +126,7 @@ fn filters(system: &keymark::domain::ids::SystemId, actor: &keymark::domain::ids
     vec![
         none.clone(),
         AuditFilter { system: Some(*system), ..none.clone() },
-        AuditFilter { actor: Some(*actor), ..none.clone() },
+        AuditFilter { actor: Some((*actor).into()), ..none.clone() },
         AuditFilter { actions: Some(vec![AuditAction::SystemCreated]), ..none.clone() },
         AuditFilter { actions: Some(vec![AuditAction::SystemCreated, AuditAction::KeyRevoked]), ..none.clone() },
         AuditFilter { outcome: Some(AuditOutcome::Done), ..none.clone() },
@@ -134,7 +134,7 @@ fn filters(system: &keymark::domain::ids::SystemId, actor: &keymark::domain::ids
         timely.clone(),
         AuditFilter {
             system: Some(*system),
-            actor: Some(*actor),
+            actor: Some((*actor).into()),
             actions: Some(vec![AuditAction::SystemCreated, AuditAction::KeyRevoked]),
             outcome: Some(AuditOutcome::Done),
             ..timely
