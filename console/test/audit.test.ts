@@ -47,6 +47,17 @@ test.each([
     "Lacked the permission code api_key_management:edit (3 times)",
   ],
   [{ action: "STORE_RESTORED" }, "Restored the store from a backup, and ended all sessions"],
+  [{ action: "TENANT_RENAMED", tenantName: "Acme" }, "Renamed the tenant to “Acme”"],
+  [{ action: "SESSIONS_ENDED", operatorName: "bob", count: 3 }, "Ended 3 sessions of “bob”"],
+  [
+    {
+      action: "SERVICE_TOKEN_CREATED",
+      tokenName: "backend",
+      permissions: ["api_key_management:view"],
+    },
+    "Created the service token “backend”, permission codes: api_key_management:view",
+  ],
+  [{ action: "VERIFIER_TOKEN_REVOKED", tokenName: "edge" }, "Revoked the verifier token “edge”"],
 ] as const)("%o reads as a sentence", (parts, sentence) => {
   expect(
     sentenceOf({ ...parts, permissions: "permissions" in parts ? [...parts.permissions] : null }),
@@ -118,6 +129,9 @@ test("the details of an entry are everything that it holds", () => {
   expect(detail("Request ID")).toBe("r1");
   expect(detail("Hash")).toBe("00ff");
   expect(detail("Reason")).toBeUndefined();
+  expect(detail("Acted for")).toBeUndefined();
+  const ofPlatform = { ...entry, actor: { ...entry.actor, isPlatform: true } };
+  expect(auditDetails(ofPlatform, "en")).toContainEqual(["Acted for", "the platform"]);
 });
 
 test("the periods start an hour, a day's begin, 7 and 30 days before now", () => {

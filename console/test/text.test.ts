@@ -37,6 +37,13 @@ test.each([
   expect(failureOf(errorWith(extensions)).message).toBe(message);
 });
 
+test("the server's message is shown for what is not about systems", () => {
+  const notFound = errorWith({ code: "NOT_FOUND" });
+  expect(failureOf(notFound).message).toMatch(/^This system no longer exists/);
+  expect(failureOf(notFound, "other").message).toBe("The server's message.");
+  expect(failureOf(errorWith({ code: "UNAVAILABLE" }), "other").message).toMatch(/unavailable/);
+});
+
 test("a missing response is reported as an unreachable server", () => {
   const { code, message } = failureOf(new CombinedError({ networkError: new Error("refused") }));
   expect(code).toBeUndefined();

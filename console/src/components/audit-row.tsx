@@ -33,6 +33,7 @@ export const AuditRow = memo(({ entry, showSystem, isNew = false }: AuditRowProp
         </td>
         <td>
           <Name>{actor.name}</Name>
+          {actor.isPlatform && <span class="exact">Platform</span>}
         </td>
         <th scope="row">
           <AuditSentence entry={entry} />

@@ -24,6 +24,12 @@ const operator = ({ operatorName }: AuditEntryPartsFragment): Piece => ({
   name: operatorName ?? "an operator",
 });
 
+const tenant = ({ tenantName }: AuditEntryPartsFragment): Piece[] =>
+  tenantName === null ? [] : [" ", { name: tenantName }];
+
+const withToken = (text: string, { tokenName }: AuditEntryPartsFragment): Piece[] =>
+  tokenName === null ? [text] : [`${text} `, { name: tokenName }];
+
 const SENTENCES: Record<AuditAction, Sentence> = {
   SYSTEM_CREATED: () => ["Created the system"],
   SYSTEM_RENAMED: ({ previousName }) => ["Renamed the system from ", { name: previousName ?? "" }],
@@ -76,10 +82,38 @@ const SENTENCES: Record<AuditAction, Sentence> = {
     `Replaced the root secret of ${count === 1 ? "1 key" : `${count} keys`}`,
   ],
   STORE_RESTORED: () => ["Restored the store from a backup, and ended all sessions"],
+  TENANT_CREATED: (entry) => ["Created the tenant", ...tenant(entry)],
+  TENANT_RENAMED: (entry) => ["Renamed the tenant to", ...tenant(entry)],
+  TENANT_SUSPENDED: () => ["Suspended the tenant"],
+  TENANT_RESUMED: () => ["Resumed the tenant"],
+  TENANT_DELETED: () => ["Deleted the tenant"],
+  OPERATOR_PROMOTED: (entry) => [
+    "Made ",
+    operator(entry),
+    ` an operator of the platform, permission codes: ${codes(entry)}`,
+  ],
+  OPERATOR_SUSPENDED: (entry) => ["Suspended the operator ", operator(entry)],
+  OPERATOR_RESUMED: (entry) => ["Resumed the operator ", operator(entry)],
+  SESSIONS_ENDED: (entry) => [
+    entry.count === 1 ? "Ended a session of " : `Ended ${entry.count} sessions of `,
+    operator(entry),
+  ],
+  SERVICE_TOKEN_CREATED: (entry) => [
+    ...withToken("Created the service token", entry),
+    `, permission codes: ${codes(entry)}`,
+  ],
+  SERVICE_TOKEN_ROTATED: (entry) => withToken("Rotated the service token", entry),
+  SERVICE_TOKEN_REVOKED: (entry) => withToken("Revoked the service token", entry),
+  VERIFIER_TOKEN_CREATED: (entry) => withToken("Created the verifier token", entry),
+  VERIFIER_TOKEN_REVOKED: (entry) => withToken("Revoked the verifier token", entry),
 };
 
 /** The actions whose `count` is not the number of attempts. */
-const COUNTING: readonly AuditAction[] = ["KEYS_REDIGESTED", "TENANT_POLICY_CHANGED"];
+const COUNTING: readonly AuditAction[] = [
+  "KEYS_REDIGESTED",
+  "TENANT_POLICY_CHANGED",
+  "SESSIONS_ENDED",
+];
 
 /** Describes what an entry records and why, without naming its system. */
 export function auditSentence(entry: AuditEntryPartsFragment): Piece[] {
@@ -119,6 +153,20 @@ export const ACTION_NAMES: Record<AuditAction, string> = {
   AUDIT_EXPORTED: "Audit log exported",
   KEYS_REDIGESTED: "Keys under a new root secret",
   STORE_RESTORED: "Store restored",
+  TENANT_CREATED: "Tenant created",
+  TENANT_RENAMED: "Tenant renamed",
+  TENANT_SUSPENDED: "Tenant suspended",
+  TENANT_RESUMED: "Tenant resumed",
+  TENANT_DELETED: "Tenant deleted",
+  OPERATOR_PROMOTED: "Operator promoted",
+  OPERATOR_SUSPENDED: "Operator suspended",
+  OPERATOR_RESUMED: "Operator resumed",
+  SESSIONS_ENDED: "Sessions ended",
+  SERVICE_TOKEN_CREATED: "Service token created",
+  SERVICE_TOKEN_ROTATED: "Service token rotated",
+  SERVICE_TOKEN_REVOKED: "Service token revoked",
+  VERIFIER_TOKEN_CREATED: "Verifier token created",
+  VERIFIER_TOKEN_REVOKED: "Verifier token revoked",
 };
 
 export const isAuditAction = (text: string): text is AuditAction =>

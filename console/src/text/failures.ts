@@ -35,6 +35,10 @@ const MESSAGES: Record<ErrorCode, MessageFor> = {
   NOT_SUSPENDED: () => "This system is not suspended.",
   CONFLICT: () =>
     "Another operator changed this system in the meantime. Look at its current state, and try again.",
+  LAST_ADMINISTRATOR: () =>
+    "This would leave the tenant without anybody who can manage its operators. Give another operator the permission code operator_management:edit first.",
+  TENANT_NOT_EMPTY: asSent,
+  TENANT_SUSPENDED: asSent,
   INVALID_CREDENTIALS: () => "The username or password is incorrect.",
   INVALID_PASSWORD: asSent,
   PASSWORD_EXPIRED: asSent,
@@ -52,14 +56,25 @@ const MESSAGES: Record<ErrorCode, MessageFor> = {
 
 const UNREACHABLE = "Keymark cannot be reached. Check your connection and try again.";
 
-export function failureOf(error: CombinedError): Failure {
+/** The codes whose messages above are about systems. */
+const ABOUT_SYSTEMS: readonly ErrorCode[] = [
+  "NOT_FOUND",
+  "NAME_TAKEN",
+  "ROTATION_IN_PROGRESS",
+  "NOT_SUSPENDED",
+  "CONFLICT",
+];
+
+/** Describes a failed request about systems and their keys, or about something else. */
+export function failureOf(error: CombinedError, about: "systems" | "other" = "systems"): Failure {
   const [first] = error.graphQLErrors;
   if (first === undefined) return { code: undefined, message: UNREACHABLE };
   const extensions: Extensions = first.extensions;
   const { code } = extensions;
-  return isErrorCode(code)
-    ? { code, message: MESSAGES[code](first.message, extensions) }
-    : { code: undefined, message: first.message };
+  if (!isErrorCode(code)) return { code: undefined, message: first.message };
+  const isForeign = about === "other" && ABOUT_SYSTEMS.includes(code);
+  const messageFor = isForeign ? asSent : MESSAGES[code];
+  return { code, message: messageFor(first.message, extensions) };
 }
 
 const isErrorCode = (code: unknown): code is ErrorCode =>
