@@ -8,7 +8,8 @@ use super::context::{Authenticated, RequestContext};
 use super::error::from_service;
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
-    AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemFilter, SystemOrder, Viewer,
+    AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemFilter, SystemOrder, Tenant,
+    Viewer,
 };
 use crate::domain::permissions::VIEW;
 use crate::domain::system_lists::{ListOrder, SystemQuery};
@@ -93,7 +94,16 @@ impl Query {
         Ok(system.as_ref().map(System::from))
     }
 
-    /// The system or audit entry with this id. Null if the tenant has none. Requires `api_key_management:view`.
+    /// The tenant that the request is about: the one in `X-Keymark-Tenant`, or else the caller's own. Requires
+    /// `api_key_management:view`.
+    #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
+    async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Tenant>> {
+        let call = Authenticated::new(ctx).await?;
+        Ok(call.convert(call.service.find_tenant(&call.caller.tenant).await)?.as_deref().map(Tenant::from))
+    }
+
+    /// The system, audit entry or tenant with this id. Null if the tenant has none. Other tenants than the one that the
+    /// request is about are found with `tenant_management:view`. Requires `api_key_management:view`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "Id of the object.")] id: ID) -> Result<Option<Node>> {
         let call = Authenticated::new(ctx).await?;
@@ -102,9 +112,13 @@ impl Query {
             let system = call.convert(call.service.find_system(tenant, id).await)?;
             return Ok(system.map(|system| Node::System(Box::new(System::from(&system)))));
         }
+        if let Ok(id) = id.parse() {
+            let entry = call.convert(call.service.find_audit_entry(tenant, id).await)?;
+            return Ok(entry.map(|entry| Node::AuditEntry(Box::new(entry.into()))));
+        }
         let Ok(id) = id.parse() else { return Ok(None) };
-        let entry = call.convert(call.service.find_audit_entry(tenant, id).await)?;
-        Ok(entry.map(|entry| Node::AuditEntry(Box::new(entry.into()))))
+        let tenant = call.convert(call.service.find_visible_tenant(call.caller, &id).await)?;
+        Ok(tenant.map(|tenant| Node::Tenant(Box::new(Tenant::from(&*tenant)))))
     }
 
     /// Audit log of the tenant, newest entry first, as a Relay connection. Requires `api_key_management:view`.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::Service;
 use super::commit::Decision;
 use super::error::Error;
-use super::{Request, origin};
+use super::{Caller, Request, origin};
 use crate::domain::audit::{AuditAction, AuditActor, AuditEvent};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::TenantId;
+use crate::domain::permissions::Permission;
 use crate::domain::tenants::Tenant;
 use crate::domain::time::Timestamp;
 
@@ -25,6 +26,12 @@ impl Service {
             Some(tenant) => Ok(Some(tenant)),
             None => self.find_tenant_without_row(id).await,
         }
+    }
+
+    /// Returns the tenant if the caller may see it: the one that they act in, or any with `tenant_management:view`.
+    pub async fn find_visible_tenant(&self, caller: &Caller, id: &TenantId) -> Result<Option<Arc<Tenant>>, Error> {
+        let is_visible = *id == caller.tenant || caller.check(Permission::ViewTenants).is_ok();
+        if is_visible { self.find_tenant(id).await } else { Ok(None) }
     }
 
     /// Returns the tenant as the store has it now, for a change.

@@ -6,6 +6,7 @@ mod connection;
 mod node;
 mod payloads;
 mod systems;
+mod tenants;
 mod time;
 mod usage;
 mod viewer;
@@ -21,6 +22,7 @@ pub(super) use self::payloads::{
 pub(super) use self::systems::{
     KeyRole, System, SystemChange, SystemChangeKind, SystemConnection, SystemFilter, SystemOrder,
 };
+pub(super) use self::tenants::Tenant;
 pub(super) use self::time::DateTime;
 pub(super) use self::viewer::Viewer;
 

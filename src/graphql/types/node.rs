@@ -2,7 +2,7 @@
 
 use async_graphql::{ID, Interface};
 
-use super::{AuditEntry, System};
+use super::{AuditEntry, System, Tenant};
 
 /// An object with a globally unique id.
 #[derive(Interface)]
@@ -14,4 +14,5 @@ use super::{AuditEntry, System};
 pub(crate) enum Node {
     System(Box<System>),
     AuditEntry(Box<AuditEntry>),
+    Tenant(Box<Tenant>),
 }

@@ -1,13 +1,19 @@
 //! The caller.
 
-use async_graphql::{ID, SimpleObject};
+use std::sync::Arc;
 
-use super::DateTime;
+use async_graphql::{ComplexObject, Context, ID, Result, SimpleObject};
+
+use super::{DateTime, Tenant};
+use crate::domain::ids::TenantId;
 use crate::domain::time::Timestamp;
-use crate::service::Caller;
+use crate::graphql::context::RequestContext;
+use crate::graphql::error::from_service;
+use crate::service::{Caller, Service};
 
 /// The signed-in operator and their session, or the service token.
 #[derive(SimpleObject)]
+#[graphql(complex)]
 pub(crate) struct Viewer {
     /// Globally unique id of the operator or service token.
     id: ID,
@@ -26,6 +32,19 @@ pub(crate) struct Viewer {
     /// Time at which the session expires, unless it ends before. Of a service token without an expiry: the end of the year
     /// 9999.
     session_expires_at: DateTime,
+    #[graphql(skip)]
+    home: TenantId,
+}
+
+#[ComplexObject]
+impl Viewer {
+    /// The tenant that the operator or service token belongs to. Null if it was deleted.
+    async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Tenant>> {
+        let service = ctx.data_unchecked::<Arc<Service>>();
+        let request = ctx.data_unchecked::<RequestContext>().request;
+        let found = service.find_tenant(&self.home).await.map_err(|error| from_service(error, request))?;
+        Ok(found.as_deref().map(Tenant::from))
+    }
 }
 
 /// 9999-12-31T23:59:59.999Z.
@@ -41,6 +60,7 @@ impl From<&Caller> for Viewer {
             must_change_password: caller.must_change_password(),
             is_platform: caller.is_platform(),
             session_expires_at: DateTime(caller.expires_at().unwrap_or(NEVER)),
+            home: caller.home().clone(),
         }
     }
 }
