@@ -16,20 +16,20 @@ const PERMISSIONS = {
     code: "api_key_management:delete",
     allows: "Delete systems together with their keys.",
   },
-  viewOperators: {
+  "view-operators": {
     code: "operator_management:view",
     allows: "See operators, their sessions, service tokens and verifier tokens.",
   },
-  editOperators: {
+  "edit-operators": {
     code: "operator_management:edit",
     allows:
       "Add, change, suspend and remove operators, end their sessions, and create and revoke tokens.",
   },
-  viewTenants: {
+  "view-tenants": {
     code: "tenant_management:view",
     allows: "See all tenants.",
   },
-  editTenants: {
+  "edit-tenants": {
     code: "tenant_management:edit",
     allows: "Create, rename, suspend and delete tenants, and change their policies.",
   },
@@ -44,7 +44,10 @@ export interface PermissionCode {
 }
 
 /** The codes that only operators and service tokens of the platform can hold. */
-const OF_PLATFORM: readonly string[] = [PERMISSIONS.viewTenants.code, PERMISSIONS.editTenants.code];
+const OF_PLATFORM: readonly string[] = [
+  PERMISSIONS["view-tenants"].code,
+  PERMISSIONS["edit-tenants"].code,
+];
 
 export const permissionCode = (action: Action): string => PERMISSIONS[action].code;
 
