@@ -52,7 +52,7 @@ describe("the console", () => {
     await heading("Manage API Key: Linked to");
     await page.getByRole("listitem").getByText("Manage API Key: Linked to").waitFor();
     assert.equal(await page.title(), "Linked to – Manage API Key – Keymark");
-    // What leads somewhere is underlined, unlike the word Administration before it.
+    // What leads somewhere is underlined, unlike the page itself.
     for (const crumb of await page
       .getByRole("navigation", { name: "Breadcrumb" })
       .locator("li")

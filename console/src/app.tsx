@@ -1,29 +1,35 @@
 import { Provider } from "@urql/preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { Console } from "./console";
+import { useTenantInUrl } from "./router";
 import { openSession } from "./session/session";
 import { SessionContext } from "./session/session-context";
 
 export function App() {
-  const [{ generation, session }, setState] = useState(() => ({
-    generation: 1,
-    session: openSession(),
-  }));
-  useEffect(() => () => session.close(), [session]);
-  const restartable = useMemo(() => {
-    // Once, however many subscriptions ask for it.
-    const restart = () =>
-      setState((current) =>
-        current.generation === generation
-          ? { generation: generation + 1, session: openSession() }
-          : current,
-      );
-    return { ...session, restart };
-  }, [generation, session]);
+  const tenant = useTenantInUrl();
+  const [generation, setGeneration] = useState(1);
   return (
-    <SessionContext.Provider value={restartable}>
+    <SessionProvider
+      key={`${generation} ${tenant}`}
+      tenant={tenant}
+      // Once, however many subscriptions ask for it.
+      onRestart={() => setGeneration(generation + 1)}
+    />
+  );
+}
+
+interface SessionProviderProps {
+  tenant: string | undefined;
+  onRestart: () => void;
+}
+
+function SessionProvider({ tenant, onRestart }: SessionProviderProps) {
+  const [session] = useState(() => ({ ...openSession(tenant), restart: onRestart }));
+  useEffect(() => () => session.close(), [session]);
+  return (
+    <SessionContext.Provider value={session}>
       <Provider value={session.client}>
-        <Console key={generation} />
+        <Console />
       </Provider>
     </SessionContext.Provider>
   );

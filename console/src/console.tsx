@@ -1,5 +1,6 @@
 import { ViewerDocument } from "@keymark/client/documents";
 import { useEffect, useRef } from "preact/hooks";
+import { AdministrationNav, isAdministration } from "./components/administration-nav";
 import { LoadError } from "./components/load-error";
 import { Skeleton } from "./components/skeleton";
 import { CONTENT, SkipLink } from "./components/skip-link";
@@ -11,13 +12,13 @@ import { ChangePasswordPage } from "./pages/change-password-page";
 import { Page } from "./pages/page";
 import { SignInPage } from "./pages/sign-in-page";
 import { Redirect, useLocation } from "./router";
-import { pathAfterSignIn, routeOf, SIGN_IN, signInPath } from "./routes";
+import { inTenant, pathAfterSignIn, routeOf, SIGN_IN, signInPath } from "./routes";
 import { useSession } from "./session/session-context";
 import { ViewerContext } from "./session/viewer-context";
 
 /** Shows the sign-in page until an operator is signed in, then the pages. */
 export function Console() {
-  const { path, search } = useLocation();
+  const { tenant, path, search } = useLocation();
   const [{ data, error }, execute] = useLiveQuery(ViewerDocument, {});
   const viewerId = data?.viewer?.id;
   const refetch = () => execute({ requestPolicy: "network-only" });
@@ -39,7 +40,7 @@ export function Console() {
     if (path === SIGN_IN) {
       return <SignInPage sessionEnded={wasSignedIn.current} onSignedInElsewhere={refetch} />;
     }
-    return <Redirect to={signInPath(path + location.search)} />;
+    return <Redirect to={signInPath(inTenant(tenant, path) + location.search)} />;
   }
   wasSignedIn.current = true;
   if (path === SIGN_IN) return <Redirect to={pathAfterSignIn(search)} />;
@@ -71,12 +72,14 @@ function useSessionEnd(viewerId: string | undefined, refetch: () => void) {
 
 function SignedIn({ path }: { path: string }) {
   useLiveViewer();
+  const route = routeOf(path);
   return (
     <>
       <SkipLink />
       <TopBar path={path} />
       <main id={CONTENT} tabIndex={-1}>
-        <Page route={routeOf(path)} />
+        {isAdministration(route.page) && <AdministrationNav current={route.page} />}
+        <Page route={route} />
       </main>
     </>
   );

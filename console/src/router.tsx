@@ -1,14 +1,22 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
+import { inTenant, splitPath } from "./routes";
 
 /** The current URL, and the notice that the previous page left for this one. */
 export interface RouterLocation {
+  /** The id of the tenant that the page is about; undefined for the operator's own. */
+  tenant: string | undefined;
+  /** The path without the prefix of the tenant. */
   path: string;
   search: URLSearchParams;
   notice: ComponentChildren;
 }
 
+/** The tenant of a URL: its id, `null` for none in the URL; the one of the current page if absent. */
+type TargetTenant = string | null | undefined;
+
 interface NavigateOptions {
+  tenant?: TargetTenant;
   /** Replaces the current history entry instead of adding one. */
   replace?: boolean;
   /** Shown once, on the target page; a reload does not repeat it. */
@@ -36,7 +44,7 @@ function indexOf(state: unknown): number {
 }
 
 const currentLocation = (): RouterLocation => ({
-  path: location.pathname,
+  ...splitPath(location.pathname),
   search: new URLSearchParams(location.search),
   notice,
 });
@@ -44,9 +52,17 @@ const currentLocation = (): RouterLocation => ({
 /** Whether the operator has navigated since the console was loaded; the page's heading then takes the focus. */
 export const hasNavigated = (): boolean => navigations > 0;
 
-/** Goes to a URL of the console. One that differs only in its query does not count as leaving the page. */
-export function navigate(url: string, options: NavigateOptions = {}): void {
-  const { replace = false } = options;
+/** Returns the URL of a page about a tenant. */
+const urlOf = (page: string, tenant: TargetTenant): string =>
+  inTenant(tenant === undefined ? currentLocation().tenant : (tenant ?? undefined), page);
+
+/**
+ * Goes to a page of the console, a path without the prefix of the tenant. One that differs only in its query does not
+ * count as leaving the page.
+ */
+export function navigate(page: string, options: NavigateOptions = {}): void {
+  const { replace = false, tenant } = options;
+  const url = urlOf(page, tenant);
   const leavesPage = new URL(url, location.href).pathname !== location.pathname;
   if (leavesPage && leaveGuard?.() === false) return;
   if (leavesPage) {
@@ -82,6 +98,9 @@ addEventListener("popstate", ({ state }) => {
   );
 });
 
+/** Returns the id of the tenant that the page is about; undefined for the operator's own. */
+export const useTenantInUrl = (): string | undefined => useLocation().tenant;
+
 export function useLocation(): RouterLocation {
   const [current, setCurrent] = useState(currentLocation);
   useEffect(() => {
@@ -115,28 +134,30 @@ export function useLeaveGuard(question: string | undefined): void {
 }
 
 interface LinkProps {
+  /** The page, as for `navigate`. */
   to: string;
+  tenant?: TargetTenant;
   class?: string;
   "aria-current"?: "page" | undefined;
   children: ComponentChildren;
 }
 
-export function Link({ to, children, ...rest }: LinkProps) {
+export function Link({ to, tenant, children, ...rest }: LinkProps) {
   const follow = (event: MouseEvent) => {
     const opensElsewhere = event.metaKey || event.ctrlKey || event.shiftKey || event.altKey;
     if (event.button !== 0 || opensElsewhere) return;
     event.preventDefault();
-    navigate(to);
+    navigate(to, { tenant });
   };
   return (
-    <a href={to} onClick={follow} {...rest}>
+    <a href={urlOf(to, tenant)} onClick={follow} {...rest}>
       {children}
     </a>
   );
 }
 
-/** Replaces the current history entry with another URL. */
+/** Replaces the current history entry with a page that has no prefix of the current tenant. */
 export function Redirect({ to }: { to: string }) {
-  useEffect(() => navigate(to, { replace: true }), [to]);
+  useEffect(() => navigate(to, { replace: true, tenant: null }), [to]);
   return null;
 }

@@ -77,7 +77,7 @@ test("a filter is the same in the URL, in GraphQL and in the export", () => {
     from: "2026-03-01T12:00:00.000Z",
   });
   expect(parseAuditFilter(auditFilterParameters(choice))).toEqual(choice);
-  const address = new URL(exportPath(choice, "csv"), "http://keymark");
+  const address = new URL(exportPath(choice, "csv", "acme"), "http://keymark");
   expect(Object.fromEntries(address.searchParams)).toEqual({
     systemId: "s1",
     keyMark: "abcd",
@@ -85,6 +85,7 @@ test("a filter is the same in the URL, in GraphQL and in the export", () => {
     outcome: "DONE",
     from: "2026-03-01T12:00:00.000Z",
     format: "csv",
+    tenant: "acme",
   });
 });
 

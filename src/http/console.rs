@@ -76,11 +76,37 @@ pub fn embedded_files() -> impl Iterator<Item = Cow<'static, str>> {
 /// The file for an address. Pages have addresses of their own, and encodings are negotiated, not requested by name.
 fn file_at(path: &str, graphiql: bool) -> Option<&str> {
     match path {
-        "/" | "/systems" | "/review" | "/audit" | "/sign-in" => Some(CONSOLE),
-        _ if path.starts_with("/systems/") => Some(CONSOLE),
+        _ if is_page(without_tenant(path)) => Some(CONSOLE),
         "/graphiql" => graphiql.then_some(GRAPHIQL),
         _ => path.strip_prefix('/').filter(|file| ![".html", ".br", ".gz"].iter().any(|end| file.ends_with(end))),
     }
+}
+
+/// The path of a page, without the tenant that it is about: `/systems` for `/t/acme/systems`.
+fn without_tenant(path: &str) -> &str {
+    let tenant = path.strip_prefix("/t/").and_then(|rest| rest.split('/').next());
+    match tenant.filter(|tenant| !tenant.is_empty()) {
+        Some(tenant) => &path["/t/".len() + tenant.len()..],
+        None => path,
+    }
+}
+
+/// Whether the console has a page at a path, or may have one.
+fn is_page(path: &str) -> bool {
+    matches!(
+        path,
+        "" | "/"
+            | "/systems"
+            | "/review"
+            | "/audit"
+            | "/administration"
+            | "/operators"
+            | "/service-tokens"
+            | "/verifier-tokens"
+            | "/tenants"
+            | "/my-sessions"
+            | "/sign-in"
+    ) || path.starts_with("/systems/")
 }
 
 fn answer(file: Option<&str>, request: &Request) -> Response {

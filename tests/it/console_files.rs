@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use keymark::http::console;
 use tower::ServiceExt as _;
 
-const CONSOLE_ADDRESSES: [&str; 9] = [
+const CONSOLE_ADDRESSES: [&str; 18] = [
     "/",
     "/systems",
     "/systems/new",
@@ -15,7 +15,16 @@ const CONSOLE_ADDRESSES: [&str; 9] = [
     "/systems/01J/key",
     "/review",
     "/audit",
+    "/administration",
+    "/operators",
+    "/service-tokens",
+    "/verifier-tokens",
+    "/tenants",
+    "/my-sessions",
     "/sign-in",
+    "/t/acme",
+    "/t/acme/",
+    "/t/acme/systems/01J/key",
 ];
 
 struct Console {
@@ -199,6 +208,12 @@ async fn unknown_paths_are_not_found_with_the_same_security_headers() {
         "/nowhere",
         "/systemsandmore",
         "/audit/export/more",
+        "/t/",
+        "/t//systems",
+        "/t/acme/graphiql",
+        "/t/acme/elsewhere",
+        "/t/acme/favicon.svg",
+        "/tenants/acme",
         "/index.html",
         "/graphiql.html",
         "/assets",

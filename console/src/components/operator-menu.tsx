@@ -1,4 +1,6 @@
 import { useRef, useState } from "preact/hooks";
+import { Link } from "../router";
+import { MY_SESSIONS } from "../routes";
 import { useSignOut } from "../session/use-sign-out";
 import { useViewer } from "../session/viewer-context";
 import { ChangePasswordDialog } from "./change-password-dialog";
@@ -42,6 +44,9 @@ export function OperatorMenu() {
           Signed in as <Name>{username}</Name> of <Name>{tenantId}</Name>
         </p>
         {open && <ThemeSwitch />}
+        <Link to={MY_SESSIONS} class="button plain">
+          My sessions
+        </Link>
         <button
           type="button"
           class="plain"

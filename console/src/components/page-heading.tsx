@@ -1,6 +1,6 @@
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { hasNavigated, Link } from "../router";
-import { SYSTEMS } from "../routes";
+import { ADMINISTRATION, SYSTEMS } from "../routes";
 import { Name } from "./name";
 
 interface Crumb {
@@ -12,8 +12,10 @@ interface PageHeadingProps {
   title: string;
   /** The name of the object that the page is about, if it is about one. */
   subject?: string | undefined;
-  /** The breadcrumbs between API Key Management and this page; absent on API Key Management itself. */
+  /** The breadcrumbs between API Key Management and this page; absent on API Key Management itself, and beside it. */
   trail?: readonly Crumb[];
+  /** Whether this is the page Administration, to which the first breadcrumb of all others leads. */
+  isOverview?: boolean;
   /** False if a field of the page takes the focus instead. */
   focus?: boolean;
 }
@@ -22,7 +24,8 @@ interface PageHeadingProps {
 export const focusHeading = () => document.querySelector("h1")?.focus({ preventScroll: true });
 
 /** The breadcrumbs and the title of a page. The title takes the focus after a navigation within the console. */
-export function PageHeading({ title, subject, trail, focus = true }: PageHeadingProps) {
+export function PageHeading(props: PageHeadingProps) {
+  const { title, subject, trail, isOverview = false, focus = true } = props;
   const heading = useRef<HTMLHeadingElement>(null);
   useLayoutEffect(() => {
     // The name comes first: a narrow tab shows only the start of its title.
@@ -37,7 +40,11 @@ export function PageHeading({ title, subject, trail, focus = true }: PageHeading
     <div class="page-heading">
       <nav aria-label="Breadcrumb">
         <ol class="breadcrumb">
-          <li>Administration</li>
+          {!isOverview && (
+            <li>
+              <Link to={ADMINISTRATION}>Administration</Link>
+            </li>
+          )}
           {trail !== undefined && (
             <li>
               <Link to={SYSTEMS}>API Key Management</Link>

@@ -1,12 +1,13 @@
 import { Link } from "../router";
-import { AUDIT, REVIEW, routeOf, SYSTEMS } from "../routes";
+import { ADMINISTRATION, AUDIT, REVIEW, routeOf, SYSTEMS } from "../routes";
 import { useMay } from "../session/viewer-context";
+import { isAdministration } from "./administration-nav";
 import { LiveDot } from "./live-dot";
 import { OperatorMenu } from "./operator-menu";
 
 export function TopBar({ path }: { path: string }) {
   const { page } = routeOf(path);
-  const isElsewhere = page === "audit" || page === "review";
+  const isOfKeys = !["audit", "review", "my-sessions"].includes(page) && !isAdministration(page);
   const currentIf = (is: boolean) => (is ? "page" : undefined);
   const mayView = useMay("view");
   return (
@@ -15,7 +16,7 @@ export function TopBar({ path }: { path: string }) {
         Keymark
       </Link>
       <nav aria-label="Main">
-        <Link to={SYSTEMS} aria-current={currentIf(!isElsewhere)}>
+        <Link to={SYSTEMS} aria-current={currentIf(isOfKeys)}>
           API Keys
         </Link>
         {mayView && (
@@ -28,6 +29,9 @@ export function TopBar({ path }: { path: string }) {
             </Link>
           </>
         )}
+        <Link to={ADMINISTRATION} aria-current={currentIf(isAdministration(page))}>
+          Administration
+        </Link>
       </nav>
       <LiveDot />
       <OperatorMenu />

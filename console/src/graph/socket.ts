@@ -11,10 +11,14 @@ export interface ConnectionStatus {
 }
 
 /** Opens the one WebSocket that all subscriptions share. The page's cookie authenticates it. */
-export function openSessionSocket(connection: Observable<ConnectionStatus>): OpenSocket {
+export function openSessionSocket(
+  connection: Observable<ConnectionStatus>,
+  tenant: string | undefined,
+): OpenSocket {
   let connectedBefore = false;
   return openSocket({
     url: graphqlWebSocketUrl(),
+    ...(tenant !== undefined && { connectionParams: { tenant } }),
     untilReachable,
     onState(state) {
       const isReconnection = state === "live" && connectedBefore;

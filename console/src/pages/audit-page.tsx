@@ -22,7 +22,7 @@ export function AuditPage() {
 }
 
 function AuditLog() {
-  const { search } = useLocation();
+  const { tenant, search } = useLocation();
   const filter = parseAuditFilter(search);
   const [operators, systems, collectNames] = useSeenNames();
   const [additions, setAdditions] = useState(0);
@@ -39,10 +39,10 @@ function AuditLog() {
         <p>Times are in {timeZoneName(new Date())}.</p>
         <p class="exports">
           Export these entries:{" "}
-          <a href={exportPath(filter, "csv")} download>
+          <a href={exportPath(filter, "csv", tenant)} download>
             CSV
           </a>{" "}
-          <a href={exportPath(filter, "jsonl")} download>
+          <a href={exportPath(filter, "jsonl", tenant)} download>
             JSON Lines
           </a>
         </p>

@@ -1,4 +1,5 @@
 import type { Route } from "../routes";
+import { AdministrationPage } from "./administration-page";
 import { AuditPage } from "./audit-page";
 import { CreateSystemPage } from "./create-system-page";
 import { EditSystemPage } from "./edit-system-page";
@@ -24,6 +25,13 @@ export function Page({ route }: { route: Route }) {
       return <ReviewPage />;
     case "audit":
       return <AuditPage />;
+    case "administration":
+      return <AdministrationPage />;
+    case "operators":
+    case "service-tokens":
+    case "verifier-tokens":
+    case "tenants":
+    case "my-sessions":
     case "sign-in":
     case "not-found":
       return <NotFoundPage />;

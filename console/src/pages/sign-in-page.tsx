@@ -49,7 +49,7 @@ export function SignInPage({ sessionEnded, onSignedInElsewhere }: SignInPageProp
       setErrorMessage(failureOf(error).message);
       return;
     }
-    navigate(pathAfterSignIn(search), { replace: true });
+    navigate(pathAfterSignIn(search), { replace: true, tenant: null });
     restart();
   };
   return (

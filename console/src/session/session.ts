@@ -9,8 +9,10 @@ import { graphqlUrl } from "../graph/urls";
 import { Observable } from "../live/observable";
 import { failureOf } from "../text/failures";
 
-/** The client and the state of one signed-in operator, replaced as a whole when another signs in. */
+/** The client and the state of one operator in one tenant, replaced as a whole when either changes. */
 export interface Session {
+  /** The id of the tenant that the requests are about; undefined for the operator's own. */
+  tenant: string | undefined;
   client: Client;
   connection: Observable<ConnectionStatus>;
   /** The change up to which the cached lists of systems are up to date. */
@@ -27,14 +29,17 @@ export interface Session {
   close(): void;
 }
 
-export function openSession(): Session {
+export function openSession(tenant?: string): Session {
   const connection = new Observable<ConnectionStatus>({ state: "connecting", reconnections: 0 });
   const refetchCount = new Observable(0);
-  const socket = openSessionSocket(connection);
+  const socket = openSessionSocket(connection, tenant);
   const client = new Client({
     url: graphqlUrl(),
     preferGetMethod: false,
-    fetchOptions: { credentials: "same-origin" },
+    fetchOptions: {
+      credentials: "same-origin",
+      ...(tenant !== undefined && { headers: { "x-keymark-tenant": tenant } }),
+    },
     exchanges: [
       mapExchange({
         onError(error) {
@@ -56,6 +61,7 @@ export function openSession(): Session {
     ],
   });
   return {
+    tenant,
     client,
     connection,
     systemsPosition: {},

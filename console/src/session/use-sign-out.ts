@@ -18,7 +18,7 @@ export function useSignOut(onFailed: (message: string) => void): () => Promise<v
       return;
     }
     clearGraphiql();
-    navigate(SIGN_IN, { replace: true });
+    navigate(SIGN_IN, { replace: true, tenant: null });
     restart();
   };
 }

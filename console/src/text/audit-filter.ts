@@ -48,8 +48,14 @@ export const toGraphqlFilter = (filter: AuditLogFilter): AuditFilter =>
 export const isFiltering = (filter: AuditLogFilter): boolean =>
   Object.values(filter).some((value) => value !== undefined);
 
-export const exportPath = (filter: AuditLogFilter, format: "csv" | "jsonl"): string => {
+/** Returns the URL of the export of a tenant's log; undefined for the operator's own. */
+export const exportPath = (
+  filter: AuditLogFilter,
+  format: "csv" | "jsonl",
+  tenant: string | undefined,
+): string => {
   const parameters = auditFilterParameters(filter);
   parameters.set("format", format);
+  if (tenant !== undefined) parameters.set("tenant", tenant);
   return `/audit/export?${parameters}`;
 };

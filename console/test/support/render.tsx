@@ -181,6 +181,7 @@ export function show(children: ComponentChildren, options: RenderOptions) {
   const session: Session = {
     client,
     connection: new Observable<ConnectionStatus>({ state: "live", reconnections: 0 }),
+    tenant: undefined,
     systemsPosition: {},
     createdSystemIds: new Set(created),
     openedPages: new Set(),
