@@ -26,6 +26,7 @@ use instance::Instance;
 use keymark::clock::Environment;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use keymark::domain::changes::{Batch, Row};
+use keymark::domain::external_ids::ExternalId;
 use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
 use keymark::domain::keys::KeyRole;
 use keymark::domain::permissions::Permissions;
@@ -162,6 +163,8 @@ async fn waits_over(title: &str, store: &Arc<dyn Store>) {
         measure!("resumeSystem", service.resume_system(&caller, request, id)).expect("resumed");
         let text = Description::parse("Issues invoices").expect("a description");
         measure!("describeSystem", service.describe_system(&caller, request, id, text, None)).expect("described");
+        let external_id = ExternalId::parse(&format!("cus_{round}")).expect("an external id");
+        measure!("setExternalId", service.set_external_id(&caller, request, id, external_id)).expect("set");
         measure!("revokeKey", service.revoke_key(&caller, request, id, None)).expect("revoked");
         let repeated = measure!("revokeKey, repeated", service.revoke_key(&caller, request, id, None));
         assert!(repeated.is_err(), "there is no key any more");

@@ -62,11 +62,12 @@ const PARTS: [&str; 2] = ["embedded", "mongodb"];
 /// A text that occurs in every name, one in 20 names of a tenant, and one in none.
 const NEEDLES: [(&str, &str); 3] = [("common", "system"), ("rare", "rarity"), ("absent", "nowhere")];
 /// Filters that half of the systems, few of them, and none match.
-const FILTERS: [(&str, &str, &str); 4] = [
+const FILTERS: [(&str, &str, &str); 5] = [
     ("active", "keyState", "ACTIVE"),
     ("unused", "unusedSince", "2026-06-01T00:00:00Z"),
     ("suspended", "keyState", "SUSPENDED"),
     ("no mark", "keyMark", "none"),
+    ("look-up", "externalId", "cus_1"),
 ];
 /// Orders that no store has an index of.
 const ORDERS: [&str; 3] = ["LAST_USED_AT", "KEY_GENERATED_AT", "KEY_EXPIRES_AT"];

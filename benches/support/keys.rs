@@ -13,6 +13,7 @@ pub fn key(n: u64, tenant: &TenantId, revoked_at: Option<Timestamp>) -> Key {
         tenant: tenant.clone(),
         system: SystemId::from_bytes(system),
         system_name: SystemName::parse(&format!("System {n:013}")).expect("a name"),
+        external_id: None,
         mark: Mark::try_from(format!("{:04}", n % 10_000)).expect("a mark"),
         revision: 1,
         revoked_at,

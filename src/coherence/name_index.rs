@@ -1,4 +1,4 @@
-//! An index of the names and descriptions of one tenant's systems, and of what else their lists are filtered and sorted
+//! An index of the names, descriptions and external ids of one tenant's systems, and of what else their lists are filtered and sorted
 //! by. A system takes 77 bytes plus its folded texts, and about an eighth more while systems are created and deleted.
 //!
 //! A search for a rare text and a filter sweep through all systems. A search for a common text visits only a few chunks,
@@ -28,7 +28,7 @@ use crate::domain::time::Timestamp;
 const MAX_CHUNK_ROWS: usize = 512;
 /// Follows each system's texts. This byte does not occur in UTF-8, so no match spans two systems.
 const SEPARATOR: u8 = 0xff;
-/// Comes between a name and a description. It does not occur in UTF-8 either.
+/// Comes before a description and before an external id. It does not occur in UTF-8 either.
 const TEXT_SEPARATOR: u8 = 0xfe;
 /// A key without an end.
 const NO_END: Timestamp = Timestamp::from_millis(i64::MAX);
@@ -56,7 +56,7 @@ struct Operators {
 /// Rows sorted by id, stored by column.
 #[derive(Clone, Default)]
 struct Chunk {
-    /// Folded names, each with the description after it, if there is one, and followed by a separator.
+    /// Folded names, each with the description and the external id after it, if there are any, and followed by a separator.
     text: Vec<u8>,
     /// Offsets of the separators.
     ends: Vec<u32>,
@@ -406,11 +406,15 @@ impl Chunk {
 
     fn insert(&mut self, row: usize, (system, keys): (&ListedSystem, Keys)) {
         let (start, name) = (self.start(row), system.folded_name.as_bytes());
-        let description = system.folded_description.as_bytes();
-        let separator = (!description.is_empty()).then_some(TEXT_SEPARATOR);
-        let texts = name.iter().copied().chain(separator).chain(description.iter().copied());
-        let bytes = name.len() + usize::from(separator.is_some()) + description.len();
-        self.text.splice(start..start, texts.chain([SEPARATOR]));
+        let mut texts = name.to_vec();
+        for text in [&system.folded_description, &system.folded_external_id] {
+            if !text.is_empty() {
+                texts.push(TEXT_SEPARATOR);
+                texts.extend_from_slice(text.as_bytes());
+            }
+        }
+        let bytes = texts.len();
+        self.text.splice(start..start, texts.into_iter().chain([SEPARATOR]));
         self.ends.insert(row, offset(start + bytes));
         self.ends[row + 1..].iter_mut().for_each(|end| *end += offset(bytes + 1));
         self.ids.insert(row, system.id.to_bytes());
@@ -492,7 +496,7 @@ impl Chunk {
 const FIELDS: [SystemOrderField; 3] =
     [SystemOrderField::Name, SystemOrderField::UpdatedAt, SystemOrderField::CreatedAt];
 
-/// Fits in 32 bits, as the texts of each system of a chunk have some 25,000 bytes at most.
+/// Fits in 32 bits, as the texts of each system of a chunk have some 34,000 bytes at most.
 fn offset(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("a chunk's texts take less than 4 GiB")
 }
@@ -576,13 +580,14 @@ mod tests {
 
     /// Names with few letters, so that searches match often and names share prefixes. Some letters take several bytes.
     fn system() -> impl Strategy<Value = (u8, ListedSystem)> {
-        let texts = ("[abßé]{0,4}", "[abßé\n]{0,6}");
+        let texts = ("[abßé]{0,4}", "[abßé\n]{0,6}", "[abßé]{0,3}");
         let keys = (proptest::option::of(current_key()), proptest::option::of(key()), any::<bool>());
         (any::<u8>(), texts, 0_i64..20, keys).prop_map(
-            |(n, (name, description), updated, (current, retiring, is_suspended))| {
+            |(n, (name, description, external_id), updated, (current, retiring, is_suspended))| {
                 let facts = SystemFacts { current, retiring, is_suspended, ..facts(updated, i64::from(n / 8)) };
                 let (folded_name, folded_description) = (format!("{}{n}", fold(&name)), fold(&description));
-                (n, ListedSystem { id: id(n), folded_name, folded_description, facts })
+                let folded_external_id = fold(&external_id);
+                (n, ListedSystem { id: id(n), folded_name, folded_description, folded_external_id, facts })
             },
         )
     }
@@ -617,7 +622,7 @@ mod tests {
             "[abs1é]{1,2}".prop_map(Search::Containing),
             "[abs1é]{1,2}".prop_map(Search::Containing),
         ];
-        (search, filter()).prop_map(|(search, filter)| SystemQuery { search, filter })
+        (search, filter()).prop_map(|(search, filter)| SystemQuery { filter, ..search.into() })
     }
 
     fn value(field: ListField, system: &ListedSystem, last_used_at: Option<Timestamp>) -> SortValue {
@@ -733,16 +738,18 @@ mod tests {
     }
 
     #[test]
-    fn no_search_matches_the_end_of_a_name_with_the_description_after_it() {
+    fn no_search_matches_the_end_of_a_text_with_the_next_one_after_it() {
         let mut names = NameIndex::default();
         let system = ListedSystem {
             folded_name: "billing".to_owned(),
             folded_description: "of invoices".to_owned(),
+            folded_external_id: "cus_42".to_owned(),
             ..one_of_many(1)
         };
         names.put(&system);
         let count = |needle: &str| names.count(&Search::parse(needle).into(), &LastUses::default());
         assert_eq!(["billing", "invoices", "gof", "g of", "ling"].map(count), [1, 1, 0, 0, 1]);
+        assert_eq!(["cus_42", "S_4", "scus", "s cus"].map(count), [1, 1, 0, 0]);
     }
 
     /// The `n`-th of many systems, with a name of 20 bytes. Every other system has a key, and every other key an end.
@@ -759,6 +766,7 @@ mod tests {
             id: SystemId::from_bytes(u128::from(n).to_be_bytes()),
             folded_name: format!("system {:013}", n * 7_919 % 1_000_003),
             folded_description: String::new(),
+            folded_external_id: String::new(),
             facts: SystemFacts { current: n.is_multiple_of(2).then_some(current), ..facts },
         }
     }
@@ -797,8 +805,8 @@ mod tests {
         let queries = [
             Search::parse("system").into(),
             Search::parse("99").into(),
-            SystemQuery { search: Search::All, filter: active },
-            SystemQuery { search: Search::parse("7"), filter: unused },
+            SystemQuery { filter: active, ..Search::All.into() },
+            SystemQuery { filter: unused, ..Search::parse("7").into() },
         ];
         let ends = [(Direction::Ascending, PageEnd::First), (Direction::Ascending, PageEnd::Last)];
         let ends =

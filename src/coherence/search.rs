@@ -7,7 +7,8 @@
 //! if one of the systems found has changed meanwhile, the search is repeated.
 //!
 //! Stores list and search in the orders that they have an index of. Every other list is a sweep through an index: if the
-//! tenant's names are not cached, one that is built for the request from a scan of the store.
+//! tenant's names are not cached, one that is built for the request from a scan of the store. A list of systems that are named
+//! one by one needs neither: they are looked up, and only they are in the index that is built for the request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::name_index::NameIndex;
 use super::tenant_names::{LoadedNames, SYSTEMS_PER_YIELD};
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::pages::{Page, PageRequest};
-use crate::domain::system_lists::{ListOrder, ListedSystem, SystemQuery};
+use crate::domain::system_lists::{ListOrder, ListedSystem, Selection, SystemQuery};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{System, SystemSortKey};
 use crate::store::StoreError;
@@ -64,6 +65,12 @@ impl Coherence {
         if query.search == Search::Nothing {
             return Ok(Page { items: Vec::new(), has_more: false });
         }
+        if !query.selection.is_of_all() {
+            let (systems, names, uses) = self.select(tenant, query, order).await?;
+            let Page { items, has_more } = names.page(query, &uses, order, page);
+            let (items, _) = in_page_order(systems, items, query, order, &uses);
+            return Ok(Page { items, has_more });
+        }
         // The order in which the store can list what is requested, if it can.
         let stored = order.stored().filter(|_| query.filter.is_empty());
         if stored.is_none() || !query.is_of_all() {
@@ -98,6 +105,10 @@ impl Coherence {
     pub async fn count_systems(&self, tenant: &TenantId, query: &SystemQuery) -> Result<u64, StoreError> {
         if query.search == Search::Nothing {
             return Ok(0);
+        }
+        if !query.selection.is_of_all() {
+            let (_, names, uses) = self.select(tenant, query, ListOrder::default()).await?;
+            return Ok(names.count(query, &uses) as u64);
         }
         let is_stored = query.filter.is_empty();
         let loading = if is_stored { Loading::Continue } else { Loading::Wait };
@@ -152,6 +163,33 @@ impl Coherence {
             return None;
         }
         names.get(tenant, now)
+    }
+
+    /// Looks up the systems that are selected, and their last uses if the query reads them.
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        query: &SystemQuery,
+        order: ListOrder,
+    ) -> Result<(Vec<System>, NameIndex, LastUses), StoreError> {
+        let mut systems = match &query.selection {
+            Selection { external_id: Some(external_id), .. } => {
+                Vec::from_iter(self.store.find_system_by_external_id(tenant, external_id).await?)
+            }
+            Selection { ids, .. } => self.store.find_systems(tenant, ids.as_deref().unwrap_or_default()).await?,
+        };
+        systems.retain(|system| query.selection.contains(system));
+        let uses = if query.reads_use(order) {
+            let ids: Vec<_> = systems.iter().map(|system| system.id).collect();
+            let summaries = self.store.find_usage_summaries(tenant, &ids).await?;
+            let uses = summaries.into_iter().filter_map(|summary| Some((summary.system, summary.last_used_at?)));
+            LastUses::new(uses.collect())
+        } else {
+            LastUses::default()
+        };
+        let mut names = NameIndex::default();
+        systems.iter().for_each(|system| names.put(&system.into()));
+        Ok((systems, names, uses))
     }
 
     /// Reads the systems that match from the store.

@@ -305,6 +305,7 @@ mod tests {
             id: SystemId::from_bytes([n; 16]),
             folded_name: name.to_owned(),
             folded_description: String::new(),
+            folded_external_id: String::new(),
             facts: SystemFacts { updated_at: at, created_at: at, is_suspended: false, current: None, retiring: None },
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use super::actors::{AuditActor, AuditActorKind};
+use super::external_ids::ExternalId;
 use super::ids::{ActorId, AuditEntryId, OperatorId, RequestId, SystemId, TenantId, TokenId};
 use super::keys::{KeyRole, Mark};
 use super::operators::Operator;
@@ -63,6 +64,7 @@ pub enum AuditAction {
     ServiceTokenRevoked,
     VerifierTokenCreated,
     VerifierTokenRevoked,
+    ExternalIdChanged,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,6 +81,8 @@ pub struct SystemImage {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<Description>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<ExternalId>,
     /// The mark of the current key. Entries of release 0.1 have nothing else of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_mark: Option<Mark>,
@@ -119,6 +123,7 @@ impl SystemImage {
         Self {
             name: system.name.to_string(),
             description: system.description.clone(),
+            external_id: system.external_id.clone(),
             key_mark: system.key.as_ref().map(|key| key.mark),
             current_key: image(&system.key),
             retiring_key: image(&system.retiring),

@@ -149,9 +149,8 @@ pub struct Requirement {
 
 /// A change of one tenant. It is committed as a whole, with its audit entry, or not at all.
 ///
-/// A store also enforces that the rows which the batch puts belong to its tenant, that the folded names of a tenant's
-/// systems are unique, that usernames are unique across tenants, that the names
-/// of a tenant's service tokens are unique, and of its verifier tokens, and that a tenant whose row is deleted has no
+/// A store also enforces that the rows which the batch puts belong to its tenant, that the folded names and
+/// the external ids of a tenant's systems are unique, that usernames are unique across tenants, that the names of a tenant's service tokens are unique, and of its verifier tokens, and that a tenant whose row is deleted has no
 /// systems.
 #[derive(Clone, Debug)]
 pub struct Batch {

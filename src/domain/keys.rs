@@ -261,6 +261,9 @@ pub struct Key {
     pub system: SystemId,
     /// The current name of the system, or its name when the key ended.
     pub system_name: super::system_names::SystemName,
+    /// That of the system, like its name. Release 0.1 ignores it, and cannot replace the row of such a system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<super::external_ids::ExternalId>,
     pub mark: Mark,
     /// Starts at 1, and increases by one with each change.
     pub revision: u64,

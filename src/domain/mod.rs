@@ -29,6 +29,7 @@ pub mod changes;
 pub mod checkpoints;
 pub mod cursors;
 pub mod exports;
+pub mod external_ids;
 pub mod ids;
 pub mod keys;
 pub mod leases;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::external_ids::ExternalIdError;
 use super::passwords::UnfitPassword;
 use super::permissions::Permission;
 use super::system_names::NameError;
@@ -111,6 +112,8 @@ pub enum Refusal {
     InvalidName(NameError),
     #[error("Another system of your tenant has this name. Choose a different one.")]
     NameTaken,
+    #[error("Another system of your tenant has this external id. Choose a different one, or remove it there.")]
+    ExternalIdTaken,
     #[error("Another operator has this username. Choose a different one.")]
     UsernameTaken,
     #[error("The system already has a key. Revoke it before you generate a new one.")]
@@ -131,6 +134,8 @@ pub enum Refusal {
     OldInstances,
     #[error(transparent)]
     InvalidText(TextError),
+    #[error(transparent)]
+    InvalidExternalId(ExternalIdError),
     #[error("Someone else changed this in the meantime. Load it again before you retry.")]
     Conflict,
     /// The row is not at the revision that the change is based on.
@@ -180,7 +185,11 @@ impl Refusal {
             | Self::TokenNotFound
             | Self::TenantNotFound => ErrorCode::NotFound,
             Self::InvalidName(_) => ErrorCode::InvalidName,
-            Self::NameTaken | Self::UsernameTaken | Self::TenantIdTaken | Self::TokenNameTaken => ErrorCode::NameTaken,
+            Self::NameTaken
+            | Self::ExternalIdTaken
+            | Self::UsernameTaken
+            | Self::TenantIdTaken
+            | Self::TokenNameTaken => ErrorCode::NameTaken,
             Self::KeyAlreadyGenerated => ErrorCode::KeyAlreadyGenerated,
             Self::KeyNotGenerated | Self::NothingToRotate | Self::NoKeyToExpire | Self::NothingRetiring => {
                 ErrorCode::KeyNotGenerated
@@ -196,7 +205,7 @@ impl Refusal {
             Self::InvalidPassword(_) => ErrorCode::InvalidPassword,
             Self::PasswordExpired => ErrorCode::PasswordExpired,
             Self::RateLimited { .. } | Self::TooManyAtOnce { .. } => ErrorCode::RateLimited,
-            Self::BadUserInput(_) | Self::InvalidText(_) => ErrorCode::BadUserInput,
+            Self::BadUserInput(_) | Self::InvalidText(_) | Self::InvalidExternalId(_) => ErrorCode::BadUserInput,
             Self::CursorInvalid => ErrorCode::CursorInvalid,
         }
     }

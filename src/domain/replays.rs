@@ -115,6 +115,7 @@ impl Loss {
             | AuditAction::KeysRedigested
             | AuditAction::KeyExpiryWarned
             | AuditAction::SystemDescribed
+            | AuditAction::ExternalIdChanged
             | AuditAction::ExpiredKeyPresented
             | AuditAction::SuspendedKeyPresented
             | AuditAction::TenantPolicyChanged

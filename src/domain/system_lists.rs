@@ -1,5 +1,6 @@
 //! Lists of systems: searches, filters and orders.
 
+use super::external_ids::ExternalId;
 use super::ids::{ActorId, SystemId};
 use super::keys::Mark;
 use super::system_names::Search;
@@ -32,6 +33,8 @@ pub struct ListedSystem {
     pub folded_name: String,
     /// Empty if there is no description.
     pub folded_description: String,
+    /// Empty if there is no external id.
+    pub folded_external_id: String,
     pub facts: SystemFacts,
 }
 
@@ -65,6 +68,7 @@ impl From<&System> for ListedSystem {
             id: system.id,
             folded_name: system.name.folded(),
             folded_description: system.description.as_ref().map(|text| text.folded()).unwrap_or_default(),
+            folded_external_id: system.external_id.as_ref().map(|id| id.folded()).unwrap_or_default(),
             facts: SystemFacts::from(system),
         }
     }
@@ -130,23 +134,52 @@ impl SystemFilter {
     }
 }
 
-/// The systems that a list contains: those that match both.
+/// Systems that are named one by one. They are looked up, whatever the number of the tenant's systems. The default selects
+/// every system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub ids: Option<Vec<SystemId>>,
+    pub external_id: Option<ExternalId>,
+}
+
+impl Selection {
+    /// Most ids of a selection.
+    pub const MAX_IDS: usize = 200;
+
+    /// Selects no system.
+    pub fn nothing() -> Self {
+        Self { ids: Some(Vec::new()), external_id: None }
+    }
+
+    pub fn is_of_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn contains(&self, system: &System) -> bool {
+        self.ids.as_ref().is_none_or(|ids| ids.contains(&system.id))
+            && self.external_id.as_ref().is_none_or(|id| system.external_id.as_ref() == Some(id))
+    }
+}
+
+/// The systems that a list contains: those that match all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemQuery {
     pub search: Search,
     pub filter: SystemFilter,
+    pub selection: Selection,
 }
 
 impl From<Search> for SystemQuery {
     fn from(search: Search) -> Self {
-        Self { search, filter: SystemFilter::default() }
+        Self { search, filter: SystemFilter::default(), selection: Selection::default() }
     }
 }
 
 impl SystemQuery {
+    /// Whether search and filter match a system that is selected.
     pub fn matches(&self, system: &ListedSystem, last_used_at: Option<Timestamp>) -> bool {
-        let is_found = self.search.matches(&system.folded_name) || self.search.matches(&system.folded_description);
-        is_found && self.filter.matches(&system.facts, last_used_at)
+        let texts = [&system.folded_name, &system.folded_description, &system.folded_external_id];
+        texts.into_iter().any(|text| self.search.matches(text)) && self.filter.matches(&system.facts, last_used_at)
     }
 
     /// Whether every system matches.
@@ -156,7 +189,7 @@ impl SystemQuery {
             Search::Containing(needle) => needle.is_empty(),
             Search::Nothing => false,
         };
-        is_of_all && self.filter.is_empty()
+        is_of_all && self.filter.is_empty() && self.selection.is_of_all()
     }
 
     /// Whether the last use of a system decides if, or where, a list in this order contains it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::actors::AuditActor;
+use super::external_ids::ExternalId;
 use super::ids::{SystemId, TenantId};
 use super::keys::{Key, KeyDigest, KeyEnd, KeyRole, Mark};
 use super::refusal::Refusal;
@@ -29,6 +30,9 @@ pub struct System {
     pub name: SystemName,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<Description>,
+    /// Unique in the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<ExternalId>,
     /// The current key.
     pub key: Option<CurrentKey>,
     /// The key before the current one, while the overlap of a rotation lasts. It has an end.
@@ -104,6 +108,7 @@ impl System {
             tenant,
             name,
             description: None,
+            external_id: None,
             key: None,
             retiring: None,
             last_key: None,
@@ -114,19 +119,23 @@ impl System {
         }
     }
 
-    /// Returns true for a system that the first stored format cannot describe: release 0.1 would lose a restriction or
-    /// the description when it replaces the row.
+    /// Returns true for a system that the first stored format cannot describe: release 0.1 would lose a restriction,
+    /// the description or the external id when it replaces the row.
     pub fn needs_second_format(&self) -> bool {
         self.description.is_some()
+            || self.external_id.is_some()
             || self.retiring.is_some()
             || self.suspended.is_some()
             || self.key.as_ref().is_some_and(|key| key.expires_at.is_some())
     }
 
-    /// Whether the name or the description matches.
+    /// Whether the name, the description or the external id matches.
     pub fn is_found_by(&self, search: &Search) -> bool {
         let description = || self.description.as_ref().map(Description::folded);
-        search.matches(&self.name.folded()) || description().is_some_and(|folded| search.matches(&folded))
+        let external_id = || self.external_id.as_ref().map(ExternalId::folded);
+        search.matches(&self.name.folded())
+            || description().is_some_and(|folded| search.matches(&folded))
+            || external_id().is_some_and(|folded| search.matches(&folded))
     }
 
     /// The current and the retiring key.
@@ -174,6 +183,11 @@ impl System {
     ) -> Result<Option<Self>, Refusal> {
         self.check_revision(expected_revision)?;
         Ok((description != self.description).then(|| Self { description, ..self.changed(now) }))
+    }
+
+    /// Returns the system with another external id, or `None` if it has this one already.
+    pub fn set_external_id(&self, external_id: Option<ExternalId>, now: Timestamp) -> Option<Self> {
+        (external_id != self.external_id).then(|| Self { external_id, ..self.changed(now) })
     }
 
     fn check_revision(&self, expected: Option<u64>) -> Result<(), Refusal> {
@@ -225,6 +239,7 @@ impl System {
             tenant: self.tenant.clone(),
             system: self.id,
             system_name: self.name.clone(),
+            external_id: self.external_id.clone(),
             mark,
             revision: 1,
             revoked_at: None,
@@ -347,7 +362,7 @@ impl System {
 }
 
 impl Key {
-    /// The key as its system is after a change: renamed, rotated, suspended, with another end.
+    /// The key as its system is after a change: renamed, rotated, suspended, with another end or external id.
     pub fn in_system(&self, system: &System) -> Self {
         let role = match &system.retiring {
             Some(retiring) if retiring.digest == self.digest => KeyRole::Retiring,
@@ -357,6 +372,7 @@ impl Key {
         let warned_days = self.warned_days.filter(|_| expires_at == self.expires_at);
         Self {
             system_name: system.name.clone(),
+            external_id: system.external_id.clone(),
             role,
             expires_at,
             suspended_at: system.suspended.as_ref().map(|suspension| suspension.at),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::external_ids::ExternalId;
 use super::ids::{SystemId, TenantId};
 use super::keys::{Key, KeyDigest, KeyEnd, KeyRole, Mark};
 use super::system_names::SystemName;
@@ -14,6 +15,8 @@ pub struct Identity {
     pub system: SystemId,
     /// The system's current name.
     pub system_name: SystemName,
+    /// The system's current external id.
+    pub external_id: Option<ExternalId>,
     pub mark: Mark,
     pub role: KeyRole,
     pub expires_at: Option<Timestamp>,
@@ -69,11 +72,11 @@ pub enum KeyStatus {
 
 impl From<Key> for KeyStatus {
     fn from(key: Key) -> Self {
-        let Key { digest, tenant, system, system_name, mark, revoked_at, end, role, expires_at, suspended_at, .. } =
-            key;
+        let Key { digest, tenant, system, system_name, external_id, mark, revoked_at, end, .. } = key;
+        let (role, expires_at, suspended_at) = (key.role, key.expires_at, key.suspended_at);
         match revoked_at {
             None => {
-                let identity = Identity { tenant, system, system_name, mark, role, expires_at };
+                let identity = Identity { tenant, system, system_name, external_id, mark, role, expires_at };
                 Self::Live { digest, identity, suspended_at }
             }
             Some(since) => {

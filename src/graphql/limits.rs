@@ -104,6 +104,9 @@ pub const MAX_PAGE_SIZE: u8 = 200;
 /// of it. Half of the limit is left for other fields when a document has five scans, and none with ten.
 pub const SCAN_COST: u64 = 10_000;
 
+/// Cost of a page or count whose filter names the items: at most so many rows of the store are read.
+pub const LOOK_UP_COST: u64 = 200;
+
 /// Cost of a `usage`, which reads up to 14 rows of the store.
 pub const USAGE_COST: u64 = 500;
 
@@ -114,6 +117,8 @@ const BUCKETS: &str = "buckets";
 
 /// Connections that scan if this argument is set: once for the page, and again for [`COUNT`].
 const SCANS: [(&str, &str); 3] = [("auditLog", "filter"), ("systems", "filter"), ("systems", "search")];
+/// Members of a filter that name the items, so that nothing is scanned.
+const LOOK_UPS: [&str; 2] = ["ids", "externalId"];
 /// Fields of [`ORDER`] that no store has an index of: lists in this order scan too.
 const SCANNED_ORDERS: [&str; 3] = ["LAST_USED_AT", "KEY_GENERATED_AT", "KEY_EXPIRES_AT"];
 const ORDER: &str = "orderBy";
@@ -306,8 +311,8 @@ impl Documents {
         if estimator.set(&operation.selection_set.node).fields > self.limits.cost {
             return Err(DocumentError::TooComplex(format!(
                 "The operation would resolve too many fields. The maximum is {}, where the fields of a connection count \
-                 once per item of its page, a filtered, searched or scanned page or count as {SCAN_COST} fields, and \
-                 `usage` as {USAGE_COST}. Select fewer fields or smaller pages, or send several requests.",
+                 once per item of its page, a filtered, searched or scanned page or count as {SCAN_COST} fields, one \
+                 with `ids` or `externalId` as {LOOK_UP_COST}, and `usage` as {USAGE_COST}. Select fewer fields or smaller pages, or send several requests.",
                 self.limits.cost
             )));
         }
@@ -727,17 +732,44 @@ impl<'a> CostEstimator<'a> {
         } else {
             1
         };
-        let scans = if self.scans(field) { inner.counts.saturating_add(1) } else { 0 };
+        let reads = inner.counts.saturating_add(1).saturating_mul(self.read_cost(field));
         Cost {
             fields: inner
                 .fields
                 .saturating_mul(items)
-                .saturating_add(scans.saturating_mul(SCAN_COST))
+                .saturating_add(reads)
                 .saturating_add(if name == USAGE { USAGE_COST } else { 0 })
                 .saturating_add(1),
             selects_items: matches!(name, "edges" | "nodes"),
             counts: u64::from(name == COUNT),
         }
+    }
+
+    /// The cost of a page, and of a count, apart from what is selected of it.
+    fn read_cost(&self, field: &Field) -> u64 {
+        if self.looks_up(field) {
+            LOOK_UP_COST
+        } else if self.scans(field) {
+            SCAN_COST
+        } else {
+            0
+        }
+    }
+
+    /// Whether the filter of a list of systems names them.
+    fn looks_up(&self, field: &Field) -> bool {
+        let filter = field.get_argument("filter").filter(|_| field.name.node == "systems");
+        LOOK_UPS.iter().any(|member| match filter.map(|filter| &filter.node) {
+            Some(Value::Object(fields)) => fields.get(*member).is_some_and(|value| match value {
+                Value::Variable(name) => self.variables.get(name).is_some_and(|value| *value != ConstValue::Null),
+                value => *value != Value::Null,
+            }),
+            Some(Value::Variable(name)) => match self.variables.get(name) {
+                Some(ConstValue::Object(fields)) => fields.get(*member).is_some_and(|value| *value != ConstValue::Null),
+                _ => false,
+            },
+            _ => false,
+        })
     }
 
     /// Whether the arguments of a connection have it scan. Variables have their default values already.

@@ -12,8 +12,10 @@ use super::permissions::{Permitted, requires_permission};
 use super::types::{
     ChangePasswordPayload, CreateSystemPayload, DateTime, DeleteSystemPayload, DescribeSystemPayload,
     EndRotationPayload, GenerateKeyPayload, KeyRole, RenameSystemPayload, ResumeSystemPayload, RevokeKeyPayload,
-    RotateKeyPayload, SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload, System,
+    RotateKeyPayload, SetExternalIdPayload, SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload,
+    System,
 };
+use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::SystemId;
 use crate::domain::operators::Password;
 use crate::domain::permissions::{CREATE, DELETE, EDIT};
@@ -175,6 +177,31 @@ impl Mutation {
         let expected = expected_revision.map(revision);
         let described = call.service.describe_system(call.caller, call.request, id, description, expected).await;
         Ok(DescribeSystemPayload { system: System::from(&call.convert(described)?) })
+    }
+
+    /// Changes the external id of a system, or removes it. The system's keys stay valid; soon after, their verdicts have
+    /// it. If the system has exactly this external id already, nothing changes, so a repeat is safe. Requires
+    /// `api_key_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `BAD_USER_INPUT`; `NAME_TAKEN` if another system of the tenant has this external id;
+    /// `UNAVAILABLE` while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT.to_owned()))]
+    async fn set_external_id(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the system.")] system_id: ID,
+        #[graphql(
+            desc = "The platform's own id of this application: at most 200 characters (grapheme clusters) and 800 bytes \
+                          of UTF-8, without control, bidirectional and invisible characters. White space around it is \
+                          removed. Must be unique within the tenant, compared exactly. If null or empty, the external \
+                          id is removed."
+        )]
+        external_id: Option<String>,
+    ) -> Result<SetExternalIdPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let (id, external_id) = (self::system_id(&system_id)?, self::external_id(external_id)?);
+        let changed = call.service.set_external_id(call.caller, call.request, id, external_id).await;
+        Ok(SetExternalIdPayload { system: System::from(&call.convert(changed)?) })
     }
 
     /// Suspends a system: its keys are kept, and refused with `SUSPENDED`. Once the state of `enforcement` is `ENFORCED`,
@@ -365,6 +392,11 @@ fn revision(expected: i32) -> u64 {
 fn description(typed: Option<String>) -> Result<Option<Description>> {
     let parsed = Description::parse(typed.as_deref().unwrap_or_default());
     parsed.map_err(|error| refuse(&Refusal::InvalidText(error)))
+}
+
+fn external_id(typed: Option<String>) -> Result<Option<ExternalId>> {
+    let parsed = ExternalId::parse(typed.as_deref().unwrap_or_default());
+    parsed.map_err(|error| refuse(&Refusal::InvalidExternalId(error)))
 }
 
 fn reason(typed: Option<String>) -> Result<Option<Reason>> {

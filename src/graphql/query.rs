@@ -5,14 +5,14 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object, Result};
 
 use super::context::{Authenticated, RequestContext};
-use super::error::from_service;
+use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
     AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemFilter, SystemOrder, Tenant,
     Viewer,
 };
 use crate::domain::permissions::VIEW;
-use crate::domain::system_lists::{ListOrder, SystemQuery};
+use crate::domain::system_lists::ListOrder;
 use crate::domain::system_names::Search;
 use crate::domain::{audit, cursors};
 use crate::service::Service;
@@ -32,9 +32,10 @@ pub struct Query;
 /// **Limits**: a document has at most 32 KiB, 20 root fields and 20 levels of nested fields, and resolves at most
 /// 100,000 fields, where the fields of a connection count once per item of the requested page. A page with a `filter`
 /// or a `search`, or sorted by `LAST_USED_AT`, `KEY_GENERATED_AT` or `KEY_EXPIRES_AT`, counts as 10,000 further fields,
-/// and so does its `totalCount`. A `usage` counts as 500, and each field of its `buckets` 400 times. A document beyond a
-/// limit is not executed and fails with `QUERY_TOO_COMPLEX`; an invalid one fails with `BAD_USER_INPUT`. An operator has
-/// two such pages and counts at the same time; others wait up to 10 s, and then fail with `RATE_LIMITED`.
+/// and so does its `totalCount`. With `ids` or `externalId` in the filter, both count as 200. A `usage` counts as 500, and
+/// each field of its `buckets` 400 times. A document beyond a limit is not executed and fails with `QUERY_TOO_COMPLEX`; an
+/// invalid one fails with `BAD_USER_INPUT`. An operator has two pages and counts of 10,000 at the same time; others wait up
+/// to 10 s, and then fail with `RATE_LIMITED`.
 #[Object(guard = "Permitted")]
 impl Query {
     /// The signed-in operator. Null if no operator is signed in. Requires no credentials.
@@ -47,16 +48,16 @@ impl Query {
     /// Systems of the tenant, as a Relay connection. Pages stay consistent while systems are created, changed and
     /// deleted. Requires `api_key_management:view`.
     ///
-    /// Errors: `BAD_USER_INPUT` for a page size out of range, `first` together with `last`, or a cursor of another list
-    /// or order.
+    /// Errors: `BAD_USER_INPUT` for a page size out of range, `first` together with `last`, a cursor of another list or
+    /// order, or more than 200 ids.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     #[expect(clippy::too_many_arguments, reason = "the schema's arguments")]
     async fn systems(
         &self,
         ctx: &Context<'_>,
         #[graphql(
-            desc = "Return only systems whose name or description contains this text, ignoring case and width. No \
-                          character has a special meaning. If omitted or empty, return all systems."
+            desc = "Return only systems whose name, description or external id contains this text, ignoring case and \
+                          width. No character has a special meaning. If omitted or empty, return all systems."
         )]
         search: Option<String>,
         #[graphql(desc = "Return only systems that match. If omitted, return all systems.")] filter: Option<
@@ -74,10 +75,9 @@ impl Query {
         let tenant = &call.caller.tenant;
         let order: ListOrder = order_by.map(Into::into).unwrap_or_default();
         let search = Search::parse(search.as_deref().unwrap_or_default());
-        let query = match filter.map(SystemFilter::parse) {
+        let query = match filter {
             None => search.into(),
-            Some(Some(filter)) => SystemQuery { search, filter },
-            Some(None) => Search::Nothing.into(),
+            Some(filter) => filter.parse(search).map_err(|refusal| refuse(&refusal))?,
         };
         let paging = Paging { first, after, last, before };
         let request = paging.request(|cursor| cursors::decode_system(call.service.keyring(), tenant, order, cursor))?;

@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 use super::front::Front;
 use super::hosts::HostRefusal;
 use super::serve::{Client, Handler};
+use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::SystemId;
 use crate::domain::keys::{KeyRole, Mark};
 use crate::domain::quota::{Quota, take, whole_seconds};
@@ -48,6 +49,7 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TENANT_ID: HeaderName = HeaderName::from_static("x-keymark-tenant-id");
 const SYSTEM_ID: HeaderName = HeaderName::from_static("x-keymark-system-id");
 const SYSTEM_NAME: HeaderName = HeaderName::from_static("x-keymark-system-name");
+const EXTERNAL_ID: HeaderName = HeaderName::from_static("x-keymark-external-id");
 const KEY_MARK: HeaderName = HeaderName::from_static("x-keymark-key-mark");
 const KEY_EXPIRES_AT: HeaderName = HeaderName::from_static("x-keymark-key-expires-at");
 /// All but the unreserved characters of RFC 3986, section 2.3.
@@ -363,6 +365,7 @@ struct Identity<'a> {
     tenant: &'a str,
     system: SystemId,
     name: &'a str,
+    external_id: Option<&'a str>,
     mark: Mark,
     role: KeyRole,
     expires_at: Option<Timestamp>,
@@ -372,18 +375,23 @@ const WRITTEN: &str = "a vector takes whatever is written";
 
 impl<'a> Identity<'a> {
     fn of(key: &'a verdict::Identity) -> Self {
-        let verdict::Identity { tenant, system, system_name, mark, role, expires_at } = key;
+        let verdict::Identity { tenant, system, system_name, external_id, mark, role, expires_at } = key;
         let (tenant, name) = (tenant.as_str(), system_name.as_str());
-        Self { tenant, system: *system, name, mark: *mark, role: *role, expires_at: *expires_at }
+        let external_id = external_id.as_ref().map(ExternalId::as_str);
+        Self { tenant, system: *system, name, external_id, mark: *mark, role: *role, expires_at: *expires_at }
     }
 
     fn to_json(&self, now: Timestamp) -> Vec<u8> {
-        // All members except the name have a bounded length, and most names need no escapes.
-        let mut text = Vec::with_capacity(400 + self.name.len());
+        // All members except the name and the external id have a bounded length, and most of these need no escapes.
+        let mut text = Vec::with_capacity(420 + self.name.len() + self.external_id.map_or(0, str::len));
         text.extend_from_slice(VALID_MEMBERS.as_bytes());
         serde_json::to_writer(&mut text, self.tenant).expect(WRITTEN);
         write!(text, r#","systemId":"{}","systemName":"#, self.system).expect(WRITTEN);
         serde_json::to_writer(&mut text, self.name).expect(WRITTEN);
+        if let Some(external_id) = self.external_id {
+            text.extend_from_slice(br#","externalId":"#);
+            serde_json::to_writer(&mut text, external_id).expect(WRITTEN);
+        }
         text.extend_from_slice(br#","mark":"#);
         serde_json::to_writer(&mut text, self.mark.as_str()).expect(WRITTEN);
         write!(text, r#","keyRole":"{}""#, self.role.as_str()).expect(WRITTEN);
@@ -395,18 +403,24 @@ impl<'a> Identity<'a> {
     }
 
     fn to_headers(&self) -> Response<Full<Bytes>> {
-        const ASCII: &str = "ids are ASCII, and the name is percent-encoded";
-        let mut name = String::with_capacity(3 * self.name.len());
-        name.extend(utf8_percent_encode(self.name, ESCAPED));
+        const ASCII: &str = "ids are ASCII, and the name and the external id are percent-encoded";
+        let encode = |text: &str| {
+            let mut encoded = String::with_capacity(3 * text.len());
+            encoded.extend(utf8_percent_encode(text, ESCAPED));
+            HeaderValue::try_from(encoded).expect(ASCII)
+        };
         let mut system = String::with_capacity(32);
         write!(system, "{}", self.system).expect("a string takes whatever is written");
         let mut response = empty(StatusCode::OK);
         let headers = response.headers_mut();
-        // These five, and those that every response has.
-        headers.reserve(8);
+        // These six, and those that every response has.
+        headers.reserve(9);
         headers.insert(TENANT_ID, HeaderValue::from_str(self.tenant).expect(ASCII));
         headers.insert(SYSTEM_ID, HeaderValue::try_from(system).expect(ASCII));
-        headers.insert(SYSTEM_NAME, HeaderValue::try_from(name).expect(ASCII));
+        headers.insert(SYSTEM_NAME, encode(self.name));
+        if let Some(external_id) = self.external_id {
+            headers.insert(EXTERNAL_ID, encode(external_id));
+        }
         headers.insert(KEY_MARK, HeaderValue::from_str(self.mark.as_str()).expect(ASCII));
         if let Some(end) = self.expires_at {
             headers.insert(KEY_EXPIRES_AT, HeaderValue::try_from(end.to_string()).expect(ASCII));
@@ -488,21 +502,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn response_is_json_for_every_name(name in "[\\PC\"\\\\]{0,64}", millis in 0..4_102_444_800_000i64) {
+        fn response_is_json_for_every_name_and_external_id(
+            (name, external_id) in ("[\\PC\"\\\\]{0,64}", "[\\PC\"\\\\]{0,200}"),
+            millis in 0..4_102_444_800_000i64,
+        ) {
             let system: SystemId = "sys_01hf7yat0000000000000000zz".parse().unwrap();
             let (mark, now) = (Mark::try_from("9zZ0".to_owned()).unwrap(), Timestamp::from_millis(millis));
             let (role, expires_at) = (KeyRole::Retiring, Some(now));
-            let identity = Identity { tenant: "acme", system, name: &name, mark, role, expires_at };
+            let external_id = Some(external_id.as_str());
+            let identity = Identity { tenant: "acme", system, name: &name, external_id, mark, role, expires_at };
             let answer: Json = serde_json::from_slice(&identity.to_json(now)).unwrap();
             prop_assert_eq!(answer, json!({
                 "valid": true, "code": "VALID", "tenantId": "acme", "systemId": system.to_string(),
-                "systemName": name, "mark": "9zZ0", "keyRole": "RETIRING", "expiresAt": now.to_string(),
+                "systemName": name, "externalId": external_id, "mark": "9zZ0", "keyRole": "RETIRING", "expiresAt": now.to_string(),
                 "checkedAt": now.to_string(),
             }));
             let headers = identity.to_headers();
-            let encoded = headers.headers()[SYSTEM_NAME].to_str().unwrap();
-            let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8().unwrap();
-            prop_assert_eq!(decoded, name);
+            for (header, text) in [(SYSTEM_NAME, name.as_str()), (EXTERNAL_ID, external_id.unwrap())] {
+                let encoded = headers.headers()[header].to_str().unwrap();
+                let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8().unwrap();
+                prop_assert_eq!(decoded, text);
+            }
         }
     }
 

@@ -115,6 +115,7 @@ impl Service {
         let entry = self.store.commit(batch).await.map_err(|error| match error {
             StoreError::Conflict(Conflict::Row) => Refusal::Conflict.into(),
             StoreError::Conflict(Conflict::NameTaken) => Refusal::NameTaken.into(),
+            StoreError::Conflict(Conflict::ExternalIdTaken) => Refusal::ExternalIdTaken.into(),
             StoreError::Conflict(Conflict::UsernameTaken) => Refusal::UsernameTaken.into(),
             StoreError::Conflict(Conflict::TokenNameTaken) => Refusal::TokenNameTaken.into(),
             StoreError::Conflict(Conflict::TenantNotEmpty) => Refusal::TenantNotEmpty.into(),

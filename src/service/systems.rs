@@ -6,6 +6,7 @@ use super::keys::{end_keys, update_keys};
 use super::{Caller, Enforcement, Request, Service};
 use crate::domain::audit::AuditAction;
 use crate::domain::changes::{Batch, Row};
+use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::keys::KeyEnd;
 use crate::domain::pages::{Page, PageRequest};
@@ -28,7 +29,7 @@ impl Service {
         order: ListOrder,
         page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<(SystemSortKey, System)>, Error> {
-        let is_light = is_light(query) && order.stored().is_some();
+        let is_light = is_light(query) && (order.stored().is_some() || !query.selection.is_of_all());
         let _turn = self.begin_read_unless(is_light, caller).await?;
         Ok(self.coherence.list_systems(&caller.tenant, query, order, page).await?)
     }
@@ -125,6 +126,32 @@ impl Service {
         });
         // No verdict depends on it.
         Ok(described.await?.without_waiting())
+    }
+
+    /// Changes the external id of a system, or removes it. The same one changes nothing.
+    pub async fn set_external_id(
+        &self,
+        caller: &Caller,
+        request: Request,
+        id: SystemId,
+        external_id: Option<ExternalId>,
+    ) -> Result<System, Error> {
+        if external_id.is_some() {
+            self.require_second_format()?;
+        }
+        let (tenant, external_id) = (&caller.tenant, &external_id);
+        let changed = self.change(|_| async {
+            let system = self.load_system(tenant, id).await?;
+            let Some(changed) = system.set_external_id(external_id.clone(), self.environment.now()) else {
+                return Ok(Decision::Unchanged(system));
+            };
+            let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
+            let event = self.event(&caller.origin(request), AuditAction::ExternalIdChanged).about_system(&changed);
+            let batch = Batch::new(tenant.clone(), event).replace(Row::System(changed.clone()));
+            Ok(Decision::commit(update_keys(batch, &keys, &changed), changed))
+        });
+        // As after a rename, an instance may return the old one with the verdict for a moment; the verdict is the same.
+        Ok(changed.await?.without_waiting())
     }
 
     /// Suspends a system. No instance accepts its keys once [`Enforcement::is_enforced`]. A system that is suspended
@@ -248,5 +275,5 @@ impl Service {
 
 /// Whether the work of a list does not grow with the number of the tenant's systems.
 fn is_light(query: &SystemQuery) -> bool {
-    query.filter.is_empty() && !matches!(query.search, Search::Containing(_))
+    !query.selection.is_of_all() || query.filter.is_empty() && !matches!(query.search, Search::Containing(_))
 }

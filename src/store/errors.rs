@@ -36,6 +36,8 @@ pub enum Conflict {
     Row,
     /// Another system of the tenant has the same folded name.
     NameTaken,
+    /// Another system of the tenant has the external id.
+    ExternalIdTaken,
     /// Another operator, of any tenant, has the username.
     UsernameTaken,
     /// Another token of the same kind and tenant has the same folded name.

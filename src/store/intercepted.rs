@@ -13,6 +13,7 @@ use super::{
 };
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
+use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId, TokenId};
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::leases::Lease;
@@ -93,6 +94,9 @@ intercept! {
         async fn find_system(&self, tenant: &TenantId, id: SystemId) -> Result<Option<System>>;
         async fn recheck_system(&self, tenant: &TenantId, id: SystemId) -> Result<SystemState>;
         async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
+        async fn find_system_by_external_id(
+            &self, tenant: &TenantId, external_id: &ExternalId
+        ) -> Result<Option<System>>;
         async fn list_systems(
             &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemSortKey>
         ) -> Result<Page<System>>;

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Page, PageRequest, Result};
+use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{System, SystemOrder, SystemSortKey};
@@ -29,7 +30,10 @@ pub trait SystemStore {
     /// Returns the tenant's systems with these ids, in no particular order. Ids that are not the tenant's are skipped.
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>>;
 
-    /// Returns the tenant's systems whose folded name or description matches, in the requested order; ids break ties, in
+    /// Returns the tenant's system with this external id.
+    async fn find_system_by_external_id(&self, tenant: &TenantId, external_id: &ExternalId) -> Result<Option<System>>;
+
+    /// Returns the tenant's systems whose folded name, description or external id matches, in the requested order; ids break ties, in
     /// the same direction.
     async fn list_systems(
         &self,
@@ -39,6 +43,6 @@ pub trait SystemStore {
         page: &PageRequest<SystemSortKey>,
     ) -> Result<Page<System>>;
 
-    /// Returns the number of the tenant's systems whose folded name or description matches.
+    /// Returns the number of the tenant's systems whose folded name, description or external id matches.
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
 }

@@ -50,6 +50,9 @@ const SUSPEND: &str = "mutation ($id: ID!, $reason: String) { suspendSystem(id: 
 const RESUME: &str =
     "mutation ($id: ID!) { resumeSystem(id: $id) { enforcement { state } system { keyState suspendedAt } } }";
 
+const IDENTIFY: &str =
+    "mutation ($id: ID!) { setExternalId(systemId: $id, externalId: \"cus_1\") { system { externalId } } }";
+
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
@@ -564,6 +567,7 @@ async fn restrictions_are_refused_while_an_instance_of_the_first_release_runs() 
         operator.rotate(&system, DAY).await,
         operator.on(SUSPEND, &system).await,
         operator.expire(&system, "CURRENT", Some(START.plus(DAY))).await,
+        operator.on(IDENTIFY, &system).await,
     ] {
         assert_eq!(refused.code(), Some("UNAVAILABLE"), "{}", refused.text);
     }
@@ -594,4 +598,10 @@ async fn rows_state_the_second_format_only_while_they_have_a_restriction() {
     assert_eq!(formats().await, [json!(2), json!(2)]);
     operator.on(RESUME, &system).await;
     assert_eq!(formats().await, [json!(null), json!(null)]);
+    operator.on(IDENTIFY, &system).await;
+    assert_eq!(
+        formats().await,
+        [json!(2), json!(null)],
+        "release 0.1 may accept the key, and must not replace the system"
+    );
 }

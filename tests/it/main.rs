@@ -20,6 +20,7 @@
 //! | `systems`, `keys`, `pages`, `search` | the fields for systems and keys; pages and cursors; searches by name |
 //! | `first_release` | stores that release 0.1.0 wrote |
 //! | `review` | filters of systems, and orders by use and by times of keys |
+//! | `external_ids` | external ids of systems: unique, searched, looked up, and in verdicts |
 //! | `key_life` | rotation, ends by time, suspension, descriptions and reasons |
 //! | `audit_log` | entries, filters, export, the hash chain |
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
@@ -54,6 +55,7 @@ mod embedded_faults;
 mod embedded_store;
 mod enforcement;
 mod exhaustion;
+mod external_ids;
 mod fan_out;
 mod first_release;
 mod foreign_rows;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use keymark::domain::actors::AuditActor;
 use keymark::domain::audit::{AuditAction, AuditEvent, Origin};
 use keymark::domain::changes::{Batch, Row};
+use keymark::domain::external_ids::ExternalId;
 use keymark::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
 use keymark::domain::keys::{KeyDigest, Mark};
 use keymark::domain::leases::Incarnation;
@@ -61,6 +62,10 @@ fn operator_id(n: u8) -> OperatorId {
     format!("op_{n:026}").parse().unwrap()
 }
 
+fn external_id(n: usize) -> String {
+    format!("Cus_{n}")
+}
+
 fn mark(n: u8) -> Mark {
     format!("abc{n}").try_into().unwrap()
 }
@@ -96,9 +101,11 @@ impl Model {
             let name = SystemName::parse(&format!("{} {n}", pick(rng, &["Straße", "ABC", "été"]))).unwrap();
             let system = System::new(SystemId::new(created_at, rng), acme(), name, created_at);
             let description = pick(rng, &["", "", "Sends ABC\nto Straße", "none"]);
+            let external_id = if rng.random_bool(0.5) { external_id(n) } else { String::new() };
             let (current, retiring) = (key(rng), key(rng));
             model.systems.push(System {
                 description: Description::parse(description).unwrap(),
+                external_id: ExternalId::parse(&external_id).unwrap(),
                 key: rng.random_bool(0.7).then_some(current),
                 retiring: rng.random_bool(0.2).then_some(retiring),
                 suspended: rng.random_bool(0.2).then_some(Suspension { at: created_at, reason: None }),
@@ -173,7 +180,7 @@ async fn add_uses(app: &App, number: u64, at: Timestamp, uses: impl Iterator<Ite
 type Condition = Box<dyn Fn(&Model, &System) -> bool + Send>;
 
 /// A random filter, and what it means.
-fn filter(rng: &mut StdRng) -> (Json, Vec<Condition>) {
+fn filter(model: &Model, rng: &mut StdRng) -> (Json, Vec<Condition>) {
     let (mut filter, mut conditions) = (Map::new(), Vec::<Condition>::new());
     let mut when = |rng: &mut StdRng, name: &str, value: Json, condition: Condition| {
         if rng.random_bool(0.25) {
@@ -210,6 +217,19 @@ fn filter(rng: &mut StdRng) -> (Json, Vec<Condition>) {
     let mark = mark(rng.random_range(0..5));
     let is_marked = move |_: &Model, system: &System| system.live_keys().any(|key| key.mark == mark);
     when(rng, "keyMark", mark.to_string().into(), Box::new(is_marked));
+    if rng.random_bool(0.2) {
+        let unknown = SystemId::new(START, rng);
+        let ids: Vec<_> = model.systems.iter().map(|system| system.id).filter(|_| rng.random_bool(0.5)).collect();
+        filter.insert("ids".to_owned(), ids.iter().chain([&unknown]).map(|id| json!(id.to_string())).collect());
+        conditions.push(Box::new(move |_: &Model, system: &System| ids.contains(&system.id)));
+    }
+    if rng.random_bool(0.1) {
+        let external_id = external_id(rng.random_range(0..model.systems.len()));
+        filter.insert("externalId".to_owned(), json!(external_id));
+        conditions.push(Box::new(move |_: &Model, system: &System| {
+            system.external_id.as_ref().is_some_and(|id| id.as_str() == external_id)
+        }));
+    }
     (Json::Object(filter), conditions)
 }
 
@@ -252,11 +272,12 @@ async fn filtered_and_sorted_lists_agree_with_a_plain_list(app: App) {
     for round in 0..48 {
         let fields = ["NAME", "UPDATED_AT", "CREATED_AT", "LAST_USED_AT", "KEY_GENERATED_AT", "KEY_EXPIRES_AT"];
         let (field, descending) = (fields[round % 6], round % 12 >= 6);
-        let (filter, conditions) = filter(&mut rng);
-        let search = pick(&mut rng, &["", "", "", "abc", "ÉTÉ", "strasse", "1", "none"]);
+        let (filter, conditions) = filter(&model, &mut rng);
+        let search = pick(&mut rng, &["", "", "", "abc", "ÉTÉ", "strasse", "1", "none", "cus_1"]);
         let texts = |system: &System| {
             let description = system.description.as_ref().map(|text| text.folded()).unwrap_or_default();
-            format!("{}\0{description}", system.name.folded())
+            let external_id = system.external_id.as_ref().map(|id| id.folded()).unwrap_or_default();
+            format!("{}\0{description}\0{external_id}", system.name.folded())
         };
         let needle = keymark::domain::system_names::fold(search);
         let matches = |system: &System| {

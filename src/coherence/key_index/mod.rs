@@ -1,6 +1,6 @@
 //! The cached keys of all tenants, by digest. A live key whose system's name has 20 bytes takes at most 160 bytes,
-//! and an ended key at most 70, including unused capacity. A live key with an expiry, and one of a suspended system,
-//! takes some 80 more.
+//! and an ended key at most 70, including unused capacity. A live key with an expiry, and one of a system
+//! that is suspended or has an external id, takes some 100 more.
 
 mod row_table;
 mod secrets;
@@ -18,6 +18,7 @@ use tenants::Tenants;
 
 use super::locks::{read, write};
 use super::pending_uses::PendingUses;
+use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest, KeyRole, Mark};
 use crate::domain::secrets::Fingerprint;
@@ -49,15 +50,25 @@ pub struct KeyIndex {
 struct Shard {
     current: RowTable<CurrentRow>,
     revoked: RowTable<Tombstone>,
-    /// The limits of the few live keys that have any: those whose row says so.
-    limits: HashMap<KeyDigest, Limits>,
+    /// Of the few live keys that have any: those whose row says so.
+    extras: HashMap<KeyDigest, Extras>,
 }
 
-/// What limits a live key.
-#[derive(Clone, Copy)]
-struct Limits {
+/// What few live keys have.
+#[derive(Default)]
+struct Extras {
     expires_at: Option<Timestamp>,
     suspended_at: Option<Timestamp>,
+    external_id: Option<ExternalId>,
+}
+
+impl Extras {
+    /// `None` if the key has none.
+    fn of(key: &Key) -> Option<Self> {
+        let Key { expires_at, suspended_at, ref external_id, .. } = *key;
+        let has_any = expires_at.is_some() || suspended_at.is_some() || external_id.is_some();
+        has_any.then(|| Self { expires_at, suspended_at, external_id: external_id.clone() })
+    }
 }
 
 /// 88 bytes, and those of the name.
@@ -72,8 +83,8 @@ struct CurrentRow {
     mark: Mark,
     secret: SecretNumber,
     role: KeyRole,
-    /// Whether the shard has [`Limits`] of the key.
-    is_limited: bool,
+    /// Whether the shard has [`Extras`] of the key.
+    has_extras: bool,
     /// Verifications that accepted the key since its uses were last taken. Wraps after 4 billion, which takes longer than
     /// the interval at which they are taken.
     accepted: AtomicU32,
@@ -143,17 +154,16 @@ impl KeyIndex {
             }
             None => {
                 let secret = self.secrets.add(key.secret);
-                let mut row = CurrentRow::new(key, tenant, secret);
+                let extras = Extras::of(key);
+                let mut row = CurrentRow::new(key, tenant, secret, extras.is_some());
                 if let Some(replaced) = shard.current.find(&key.digest) {
                     self.secrets.remove(replaced.secret);
                     row.accepted = AtomicU32::new(replaced.accepted.load(Ordering::Relaxed));
                     row.last_used_at = AtomicU32::new(replaced.last_used_at.load(Ordering::Relaxed));
                 }
-                if row.is_limited {
-                    let Key { expires_at, suspended_at, .. } = *key;
-                    shard.limits.insert(key.digest, Limits { expires_at, suspended_at });
-                } else {
-                    shard.limits.remove(&key.digest);
+                match extras {
+                    Some(extras) => drop(shard.extras.insert(key.digest, extras)),
+                    None => drop(shard.extras.remove(&key.digest)),
                 }
                 shard.current.put(&key.digest, row);
             }
@@ -167,7 +177,7 @@ impl KeyIndex {
                 self.pending_uses.add(used);
             }
             shard.current.remove(digest);
-            shard.limits.remove(digest);
+            shard.extras.remove(digest);
         }
     }
 
@@ -202,10 +212,10 @@ impl KeyIndex {
     ) -> Option<KeyStatus> {
         let shard = self.read(digest);
         if let Some(row) = shard.current.find(digest) {
-            let limits = if row.is_limited { shard.limits.get(digest) } else { None };
-            let (expires_at, suspended_at) = limits.map_or((None, None), |l| (l.expires_at, l.suspended_at));
-            let suspended_at = suspended_at.or_else(|| self.tenants.suspended_at(row.tenant));
-            let identity = Identity { expires_at, ..row.identity(&self.tenants) };
+            let none = Extras::default();
+            let extras = if row.has_extras { shard.extras.get(digest) } else { None }.unwrap_or(&none);
+            let suspended_at = extras.suspended_at.or_else(|| self.tenants.suspended_at(row.tenant));
+            let identity = row.identity(extras, &self.tenants);
             let status = KeyStatus::Live { digest: *digest, identity, suspended_at };
             if let Some(at) = used_at(&status) {
                 row.count_use(at);
@@ -227,12 +237,12 @@ impl KeyIndex {
         digests.iter().filter_map(take).collect()
     }
 
-    /// The systems with a retiring key. Such a key has limits.
+    /// The systems with a retiring key. Such a key has an expiry.
     pub(super) fn systems_in_rotation(&self) -> HashSet<SystemId> {
         let mut systems = HashSet::new();
         for shard in &self.shards {
             let shard = read(shard);
-            let rows = shard.limits.keys().filter_map(|digest| shard.current.find(digest));
+            let rows = shard.extras.keys().filter_map(|digest| shard.current.find(digest));
             let retiring = rows.filter(|row| row.role == KeyRole::Retiring);
             systems.extend(retiring.map(|row| SystemId::from_bytes(row.system)));
         }
@@ -265,12 +275,12 @@ impl KeyIndex {
     /// Number of live keys whose end is after `now` and at most `within` away.
     pub fn expiring(&self, now: Timestamp, within: Duration) -> usize {
         let is_near = |end: Timestamp| end > now && end.since(now) <= within;
-        self.sum(|shard| shard.limits.values().filter(|limits| limits.expires_at.is_some_and(is_near)).count())
+        self.sum(|shard| shard.extras.values().filter(|extras| extras.expires_at.is_some_and(is_near)).count())
     }
 
     /// Number of live keys that are refused, since their system is suspended.
     pub fn suspended(&self) -> usize {
-        self.sum(|shard| shard.limits.values().filter(|limits| limits.suspended_at.is_some()).count())
+        self.sum(|shard| shard.extras.values().filter(|extras| extras.suspended_at.is_some()).count())
     }
 
     /// Bytes of memory used, including unused capacity.
@@ -301,13 +311,15 @@ impl Default for KeyIndex {
 impl Shard {
     fn allocated_bytes(&self) -> usize {
         // hashbrown fills 7 of 8 slots, each with a control byte.
-        let limits = self.limits.capacity() * 8 / 7 * (size_of::<(KeyDigest, Limits)>() + 1);
-        self.current.allocated_bytes() + self.revoked.allocated_bytes() + limits
+        let extras = self.extras.capacity() * 8 / 7 * (size_of::<(KeyDigest, Extras)>() + 1);
+        let ids = self.extras.values().filter_map(|extras| extras.external_id.as_ref());
+        let ids: usize = ids.map(|id| allocated_block(id.as_str().len())).sum();
+        self.current.allocated_bytes() + self.revoked.allocated_bytes() + extras + ids
     }
 }
 
 impl CurrentRow {
-    fn new(key: &Key, tenant: u32, secret: SecretNumber) -> Self {
+    fn new(key: &Key, tenant: u32, secret: SecretNumber, has_extras: bool) -> Self {
         Self {
             digest: key.digest,
             system: key.system.to_bytes(),
@@ -317,7 +329,7 @@ impl CurrentRow {
             mark: key.mark,
             secret,
             role: key.role,
-            is_limited: key.expires_at.is_some() || key.suspended_at.is_some(),
+            has_extras,
             accepted: AtomicU32::new(0),
             last_used_at: AtomicU32::new(0),
         }
@@ -348,14 +360,15 @@ impl CurrentRow {
         })
     }
 
-    fn identity(&self, tenants: &Tenants) -> Identity {
+    fn identity(&self, extras: &Extras, tenants: &Tenants) -> Identity {
         Identity {
             tenant: tenants.get(self.tenant),
             system: SystemId::from_bytes(self.system),
             system_name: self.system_name.clone(),
+            external_id: extras.external_id.clone(),
             mark: self.mark,
             role: self.role,
-            expires_at: None,
+            expires_at: extras.expires_at,
         }
     }
 }
@@ -443,6 +456,7 @@ mod tests {
             tenant: format!("tenant-{}", n % 5).parse().unwrap(),
             system: SystemId::from_bytes([n; 16]),
             system_name: SystemName::parse(&format!("System {n} {}", "x".repeat((revision % 40) as usize))).unwrap(),
+            external_id: ExternalId::parse(&"id".repeat((revision % 7) as usize)).unwrap(),
             mark: Mark::try_from(format!("{:04}", revision % 10_000)).unwrap(),
             revision,
             revoked_at: None,
@@ -636,6 +650,7 @@ mod tests {
             |n, role, expires_at| Key { system: SystemId::from_bytes([7; 16]), role, expires_at, ..key(n, 2) };
         let end = Timestamp::from_millis(1);
         index.put(&in_system(1, KeyRole::Current, None));
+        index.put(&Key { external_id: ExternalId::parse("cus_1").unwrap(), ..in_system(4, KeyRole::Current, None) });
         index.put(&Key { expires_at: Some(end), role: KeyRole::Current, ..key(9, 2) });
         assert_eq!(index.systems_in_rotation(), HashSet::new());
         index.put(&in_system(2, KeyRole::Retiring, Some(end)));
@@ -643,7 +658,7 @@ mod tests {
         assert_eq!(systems, [SystemId::from_bytes([7; 16])].into());
         let mut digests = index.digests_of(&systems);
         digests.sort();
-        let mut expected = [digest(1), digest(2)];
+        let mut expected = [digest(1), digest(2), digest(4)];
         expected.sort();
         assert_eq!(digests, expected);
     }
@@ -689,6 +704,7 @@ mod tests {
         Key {
             digest: KeyDigest::from_bytes(sha2::Sha256::digest(n.to_be_bytes()).into()),
             system_name: SystemName::parse(&format!("System {n:013}")).unwrap(),
+            external_id: None,
             ..key(0, 2)
         }
     }

@@ -213,6 +213,8 @@ pub enum AuditAction {
     VerifierTokenCreated,
     /// A verifier token was revoked.
     VerifierTokenRevoked,
+    /// The external id of a system was changed.
+    ExternalIdChanged,
 }
 
 /// Outcome of an action.
@@ -239,7 +241,8 @@ pub enum ErrorCode {
     NotFound,
     /// The name violates the rules for names. The message says which one.
     InvalidName,
-    /// Another system, operator or token has this name, or another tenant this id. Choose a different one.
+    /// Another system, operator or token has this name, another system this external id, or another tenant this id: the
+    /// message says which. Choose a different one.
     NameTaken,
     /// The system already has a key. Revoke it before generating another.
     KeyAlreadyGenerated,

@@ -17,7 +17,7 @@ pub(super) use self::node::Node;
 pub(super) use self::payloads::{
     ChangePasswordPayload, CreateSystemPayload, DeleteSystemPayload, DescribeSystemPayload, EndRotationPayload,
     GenerateKeyPayload, RenameSystemPayload, ResumeSystemPayload, RevokeKeyPayload, RotateKeyPayload,
-    SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload,
+    SetExternalIdPayload, SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload,
 };
 pub(super) use self::systems::{
     KeyRole, System, SystemChange, SystemChangeKind, SystemConnection, SystemFilter, SystemOrder,

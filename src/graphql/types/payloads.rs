@@ -149,6 +149,13 @@ pub(crate) struct DescribeSystemPayload {
     pub system: System,
 }
 
+/// Result of `setExternalId`.
+#[derive(SimpleObject)]
+pub(crate) struct SetExternalIdPayload {
+    /// The system with its new external id.
+    pub system: System,
+}
+
 /// How far a change has reached the instances of Keymark. A mutation returns once every instance enforces its change,
 /// or once the server's `--enforcement-wait` is over, which by default is long enough for `ENFORCED`.
 #[derive(SimpleObject)]

@@ -9,10 +9,13 @@ use super::connection::PageInfo;
 use super::usage::{LastUses, RequestedRange, Usage, UsageResolution};
 use super::{AuditEntry, DateTime, int};
 use crate::domain::audit::{AuditAction, KeyImage, SystemImage};
+use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::keys::Mark;
 use crate::domain::pages::{Page, PageRequest};
-use crate::domain::system_lists::{ListField, ListOrder, SystemQuery};
+use crate::domain::refusal::Refusal;
+use crate::domain::system_lists::{ListField, ListOrder, Selection, SystemQuery};
+use crate::domain::system_names::Search;
 use crate::domain::usage::UsageSummary;
 use crate::domain::{audit, cursors, keys, system_lists, systems};
 use crate::graphql::context::Authenticated;
@@ -29,6 +32,9 @@ pub(crate) struct System {
     name: String,
     /// What the system is for. Null if nobody described it.
     description: Option<String>,
+    /// The platform's own id of this application, as it was set, for look-ups and verdicts. Unique within the tenant,
+    /// compared exactly. Null if it has none.
+    external_id: Option<String>,
     /// Whether the system has a current key, and whether its keys are accepted.
     key_state: KeyState,
     /// Mark of the current key: its last 4 characters. Null if the system has no current key.
@@ -242,6 +248,7 @@ impl System {
             id: id.to_string().into(),
             name: image.name,
             description: image.description.map(|description| description.as_str().to_owned()),
+            external_id: image.external_id.map(|external_id| external_id.to_string()),
             key_state: system_lists::KeyState::of(suspended_at.is_some(), image.key_mark.is_some()).into(),
             key_mark: image.key_mark.map(|mark| mark.to_string()),
             current_key: image.current_key.map(|key| ApiKey::new(id, &last_uses, keys::KeyRole::Current, key)),
@@ -285,11 +292,42 @@ pub(crate) struct SystemFilter {
     generated_by_id: Option<ID>,
     /// Systems whose current or retiring key has this mark, in the same case. A text that is no mark matches nothing.
     key_mark: Option<String>,
+    /// Systems with one of these ids: at most 200. Unknown ids match nothing. They are looked up, so the page costs 200
+    /// fields and not 10,000.
+    ids: Option<Vec<ID>>,
+    /// The system with this external id, compared exactly. It is looked up, as with `ids`.
+    external_id: Option<String>,
 }
 
 impl SystemFilter {
-    /// The filter; `None` if nothing can match.
-    pub(crate) fn parse(self) -> Option<system_lists::SystemFilter> {
+    /// # Errors
+    ///
+    /// `BAD_USER_INPUT` for too many ids.
+    pub(crate) fn parse(self, search: Search) -> Result<SystemQuery, Refusal> {
+        let max = Selection::MAX_IDS;
+        if self.ids.as_ref().is_some_and(|ids| ids.len() > max) {
+            return Err(Refusal::BadUserInput(format!(
+                "filter.ids must have at most {max} ids. Send several requests."
+            )));
+        }
+        let selection = Selection {
+            ids: self.ids.as_ref().map(|ids| ids.iter().filter_map(|id| id.parse().ok()).collect()),
+            external_id: None,
+        };
+        let selection = match self.external_id.as_deref().map(ExternalId::parse) {
+            None => selection,
+            Some(Ok(Some(external_id))) => Selection { external_id: Some(external_id), ..selection },
+            // No system has an external id like this.
+            Some(Ok(None) | Err(_)) => Selection::nothing(),
+        };
+        Ok(match self.conditions() {
+            Some(filter) => SystemQuery { search, filter, selection },
+            None => Search::Nothing.into(),
+        })
+    }
+
+    /// The conditions besides the selection; `None` if nothing can match.
+    fn conditions(self) -> Option<system_lists::SystemFilter> {
         Some(system_lists::SystemFilter {
             key_state: self.key_state.map(Into::into),
             unused_since: self.unused_since.map(|at| at.0),
@@ -487,6 +525,8 @@ pub enum SystemChangeKind {
     Resumed,
     /// The description of the system was changed.
     Described,
+    /// The external id of the system was changed.
+    ExternalIdChanged,
     /// The system was deleted together with its keys.
     Deleted,
 }
@@ -507,6 +547,7 @@ impl SystemChangeKind {
             AuditAction::SystemSuspended => Some(Self::Suspended),
             AuditAction::SystemResumed => Some(Self::Resumed),
             AuditAction::SystemDescribed => Some(Self::Described),
+            AuditAction::ExternalIdChanged => Some(Self::ExternalIdChanged),
             AuditAction::SystemDeleted => Some(Self::Deleted),
             _ => None,
         }
@@ -515,7 +556,7 @@ impl SystemChangeKind {
 
     /// Returns true if the change may add, remove or limit a key.
     pub fn concerns_key(self) -> bool {
-        !matches!(self, Self::Created | Self::Renamed | Self::Described)
+        !matches!(self, Self::Created | Self::Renamed | Self::Described | Self::ExternalIdChanged)
     }
 }
 

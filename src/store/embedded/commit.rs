@@ -10,8 +10,8 @@ use super::changes;
 use super::rows::{Storage, delete, find, get, put};
 use super::store::EmbeddedStore;
 use super::tables::{
-    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, MARKERS, OPERATORS_BY_USERNAME, SYSTEM_COUNTS, SYSTEMS_BY_NAME,
-    TOKENS_BY_NAME, encode, successor,
+    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, MARKERS, OPERATORS_BY_USERNAME, SYSTEM_COUNTS,
+    SYSTEMS_BY_EXTERNAL_ID, SYSTEMS_BY_NAME, TOKENS_BY_NAME, encode, successor,
 };
 use crate::domain::audit::{AuditEntry, AuditHead};
 use crate::domain::changes::{Batch, Expected, Requirement, Row, RowId, Write};
@@ -80,13 +80,19 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
             return Ok(Err(Conflict::Row));
         }
     }
-    let (mut names, mut usernames) = (HashSet::new(), HashSet::new());
+    let (mut names, mut external_ids, mut usernames) = (HashSet::new(), HashSet::new(), HashSet::new());
     for (_, write) in &batch.writes {
         let taken = match write {
             Write::Put(row) if row.tenant() != Some(&batch.tenant) => Some(Conflict::Row),
             Write::Put(Row::System(system)) => {
-                let taken = name_is_taken(txn, system)? || !names.insert(system.name.folded());
-                taken.then_some(Conflict::NameTaken)
+                let external_id = system.external_id.as_ref();
+                if name_is_taken(txn, system)? || !names.insert(system.name.folded()) {
+                    Some(Conflict::NameTaken)
+                } else if external_id_is_taken(txn, system)? || external_id.is_some_and(|id| !external_ids.insert(id)) {
+                    Some(Conflict::ExternalIdTaken)
+                } else {
+                    None
+                }
             }
             Write::Put(Row::Operator(operator)) => {
                 let taken = username_is_taken(txn, operator)? || !usernames.insert(&operator.username);
@@ -115,6 +121,13 @@ fn name_is_taken(txn: &WriteTransaction, system: &System) -> Storage<bool> {
         }
     }
     Ok(false)
+}
+
+fn external_id_is_taken(txn: &WriteTransaction, system: &System) -> Storage<bool> {
+    let Some(external_id) = &system.external_id else { return Ok(false) };
+    let index = txn.open_table(SYSTEMS_BY_EXTERNAL_ID)?;
+    let holder = index.get((system.tenant.as_str(), external_id.as_str()))?;
+    Ok(holder.is_some_and(|holder| holder.value() != system.id.to_string()))
 }
 
 fn username_is_taken(txn: &WriteTransaction, operator: &Operator) -> Storage<bool> {

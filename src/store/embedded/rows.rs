@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use super::tables::{
     DUE_KEYS, KEYS, LEASES, OPERATORS, OPERATORS_BY_USERNAME, REVOKED_KEYS, SESSIONS, SESSIONS_BY_OPERATOR,
-    SYSTEM_COUNTS, SYSTEMS, TENANTS, TOKENS, TOKENS_BY_DIGEST, TOKENS_BY_NAME, decode, encode, encode_in_format,
-    index_of, sort_bytes,
+    SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_EXTERNAL_ID, TENANTS, TOKENS, TOKENS_BY_DIGEST, TOKENS_BY_NAME, decode, encode,
+    encode_in_format, index_of, sort_bytes,
 };
 use crate::domain::changes::{Row, RowId};
 use crate::domain::ids::TenantId;
@@ -106,6 +106,9 @@ fn insert_system(txn: &WriteTransaction, system: &System) -> Storage<()> {
         let value = if field == SystemOrderField::Name { bytes.as_slice() } else { &[] };
         txn.open_table(index_of(field))?.insert((tenant, sort.as_slice(), id.as_str()), value)?;
     }
+    if let Some(external_id) = &system.external_id {
+        txn.open_table(SYSTEMS_BY_EXTERNAL_ID)?.insert((tenant, external_id.as_str()), id.as_str())?;
+    }
     add_to_count(txn, tenant, 1)
 }
 
@@ -125,6 +128,9 @@ pub(super) fn remove(txn: &WriteTransaction, row: &Row) -> Storage<()> {
             for field in [SystemOrderField::Name, SystemOrderField::UpdatedAt, SystemOrderField::CreatedAt] {
                 let sort = sort_bytes(&field.key_of(system).value);
                 txn.open_table(index_of(field))?.remove((tenant, sort.as_slice(), id.as_str()))?;
+            }
+            if let Some(external_id) = &system.external_id {
+                txn.open_table(SYSTEMS_BY_EXTERNAL_ID)?.remove((tenant, external_id.as_str()))?;
             }
             add_to_count(txn, tenant, -1)
         }

@@ -9,9 +9,11 @@ use super::errors::storage;
 use super::snapshot::{Snapshot, page_of};
 use super::store::{EmbeddedStore, Progress};
 use super::tables::{
-    IndexKey, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_NAME, bound, decode, index_of, is_first_format, successor,
+    IndexKey, SYSTEM_COUNTS, SYSTEMS, SYSTEMS_BY_EXTERNAL_ID, SYSTEMS_BY_NAME, bound, decode, index_of,
+    is_first_format, successor,
 };
 use crate::domain::audit::AuditFilter;
+use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::Search;
 use crate::domain::systems::{Direction, System, SystemOrder, SystemOrderField, SystemSortKey};
@@ -35,6 +37,10 @@ impl SystemStore for EmbeddedStore {
 
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
         self.read(|snapshot| snapshot.find_systems(tenant, ids))
+    }
+
+    async fn find_system_by_external_id(&self, tenant: &TenantId, external_id: &ExternalId) -> Result<Option<System>> {
+        self.read(|snapshot| snapshot.find_system_by_external_id(tenant, external_id))
     }
 
     async fn list_systems(
@@ -71,6 +77,13 @@ impl Snapshot {
             found.extend(system.flatten());
         }
         Ok(found)
+    }
+
+    fn find_system_by_external_id(&self, tenant: &TenantId, external_id: &ExternalId) -> Result<Option<System>> {
+        let index = self.0.open_table(SYSTEMS_BY_EXTERNAL_ID).map_err(storage)?;
+        let id = index.get((tenant.as_str(), external_id.as_str())).map_err(storage)?;
+        let Some(id) = id.and_then(|id| id.value().parse().ok()) else { return Ok(None) };
+        Ok(self.find_systems(tenant, &[id])?.pop())
     }
 
     fn list_systems(
@@ -158,14 +171,17 @@ impl Snapshot {
     }
 }
 
-/// The member of a system that a search reads besides the name.
+/// The members of a system that a search reads besides the name.
 #[derive(Deserialize)]
-struct DescribedSystem {
+#[serde(rename_all = "camelCase")]
+struct SearchedMembers {
     #[serde(default)]
     description: Option<Description>,
+    #[serde(default)]
+    external_id: Option<ExternalId>,
 }
 
-/// Whether the folded name or the description of a stored system matches.
+/// Whether the folded name, the description or the external id of a stored system matches.
 fn is_found(search: &Search, folded_name: &[u8], row: &[u8]) -> Result<bool> {
     if std::str::from_utf8(folded_name).is_ok_and(|folded| search.matches(folded)) {
         return Ok(true);
@@ -173,9 +189,9 @@ fn is_found(search: &Search, folded_name: &[u8], row: &[u8]) -> Result<bool> {
     if is_first_format(row) {
         return Ok(false);
     }
-    let system: Option<DescribedSystem> = skip_unreadable(decode(row))?;
-    let description = system.and_then(|system| system.description);
-    Ok(description.is_some_and(|description| search.matches(&description.folded())))
+    let Some(SearchedMembers { description, external_id }) = skip_unreadable(decode(row))? else { return Ok(false) };
+    Ok(description.is_some_and(|description| search.matches(&description.folded()))
+        || external_id.is_some_and(|external_id| search.matches(&external_id.folded())))
 }
 
 /// Whether the range is empty; redb does not accept crossed bounds.

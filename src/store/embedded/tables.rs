@@ -18,6 +18,9 @@ pub(super) const SYSTEMS_BY_NAME: SystemIndex = TableDefinition::new("systems_by
 pub(super) const SYSTEMS_BY_UPDATE: SystemIndex = TableDefinition::new("systems_by_update");
 /// (tenant, time, id) → nothing.
 pub(super) const SYSTEMS_BY_CREATION: SystemIndex = TableDefinition::new("systems_by_creation");
+/// (tenant, external id) → id of the system.
+pub(super) const SYSTEMS_BY_EXTERNAL_ID: TableDefinition<(&str, &str), &str> =
+    TableDefinition::new("systems_by_external_id");
 /// tenant → number of systems.
 pub(super) const SYSTEM_COUNTS: TableDefinition<&str, u64> = TableDefinition::new("system_counts");
 /// digest → key.
@@ -117,13 +120,14 @@ pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     txn.open_table(USAGE_HOURS)?;
     txn.open_table(USAGE_DAYS)?;
     txn.open_table(USAGE_FLUSHES)?;
+    txn.open_table(SYSTEMS_BY_EXTERNAL_ID)?;
     txn.commit()?;
     Ok(())
 }
 
 /// Whether the current [`create_all`] has run on this file: the newest table exists.
 pub(super) fn are_created(db: &redb::Database) -> Result<bool, redb::Error> {
-    Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == TOKENS_BY_NAME.name()))
+    Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == SYSTEMS_BY_EXTERNAL_ID.name()))
 }
 
 pub(super) fn encode(row: &impl Serialize) -> Vec<u8> {

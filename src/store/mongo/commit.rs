@@ -30,7 +30,7 @@ use super::errors::{
 };
 use super::options::{Limits, write_concern};
 use super::rows::{
-    FORMAT, collection_of, entry_from_document, entry_to_document, id_to_bson, in_known_format, number_of,
+    EXTERNAL_ID, FORMAT, collection_of, entry_from_document, entry_to_document, id_to_bson, in_known_format, number_of,
     number_to_bson, to_bson, to_document,
 };
 use super::settings::marker_id;
@@ -532,6 +532,7 @@ fn duplicate(collection: &'static str, refusal: &Document) -> Failure {
         AUDIT if has_key("_id") => Failure::Recorded,
         AUDIT => Failure::Final(corrupt("the log already has an entry with this number")),
         META => conflict_failure(Conflict::Marker),
+        SYSTEMS if has_key(EXTERNAL_ID) => conflict_failure(Conflict::ExternalIdTaken),
         SYSTEMS if has_key("folded") => conflict_failure(Conflict::NameTaken),
         OPERATORS if has_key("username") => conflict_failure(Conflict::UsernameTaken),
         TOKENS if has_key("folded") => conflict_failure(Conflict::TokenNameTaken),

@@ -18,7 +18,7 @@ use super::collections::{
 };
 use super::errors::{ConnectError, TimedOut, code_of, is_refusal};
 use super::options::Limits;
-use super::rows::{DUE_AT, number_of, to_document};
+use super::rows::{DUE_AT, EXTERNAL_ID, number_of, to_document};
 use super::settings::setting_id;
 use crate::domain::changes::Row;
 use crate::domain::ids::TenantId;
@@ -26,7 +26,7 @@ use crate::domain::tenants::{LONGEST_LIFETIME_SETTING, Tenant, TenantPolicy};
 use crate::domain::time::Timestamp;
 
 /// Increase with every change to [`collections`].
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// Time limit for building all indexes.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
@@ -41,6 +41,7 @@ const NAMESPACE_EXISTS: i32 = 48;
 const BUSY: [i32; 5] = [117, 112, 276, 285, 12587];
 
 pub(super) const SYSTEMS_NAME: &str = "tenant_folded";
+pub(super) const SYSTEMS_EXTERNAL_ID: &str = "tenant_externalId";
 pub(super) const SYSTEMS_UPDATED: &str = "tenant_updatedAt_id";
 pub(super) const SYSTEMS_CREATED: &str = "tenant_createdAt_id";
 pub(super) const KEYS_REVOKED: &str = "revokedAt";
@@ -81,6 +82,8 @@ fn collections() -> Vec<Layout> {
             },
             indexes: vec![
                 unique(SYSTEMS_NAME, doc! { "tenant": 1, "folded": 1 }),
+                // Few systems have the member.
+                unique_if_present(SYSTEMS_EXTERNAL_ID, doc! { "tenant": 1, EXTERNAL_ID: 1 }, EXTERNAL_ID),
                 index(SYSTEMS_UPDATED, doc! { "tenant": 1, "updatedAt": 1, "_id": 1 }),
                 index(SYSTEMS_CREATED, doc! { "tenant": 1, "createdAt": 1, "_id": 1 }),
             ],
@@ -205,6 +208,16 @@ fn sparse(name: &str, keys: Document) -> IndexModel {
 
 fn unique(name: &str, keys: Document) -> IndexModel {
     let options = IndexOptions::builder().name(name.to_owned()).unique(true).build();
+    IndexModel::builder().keys(keys).options(options).build()
+}
+
+/// An index of the documents that have this member.
+fn unique_if_present(name: &str, keys: Document, member: &str) -> IndexModel {
+    let options = IndexOptions::builder()
+        .name(name.to_owned())
+        .unique(true)
+        .partial_filter_expression(doc! { member: { "$exists": true } })
+        .build();
     IndexModel::builder().keys(keys).options(options).build()
 }
 

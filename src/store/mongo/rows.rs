@@ -1,9 +1,8 @@
 //! Conversion between rows and documents.
 //!
 //! A row's document has the members of its domain type, as serde names them, with the id as `_id`. More members serve
-//! indexes and conditions: `folded` and `foldedDescription` (systems: the folded name and description), `dueAt` (keys: [`Key::due_at`]) and `revision` (sessions:
-//! always 1). A lease has no
-//! `revision`; its `applied` is stored as the signed number of the same 64 bits, which the database never compares.
+//! indexes and conditions: `folded`, `foldedDescription` and `foldedExternalId` (systems: the folded name, description and
+//! external id), `dueAt` (keys: [`Key::due_at`]) and `revision` (sessions: always 1). A lease has no `revision`; its `applied` is stored as the signed number of the same 64 bits, which the database never compares.
 //!
 //! A document of a format other than the first states it as `format`. The second has the members that release 0.1 must
 //! not ignore, and is written only for rows that have one; see "Changes of stored formats" in `docs/decisions.md`.
@@ -33,6 +32,10 @@ pub(super) const KNOWN_FORMAT: i64 = 2;
 
 /// The member of a system with its folded description, if it has one.
 pub(super) const FOLDED_DESCRIPTION: &str = "foldedDescription";
+
+/// The member of a system with its external id, if it has one, and the member with the folded one.
+pub(super) const EXTERNAL_ID: &str = "externalId";
+pub(super) const FOLDED_EXTERNAL_ID: &str = "foldedExternalId";
 
 /// The member of a key with the time at which an entry about its expiry is due.
 pub(super) const DUE_AT: &str = "dueAt";
@@ -84,6 +87,9 @@ pub(super) fn to_document(row: &Row) -> Result<Document> {
             document.insert("folded", system.name.folded());
             if let Some(description) = &system.description {
                 document.insert(FOLDED_DESCRIPTION, description.folded());
+            }
+            if let Some(external_id) = &system.external_id {
+                document.insert(FOLDED_EXTERNAL_ID, external_id.folded());
             }
             if system.needs_second_format() {
                 document.insert(FORMAT, 2_i64);

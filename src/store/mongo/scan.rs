@@ -22,7 +22,10 @@ use super::audit::head_of;
 use super::collections::KEYS;
 use super::errors::{TimedOut, corrupt, store_error};
 use super::migrations;
-use super::rows::{FOLDED_DESCRIPTION, FORMAT, check_format_number, from_document, row_from_document, stored_row};
+use super::rows::{
+    EXTERNAL_ID, FOLDED_DESCRIPTION, FOLDED_EXTERNAL_ID, FORMAT, check_format_number, from_document, row_from_document,
+    stored_row,
+};
 use super::store::MongoStore;
 use crate::domain::changes::{Row, StoredRow};
 use crate::domain::ids::TenantId;
@@ -176,6 +179,7 @@ impl<'a> Tenants<'a> {
 /// as many keys as systems, and an instance waits for them when it starts.
 fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Key> {
     let (mut digest, mut tenant, mut system, mut system_name) = (None, None, None, None);
+    let mut external_id = None;
     let (mut mark, mut revision, mut revoked_at, mut end, mut secret) = (None, None, None, None, None);
     for member in document {
         let (name, value) = member.map_err(corrupt)?;
@@ -189,6 +193,8 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
                 system = Some(text.parse().map_err(|_| corrupt("a malformed system id"))?)
             }
             ("systemName", RawBsonRef::String(text)) => system_name = Some(read(text)?),
+            (EXTERNAL_ID, RawBsonRef::String(text)) => external_id = Some(read(text)?),
+            (EXTERNAL_ID, _) => return Err(corrupt("a malformed external id")),
             ("mark", RawBsonRef::String(text)) => mark = Some(read(text)?),
             ("revision", RawBsonRef::Int64(number)) => revision = u64::try_from(number).ok(),
             ("revokedAt", RawBsonRef::Int64(millis)) => revoked_at = Some(Timestamp::from_millis(millis)),
@@ -210,6 +216,7 @@ fn key_of<'a>(document: &'a RawDocument, tenants: &mut Tenants<'a>) -> Result<Ke
             tenant: tenant?,
             system: system?,
             system_name: system_name?,
+            external_id,
             mark: mark?,
             revision: revision?,
             revoked_at,
@@ -231,7 +238,7 @@ fn integer(value: RawBsonRef<'_>) -> Option<i64> {
 /// The members of a system that [`listed_system_of`] reads.
 fn listed_members() -> Document {
     let mut members = doc! { FORMAT: 1, "folded": 1, FOLDED_DESCRIPTION: 1, "updatedAt": 1, "createdAt": 1 };
-    members.extend(doc! { "suspended.at": 1 });
+    members.extend(doc! { FOLDED_EXTERNAL_ID: 1, "suspended.at": 1 });
     for key in ["key", "retiring"] {
         for member in ["mark", "generatedAt", "generatedBy.id", "expiresAt"] {
             members.insert(format!("{key}.{member}"), 1);
@@ -246,7 +253,7 @@ fn listed_system_of(document: &RawDocument) -> Result<ListedSystem> {
     }
     let time = |name| document.get_i64(name).map(Timestamp::from_millis).map_err(corrupt);
     let updated_at = time("updatedAt")?;
-    let description = member(document, FOLDED_DESCRIPTION, RawBsonRef::as_str)?.unwrap_or_default();
+    let text = |name| Ok::<_, StoreError>(member(document, name, RawBsonRef::as_str)?.unwrap_or_default().to_owned());
     let key = |name| member(document, name, RawBsonRef::as_document);
     let facts = SystemFacts {
         updated_at,
@@ -258,7 +265,8 @@ fn listed_system_of(document: &RawDocument) -> Result<ListedSystem> {
     Ok(ListedSystem {
         id: document.get_str("_id").map_err(corrupt)?.parse().map_err(|_| corrupt("a malformed system id"))?,
         folded_name: document.get_str("folded").map_err(corrupt)?.to_owned(),
-        folded_description: description.to_owned(),
+        folded_description: text(FOLDED_DESCRIPTION)?,
+        folded_external_id: text(FOLDED_EXTERNAL_ID)?,
         facts,
     })
 }

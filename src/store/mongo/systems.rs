@@ -7,9 +7,10 @@ use mongodb::options::Hint;
 use super::audit::entry_filter;
 use super::migrations;
 use super::reads::{BY_ID, at_most, empty_page, list_of, page_of};
-use super::rows::{FOLDED_DESCRIPTION, from_document, to_bson};
+use super::rows::{EXTERNAL_ID, FOLDED_DESCRIPTION, FOLDED_EXTERNAL_ID, from_document, to_bson};
 use super::store::MongoStore;
 use crate::domain::audit::AuditFilter;
+use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::system_names::{MAX_FOLDED_NAME_BYTES, Search};
 use crate::domain::systems::{Direction, SortValue, System, SystemOrder, SystemOrderField, SystemSortKey};
@@ -50,6 +51,16 @@ impl SystemStore for MongoStore {
             .batch_size(batch)
             .max_time(self.limits.call);
         list_of(self.collect("find_systems", find).await?)
+    }
+
+    async fn find_system_by_external_id(&self, tenant: &TenantId, external_id: &ExternalId) -> Result<Option<System>> {
+        let find = self
+            .systems
+            .find(doc! { "tenant": tenant.as_str(), EXTERNAL_ID: external_id.as_str() })
+            .hint(Hint::Name(migrations::SYSTEMS_EXTERNAL_ID.to_owned()))
+            .limit(1)
+            .max_time(self.limits.call);
+        Ok(list_of(self.collect("find_system_by_external_id", find).await?)?.pop())
     }
 
     async fn list_systems(
@@ -141,7 +152,7 @@ fn text_filter(search: &Search) -> Option<Document> {
         Search::Containing(needle) => {
             let pattern = escape(needle);
             let found = |member: &str| doc! { member: { "$regex": &pattern } };
-            Some(doc! { "$or": [found("folded"), found(FOLDED_DESCRIPTION)] })
+            Some(doc! { "$or": [found("folded"), found(FOLDED_DESCRIPTION), found(FOLDED_EXTERNAL_ID)] })
         }
         Search::Nothing => None,
     }

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, Origin};
 use keymark::domain::changes::{Batch, Change, Position, Row, RowId, Write};
+use keymark::domain::external_ids::ExternalId;
 use keymark::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
 use keymark::domain::keys::{ApiKey, Key, KeyDigest, KeyEnd, Mark};
 use keymark::domain::operators::{Operator, PasswordHash, Username};
@@ -53,6 +54,10 @@ pub fn tenant_id(name: &str) -> TenantId {
 
 pub fn system_name(name: &str) -> SystemName {
     SystemName::parse(name).expect("a system name")
+}
+
+pub fn external_id(text: &str) -> ExternalId {
+    ExternalId::parse(text).expect("an external id").expect("some text")
 }
 
 /// The root secret that the keys of the fixtures name.
@@ -132,6 +137,14 @@ impl Tenant {
         let event = self.event(AuditAction::SystemDescribed).about_system(&described);
         let batch = self.batch(event).replace(Row::System(described.clone()));
         (described, batch)
+    }
+
+    /// The system with another external id, and the batch that sets or removes it.
+    pub fn identify(&mut self, system: &System, external_id: Option<&str>) -> (System, Batch) {
+        let changed = system.set_external_id(external_id.map(self::external_id), self.now).expect("a different one");
+        let event = self.event(AuditAction::ExternalIdChanged).about_system(&changed);
+        let batch = self.batch(event).replace(Row::System(changed.clone()));
+        (changed, batch)
     }
 
     /// Like [`rename`](Self::rename), for a system with this key.

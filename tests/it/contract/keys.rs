@@ -75,6 +75,22 @@ pub async fn renamed_system_renames_its_key(factory: &dyn Factory) {
     assert_eq!(refused(&*store, stale).await, Conflict::Row);
 }
 
+pub async fn key_has_the_external_id_of_its_system(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let (billing, key) = with_key(&*store, &mut acme, "Billing").await;
+
+    let (identified, batch) = acme.identify(&billing, Some("cus_1"));
+    let key = key.in_system(&identified);
+    commit(&*store, batch.replace(Row::Key(key.clone()))).await;
+
+    assert_eq!(key.external_id, Some(external_id("cus_1")));
+    assert_eq!(store.find_key(&[key.digest]).await.unwrap(), Some(key.clone()));
+    let (without, batch) = acme.identify(&identified, None);
+    commit(&*store, batch.replace(Row::Key(key.in_system(&without)))).await;
+    assert_eq!(store.find_key(&[key.digest]).await.unwrap().unwrap().external_id, None);
+}
+
 pub async fn revoked_key_is_kept_and_replaced_by_a_new_one(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");

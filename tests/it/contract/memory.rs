@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use keymark::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use keymark::domain::changes::{Batch, Change, Expected, Position, Row, RowId, StoredRow, Write};
+use keymark::domain::external_ids::ExternalId;
 use keymark::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId, TokenId};
 use keymark::domain::keys::{Key, KeyDigest, Mark};
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
@@ -75,6 +76,9 @@ impl Model {
                 Write::Put(row) if row.tenant() != Some(&batch.tenant) => broken.push(Conflict::Row),
                 Write::Put(Row::System(written)) if after.values().any(|row| has_name_of(row, written)) => {
                     broken.push(Conflict::NameTaken);
+                }
+                Write::Put(Row::System(written)) if after.values().any(|row| has_external_id_of(row, written)) => {
+                    broken.push(Conflict::ExternalIdTaken);
                 }
                 Write::Put(Row::Operator(written)) if after.values().any(|row| has_username_of(row, written)) => {
                     broken.push(Conflict::UsernameTaken);
@@ -173,6 +177,13 @@ fn has_name_of(row: &Row, written: &System) -> bool {
     matches!(row, Row::System(other) if other.id != written.id
         && other.tenant == written.tenant
         && other.name.folded() == written.name.folded())
+}
+
+fn has_external_id_of(row: &Row, written: &System) -> bool {
+    matches!(row, Row::System(other) if other.id != written.id
+        && other.tenant == written.tenant
+        && other.external_id.is_some()
+        && other.external_id == written.external_id)
 }
 
 fn has_username_of(row: &Row, written: &Operator) -> bool {
@@ -316,6 +327,11 @@ impl SystemStore for MemoryStore {
 
     async fn find_systems(&self, tenant: &TenantId, ids: &[SystemId]) -> Result<Vec<System>> {
         Ok(self.systems(tenant, &Search::All).into_iter().filter(|system| ids.contains(&system.id)).collect())
+    }
+
+    async fn find_system_by_external_id(&self, tenant: &TenantId, external_id: &ExternalId) -> Result<Option<System>> {
+        let mut systems = self.systems(tenant, &Search::All).into_iter();
+        Ok(systems.find(|system| system.external_id.as_ref() == Some(external_id)))
     }
 
     async fn list_systems(

@@ -64,6 +64,10 @@ macro_rules! contract_suite {
                 another_tenant_may_use_the_name,
                 batch_with_a_conflict_in_its_last_write_changes_nothing,
                 batch_does_not_take_a_name_twice,
+                external_id_is_found_exactly_and_within_its_tenant,
+                external_id_of_another_system_is_taken_until_it_is_free,
+                batch_does_not_take_an_external_id_twice,
+                one_of_20_concurrent_settings_of_an_external_id_succeeds,
                 unmet_requirement_refuses_the_batch,
                 one_of_50_concurrent_creates_of_a_name_succeeds,
                 one_of_20_concurrent_renames_to_a_name_succeeds,
@@ -74,6 +78,7 @@ macro_rules! contract_suite {
                 one_of_50_concurrent_generates_succeeds,
                 digest_is_used_once,
                 renamed_system_renames_its_key,
+                key_has_the_external_id_of_its_system,
                 revoked_key_is_kept_and_replaced_by_a_new_one,
                 key_of_a_deleted_system_is_kept,
                 keys_revoked_before_the_given_time_are_purged,
@@ -139,7 +144,7 @@ macro_rules! contract_suite {
                 position_of_a_deleted_row_is_valid,
                 range_may_have_two_bounds,
                 search_is_text_and_never_a_pattern,
-                search_finds_names_and_descriptions,
+                search_finds_names_descriptions_and_external_ids,
                 search_pages_and_counts_like_the_whole_list,
             ]);
             $crate::contract::contract_suite!(@area tenants, $factory, [

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use keymark::domain::audit::{AuditAction, AuditActor, AuditFilter, AuditOutcome};
 use keymark::domain::changes::{Batch, Change, Row, Write};
+use keymark::domain::external_ids::ExternalId;
 use keymark::domain::ids::TenantId;
 use keymark::domain::keys::Key;
 use keymark::domain::operators::Operator;
@@ -24,7 +25,8 @@ use super::memory::MemoryStore;
 const NAMES: [&str; 8] =
     ["Billing", "ＢＩＬＬＩＮＧ", "Straße 1", "STRASSE 1", "a.b$c (a+)+$", "Payments", "payments 2", "日本語"];
 const USERNAMES: [&str; 3] = ["ada", "bob", "zoe"];
-const SEARCHES: [&str; 7] = ["", "i", "STRASSE", "$", ".", "ﬁ", "日"];
+const EXTERNAL_IDS: [Option<&str>; 4] = [None, Some("cus_1"), Some("CUS_1"), Some("a.b$c")];
+const SEARCHES: [&str; 8] = ["", "i", "STRASSE", "$", ".", "ﬁ", "日", "Us_"];
 const SETTINGS: [Option<&str>; 3] = [None, Some("one"), Some("two")];
 const QUOTA: Quota = Quota { burst: 2, interval: SECOND };
 
@@ -50,6 +52,7 @@ pub async fn store_behaves_like_the_model(factory: &dyn Factory) {
 enum Step {
     Create { tenant: usize, names: Vec<&'static str> },
     Rename { system: Which, name: &'static str },
+    Identify { system: Which, external_id: Option<&'static str> },
     Generate { system: Which },
     Revoke { system: Which },
     Delete { system: Which },
@@ -104,6 +107,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (tenant(), names).prop_map(|(tenant, names)| Step::Create { tenant, names }),
         3 => (which(), name()).prop_map(|(system, name)| Step::Rename { system, name }),
+        3 => (which(), select(&EXTERNAL_IDS[..]))
+            .prop_map(|(system, external_id)| Step::Identify { system, external_id }),
         3 => which().prop_map(|system| Step::Generate { system }),
         3 => which().prop_map(|system| Step::Revoke { system }),
         2 => which().prop_map(|system| Step::Delete { system }),
@@ -238,6 +243,16 @@ impl World<'_> {
         match step {
             Step::Create { tenant, names } => self.create(tenant, &names).await?,
             Step::Rename { system, name } => self.rename(&system, name).await?,
+            Step::Identify { system, external_id } => {
+                let differs = |system: &System| system.external_id.as_ref().map(ExternalId::as_str) != external_id;
+                let Some(system) = chosen(&self.systems, &system).filter(differs) else { return Ok(()) };
+                let key = self.key_of(&system).await?;
+                let (system, batch) = self.tenant_of(&system).identify(&system, external_id);
+                let batch = key.iter().fold(batch, |batch, key| batch.replace(Row::Key(key.in_system(&system))));
+                if self.commit(batch).await? {
+                    self.changed(system);
+                }
+            }
             Step::Generate { system } => {
                 let Some(system) = chosen(&self.systems, &system).filter(|system| system.key.is_none()) else {
                     return Ok(());
@@ -410,6 +425,9 @@ impl World<'_> {
             same!(self, store => store.list_systems(tenant, &Search::All, SystemOrder::default(), &whole()));
             same!(self, store => store.list_operators(Some(tenant)));
             same!(self, store => store.audit_head(tenant));
+            for external_id in EXTERNAL_IDS.into_iter().flatten().map(external_id) {
+                same!(self, store => store.find_system_by_external_id(tenant, &external_id));
+            }
             let page = same!(self, store => store.list_audit(tenant, &AuditFilter::default(), &whole()));
             for entry in page.items {
                 same!(self, store => store.find_audit_entry(tenant, entry.event.id));

@@ -232,7 +232,7 @@ pub async fn search_is_text_and_never_a_pattern(factory: &dyn Factory) {
     assert_eq!(systems(&*store, &acme.id).await.len() as u64, all);
 }
 
-pub async fn search_finds_names_and_descriptions(factory: &dyn Factory) {
+pub async fn search_finds_names_descriptions_and_external_ids(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");
     for (name, description) in
@@ -243,6 +243,9 @@ pub async fn search_finds_names_and_descriptions(factory: &dyn Factory) {
         commit(&*store, batch).await;
     }
     let plain = created(&*store, &mut acme, "Plain").await;
+    let identified = created(&*store, &mut acme, "Identified").await;
+    let (_, batch) = acme.identify(&identified, Some("Cus.Ⅳ (a)"));
+    commit(&*store, batch).await;
     for (typed, found) in [
         ("invoices", vec!["Billing", "Invoices"]),
         ("café", vec!["Invoices"]),
@@ -250,6 +253,8 @@ pub async fn search_finds_names_and_descriptions(factory: &dyn Factory) {
         ("gsends", vec![]),
         ("a.+", vec![]),
         ("pla", vec!["Plain"]),
+        ("CUS.iv (", vec!["Identified"]),
+        ("cus_", vec![]),
     ] {
         for order in ORDERS {
             let page = store.list_systems(&acme.id, &Search::parse(typed), order, &whole()).await.unwrap();

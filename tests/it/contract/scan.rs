@@ -28,7 +28,10 @@ pub async fn scan_returns_keys_operators_and_sessions_of_all_tenants(factory: &d
     let mut expected = Vec::new();
     for name in ["acme", "bolt"] {
         let mut tenant = tenant(name);
-        let (_, key) = with_key(&*store, &mut tenant, "Straße \u{1F511}").await;
+        let (system, key) = with_key(&*store, &mut tenant, "Straße \u{1F511}").await;
+        let (system, identify) = tenant.identify(&system, Some("cus_Straße"));
+        let key = key.in_system(&system);
+        commit(&*store, identify.replace(Row::Key(key.clone()))).await;
         let (system, gone) = with_key(&*store, &mut tenant, "Other").await;
         tenant.now = tenant.now.plus(SECOND);
         let (_, revoked, revoke) = tenant.revoke(&system, &gone);
@@ -162,6 +165,7 @@ fn rotating_systems(acme: &mut Tenant) -> Vec<System> {
         System {
             key: Some(second),
             description: Description::parse("Sends INVOICES\nto Straße").expect("a description"),
+            external_id: Some(external_id("Cus_Straße")),
             suspended: Some(Suspension { at: START, reason: None }),
             ..system(acme, "Suspended")
         },

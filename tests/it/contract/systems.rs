@@ -227,6 +227,92 @@ pub async fn batch_does_not_take_a_name_twice(factory: &dyn Factory) {
     assert_eq!(refused(&*store, both).await, Conflict::UsernameTaken);
 }
 
+pub async fn external_id_is_found_exactly_and_within_its_tenant(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
+    let find = async |tenant: &Tenant, text: &str| {
+        let found = store.find_system_by_external_id(&tenant.id, &external_id(text)).await.unwrap();
+        found.map(|system| system.name.to_string())
+    };
+    let (billing, theirs) = (created(&*store, &mut acme, "Billing").await, created(&*store, &mut bolt, "Theirs").await);
+    assert_eq!(find(&acme, "cus_$1").await, None);
+    let (billing, batch) = acme.identify(&billing, Some("cus_$1"));
+    commit(&*store, batch).await;
+    let (_, batch) = bolt.identify(&theirs, Some("cus_$1"));
+    commit(&*store, batch).await;
+    assert_eq!(find(&acme, "cus_$1").await.as_deref(), Some("Billing"));
+    assert_eq!(find(&bolt, "cus_$1").await.as_deref(), Some("Theirs"));
+    for other in ["CUS_$1", "cus_", "cus_$11", "ｃus_$1", "cus_.1"] {
+        assert_eq!(find(&acme, other).await, None, "{other}");
+    }
+    assert_eq!(store.find_system(&acme.id, billing.id).await.unwrap().as_ref(), Some(&billing));
+
+    let (moved, batch) = acme.identify(&billing, Some("cus_2"));
+    commit(&*store, batch).await;
+    assert_eq!((find(&acme, "cus_$1").await, find(&acme, "cus_2").await.as_deref()), (None, Some("Billing")));
+    let (without, batch) = acme.identify(&moved, None);
+    commit(&*store, batch).await;
+    assert_eq!(find(&acme, "cus_2").await, None);
+    let (again, batch) = acme.identify(&without, Some("cus_2"));
+    commit(&*store, batch).await;
+    let delete = acme.delete(&again);
+    commit(&*store, delete).await;
+    assert_eq!(find(&acme, "cus_2").await, None, "deleted with its system");
+}
+
+pub async fn external_id_of_another_system_is_taken_until_it_is_free(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let billing = created(&*store, &mut acme, "Billing").await;
+    let payments = created(&*store, &mut acme, "Payments").await;
+    let (billing, batch) = acme.identify(&billing, Some("cus_1"));
+    commit(&*store, batch).await;
+
+    let (_, take) = acme.identify(&payments, Some("cus_1"));
+    assert_eq!(refused(&*store, take).await, Conflict::ExternalIdTaken);
+    let twin = System { external_id: Some(external_id("cus_1")), ..acme.system("Twin") };
+    let create = acme.create(&twin);
+    assert_eq!(refused(&*store, create).await, Conflict::ExternalIdTaken);
+    let (namesake, rename) = acme.rename(&billing, "Billing EU");
+    commit(&*store, rename).await;
+    let (payments, batch) = acme.identify(&payments, Some("CUS_1"));
+    commit(&*store, batch).await;
+
+    let delete = acme.delete(&namesake);
+    commit(&*store, delete).await;
+    let (payments, batch) = acme.identify(&payments, Some("cus_1"));
+    commit(&*store, batch).await;
+    assert_eq!(systems(&*store, &acme.id).await, [payments]);
+}
+
+pub async fn batch_does_not_take_an_external_id_twice(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let [one, twin] =
+        ["Billing", "Payments"].map(|name| System { external_id: Some(external_id("cus_1")), ..acme.system(name) });
+    let both = acme.create(&one).insert(Row::System(twin));
+    assert_eq!(refused(&*store, both).await, Conflict::ExternalIdTaken);
+}
+
+pub async fn one_of_20_concurrent_settings_of_an_external_id_succeeds(factory: &dyn Factory) {
+    let instances = instances(factory).await;
+    let mut acme = tenant("acme");
+    let mut changes = Vec::new();
+    for i in 0..20 {
+        let system = created(&*instances[0], &mut acme, &format!("System {i}")).await;
+        changes.push(acme.identify(&system, Some("cus_1")));
+    }
+
+    let (changed, batches): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+    let (winner, conflicts) = one_of(&instances, batches).await;
+
+    assert_eq!(conflicts, [Conflict::ExternalIdTaken; 19]);
+    for store in &instances {
+        let found = store.find_system_by_external_id(&acme.id, &external_id("cus_1")).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&changed[winner]));
+    }
+}
+
 pub async fn unmet_requirement_refuses_the_batch(factory: &dyn Factory) {
     let store = factory.open().await;
     let mut acme = tenant("acme");

@@ -89,7 +89,7 @@ async fn instances_prepare_one_database_concurrently() {
     meta: _id_
     operators: _id_ username tenant_username
     sessions: _id_ operator expiresAt
-    systems: _id_ tenant_folded tenant_updatedAt_id tenant_createdAt_id
+    systems: _id_ tenant_folded tenant_externalId tenant_updatedAt_id tenant_createdAt_id
     tenants: _id_
     usage: _id_ tenant_writtenAt
     usageDays: _id_ row
@@ -122,7 +122,7 @@ async fn database_of_a_newer_release_is_refused() {
     meta.update_one(doc! { "_id": "version" }, doc! { "$set": { "number": 999_i64 } }).await.unwrap();
     insta::assert_snapshot!(
         refusal(&options).await,
-        @"A newer release of Keymark has used this database (its version is 999, this release knows 3): start that release or a later one."
+        @"A newer release of Keymark has used this database (its version is 999, this release knows 5): start that release or a later one."
     );
 }
 
