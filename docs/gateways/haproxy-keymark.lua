@@ -8,8 +8,9 @@
 -- Longer than the time-outs of HAProxy's own listener: Lua's client would retry after a time-out of its own.
 local TIMEOUT_MS = 7000
 local IDENTITY = { "x-keymark-tenant-id", "x-keymark-system-id", "x-keymark-system-name", "x-keymark-key-mark" }
--- Only for a key that has an expiry. The configuration removes what the client sent under this name.
-local EXPIRY = "x-keymark-key-expires-at"
+-- Only for a key that has an expiry, and a system that has an external id. The configuration removes what the client sent
+-- under these names.
+local OPTIONAL = { "x-keymark-key-expires-at", "x-keymark-external-id" }
 local token = os.getenv("KEYMARK_VERIFIER_TOKEN")
 
 -- Returns all values of a header, indexed from 1; HAProxy indexes them from 0.
@@ -47,9 +48,11 @@ core.register_action("keymark", { "http-req" }, function(txn, url)
             end
             txn.http:req_set_header(name, value)
         end
-        local expiry = values(answer.headers, EXPIRY)[1]
-        if expiry then
-            txn.http:req_set_header(EXPIRY, expiry)
+        for _, name in ipairs(OPTIONAL) do
+            local value = values(answer.headers, name)[1]
+            if value then
+                txn.http:req_set_header(name, value)
+            end
         end
         txn:set_var("txn.keymark_status", 200)
     elseif status == 401 then

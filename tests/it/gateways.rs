@@ -51,6 +51,7 @@ macro_rules! through_every_gateway {
 
 through_every_gateway![
     api_receives_the_identity_of_a_good_key_and_not_the_key,
+    api_receives_the_external_id_of_the_system,
     api_receives_the_key_if_so_configured,
     request_without_exactly_one_good_key_is_refused,
     revoked_key_is_refused_on_the_next_request,
@@ -157,6 +158,26 @@ async fn api_receives_the_identity_of_a_good_key_and_not_the_key(program: Progra
     assert_eq!(received(&answer, "x-keymark-key-expires-at"), [end.as_str().expect("a time")]);
 }
 
+async fn api_receives_the_external_id_of_the_system(program: Program) {
+    let site = Site::of(program).await;
+    // The longest name, and the longest external id.
+    let (key, system) = site.key(&"😀".repeat(64)).await;
+    let operator = site.app.operator(&ALL).await;
+    let set = "mutation ($id: ID!, $externalId: String!) {
+        setExternalId(systemId: $id, externalId: $externalId) { system { id } } }";
+    for (external_id, escaped) in
+        [("a/\"b".to_owned(), "a%2F%22b".to_owned()), ("😀".repeat(200), "%F0%9F%98%80".repeat(200))]
+    {
+        let answer = operator.query(set, json!({ "id": system, "externalId": external_id })).await;
+        assert_eq!(answer.code(), None);
+        let is_shown = async || site.app.verifier().verify(&key).await.body["externalId"] == external_id.as_str();
+        site.app.wait_until(is_shown).await;
+        let answer = site.client.get(&[("x-api-key", &key), ("x-keymark-external-id", "forged")]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(received(&answer, "x-keymark-external-id"), [escaped.as_str()]);
+    }
+}
+
 async fn api_receives_the_key_if_so_configured(program: Program) {
     let changes = Changes { deleted: program.key_removal().to_vec(), ..Changes::default() };
     let site = Site::with(program, Setup::default(), changes).await;
@@ -234,7 +255,7 @@ async fn revoked_key_is_refused_on_the_next_request(program: Program) {
 async fn identity_headers_cannot_be_forged(program: Program) {
     let site = Site::of(program).await;
     let (key, system) = site.key("Billing").await;
-    let names = ["tenant-id", "system-id", "system-name", "key-mark", "key-expires-at"];
+    let names = ["tenant-id", "system-id", "system-name", "key-mark", "key-expires-at", "external-id"];
     let names = names.into_iter().flat_map(|name| [name.to_owned(), name.replace('-', "_")]);
     let names: Vec<_> = names.collect();
     let forged: Vec<String> = ["X-Keymark-", "x_keymark_", "X_Keymark-", "X-Keymark_"]
@@ -251,7 +272,7 @@ async fn identity_headers_cannot_be_forged(program: Program) {
     headers.push(("x-api-key", &key));
     // Nor can a client have them removed by declaring them hop-by-hop.
     for connection in
-        [None, Some("x-keymark-system-id, X-Keymark-Tenant-Id, x-keymark-system-name"), Some("close, X-Api-Key")]
+        [None, Some("x-keymark-system-id, X-Keymark-Tenant-Id, x-keymark-external-id"), Some("close, X-Api-Key")]
     {
         let mut headers = headers.clone();
         headers.extend(connection.map(|connection| ("connection", connection)));

@@ -90,7 +90,9 @@ async fn instances_prepare_one_database_concurrently() {
     operators: _id_ username tenant_username
     sessions: _id_ operator expiresAt
     systems: _id_ tenant_folded tenant_externalId tenant_updatedAt_id tenant_createdAt_id
+    tenantRows: _id_
     tenants: _id_
+    tokens: _id_ tenant_isService_folded digests
     usage: _id_ tenant_writtenAt
     usageDays: _id_ row
     usageFlushes: _id_
