@@ -4,7 +4,8 @@ import { cacheExchange } from "@urql/exchange-graphcache";
 import { expect, test } from "vitest";
 import { filter, fromValue, mergeMap, pipe } from "wonka";
 import { cacheOptions } from "../src/graph/cache";
-import { extractApiKeyExchange, generateKey, rotateKey } from "../src/graph/generate-key";
+import { generateKey, rotateKey } from "../src/graph/generate-key";
+import { extractSecretExchange } from "../src/graph/secrets";
 
 const API_KEY = "km_secret";
 
@@ -71,7 +72,7 @@ test.each([
     );
   const client = new Client({
     url: "/graphql",
-    exchanges: [spy, cacheExchange(cacheOptions), spy, extractApiKeyExchange, server],
+    exchanges: [spy, cacheExchange(cacheOptions), spy, extractSecretExchange, server],
   });
   const result = await request(client, { systemId: "s1", overlapSeconds: 0 });
   expect("newKey" in result && result.newKey).toMatchObject({ apiKey: API_KEY, mark: "cret" });

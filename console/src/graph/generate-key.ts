@@ -6,8 +6,8 @@ import {
   RotateKeyDocument,
   type RotateKeyMutationVariables,
 } from "@keymark/client/documents";
-import { type Client, CombinedError, type Exchange } from "@urql/core";
-import { map, pipe } from "wonka";
+import type { Client, CombinedError } from "@urql/core";
+import { receiveSecret, type SecretResult } from "./secrets";
 
 /** A key in full. Only the dialog that shows it may hold one. */
 export interface NewKey {
@@ -25,54 +25,35 @@ export interface NewKey {
 
 type NewKeyResult = { newKey: NewKey } | { error: CombinedError };
 
-/** The part of an operation's context that takes the key. */
-interface ApiKeyReceiver {
-  receiveApiKey: (apiKey: string) => void;
-}
-
-const isReceiver = (context: object): context is ApiKeyReceiver =>
-  "receiveApiKey" in context && typeof context.receiveApiKey === "function";
-
-export const generateKey = (
+export async function generateKey(
   client: Client,
   variables: GenerateKeyMutationVariables,
-): Promise<NewKeyResult> =>
-  receiveKey(false, async (receiver) => {
-    const { data, error } = await client.mutation(GenerateKeyDocument, variables, receiver);
-    return { payload: data?.generateKey, error };
-  });
-
-export const rotateKey = (
-  client: Client,
-  variables: RotateKeyMutationVariables,
-): Promise<NewKeyResult> =>
-  receiveKey(true, async (receiver) => {
-    const { data, error } = await client.mutation(RotateKeyDocument, variables, receiver);
-    return { payload: data?.rotateKey, error };
-  });
-
-interface Response {
-  payload: GenerateKeyMutation["generateKey"] | undefined;
-  error: CombinedError | undefined;
+): Promise<NewKeyResult> {
+  const result = await receiveSecret((receiver) =>
+    client.mutation(GenerateKeyDocument, variables, receiver),
+  );
+  return newKeyOf(result, false, ({ generateKey: payload }) => payload);
 }
 
-/** Requests a key. The key bypasses the cache, which receives only the system. */
-async function receiveKey(
-  rotated: boolean,
-  request: (receiver: ApiKeyReceiver) => Promise<Response>,
+export async function rotateKey(
+  client: Client,
+  variables: RotateKeyMutationVariables,
 ): Promise<NewKeyResult> {
-  let apiKey = "";
-  const { payload, error } = await request({
-    receiveApiKey: (received) => {
-      apiKey = received;
-    },
-  });
-  if (!payload) {
-    return { error: error ?? new CombinedError({ networkError: new Error("no response") }) };
-  }
-  const { system, enforcement } = payload;
+  const result = await receiveSecret((receiver) =>
+    client.mutation(RotateKeyDocument, variables, receiver),
+  );
+  return newKeyOf(result, true, ({ rotateKey: payload }) => payload);
+}
+
+function newKeyOf<Data>(
+  result: SecretResult<Data>,
+  rotated: boolean,
+  payloadOf: (data: Data) => GenerateKeyMutation["generateKey"],
+): NewKeyResult {
+  if ("error" in result) return result;
+  const { system, enforcement } = payloadOf(result.data);
   const newKey: NewKey = {
-    apiKey,
+    apiKey: result.secret,
     systemName: system.name,
     mark: system.keyMark,
     expiresAt: system.currentKey?.expiresAt ?? null,
@@ -80,30 +61,6 @@ async function receiveKey(
     retiring: system.retiringKey,
     enforcement,
   };
-  apiKey = "";
+  result.secret = "";
   return { newKey };
-}
-
-/** The mutations whose payload contains a key. */
-const GENERATING = ["generateKey", "rotateKey"] as const;
-
-/** Passes a new key to the receiver in the operation's context, and removes it from the result. */
-export const extractApiKeyExchange: Exchange =
-  ({ forward }) =>
-  (operations) =>
-    pipe(
-      forward(operations),
-      map((result) => {
-        const { context } = result.operation;
-        const field = GENERATING.find((name) => payloadOf(result.data, name) !== undefined);
-        if (field === undefined || !isReceiver(context)) return result;
-        const payload = payloadOf(result.data, field);
-        context.receiveApiKey(payload?.apiKey ?? "");
-        return { ...result, data: { [field]: { ...payload, apiKey: "" } } };
-      }),
-    );
-
-function payloadOf(data: unknown, field: string): { apiKey: string } | undefined {
-  if (typeof data !== "object" || data === null) return undefined;
-  return (data as Record<string, { apiKey: string } | null>)[field] ?? undefined;
 }

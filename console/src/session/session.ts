@@ -2,8 +2,8 @@ import { type Position, subscribeWithResume } from "@keymark/client";
 import { Client, fetchExchange, mapExchange, subscriptionExchange } from "@urql/core";
 import { cacheExchange } from "@urql/exchange-graphcache";
 import { cacheOptions } from "../graph/cache";
-import { extractApiKeyExchange } from "../graph/generate-key";
 import { inOrderExchange } from "../graph/in-order";
+import { extractSecretExchange } from "../graph/secrets";
 import { type ConnectionStatus, openSessionSocket } from "../graph/socket";
 import { graphqlUrl } from "../graph/urls";
 import { Observable } from "../live/observable";
@@ -49,7 +49,7 @@ export function openSession(tenant?: string): Session {
       }),
       cacheExchange(cacheOptions),
       inOrderExchange,
-      extractApiKeyExchange,
+      extractSecretExchange,
       fetchExchange,
       subscriptionExchange({
         forwardSubscription: ({ query = "", variables }) => ({

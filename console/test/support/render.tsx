@@ -8,7 +8,7 @@ import { Provider } from "@urql/preact";
 import { type ComponentChildren, render } from "preact";
 import { afterEach, vi } from "vitest";
 import { filter, fromValue, makeSubject, merge, mergeMap, pipe } from "wonka";
-import { extractApiKeyExchange } from "../../src/graph/generate-key";
+import { extractSecretExchange } from "../../src/graph/secrets";
 import type { ConnectionStatus } from "../../src/graph/socket";
 import { Observable } from "../../src/live/observable";
 import type { Session } from "../../src/session/session";
@@ -176,7 +176,7 @@ export function show(children: ComponentChildren, options: RenderOptions) {
   const root = document.createElement("div");
   document.body.replaceChildren(root);
   const server = fakeServer(responses);
-  const exchanges = [extractApiKeyExchange, server.exchange];
+  const exchanges = [extractSecretExchange, server.exchange];
   const client = new Client({ url: "/graphql", exchanges });
   const session: Session = {
     client,
