@@ -196,6 +196,7 @@ export function show(children: ComponentChildren, options: RenderOptions) {
     tenantId: "acme",
     permissions: permissions.map(permissionCode),
     mustChangePassword: false,
+    isPlatform: false,
   };
   render(
     <SessionContext.Provider value={{ ...session, restart: () => undefined }}>
