@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::audit::AuditHead;
-use super::ids::TenantId;
+use super::ids::{TenantId, TokenId};
 use super::refusal::Refusal;
 use super::secrets::Keyring;
 use super::system_lists::{ListField, ListOrder};
@@ -24,6 +24,10 @@ trait Position: Serialize + DeserializeOwned {}
 #[derive(Serialize, Deserialize)]
 struct SystemPosition(SystemSortKey);
 impl Position for SystemPosition {}
+
+#[derive(Serialize, Deserialize)]
+struct TokenPosition(TokenId);
+impl Position for TokenPosition {}
 
 /// The entry that an audit cursor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +100,24 @@ pub fn encode_audit(keys: &Keyring, tenant: &TenantId, entry: &AuditHead) -> Str
 /// `BAD_USER_INPUT` if it was not encoded for the same tenant.
 pub fn decode_audit(keys: &Keyring, tenant: &TenantId, cursor: &str) -> Result<AuditPosition, Refusal> {
     decode(keys, &audit_scope(tenant), cursor)
+}
+
+/// Encodes the cursor of a token in the list of its tenant's service tokens or verifier tokens.
+pub fn encode_token(keys: &Keyring, tenant: &TenantId, is_service: bool, id: TokenId) -> String {
+    encode(keys, &token_scope(tenant, is_service), &TokenPosition(id))
+}
+
+/// Decodes a cursor of [`encode_token`].
+///
+/// # Errors
+///
+/// `BAD_USER_INPUT` if it was not encoded for the same list.
+pub fn decode_token(keys: &Keyring, tenant: &TenantId, is_service: bool, cursor: &str) -> Result<TokenId, Refusal> {
+    decode(keys, &token_scope(tenant, is_service), cursor).map(|TokenPosition(id)| id)
+}
+
+fn token_scope(tenant: &TenantId, is_service: bool) -> String {
+    format!("{}-tokens/{tenant}", if is_service { "service" } else { "verifier" })
 }
 
 fn system_scope(tenant: &TenantId, order: ListOrder) -> String {

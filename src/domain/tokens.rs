@@ -126,22 +126,32 @@ impl Token {
         self.expires_at.is_some_and(|end| end <= now)
     }
 
-    /// Returns the token with a new secret. The current one is valid until the overlap ends.
+    /// Returns the token with a new secret, which ends at `expires_at`. The current one is valid until the overlap ends, but
+    /// no longer than before.
     ///
     /// # Errors
     ///
     /// `ROTATION_IN_PROGRESS` if the secret before is still valid and there is an overlap: of two secrets one is kept.
-    pub fn rotate(&self, digest: KeyDigest, mark: Mark, overlap: Duration, now: Timestamp) -> Result<Self, Refusal> {
+    pub fn rotate(
+        &self,
+        digest: KeyDigest,
+        mark: Mark,
+        overlap: Duration,
+        expires_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
         let TokenKind::Service { permissions, retiring } = self.kind else { return Err(Refusal::TokenNotFound) };
+        let end = |at: Timestamp| self.expires_at.into_iter().chain([at]).min().unwrap_or(at);
+        let retiring = retiring.map(|secret| RetiringSecret { ends_at: end(secret.ends_at), ..secret });
         let retiring = retiring.filter(|secret| now < secret.ends_at);
         let retiring = match (overlap.is_zero(), retiring) {
             (true, retiring) => retiring,
-            (false, None) => Some(RetiringSecret { digest: self.digest, ends_at: now.plus(overlap) }),
+            (false, None) => Some(RetiringSecret { digest: self.digest, ends_at: end(now.plus(overlap)) }),
             (false, Some(_)) => return Err(Refusal::RotationInProgress),
         };
         let kind = TokenKind::Service { permissions, retiring };
         let (revision, updated_at) = (self.revision + 1, now.max(self.updated_at));
-        Ok(Self { kind, digest, mark, revision, updated_at, ..self.clone() })
+        Ok(Self { kind, digest, mark, expires_at, revision, updated_at, ..self.clone() })
     }
 }
 

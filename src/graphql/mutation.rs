@@ -3,26 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_graphql::{Context, ID, Object, Result};
+use async_graphql::{Context, ID, MaybeUndefined, Object, Result};
 use http::header::SET_COOKIE;
 
 use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
-    ChangePasswordPayload, CreateSystemPayload, DateTime, DeleteSystemPayload, DescribeSystemPayload,
-    EndRotationPayload, GenerateKeyPayload, KeyRole, RenameSystemPayload, ResumeSystemPayload, RevokeKeyPayload,
-    RotateKeyPayload, SetExternalIdPayload, SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload,
-    System,
+    ChangePasswordPayload, CreateServiceTokenPayload, CreateSystemPayload, CreateVerifierTokenPayload, DateTime,
+    DeleteSystemPayload, DescribeSystemPayload, EndRotationPayload, GenerateKeyPayload, KeyRole, RenameSystemPayload,
+    ResumeSystemPayload, RevokeKeyPayload, RevokeTokenPayload, RotateKeyPayload, SetExternalIdPayload,
+    SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload, System,
 };
 use crate::domain::external_ids::ExternalId;
-use crate::domain::ids::SystemId;
+use crate::domain::ids::{SystemId, TokenId};
 use crate::domain::operators::Password;
-use crate::domain::permissions::{CREATE, DELETE, EDIT};
+use crate::domain::permissions::{CREATE, DELETE, EDIT, EDIT_OPERATORS, Permissions};
 use crate::domain::refusal::Refusal;
+use crate::domain::system_names::SystemName;
 use crate::domain::texts::{Description, Reason};
 use crate::service::Service;
 use crate::service::sessions::{NewSession, SignIn};
+use crate::service::tokens::{NewToken, TokenEnd, TokenManager};
 
 pub struct Mutation;
 
@@ -311,8 +313,7 @@ impl Mutation {
     ) -> Result<RotateKeyPayload> {
         let call = Authenticated::new(ctx).await?;
         let id = self::system_id(&system_id)?;
-        // A negative overlap is out of range, like one that is too long.
-        let overlap = Duration::from_secs(u64::try_from(overlap_seconds).unwrap_or(u64::MAX));
+        let overlap = overlap(overlap_seconds);
         let expires_at = expires_at.map(|at| at.0);
         let rotated = call.service.rotate_key(call.caller, call.request, id, overlap, expires_at).await;
         let rotated = call.convert(rotated)?;
@@ -382,6 +383,154 @@ impl Mutation {
         let (system, enforcement) = call.convert(revoked)?;
         Ok(RevokeKeyPayload { system: System::from(&system), enforcement: enforcement.into() })
     }
+
+    /// Creates a token with which a backend calls this API, and returns it. The whole token is returned only once: if the
+    /// response is lost, rotate the token with an overlap of 0. Requires `operator_management:edit`.
+    ///
+    /// Errors: `FORBIDDEN` for a permission code that the caller does not hold, and for `isPlatform` unless the caller is of
+    /// the platform; `INVALID_NAME`; `NAME_TAKEN`, also for a repeat; `BAD_USER_INPUT` for an unknown code, a code of the
+    /// platform without `isPlatform`, an expiry less than a minute ahead, and more than 1,000 tokens of the tenant;
+    /// `UNAVAILABLE` while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn create_service_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Name of the token, by the rules for names of systems. Must be unique among the tenant's \
+                          service tokens, ignoring case and width.")]
+        name: String,
+        #[graphql(desc = "Permission codes of the token. The caller must hold them all.")] permissions: Vec<String>,
+        #[graphql(desc = "Time from which the token is refused. If omitted, in 90 days; if null, never.")]
+        expires_at: MaybeUndefined<DateTime>,
+        #[graphql(desc = "Whether the token may act in every tenant.", default)] is_platform: bool,
+    ) -> Result<CreateServiceTokenPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let permissions = Some(self::permissions(permissions)?);
+        let new = NewToken { name: self::name(&name)?, permissions, is_platform, expires_at: end(expires_at) };
+        let created = call.service.create_token(TokenManager::Caller(call.caller), call.request, new).await;
+        Ok(call.convert(created)?.into())
+    }
+
+    /// Replaces the secret of a service token, and returns the new token. The secret before is accepted for the overlap; with
+    /// an overlap of 0, no instance accepts it once the state of `enforcement` is `ENFORCED`, and one that is retiring
+    /// already keeps its end. The whole token is returned only once: if the response is lost, rotate with an overlap of 0.
+    /// Requires `operator_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `FORBIDDEN` if the token holds a code that the caller does not hold, or is of the platform and
+    /// the caller is not; `ROTATION_IN_PROGRESS` while a secret is retiring, also for a repeat, unless the overlap is 0;
+    /// `BAD_USER_INPUT` for an overlap out of range, an expiry less than a minute ahead, and for an expired token without
+    /// another expiry; `UNAVAILABLE` while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn rotate_service_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the service token.")] id: ID,
+        #[graphql(
+            desc = "Seconds for which the secret before is accepted: 0 to 2,592,000 (30 days), but no longer than to \
+                    the expiry that the token had.",
+            default = 86_400
+        )]
+        overlap_seconds: i32,
+        #[graphql(desc = "Time from which the token is refused. If omitted, as before; if null, never.")]
+        expires_at: MaybeUndefined<DateTime>,
+    ) -> Result<CreateServiceTokenPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let (manager, id, overlap) = (TokenManager::Caller(call.caller), token_id(&id)?, overlap(overlap_seconds));
+        let rotated = call.service.rotate_token(manager, call.request, id, overlap, end(expires_at)).await;
+        Ok(call.convert(rotated)?.into())
+    }
+
+    /// Revokes a service token. Once the state of `enforcement` is `ENFORCED`, no instance accepts it, and its WebSockets are
+    /// closed. Requires `operator_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `FORBIDDEN` if the token is of the platform and the caller is not. A repeat is safe: it fails with
+    /// `NOT_FOUND`, and only once the revocation is enforced.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn revoke_service_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the service token.")] id: ID,
+    ) -> Result<RevokeTokenPayload> {
+        revoke_token(&Authenticated::new(ctx).await?, id, true).await
+    }
+
+    /// Creates a token with which gateways and services verify keys, and returns it. The whole token is returned only once:
+    /// if the response is lost, revoke the token and create another one. Requires `operator_management:edit`.
+    ///
+    /// Errors: `FORBIDDEN` for `isPlatform` unless the caller is of the platform; `INVALID_NAME`; `NAME_TAKEN`, also for a
+    /// repeat; `BAD_USER_INPUT` for an expiry less than a minute ahead, and more than 1,000 tokens of the tenant;
+    /// `UNAVAILABLE` while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn create_verifier_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Name of the token, by the rules for names of systems. Must be unique among the tenant's \
+                          verifier tokens, ignoring case and width.")]
+        name: String,
+        #[graphql(
+            desc = "Whether the token verifies keys of all tenants. One of the tenant finds no keys of others.",
+            default
+        )]
+        is_platform: bool,
+        #[graphql(desc = "Time from which the token is refused. If omitted or null, never.")] expires_at: Option<
+            DateTime,
+        >,
+    ) -> Result<CreateVerifierTokenPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let expires_at = expires_at.map_or(TokenEnd::Never, |at| TokenEnd::At(at.0));
+        let new = NewToken { name: self::name(&name)?, permissions: None, is_platform, expires_at };
+        let created = call.service.create_token(TokenManager::Caller(call.caller), call.request, new).await;
+        Ok(call.convert(created)?.into())
+    }
+
+    /// Revokes a verifier token. Once the state of `enforcement` is `ENFORCED`, no instance accepts it. Requires
+    /// `operator_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `FORBIDDEN` if the token is of the platform and the caller is not. A repeat is safe: it fails with
+    /// `NOT_FOUND`, and only once the revocation is enforced.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn revoke_verifier_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the verifier token.")] id: ID,
+    ) -> Result<RevokeTokenPayload> {
+        revoke_token(&Authenticated::new(ctx).await?, id, false).await
+    }
+}
+
+async fn revoke_token(call: &Authenticated<'_>, id: ID, is_service: bool) -> Result<RevokeTokenPayload> {
+    let (manager, token) = (TokenManager::Caller(call.caller), token_id(&id)?);
+    let revoked = call.service.revoke_token(manager, call.request, token, is_service).await;
+    let (_, enforcement) = call.convert(revoked)?;
+    Ok(RevokeTokenPayload { revoked_token_id: id, enforcement: enforcement.into() })
+}
+
+/// The end of a token.
+fn end(expires_at: MaybeUndefined<DateTime>) -> TokenEnd {
+    match expires_at {
+        MaybeUndefined::Undefined => TokenEnd::Default,
+        MaybeUndefined::Null => TokenEnd::Never,
+        MaybeUndefined::Value(at) => TokenEnd::At(at.0),
+    }
+}
+
+/// A negative overlap is out of range, like one that is too long.
+fn overlap(seconds: i32) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))
+}
+
+fn name(typed: &str) -> Result<SystemName> {
+    SystemName::parse(typed).map_err(|error| refuse(&Refusal::InvalidName(error)))
+}
+
+fn permissions(codes: Vec<String>) -> Result<Permissions> {
+    let known = Permissions::try_from(codes);
+    let message = "Not a permission code. Use those that Viewer.permissions lists.";
+    known.map_err(|_| refuse(&Refusal::BadUserInput(message.to_owned())))
+}
+
+/// Parses the id of a token. A malformed id is `NOT_FOUND`, like an unknown one.
+fn token_id(id: &ID) -> Result<TokenId> {
+    id.parse().map_err(|_| refuse(&Refusal::TokenNotFound))
 }
 
 /// No system is ever at revision 0, so a negative revision is a conflict.

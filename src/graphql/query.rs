@@ -8,10 +8,11 @@ use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
-    AuditEntryConnection, AuditFilter, Node, Paging, System, SystemConnection, SystemFilter, SystemOrder, Tenant,
-    Viewer,
+    AuditEntryConnection, AuditFilter, Node, Paging, ServiceToken, System, SystemConnection, SystemFilter, SystemOrder,
+    Tenant, TokenConnection, TokenObject, VerifierToken, Viewer, load_token,
 };
-use crate::domain::permissions::VIEW;
+use crate::domain::ids::TokenId;
+use crate::domain::permissions::{Permission, VIEW, VIEW_OPERATORS};
 use crate::domain::system_lists::ListOrder;
 use crate::domain::system_names::Search;
 use crate::domain::{audit, cursors};
@@ -102,8 +103,9 @@ impl Query {
         Ok(call.convert(call.service.find_tenant(&call.caller.tenant).await)?.as_deref().map(Tenant::from))
     }
 
-    /// The system, audit entry or tenant with this id. Null if the tenant has none. Other tenants than the one that the
-    /// request is about are found with `tenant_management:view`. Requires `api_key_management:view`.
+    /// The system, audit entry, tenant, service token or verifier token with this id. Null if the tenant has none. Other
+    /// tenants than the one that the request is about are found with `tenant_management:view`. Requires
+    /// `api_key_management:view`, and for tokens `operator_management:view` too.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "Id of the object.")] id: ID) -> Result<Option<Node>> {
         let call = Authenticated::new(ctx).await?;
@@ -111,6 +113,15 @@ impl Query {
         if let Ok(id) = id.parse() {
             let system = call.convert(call.service.find_system(tenant, id).await)?;
             return Ok(system.map(|system| Node::System(Box::new(System::from(&system)))));
+        }
+        if let Ok(id) = id.parse::<TokenId>() {
+            let permission = Permission::ViewOperators;
+            call.convert(call.service.require_permission(call.caller, call.request, permission).await)?;
+            let Some((token, used)) = load_token(&call, id).await? else { return Ok(None) };
+            return Ok(Some(match token.kind.is_service() {
+                true => Node::ServiceToken(Box::new(ServiceToken::new(&token, used))),
+                false => Node::VerifierToken(Box::new(VerifierToken::new(&token, used))),
+            }));
         }
         if let Ok(id) = id.parse() {
             let entry = call.convert(call.service.find_audit_entry(tenant, id).await)?;
@@ -160,5 +171,31 @@ impl Query {
         let tenant = &call.caller.tenant;
         let head = call.convert(call.service.audit_head(tenant).await)?;
         Ok(cursors::encode_audit(call.service.keyring(), tenant, &head))
+    }
+
+    /// Service tokens of the tenant, newest first, as a Relay connection. Requires `operator_management:view`.
+    ///
+    /// Errors: `BAD_USER_INPUT` for a page size out of range, or a cursor of another list.
+    #[graphql(directive = requires_permission::apply(VIEW_OPERATORS.to_owned()))]
+    async fn service_tokens(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Return this many tokens: 1 to 200. Defaults to 50.")] first: Option<i32>,
+        #[graphql(desc = "Return only tokens after this cursor.")] after: Option<String>,
+    ) -> Result<TokenConnection<ServiceToken>> {
+        TokenConnection::load(&Authenticated::new(ctx).await?, first, after).await
+    }
+
+    /// Verifier tokens of the tenant, newest first, as a Relay connection. Requires `operator_management:view`.
+    ///
+    /// Errors: `BAD_USER_INPUT` for a page size out of range, or a cursor of another list.
+    #[graphql(directive = requires_permission::apply(VIEW_OPERATORS.to_owned()))]
+    async fn verifier_tokens(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Return this many tokens: 1 to 200. Defaults to 50.")] first: Option<i32>,
+        #[graphql(desc = "Return only tokens after this cursor.")] after: Option<String>,
+    ) -> Result<TokenConnection<VerifierToken>> {
+        TokenConnection::load(&Authenticated::new(ctx).await?, first, after).await
     }
 }

@@ -323,7 +323,7 @@ pub(super) fn update_keys(batch: Batch, keys: &[Key], system: &System) -> Batch 
 }
 
 /// Refuses the expiry of a current key that is too near, or later than the policy allows: `latest`, from its longest life.
-fn check_expiry(
+pub(super) fn check_expiry(
     expires_at: Option<Timestamp>,
     now: Timestamp,
     latest: Option<(Timestamp, Duration)>,

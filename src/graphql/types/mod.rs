@@ -8,6 +8,7 @@ mod payloads;
 mod systems;
 mod tenants;
 mod time;
+mod tokens;
 mod usage;
 mod viewer;
 
@@ -24,6 +25,10 @@ pub(super) use self::systems::{
 };
 pub(super) use self::tenants::Tenant;
 pub(super) use self::time::DateTime;
+pub(super) use self::tokens::{
+    CreateServiceTokenPayload, CreateVerifierTokenPayload, RevokeTokenPayload, ServiceToken, TokenConnection,
+    TokenObject, VerifierToken, load_token,
+};
 pub(super) use self::viewer::Viewer;
 
 /// Converts a count to GraphQL's 32-bit `Int`, saturating.

@@ -2,7 +2,7 @@
 
 use async_graphql::{ID, Interface};
 
-use super::{AuditEntry, System, Tenant};
+use super::{AuditEntry, ServiceToken, System, Tenant, VerifierToken};
 
 /// An object with a globally unique id.
 #[derive(Interface)]
@@ -15,4 +15,6 @@ pub(crate) enum Node {
     System(Box<System>),
     AuditEntry(Box<AuditEntry>),
     Tenant(Box<Tenant>),
+    ServiceToken(Box<ServiceToken>),
+    VerifierToken(Box<VerifierToken>),
 }
