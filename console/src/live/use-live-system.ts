@@ -26,6 +26,7 @@ const CHANGES: readonly AuditAction[] = [
   "SYSTEM_SUSPENDED",
   "SYSTEM_RESUMED",
   "SYSTEM_DESCRIBED",
+  "EXTERNAL_ID_CHANGED",
 ];
 
 interface LiveSystem {
