@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::ActorId;
+use super::ids::{ActorId, TokenId};
 use super::operators::Operator;
-use super::tokens::Token;
+use super::system_names::SystemName;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -37,10 +37,9 @@ impl AuditActor {
         Self { id: Some(ActorId::Operator(operator.id)), ..Self::named(AuditActorKind::Operator, name) }
     }
 
-    /// The token, in its own tenant.
-    pub fn service_token(token: &Token) -> Self {
-        let name = token.name.to_string();
-        Self { id: Some(ActorId::Token(token.id)), ..Self::named(AuditActorKind::ServiceToken, name) }
+    /// A service token, in its own tenant.
+    pub fn service_token(id: TokenId, name: &SystemName) -> Self {
+        Self { id: Some(ActorId::Token(id)), ..Self::named(AuditActorKind::ServiceToken, name.to_string()) }
     }
 
     /// Somebody who runs `keymark operator …` with access to the store.

@@ -147,7 +147,7 @@ impl Caller {
     pub fn actor(&self) -> AuditActor {
         let actor = match &self.identity {
             Identity::Operator { operator, .. } => AuditActor::operator(operator),
-            Identity::Token { token, .. } => AuditActor::service_token(token),
+            Identity::Token { token, .. } => AuditActor::service_token(token.id, &token.name),
         };
         AuditActor { is_platform: self.tenant != *self.home(), ..actor }
     }

@@ -66,7 +66,7 @@ async fn the_first_start_prints_a_generated_password_once() {
     let viewer =
         server.graphql(Some(&token), "{ viewer { tenantId permissions mustChangePassword } }", json!({})).await;
     assert_eq!(viewer["data"]["viewer"]["mustChangePassword"], true);
-    assert_eq!(viewer["data"]["viewer"]["permissions"].as_array().map(Vec::len), Some(4));
+    assert_eq!(viewer["data"]["viewer"]["permissions"].as_array().map(Vec::len), Some(8));
     assert_eq!(viewer["data"]["viewer"]["tenantId"], "default");
     let (status, log) = server.stop().await;
     assert!(status.success() && !log.contains(&password), "{log}");

@@ -30,10 +30,9 @@ use super::errors::{
 };
 use super::options::{Limits, write_concern};
 use super::rows::{
-    EXTERNAL_ID, FORMAT, collection_of, entry_from_document, entry_to_document, id_to_bson, in_known_format, number_of,
-    number_to_bson, to_bson, to_document,
+    EXTERNAL_ID, FORMAT, collection_of, entry_from_document, entry_to_document, id_to_bson, in_known_format, marker_id,
+    number_of, number_to_bson, to_bson, to_document,
 };
-use super::settings::marker_id;
 use super::store::MongoStore;
 use crate::domain::audit::{AuditEntry, AuditHead};
 use crate::domain::changes::{Batch, Expected, RowId, Write};

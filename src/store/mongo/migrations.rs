@@ -18,8 +18,7 @@ use super::collections::{
 };
 use super::errors::{ConnectError, TimedOut, code_of, is_refusal};
 use super::options::Limits;
-use super::rows::{DUE_AT, EXTERNAL_ID, number_of, to_document};
-use super::settings::setting_id;
+use super::rows::{DUE_AT, EXTERNAL_ID, number_of, setting_id, to_document};
 use crate::domain::changes::Row;
 use crate::domain::ids::TenantId;
 use crate::domain::tenants::{LONGEST_LIFETIME_SETTING, Tenant, TenantPolicy};

@@ -40,6 +40,9 @@ pub(super) const FOLDED_EXTERNAL_ID: &str = "foldedExternalId";
 /// The member of a key with the time at which an entry about its expiry is due.
 pub(super) const DUE_AT: &str = "dueAt";
 
+/// Precedes the name of a setting in the `_id` of its document.
+pub(super) const SETTING: &str = "setting/";
+
 /// The member of a token with the digests of all its secrets.
 pub(super) const TOKEN_DIGESTS: &str = "digests";
 
@@ -284,6 +287,14 @@ pub(super) fn to_bson<T: Serialize>(value: &T) -> Result<Bson> {
     serialize_to_bson(value).map_err(corrupt)
 }
 
+pub(super) fn setting_id(name: &str) -> String {
+    format!("{SETTING}{name}")
+}
+
+pub(super) fn marker_id(marker: &str) -> String {
+    format!("marker/{marker}")
+}
+
 /// A number of an entry or a revision. BSON integers are signed: a number that does not fit is greater than every stored
 /// one.
 pub(super) fn number_to_bson(number: u64) -> Bson {
@@ -309,7 +320,7 @@ mod tests {
     use crate::domain::keys::{KeyDigest, KeyEnd, Mark};
     use crate::domain::leases::Incarnation;
     use crate::domain::operators::PasswordHash;
-    use crate::domain::permissions::Permissions;
+    use crate::domain::permissions::{Permission, Permissions};
     use crate::domain::secrets::Fingerprint;
     use crate::domain::sessions::SessionSecret;
     use crate::domain::system_names::SystemName;
@@ -341,10 +352,11 @@ mod tests {
             tenant.clone(),
             "admin".parse().unwrap(),
             PasswordHash::from_phc("$argon2id$".to_owned()),
-            Permissions::all_of(true),
+            [Permission::View, Permission::Delete].into_iter().collect(),
             NOW,
         );
         let with_first_password = operator.clone().with_first_password();
+        let of_platform = operator.clone().of_platform();
         let session = Session {
             id: SessionSecret::generate(&mut rng).id(),
             tenant,
@@ -372,6 +384,8 @@ mod tests {
             Row::Key(key_of_release_0_1),
             Row::Operator(operator),
             Row::Operator(with_first_password),
+            Row::Operator(of_platform),
+            Row::Tenant(Tenant::new("acme".parse().unwrap(), SystemName::parse("Acme").unwrap(), NOW)),
             Row::Session(session),
             Row::Lease(lease),
             Row::Lease(of_release_0_1),

@@ -6,6 +6,7 @@ use mongodb::options::Hint;
 
 use super::errors::{corrupt, is_duplicate_key};
 use super::reads::BY_ID;
+use super::rows::{SETTING, marker_id, setting_id};
 use super::store::MongoStore;
 use crate::store::{Result, SettingsStore};
 
@@ -55,15 +56,4 @@ impl SettingsStore for MongoStore {
     async fn has_marker(&self, marker: &str) -> Result<bool> {
         Ok(self.bounded("has_marker", self.meta.find_one(doc! { "_id": marker_id(marker) })).await?.is_some())
     }
-}
-
-/// Precedes the name of a setting in the `_id`.
-const SETTING: &str = "setting/";
-
-pub(super) fn setting_id(name: &str) -> String {
-    format!("{SETTING}{name}")
-}
-
-pub(super) fn marker_id(marker: &str) -> String {
-    format!("marker/{marker}")
 }

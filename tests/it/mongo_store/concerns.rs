@@ -204,8 +204,10 @@ async fn every_query_uses_an_index_also_for_its_order() {
     query systems: IXSCAN { tenant: 1, createdAt: 1, _id: 1 }
     query systems: IXSCAN { tenant: 1, folded: 1 }
     query systems: IXSCAN { tenant: 1, updatedAt: 1, _id: 1 }
+    query tenantRows: COLLSCAN
     query tenants: IDHACK
     query tenants: IXSCAN { _id: 1 }
+    query tokens: COLLSCAN
     remove buckets: IXSCAN { _id: 1 }
     remove keys: IXSCAN { _id: 1 }
     remove leases: IXSCAN { _id: 1 }
