@@ -15,6 +15,8 @@ export interface KeymarkOptions {
    * which the cookie authenticates.
    */
   token?: string | (() => string | Promise<string>);
+  /** The id of the tenant to act in, for operators and service tokens of the platform. Absent: their own. */
+  tenant?: string;
   /** The WebSocket of the package `ws`, for Node.js before 22. */
   webSocketImpl?: unknown;
   onState?: (state: SocketState) => void;
@@ -64,7 +66,8 @@ type VariablesOf<Variables> =
   Record<string, never> extends Variables ? [variables?: Variables] : [variables: Variables];
 
 /** Returns a client of the API. Requests are sent over HTTP, and all subscriptions share one WebSocket. */
-export function connect({ url, token, webSocketImpl, onState }: KeymarkOptions): Keymark {
+export function connect(options: KeymarkOptions): Keymark {
+  const { url, token, tenant, webSocketImpl, onState } = options;
   const authorization = async (): Promise<Record<string, string>> =>
     token === undefined
       ? {}
@@ -73,7 +76,10 @@ export function connect({ url, token, webSocketImpl, onState }: KeymarkOptions):
   const opened = () => {
     socket ??= openSocket({
       url: url.replace(/^http/, "ws"),
-      connectionParams: authorization,
+      connectionParams: async () => ({
+        ...(await authorization()),
+        ...(tenant !== undefined && { tenant }),
+      }),
       webSocketImpl,
       ...(onState && { onState }),
     });
@@ -85,6 +91,7 @@ export function connect({ url, token, webSocketImpl, onState }: KeymarkOptions):
     const headers = {
       accept: "application/graphql-response+json",
       "content-type": "application/json",
+      ...(tenant !== undefined && { "x-keymark-tenant": tenant }),
       ...(await authorization()),
     };
     const body = JSON.stringify({ query: print(document), variables });
