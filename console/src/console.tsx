@@ -10,11 +10,13 @@ import { useLiveQuery } from "./live/use-live-query";
 import { useLiveViewer } from "./live/use-live-viewer";
 import { ChangePasswordPage } from "./pages/change-password-page";
 import { Page } from "./pages/page";
+import { RefusedTenantPage } from "./pages/refused-tenant-page";
 import { SignInPage } from "./pages/sign-in-page";
 import { Redirect, useLocation } from "./router";
 import { inTenant, pathAfterSignIn, routeOf, SIGN_IN, signInPath } from "./routes";
 import { useSession } from "./session/session-context";
 import { ViewerContext } from "./session/viewer-context";
+import { failureOf } from "./text/failures";
 
 /** Shows the sign-in page until an operator is signed in, then the pages. */
 export function Console() {
@@ -26,6 +28,10 @@ export function Console() {
   const wasSignedIn = useRef(false);
 
   if (!data) {
+    const failure = error && failureOf(error, "other");
+    if (tenant !== undefined && (failure?.code === "FORBIDDEN" || failure?.code === "NOT_FOUND")) {
+      return <RefusedTenantPage tenant={tenant} message={failure.message} />;
+    }
     return (
       <main>
         {error === undefined ? (

@@ -1,5 +1,5 @@
 import { useLayoutEffect, useRef } from "preact/hooks";
-import { hasNavigated, Link } from "../router";
+import { hasNavigated, Link, useLocation } from "../router";
 import { ADMINISTRATION, SYSTEMS } from "../routes";
 import { Name } from "./name";
 
@@ -26,11 +26,12 @@ export const focusHeading = () => document.querySelector("h1")?.focus({ preventS
 /** The breadcrumbs and the title of a page. The title takes the focus after a navigation within the console. */
 export function PageHeading(props: PageHeadingProps) {
   const { title, subject, trail, isOverview = false, focus = true } = props;
+  const { tenant } = useLocation();
   const heading = useRef<HTMLHeadingElement>(null);
   useLayoutEffect(() => {
     // The name comes first: a narrow tab shows only the start of its title.
-    document.title = [subject, title, "Keymark"].filter(Boolean).join(" – ");
-  }, [title, subject]);
+    document.title = [subject, title, tenant, "Keymark"].filter(Boolean).join(" – ");
+  }, [title, subject, tenant]);
   // A layout effect: a plain one runs later, and could take the focus from where the operator has moved it by then.
   useLayoutEffect(() => {
     if (focus && hasNavigated()) heading.current?.focus({ preventScroll: true });

@@ -14,6 +14,7 @@ const EMBEDDED = [
   "ChangePasswordPayload",
   "CreateSystemPayload",
   "DeleteSystemPayload",
+  "DeleteTenantPayload",
   "DescribeSystemPayload",
   "EndRotationPayload",
   "Enforcement",
@@ -29,6 +30,9 @@ const EMBEDDED = [
   "SuspendSystemPayload",
   "SystemChange",
   "SystemConnection",
+  "TenantConnection",
+  "TenantPayload",
+  "TenantPolicy",
   "Usage",
 ];
 
