@@ -171,7 +171,7 @@ describe("a key in time", () => {
     assertClean();
   });
 
-  test("belongs to a system whose description is entered and edited", async () => {
+  test("belongs to a system whose description and external ID are entered and edited", async () => {
     const { page, signIn, button, link, assertClean } = await env.openWindow();
     await signIn("/systems/new");
     await page.getByLabel("System Name").fill("Described");
@@ -186,17 +186,36 @@ describe("a key in time", () => {
     await link("Edit").click();
     await page.getByLabel("System Name").fill("Described anew");
     await page.getByLabel("Description").fill("Sends invoices. Ask Ada.");
+    await page.getByLabel("External ID").fill("cus_42");
     await button("Save").click();
-    await page.getByText("Confirm: rename and describe the system").waitFor();
+    await page
+      .getByText("Confirm: rename and describe the system, and change its external ID")
+      .waitFor();
     assert.deepEqual(await page.getByRole("dialog").getByRole("definition").allTextContents(), [
       "Described",
       "Described anew",
       "Sends invoices",
       "Sends invoices. Ask Ada.",
+      "None",
+      "cus_42",
     ]);
     await button("Confirm").click();
     await page.getByRole("heading", { name: "System Detail: Described anew" }).waitFor();
     await page.getByRole("definition").filter({ hasText: "Sends invoices. Ask Ada." }).waitFor();
+    await page.getByRole("definition").filter({ hasText: "cus_42" }).waitFor();
+
+    await page.goto("/systems/new");
+    await page.getByLabel("System Name").fill("Undescribed");
+    await button("Submit").click();
+    await link("Edit").click();
+    await page.getByLabel("External ID").fill("cus_42");
+    await button("Save").click();
+    await page.getByText("Confirm: change the external ID").waitFor();
+    await button("Confirm").click();
+    await page.getByText("Another system already has this external ID.").waitFor();
+
+    await page.goto("/systems?search=CUS_4");
+    await page.getByRole("link", { name: "Described anew" }).waitFor();
     assertClean();
   });
 });

@@ -19,6 +19,7 @@ const payload = (field: string, type: string) => ({
       id: "s1",
       name: "Billing",
       description: null,
+      externalId: null,
       keyState: "ACTIVE",
       keyMark: "cret",
       currentKey: {

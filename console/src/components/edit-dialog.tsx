@@ -1,6 +1,7 @@
 import {
   DescribeSystemDocument,
   RenameSystemDocument,
+  SetExternalIdDocument,
   type SystemPartsFragment,
 } from "@keymark/client/documents";
 import type { CombinedError } from "@urql/core";
@@ -22,7 +23,7 @@ interface EditDialogProps {
   onCancel: () => void;
 }
 
-/** Confirms a new name, a new description, or both. What was saved already is not saved again after a failure. */
+/** Confirms new texts. What was saved already is not saved again after a failure. */
 export function EditDialog(props: EditDialogProps) {
   const { system, edited, texts, onSaved, onRefused, onCancel } = props;
   const client = useClient();
@@ -30,6 +31,8 @@ export function EditDialog(props: EditDialogProps) {
   const description = system.description ?? "";
   const renames = texts.name !== system.name;
   const describes = texts.description !== description;
+  const externalId = system.externalId ?? "";
+  const identifies = texts.externalId !== externalId;
 
   const rename = async () => {
     const variables = { id, name: texts.name, expectedRevision: system.revision };
@@ -39,6 +42,10 @@ export function EditDialog(props: EditDialogProps) {
   const describe = async (expectedRevision: number) => {
     const variables = { id, description: texts.description || null, expectedRevision };
     return (await client.mutation(DescribeSystemDocument, variables)).error;
+  };
+  const identify = async () => {
+    const variables = { systemId: id, externalId: texts.externalId || null };
+    return (await client.mutation(SetExternalIdDocument, variables)).error;
   };
   const confirm = async (): Promise<CombinedError | undefined> => {
     const renamed = renames ? await rename() : { revision: system.revision, error: undefined };
@@ -54,35 +61,50 @@ export function EditDialog(props: EditDialogProps) {
       onRefused("description", refusedDescription.message);
       return undefined;
     }
-    if (error === undefined) onSaved();
-    return error;
+    if (error !== undefined) return error;
+    const unidentified = identifies ? await identify() : undefined;
+    const refusedId = unidentified && failureOf(unidentified);
+    if (refusedId?.code === "NAME_TAKEN" || refusedId?.code === "BAD_USER_INPUT") {
+      const isTaken = refusedId.code === "NAME_TAKEN";
+      onRefused(
+        "externalId",
+        isTaken ? "Another system already has this external ID." : refusedId.message,
+      );
+      return undefined;
+    }
+    if (unidentified === undefined) onSaved();
+    return unidentified;
   };
 
   // The new texts appear as soon as they are saved.
   const renamedByOther = system.name !== edited.name && renames;
   const describedByOther = description !== edited.description && describes;
+  const identifiedByOther = externalId !== edited.externalId && identifies;
+  const isWarning = renamedByOther || describedByOther || identifiedByOther;
   return (
     <ConfirmDialog
       title="Confirm the changes"
-      effect={effectOf(renames, describes)}
+      effect={effectOf(renames, describes, identifies)}
       tone="primary"
       waitingFor="Saving…"
       revision={system.revision}
       onConfirm={confirm}
       onCancel={onCancel}
     >
-      <div role="alert" class={renamedByOther || describedByOther ? "warning" : undefined}>
+      <div role="alert" class={isWarning ? "warning" : undefined}>
         {renamedByOther && (
           <>
             Another operator changed the name from “<Name>{edited.name}</Name>” to “
             <Name>{system.name}</Name>” in the meantime.{" "}
           </>
         )}
-        {describedByOther && "Another operator changed the description in the meantime."}
+        {describedByOther && "Another operator changed the description in the meantime. "}
+        {identifiedByOther && "Another operator changed the external ID in the meantime."}
       </div>
       <dl class="change">
         {renames && <Change what="name" from={system.name} to={texts.name} />}
         {describes && <Change what="description" from={description} to={texts.description} />}
+        {identifies && <Change what="external ID" from={externalId} to={texts.externalId} />}
       </dl>
     </ConfirmDialog>
   );
@@ -97,7 +119,8 @@ const Change = ({ what, from, to }: { what: string; from: string; to: string }) 
   </>
 );
 
-function effectOf(renames: boolean, describes: boolean): string {
-  if (!describes) return "rename the system";
-  return renames ? "rename and describe the system" : "describe the system";
+function effectOf(renames: boolean, describes: boolean, identifies: boolean): string {
+  const verbs = [...(renames ? ["rename"] : []), ...(describes ? ["describe"] : [])].join(" and ");
+  if (verbs === "") return "change the external ID";
+  return identifies ? `${verbs} the system, and change its external ID` : `${verbs} the system`;
 }

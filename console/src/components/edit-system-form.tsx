@@ -7,7 +7,7 @@ import { Name } from "./name";
 import { SystemForm, type SystemTexts } from "./system-form";
 
 /**
- * Edits the name and the description of a system. A change by another operator in the meantime is shown; it is not
+ * Edits the name, the description and the external ID of a system. A change by another operator in the meantime is shown; it is not
  * overwritten without asking, and does not replace what is typed here.
  */
 export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
@@ -25,6 +25,8 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
     current[field] !== texts[field].trim();
   const renamedByOther = changedByOther("name");
   const describedByOther = changedByOther("description");
+  const identifiedByOther = changedByOther("externalId");
+  const isWarning = renamedByOther || describedByOther || identifiedByOther;
 
   /** Continues from the current texts with other ones as the input. */
   const rebase = (input: SystemTexts) => {
@@ -33,10 +35,14 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
     setError(undefined);
   };
   const submit = () => {
-    const trimmed = { name: texts.name.trim(), description: texts.description.trim() };
-    if (trimmed.name === current.name && trimmed.description === current.description) {
+    const trimmed = {
+      name: texts.name.trim(),
+      description: texts.description.trim(),
+      externalId: texts.externalId.trim(),
+    };
+    if (FIELDS.every((field) => trimmed[field] === current[field])) {
       const message =
-        "This is already the system's name. Enter a different one, or change the description.";
+        "This is already the system's name. Enter a different one, or change the description or the external ID.";
       setError({ field: "name", message });
       return;
     }
@@ -44,9 +50,10 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
     setConfirming(trimmed);
   };
   const onSaved = () => {
+    const changed = confirming?.description === base.description ? "external ID" : "description";
     const notice =
       confirming === undefined || confirming.name === base.name ? (
-        "The description was changed."
+        `The ${changed} was changed.`
       ) : (
         <>
           The system was renamed to <Name>{confirming.name}</Name>.
@@ -63,11 +70,12 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
         error={error}
         cancelTo={systemPath(system.id)}
         submitLabel="Save"
+        withExternalId
         onSubmit={submit}
       />
       {/* Below the form, so that its appearance does not move a button that is about to be clicked. */}
-      <div role="alert" class={renamedByOther || describedByOther ? "warning conflict" : undefined}>
-        {(renamedByOther || describedByOther) && (
+      <div role="alert" class={isWarning ? "warning conflict" : undefined}>
+        {isWarning && (
           <>
             <p>
               {renamedByOther && (
@@ -79,13 +87,19 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
               {describedByOther && (
                 <>
                   Another operator changed the description to “<Name>{current.description}</Name>”
-                  in the meantime.
+                  in the meantime.{" "}
+                </>
+              )}
+              {identifiedByOther && (
+                <>
+                  Another operator changed the external ID to “<Name>{current.externalId}</Name>” in
+                  the meantime.
                 </>
               )}
             </p>
             <div class="actions">
               <button type="button" onClick={() => rebase(theirs(base, current, texts))}>
-                {renamedByOther ? "Take their name" : "Take their description"}
+                {`Take their ${theirField(renamedByOther, describedByOther)}`}
               </button>
               <button type="button" onClick={() => rebase(texts)}>
                 Keep what I typed
@@ -111,13 +125,22 @@ export function EditSystemForm({ system }: { system: SystemPartsFragment }) {
   );
 }
 
-const textsOf = ({ name, description }: SystemPartsFragment): SystemTexts => ({
+const FIELDS: readonly (keyof SystemTexts)[] = ["name", "description", "externalId"];
+
+const textsOf = ({ name, description, externalId }: SystemPartsFragment): SystemTexts => ({
   name,
   description: description ?? "",
+  externalId: externalId ?? "",
 });
+
+function theirField(renamedByOther: boolean, describedByOther: boolean): string {
+  if (renamedByOther) return "name";
+  return describedByOther ? "description" : "external ID";
+}
 
 /** Returns what was typed, with the current text in place of each that another operator changed. */
 const theirs = (base: SystemTexts, current: SystemTexts, typed: SystemTexts): SystemTexts => ({
   name: current.name === base.name ? typed.name : current.name,
   description: current.description === base.description ? typed.description : current.description,
+  externalId: current.externalId === base.externalId ? typed.externalId : current.externalId,
 });

@@ -9,6 +9,7 @@ interface FieldProps {
   autoComplete: string;
   hint?: string;
   error?: string | undefined;
+  isOptional?: boolean;
   /** Focuses the input when it is mounted. */
   autoFocus?: boolean;
 }
@@ -16,6 +17,7 @@ interface FieldProps {
 /** A labelled input with its hint and its error, which takes the focus whenever there is a new error. */
 export function Field(props: FieldProps) {
   const { label, type = "text", value, onInput, autoComplete, hint, error, autoFocus } = props;
+  const { isOptional = false } = props;
   const id = useId();
   const input = useRef<HTMLInputElement>(null);
   const describedBy = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
@@ -31,7 +33,7 @@ export function Field(props: FieldProps) {
     id,
     value,
     onInput: (event: TargetedInputEvent<HTMLInputElement>) => onInput(event.currentTarget.value),
-    required: true,
+    required: !isOptional,
     autoComplete,
     "aria-invalid": error !== undefined,
     "aria-describedby": describedBy === "" ? undefined : describedBy,

@@ -49,6 +49,14 @@ export function SystemFacts({ system, use, showId = false }: SystemFactsProps) {
           </dd>
         </div>
       )}
+      {system.externalId !== null && (
+        <div class="wide">
+          <dt>External ID</dt>
+          <dd>
+            <Name>{system.externalId}</Name>
+          </dd>
+        </div>
+      )}
       {currentKey && (
         <>
           <div>

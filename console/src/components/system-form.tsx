@@ -8,6 +8,7 @@ import { Field } from "./field";
 export interface SystemTexts {
   name: string;
   description: string;
+  externalId: string;
 }
 
 interface SystemFormProps {
@@ -17,13 +18,16 @@ interface SystemFormProps {
   /** The path that Cancel leads to. */
   cancelTo: string;
   submitLabel: string;
+  /** Whether the external ID can be entered, as it can be of a system that exists. */
+  withExternalId?: boolean;
   busy?: boolean;
   onSubmit: () => void;
 }
 
-/** The form for the name and the description of a system, new or existing. */
+/** The form for the name, the description and the external ID of a system, new or existing. */
 export function SystemForm(props: SystemFormProps) {
   const { texts, onInput, error, cancelTo, submitLabel, busy = false, onSubmit } = props;
+  const { withExternalId = false } = props;
   const errorAt = (field: keyof SystemTexts) =>
     error?.field === field ? error.message : undefined;
   const submit = (event: TargetedSubmitEvent<HTMLFormElement>) => {
@@ -50,6 +54,17 @@ export function SystemForm(props: SystemFormProps) {
         lines={3}
         error={errorAt("description")}
       />
+      {withExternalId && (
+        <Field
+          label="External ID (optional)"
+          isOptional
+          value={texts.externalId}
+          onInput={(externalId) => onInput({ ...texts, externalId })}
+          autoComplete="off"
+          hint="Your own ID of this application, which verifications return."
+          error={errorAt("externalId")}
+        />
+      )}
       <div class="actions">
         <Link to={cancelTo} class="button">
           Cancel

@@ -24,6 +24,7 @@ const EMBEDDED = [
   "ResumeSystemPayload",
   "RevokeKeyPayload",
   "RotateKeyPayload",
+  "SetExternalIdPayload",
   "SetKeyExpiryPayload",
   "SignInPayload",
   "SignOutPayload",

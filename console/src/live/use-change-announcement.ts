@@ -20,7 +20,7 @@ const SENTENCES: Record<SystemChangeKind, (system: string) => string> = {
   SUSPENDED: (system) => `${system} was suspended.`,
   RESUMED: (system) => `${system} was resumed.`,
   DESCRIBED: (system) => `The description of ${system} was changed.`,
-  EXTERNAL_ID_CHANGED: (system) => `The external id of ${system} was changed.`,
+  EXTERNAL_ID_CHANGED: (system) => `The external ID of ${system} was changed.`,
   DELETED: (system) => `${system} was deleted.`,
 };
 

@@ -24,7 +24,7 @@ export function CreateSystemPage() {
 function CreateSystemForm() {
   const client = useClient();
   const { createdSystemIds } = useSession();
-  const [texts, setTexts] = useState({ name: "", description: "" });
+  const [texts, setTexts] = useState<SystemTexts>({ name: "", description: "", externalId: "" });
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<{ field: keyof SystemTexts; message: string }>();
   const submit = async () => {

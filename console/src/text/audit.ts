@@ -55,7 +55,7 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   SYSTEM_SUSPENDED: () => ["Suspended the system"],
   SYSTEM_RESUMED: () => ["Resumed the system"],
   SYSTEM_DESCRIBED: () => ["Changed the description of the system"],
-  EXTERNAL_ID_CHANGED: () => ["Changed the external id of the system"],
+  EXTERNAL_ID_CHANGED: () => ["Changed the external ID of the system"],
   EXPIRED_KEY_PRESENTED: (entry) => withKey("Presented the expired key", entry),
   SUSPENDED_KEY_PRESENTED: (entry) => withKey("Presented the key of the suspended system:", entry),
   TENANT_POLICY_CHANGED: ({ count }) => [
@@ -139,7 +139,7 @@ export const ACTION_NAMES: Record<AuditAction, string> = {
   SYSTEM_SUSPENDED: "System suspended",
   SYSTEM_RESUMED: "System resumed",
   SYSTEM_DESCRIBED: "Description changed",
-  EXTERNAL_ID_CHANGED: "External id changed",
+  EXTERNAL_ID_CHANGED: "External ID changed",
   REVOKED_KEY_PRESENTED: "Revoked key presented",
   EXPIRED_KEY_PRESENTED: "Expired key presented",
   SUSPENDED_KEY_PRESENTED: "Key of a suspended system presented",

@@ -20,8 +20,9 @@ export const matchesSearch = (name: string, search: string): boolean =>
 interface Described {
   readonly name: string;
   readonly description: string | null;
+  readonly externalId: string | null;
 }
 
-/** Whether the name or the description of a system contains the text that is searched for. */
-export const isFound = ({ name, description }: Described, search: string): boolean =>
-  matchesSearch(name, search) || (description !== null && matchesSearch(description, search));
+/** Whether the name, the description or the external ID of a system contains the text that is searched for. */
+export const isFound = ({ name, description, externalId }: Described, search: string): boolean =>
+  [name, description, externalId].some((text) => text !== null && matchesSearch(text, search));

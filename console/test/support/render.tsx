@@ -20,6 +20,7 @@ export const system: SystemPartsFragment = {
   id: "s1",
   name: "Billing",
   description: null,
+  externalId: null,
   keyState: "NOT_GENERATED",
   keyMark: null,
   currentKey: null,
