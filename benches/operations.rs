@@ -141,7 +141,7 @@ async fn audit_log(store: &Arc<dyn Store>) {
     let (mut exports, mut verified, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
-        let (request, exporter) = (service.request(None), Exporter::CommandLine(tenant.clone()));
+        let (request, exporter) = (service.request(None), Exporter::CommandLine(tenant.clone(), None));
         let export = service.export_audit(request, exporter, AuditFilter::default(), Format::Jsonl).await;
         let parts: Vec<String> = export.expect("an export").try_collect().await.expect("a whole export");
         let export = parts.concat();

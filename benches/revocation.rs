@@ -174,9 +174,10 @@ async fn waits_over(title: &str, store: &Arc<dyn Store>) {
         let id = service.create_system(&caller, request, &name, None).await.expect("created").id;
         service.generate_key(&caller, request, id, None).await.expect("generated");
         measure!("deleteSystem with a key", service.delete_system(&caller, request, id, None)).expect("deleted");
+        let origin = service.command_line_origin(None);
         let codes = if round % 2 == 0 { Permissions::NONE } else { Permissions::all_of(true) };
-        measure!("set-permissions", service.set_permissions(request, &username, codes)).expect("set");
-        measure!("set-permissions, repeated", service.set_permissions(request, &username, codes)).expect("set");
+        measure!("set-permissions", service.set_permissions(&origin, &username, codes)).expect("set");
+        measure!("set-permissions, repeated", service.set_permissions(&origin, &username, codes)).expect("set");
         let session = measure!("signIn", instance.sign_in("waiting"));
         measure!("signOut", service.sign_out(&session.caller(), request)).expect("signed out");
     }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit_text::{self, Format};
+use crate::domain::actors::CommandUser;
 use crate::domain::audit::AuditFilter;
 use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::TenantId;
@@ -100,6 +101,25 @@ pub enum Command {
     },
 }
 
+/// A line of a request: a command, and the person who runs it.
+#[derive(Serialize)]
+struct Call<'a> {
+    command: &'a Command,
+    user: Option<&'a CommandUser>,
+}
+
+/// The same, as received.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReceivedCall {
+    Named {
+        command: Command,
+        user: Option<CommandUser>,
+    },
+    /// From an earlier release.
+    Plain(Command),
+}
+
 /// A line of a response.
 #[derive(Serialize, Deserialize)]
 enum Line {
@@ -123,13 +143,18 @@ impl Output for Stdout {
     }
 }
 
-/// Runs a command. The error is the message for the person who ran it.
-pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output) -> Result<(), String> {
-    let request = service.request(None);
+/// Runs a command on behalf of a person; `None` if their name is not known. The error is the message for them.
+pub async fn run(
+    service: &Arc<Service>,
+    command: Command,
+    user: Option<&CommandUser>,
+    out: &mut impl Output,
+) -> Result<(), String> {
+    let origin = &service.command_line_origin(user);
     let text = match command {
         Command::AddOperator { tenant, username, password, permissions } => {
             let (password, notice) = choose_password(service, password, &username)?;
-            let added = service.add_operator(request, tenant, username, password, permissions).await;
+            let added = service.add_operator(origin, tenant, username, password, permissions).await;
             format!("{}{notice}", description(&added.map_err(message)?))
         }
         Command::ListOperators { tenant } => {
@@ -137,25 +162,24 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             operators.iter().map(description).collect()
         }
         Command::SetPermissions { username, permissions } => {
-            let changed = service.set_permissions(request, &username, permissions).await;
+            let changed = service.set_permissions(origin, &username, permissions).await;
             description(&changed.map_err(|error| message_about(&username, error))?)
         }
         Command::SetPassword { username, password } => {
             let (password, notice) = choose_password(service, password, &username)?;
-            let changed = service.set_password(request, &username, password).await;
+            let changed = service.set_password(origin, &username, password).await;
             let changed = changed.map_err(|error| message_about(&username, error))?;
             format!("{}{notice}", description(&changed))
         }
         Command::DescribeSecrets => format!("{}\n", service.describe_secrets().await.map_err(message)?),
         Command::RemoveOperator { username } => {
-            let removed = service.remove_operator(request, &username).await;
+            let removed = service.remove_operator(origin, &username).await;
             let removed = removed.map_err(|error| message_about(&username, error))?;
             format!("removed {}", description(&removed))
         }
         Command::SetPolicy { tenant, max_key_lifetime_days: days } => {
-            let origin = service.command_line_origin(request);
             let set = |policy| TenantPolicy { max_key_lifetime_days: days, ..policy };
-            service.set_policy(&origin, &tenant, set).await.map_err(message)?;
+            service.set_policy(origin, &tenant, set).await.map_err(message)?;
             match days {
                 Some(days) => format!("{tenant}: new keys end after {days} days at most\n"),
                 None => format!("{tenant}: new keys need no end\n"),
@@ -165,7 +189,7 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
             let tenants = service.list_audited_tenants(&KnownCheckpoints::default()).await.map_err(message)?;
             check_tenant(&tenants, &tenant)?;
             let format = if jsonl { Format::Jsonl } else { Format::Csv };
-            return export_audit(service, tenant, format, out).await;
+            return export_audit(service, Exporter::CommandLine(tenant, user.cloned()), format, out).await;
         }
         Command::CheckSecret { fingerprints } => {
             let own = &service.keyring().current().fingerprint;
@@ -178,8 +202,8 @@ pub async fn run(service: &Arc<Service>, command: Command, out: &mut impl Output
         }
         Command::VerifyAudit { tenant } => verify_audit(service, tenant, Vec::new()).await?,
         Command::CompareAudit { tenant, checkpoints } => verify_audit(service, tenant, checkpoints).await?,
-        Command::MarkRestored => restores::mark_restored(service).await?,
-        Command::ReplayAudit { file } => return restores::replay(service, file, out).await,
+        Command::MarkRestored => restores::mark_restored(service, origin).await?,
+        Command::ReplayAudit { file } => return restores::replay(service, origin, file, out).await,
         Command::CheckpointAudit => return checkpoint_audit(service, out).await,
         Command::ShowAuditKeys => service.keyring().public_keys().iter().map(|key| format!("{key}\n")).collect(),
     };
@@ -261,11 +285,10 @@ fn description(operator: &Operator) -> String {
 
 async fn export_audit(
     service: &Arc<Service>,
-    tenant: TenantId,
+    exporter: Exporter,
     format: Format,
     out: &mut impl Output,
 ) -> Result<(), String> {
-    let exporter = Exporter::CommandLine(tenant);
     let export = service.export_audit(service.request(None), exporter, AuditFilter::default(), format).await;
     let mut export = pin!(export.map_err(message)?);
     while let Some(text) = export.try_next().await.map_err(message)? {
@@ -326,7 +349,8 @@ async fn answer(service: &Arc<Service>, stream: UnixStream) -> io::Result<()> {
     tokio::time::timeout(COMMAND_TIMEOUT, reader.read_line(&mut line)).await??;
     let mut lines = Lines(write);
     let ended = match serde_json::from_str(&line) {
-        Ok(command) => run(service, command, &mut lines).await,
+        Ok(ReceivedCall::Named { command, user }) => run(service, command, user.as_ref(), &mut lines).await,
+        Ok(ReceivedCall::Plain(command)) => run(service, command, None, &mut lines).await,
         Err(_) => Err(UNSUPPORTED.to_owned()),
     };
     lines
@@ -354,15 +378,20 @@ impl Output for Lines {
 }
 
 /// Runs the command in the server that uses the data directory. Returns `None` if there is no such server.
-pub async fn run_remotely(directory: &Path, command: &Command, out: &mut impl Output) -> Option<Result<(), String>> {
+pub async fn run_remotely(
+    directory: &Path,
+    command: &Command,
+    user: Option<&CommandUser>,
+    out: &mut impl Output,
+) -> Option<Result<(), String>> {
     let stream = UnixStream::connect(directory.join(SOCKET_NAME)).await.ok()?;
-    let exchanged = exchange(stream, command, out).await;
+    let exchanged = exchange(stream, &Call { command, user }, out).await;
     Some(exchanged.unwrap_or_else(|error| Err(format!("connection to the server lost: {error}"))))
 }
 
-async fn exchange(stream: UnixStream, command: &Command, out: &mut impl Output) -> io::Result<Result<(), String>> {
+async fn exchange(stream: UnixStream, call: &Call<'_>, out: &mut impl Output) -> io::Result<Result<(), String>> {
     let (read, write) = stream.into_split();
-    let mut bytes = serde_json::to_vec(command)?;
+    let mut bytes = serde_json::to_vec(call)?;
     bytes.push(b'\n');
     let mut write = write;
     write.write_all(&bytes).await?;

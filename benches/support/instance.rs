@@ -58,9 +58,9 @@ impl Instance {
     pub async fn operator(&self, tenant: &str, username: &str) -> NewSession {
         let (tenant, name) = (tenant.parse().expect("a tenant"), username.parse().expect("a name"));
         let password = Password::unchecked(PASSWORD.to_owned());
-        let request = self.service.request(None);
+        let origin = self.service.command_line_origin(None);
         self.service
-            .add_operator(request, tenant, name, password, Permissions::all_of(true))
+            .add_operator(&origin, tenant, name, password, Permissions::all_of(true))
             .await
             .expect("an operator");
         self.sign_in(username).await

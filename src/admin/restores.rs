@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Output, message};
+use crate::domain::audit::Origin;
 use crate::domain::replays::{Loss, LossEntry};
 use crate::domain::restores::Restore;
 use crate::service::Service;
 use crate::service::replays::ReplayError;
 
 /// `keymark restored`.
-pub(super) async fn mark_restored(service: &Service) -> Result<String, String> {
-    let restores = service.mark_restored(service.request(None)).await.map_err(message)?;
+pub(super) async fn mark_restored(service: &Service, origin: &Origin) -> Result<String, String> {
+    let restores = service.mark_restored(origin).await.map_err(message)?;
     let mut text = description(&restores);
     text.push_str(
         "Keys, systems, operators, permission codes and passwords are as in the backup. Take away again what was taken away \
@@ -21,10 +22,14 @@ pub(super) async fn mark_restored(service: &Service) -> Result<String, String> {
 }
 
 /// `keymark audit replay`: writes a line for each loss in the export.
-pub(super) async fn replay(service: &Arc<Service>, file: PathBuf, out: &mut impl Output) -> Result<(), String> {
-    let request = service.request(None);
+pub(super) async fn replay(
+    service: &Arc<Service>,
+    origin: &Origin,
+    file: PathBuf,
+    out: &mut impl Output,
+) -> Result<(), String> {
     let path = file.display().to_string();
-    let replay = service.begin_replay(request, file).await.map_err(|error| match error {
+    let replay = service.begin_replay(origin, file).await.map_err(|error| match error {
         ReplayError::Service(error) => message(error),
         error => format!("{path}: {error}"),
     })?;
@@ -35,7 +40,7 @@ pub(super) async fn replay(service: &Arc<Service>, file: PathBuf, out: &mut impl
         write(format!("{tenant}: nothing left to replay up to entry {}\n", replay.end.number)).await?;
     }
     for entry in &replay.losses {
-        let is_done = service.replay(request, tenant, &entry.loss).await.map_err(message)?;
+        let is_done = service.replay(origin, tenant, &entry.loss).await.map_err(message)?;
         write(line(entry, is_done)).await?;
     }
     service.finish_replay(&replay).await.map_err(message)

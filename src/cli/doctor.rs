@@ -32,8 +32,10 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
             report("data directory", check_mode(directory));
             let verify = admin::Command::VerifyAudit { tenant: None };
             // Printed by the server; reported as part of its outcome.
-            match admin::run_remotely(directory, &verify, &mut Stdout).await {
-                Some(Ok(())) => admin::run_remotely(directory, &admin::Command::DescribeSecrets, &mut Stdout).await,
+            match admin::run_remotely(directory, &verify, None, &mut Stdout).await {
+                Some(Ok(())) => {
+                    admin::run_remotely(directory, &admin::Command::DescribeSecrets, None, &mut Stdout).await
+                }
                 outcome => outcome,
             }
         }
@@ -76,7 +78,7 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
                         }),
                     );
                     let verify = admin::Command::VerifyAudit { tenant: None };
-                    let verified = admin::run(&app.service, verify, &mut Stdout).await;
+                    let verified = admin::run(&app.service, verify, None, &mut Stdout).await;
                     report("audit log", verified.map(|()| "intact".to_owned()));
                     report("API keys", app.service.describe_secrets().await.map_err(|error| error.to_string()));
                 }
@@ -93,7 +95,7 @@ async fn check_secret(config: &Config) -> Result<(), String> {
     let keyring = find_keyring(config, directory).map_err(|error| error.to_string())?;
     let check = admin::Command::CheckSecret { fingerprints: keyring.iter().map(|keys| keys.fingerprint).collect() };
     let stopped = || Err("the server has stopped meanwhile; run doctor again".to_owned());
-    admin::run_remotely(directory, &check, &mut Stdout).await.unwrap_or_else(stopped)
+    admin::run_remotely(directory, &check, None, &mut Stdout).await.unwrap_or_else(stopped)
 }
 
 fn conclude(failed: u32) -> Result<(), StartError> {

@@ -5,6 +5,7 @@ mod doctor;
 mod operator;
 mod tenant;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Command, Stdout};
 use crate::app::{self, App, Purpose, StartError};
 use crate::config::{Config, Flags, StoreConfig};
+use crate::domain::actors::{CommandUser, NotACommandUser};
 use crate::{graphql, telemetry};
 
 /// Issues, verifies and revokes the API keys of tenants' client applications.
@@ -39,6 +41,18 @@ pub struct Cli {
         hide_env_values = true
     )]
     config: Option<PathBuf>,
+    /// Your name, for the audit entries of commands.
+    ///
+    /// [default: the name of the system's user]
+    #[arg(
+        long = "as",
+        env = "KEYMARK_OPERATOR",
+        value_name = "NAME",
+        value_parser = command_user,
+        global = true,
+        help_heading = "Settings"
+    )]
+    user: Option<CommandUser>,
     #[command(subcommand)]
     command: Option<Subcommands>,
 }
@@ -81,9 +95,10 @@ pub fn main() -> ExitCode {
         return exit_code(outcome);
     }
     #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
-    let outcome = Config::load(cli.flags, cli.config.as_deref(), |name| std::env::var_os(name))
-        .map_err(StartError::from)
-        .and_then(|config| {
+    let environment = |name: &str| std::env::var_os(name);
+    let user = cli.user.or_else(|| system_user(environment));
+    let outcome =
+        Config::load(cli.flags, cli.config.as_deref(), environment).map_err(StartError::from).and_then(|config| {
             telemetry::start(&config.log, config.log_format);
             if let Err(error) = without_core_dumps {
                 tracing::warn!(%error, "core dumps not disabled; they may contain secrets");
@@ -97,12 +112,29 @@ pub fn main() -> ExitCode {
             // A thread that has hashed a password keeps its 19 MiB until it ends.
             let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(Duration::from_secs(1)).build();
             let runtime = runtime.map_err(|error| StartError::Failed(error.to_string()))?;
-            let outcome = runtime.block_on(run(command, config));
+            let outcome = runtime.block_on(run(command, config, user.as_ref()));
             // Blocking threads, for instance in a DNS look-up, must not delay the exit.
             runtime.shutdown_background();
             outcome
         });
     exit_code(outcome)
+}
+
+fn command_user(name: &str) -> Result<CommandUser, String> {
+    name.to_owned().try_into().map_err(|error: NotACommandUser| error.to_string())
+}
+
+/// The name of the system's user: of the environment or, where it has none (as in a container), of the user database.
+fn system_user(environment: impl Fn(&str) -> Option<OsString>) -> Option<CommandUser> {
+    let named = ["USER", "LOGNAME"].into_iter().filter_map(environment).find(|name| !name.is_empty());
+    let name = named.and_then(|name| name.into_string().ok()).or_else(|| {
+        let users = std::fs::read_to_string("/etc/passwd").ok()?;
+        let uid = rustix::process::getuid().as_raw().to_string();
+        let user =
+            users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&&*uid));
+        user.map(|fields| fields[0].to_owned())
+    });
+    name?.try_into().ok()
 }
 
 fn exit_code(outcome: Result<(), StartError>) -> ExitCode {
@@ -124,22 +156,22 @@ fn disable_core_dumps() -> rustix::io::Result<()> {
     Ok(())
 }
 
-async fn run(command: Subcommands, config: Config) -> Result<(), StartError> {
+async fn run(command: Subcommands, config: Config, user: Option<&CommandUser>) -> Result<(), StartError> {
     match command {
         Subcommands::Serve => app::run(config).await,
         Subcommands::Schema => Ok(()),
         Subcommands::Doctor => doctor::run(config).await,
-        Subcommands::Restored => administer(config, Command::MarkRestored).await,
-        Subcommands::Operator(operator) => administer(config, operator.command().await?).await,
-        Subcommands::Tenant(tenant) => administer(config, tenant.command()).await,
-        Subcommands::Audit(audit) => administer(config, audit.command()?).await,
+        Subcommands::Restored => administer(config, Command::MarkRestored, user).await,
+        Subcommands::Operator(operator) => administer(config, operator.command().await?, user).await,
+        Subcommands::Tenant(tenant) => administer(config, tenant.command(), user).await,
+        Subcommands::Audit(audit) => administer(config, audit.command()?, user).await,
     }
 }
 
 /// Runs a command: in the server that has the embedded store open, or else on the store directly.
-async fn administer(mut config: Config, command: Command) -> Result<(), StartError> {
+async fn administer(mut config: Config, command: Command, user: Option<&CommandUser>) -> Result<(), StartError> {
     if let StoreConfig::Embedded { directory } = &config.store
-        && let Some(outcome) = admin::run_remotely(directory, &command, &mut Stdout).await
+        && let Some(outcome) = admin::run_remotely(directory, &command, user, &mut Stdout).await
     {
         return outcome.map_err(StartError::Failed);
     }
@@ -153,7 +185,7 @@ async fn administer(mut config: Config, command: Command) -> Result<(), StartErr
         let done = done.clone();
         async move { service.follow_feed(done).await }
     });
-    let outcome = admin::run(&app.service, command, &mut Stdout).await;
+    let outcome = admin::run(&app.service, command, user, &mut Stdout).await;
     app.service.finish().await;
     done.cancel();
     // Fails only if the task panicked. The panic hook has already logged it.

@@ -11,6 +11,7 @@ use super::concurrency::Slot;
 use super::error::Error;
 use super::{Caller, Request, Service, origin};
 use crate::audit_text::{self, Format};
+use crate::domain::actors::CommandUser;
 use crate::domain::audit::{
     AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, AuditOutcome, ChainBreak, EntryHash,
 };
@@ -33,21 +34,21 @@ pub enum Exporter {
     /// An operator, of their tenant's log. The export ends with an error when they lose the permission to view it.
     Operator(Arc<Caller>),
     /// Somebody with access to the server's machine.
-    CommandLine(TenantId),
+    CommandLine(TenantId, Option<CommandUser>),
 }
 
 impl Exporter {
     fn tenant(&self) -> &TenantId {
         match self {
             Self::Operator(caller) => &caller.tenant,
-            Self::CommandLine(tenant) => tenant,
+            Self::CommandLine(tenant, _) => tenant,
         }
     }
 
     fn actor(&self) -> AuditActor {
         match self {
             Self::Operator(caller) => caller.actor(),
-            Self::CommandLine(_) => AuditActor::command_line(),
+            Self::CommandLine(_, user) => AuditActor::command_line_of(user.as_ref()),
         }
     }
 }
@@ -215,7 +216,7 @@ impl Service {
     ) -> Result<impl Stream<Item = Result<String, Error>> + Send + use<>, Error> {
         let slot = match &exporter {
             Exporter::Operator(caller) => Some(self.concurrency.begin_export(&caller.tenant)?),
-            Exporter::CommandLine(_) => None,
+            Exporter::CommandLine(..) => None,
         };
         let event = self.event(&origin(exporter.actor(), request), AuditAction::AuditExported);
         self.commit(Batch::new(exporter.tenant().clone(), event)).await?.without_waiting();

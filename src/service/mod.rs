@@ -52,6 +52,7 @@ use crate::auth::tokens::Tokens;
 use crate::clock::Environment;
 use crate::coherence::Coherence;
 pub use crate::coherence::Enforcement;
+use crate::domain::actors::CommandUser;
 use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::{AuditEntryId, RequestId, TokenId};
@@ -206,8 +207,8 @@ impl Service {
     }
 
     /// The origin of what somebody does on the command line.
-    pub fn command_line_origin(&self, request: Request) -> Origin {
-        origin(AuditActor::command_line(), request)
+    pub fn command_line_origin(&self, user: Option<&CommandUser>) -> Origin {
+        origin(AuditActor::command_line_of(user), self.request(None))
     }
 
     fn event(&self, origin: &Origin, action: AuditAction) -> AuditEvent {

@@ -7,7 +7,7 @@ use rand::distr::Alphanumeric;
 
 use super::commit::{Decision, Reads};
 use super::error::Error;
-use super::{Request, Service, origin};
+use super::{Service, origin};
 use crate::domain::audit::{AuditAction, AuditActor, Origin};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{OperatorId, TenantId};
@@ -35,17 +35,16 @@ impl Service {
 
     pub async fn add_operator(
         &self,
-        request: Request,
+        origin: &Origin,
         tenant: TenantId,
         username: Username,
         password: Password,
         permissions: Permissions,
     ) -> Result<Operator, Error> {
         let hash = self.passwords.hash(password).await?;
-        let origin = origin(AuditActor::command_line(), request);
         let added = self.change(|_| async {
             let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), permissions);
-            let mut batch = self.addition(&operator, &origin);
+            let mut batch = self.addition(&operator, origin);
             // The first start creates an operator only in a store that never had one.
             if !self.store.has_marker(INITIALISED).await? {
                 batch = batch.once(INITIALISED);
@@ -59,7 +58,7 @@ impl Service {
     /// Replaces the permissions of an operator. The same ones change nothing.
     pub async fn set_permissions(
         &self,
-        request: Request,
+        origin: &Origin,
         username: &Username,
         permissions: Permissions,
     ) -> Result<Operator, Error> {
@@ -71,7 +70,7 @@ impl Service {
                 return Ok(Decision::Repeat(Ok(operator)));
             };
             let event = self
-                .event(&origin(AuditActor::command_line(), request), AuditAction::PermissionsChanged)
+                .event(origin, AuditAction::PermissionsChanged)
                 .about_operator(&changed)
                 .with_permissions(permissions);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
@@ -83,7 +82,7 @@ impl Service {
     /// Replaces the password of an operator, which ends all their sessions.
     pub async fn set_password(
         self: &Arc<Self>,
-        request: Request,
+        origin: &Origin,
         username: &Username,
         password: Password,
     ) -> Result<Operator, Error> {
@@ -91,9 +90,7 @@ impl Service {
         let changed = self.change(|_| async {
             let operator = self.load_operator(username).await?;
             let changed = operator.with_password(hash.clone(), self.environment.now());
-            let event = self
-                .event(&origin(AuditActor::command_line(), request), AuditAction::PasswordChanged)
-                .about_operator(&changed);
+            let event = self.event(origin, AuditAction::PasswordChanged).about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
             Ok(Decision::commit(batch, changed))
         });
@@ -103,14 +100,12 @@ impl Service {
     }
 
     /// Removes an operator, which ends all their sessions.
-    pub async fn remove_operator(self: &Arc<Self>, request: Request, username: &Username) -> Result<Operator, Error> {
+    pub async fn remove_operator(self: &Arc<Self>, origin: &Origin, username: &Username) -> Result<Operator, Error> {
         let removed = self.change(|reads| async move {
             let Some(operator) = self.find_operator_to_change(username, reads).await? else {
                 return Ok(Decision::Repeat(Err(Refusal::OperatorNotFound)));
             };
-            let event = self
-                .event(&origin(AuditActor::command_line(), request), AuditAction::OperatorRemoved)
-                .about_operator(&operator);
+            let event = self.event(origin, AuditAction::OperatorRemoved).about_operator(&operator);
             let batch = Batch::new(operator.tenant.clone(), event).delete(&Row::Operator(operator.clone()));
             Ok(Decision::commit(batch, operator))
         });
@@ -123,7 +118,7 @@ impl Service {
     /// suspended.
     pub(super) async fn replay_operator_suspension(
         &self,
-        request: Request,
+        origin: &Origin,
         tenant: &TenantId,
         id: OperatorId,
     ) -> Result<bool, Error> {
@@ -131,9 +126,7 @@ impl Service {
             let found = self.store.find_operator(id).await?.filter(|operator| operator.tenant == *tenant);
             let suspended = found.and_then(|operator| operator.suspend(self.environment.now()));
             let Some(suspended) = suspended else { return Ok(Decision::Unchanged(false)) };
-            let event = self
-                .event(&origin(AuditActor::command_line(), request), AuditAction::OperatorSuspended)
-                .about_operator(&suspended);
+            let event = self.event(origin, AuditAction::OperatorSuspended).about_operator(&suspended);
             Ok(Decision::commit(Batch::new(tenant.clone(), event).replace(Row::Operator(suspended)), true))
         });
         self.require_enforced(suspended.await?).await

@@ -7,13 +7,13 @@ use std::io::{self, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Service;
 use super::commit::Decision;
 use super::error::Error;
 use super::keys::{end_keys, update_keys};
 use super::restores::list_restores;
-use super::{Request, Service, origin};
 use crate::audit_text::verification::{self, ExportBreak, Verified};
-use crate::domain::audit::{AuditAction, AuditActor, AuditHead};
+use crate::domain::audit::{AuditAction, AuditHead, Origin};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{OperatorId, SystemId, TenantId};
 use crate::domain::keys::{KeyEnd, Mark};
@@ -68,7 +68,7 @@ impl From<io::Error> for ReplayError {
 impl Service {
     /// Verifies an export, and finds out what it takes away that the store still has. Ends all sessions first, as
     /// [`mark_restored`](Self::mark_restored) does, if the store lacks entries of the export and this was not done yet.
-    pub async fn begin_replay(&self, request: Request, file: PathBuf) -> Result<Replay, ReplayError> {
+    pub async fn begin_replay(&self, origin: &Origin, file: PathBuf) -> Result<Replay, ReplayError> {
         let keys = self.keyring.public_keys();
         let read = move || {
             let mut history = ExportedHistory::default();
@@ -87,7 +87,7 @@ impl Service {
             if !recorded.iter().any(|restore| restore.replaces(&checkpoint)) {
                 let mut lost = self.find_lost_checkpoints().await?;
                 lost.push(checkpoint);
-                restores = self.raise_epoch(request, &lost, &BTreeMap::from([(tenant.clone(), common.number)])).await?;
+                restores = self.raise_epoch(origin, &lost, &BTreeMap::from([(tenant.clone(), common.number)])).await?;
             }
         }
         let from = match self.find_replayed(&tenant, &common).await?.1 {
@@ -123,21 +123,21 @@ impl Service {
     }
 
     /// Takes away again what an entry of the export took away. Returns `false` if the store does not have it.
-    pub async fn replay(self: &Arc<Self>, request: Request, tenant: &TenantId, loss: &Loss) -> Result<bool, Error> {
+    pub async fn replay(self: &Arc<Self>, origin: &Origin, tenant: &TenantId, loss: &Loss) -> Result<bool, Error> {
         match *loss {
-            Loss::Key { system, mark } => self.replay_revocation(request, tenant, system, mark).await,
+            Loss::Key { system, mark } => self.replay_revocation(origin, tenant, system, mark).await,
             Loss::KeyTime { expires_at: None, .. }
             | Loss::Suspension { is_suspended: false, .. }
             | Loss::OperatorSuspension { is_suspended: false, .. }
             | Loss::TenantSuspension { is_suspended: false } => Ok(false),
             Loss::KeyTime { system, mark, expires_at: Some(end) } => {
-                self.replay_key_end(request, tenant, system, mark, end).await
+                self.replay_key_end(origin, tenant, system, mark, end).await
             }
-            Loss::Suspension { system, is_suspended: true } => self.replay_suspension(request, tenant, system).await,
-            Loss::System(system) => self.replay_deletion(request, tenant, system).await,
+            Loss::Suspension { system, is_suspended: true } => self.replay_suspension(origin, tenant, system).await,
+            Loss::System(system) => self.replay_deletion(origin, tenant, system).await,
             Loss::Operator(id) => {
                 let Some(operator) = self.find_operator_of(tenant, id).await? else { return Ok(false) };
-                self.remove_operator(request, &operator.username).await.map(|_| true)
+                self.remove_operator(origin, &operator.username).await.map(|_| true)
             }
             Loss::Permissions { operator, remaining } => {
                 let Some(operator) = self.find_operator_of(tenant, operator).await? else { return Ok(false) };
@@ -145,18 +145,18 @@ impl Service {
                 if remaining == operator.permissions {
                     return Ok(false);
                 }
-                self.set_permissions(request, &operator.username, remaining).await.map(|_| true)
+                self.set_permissions(origin, &operator.username, remaining).await.map(|_| true)
             }
             Loss::OperatorSuspension { operator, is_suspended: true } => {
-                self.replay_operator_suspension(request, tenant, operator).await
+                self.replay_operator_suspension(origin, tenant, operator).await
             }
-            Loss::Token(token) => self.replay_token_revocation(request, tenant, token).await,
-            Loss::TenantSuspension { is_suspended: true } => self.replay_tenant_suspension(request, tenant).await,
-            Loss::Tenant => self.replay_tenant_deletion(request, tenant).await,
+            Loss::Token(token) => self.replay_token_revocation(origin, tenant, token).await,
+            Loss::TenantSuspension { is_suspended: true } => self.replay_tenant_suspension(origin, tenant).await,
+            Loss::Tenant => self.replay_tenant_deletion(origin, tenant).await,
             Loss::Password(operator) => {
                 let Some(operator) = self.find_operator_of(tenant, operator).await? else { return Ok(false) };
                 // Nobody learns this one, so the operator needs another.
-                self.set_password(request, &operator.username, self.generate_password()).await.map(|_| true)
+                self.set_password(origin, &operator.username, self.generate_password()).await.map(|_| true)
             }
         }
     }
@@ -193,7 +193,7 @@ impl Service {
 
     async fn replay_revocation(
         &self,
-        request: Request,
+        origin: &Origin,
         tenant: &TenantId,
         id: SystemId,
         mark: Mark,
@@ -206,10 +206,7 @@ impl Service {
             let Some(key) = keys.iter().find(|key| key.mark == mark) else { return Ok(Decision::Repeat(Ok(false))) };
             let now = self.environment.now();
             let without = system.without_key(key, KeyEnd::Revoked, now, now);
-            let event = self
-                .event(&origin(AuditActor::command_line(), request), AuditAction::KeyRevoked)
-                .about_system(&without)
-                .about_key(mark);
+            let event = self.event(origin, AuditAction::KeyRevoked).about_system(&without).about_key(mark);
             let batch = Batch::new(tenant.clone(), event).replace(Row::System(without.clone()));
             Ok(Decision::commit(batch.replace(Row::Key(key.ended(KeyEnd::Revoked, without.updated_at))), true))
         });
@@ -218,7 +215,7 @@ impl Service {
 
     async fn replay_key_end(
         &self,
-        request: Request,
+        origin: &Origin,
         tenant: &TenantId,
         id: SystemId,
         mark: Mark,
@@ -235,7 +232,7 @@ impl Service {
             let changed = system.set_key_expiry(key.role, Some(end), self.environment.now())?;
             let Some(changed) = changed else { return Ok(Decision::Retry) };
             let event = self
-                .event(&origin(AuditActor::command_line(), request), AuditAction::KeyExpiryChanged)
+                .event(origin, AuditAction::KeyExpiryChanged)
                 .about_system(&changed)
                 .about_key(mark)
                 .about_key_end(key.role, Some(end));
@@ -245,7 +242,7 @@ impl Service {
         self.require_enforced(changed.await?).await
     }
 
-    async fn replay_suspension(&self, request: Request, tenant: &TenantId, id: SystemId) -> Result<bool, Error> {
+    async fn replay_suspension(&self, origin: &Origin, tenant: &TenantId, id: SystemId) -> Result<bool, Error> {
         self.require_second_format()?;
         let suspended = self.change(|reads| async move {
             let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
@@ -254,24 +251,20 @@ impl Service {
             let suspended = system.suspend(None, self.environment.now());
             let Some(suspended) = suspended else { return Ok(Decision::Repeat(Ok(false))) };
             let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
-            let event = self
-                .event(&origin(AuditActor::command_line(), request), AuditAction::SystemSuspended)
-                .about_system(&suspended);
+            let event = self.event(origin, AuditAction::SystemSuspended).about_system(&suspended);
             let batch = Batch::new(tenant.clone(), event).replace(Row::System(suspended.clone()));
             Ok(Decision::commit(update_keys(batch, &keys, &suspended), true))
         });
         self.require_enforced(suspended.await?).await
     }
 
-    async fn replay_deletion(&self, request: Request, tenant: &TenantId, id: SystemId) -> Result<bool, Error> {
+    async fn replay_deletion(&self, origin: &Origin, tenant: &TenantId, id: SystemId) -> Result<bool, Error> {
         let deleted = self.change(|reads| async move {
             let Ok(system) = self.find_system_to_change::<bool>(tenant, id, reads).await? else {
                 return Ok(Decision::Repeat(Ok(false)));
             };
-            let event = self
-                .event(&origin(AuditActor::command_line(), request), AuditAction::SystemDeleted)
-                .about_deleted_system(&system)
-                .about_keys_of(&system);
+            let event =
+                self.event(origin, AuditAction::SystemDeleted).about_deleted_system(&system).about_keys_of(&system);
             let Some(keys) = self.load_live_keys(&system).await? else { return Ok(Decision::Retry) };
             let batch = Batch::new(tenant.clone(), event).delete(&Row::System(system.clone()));
             Ok(Decision::commit(end_keys(batch, &keys, KeyEnd::SystemDeleted, self.environment.now()), true))

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::Service;
 use super::commit::Decision;
 use super::error::Error;
-use super::{Request, Service, origin};
-use crate::domain::audit::{AuditAction, AuditActor, AuditHead};
+use crate::domain::audit::{AuditAction, AuditHead, Origin};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::{OperatorId, TenantId};
@@ -72,16 +72,16 @@ impl Service {
 
     /// Raises the epoch of a store that was restored from a backup: ends all sessions on every instance, and records for
     /// each log that the checkpoints of the history after the backup are not missed. Returns the records.
-    pub async fn mark_restored(&self, request: Request) -> Result<Vec<Restore>, Error> {
+    pub async fn mark_restored(&self, origin: &Origin) -> Result<Vec<Restore>, Error> {
         let lost = self.find_lost_checkpoints().await?;
-        self.raise_epoch(request, &lost, &BTreeMap::new()).await
+        self.raise_epoch(origin, &lost, &BTreeMap::new()).await
     }
 
     /// As [`mark_restored`](Self::mark_restored), for these lost checkpoints. `common` has the numbers of the last entries
     /// in common with the replaced history, as far as they are known.
     pub(super) async fn raise_epoch(
         &self,
-        request: Request,
+        origin: &Origin,
         lost: &[Checkpoint],
         common: &BTreeMap<TenantId, u64>,
     ) -> Result<Vec<Restore>, Error> {
@@ -93,7 +93,7 @@ impl Service {
         }
         let epoch = self.increment_epoch().await?;
         for tenant in &logs {
-            self.end_sessions(request, tenant).await?;
+            self.end_sessions(origin, tenant).await?;
         }
         // Last, so that Keymark does not serve the store if this did not get so far.
         let mut restores = Vec::new();
@@ -165,7 +165,7 @@ impl Service {
     }
 
     /// Ends the sessions of all operators of a tenant. One entry for each change of up to [`MAX_OPERATORS_PER_CHANGE`].
-    async fn end_sessions(&self, request: Request, tenant: &TenantId) -> Result<(), Error> {
+    async fn end_sessions(&self, origin: &Origin, tenant: &TenantId) -> Result<(), Error> {
         let operators = self.store.list_operators(Some(tenant)).await?;
         let operators: Vec<OperatorId> = operators.iter().map(|operator| operator.id).collect();
         let chunks = operators.chunks(MAX_OPERATORS_PER_CHANGE).map(HashSet::from_iter);
@@ -173,8 +173,8 @@ impl Service {
             if operators.is_empty() { vec![HashSet::new()] } else { chunks.collect() };
         for chunk in &chunks {
             let ended = self.change(|_| async move {
-                let (now, origin) = (self.environment.now(), origin(AuditActor::command_line(), request));
-                let mut batch = Batch::new(tenant.clone(), self.event(&origin, AuditAction::StoreRestored));
+                let now = self.environment.now();
+                let mut batch = Batch::new(tenant.clone(), self.event(origin, AuditAction::StoreRestored));
                 for operator in self.store.list_operators(Some(tenant)).await? {
                     if chunk.contains(&operator.id) {
                         batch = batch.replace(Row::Operator(operator.without_sessions(now)));

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::Caller;
 use super::Service;
 use super::commit::Decision;
 use super::error::Error;
-use super::{Caller, Request, origin};
-use crate::domain::audit::{AuditAction, AuditActor, AuditEvent};
+use crate::domain::audit::{AuditAction, AuditEvent, Origin};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::TenantId;
 use crate::domain::permissions::Permission;
@@ -57,25 +57,23 @@ impl Service {
     }
 
     /// Suspends the tenant again in a restored store. Returns `false` if the store does not have it, or it is suspended.
-    pub(super) async fn replay_tenant_suspension(&self, request: Request, id: &TenantId) -> Result<bool, Error> {
+    pub(super) async fn replay_tenant_suspension(&self, origin: &Origin, id: &TenantId) -> Result<bool, Error> {
         let suspended = self.change(|_| async move {
             let Some(tenant) = self.find_tenant_to_change(id).await? else { return Ok(Decision::Unchanged(false)) };
             let Some(suspended) = tenant.suspend(None, self.environment.now()) else {
                 return Ok(Decision::Unchanged(false));
             };
-            let event = self
-                .event(&origin(AuditActor::command_line(), request), AuditAction::TenantSuspended)
-                .about_tenant(&suspended);
+            let event = self.event(origin, AuditAction::TenantSuspended).about_tenant(&suspended);
             Ok(Decision::commit(Batch::new(id.clone(), event).replace(Row::Tenant(suspended)), true))
         });
         self.require_enforced(suspended.await?).await
     }
 
     /// Deletes the tenant again in a restored store. Returns `false` if the store does not have it.
-    pub(super) async fn replay_tenant_deletion(&self, request: Request, id: &TenantId) -> Result<bool, Error> {
+    pub(super) async fn replay_tenant_deletion(&self, origin: &Origin, id: &TenantId) -> Result<bool, Error> {
         let deleted = self.change(|_| async move {
             let Some(tenant) = self.find_tenant_to_change(id).await? else { return Ok(Decision::Unchanged(false)) };
-            let event = self.event(&origin(AuditActor::command_line(), request), AuditAction::TenantDeleted);
+            let event = self.event(origin, AuditAction::TenantDeleted);
             Ok(Decision::commit(self.deletion(&tenant, event.about_tenant(&tenant)).await?, true))
         });
         self.require_enforced(deleted.await?).await

@@ -7,8 +7,8 @@ use super::activity::Subject;
 use super::commit::{Committed, Decision};
 use super::error::Error;
 use super::keys::check_expiry;
-use super::{Caller, Enforcement, Request, Service, origin};
-use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
+use super::{Caller, Enforcement, Request, Service};
+use crate::domain::audit::{AuditAction, AuditEvent, Origin};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{TenantId, TokenId};
 use crate::domain::keys::{ApiKey, KeyDigest, Mark};
@@ -25,7 +25,7 @@ pub enum TokenManager<'a> {
     /// A caller who holds `operator_management:edit`, in the tenant that they act in.
     Caller(&'a Caller),
     /// Somebody with access to the store, who may do everything.
-    CommandLine(&'a TenantId),
+    CommandLine(&'a TenantId, &'a Origin),
 }
 
 /// A token to be created.
@@ -57,7 +57,7 @@ impl TokenManager<'_> {
     fn tenant(&self) -> &TenantId {
         match self {
             Self::Caller(caller) => &caller.tenant,
-            Self::CommandLine(tenant) => tenant,
+            Self::CommandLine(tenant, _) => tenant,
         }
     }
 
@@ -249,11 +249,10 @@ impl Service {
     /// Revokes a token again in a restored store. Returns `false` if the store does not have it.
     pub(super) async fn replay_token_revocation(
         &self,
-        request: Request,
+        origin: &Origin,
         tenant: &TenantId,
         id: TokenId,
     ) -> Result<bool, Error> {
-        let origin = &origin(AuditActor::command_line(), request);
         let revoked = self.change(|_| async move {
             let found = self.store.find_token_by_id(id).await?.filter(|token| token.tenant == *tenant);
             let Some(token) = found else { return Ok(Decision::Unchanged(false)) };
@@ -277,7 +276,7 @@ impl Service {
     fn origin_of(&self, manager: TokenManager<'_>, request: Request) -> Origin {
         match manager {
             TokenManager::Caller(caller) => caller.origin(request),
-            TokenManager::CommandLine(_) => self.command_line_origin(request),
+            TokenManager::CommandLine(_, origin) => origin.clone(),
         }
     }
 

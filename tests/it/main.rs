@@ -27,6 +27,7 @@
 //! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
 //! | `usage` | counts of verifications, and when keys were last used |
 //! | `sign_in`, `authorisation` | sessions, passwords, throttling; each root field with each permission and foreign ids |
+//! | `operators` | adding, changing, suspending and removing operators, by the API and the command line; their sessions |
 //! | `injection` | texts of clients are never operators or patterns |
 //! | `browsers`, `console_files` | cookies, origins, CORS; the embedded console |
 //! | `monitoring` | metrics, the dashboard and the alerts |
@@ -69,6 +70,7 @@ mod layers;
 mod mongo_store;
 mod monitoring;
 mod old_digests;
+mod operators;
 mod pages;
 mod processes;
 mod readme;

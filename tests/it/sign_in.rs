@@ -485,10 +485,10 @@ async fn a_generated_first_password_is_good_for_24_hours_and_has_to_be_changed(a
 }
 
 async fn a_password_from_before_the_rules_still_signs_in(app: App) {
-    let request = app.service.request(None);
+    let origin = app.service.command_line_origin(None);
     let (tenant, username) = ("acme".parse().unwrap(), "ada".parse().unwrap());
     let short = Password::unchecked("password".to_owned());
-    app.service.add_operator(request, tenant, username, short, Permissions::NONE).await.expect("added");
+    app.service.add_operator(&origin, tenant, username, short, Permissions::NONE).await.expect("added");
     let ada = app.sign_in("ada", "password").await;
     let viewer = ada.query("{ viewer { mustChangePassword } }", json!({})).await;
     assert_eq!(viewer.data("viewer.mustChangePassword"), false);

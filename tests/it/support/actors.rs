@@ -393,12 +393,18 @@ impl App {
     /// Runs an administrative command in this process; returns its output.
     pub async fn command(&self, command: Command) -> Result<String, String> {
         let mut said = Said::default();
-        admin::run(&self.service, command, &mut said).await.map(|()| said.0.lock().unwrap().clone())
+        admin::run(&self.service, command, None, &mut said).await.map(|()| said.0.lock().unwrap().clone())
     }
 
     /// Runs the binary with these arguments on this app's store.
     pub async fn cli(&self, arguments: &[&str]) -> Output {
+        self.cli_with(&[], arguments).await
+    }
+
+    /// The same, with these environment variables.
+    pub async fn cli_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
         let mut command = super::process::keymark();
+        command.envs(variables.iter().copied());
         match self.backend.as_ref() {
             Backend::Embedded { directory, .. } => {
                 self.commands.call_once(|| {
