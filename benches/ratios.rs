@@ -35,10 +35,14 @@ use hyper::body::Incoming;
 use instance::Instance;
 use keymark::clock::Environment;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
-use keymark::domain::changes::Batch;
-use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
-use keymark::domain::keys::ApiKey;
+use keymark::domain::changes::{Batch, Row};
+use keymark::domain::ids::{AuditEntryId, RequestId, SystemId, TenantId, TokenId};
+use keymark::domain::keys::{ApiKey, KeyDigest, Mark};
+use keymark::domain::system_names::SystemName;
+use keymark::domain::systems::{NewKey, System};
+use keymark::domain::tenants::Tenant;
 use keymark::domain::time::Timestamp;
+use keymark::domain::tokens::{Token, TokenKind};
 use keymark::http::connections::ConnectionCaps;
 use keymark::http::front::Front;
 use keymark::http::serve::{Client as Peer, Handler, ServeLimits, serve};
@@ -54,8 +58,8 @@ use mimalloc::MiMalloc;
 use mongodb::bson::{Document, doc};
 use percentile::percentile;
 use processor_time::processor_time;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use replica_set::ReplicaSet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Deserialize;
@@ -83,6 +87,10 @@ const PACED: Duration = Duration::from_secs(5);
 /// Entries in the audit log of the tenant whose operator reads it all the time, and the connections on which they do.
 const ENTRIES: usize = 100_000;
 const READERS: usize = 8;
+/// The server with tenants and tokens beside those that are measured.
+const MANY_TENANTS: &str = "many tenants";
+const TENANTS: usize = 10_000;
+const TOKENS: usize = 1_000;
 /// Connections that send nothing, and the processes that open them: a process may not have as many.
 const SILENT: usize = 20_000;
 const SILENT_PROCESSES: usize = 4;
@@ -105,6 +113,10 @@ fn main() {
         // One thread: the servers are to have the rest.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(verification());
+    }
+    if wanted("many tenants") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(many_tenants());
     }
     if wanted("gateway") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -201,6 +213,71 @@ async fn verification() {
         "verification, POST, {PACE} a second\n    in the handler (goal: p99 under 1000 µs): {}",
         timed.ask_times()
     );
+}
+
+/// Verifications beside many tenants and tokens, against those beside none.
+async fn many_tenants() {
+    let (many, few) = (Server::start(MANY_TENANTS, &[]), Server::start("keymark", &[]));
+    let request = |key: &str| post_request("/v1/verify", &format!(r#"{{"apiKey":"{key}"}}"#), None);
+    let (of_many, of_few) = (request(&many.description), request(&few.description));
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        rounds.push((many.measure(&of_many).await, few.measure(&of_few).await));
+    }
+    println!("verification, POST, {TENANTS} tenants and {TOKENS} tokens, {CONNECTIONS} connections");
+    print("requests a second, against one tenant (goal 1.0)", rounds.iter().map(|(many, few)| (many.rate, few.rate)));
+    print(
+        "processor time a request in µs, against one tenant",
+        rounds.iter().map(|(many, few)| (many.micros, few.micros)),
+    );
+}
+
+/// Adds tenants with a key each, and tokens of the default one.
+async fn add_tenants(store: &EmbeddedStore) {
+    let (mut rng, now) = (StdRng::seed_from_u64(2), Timestamp::from_millis(0));
+    let origin =
+        Origin { actor: AuditActor::command_line(), source_address: None, request_id: RequestId::new(now, &mut rng) };
+    let mut batch = |tenant: TenantId, action| {
+        let event = AuditEvent::new(AuditEntryId::new(now, &mut rng), now, &origin, action);
+        let digest = KeyDigest::from_bytes(rng.random());
+        (Batch::new(tenant, event), digest, TokenId::new(now, &mut rng), SystemId::new(now, &mut rng))
+    };
+    let mark = Mark::try_from("abcd".to_owned()).expect("a mark");
+    let mut batches = Vec::with_capacity(TENANTS + TOKENS);
+    for number in 0..TENANTS {
+        let id: TenantId = format!("tenant-{number}").parse().expect("a tenant");
+        let name = SystemName::parse(&format!("Tenant {number}")).expect("a name");
+        let (batch, digest, _, system) = batch(id.clone(), AuditAction::TenantCreated);
+        let system = System::new(system, id.clone(), name.clone(), now);
+        let secret = "0123456789abcdef".to_owned().try_into().expect("a fingerprint");
+        let key = NewKey { digest, secret, mark, generated_by: AuditActor::command_line(), expires_at: None };
+        let (system, key) = system.generate_key(key, now).expect("a system without a key");
+        let batch = batch.insert(Row::Tenant(Tenant::new(id, name, now)));
+        batches.push(batch.insert(Row::System(System { revision: 1, ..system })).insert(Row::Key(key)));
+    }
+    for number in 0..TOKENS {
+        let id: TenantId = TenantId::DEFAULT.parse().expect("a tenant");
+        let name = SystemName::parse(&format!("Token {number}")).expect("a name");
+        let (batch, digest, token, _) = batch(id.clone(), AuditAction::VerifierTokenCreated);
+        batches.push(batch.insert(Row::Token(Token {
+            id: token,
+            tenant: id,
+            name,
+            kind: TokenKind::Verifier,
+            is_platform: false,
+            digest,
+            mark,
+            created_by: AuditActor::command_line(),
+            expires_at: None,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+        })));
+    }
+    while !batches.is_empty() {
+        let together = batches.split_off(batches.len().saturating_sub(200));
+        futures::future::try_join_all(together.into_iter().map(|batch| store.commit(batch))).await.expect("commits");
+    }
 }
 
 /// An API behind nginx that asks for each request whether its key is good, against the same nginx that does not ask.
@@ -474,6 +551,9 @@ fn serve_until_closed(name: &str, arguments: &[String]) {
         let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
         if name == "two tenants" {
             return two_tenants(store).await;
+        }
+        if name == MANY_TENANTS {
+            add_tenants(&store).await;
         }
         let keymark = Keymark::start(store).await;
         let address = if arguments.is_empty() {
@@ -801,7 +881,8 @@ impl Keymark {
 
 #[derive(Clone, SimpleObject, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+#[graphql(name = "Row")]
+struct ListRow {
     id: String,
     name: String,
     key_state: String,
@@ -820,7 +901,7 @@ struct BarePageInfo {
 #[derive(Clone, SimpleObject, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Rows {
-    nodes: Vec<Row>,
+    nodes: Vec<ListRow>,
     page_info: BarePageInfo,
 }
 
