@@ -44,7 +44,7 @@ beforeEach(() => {
 test("a key never stays in the search box", () => {
   const onInput = vi.fn();
   const onKey = vi.fn();
-  const box = <SearchBox value="bill" onInput={onInput} onKey={onKey} />;
+  const box = <SearchBox label="Search systems" value="bill" onInput={onInput} onKey={onKey} />;
   const { input, type } = show(box, { permissions: ["view"] });
   const paste = new Event("paste", { bubbles: true, cancelable: true });
   Object.assign(paste, { clipboardData: { getData: () => `km_${BODY}` } });

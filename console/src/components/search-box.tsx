@@ -2,14 +2,16 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import { keyGuard } from "./key-guard";
 
 interface SearchBoxProps {
+  /** What it does, such as "Search systems". */
+  label: string;
   value: string;
   onInput: (value: string) => void;
-  /** Called with the mark of a whole key that was pasted. */
+  /** Called with the mark of a whole key that was pasted, which is not searched for. */
   onKey: (keyMark: string) => void;
 }
 
 /** Filters while typing. The / key focuses it from anywhere on the page. */
-export function SearchBox({ value, onInput, onKey }: SearchBoxProps) {
+export function SearchBox({ label, value, onInput, onKey }: SearchBoxProps) {
   const input = useRef<HTMLInputElement>(null);
   // A layout effect, so that the shortcut works as soon as the box is visible.
   useLayoutEffect(() => {
@@ -28,9 +30,9 @@ export function SearchBox({ value, onInput, onKey }: SearchBoxProps) {
       <input
         ref={input}
         type="search"
-        aria-label="Search systems"
+        aria-label={label}
         aria-keyshortcuts="/"
-        placeholder="Search systems"
+        placeholder={label}
         value={value}
         {...keyGuard({ value, onText: onInput, onKey })}
         autoComplete="off"

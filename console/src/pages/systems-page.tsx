@@ -76,6 +76,7 @@ export function SystemsPage() {
       <div class="toolbar">
         {mayView && (
           <SearchBox
+            label="Search systems"
             value={search}
             onInput={(typed) => {
               setPastedMark(undefined);
