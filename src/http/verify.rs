@@ -509,8 +509,8 @@ mod tests {
             let system: SystemId = "sys_01hf7yat0000000000000000zz".parse().unwrap();
             let (mark, now) = (Mark::try_from("9zZ0".to_owned()).unwrap(), Timestamp::from_millis(millis));
             let (role, expires_at) = (KeyRole::Retiring, Some(now));
-            let external_id = Some(external_id.as_str());
-            let identity = Identity { tenant: "acme", system, name: &name, external_id, mark, role, expires_at };
+            let external_id = external_id.as_str();
+            let identity = Identity { tenant: "acme", system, name: &name, external_id: Some(external_id), mark, role, expires_at };
             let answer: Json = serde_json::from_slice(&identity.to_json(now)).unwrap();
             prop_assert_eq!(answer, json!({
                 "valid": true, "code": "VALID", "tenantId": "acme", "systemId": system.to_string(),
@@ -518,7 +518,7 @@ mod tests {
                 "checkedAt": now.to_string(),
             }));
             let headers = identity.to_headers();
-            for (header, text) in [(SYSTEM_NAME, name.as_str()), (EXTERNAL_ID, external_id.unwrap())] {
+            for (header, text) in [(SYSTEM_NAME, name.as_str()), (EXTERNAL_ID, external_id)] {
                 let encoded = headers.headers()[header].to_str().unwrap();
                 let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8().unwrap();
                 prop_assert_eq!(decoded, text);
