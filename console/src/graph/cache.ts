@@ -9,21 +9,30 @@ import { moveUpdatedSystem, removeSystem, upsertSystem } from "./loaded-systems"
 
 /** Types without an id: their values are cached with the field that returned them. */
 const EMBEDDED = [
+  "AddOperatorPayload",
   "AuditActor",
   "AuditEntryConnection",
   "ChangePasswordPayload",
+  "CreateServiceTokenPayload",
   "CreateSystemPayload",
+  "CreateVerifierTokenPayload",
   "DeleteSystemPayload",
   "DeleteTenantPayload",
   "DescribeSystemPayload",
   "EndRotationPayload",
+  "EndSessionsPayload",
   "Enforcement",
   "GenerateKeyPayload",
+  "OperatorConnection",
+  "OperatorPayload",
   "PageInfo",
+  "RemoveOperatorPayload",
   "RenameSystemPayload",
   "ResumeSystemPayload",
   "RevokeKeyPayload",
+  "RevokeTokenPayload",
   "RotateKeyPayload",
+  "ServiceTokenConnection",
   "SetExternalIdPayload",
   "SetKeyExpiryPayload",
   "SignInPayload",
@@ -35,6 +44,7 @@ const EMBEDDED = [
   "TenantPayload",
   "TenantPolicy",
   "Usage",
+  "VerifierTokenConnection",
 ];
 
 const keys: KeyingConfig = {

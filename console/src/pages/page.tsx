@@ -6,8 +6,10 @@ import { EditSystemPage } from "./edit-system-page";
 import { ManageKeyPage } from "./manage-key-page";
 import { NotFoundPage } from "./not-found-page";
 import { ReviewPage } from "./review-page";
+import { ServiceTokensPage } from "./service-tokens-page";
 import { SystemPage } from "./system-page";
 import { SystemsPage } from "./systems-page";
+import { VerifierTokensPage } from "./verifier-tokens-page";
 
 export function Page({ route }: { route: Route }) {
   switch (route.page) {
@@ -27,11 +29,13 @@ export function Page({ route }: { route: Route }) {
       return <AuditPage />;
     case "administration":
       return <AdministrationPage />;
-    case "operators":
     case "service-tokens":
+      return <ServiceTokensPage />;
     case "verifier-tokens":
-    case "tenants":
+      return <VerifierTokensPage />;
+    case "operators":
     case "my-sessions":
+    case "tenants":
     case "sign-in":
     case "not-found":
       return <NotFoundPage />;

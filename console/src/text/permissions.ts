@@ -61,3 +61,23 @@ export const allowedBy = (code: string): string =>
 
 export const missingPermission = (code: string): string =>
   `You need the permission code ${code}. Ask the person who manages your tenant's operators.`;
+
+const GROUPS: Record<string, string> = {
+  api_key_management: "API keys",
+  operator_management: "Operators",
+  tenant_management: "Tenants",
+};
+
+/** Describes codes in a few words, such as "API keys: view, edit". */
+export function codesText(codes: readonly string[]): string {
+  const groups = new Map<string, string[]>();
+  for (const code of codes) {
+    const [group = "", action = ""] = code.split(":");
+    groups.set(group, [...(groups.get(group) ?? []), action]);
+  }
+  if (groups.size === 0) return "None";
+  return Array.from(
+    groups,
+    ([group, actions]) => `${GROUPS[group] ?? group}: ${actions.join(", ")}`,
+  ).join("; ");
+}

@@ -1,7 +1,9 @@
 import type {
   ApiKeyPartsFragment,
   AuditEntryPartsFragment,
+  ServiceTokenPartsFragment,
   SystemPartsFragment,
+  VerifierTokenPartsFragment,
 } from "@keymark/client/documents";
 import { Client, type Exchange, type Operation } from "@urql/core";
 import { Provider } from "@urql/preact";
@@ -87,6 +89,31 @@ export const entry: AuditEntryPartsFragment = {
   hash: "00ff",
 };
 
+const TIME = "2026-03-01T12:00:00.000Z";
+
+export const serviceToken: ServiceTokenPartsFragment = {
+  id: "t1",
+  name: "Backend",
+  mark: "abcd",
+  permissions: ["api_key_management:view"],
+  isPlatform: false,
+  createdAt: TIME,
+  createdBy: { name: "alice" },
+  expiresAt: null,
+  lastUsedAt: null,
+};
+
+const verifierToken: VerifierTokenPartsFragment = {
+  id: "t2",
+  name: "Edge proxy",
+  mark: "wxyz",
+  tenant: null,
+  createdAt: TIME,
+  createdBy: { name: "alice" },
+  expiresAt: TIME,
+  lastUsedAt: TIME,
+};
+
 const pageInfo = {
   hasNextPage: false,
   hasPreviousPage: false,
@@ -100,7 +127,10 @@ const RESPONSES: Record<string, unknown> = {
   Systems: { systems: { nodes: [system], pageInfo } },
   Review: { systems: { nodes: [{ ...system, lastUsedAt: null }], pageInfo } },
   System: { system },
+  SystemsTotal: { systems: { totalCount: 2 } },
   AuditLog: { auditLog: { nodes: [entry], pageInfo } },
+  ServiceTokens: { serviceTokens: { nodes: [serviceToken], pageInfo, totalCount: 1 } },
+  VerifierTokens: { verifierTokens: { nodes: [verifierToken], pageInfo, totalCount: 1 } },
 };
 
 interface FakeServer {
@@ -165,6 +195,8 @@ export const rendered = () => vi.advanceTimersByTimeAsync(100);
 
 interface RenderOptions {
   permissions: readonly Action[];
+  /** Whether the operator is of the platform. */
+  isPlatform?: boolean;
   /** Ids of systems that the operator has created in this session. */
   created?: readonly string[];
   /** Responses that replace the default ones, by the name of the query. */
@@ -173,7 +205,7 @@ interface RenderOptions {
 
 /** Renders a part of the console for an operator with these permissions; it is unmounted after the test. */
 export function show(children: ComponentChildren, options: RenderOptions) {
-  const { permissions, created = [], responses = {} } = options;
+  const { permissions, isPlatform = false, created = [], responses = {} } = options;
   const root = document.createElement("div");
   document.body.replaceChildren(root);
   const server = fakeServer(responses);
@@ -197,7 +229,7 @@ export function show(children: ComponentChildren, options: RenderOptions) {
     tenantId: "acme",
     permissions: permissions.map(permissionCode),
     mustChangePassword: false,
-    isPlatform: false,
+    isPlatform,
   };
   render(
     <SessionContext.Provider value={{ ...session, restart: () => undefined }}>
