@@ -42,7 +42,7 @@ use self::identities::Identities;
 use self::key_index::KeyIndex;
 use self::metrics::{CacheGauges, CoherenceMetrics, Gauges};
 use self::pending_uses::PendingUses;
-use self::protocol::{Enforced, Leases, LogEvent, PendingChangeId, Protocol, Role};
+use self::protocol::{Enforced, Leases, LogEvent, OtherInstance, PendingChangeId, Protocol, Role};
 use self::tenant_names::TenantNames;
 use self::unreadable::UnreadableRows;
 use self::usage::Rotations;
@@ -209,6 +209,27 @@ impl Enforcement {
         Self { elapsed: Duration::ZERO, instances: 0, is_enforced: true, pending_until: None };
 }
 
+/// An instance, as this one knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownInstance {
+    /// `None` while this instance has no feed.
+    pub incarnation: Option<Incarnation>,
+    pub is_current: bool,
+    pub state: InstanceState,
+    /// When it last renewed its lease, as far as it was received; now, if it is the only one.
+    pub renewed_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceState {
+    /// It serves from its cache.
+    Cached,
+    /// It reads the store.
+    Bypassed,
+    /// Its lease has ended, and it has not said why: it has crashed, or cannot reach the database.
+    Silent,
+}
+
 /// An event of the store's feed, as its followers receive it.
 #[derive(Clone)]
 pub enum FeedEvent {
@@ -302,6 +323,32 @@ impl Coherence {
     /// Whether an instance of release 0.1 is running, which knows only the first stored format.
     pub fn knows_first_release(&self) -> bool {
         self.state().protocol.knows_first_release()
+    }
+
+    /// The instances that are known, this one first.
+    pub fn known_instances(&self) -> Vec<KnownInstance> {
+        let (moment, now) = (self.stopwatch.now(), self.environment.now());
+        let (incarnation, age, others) = {
+            let state = self.state();
+            (state.protocol.incarnation(), state.protocol.lease_age(moment), state.protocol.others(moment))
+        };
+        let own = KnownInstance {
+            incarnation,
+            is_current: true,
+            state: if self.read(|_| ()).is_some() { InstanceState::Cached } else { InstanceState::Bypassed },
+            renewed_at: now.minus(age.unwrap_or_default()),
+        };
+        let other = |other: OtherInstance| KnownInstance {
+            incarnation: Some(other.incarnation),
+            is_current: false,
+            state: match other {
+                OtherInstance { has_cache: false, .. } => InstanceState::Bypassed,
+                OtherInstance { has_lease: true, .. } => InstanceState::Cached,
+                OtherInstance { has_lease: false, .. } => InstanceState::Silent,
+            },
+            renewed_at: now.minus(other.renewed),
+        };
+        std::iter::once(own).chain(others.into_iter().map(other)).collect()
     }
 
     /// Returns true once the cache has been loaded, or, in a process without a cache, once the feed was opened. Stays

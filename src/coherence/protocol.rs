@@ -200,6 +200,18 @@ impl Peer {
     }
 }
 
+/// Another instance, as far as this one knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherInstance {
+    pub incarnation: Incarnation,
+    /// Time since its last lease was received.
+    pub renewed: Duration,
+    /// Whether it ever serves from a cache.
+    pub has_cache: bool,
+    /// Whether its last lease may not have ended.
+    pub has_lease: bool,
+}
+
 /// The state of one incarnation of this instance: from the opening of a feed until the feed is lost.
 struct IncarnationState {
     id: Incarnation,
@@ -567,6 +579,23 @@ impl Protocol {
     /// Whether an instance of release 0.1 is known, by a lease that does not state its length.
     pub fn knows_first_release(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.peers.values().any(|peer| peer.lease.length.is_none()))
+    }
+
+    /// The current incarnation of this instance. `None` while there is no feed.
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        self.current.as_ref().map(|current| current.id)
+    }
+
+    /// The other instances that are known.
+    pub fn others(&self, now: Moment) -> Vec<OtherInstance> {
+        let peers = self.current.iter().flat_map(|current| &current.peers);
+        let other = |(incarnation, peer): (&Incarnation, &Peer)| OtherInstance {
+            incarnation: *incarnation,
+            renewed: now.since(peer.received_at),
+            has_cache: !peer.length.is_zero(),
+            has_lease: !is_over(now, peer.end()),
+        };
+        peers.map(other).collect()
     }
 
     /// Known instances, including this one.

@@ -8,11 +8,11 @@ use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
-    AuditEntryConnection, AuditFilter, Node, Paging, ServiceToken, System, SystemConnection, SystemFilter, SystemOrder,
-    Tenant, TokenConnection, TokenObject, VerifierToken, Viewer, load_token,
+    AuditEntryConnection, AuditFilter, Instance, Node, Paging, ServiceToken, System, SystemConnection, SystemFilter,
+    SystemOrder, Tenant, TokenConnection, TokenObject, VerifierToken, Viewer, load_token,
 };
 use crate::domain::ids::TokenId;
-use crate::domain::permissions::{Permission, VIEW, VIEW_OPERATORS};
+use crate::domain::permissions::{Permission, VIEW, VIEW_OPERATORS, VIEW_TENANTS};
 use crate::domain::system_lists::ListOrder;
 use crate::domain::system_names::Search;
 use crate::domain::{audit, cursors};
@@ -130,6 +130,13 @@ impl Query {
         let Ok(id) = id.parse() else { return Ok(None) };
         let tenant = call.convert(call.service.find_visible_tenant(call.caller, &id).await)?;
         Ok(tenant.map(|tenant| Node::Tenant(Box::new(Tenant::from(&*tenant)))))
+    }
+
+    /// The instances of Keymark over the same store, the one that responds first. Requires `tenant_management:view`.
+    #[graphql(directive = requires_permission::apply(VIEW_TENANTS.to_owned()))]
+    async fn instances(&self, ctx: &Context<'_>) -> Result<Vec<Instance>> {
+        let call = Authenticated::new(ctx).await?;
+        Ok(call.service.known_instances().into_iter().map(Instance::from).collect())
     }
 
     /// Audit log of the tenant, newest entry first, as a Relay connection. Requires `api_key_management:view`.

@@ -51,7 +51,7 @@ use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
 use crate::clock::Environment;
 use crate::coherence::Coherence;
-pub use crate::coherence::Enforcement;
+pub use crate::coherence::{Enforcement, InstanceState, KnownInstance};
 use crate::domain::actors::CommandUser;
 use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use crate::domain::checkpoints::Checkpoint;
@@ -177,6 +177,11 @@ impl Service {
     /// Returns true if the cache has been loaded and the store responds.
     pub async fn is_ready(&self) -> bool {
         self.coherence.is_loaded() && self.store.ping().await.is_ok()
+    }
+
+    /// The instances over the store that this one knows, itself first.
+    pub fn known_instances(&self) -> Vec<KnownInstance> {
+        self.coherence.known_instances()
     }
 
     /// A new request, which begins now.

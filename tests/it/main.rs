@@ -64,6 +64,7 @@ mod fuzz;
 mod gateways;
 mod hygiene;
 mod injection;
+mod instances;
 mod key_life;
 mod keys;
 mod layers;

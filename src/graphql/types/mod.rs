@@ -3,6 +3,7 @@
 mod actors;
 mod audit;
 mod connection;
+mod instances;
 mod node;
 mod payloads;
 mod systems;
@@ -14,6 +15,7 @@ mod viewer;
 
 pub(super) use self::audit::{AuditEntry, AuditEntryConnection, AuditFilter};
 pub(super) use self::connection::Paging;
+pub(super) use self::instances::Instance;
 pub(super) use self::node::Node;
 pub(super) use self::payloads::{
     ChangePasswordPayload, CreateSystemPayload, DeleteSystemPayload, DescribeSystemPayload, EndRotationPayload,
