@@ -23,6 +23,9 @@ pub struct Metrics {
 pub struct RefusedVerifiers {
     pub no_token: Counter,
     pub wrong_token: Counter,
+    pub expired_token: Counter,
+    /// A tenant's token, for the metrics.
+    pub tenant_token: Counter,
     pub network: Counter,
 }
 
@@ -91,11 +94,13 @@ impl Default for Metrics {
         let refused_verifiers = RefusedVerifiers {
             no_token: reason("no_token"),
             wrong_token: reason("wrong_token"),
+            expired_token: reason("expired_token"),
+            tenant_token: reason("tenant_token"),
             network: reason("network"),
         };
         registry.register(
             "verifiers_refused",
-            "Requests without the verifier token or from a network that is not allowed, by reason",
+            "Requests without a valid verifier token or from a network that is not allowed, by reason",
             family,
         );
         let (public_connections, verification_connections) = ConnectionMetrics::register(&mut registry);

@@ -166,6 +166,15 @@ impl Identities {
         tokens.by_digest.get(digest).and_then(|id| tokens.by_id.get(id)).cloned()
     }
 
+    /// Returns the token with one of these digests, and that digest.
+    pub fn find_token_of(&self, digests: &[KeyDigest]) -> Option<(Arc<Token>, KeyDigest)> {
+        let tokens = read(&self.tokens);
+        digests.iter().find_map(|digest| {
+            let token = tokens.by_digest.get(digest).and_then(|id| tokens.by_id.get(id))?;
+            Some((Arc::clone(token), *digest))
+        })
+    }
+
     /// The tokens of the tenant, in the order of their creation.
     pub fn tokens_of(&self, tenant: &TenantId) -> Vec<Arc<Token>> {
         let tokens = read(&self.tokens);

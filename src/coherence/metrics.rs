@@ -72,6 +72,8 @@ pub(super) struct CacheGauges {
     pub key_bytes: usize,
     pub sessions: usize,
     pub operators: usize,
+    pub service_tokens: usize,
+    pub verifier_tokens: usize,
     pub named_tenants: usize,
     pub name_bytes: usize,
     pub unreadable_rows: usize,
@@ -113,6 +115,8 @@ impl<F: Fn() -> Gauges + Send + Sync + 'static> Collector for GaugeCollector<F> 
             gauge("memory_key_bytes", "Memory used by cached keys", count(cache.key_bytes))?;
             gauge("memory_sessions", "Sessions in the cache", count(cache.sessions))?;
             gauge("memory_operators", "Operators in the cache", count(cache.operators))?;
+            gauge("service_tokens", "Service tokens, including expired ones", count(cache.service_tokens))?;
+            gauge("verifier_tokens", "Verifier tokens, including expired ones", count(cache.verifier_tokens))?;
             let help = "Tenants whose system names are in the cache";
             gauge("memory_named_tenants", help, count(cache.named_tenants))?;
             gauge("memory_name_bytes", "Memory used by cached system names", count(cache.name_bytes))?;

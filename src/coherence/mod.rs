@@ -400,6 +400,7 @@ impl Coherence {
         let cache = self.cache.load();
         let cache = cache.as_ref().map(|cache| {
             let (named_tenants, name_bytes) = cache.names.size();
+            let (service_tokens, verifier_tokens) = cache.identities.tokens();
             CacheGauges {
                 keys: cache.keys.current(),
                 revoked_keys: cache.keys.revoked(),
@@ -411,6 +412,8 @@ impl Coherence {
                 key_bytes: cache.keys.bytes(),
                 sessions: cache.identities.sessions(),
                 operators: cache.identities.operators(),
+                service_tokens,
+                verifier_tokens,
                 named_tenants,
                 name_bytes,
                 unreadable_rows: cache.unreadable.len(),

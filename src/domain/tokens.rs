@@ -169,8 +169,7 @@ impl<'a> PresentedToken<'a> {
     }
 
     fn parse(presented: &'a str, prefix: &str) -> Result<Self, Malformed> {
-        let has_prefix = presented.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'));
-        if has_prefix { PresentedKey::parse(presented).map(Self) } else { Err(Malformed) }
+        if has_prefix(presented, prefix) { PresentedKey::parse(presented).map(Self) } else { Err(Malformed) }
     }
 
     /// HMAC-SHA-256 of the whole token under the key for tokens.
@@ -181,7 +180,16 @@ impl<'a> PresentedToken<'a> {
 
 /// Returns true if the text begins like a service token. Session tokens never do.
 pub fn looks_like_service_token(presented: &str) -> bool {
-    presented.starts_with(SERVICE_PREFIX) && presented[SERVICE_PREFIX.len()..].starts_with('_')
+    has_prefix(presented, SERVICE_PREFIX)
+}
+
+/// Returns true if the text begins like a verifier token of the store.
+pub fn looks_like_verifier_token(presented: &str) -> bool {
+    has_prefix(presented, VERIFIER_PREFIX)
+}
+
+fn has_prefix(presented: &str, prefix: &str) -> bool {
+    presented.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// A whole token, for the response that shows it once.

@@ -98,6 +98,13 @@ impl KeyStatus {
         }
     }
 
+    pub fn tenant(&self) -> &TenantId {
+        match self {
+            Self::Live { identity, .. } => &identity.tenant,
+            Self::Ended(key) => &key.tenant,
+        }
+    }
+
     /// Whether the key is valid at `now`.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         match self {

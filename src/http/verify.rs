@@ -30,12 +30,14 @@ use super::front::Front;
 use super::hosts::HostRefusal;
 use super::serve::{Client, Handler};
 use crate::domain::external_ids::ExternalId;
-use crate::domain::ids::SystemId;
+use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::keys::{KeyRole, Mark};
 use crate::domain::quota::{Quota, take, whole_seconds};
 use crate::domain::time::Timestamp;
+use crate::domain::tokens::{Token, looks_like_verifier_token};
 use crate::domain::verdict::{self, RefusalReason, RefusedKey, Verdict};
 use crate::metrics::Metrics;
+use crate::service::callers::FoundVerifierToken;
 use crate::verify::{Verification, Verifier};
 
 /// Size of a request's body. A key has at most 82 bytes.
@@ -44,6 +46,8 @@ const BODY_BYTES: usize = 4096;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// `Retry-After` when a key cannot be verified right now.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+const VERIFY: &str = "/v1/verify";
+const METRICS: &str = "/metrics";
 const VERIFIER_TOKEN: HeaderName = HeaderName::from_static("x-keymark-verifier-token");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TENANT_ID: HeaderName = HeaderName::from_static("x-keymark-tenant-id");
@@ -55,7 +59,7 @@ const KEY_EXPIRES_AT: HeaderName = HeaderName::from_static("x-keymark-key-expire
 /// All but the unreserved characters of RFC 3986, section 2.3.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The token of the clients that may verify keys. Wiped when dropped.
+/// The configured token of the clients that may verify keys. Wiped when dropped.
 pub struct VerifierToken(Zeroizing<String>);
 
 impl VerifierToken {
@@ -74,24 +78,33 @@ impl From<String> for VerifierToken {
 /// The clients that may verify keys. They must satisfy each restriction that is set.
 #[derive(Default)]
 pub struct Access {
-    /// The required value of `X-Keymark-Verifier-Token`.
+    /// If set, a token is required: this one, or a verifier token of the store.
     pub token: Option<VerifierToken>,
     /// Networks that the peer must be in.
     pub networks: Vec<IpNet>,
 }
 
 impl Access {
-    fn check(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), AccessRefusal> {
-        if let Some(token) = &self.token {
-            let shown = headers.get(VERIFIER_TOKEN).ok_or(AccessRefusal::NoToken)?;
-            if !token.matches(shown.as_bytes()) {
-                return Err(AccessRefusal::WrongToken);
-            }
+    fn allows(&self, peer: IpAddr) -> bool {
+        self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// The token of a client that has access.
+enum Admission {
+    /// None is required, and none was presented.
+    NoToken,
+    Configured,
+    Token(Arc<Token>),
+}
+
+impl Admission {
+    /// The tenant whose keys the client may verify. `None`: all.
+    fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Token(token) if !token.is_platform => Some(&token.tenant),
+            _ => None,
         }
-        if self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer)) {
-            return Ok(());
-        }
-        Err(AccessRefusal::Network)
     }
 }
 
@@ -99,7 +112,13 @@ impl Access {
 enum AccessRefusal {
     NoToken,
     WrongToken,
+    ExpiredToken,
+    SuspendedTenant,
+    /// The token of a tenant does not give access to the metrics.
+    TenantToken,
     Network,
+    /// The token cannot be verified.
+    Unavailable,
 }
 
 /// At most one warning of a refused client in this time, since anybody can cause them.
@@ -123,12 +142,63 @@ struct Shared {
 }
 
 impl Shared {
+    /// Checks the network and the token of a client.
+    async fn admit(&self, peer: IpAddr, headers: &HeaderMap, path: &str) -> Result<Admission, AccessRefusal> {
+        let admission = match presented_token(headers, path) {
+            Some(token) => self.check_token(token, peer, headers, path).await?,
+            None => Admission::NoToken,
+        };
+        if matches!(admission, Admission::NoToken) && self.access.token.is_some() {
+            return Err(AccessRefusal::NoToken);
+        }
+        if self.access.allows(peer) { Ok(admission) } else { Err(AccessRefusal::Network) }
+    }
+
+    async fn check_token(
+        &self,
+        presented: &[u8],
+        peer: IpAddr,
+        headers: &HeaderMap,
+        path: &str,
+    ) -> Result<Admission, AccessRefusal> {
+        let configured = self.access.token.as_ref();
+        if configured.is_some_and(|token| token.matches(presented)) {
+            return Ok(Admission::Configured);
+        }
+        let text = std::str::from_utf8(presented).ok().filter(|text| looks_like_verifier_token(text));
+        let Some(text) = text else {
+            // While no token is required, another text is ignored: it may be meant for another server.
+            return if configured.is_some() { Err(AccessRefusal::WrongToken) } else { Ok(Admission::NoToken) };
+        };
+        let service = self.verifier.service();
+        match service.find_verifier_token(text, || self.front.client_behind(peer, headers)).await {
+            Ok(FoundVerifierToken::Valid(token)) if !token.is_platform && path == METRICS => {
+                Err(AccessRefusal::TenantToken)
+            }
+            Ok(FoundVerifierToken::Valid(token)) => Ok(Admission::Token(token)),
+            Ok(FoundVerifierToken::Unknown) => Err(AccessRefusal::WrongToken),
+            Ok(FoundVerifierToken::Expired) => Err(AccessRefusal::ExpiredToken),
+            Ok(FoundVerifierToken::OfSuspendedTenant) => Err(AccessRefusal::SuspendedTenant),
+            Err(error) => {
+                tracing::debug!(cause = %error, "verifier token not verified");
+                Err(AccessRefusal::Unavailable)
+            }
+        }
+    }
+
     /// Counts a client without access, and logs some of them.
     fn record_refused(&self, refusal: AccessRefusal, peer: IpAddr, headers: &HeaderMap) {
         let counters = &self.metrics.refused_verifiers;
         let (counter, reason) = match refusal {
             AccessRefusal::NoToken => (&counters.no_token, "no verifier token"),
             AccessRefusal::WrongToken => (&counters.wrong_token, "wrong verifier token"),
+            AccessRefusal::ExpiredToken => (&counters.expired_token, "expired verifier token"),
+            AccessRefusal::SuspendedTenant => (&counters.wrong_token, "verifier token of a suspended tenant"),
+            AccessRefusal::TenantToken => (&counters.tenant_token, "metrics requested with the token of a tenant"),
+            AccessRefusal::Unavailable => {
+                self.metrics.verifications.unavailable.inc();
+                return;
+            }
             AccessRefusal::Network => (&counters.network, "not in --verify-allow"),
         };
         counter.inc();
@@ -164,13 +234,21 @@ impl Routes {
 
     async fn route<B: Body<Data = Bytes>>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
-        let request = ClientRequest { shared: &self.0, peer: peer.to_canonical(), headers: &head.headers };
-        if let Err(refusal) = self.0.access.check(request.peer, request.headers) {
-            self.0.record_refused(refusal, request.peer, request.headers);
-            return json(StatusCode::FORBIDDEN, FORBIDDEN);
-        }
-        // A web page does not have the token.
-        if self.0.access.token.is_none()
+        let (peer, headers, path) = (peer.to_canonical(), &head.headers, head.uri.path());
+        let admission = match self.0.admit(peer, headers, path).await {
+            Ok(admission) => admission,
+            Err(refusal) => {
+                self.0.record_refused(refusal, peer, headers);
+                return match refusal {
+                    AccessRefusal::Unavailable => {
+                        wait_for(RETRY_DELAY, json(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE))
+                    }
+                    _ => json(StatusCode::FORBIDDEN, FORBIDDEN),
+                };
+            }
+        };
+        // A web page does not have a token.
+        if matches!(admission, Admission::NoToken)
             && let Err(refusal) = self.0.front.hosts.check(head.version, &head.headers)
         {
             return json(
@@ -181,13 +259,14 @@ impl Routes {
                 },
             );
         }
-        match head.uri.path() {
-            "/v1/verify" if head.method == Method::POST => request.verify(body).await,
-            "/v1/verify" => not_allowed("POST"),
+        let request = ClientRequest { shared: &self.0, peer, headers, only: admission.tenant() };
+        match path {
+            VERIFY if head.method == Method::POST => request.verify(body).await,
+            VERIFY => not_allowed("POST"),
             "/v1/forward-auth" => request.forward_auth().await,
             path if path.starts_with("/v1/forward-auth/") => request.forward_auth().await,
-            "/metrics" if head.method == Method::GET || head.method == Method::HEAD => self.metrics(),
-            "/metrics" => not_allowed("GET,HEAD"),
+            METRICS if head.method == Method::GET || head.method == Method::HEAD => self.metrics(),
+            METRICS => not_allowed("GET,HEAD"),
             _ => empty(StatusCode::NOT_FOUND),
         }
     }
@@ -205,7 +284,7 @@ const NOT_FOUND: &str = r#"{"valid":false,"code":"NOT_FOUND"}"#;
 const UNAVAILABLE: &str =
     r#"{"valid":false,"code":"UNAVAILABLE","message":"The API key cannot be verified right now. Try again."}"#;
 const RATE_LIMITED: &str = r#"{"valid":false,"code":"RATE_LIMITED","message":"Too many bad keys were presented from this address. Try again later."}"#;
-const FORBIDDEN: &str = r#"{"valid":false,"code":"FORBIDDEN","message":"This client may not verify keys. Send the verifier token, or use an allowed network."}"#;
+const FORBIDDEN: &str = r#"{"valid":false,"code":"FORBIDDEN","message":"This client may not verify keys. Send a verifier token that is valid here, or use an allowed network."}"#;
 const UNKNOWN_HOST: &str = r#"{"valid":false,"code":"UNKNOWN_HOST","message":"Keymark does not serve this host name. Use localhost or an IP address, add the name to --allowed-hosts, or send a verifier token."}"#;
 const MALFORMED_HOST: &str = r#"{"valid":false,"code":"BAD_REQUEST","message":"Send one Host header."}"#;
 const INVALID_BODY: &str = r#"{"valid":false,"code":"BAD_REQUEST","message":"Send JSON: {\"apiKey\": \"…\"}."}"#;
@@ -224,6 +303,8 @@ struct ClientRequest<'a> {
     shared: &'a Shared,
     peer: IpAddr,
     headers: &'a HeaderMap,
+    /// The tenant whose keys are verified. `None`: all.
+    only: Option<&'a TenantId>,
 }
 
 impl ClientRequest<'_> {
@@ -284,7 +365,7 @@ impl ClientRequest<'_> {
         let Shared { verifier, front, metrics, .. } = self.shared;
         let source = || front.client_behind(self.peer, self.headers);
         let counters = &metrics.verifications;
-        match verifier.verify(source, presented).await {
+        match verifier.verify(source, presented, self.only).await {
             Ok(judgement) => {
                 let counter = match &judgement.verdict {
                     Verdict::Valid(_) => &counters.valid,
@@ -335,6 +416,23 @@ async fn read(body: impl Body<Data = Bytes>) -> Result<Bytes, StatusCode> {
     Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
 }
 
+/// The verifier token of a request. In `Authorization` only where that is not the client's own.
+fn presented_token<'a>(headers: &'a HeaderMap, path: &str) -> Option<&'a [u8]> {
+    match headers.get(VERIFIER_TOKEN) {
+        Some(token) => Some(token.as_bytes()),
+        None if path == VERIFY || path == METRICS => {
+            headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer).map(str::as_bytes)
+        }
+        None => None,
+    }
+}
+
+/// The token of `Bearer` credentials.
+fn bearer(authorization: &str) -> Option<&str> {
+    let credentials = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
+    credentials.map(|(_, token)| token.trim())
+}
+
 /// The key of a request. Two different keys, or a repeated header, are no key.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     let once = |name| {
@@ -348,11 +446,7 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     };
     let bearer = match once(AUTHORIZATION).ok()? {
         None => None,
-        Some(value) => {
-            let credentials = value.to_str().ok()?.split_once(' ');
-            let bearer = credentials.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
-            bearer.map(|(_, token)| token.trim())
-        }
+        Some(value) => bearer(value.to_str().ok()?),
     };
     match (key, bearer) {
         (Some(key), Some(bearer)) => (key == bearer).then_some(key),

@@ -5,7 +5,7 @@
 //! row, no audit entry and no feed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use crate::domain::ids::{OperatorId, TokenId};
@@ -22,7 +22,7 @@ const RETENTION: Duration = Duration::from_hours(400 * 24);
 const MEMORY_RETENTION: Duration = Duration::from_hours(24);
 
 #[derive(Default)]
-pub(super) struct Activity(Mutex<HashMap<Subject, LastUse>>);
+pub(super) struct Activity(RwLock<HashMap<Subject, LastUse>>);
 
 /// Whose use is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,10 +70,14 @@ pub(super) fn end(at: Timestamp, idle: Duration) -> Timestamp {
 impl Activity {
     /// When it was last used, as far as this instance has seen.
     pub(super) fn last_use(&self, subject: Subject) -> Option<Timestamp> {
-        self.uses().get(&subject).map(|last| last.at)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&subject).map(|last| last.at)
     }
 
     pub(super) fn record(&self, subject: Subject, now: Timestamp) {
+        // Verifications with a token do not wait for each other here, except once a minute.
+        if self.last_use(subject).is_some_and(|at| now.since(at) < PRECISION) {
+            return;
+        }
         let mut uses = self.uses();
         let last = uses.entry(subject).or_insert(LastUse { at: Timestamp::default(), is_written: false });
         if now.since(last.at) >= PRECISION {
@@ -109,8 +113,8 @@ impl Activity {
         }
     }
 
-    fn uses(&self) -> MutexGuard<'_, HashMap<Subject, LastUse>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn uses(&self) -> RwLockWriteGuard<'_, HashMap<Subject, LastUse>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

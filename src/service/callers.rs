@@ -9,7 +9,7 @@ use super::error::Error;
 use super::{Request, Service, origin};
 use crate::auth::tokens::SessionRef;
 use crate::domain::audit::{AuditActor, Origin};
-use crate::domain::ids::{ActorId, TenantId, TokenId};
+use crate::domain::ids::{ActorId, TenantId};
 use crate::domain::keys::KeyDigest;
 use crate::domain::operators::Operator;
 use crate::domain::permissions::{Permission, Permissions};
@@ -174,6 +174,17 @@ impl Caller {
 
 /// An identity, and the row of its tenant, if that has one.
 type Found = (Identity, Option<Arc<Tenant>>);
+/// A token, the digest of the secret that was presented, and the row of the token's tenant.
+type FoundToken = ((Arc<Token>, KeyDigest), Option<Arc<Tenant>>);
+
+/// A verifier token that was presented.
+pub enum FoundVerifierToken {
+    Valid(Arc<Token>),
+    /// Malformed, never created, or revoked.
+    Unknown,
+    Expired,
+    OfSuspendedTenant,
+}
 
 impl Service {
     /// Reads a service token as it was presented. `None` if it is malformed, unknown or has ended.
@@ -187,6 +198,39 @@ impl Service {
         Ok(self.find_token(&digests, request.source_address).await?.map(|(_, digest)| Credentials::Token(digest)))
     }
 
+    /// Finds the verifier token that was presented. Counts as a use if it is valid.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_service_token`](Self::read_service_token).
+    pub async fn find_verifier_token(
+        &self,
+        presented: &str,
+        source: impl FnOnce() -> IpAddr,
+    ) -> Result<FoundVerifierToken, Error> {
+        let Ok(presented) = PresentedToken::parse_verifier(presented) else { return Ok(FoundVerifierToken::Unknown) };
+        let digests: Vec<_> = self.token_digests(presented).collect();
+        let cached = self.coherence.read(|cache| {
+            let found = cache.identities.find_token_of(&digests)?;
+            let tenant = cache.identities.find_tenant(&found.0.tenant);
+            Some((found, tenant))
+        });
+        let found = match cached {
+            Some(found) => found,
+            // Boxed, since it is rarely needed.
+            None => Box::pin(self.find_stored_token(&digests, Some(source()))).await?,
+        };
+        let Some(((token, digest), tenant)) = found else { return Ok(FoundVerifierToken::Unknown) };
+        if tenant.is_some_and(|tenant| tenant.suspended.is_some()) {
+            return Ok(FoundVerifierToken::OfSuspendedTenant);
+        }
+        if !token.is_valid(&digest, self.environment.now()) {
+            return Ok(FoundVerifierToken::Expired);
+        }
+        self.activity.record(Subject::Token(token.id), self.environment.now());
+        Ok(FoundVerifierToken::Valid(token))
+    }
+
     /// The digests of a token under each root secret, the current one first.
     pub(super) fn token_digests(&self, presented: PresentedToken<'_>) -> impl Iterator<Item = KeyDigest> {
         self.keyring.iter().map(move |keys| presented.digest(&keys.machine_tokens))
@@ -194,17 +238,23 @@ impl Service {
 
     /// Finds the token with one of these digests, and which of them it is. The cache is decisive while it may be used,
     /// since a new token is answered when every instance has it.
-    pub(super) async fn find_token(
+    async fn find_token(
         &self,
         digests: &[KeyDigest],
         source: Option<IpAddr>,
     ) -> Result<Option<(Arc<Token>, KeyDigest)>, Error> {
-        let cached = self.coherence.read(|cache| {
-            digests.iter().find_map(|digest| cache.identities.find_token(digest).map(|token| (token, *digest)))
-        });
-        if let Some(found) = cached {
+        if let Some(found) = self.coherence.read(|cache| cache.identities.find_token_of(digests)) {
             return Ok(found);
         }
+        // Boxed, since it is rarely needed.
+        Ok(Box::pin(self.find_stored_token(digests, source)).await?.map(|(found, _)| found))
+    }
+
+    async fn find_stored_token(
+        &self,
+        digests: &[KeyDigest],
+        source: Option<IpAddr>,
+    ) -> Result<Option<FoundToken>, Error> {
         let source = source.map(client_network);
         let now = self.environment.now();
         if let Some(source) = &source
@@ -213,17 +263,16 @@ impl Service {
             let cause = "cache bypassed, and too many unknown tokens from this source";
             return Err(StoreError::Unavailable(cause.into()).into());
         }
-        // Boxed, since it is rarely needed.
-        let found = Box::pin(self.store.find_token(digests)).await?;
-        if found.is_none()
-            && let Some(source) = &source
-        {
-            self.bad_tokens.count(source, BAD_TOKENS, now);
-        }
-        Ok(found.and_then(|token| {
-            let digest = digests.iter().copied().find(|digest| token.digests().any(|known| known == *digest))?;
-            Some((Arc::new(token), digest))
-        }))
+        let Some(token) = self.store.find_token(digests).await? else {
+            if let Some(source) = &source {
+                self.bad_tokens.count(source, BAD_TOKENS, now);
+            }
+            return Ok(None);
+        };
+        let digest = digests.iter().copied().find(|digest| token.digests().any(|known| known == *digest));
+        let Some(digest) = digest else { return Ok(None) };
+        let tenant = self.store.find_tenant(&token.tenant).await?.map(Arc::new);
+        Ok(Some(((Arc::new(token), digest), tenant)))
     }
 
     /// Finds the caller of a request, and counts as a use of the session or token. Returns `None` if the session or token
@@ -410,11 +459,6 @@ impl Service {
         for chunk in unwritten.chunks(CONCURRENT_WRITES) {
             futures::future::join_all(chunk.iter().copied().map(write)).await;
         }
-    }
-
-    /// Counts a use of a verifier token.
-    pub fn record_token_use(&self, token: TokenId) {
-        self.activity.record(Subject::Token(token), self.environment.now());
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::auth::limiter::Limiter;
 use crate::coherence::Coherence;
+use crate::domain::ids::TenantId;
 use crate::domain::keys::{KeyDigest, PresentedKey};
 use crate::domain::quota::{Quota, client_network};
 use crate::domain::time::Timestamp;
@@ -40,19 +41,24 @@ impl Verifier {
         &self.service
     }
 
-    /// Verifies a presented key. `source` returns the client's address. It is not called for a good key that
+    /// Verifies a presented key. With `only`, keys of other tenants are not found. `source` returns the client's address. It is not called for a good key that
     /// is cached.
     ///
     /// # Errors
     ///
     /// The store cannot be read, or must not be, since the source has presented too many bad keys. The key must then be
     /// treated as not verified.
-    pub async fn verify(&self, source: impl Fn() -> IpAddr, presented: &str) -> Result<Verification, StoreError> {
+    pub async fn verify(
+        &self,
+        source: impl Fn() -> IpAddr,
+        presented: &str,
+        only: Option<&TenantId>,
+    ) -> Result<Verification, StoreError> {
         let Ok(key) = PresentedKey::parse(presented) else {
             return Ok(Verification { verdict: Verdict::Malformed, retry_after: None });
         };
         let now = self.service.environment().now();
-        let cached = self.find_cached(key, now);
+        let cached = self.find_cached(key, only, now);
         let is_counted = cached.is_some();
         let (found, now) = match cached {
             Some(found) => (found, now),
@@ -63,12 +69,12 @@ impl Verifier {
             None => {
                 let digests: Vec<_> = self.digests(key).collect();
                 let found = match self.store.find_key(&digests).await? {
-                    Some(key) => {
+                    Some(key) if only.is_none_or(|only| key.tenant == *only) => {
                         let tenant = self.store.find_tenant(&key.tenant).await?;
                         let suspended_at = tenant.and_then(|tenant| tenant.suspended_at());
                         Some(KeyStatus::from(key).in_tenant(suspended_at))
                     }
-                    None => None,
+                    _ => None,
                 };
                 (found, self.service.environment().now())
             }
@@ -103,13 +109,15 @@ impl Verifier {
 
     /// Looks the key up in the cache. Returns `None` if only the store can answer, and `Some(None)` if there is no such
     /// key. Counts a use of a key that is valid at `now`.
-    fn find_cached(&self, key: PresentedKey<'_>, now: Timestamp) -> Option<Option<KeyStatus>> {
+    fn find_cached(&self, key: PresentedKey<'_>, only: Option<&TenantId>, now: Timestamp) -> Option<Option<KeyStatus>> {
+        let is_visible = |status: &KeyStatus| only.is_none_or(|only| status.tenant() == only);
         let find = self.coherence.read_with_check(|cache, may_use_cache| {
             // In this order: what is counted here is not looked up in the store.
-            let used_at = |status: &KeyStatus| (status.is_valid(now) && may_use_cache()).then_some(now);
+            let used_at =
+                |status: &KeyStatus| (status.is_valid(now) && is_visible(status) && may_use_cache()).then_some(now);
             cache.find_key(self.digests(key), used_at)
         });
-        find.flatten()
+        find.flatten().map(|found| found.filter(is_visible))
     }
 
     /// The digests of the key under each root secret, the current one first.
