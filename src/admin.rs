@@ -5,6 +5,7 @@
 //! and then the outcome. The socket's mode is 0600: who can open it can open the store as well.
 
 mod restores;
+pub mod tokens;
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -22,6 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::tokens::TokenCommand;
 use crate::audit_text::{self, Format};
 use crate::domain::actors::CommandUser;
 use crate::domain::audit::AuditFilter;
@@ -74,6 +76,11 @@ pub enum Command {
     SetPolicy {
         tenant: TenantId,
         max_key_lifetime_days: Option<u32>,
+    },
+    /// Manages the service tokens and verifier tokens of a tenant.
+    Token {
+        tenant: TenantId,
+        command: TokenCommand,
     },
     ExportAudit {
         tenant: TenantId,
@@ -185,6 +192,7 @@ pub async fn run(
                 None => format!("{tenant}: new keys need no end\n"),
             }
         }
+        Command::Token { tenant, command } => tokens::run(service, origin, &tenant, command).await?,
         Command::ExportAudit { tenant, jsonl } => {
             let tenants = service.list_audited_tenants(&KnownCheckpoints::default()).await.map_err(message)?;
             check_tenant(&tenants, &tenant)?;

@@ -4,6 +4,7 @@ mod audit;
 mod doctor;
 mod operator;
 mod tenant;
+mod token;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -67,6 +68,12 @@ enum Subcommands {
     /// Manage the policies of tenants.
     #[command(subcommand)]
     Tenant(tenant::Tenant),
+    /// Manage service tokens, with which backends call the API.
+    #[command(subcommand)]
+    Token(token::ServiceToken),
+    /// Manage verifier tokens, with which gateways and services verify keys.
+    #[command(subcommand)]
+    VerifierToken(token::VerifierToken),
     /// Print the GraphQL schema.
     Schema,
     /// Export, verify or sign the audit log.
@@ -164,6 +171,8 @@ async fn run(command: Subcommands, config: Config, user: Option<&CommandUser>) -
         Subcommands::Restored => administer(config, Command::MarkRestored, user).await,
         Subcommands::Operator(operator) => administer(config, operator.command().await?, user).await,
         Subcommands::Tenant(tenant) => administer(config, tenant.command(), user).await,
+        Subcommands::Token(token) => administer(config, token.command()?, user).await,
+        Subcommands::VerifierToken(token) => administer(config, token.command(), user).await,
         Subcommands::Audit(audit) => administer(config, audit.command()?, user).await,
     }
 }

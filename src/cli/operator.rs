@@ -102,7 +102,7 @@ fn username(text: &str) -> Result<Username, String> {
     text.parse().map_err(|error: crate::domain::operators::NotAUsername| error.to_string())
 }
 
-fn permissions(text: &str) -> Result<Permissions, String> {
+pub(super) fn permissions(text: &str) -> Result<Permissions, String> {
     match text {
         "all" => return Ok(Permissions::all_of(false)),
         "none" | "" => return Ok(Permissions::NONE),
