@@ -29,6 +29,10 @@ impl Position for SystemPosition {}
 struct TokenPosition(TokenId);
 impl Position for TokenPosition {}
 
+#[derive(Serialize, Deserialize)]
+struct TenantPosition(TenantId);
+impl Position for TenantPosition {}
+
 /// The entry that an audit cursor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -118,6 +122,23 @@ pub fn decode_token(keys: &Keyring, tenant: &TenantId, is_service: bool, cursor:
 
 fn token_scope(tenant: &TenantId, is_service: bool) -> String {
     format!("{}-tokens/{tenant}", if is_service { "service" } else { "verifier" })
+}
+
+/// Scope of the cursors of the list of all tenants.
+const TENANTS_SCOPE: &str = "tenants";
+
+/// Encodes the cursor of a tenant in the list of all tenants.
+pub fn encode_tenant(keys: &Keyring, id: &TenantId) -> String {
+    encode(keys, TENANTS_SCOPE, &TenantPosition(id.clone()))
+}
+
+/// Decodes a cursor of [`encode_tenant`].
+///
+/// # Errors
+///
+/// `BAD_USER_INPUT` if it was encoded for another list.
+pub fn decode_tenant(keys: &Keyring, cursor: &str) -> Result<TenantId, Refusal> {
+    decode(keys, TENANTS_SCOPE, cursor).map(|TenantPosition(id)| id)
 }
 
 fn system_scope(tenant: &TenantId, order: ListOrder) -> String {

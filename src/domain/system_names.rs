@@ -42,6 +42,11 @@ pub enum NameError {
 impl SystemName {
     /// Parses a name as it was entered: trims white space and normalizes to NFC.
     pub fn parse(typed: &str) -> Result<Self, NameError> {
+        Self::parse_with_minimum(typed, MIN_NAME_CHARACTERS)
+    }
+
+    /// Parses a name that may be shorter or must be longer than that of a system.
+    pub(super) fn parse_with_minimum(typed: &str, min_characters: usize) -> Result<Self, NameError> {
         // Bounds the work on hostile input; NFC never shortens a text to a third of its bytes.
         if typed.len() > 16 * MAX_NAME_BYTES {
             return Err(NameError::TooLong);
@@ -54,7 +59,7 @@ impl SystemName {
             return Err(NameError::Invisible(c));
         }
         let characters = name.graphemes(true).count();
-        if characters < MIN_NAME_CHARACTERS {
+        if characters < min_characters {
             return Err(NameError::TooShort);
         }
         if characters > MAX_NAME_CHARACTERS || name.len() > MAX_NAME_BYTES {

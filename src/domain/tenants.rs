@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::TenantId;
+use super::ids::{AuditEntryId, OperatorId, SystemId, TenantId, TokenId};
 use super::refusal::Refusal;
-use super::system_names::{NameError, SystemName};
+use super::system_names::{NameError, Search, SystemName};
 use super::systems::Suspension;
 use super::texts::Reason;
 use super::time::Timestamp;
 
+/// Minimum length of a tenant's name in extended grapheme clusters. The other rules are those of systems' names.
+const MIN_NAME_CHARACTERS: usize = 1;
 /// Longest idle time of sessions that a policy can set, in minutes: 30 days.
 pub const MAX_IDLE_MINUTES: u32 = 30 * 24 * 60;
 
@@ -88,7 +90,29 @@ impl Tenant {
 
     /// Parses a display name as it was entered.
     pub fn parse_name(typed: &str) -> Result<SystemName, NameError> {
-        SystemName::parse(typed)
+        SystemName::parse_with_minimum(typed, MIN_NAME_CHARACTERS)
+    }
+
+    /// Parses the id of a new tenant.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_USER_INPUT` if it is malformed, or could be the id of another object.
+    pub fn parse_new_id(typed: &str) -> Result<TenantId, Refusal> {
+        let is_taken_by_a_kind = typed.parse::<SystemId>().is_ok()
+            || typed.parse::<OperatorId>().is_ok()
+            || typed.parse::<TokenId>().is_ok()
+            || typed.parse::<AuditEntryId>().is_ok();
+        typed.parse().ok().filter(|_| !is_taken_by_a_kind).ok_or_else(|| {
+            let rule = "The id of a tenant is 1 to 63 of a-z, 0-9, - and _, begins with a letter or digit, and looks \
+                        like no other object's id.";
+            Refusal::BadUserInput(rule.to_owned())
+        })
+    }
+
+    /// Whether its id or its name contains what is searched for.
+    pub fn matches(&self, search: &Search) -> bool {
+        search.matches(self.id.as_str()) || search.matches(&self.name.folded())
     }
 
     /// Returns the tenant with another name, or `None` if it is the same.
@@ -125,5 +149,58 @@ impl Tenant {
 
     fn changed(&self, now: Timestamp) -> Self {
         Self { revision: self.revision + 1, updated_at: now.max(self.updated_at), ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_1_to_64_characters() {
+        for good in ["a", "日", "Acme Corp", &"x".repeat(64)] {
+            assert_eq!(Tenant::parse_name(good).unwrap().as_str(), good);
+        }
+        assert_eq!(Tenant::parse_name("  "), Err(NameError::Empty));
+        assert_eq!(Tenant::parse_name(&"x".repeat(65)), Err(NameError::TooLong));
+        assert_eq!(Tenant::parse_name("a\u{202e}b"), Err(NameError::Invisible('\u{202e}')));
+    }
+
+    #[test]
+    fn id_of_a_new_tenant_is_that_of_no_other_object() {
+        for good in ["acme", "a", "op_", "sys_1", "0-0_0"] {
+            assert!(Tenant::parse_new_id(good).is_ok(), "{good}");
+        }
+        let ulid = "0".repeat(26);
+        let taken = ["sys", "op", "tok", "aud"].map(|prefix| format!("{prefix}_{ulid}"));
+        for bad in ["", "Acme", "-a", "a b"].into_iter().chain(taken.iter().map(String::as_str)) {
+            assert!(matches!(Tenant::parse_new_id(bad), Err(Refusal::BadUserInput(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tenants_are_found_by_id_and_by_name() {
+        let now = Timestamp::from_millis(0);
+        let tenant = Tenant::new("acme-2".parse().unwrap(), Tenant::parse_name("Straße GmbH").unwrap(), now);
+        for hit in ["", "ACME", "e-2", "strasse", "gmbh"] {
+            assert!(tenant.matches(&Search::parse(hit)), "{hit}");
+        }
+        for miss in ["acme-3", ".*", "gmbh acme"] {
+            assert!(!tenant.matches(&Search::parse(miss)), "{miss}");
+        }
+    }
+
+    #[test]
+    fn the_first_suspension_stays() {
+        let now = Timestamp::from_millis(7);
+        let tenant = Tenant::without_row("acme".parse().unwrap(), now);
+        let reason = Reason::parse("unpaid").unwrap();
+        let suspended = tenant.suspend(reason.clone(), now).unwrap();
+        assert_eq!((suspended.revision, suspended.suspended_at()), (1, Some(now)));
+        assert_eq!(suspended.suspend(None, now), None);
+        assert_eq!(suspended.suspended.as_ref().and_then(|it| it.reason.clone()), reason);
+        let resumed = suspended.resume(now).unwrap();
+        assert_eq!((resumed.revision, resumed.suspended.as_ref()), (2, None));
+        assert_eq!(resumed.resume(now), Err(Refusal::TenantNotSuspended));
     }
 }

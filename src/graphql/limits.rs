@@ -113,10 +113,14 @@ pub const USAGE_COST: u64 = 500;
 /// Number of items of [`BUCKETS`]: at most one for each of 400 days.
 const MAX_BUCKETS: u64 = 400;
 const USAGE: &str = "usage";
+/// Cost of a [`SYSTEM_COUNT`], which reads an index of the store. A page of 200 tenants may count their systems.
+pub const SYSTEM_COUNT_COST: u64 = 100;
+const SYSTEM_COUNT: &str = "systemCount";
 const BUCKETS: &str = "buckets";
 
 /// Connections that scan if this argument is set: once for the page, and again for [`COUNT`].
-const SCANS: [(&str, &str); 3] = [("auditLog", "filter"), ("systems", "filter"), ("systems", "search")];
+const SCANS: [(&str, &str); 4] =
+    [("auditLog", "filter"), ("systems", "filter"), ("systems", "search"), ("tenants", "search")];
 /// Members of a filter that name the items, so that nothing is scanned.
 const LOOK_UPS: [&str; 2] = ["ids", "externalId"];
 /// Fields of [`ORDER`] that no store has an index of: lists in this order scan too.
@@ -738,7 +742,11 @@ impl<'a> CostEstimator<'a> {
                 .fields
                 .saturating_mul(items)
                 .saturating_add(reads)
-                .saturating_add(if name == USAGE { USAGE_COST } else { 0 })
+                .saturating_add(match name {
+                    USAGE => USAGE_COST,
+                    SYSTEM_COUNT => SYSTEM_COUNT_COST,
+                    _ => 0,
+                })
                 .saturating_add(1),
             selects_items: matches!(name, "edges" | "nodes"),
             counts: u64::from(name == COUNT),

@@ -11,16 +11,18 @@ use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
     ChangePasswordPayload, CreateServiceTokenPayload, CreateSystemPayload, CreateVerifierTokenPayload, DateTime,
-    DeleteSystemPayload, DescribeSystemPayload, EndRotationPayload, GenerateKeyPayload, KeyRole, RenameSystemPayload,
-    ResumeSystemPayload, RevokeKeyPayload, RevokeTokenPayload, RotateKeyPayload, SetExternalIdPayload,
-    SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload, System,
+    DeleteSystemPayload, DeleteTenantPayload, DescribeSystemPayload, EndRotationPayload, GenerateKeyPayload, KeyRole,
+    RenameSystemPayload, ResumeSystemPayload, RevokeKeyPayload, RevokeTokenPayload, RotateKeyPayload,
+    SetExternalIdPayload, SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload, System,
+    TenantPayload,
 };
 use crate::domain::external_ids::ExternalId;
-use crate::domain::ids::{SystemId, TokenId};
+use crate::domain::ids::{SystemId, TenantId, TokenId};
 use crate::domain::operators::Password;
-use crate::domain::permissions::{CREATE, DELETE, EDIT, EDIT_OPERATORS, Permissions};
+use crate::domain::permissions::{CREATE, DELETE, EDIT, EDIT_OPERATORS, EDIT_TENANTS, Permissions};
 use crate::domain::refusal::Refusal;
 use crate::domain::system_names::SystemName;
+use crate::domain::tenants::{Tenant, TenantPolicy};
 use crate::domain::texts::{Description, Reason};
 use crate::service::Service;
 use crate::service::sessions::{NewSession, SignIn};
@@ -384,6 +386,135 @@ impl Mutation {
         Ok(RevokeKeyPayload { system: System::from(&system), enforcement: enforcement.into() })
     }
 
+    /// Creates a tenant. For operators and service tokens of the platform. Requires `tenant_management:edit`.
+    ///
+    /// Errors: `BAD_USER_INPUT` for the id; `INVALID_NAME`; `NAME_TAKEN` if the id exists, also for a repeat; `UNAVAILABLE`
+    /// while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT_TENANTS.to_owned()))]
+    async fn create_tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(
+            desc = "Id of the tenant, which never changes: 1 to 63 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or \
+                    digit. That of a deleted tenant can be used again, and continues its audit log."
+        )]
+        id: ID,
+        #[graphql(desc = "Display name: 1 to 64 characters, otherwise as the name of a system. Need not be unique.")]
+        name: String,
+    ) -> Result<TenantPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let id = Tenant::parse_new_id(&id).map_err(|refusal| refuse(&refusal))?;
+        let origin = call.convert(call.service.origin_in_tenant(call.caller, call.request, &id))?;
+        Ok(TenantPayload::new(call.convert(call.service.create_tenant(&origin, &id, &name).await)?))
+    }
+
+    /// Changes the display name of a tenant. The same name changes nothing. For operators and service tokens of the
+    /// platform. Requires `tenant_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `INVALID_NAME`; `UNAVAILABLE` while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT_TENANTS.to_owned()))]
+    async fn rename_tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the tenant.")] id: ID,
+        #[graphql(
+            desc = "New display name: 1 to 64 characters, otherwise as the name of a system. Need not be unique."
+        )]
+        name: String,
+    ) -> Result<TenantPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let id = tenant_id(&id)?;
+        let origin = call.convert(call.service.origin_in_tenant(call.caller, call.request, &id))?;
+        Ok(TenantPayload::new(call.convert(call.service.rename_tenant(&origin, &id, &name).await)?))
+    }
+
+    /// Changes the rules for a tenant's keys and sessions. An omitted argument leaves its rule as it is, and null removes
+    /// it. Keys that exist keep their end. For operators and service tokens of the platform. Requires
+    /// `tenant_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `BAD_USER_INPUT` for a number out of range; `UNAVAILABLE` while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT_TENANTS.to_owned()))]
+    async fn set_tenant_policy(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the tenant.")] id: ID,
+        #[graphql(desc = "The longest life of a new key, in days: 1 to 3,650. Null: any, also without an end.")]
+        max_key_lifetime_days: MaybeUndefined<i32>,
+        #[graphql(
+            desc = "The longest time that a session may be idle, in minutes: 2 to 43,200 (30 days). The server's setting \
+                    holds if it is shorter. Null: the setting of the server."
+        )]
+        session_idle_minutes: MaybeUndefined<i32>,
+    ) -> Result<TenantPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let id = tenant_id(&id)?;
+        let origin = call.convert(call.service.origin_in_tenant(call.caller, call.request, &id))?;
+        // A negative number is out of range, like 0.
+        let limit = |limit: &MaybeUndefined<i32>| limit.clone().map_value(|limit| u32::try_from(limit).unwrap_or(0));
+        let (days, minutes) = (limit(&max_key_lifetime_days), limit(&session_idle_minutes));
+        let change = |mut policy: TenantPolicy| {
+            days.clone().update_to(&mut policy.max_key_lifetime_days);
+            minutes.clone().update_to(&mut policy.session_idle_minutes);
+            policy
+        };
+        Ok(TenantPayload::new(call.convert(call.service.set_policy(&origin, &id, change).await)?))
+    }
+
+    /// Suspends a tenant: its keys, sessions and tokens are kept, and refused. Once the state of `enforcement` is
+    /// `ENFORCED`, no instance accepts them. A tenant that is suspended already stays as it is, so a repeat is safe: it
+    /// returns the tenant once its suspension is enforced. For operators and service tokens of the platform. Requires
+    /// `tenant_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `BAD_USER_INPUT` for the reason, and for the caller's own tenant; `UNAVAILABLE` while an
+    /// instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT_TENANTS.to_owned()))]
+    async fn suspend_tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the tenant.")] id: ID,
+        #[graphql(desc = "Why, for the audit log: at most 200 characters.")] reason: Option<String>,
+    ) -> Result<TenantPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let (id, reason) = (tenant_id(&id)?, self::reason(reason)?);
+        let origin = call.convert(call.service.origin_in_other_tenant(call.caller, call.request, &id))?;
+        Ok(TenantPayload::new(call.convert(call.service.suspend_tenant(&origin, &id, reason).await)?))
+    }
+
+    /// Ends the suspension of a tenant. Once the state of `enforcement` is `ENFORCED`, every instance accepts its keys,
+    /// sessions and tokens again. For operators and service tokens of the platform. Requires `tenant_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `NOT_SUSPENDED`, also for a repeat, and only once the keys are accepted.
+    #[graphql(directive = requires_permission::apply(EDIT_TENANTS.to_owned()))]
+    async fn resume_tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the tenant.")] id: ID,
+    ) -> Result<TenantPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let id = tenant_id(&id)?;
+        let origin = call.convert(call.service.origin_in_tenant(call.caller, call.request, &id))?;
+        Ok(TenantPayload::new(call.convert(call.service.resume_tenant(&origin, &id).await)?))
+    }
+
+    /// Deletes a tenant without systems, with its operators and tokens. Its audit log stays, and the id becomes available
+    /// again. For operators and service tokens of the platform. Requires `tenant_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `TENANT_NOT_EMPTY`; `BAD_USER_INPUT` for the caller's own tenant; `UNAVAILABLE` while an
+    /// instance of release 0.1 runs, or if the tenant was deleted, but an instance may still accept a session or token of
+    /// it. A repeat is safe: it fails with `NOT_FOUND`, and only once the deletion is enforced.
+    #[graphql(directive = requires_permission::apply(EDIT_TENANTS.to_owned()))]
+    async fn delete_tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the tenant.")] id: ID,
+    ) -> Result<DeleteTenantPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let tenant = tenant_id(&id)?;
+        let origin = call.convert(call.service.origin_in_other_tenant(call.caller, call.request, &tenant))?;
+        call.convert(call.service.delete_tenant(&origin, &tenant).await)?;
+        Ok(DeleteTenantPayload { deleted_tenant_id: id })
+    }
+
     /// Creates a token with which a backend calls this API, and returns it. The whole token is returned only once: if the
     /// response is lost, rotate the token with an overlap of 0. Requires `operator_management:edit`.
     ///
@@ -555,6 +686,11 @@ fn reason(typed: Option<String>) -> Result<Option<Reason>> {
 /// Parses the id of a system. A malformed id is `NOT_FOUND`, like an unknown one.
 fn system_id(id: &ID) -> Result<SystemId> {
     id.parse().map_err(|_| refuse(&Refusal::SystemNotFound))
+}
+
+/// Parses the id of a tenant. A malformed id is `NOT_FOUND`, like an unknown one.
+fn tenant_id(id: &ID) -> Result<TenantId> {
+    id.parse().map_err(|_| refuse(&Refusal::TenantNotFound))
 }
 
 fn set_cookies(ctx: &Context<'_>, opened: &NewSession) {

@@ -9,7 +9,7 @@ use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
     AuditEntryConnection, AuditFilter, Instance, Node, Paging, ServiceToken, System, SystemConnection, SystemFilter,
-    SystemOrder, Tenant, TokenConnection, TokenObject, VerifierToken, Viewer, load_token,
+    SystemOrder, Tenant, TenantConnection, TokenConnection, TokenObject, VerifierToken, Viewer, load_token,
 };
 use crate::domain::ids::TokenId;
 use crate::domain::permissions::{Permission, VIEW, VIEW_OPERATORS, VIEW_TENANTS};
@@ -25,7 +25,9 @@ pub struct Query;
 /// **Credentials**: `Authorization: Bearer <token>`, with the token that `signIn` returns, or the cookie that it sets.
 /// An invalid token results in status 401. A field whose description says "Requires" fails with `UNAUTHENTICATED`
 /// if no operator is signed in, and with `FORBIDDEN` if the operator lacks that permission code; the code is then in
-/// `extensions.permission`. Operators see their own tenant only: ids of other tenants are treated as unknown.
+/// `extensions.permission`. A request is about one tenant, and ids of others are treated as unknown: the caller's own
+/// tenant or, for operators and service tokens of the platform, the one whose id is in the header `X-Keymark-Tenant`
+/// (`tenant` in the payload of `connection_init`). Others may name only their own there, or get `FORBIDDEN`.
 ///
 /// **Errors** have a stable `extensions.code` out of `ErrorCode`, and a message for people. Besides the codes that a
 /// field's description lists, every field can fail with `UNAVAILABLE` (retry later) and `INTERNAL`.
@@ -101,6 +103,31 @@ impl Query {
     async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Tenant>> {
         let call = Authenticated::new(ctx).await?;
         Ok(call.convert(call.service.find_tenant(&call.caller.tenant).await)?.as_deref().map(Tenant::from))
+    }
+
+    /// All tenants, ordered by id, as a Relay connection. For operators and service tokens of the platform. Requires
+    /// `tenant_management:view`.
+    ///
+    /// Errors: `BAD_USER_INPUT` for a page size out of range, `first` together with `last`, or a cursor of another list.
+    #[graphql(directive = requires_permission::apply(VIEW_TENANTS.to_owned()))]
+    async fn tenants(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(
+            desc = "Return only tenants whose id or name contains this text, ignoring case and width. No character has a \
+                    special meaning. If omitted or empty, return all tenants."
+        )]
+        search: Option<String>,
+        #[graphql(desc = "Return this many items from the start: 1 to 200. Defaults to 50 unless `last` is set.")]
+        first: Option<i32>,
+        #[graphql(desc = "Return only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Return this many items from the end: 1 to 200. Not allowed together with `first`.")]
+        last: Option<i32>,
+        #[graphql(desc = "Return only items before this cursor.")] before: Option<String>,
+    ) -> Result<TenantConnection> {
+        let call = Authenticated::new(ctx).await?;
+        let search = Search::parse(search.as_deref().unwrap_or_default());
+        TenantConnection::load(&call, &search, Paging { first, after, last, before }).await
     }
 
     /// The system, audit entry, tenant, service token or verifier token with this id. Null if the tenant has none. Other

@@ -1,4 +1,4 @@
-//! `GET /audit/export`: streams the entries of the caller's tenant that match a filter. `GET /audit/key`: the public key
+//! `GET /audit/export`: streams the entries of the tenant that match a filter. `GET /audit/key`: the public key
 //! that verifies the checkpoints of exports.
 
 use std::error::Error as _;
@@ -15,13 +15,14 @@ use http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::error::ErrorResponse;
-use super::session_authenticator::{SessionAuthenticator, service_error};
+use super::session_authenticator::{SessionAuthenticator, service_error, tenant_of};
 use crate::audit_text::Format;
 use crate::domain::audit::AuditFilter;
 use crate::domain::permissions::Permission;
 use crate::domain::refusal::{ErrorCode, Refusal};
 use crate::domain::signatures::{KeyId, PublicKey};
 use crate::service::audit::Exporter;
+use crate::service::callers::RequestedTenant;
 use crate::service::error::Error;
 
 pub fn routes(authenticator: SessionAuthenticator) -> Router {
@@ -58,11 +59,13 @@ async fn key(State(authenticator): State<SessionAuthenticator>) -> Response {
     ([(CACHE_CONTROL, "no-cache")], Json(keys)).into_response()
 }
 
-/// The fields of the GraphQL input `AuditFilter`, and the format. `actions` is separated by commas.
+/// The fields of the GraphQL input `AuditFilter`, the format, and the tenant, since a link cannot send a header. `actions`
+/// is separated by commas.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Parameters {
     format: Format,
+    tenant: Option<String>,
     system_id: Option<String>,
     actor_id: Option<String>,
     actions: Option<String>,
@@ -100,7 +103,12 @@ async fn export(
     parts: Parts,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ErrorResponse> {
-    let context = authenticator.identify(&parts).await?;
+    let named = parameters.as_ref().ok().and_then(|Query(parameters)| parameters.tenant.as_deref());
+    let tenant = match named.filter(|tenant| !tenant.is_empty()) {
+        Some(tenant) => RequestedTenant::parse(Some(tenant)),
+        None => tenant_of(&parts.headers),
+    };
+    let context = authenticator.identify_in(&parts, tenant).await?;
     let (service, request) = (authenticator.service(), context.request);
     let refused = |error: &Error| service_error(error, request);
     let caller = context.find_caller(service).await.map_err(|error| refused(&error))?;

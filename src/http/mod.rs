@@ -35,7 +35,7 @@ use tower_http::cors::CorsLayer;
 use self::front::Front;
 use self::graphql::TransportLimits;
 use self::hosts::HostRefusal;
-use self::session_authenticator::SessionAuthenticator;
+use self::session_authenticator::{SessionAuthenticator, TENANT};
 use crate::graphql::{schema, sdl};
 use crate::service::Service;
 
@@ -112,7 +112,7 @@ fn cors(front: &Front) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins.collect::<Vec<_>>())
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([ACCEPT, AUTHORIZATION, CONTENT_TYPE])
+        .allow_headers([ACCEPT, AUTHORIZATION, CONTENT_TYPE, TENANT])
         .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE, X_REQUEST_ID])
 }
 

@@ -16,13 +16,12 @@ use super::authenticator::{Authenticator, SocketSession};
 use super::connection_init::{SocketCookie, describe_problem};
 use super::error::ErrorResponse;
 use super::front::{Front, RequestOrigin, single};
-use crate::domain::ids::TenantId;
-use crate::domain::refusal::{ErrorCode, Refusal};
+use crate::domain::refusal::ErrorCode;
 use crate::domain::sessions::MAX_USER_AGENT_BYTES;
 use crate::domain::tokens::looks_like_service_token;
 use crate::graphql::context::{RequestContext, SessionCookie};
 use crate::graphql::engine::OperationContext;
-use crate::service::callers::{CallerRef, Credentials};
+use crate::service::callers::{CallerRef, Credentials, RequestedTenant};
 use crate::service::error::Error;
 use crate::service::{Caller, Request, Service};
 
@@ -30,7 +29,7 @@ use crate::service::{Caller, Request, Service};
 const MAX_DEVICE_COOKIES: usize = 32;
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The id of the tenant that a caller of the platform acts in.
-const TENANT: HeaderName = HeaderName::from_static("x-keymark-tenant");
+pub const TENANT: HeaderName = HeaderName::from_static("x-keymark-tenant");
 
 /// Authenticates by the sessions in the store.
 #[derive(Clone)]
@@ -51,11 +50,11 @@ impl SessionAuthenticator {
     /// Authenticates a request about the tenant in its header. A bad bearer token is refused; a request with a stale
     /// cookie has no caller.
     pub async fn identify(&self, parts: &Parts) -> Result<RequestContext, ErrorResponse> {
-        self.identify_in(parts, tenant_of(&parts.headers)?).await
+        self.identify_in(parts, tenant_of(&parts.headers)).await
     }
 
-    /// Authenticates a request about a tenant; `None`: the caller's own.
-    pub async fn identify_in(&self, parts: &Parts, tenant: Option<TenantId>) -> Result<RequestContext, ErrorResponse> {
+    /// Authenticates a request about a tenant.
+    pub async fn identify_in(&self, parts: &Parts, tenant: RequestedTenant) -> Result<RequestContext, ErrorResponse> {
         let (request, cookie) = (self.request(parts), self.front.cookie(parts));
         let context = |caller: Option<Caller>, allows_changes| {
             let context = RequestContext::new(request, cookie, allows_changes, caller.map(Arc::new));
@@ -116,7 +115,7 @@ impl SessionAuthenticator {
     async fn find_caller(
         &self,
         credentials: Option<Credentials>,
-        tenant: Option<TenantId>,
+        tenant: RequestedTenant,
         request: Request,
     ) -> Result<Option<Caller>, ErrorResponse> {
         match credentials {
@@ -160,8 +159,8 @@ impl Authenticator for SessionAuthenticator {
         // Some clients spell it as the header is spelt.
         let authorization = payload.get("authorization").or_else(|| payload.get("Authorization"));
         let tenant = match payload.get("tenant") {
-            Some(tenant) => Some(tenant.as_str().and_then(|id| id.parse().ok()).ok_or_else(unknown_tenant)?),
-            None => tenant_of(&parts.headers)?,
+            None | Some(serde_json::Value::Null) => tenant_of(&parts.headers),
+            Some(tenant) => RequestedTenant::parse(tenant.as_str()),
         };
         let credentials = match authorization {
             Some(authorization) => match authorization.as_str() {
@@ -212,17 +211,8 @@ fn device_cookies(headers: &HeaderMap, cookie: SessionCookie) -> Vec<String> {
 }
 
 /// The tenant in the header of the request.
-fn tenant_of(headers: &HeaderMap) -> Result<Option<TenantId>, ErrorResponse> {
-    if !headers.contains_key(TENANT) {
-        return Ok(None);
-    }
-    let tenant = single(headers, TENANT).and_then(|id| id.parse().ok());
-    tenant.map(Some).ok_or_else(unknown_tenant)
-}
-
-/// Whether or not the caller may act in other tenants, no tenant has this id.
-fn unknown_tenant() -> ErrorResponse {
-    ErrorResponse::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden.as_str(), Refusal::ForeignTenant.to_string())
+pub fn tenant_of(headers: &HeaderMap) -> RequestedTenant {
+    if headers.contains_key(TENANT) { RequestedTenant::parse(single(headers, TENANT)) } else { RequestedTenant::Home }
 }
 
 /// The first [`MAX_USER_AGENT_BYTES`] of the header, if it is printable ASCII.

@@ -28,8 +28,24 @@ const BAD_TOKENS: Quota = Quota { burst: 100, interval: Duration::from_secs(1) }
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerRef {
     pub credentials: Credentials,
-    /// `None`: the caller's own.
-    pub tenant: Option<TenantId>,
+    pub tenant: RequestedTenant,
+}
+
+/// The tenant that a request is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestedTenant {
+    /// The caller's own.
+    Home,
+    Named(TenantId),
+    /// One whose id is malformed.
+    Nonexistent,
+}
+
+impl RequestedTenant {
+    /// Parses an id as it was sent; `None`: it was not readable.
+    pub fn parse(id: Option<&str>) -> Self {
+        id.and_then(|id| id.parse().ok()).map_or(Self::Nonexistent, Self::Named)
+    }
 }
 
 /// What a caller is found by. Neither a session nor a token is known to be valid.
@@ -168,7 +184,7 @@ impl Caller {
             }
             Identity::Token { digest, .. } => Credentials::Token(*digest),
         };
-        CallerRef { credentials, tenant: Some(self.tenant.clone()) }
+        CallerRef { credentials, tenant: RequestedTenant::Named(self.tenant.clone()) }
     }
 }
 
@@ -340,21 +356,26 @@ impl Service {
         };
         let caller = Caller { tenant: home.clone(), identity };
         match &reference.tenant {
-            Some(tenant) if *tenant != caller.tenant => self.check_other_tenant(caller, tenant).await.map(Some),
-            _ => Ok(Some(caller)),
+            RequestedTenant::Home => Ok(Some(caller)),
+            RequestedTenant::Named(tenant) if *tenant == caller.tenant => Ok(Some(caller)),
+            RequestedTenant::Named(tenant) => self.check_other_tenant(caller, Some(tenant)).await.map(Some),
+            RequestedTenant::Nonexistent => self.check_other_tenant(caller, None).await.map(Some),
         }
     }
 
-    async fn check_other_tenant(&self, caller: Caller, tenant: &TenantId) -> Result<Caller, Error> {
+    /// Lets a caller of the platform act in another tenant. `None`: one that cannot exist.
+    async fn check_other_tenant(&self, caller: Caller, tenant: Option<&TenantId>) -> Result<Caller, Error> {
         if !caller.is_platform() {
             return Err(Refusal::ForeignTenant.into());
         }
-        // Boxed, since only callers of the platform need it.
-        if Box::pin(self.find_tenant(tenant)).await?.is_none() {
-            caller.check(Permission::ViewTenants)?;
-            return Err(Refusal::TenantNotFound.into());
+        if let Some(tenant) = tenant
+            // Boxed, since only callers of the platform need it.
+            && Box::pin(self.find_tenant(tenant)).await?.is_some()
+        {
+            return Ok(caller.acting_in(tenant));
         }
-        Ok(caller.acting_in(tenant))
+        caller.check(Permission::ViewTenants)?;
+        Err(Refusal::TenantNotFound.into())
     }
 
     /// Reads the store if the cache does not contain the session: it may have been created on another instance just now.

@@ -44,7 +44,7 @@ impl Service {
         let hash = self.passwords.hash(password).await?;
         let added = self.change(|_| async {
             let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), permissions);
-            let mut batch = self.addition(&operator, origin);
+            let mut batch = self.with_tenant(self.addition(&operator, origin)).await?;
             // The first start creates an operator only in a store that never had one.
             if !self.store.has_marker(INITIALISED).await? {
                 batch = batch.once(INITIALISED);
@@ -151,7 +151,8 @@ impl Service {
             let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), Permissions::all_of(true));
             let operator = operator.of_platform();
             let operator = if is_generated { operator.with_first_password() } else { operator };
-            Ok(Decision::commit(self.addition(&operator, &origin).once(INITIALISED), true))
+            let batch = self.with_tenant(self.addition(&operator, &origin)).await?;
+            Ok(Decision::commit(batch.once(INITIALISED), true))
         });
         // As in `add_operator`. Waiting would also be in vain: this instance does not follow the feed yet.
         Ok(created.await?.without_waiting())

@@ -33,11 +33,9 @@ impl Service {
         id: &TenantId,
         change: impl Fn(TenantPolicy) -> TenantPolicy,
     ) -> Result<(Tenant, Enforcement), Error> {
+        self.require_second_format()?;
         let change = &change;
-        let changed = self.change(|_| async move {
-            let Some(tenant) = self.find_tenant_to_change(id).await? else {
-                return Ok(Decision::Refuse(Refusal::TenantNotFound));
-            };
+        let changed = self.change_tenant(id, |tenant| async move {
             let policy = change(tenant.policy);
             check(&policy)?;
             let Some(changed) = tenant.with_policy(policy, self.environment.now()) else {

@@ -39,11 +39,6 @@ impl Service {
         Ok(self.coherence.count_systems(&caller.tenant, query).await?)
     }
 
-    /// Returns the number of systems of a tenant.
-    pub async fn count_systems_of(&self, tenant: &TenantId) -> Result<u64, Error> {
-        Ok(self.coherence.count_systems(tenant, &Search::All.into()).await?)
-    }
-
     /// Creates a system under a name that is free in the tenant.
     pub async fn create_system(
         &self,

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use super::Caller;
-use super::Service;
-use super::commit::Decision;
+use super::commit::{Committed, Decision};
 use super::error::Error;
+use super::{Caller, Enforcement, Request, Service};
 use crate::domain::audit::{AuditAction, AuditEvent, Origin};
-use crate::domain::changes::{Batch, Row};
-use crate::domain::ids::TenantId;
+use crate::domain::changes::{Batch, Row, RowId, Write};
+use crate::domain::ids::{OperatorId, TenantId};
+use crate::domain::pages::{Page, PageRequest};
 use crate::domain::permissions::Permission;
+use crate::domain::refusal::Refusal;
+use crate::domain::system_names::Search;
 use crate::domain::tenants::Tenant;
+use crate::domain::texts::Reason;
 use crate::domain::time::Timestamp;
 
 impl Service {
@@ -56,6 +59,203 @@ impl Service {
         Ok(!self.store.list_operators(Some(id)).await?.is_empty())
     }
 
+    /// Returns the tenants that match, ordered by id, and the number of all that match.
+    ///
+    /// # Errors
+    ///
+    /// `FORBIDDEN` for a caller who is not of the platform.
+    pub async fn list_tenants(
+        &self,
+        caller: &Caller,
+        search: &Search,
+        page: &PageRequest<TenantId>,
+    ) -> Result<(Page<Arc<Tenant>>, u64), Error> {
+        caller.check_platform()?;
+        let _turn = self.begin_read_unless(*search == Search::All, caller).await?;
+        let mut tenants = self.all_tenants().await?;
+        tenants.retain(|tenant| tenant.matches(search));
+        let total = tenants.len() as u64;
+        Ok((Page::of_list(tenants, page, |tenant| tenant.id.clone()), total))
+    }
+
+    /// Returns all tenants that have a row, ordered by id.
+    pub async fn all_tenants(&self) -> Result<Vec<Arc<Tenant>>, Error> {
+        match self.coherence.read(|cache| cache.identities.all_tenants()) {
+            Some(cached) => Ok(cached),
+            None => Ok(self.store.list_all_tenants().await?.into_iter().map(Arc::new).collect()),
+        }
+    }
+
+    /// Returns the number of systems of a tenant. Reads the store, so that a list of tenants does not fill the cache with
+    /// their names.
+    pub async fn count_systems_of(&self, caller: &Caller, tenant: &TenantId) -> Result<u64, Error> {
+        let _turn = self.concurrency.begin_read(caller).await?;
+        Ok(self.store.count_systems(tenant, &Search::All).await?)
+    }
+
+    /// The origin of a change of a tenant: of an entry in its own log.
+    ///
+    /// # Errors
+    ///
+    /// `FORBIDDEN` for a caller who is not of the platform.
+    pub fn origin_in_tenant(&self, caller: &Caller, request: Request, id: &TenantId) -> Result<Origin, Error> {
+        caller.check_platform()?;
+        Ok(caller.acting_in(id).origin(request))
+    }
+
+    /// The origin of a change of a tenant which would lock the caller out of their own.
+    ///
+    /// # Errors
+    ///
+    /// `FORBIDDEN` for a caller who is not of the platform; `BAD_USER_INPUT` for the caller's own tenant.
+    pub fn origin_in_other_tenant(&self, caller: &Caller, request: Request, id: &TenantId) -> Result<Origin, Error> {
+        if caller.home() == id {
+            let message = "This is your own tenant, and would lock you out. Use the command line, `keymark tenant`.";
+            return Err(Refusal::BadUserInput(message.to_owned()).into());
+        }
+        self.origin_in_tenant(caller, request, id)
+    }
+
+    /// Creates a tenant. If one with this id was deleted, its audit log continues.
+    ///
+    /// # Errors
+    ///
+    /// `BAD_USER_INPUT` for the id; `INVALID_NAME`; `NAME_TAKEN` if the id exists.
+    pub async fn create_tenant(
+        &self,
+        origin: &Origin,
+        id: &TenantId,
+        name: &str,
+    ) -> Result<(Tenant, Enforcement), Error> {
+        let name = Tenant::parse_name(name).map_err(Refusal::InvalidName)?;
+        self.require_second_format()?;
+        let name = &name;
+        let created = self.change(|_| async move {
+            if self.find_tenant_to_change(id).await?.is_some() {
+                return Ok(Decision::Refuse(Refusal::TenantIdTaken));
+            }
+            let tenant = Tenant::new(id.clone(), name.clone(), self.environment.now());
+            let event = self.event(origin, AuditAction::TenantCreated).about_tenant(&tenant);
+            Ok(Decision::commit(Batch::new(id.clone(), event).insert(Row::Tenant(tenant.clone())), tenant))
+        });
+        // The cache is decisive on which tenants exist.
+        Ok(self.wait_until_enforced(created.await?).await)
+    }
+
+    /// Changes the display name of a tenant. The same name changes nothing.
+    pub async fn rename_tenant(
+        &self,
+        origin: &Origin,
+        id: &TenantId,
+        name: &str,
+    ) -> Result<(Tenant, Enforcement), Error> {
+        let name = Tenant::parse_name(name).map_err(Refusal::InvalidName)?;
+        self.require_second_format()?;
+        let name = &name;
+        let renamed = self.change_tenant(id, |tenant| async move {
+            let Some(renamed) = tenant.rename(name.clone(), self.environment.now()) else {
+                return Ok(Decision::Unchanged((*tenant).clone()));
+            };
+            let event = self
+                .event(origin, AuditAction::TenantRenamed)
+                .about_tenant(&renamed)
+                .renamed_from(tenant.name.as_str());
+            Ok(Decision::commit(Batch::new(id.clone(), event).replace(Row::Tenant(renamed.clone())), renamed))
+        });
+        Ok(self.wait_until_enforced(renamed.await?).await)
+    }
+
+    /// Suspends a tenant. No instance accepts its keys, sessions and tokens once [`Enforcement::is_enforced`]. One that is
+    /// suspended already stays as it is.
+    pub async fn suspend_tenant(
+        &self,
+        origin: &Origin,
+        id: &TenantId,
+        reason: Option<Reason>,
+    ) -> Result<(Tenant, Enforcement), Error> {
+        self.require_second_format()?;
+        let reason = &reason;
+        let suspended = self.change_tenant(id, |tenant| async move {
+            let Some(suspended) = tenant.suspend(reason.clone(), self.environment.now()) else {
+                return Ok(Decision::Repeat(Ok((*tenant).clone())));
+            };
+            let event =
+                self.event(origin, AuditAction::TenantSuspended).about_tenant(&suspended).because(reason.clone());
+            Ok(Decision::commit(Batch::new(id.clone(), event).replace(Row::Tenant(suspended.clone())), suspended))
+        });
+        Ok(self.wait_until_enforced(suspended.await?).await)
+    }
+
+    /// Ends the suspension of a tenant. Every instance accepts its keys, sessions and tokens again once
+    /// [`Enforcement::is_enforced`].
+    pub async fn resume_tenant(&self, origin: &Origin, id: &TenantId) -> Result<(Tenant, Enforcement), Error> {
+        let resumed = self.change_tenant(id, |tenant| async move {
+            let resumed = match tenant.resume(self.environment.now()) {
+                Ok(resumed) => resumed,
+                Err(refusal) => return Ok(Decision::Repeat(Err(refusal))),
+            };
+            let event = self.event(origin, AuditAction::TenantResumed).about_tenant(&resumed);
+            Ok(Decision::commit(Batch::new(id.clone(), event).replace(Row::Tenant(resumed.clone())), resumed))
+        });
+        Ok(self.wait_until_enforced(resumed.await?).await)
+    }
+
+    /// Deletes a tenant without systems, with its operators and tokens. Its audit log stays.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND`; `TENANT_NOT_EMPTY`; [`Error::NotEnforced`] if an instance may still accept a session or token of it.
+    pub async fn delete_tenant(self: &Arc<Self>, origin: &Origin, id: &TenantId) -> Result<(), Error> {
+        self.require_second_format()?;
+        let deleted = self.change_tenant(id, |tenant| async move {
+            let event = self.event(origin, AuditAction::TenantDeleted).about_tenant(&tenant);
+            let batch = self.deletion(&tenant, event).await?;
+            let removed: Vec<_> = batch.writes.iter().filter_map(|(_, write)| removed_operator(write)).collect();
+            Ok(Decision::commit(batch, removed))
+        });
+        let removed = self.require_enforced(deleted.await?).await?;
+        for operator in removed {
+            self.purge_ended_sessions(operator, u64::MAX);
+        }
+        Ok(())
+    }
+
+    /// Makes a change of a tenant as [`change`](Self::change) does, after the tenant was found.
+    pub(super) async fn change_tenant<T, F>(
+        &self,
+        id: &TenantId,
+        decide: impl Fn(Arc<Tenant>) -> F,
+    ) -> Result<Committed<T>, Error>
+    where
+        F: Future<Output = Result<Decision<T>, Error>>,
+    {
+        let decide = &decide;
+        let changed = self.change(|_| async move {
+            match self.find_tenant_to_change(id).await? {
+                Some(tenant) => decide(tenant).await,
+                // An earlier request may have deleted it.
+                None => Ok(Decision::Repeat(Err(Refusal::TenantNotFound))),
+            }
+        });
+        changed.await
+    }
+
+    /// Adds to a batch that its tenant exists, or the tenant's row, named by its id, if it has none.
+    pub(super) async fn with_tenant(&self, batch: Batch) -> Result<Batch, Error> {
+        let found = self.find_tenant_to_change(&batch.tenant).await?;
+        Ok(match found {
+            Some(tenant) if tenant.revision > 0 => batch.requires_tenant(&tenant),
+            // The row is added when the last instance of release 0.1 has ended.
+            _ if self.require_second_format().is_err() => batch,
+            found => {
+                let (id, now) = (batch.tenant.clone(), self.environment.now());
+                let created_at = found.map_or(now, |tenant| tenant.created_at);
+                let name = Tenant::name_of(&id);
+                batch.insert(Row::Tenant(Tenant { created_at, ..Tenant::new(id, name, now) }))
+            }
+        })
+    }
+
     /// Suspends the tenant again in a restored store. Returns `false` if the store does not have it, or it is suspended.
     pub(super) async fn replay_tenant_suspension(&self, origin: &Origin, id: &TenantId) -> Result<bool, Error> {
         let suspended = self.change(|_| async move {
@@ -89,5 +289,12 @@ impl Service {
             batch = batch.delete(&Row::Token(token));
         }
         Ok(if tenant.revision == 0 { batch } else { batch.delete(&Row::Tenant(tenant.clone())) })
+    }
+}
+
+fn removed_operator(write: &Write) -> Option<OperatorId> {
+    match write {
+        Write::Delete(RowId::Operator(id)) => Some(*id),
+        _ => None,
     }
 }

@@ -12,7 +12,7 @@ use keymark::domain::permissions::Permission;
 use keymark::domain::refusal::Refusal;
 use keymark::http::front::Front;
 use keymark::service::Settings;
-use keymark::service::callers::{CallerRef, Credentials};
+use keymark::service::callers::{CallerRef, Credentials, RequestedTenant};
 use keymark::service::error::Error;
 use keymark::service::feed::Subject;
 use serde_json::{Value as Json, json};
@@ -535,7 +535,7 @@ async fn a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next
         operator.rename_system(&system.id, &format!("Renamed {i}")).await;
     }
     let named = app.service.tokens().read(&operator.token).expect("a token");
-    let reference = CallerRef { credentials: Credentials::Session(named), tenant: None };
+    let reference = CallerRef { credentials: Credentials::Session(named), tenant: RequestedTenant::Home };
     let caller = app.service.find_caller(&reference).await.unwrap().expect("signed in");
     let mut told = Box::pin(app.service.caller_changes(&caller));
     let mut entries = Box::pin(app.service.entries(

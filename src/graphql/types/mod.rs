@@ -25,7 +25,7 @@ pub(super) use self::payloads::{
 pub(super) use self::systems::{
     KeyRole, System, SystemChange, SystemChangeKind, SystemConnection, SystemFilter, SystemOrder,
 };
-pub(super) use self::tenants::Tenant;
+pub(super) use self::tenants::{DeleteTenantPayload, Tenant, TenantConnection, TenantPayload};
 pub(super) use self::time::DateTime;
 pub(super) use self::tokens::{
     CreateServiceTokenPayload, CreateVerifierTokenPayload, RevokeTokenPayload, ServiceToken, TokenConnection,

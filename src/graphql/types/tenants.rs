@@ -1,13 +1,20 @@
 //! Tenants.
 
+use std::sync::Arc;
+
 use async_graphql::{ComplexObject, Context, ID, Result, SimpleObject};
 
-use super::{DateTime, int};
+use super::connection::PageInfo;
+use super::payloads::Enforcement;
+use super::{DateTime, Paging, int};
+use crate::domain::cursors;
 use crate::domain::ids::TenantId;
 use crate::domain::permissions::Permission;
+use crate::domain::system_names::Search;
 use crate::domain::tenants;
 use crate::graphql::context::Authenticated;
 use crate::graphql::error::refuse;
+use crate::service;
 
 /// A customer of the platform, with its own systems, operators, tokens and audit log.
 #[derive(SimpleObject)]
@@ -37,7 +44,7 @@ impl Tenant {
         if !permissions.contains(Permission::ViewTenants) && !permissions.contains(Permission::EditTenants) {
             call.caller.check(Permission::View).map_err(|refusal| refuse(&refusal))?;
         }
-        Ok(int(call.convert(call.service.count_systems_of(&self.tenant).await)?))
+        Ok(int(call.convert(call.service.count_systems_of(call.caller, &self.tenant).await)?))
     }
 }
 
@@ -68,4 +75,64 @@ impl From<tenants::TenantPolicy> for TenantPolicy {
         let tenants::TenantPolicy { max_key_lifetime_days, session_idle_minutes } = policy;
         Self { max_key_lifetime_days, session_idle_minutes }
     }
+}
+
+/// A page of tenants, ordered by id.
+#[derive(SimpleObject)]
+pub(crate) struct TenantConnection {
+    /// Tenants of the page, with their cursors.
+    edges: Vec<TenantEdge>,
+    /// Tenants of the page, without their cursors.
+    nodes: Vec<Tenant>,
+    /// Cursors of the page's ends, and whether there are further pages.
+    page_info: PageInfo,
+    /// Number of tenants that match the search, on all pages.
+    total_count: i32,
+}
+
+/// A tenant and its cursor.
+#[derive(SimpleObject)]
+struct TenantEdge {
+    /// Cursor of this edge. Pass it as `after` or `before`.
+    cursor: String,
+    /// The tenant.
+    node: Tenant,
+}
+
+impl TenantConnection {
+    pub(crate) async fn load(call: &Authenticated<'_>, search: &Search, paging: Paging) -> Result<Self> {
+        let keys = call.service.keyring();
+        let request = paging.request(|cursor| cursors::decode_tenant(keys, cursor))?;
+        let (page, total) = call.convert(call.service.list_tenants(call.caller, search, &request).await)?;
+        let cursor = |tenant: &Arc<tenants::Tenant>| cursors::encode_tenant(keys, &tenant.id);
+        let edge = |tenant| TenantEdge { cursor: cursor(tenant), node: Tenant::from(&**tenant) };
+        Ok(Self {
+            edges: page.items.iter().map(edge).collect(),
+            nodes: page.items.iter().map(|tenant| Tenant::from(&**tenant)).collect(),
+            page_info: PageInfo::of(&page, &request, cursor),
+            total_count: int(total),
+        })
+    }
+}
+
+/// Result of `createTenant`, `renameTenant`, `setTenantPolicy`, `suspendTenant` and `resumeTenant`.
+#[derive(SimpleObject)]
+pub(crate) struct TenantPayload {
+    /// The tenant after the change.
+    tenant: Tenant,
+    /// Whether every instance keeps to the change already.
+    enforcement: Enforcement,
+}
+
+impl TenantPayload {
+    pub(crate) fn new((tenant, enforcement): (tenants::Tenant, service::Enforcement)) -> Self {
+        Self { tenant: Tenant::from(&tenant), enforcement: enforcement.into() }
+    }
+}
+
+/// Result of `deleteTenant`.
+#[derive(SimpleObject)]
+pub(crate) struct DeleteTenantPayload {
+    /// Id of the deleted tenant.
+    pub deleted_tenant_id: ID,
 }
