@@ -138,7 +138,7 @@ interface LinkProps {
   to: string;
   tenant?: TargetTenant;
   class?: string;
-  "aria-current"?: "page" | undefined;
+  "aria-current"?: "page" | "true" | undefined;
   children: ComponentChildren;
 }
 

@@ -101,6 +101,15 @@ export function listPath(
   return parameters.size === 0 ? SYSTEMS : `${SYSTEMS}?${parameters}`;
 }
 
+export const tenantsPath = (search: string): string =>
+  search === "" ? TENANTS : `${TENANTS}?${new URLSearchParams({ search })}`;
+
+/** The page of another tenant that corresponds to the page at a path: the same list, or Systems for that of one system. */
+export function pathInOtherTenant(path: string): string {
+  const { page } = routeOf(path);
+  return SINGLE_PAGES.some((single) => single === page) ? `/${page}` : SYSTEMS;
+}
+
 export function auditPath(filter: AuditLogFilter): string {
   const parameters = auditFilterParameters(filter);
   return parameters.size === 0 ? AUDIT : `${AUDIT}?${parameters}`;

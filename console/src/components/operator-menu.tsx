@@ -6,6 +6,7 @@ import { useViewer } from "../session/viewer-context";
 import { ChangePasswordDialog } from "./change-password-dialog";
 import { Name } from "./name";
 import { ThemeSwitch } from "./theme-switch";
+import { useHideOnNavigation } from "./use-hide-on-navigation";
 
 const MENU = "operator-menu";
 
@@ -18,6 +19,7 @@ export function OperatorMenu() {
   const [changing, setChanging] = useState(false);
   const [statusMessage, setStatusMessage] = useState<string>();
   const signOut = useSignOut(setStatusMessage);
+  useHideOnNavigation(menu, open);
   return (
     <div class="operator">
       <button
@@ -38,7 +40,9 @@ export function OperatorMenu() {
         id={MENU}
         popover="auto"
         class="menu"
-        onBeforeToggle={(event) => setOpen(event.newState === "open")}
+        onBeforeToggle={({ newState }) => newState === "open" && setOpen(true)}
+        // Not before: the focus returns to the button only from a control that is still there.
+        onToggle={({ newState }) => newState === "closed" && setOpen(false)}
       >
         <p class="quiet">
           Signed in as <Name>{username}</Name> of <Name>{tenantId}</Name>

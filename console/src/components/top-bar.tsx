@@ -6,13 +6,16 @@ import { isAdministration } from "./administration-nav";
 import { LiveDot } from "./live-dot";
 import { OperatorMenu } from "./operator-menu";
 import { TenantBanner } from "./tenant-banner";
+import { TenantSwitcher } from "./tenant-switcher";
 
 export function TopBar({ path }: { path: string }) {
   const { page } = routeOf(path);
   const isOfKeys = !["audit", "review", "my-sessions"].includes(page) && !isAdministration(page);
   const currentIf = (is: boolean) => (is ? "page" : undefined);
   const mayView = useMay("view");
-  const tenant = useLiveTenant(useViewer().isPlatform);
+  const { isPlatform } = useViewer();
+  const mayViewTenants = useMay("view-tenants");
+  const tenant = useLiveTenant(isPlatform);
   return (
     <>
       <header class="top-bar">
@@ -38,6 +41,7 @@ export function TopBar({ path }: { path: string }) {
           </Link>
         </nav>
         <LiveDot />
+        {isPlatform && mayViewTenants && <TenantSwitcher tenant={tenant} />}
         <OperatorMenu />
       </header>
       <TenantBanner tenant={tenant} />

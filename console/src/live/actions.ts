@@ -25,3 +25,12 @@ export const VERIFIER_TOKEN_CHANGES: readonly AuditAction[] = [
   "VERIFIER_TOKEN_CREATED",
   "VERIFIER_TOKEN_REVOKED",
 ];
+
+export const TENANT_CHANGES: readonly AuditAction[] = [
+  "TENANT_CREATED",
+  "TENANT_RENAMED",
+  "TENANT_POLICY_CHANGED",
+  "TENANT_SUSPENDED",
+  "TENANT_RESUMED",
+  "TENANT_DELETED",
+];

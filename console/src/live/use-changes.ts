@@ -7,10 +7,15 @@ import { useLiveSubscription } from "./use-live-subscription";
 
 /**
  * Calls back when what a page shows may have changed: after audit entries of these actions, and now and then while the
- * page is visible. Last uses have no entries, and not every operator may see the audit log. Returns true once queries may
+ * page is visible, or without polling whenever it becomes visible. Last uses have no entries, and not every operator may
+ * see the audit log. Returns true once queries may
  * be sent: their results together with the changes from then on have no gap.
  */
-export function useChanges(actions: readonly AuditAction[], onChange: () => void): boolean {
+export function useChanges(
+  actions: readonly AuditAction[],
+  onChange: () => void,
+  { polls = true } = {},
+): boolean {
   const { refetchCount } = useSession();
   const mayView = useMay("view");
   const latest = useRef(onChange);
@@ -22,12 +27,13 @@ export function useChanges(actions: readonly AuditAction[], onChange: () => void
     onData: () => latest.current(),
   });
   useEffect(() => refetchCount.observe(() => latest.current()), [refetchCount]);
-  useEffect(
-    () =>
-      now.observe(() => {
-        if (document.visibilityState === "visible") latest.current();
-      }),
-    [],
-  );
+  useEffect(() => {
+    const ifVisible = () => {
+      if (document.visibilityState === "visible") latest.current();
+    };
+    if (polls) return now.observe(ifVisible);
+    document.addEventListener("visibilitychange", ifVisible);
+    return () => document.removeEventListener("visibilitychange", ifVisible);
+  }, [polls]);
   return ready;
 }

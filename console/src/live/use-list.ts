@@ -23,6 +23,8 @@ interface ListOptions<Row> {
   search?: string;
   /** The actions after which the list may be different. */
   actions: readonly AuditAction[];
+  /** False if the list is too expensive to be loaded now and then. */
+  polls?: boolean;
 }
 
 export interface List<Row> {
@@ -43,7 +45,7 @@ interface Loaded<Row> {
 
 /** Keeps a list up to date by loading its shown part again after each change: for lists that are short. */
 export function useList<Row>(options: ListOptions<Row>): List<Row> {
-  const { search = "", actions } = options;
+  const { search = "", actions, polls = true } = options;
   const [loaded, setLoaded] = useState<Loaded<Row>>();
   const [error, setError] = useState<CombinedError>();
   const wanted = useRef(FIRST_ROWS);
@@ -66,7 +68,7 @@ export function useList<Row>(options: ListOptions<Row>): List<Row> {
     }
     loading.current = false;
   };
-  const ready = useChanges(actions, () => void reload());
+  const ready = useChanges(actions, () => void reload(), { polls });
   const latestReload = useRef(reload);
   latestReload.current = reload;
   // biome-ignore lint/correctness/useExhaustiveDependencies: another search loads another list.

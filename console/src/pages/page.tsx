@@ -9,6 +9,7 @@ import { ReviewPage } from "./review-page";
 import { ServiceTokensPage } from "./service-tokens-page";
 import { SystemPage } from "./system-page";
 import { SystemsPage } from "./systems-page";
+import { TenantsPage } from "./tenants-page";
 import { VerifierTokensPage } from "./verifier-tokens-page";
 
 export function Page({ route }: { route: Route }) {
@@ -29,13 +30,14 @@ export function Page({ route }: { route: Route }) {
       return <AuditPage />;
     case "administration":
       return <AdministrationPage />;
+    case "tenants":
+      return <TenantsPage />;
     case "service-tokens":
       return <ServiceTokensPage />;
     case "verifier-tokens":
       return <VerifierTokensPage />;
     case "operators":
     case "my-sessions":
-    case "tenants":
     case "sign-in":
     case "not-found":
       return <NotFoundPage />;

@@ -3,6 +3,7 @@ import type {
   AuditEntryPartsFragment,
   ServiceTokenPartsFragment,
   SystemPartsFragment,
+  TenantPartsFragment,
   VerifierTokenPartsFragment,
 } from "@keymark/client/documents";
 import { Client, type Exchange, type Operation } from "@urql/core";
@@ -114,6 +115,14 @@ const verifierToken: VerifierTokenPartsFragment = {
   lastUsedAt: TIME,
 };
 
+export const tenant: TenantPartsFragment = {
+  id: "globex",
+  name: "Globex Corporation",
+  createdAt: "2026-03-01T12:00:00.000Z",
+  suspendedAt: null,
+  policy: { maxKeyLifetimeDays: 90, sessionIdleMinutes: null },
+};
+
 const pageInfo = {
   hasNextPage: false,
   hasPreviousPage: false,
@@ -128,6 +137,9 @@ const RESPONSES: Record<string, unknown> = {
   Review: { systems: { nodes: [{ ...system, lastUsedAt: null }], pageInfo } },
   System: { system },
   SystemsTotal: { systems: { totalCount: 2 } },
+  CurrentTenant: { tenant },
+  TenantNames: { tenants: { nodes: [tenant], pageInfo } },
+  Tenants: { tenants: { nodes: [{ ...tenant, systemCount: 0 }], pageInfo, totalCount: 1 } },
   AuditLog: { auditLog: { nodes: [entry], pageInfo } },
   ServiceTokens: { serviceTokens: { nodes: [serviceToken], pageInfo, totalCount: 1 } },
   VerifierTokens: { verifierTokens: { nodes: [verifierToken], pageInfo, totalCount: 1 } },
@@ -197,6 +209,8 @@ interface RenderOptions {
   permissions: readonly Action[];
   /** Whether the operator is of the platform. */
   isPlatform?: boolean;
+  /** The id of the tenant in the URL. */
+  tenant?: string;
   /** Ids of systems that the operator has created in this session. */
   created?: readonly string[];
   /** Responses that replace the default ones, by the name of the query. */
@@ -205,7 +219,7 @@ interface RenderOptions {
 
 /** Renders a part of the console for an operator with these permissions; it is unmounted after the test. */
 export function show(children: ComponentChildren, options: RenderOptions) {
-  const { permissions, isPlatform = false, created = [], responses = {} } = options;
+  const { permissions, isPlatform = false, tenant, created = [], responses = {} } = options;
   const root = document.createElement("div");
   document.body.replaceChildren(root);
   const server = fakeServer(responses);
@@ -214,7 +228,7 @@ export function show(children: ComponentChildren, options: RenderOptions) {
   const session: Session = {
     client,
     connection: new Observable<ConnectionStatus>({ state: "live", reconnections: 0 }),
-    tenant: undefined,
+    tenant,
     systemsPosition: {},
     createdSystemIds: new Set(created),
     openedPages: new Set(),
