@@ -23,6 +23,7 @@ const EMBEDDED = [
   "EndSessionsPayload",
   "Enforcement",
   "GenerateKeyPayload",
+  "Instance",
   "OperatorConnection",
   "OperatorPayload",
   "PageInfo",
