@@ -5,6 +5,7 @@
 //! and then the outcome. The socket's mode is 0600: who can open it can open the store as well.
 
 mod restores;
+pub mod tenants;
 pub mod tokens;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::tenants::TenantCommand;
 use self::tokens::TokenCommand;
 use crate::audit_text::{self, Format};
 use crate::domain::actors::CommandUser;
@@ -33,7 +35,6 @@ use crate::domain::operators::{Operator, Password, Username};
 use crate::domain::permissions::Permissions;
 use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Fingerprint;
-use crate::domain::tenants::TenantPolicy;
 use crate::service::Service;
 use crate::service::audit::Exporter;
 use crate::service::checkpoints::KnownCheckpoints;
@@ -72,11 +73,7 @@ pub enum Command {
     RemoveOperator {
         username: Username,
     },
-    /// Sets the longest life of a tenant's keys, in days; `None`: any.
-    SetPolicy {
-        tenant: TenantId,
-        max_key_lifetime_days: Option<u32>,
-    },
+    Tenant(TenantCommand),
     /// Manages the service tokens and verifier tokens of a tenant.
     Token {
         tenant: TenantId,
@@ -184,14 +181,7 @@ pub async fn run(
             let removed = removed.map_err(|error| message_about(&username, error))?;
             format!("removed {}", description(&removed))
         }
-        Command::SetPolicy { tenant, max_key_lifetime_days: days } => {
-            let set = |policy| TenantPolicy { max_key_lifetime_days: days, ..policy };
-            service.set_policy(origin, &tenant, set).await.map_err(message)?;
-            match days {
-                Some(days) => format!("{tenant}: new keys end after {days} days at most\n"),
-                None => format!("{tenant}: new keys need no end\n"),
-            }
-        }
+        Command::Tenant(command) => tenants::run(service, origin, command).await?,
         Command::Token { tenant, command } => tokens::run(service, origin, &tenant, command).await?,
         Command::ExportAudit { tenant, jsonl } => {
             let tenants = service.list_audited_tenants(&KnownCheckpoints::default()).await.map_err(message)?;

@@ -65,7 +65,7 @@ enum Subcommands {
     /// Manage operators, the people who sign in.
     #[command(subcommand)]
     Operator(operator::Operator),
-    /// Manage the policies of tenants.
+    /// Manage tenants.
     #[command(subcommand)]
     Tenant(tenant::Tenant),
     /// Manage service tokens, with which backends call the API.

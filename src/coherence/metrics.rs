@@ -74,6 +74,8 @@ pub(super) struct CacheGauges {
     pub operators: usize,
     pub service_tokens: usize,
     pub verifier_tokens: usize,
+    pub active_tenants: usize,
+    pub suspended_tenants: usize,
     pub named_tenants: usize,
     pub name_bytes: usize,
     pub unreadable_rows: usize,
@@ -122,6 +124,10 @@ impl<F: Fn() -> Gauges + Send + Sync + 'static> Collector for GaugeCollector<F> 
             gauge("memory_name_bytes", "Memory used by cached system names", count(cache.name_bytes))?;
             let help = "Stored keys, operators, sessions and systems that cannot be read and are refused";
             gauge("unreadable_rows", help, count(cache.unreadable_rows))?;
+            let mut tenants = encoder.encode_descriptor("tenants", "Tenants", None, MetricType::Gauge)?;
+            for (state, number) in [("active", cache.active_tenants), ("suspended", cache.suspended_tenants)] {
+                ConstGauge::new(count(number)).encode(tenants.encode_family(&[("state", state)])?)?;
+            }
             let help = "Keys that end within this time: they expire, or the overlap of their rotation is over";
             let mut keys = encoder.encode_descriptor("keys_expiring", help, None, MetricType::Gauge)?;
             for (days, number) in cache.expiring_keys {

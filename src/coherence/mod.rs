@@ -401,6 +401,7 @@ impl Coherence {
         let cache = cache.as_ref().map(|cache| {
             let (named_tenants, name_bytes) = cache.names.size();
             let (service_tokens, verifier_tokens) = cache.identities.tokens();
+            let (active_tenants, suspended_tenants) = cache.identities.tenants();
             CacheGauges {
                 keys: cache.keys.current(),
                 revoked_keys: cache.keys.revoked(),
@@ -414,6 +415,8 @@ impl Coherence {
                 operators: cache.identities.operators(),
                 service_tokens,
                 verifier_tokens,
+                active_tenants,
+                suspended_tenants,
                 named_tenants,
                 name_bytes,
                 unreadable_rows: cache.unreadable.len(),

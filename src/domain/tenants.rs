@@ -13,6 +13,8 @@ use super::time::Timestamp;
 
 /// Minimum length of a tenant's name in extended grapheme clusters. The other rules are those of systems' names.
 const MIN_NAME_CHARACTERS: usize = 1;
+/// Shortest idle time of sessions that a policy can set, in minutes: uses are written to the minute.
+pub const MIN_IDLE_MINUTES: u32 = 2;
 /// Longest idle time of sessions that a policy can set, in minutes: 30 days.
 pub const MAX_IDLE_MINUTES: u32 = 30 * 24 * 60;
 

@@ -10,10 +10,7 @@ use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::TenantId;
 use crate::domain::refusal::Refusal;
 use crate::domain::systems::MAX_LIFETIME_DAYS;
-use crate::domain::tenants::{MAX_IDLE_MINUTES, Tenant, TenantPolicy};
-
-/// Shortest idle time of sessions that a policy can set, in minutes.
-const MIN_IDLE_MINUTES: u32 = 2;
+use crate::domain::tenants::{MAX_IDLE_MINUTES, MIN_IDLE_MINUTES, Tenant, TenantPolicy};
 
 impl Service {
     /// The longest life that the tenant's policy allows a key. `None`: any, also without an end.

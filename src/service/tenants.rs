@@ -1,5 +1,6 @@
 //! Tenants: find, list and change them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::commit::{Committed, Decision};
@@ -15,6 +16,13 @@ use crate::domain::system_names::Search;
 use crate::domain::tenants::Tenant;
 use crate::domain::texts::Reason;
 use crate::domain::time::Timestamp;
+
+/// A tenant, as a list of all describes it.
+pub struct TenantOverview {
+    pub tenant: Arc<Tenant>,
+    pub systems: u64,
+    pub has_operator: bool,
+}
 
 impl Service {
     /// Returns the tenant. One that has only an audit log, since an instance of release 0.1 has added its operators, has
@@ -84,6 +92,19 @@ impl Service {
             Some(cached) => Ok(cached),
             None => Ok(self.store.list_all_tenants().await?.into_iter().map(Arc::new).collect()),
         }
+    }
+
+    /// Describes all tenants that have a row, ordered by id. Reads the store for each.
+    pub async fn describe_tenants(&self) -> Result<Vec<TenantOverview>, Error> {
+        let operators = self.store.list_operators(None).await?;
+        let with_operators: HashSet<_> = operators.into_iter().map(|operator| operator.tenant).collect();
+        let mut tenants = Vec::new();
+        for tenant in self.store.list_all_tenants().await? {
+            let systems = self.store.count_systems(&tenant.id, &Search::All).await?;
+            let has_operator = with_operators.contains(&tenant.id);
+            tenants.push(TenantOverview { tenant: Arc::new(tenant), systems, has_operator });
+        }
+        Ok(tenants)
     }
 
     /// Returns the number of systems of a tenant. Reads the store, so that a list of tenants does not fill the cache with
