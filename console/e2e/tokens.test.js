@@ -15,6 +15,16 @@ async function call(keymark, token, query = "{ viewer { username permissions } }
   return { status: response.status, viewer: (await response.json()).data?.viewer };
 }
 
+/** Verifies a key with a verifier token, and returns the status and the verdict. */
+async function verifyWith(keymark, token, apiKey) {
+  const response = await fetch(keymark.verification, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${token}` },
+    body: JSON.stringify({ apiKey }),
+  });
+  return { status: response.status, code: (await response.json().catch(() => ({}))).code };
+}
+
 describe("a token", () => {
   const env = fixture();
 
@@ -91,6 +101,8 @@ describe("a token", () => {
   });
 
   test("of a gateway is created for all tenants or one, shown once and revoked", async () => {
+    const api = await signInToApi(env.keymark);
+    const apiKey = await api.generateKey(await api.createSystem("Verified"));
     const window = await env.openWindow();
     const { page, signIn, button, row, assertClean } = window;
     await signIn("/verifier-tokens");
@@ -117,10 +129,12 @@ describe("a token", () => {
     await shown.getByRole("button", { name: "Copy" }).click();
     await shown.getByRole("button", { name: "Close" }).click();
     await row("Own proxy").getByText("Keys of this tenant").waitFor();
+    assert.deepEqual(await verifyWith(env.keymark, token, apiKey), { status: 200, code: "VALID" });
     await button("Revoke Edge proxy").click();
     await button("Confirm").click();
     await page.getByText("The token Edge proxy was revoked.").waitFor();
     await row("Edge proxy").waitFor({ state: "detached" });
+    assert.equal((await verifyWith(env.keymark, token, apiKey)).status, 403);
     assertClean();
   });
 
