@@ -134,6 +134,8 @@ describe("with the keyboard alone", () => {
     await press("Tab");
     await focused("link", "Skip to content");
     await press("Enter");
+    // Administration is the first breadcrumb.
+    await press("Tab");
     await press("Tab");
     await focused("link", "API Key Management");
     await page.reload();

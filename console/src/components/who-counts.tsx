@@ -40,8 +40,8 @@ export function WhoCounts() {
   });
   if (!ready) return null;
   return (
-    <section aria-labelledby="who">
-      <h2 id="who">Who may</h2>
+    <section aria-labelledby="access">
+      <h2 id="access">Access</h2>
       <ul class="overview">
         {mayViewOperators && (
           <>
