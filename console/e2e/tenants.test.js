@@ -3,6 +3,7 @@ import { describe, test } from "node:test";
 import { assertAccessible } from "./support/accessible.js";
 import { signInToApi, verify } from "./support/api.js";
 import { fixture } from "./support/fixture.js";
+import { operator } from "./support/keymark.js";
 
 const CREATE =
   "mutation ($id: ID!, $name: String!) { createTenant(id: $id, name: $name) { tenant { id } } }";
@@ -185,6 +186,11 @@ describe("tenants", () => {
     await page.getByText("No tenant matches").waitFor();
     const { tenants } = await api.query('{ tenants(search: "managed") { totalCount } }');
     assert.equal(tenants.totalCount, 0);
+    await visitor.page
+      .getByRole("heading", { name: "You cannot act in the tenant managed" })
+      .waitFor();
+    await visitor.link("Go to your own tenant").click();
+    await visitor.page.getByRole("heading", { name: "API Key Management" }).waitFor();
     assertClean();
   });
 
@@ -205,6 +211,13 @@ describe("tenants", () => {
     await page.getByText("Shut was suspended.").waitFor();
     assert.equal(await verify(env.keymark, apiKey), "SUSPENDED");
     await window.page.getByRole("heading", { name: "Sign in to Keymark" }).waitFor();
+    await window.page.getByLabel("Username").fill("sam");
+    await window.page.getByLabel("Password").fill(operator.password);
+    await window.button("Sign in").click();
+    await window.page
+      .getByRole("alert")
+      .getByText(/suspended/)
+      .waitFor();
   });
 
   test("an operator of a tenant never sees the switcher, or another tenant", async () => {

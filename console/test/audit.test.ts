@@ -37,7 +37,10 @@ test.each([
     "Rotated the key: the new one is …efgh, and the one before is …abcd",
   ],
   [{ action: "KEY_EXPIRY_CHANGED", keyMark: "abcd" }, "Changed the end of the key …abcd: never"],
-  [{ action: "TENANT_POLICY_CHANGED", count: 90 }, "Changed the longest life of keys: 90 days"],
+  [
+    { action: "TENANT_POLICY_CHANGED", count: 90 },
+    "Changed the policy of the tenant; the longest life of keys is 90 days",
+  ],
   [
     { action: "PERMISSIONS_CHANGED", operatorName: "bob", permissions: [] },
     "Changed the permission codes of “bob” to: none",

@@ -7,6 +7,7 @@ import { pathInOtherTenant } from "../routes";
 import { useSession } from "../session/session-context";
 import { useViewer } from "../session/viewer-context";
 import { failureOf } from "../text/failures";
+import { keyGuard } from "./key-guard";
 import { LoadError } from "./load-error";
 import { Name } from "./name";
 import { Skeleton } from "./skeleton";
@@ -92,10 +93,14 @@ function TenantSearch({ current }: { current: string }) {
           spellcheck={false}
           dir="auto"
           value={typed}
-          onInput={(event) => {
-            setMessage(undefined);
-            setTyped(event.currentTarget.value);
-          }}
+          {...keyGuard({
+            value: typed,
+            onKey: () => setMessage("This is an API key, and was removed."),
+            onText(text) {
+              setMessage(undefined);
+              setTyped(text);
+            },
+          })}
         />
       </form>
       <div class="error" role="alert">

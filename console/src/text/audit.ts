@@ -59,7 +59,7 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   EXPIRED_KEY_PRESENTED: (entry) => withKey("Presented the expired key", entry),
   SUSPENDED_KEY_PRESENTED: (entry) => withKey("Presented the key of the suspended system:", entry),
   TENANT_POLICY_CHANGED: ({ count }) => [
-    `Changed the longest life of keys: ${count === 0 ? "no limit" : days(count)}`,
+    `Changed the policy of the tenant; the longest life of keys is ${count === 0 ? "not limited" : days(count)}`,
   ],
   OPERATOR_ADDED: (entry) => [
     "Added the operator ",
