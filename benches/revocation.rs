@@ -31,6 +31,7 @@ use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
 use keymark::domain::keys::KeyRole;
 use keymark::domain::permissions::Permissions;
 use keymark::domain::texts::Description;
+use keymark::service::operators::Target;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
@@ -175,9 +176,14 @@ async fn waits_over(title: &str, store: &Arc<dyn Store>) {
         service.generate_key(&caller, request, id, None).await.expect("generated");
         measure!("deleteSystem with a key", service.delete_system(&caller, request, id, None)).expect("deleted");
         let origin = service.command_line_origin(None);
-        let codes = if round % 2 == 0 { Permissions::NONE } else { Permissions::all_of(true) };
-        measure!("set-permissions", service.set_permissions(&origin, &username, codes)).expect("set");
-        measure!("set-permissions, repeated", service.set_permissions(&origin, &username, codes)).expect("set");
+        let codes = if round % 2 == 0 { Permissions::NONE } else { Permissions::all_of(false) };
+        measure!("set-permissions", service.set_permissions(Target::CommandLine(&origin, &username), Some(codes)))
+            .expect("set");
+        measure!(
+            "set-permissions, repeated",
+            service.set_permissions(Target::CommandLine(&origin, &username), Some(codes))
+        )
+        .expect("set");
         let session = measure!("signIn", instance.sign_in("waiting"));
         measure!("signOut", service.sign_out(&session.caller(), request)).expect("signed out");
     }

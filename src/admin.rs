@@ -35,10 +35,12 @@ use crate::domain::operators::{Operator, Password, Username};
 use crate::domain::permissions::Permissions;
 use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Fingerprint;
-use crate::service::Service;
 use crate::service::audit::Exporter;
 use crate::service::checkpoints::KnownCheckpoints;
 use crate::service::error::Error;
+use crate::service::open_sessions::OpenSession;
+use crate::service::operators::Target;
+use crate::service::{Enforcement, Service};
 
 /// The answer of a server to a command that it does not know.
 pub const UNSUPPORTED: &str = "the server does not support this command; it may run another version";
@@ -65,6 +67,26 @@ pub enum Command {
     SetPermissions {
         username: Username,
         permissions: Permissions,
+        /// Set all that the operator can hold, rather than `permissions`.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Makes the operator one of the platform; `None`: with all permission codes.
+    PromoteOperator {
+        username: Username,
+        permissions: Option<Permissions>,
+    },
+    SuspendOperator {
+        username: Username,
+    },
+    ResumeOperator {
+        username: Username,
+    },
+    ListSessions {
+        username: Username,
+    },
+    EndSessions {
+        username: Username,
     },
     SetPassword {
         username: Username,
@@ -165,21 +187,42 @@ pub async fn run(
             let operators = service.list_operators(tenant.as_ref()).await.map_err(message)?;
             operators.iter().map(description).collect()
         }
-        Command::SetPermissions { username, permissions } => {
-            let changed = service.set_permissions(origin, &username, permissions).await;
-            description(&changed.map_err(|error| message_about(&username, error))?)
+        Command::SetPermissions { username, permissions, all } => {
+            let target = Target::CommandLine(origin, &username);
+            let changed = service.set_permissions(target, (!all).then_some(permissions)).await;
+            description(&enforced(&username, changed)?)
+        }
+        Command::PromoteOperator { username, permissions } => {
+            let promoted = service.promote_operator(origin, &username, permissions).await;
+            description(&enforced(&username, promoted)?)
+        }
+        Command::SuspendOperator { username } => {
+            let suspended = service.suspend_operator(Target::CommandLine(origin, &username)).await;
+            description(&enforced(&username, suspended)?)
+        }
+        Command::ResumeOperator { username } => {
+            let resumed = service.resume_operator(Target::CommandLine(origin, &username)).await;
+            description(&enforced(&username, resumed)?)
+        }
+        Command::ListSessions { username } => {
+            let operator =
+                service.find_operator_named(&username).await.map_err(|error| message_about(&username, error))?;
+            service.list_open_sessions(&operator).await.map_err(message)?.iter().map(session_description).collect()
+        }
+        Command::EndSessions { username } => {
+            let ended = service.end_all_sessions(Target::CommandLine(origin, &username)).await;
+            let ended = ended.map(|(_, count, enforcement)| (count, enforcement));
+            format!("ended {} sessions of {username}\n", enforced(&username, ended)?)
         }
         Command::SetPassword { username, password } => {
             let (password, notice) = choose_password(service, password, &username)?;
-            let changed = service.set_password(origin, &username, password).await;
-            let changed = changed.map_err(|error| message_about(&username, error))?;
-            format!("{}{notice}", description(&changed))
+            let changed = service.set_password(Target::CommandLine(origin, &username), password).await;
+            format!("{}{notice}", description(&enforced(&username, changed)?))
         }
         Command::DescribeSecrets => format!("{}\n", service.describe_secrets().await.map_err(message)?),
         Command::RemoveOperator { username } => {
-            let removed = service.remove_operator(origin, &username).await;
-            let removed = removed.map_err(|error| message_about(&username, error))?;
-            format!("removed {}", description(&removed))
+            let removed = service.remove_operator(Target::CommandLine(origin, &username)).await;
+            format!("removed {}", description(&enforced(&username, removed)?))
         }
         Command::Tenant(command) => tenants::run(service, origin, command).await?,
         Command::Token { tenant, command } => tokens::run(service, origin, &tenant, command).await?,
@@ -259,6 +302,14 @@ fn message_about(username: &Username, error: Error) -> String {
     }
 }
 
+/// The outcome of a change of an operator, once it is enforced.
+fn enforced<T>(username: &Username, outcome: Result<(T, Enforcement), Error>) -> Result<T, String> {
+    match outcome.map_err(|error| message_about(username, error))? {
+        (changed, enforcement) if enforcement.is_enforced => Ok(changed),
+        _ => Err(message(Error::NotEnforced)),
+    }
+}
+
 /// Returns the given password, or a generated one and the line of output that contains it.
 fn choose_password(
     service: &Service,
@@ -278,7 +329,15 @@ fn choose_password(
 fn description(operator: &Operator) -> String {
     let codes = operator.permissions.codes().join(",");
     let codes = if codes.is_empty() { "no permissions" } else { &codes };
-    format!("{}\t{}\t{}\t{codes}\n", operator.username, operator.tenant, operator.id)
+    let platform = if operator.is_platform { "\tplatform" } else { "" };
+    let suspended = if operator.suspended_at.is_some() { "\tsuspended" } else { "" };
+    format!("{}\t{}\t{}\t{codes}{platform}{suspended}\n", operator.username, operator.tenant, operator.id)
+}
+
+fn session_description(OpenSession { session, last_used_at }: &OpenSession) -> String {
+    let network = session.network.map_or("unknown network".to_owned(), |network| network.to_string());
+    let user_agent = session.user_agent.as_deref().unwrap_or("unknown client");
+    format!("{}\t{last_used_at}\t{}\t{network}\t{user_agent}\n", session.created_at, session.expires_at)
 }
 
 async fn export_audit(

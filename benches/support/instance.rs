@@ -60,7 +60,7 @@ impl Instance {
         let password = Password::unchecked(PASSWORD.to_owned());
         let origin = self.service.command_line_origin(None);
         self.service
-            .add_operator(&origin, tenant, name, password, Permissions::all_of(true))
+            .add_operator(&origin, tenant, name, password, Permissions::all_of(false))
             .await
             .expect("an operator");
         self.sign_in(username).await

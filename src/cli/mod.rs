@@ -171,7 +171,7 @@ async fn run(command: Subcommands, config: Config, user: Option<&CommandUser>) -
         Subcommands::Restored => administer(config, Command::MarkRestored, user).await,
         Subcommands::Operator(operator) => administer(config, operator.command().await?, user).await,
         Subcommands::Tenant(tenant) => administer(config, tenant.command(), user).await,
-        Subcommands::Token(token) => administer(config, token.command()?, user).await,
+        Subcommands::Token(token) => administer(config, token.command(), user).await,
         Subcommands::VerifierToken(token) => administer(config, token.command(), user).await,
         Subcommands::Audit(audit) => administer(config, audit.command()?, user).await,
     }

@@ -2,12 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use super::operator::{permissions, tenant};
+use super::operator::{Codes, codes, tenant};
 use crate::admin::Command;
 use crate::admin::tokens::{TokenCommand, TokenLife};
-use crate::app::StartError;
 use crate::domain::ids::TenantId;
-use crate::domain::permissions::Permissions;
 
 #[derive(Args)]
 pub(super) struct OfTenant {
@@ -24,10 +22,10 @@ pub(super) enum ServiceToken {
         name: String,
         #[command(flatten)]
         tenant: OfTenant,
-        /// Permission codes, separated by commas: view, create, edit, delete (or in full, api_key_management:view, …); or
-        /// all; or none.
-        #[arg(long, default_value = "none")]
-        permissions: String,
+        /// Permission codes, separated by commas: view, create, edit, delete, operators:view, operators:edit, and with
+        /// --platform tenants:view, tenants:edit (or in full, api_key_management:view, …); or all; or none.
+        #[arg(long, default_value = "none", value_parser = codes)]
+        permissions: Codes,
         /// Let the token act in every tenant.
         #[arg(long)]
         platform: bool,
@@ -92,10 +90,10 @@ pub(super) enum VerifierToken {
 }
 
 impl ServiceToken {
-    pub(super) fn command(self) -> Result<Command, StartError> {
-        Ok(match self {
+    pub(super) fn command(self) -> Command {
+        match self {
             Self::Create { name, tenant, permissions, platform, expires_in } => {
-                let permissions = Some(codes(&permissions, platform)?);
+                let permissions = Some(permissions.of(platform));
                 of(tenant, TokenCommand::Create { name, permissions, is_platform: platform, life: expires_in })
             }
             Self::List { tenant } => of(tenant, TokenCommand::List { is_service: true }),
@@ -104,7 +102,7 @@ impl ServiceToken {
                 of(tenant, TokenCommand::Rotate { token, overlap_seconds: overlap, life })
             }
             Self::Revoke { token, tenant } => of(tenant, TokenCommand::Revoke { token, is_service: true }),
-        })
+        }
     }
 }
 
@@ -122,14 +120,6 @@ impl VerifierToken {
 
 fn of(OfTenant { tenant }: OfTenant, command: TokenCommand) -> Command {
     Command::Token { tenant, command }
-}
-
-/// `all` means the codes that a token of this kind can hold.
-fn codes(text: &str, is_platform: bool) -> Result<Permissions, StartError> {
-    if text == "all" {
-        return Ok(Permissions::all_of(is_platform));
-    }
-    permissions(text).map_err(|error| StartError::Failed(format!("--permissions: {error}")))
 }
 
 fn life(text: &str) -> Result<TokenLife, String> {

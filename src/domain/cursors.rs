@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::AuditHead;
 use super::ids::{TenantId, TokenId};
+use super::operators::Username;
 use super::refusal::Refusal;
 use super::secrets::Keyring;
 use super::system_lists::{ListField, ListOrder};
@@ -32,6 +33,10 @@ impl Position for TokenPosition {}
 #[derive(Serialize, Deserialize)]
 struct TenantPosition(TenantId);
 impl Position for TenantPosition {}
+
+#[derive(Serialize, Deserialize)]
+struct OperatorPosition(Username);
+impl Position for OperatorPosition {}
 
 /// The entry that an audit cursor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +123,24 @@ pub fn encode_token(keys: &Keyring, tenant: &TenantId, is_service: bool, id: Tok
 /// `BAD_USER_INPUT` if it was not encoded for the same list.
 pub fn decode_token(keys: &Keyring, tenant: &TenantId, is_service: bool, cursor: &str) -> Result<TokenId, Refusal> {
     decode(keys, &token_scope(tenant, is_service), cursor).map(|TokenPosition(id)| id)
+}
+
+/// Encodes the cursor of an operator in the list of the tenant.
+pub fn encode_operator(keys: &Keyring, tenant: &TenantId, username: Username) -> String {
+    encode(keys, &operator_scope(tenant), &OperatorPosition(username))
+}
+
+/// Decodes a cursor of [`encode_operator`].
+///
+/// # Errors
+///
+/// `BAD_USER_INPUT` if it was not encoded for the same tenant.
+pub fn decode_operator(keys: &Keyring, tenant: &TenantId, cursor: &str) -> Result<Username, Refusal> {
+    decode(keys, &operator_scope(tenant), cursor).map(|OperatorPosition(username)| username)
+}
+
+fn operator_scope(tenant: &TenantId) -> String {
+    format!("operators/{tenant}")
 }
 
 fn token_scope(tenant: &TenantId, is_service: bool) -> String {

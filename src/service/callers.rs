@@ -9,7 +9,7 @@ use super::error::Error;
 use super::{Request, Service, origin};
 use crate::auth::tokens::SessionRef;
 use crate::domain::audit::{AuditActor, Origin};
-use crate::domain::ids::{ActorId, TenantId};
+use crate::domain::ids::{ActorId, OperatorId, TenantId};
 use crate::domain::keys::KeyDigest;
 use crate::domain::operators::Operator;
 use crate::domain::permissions::{Permission, Permissions};
@@ -423,7 +423,7 @@ impl Service {
     }
 
     /// How long a session of the tenant may be idle: what the server and the tenant's policy both allow.
-    fn longest_idle(&self, tenant: Option<&Tenant>) -> Option<Duration> {
+    pub(super) fn longest_idle(&self, tenant: Option<&Tenant>) -> Option<Duration> {
         let of_tenant = tenant.and_then(|tenant| tenant.policy.session_idle());
         self.settings.session_idle.into_iter().chain(of_tenant).min()
     }
@@ -460,6 +460,12 @@ impl Service {
             .zip(written)
             .map(|(subject, written)| self.activity.last_use(*subject).max(written))
             .collect())
+    }
+
+    /// The same for operators.
+    pub async fn find_last_uses_of_operators(&self, operators: &[OperatorId]) -> Result<Vec<Option<Timestamp>>, Error> {
+        let subjects: Vec<_> = operators.iter().map(|id| Subject::Operator(*id)).collect();
+        self.find_last_uses(&subjects).await
     }
 
     async fn find_written_uses(&self, subjects: &[Subject]) -> Result<Vec<Option<Timestamp>>, Error> {

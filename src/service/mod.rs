@@ -12,6 +12,7 @@ pub mod feed;
 pub mod keys;
 mod metrics;
 pub mod old_digests;
+pub mod open_sessions;
 pub mod operators;
 pub mod policies;
 mod refused_attempts;

@@ -7,7 +7,7 @@ use rand::distr::Alphanumeric;
 
 use super::commit::{Decision, Reads};
 use super::error::Error;
-use super::{Service, origin};
+use super::{Caller, Enforcement, Request, Service, origin};
 use crate::domain::audit::{AuditAction, AuditActor, Origin};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{OperatorId, TenantId};
@@ -22,6 +22,53 @@ const INITIALISED: &str = "initialised";
 /// 20 characters in base 62 have 119 random bits.
 const GENERATED_PASSWORD_CHARACTERS: usize = 20;
 
+/// An operator who is changed, and on whose behalf.
+#[derive(Clone, Copy)]
+pub enum Target<'a> {
+    /// By somebody with access to the store, who may do everything.
+    CommandLine(&'a Origin, &'a Username),
+    /// By a caller, in the tenant that they act in.
+    Caller(&'a Caller, Request, OperatorId),
+}
+
+impl Target<'_> {
+    pub(super) fn origin(&self) -> Origin {
+        match self {
+            Self::CommandLine(origin, _) => (*origin).clone(),
+            Self::Caller(caller, request, _) => caller.origin(*request),
+        }
+    }
+
+    pub(super) fn not_found(&self) -> Refusal {
+        match self {
+            Self::CommandLine(..) => Refusal::OperatorNotFound,
+            Self::Caller(..) => Refusal::OperatorIdNotFound,
+        }
+    }
+
+    fn check_may_give(&self, permissions: Permissions) -> Result<(), Refusal> {
+        match self {
+            Self::CommandLine(..) => Ok(()),
+            Self::Caller(caller, ..) => caller.check_may_give(permissions),
+        }
+    }
+}
+
+/// An operator with a generated password, whose text is available only here.
+pub struct NewPassword {
+    pub password: Password,
+    pub operator: Operator,
+    pub enforcement: Enforcement,
+}
+
+/// Refuses codes that an operator of a tenant cannot hold.
+fn check_kind(permissions: Permissions, is_platform: bool) -> Result<(), Refusal> {
+    match permissions.minus(Permissions::all_of(is_platform)).iter().next() {
+        Some(code) => Err(Refusal::BadUserInput(format!("Only an operator of the platform can hold {code}."))),
+        None => Ok(()),
+    }
+}
+
 impl Service {
     pub async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>, Error> {
         Ok(self.store.list_operators(tenant).await?)
@@ -33,6 +80,34 @@ impl Service {
         Password::unchecked(characters.collect())
     }
 
+    /// The operators who belong to the tenant, ordered by username.
+    pub async fn operators_of(&self, tenant: &TenantId) -> Result<Vec<Arc<Operator>>, Error> {
+        match self.coherence.read(|cache| cache.identities.operators_of(tenant)) {
+            Some(operators) => Ok(operators),
+            None => Ok(self.store.list_operators(Some(tenant)).await?.into_iter().map(Arc::new).collect()),
+        }
+    }
+
+    /// Finds an operator of the tenant.
+    pub async fn find_operator(&self, tenant: &TenantId, id: OperatorId) -> Result<Option<Arc<Operator>>, Error> {
+        let cached = self.coherence.read(|cache| cache.identities.find_operator(id)).flatten();
+        let found = match cached {
+            Some(operator) => Some(operator),
+            None => self.store.find_operator(id).await?.map(Arc::new),
+        };
+        Ok(found.filter(|operator| operator.tenant == *tenant))
+    }
+
+    /// Returns the operator with this username, of any tenant.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND`.
+    pub async fn find_operator_named(&self, username: &Username) -> Result<Operator, Error> {
+        Ok(self.store.find_operator_by_username(username).await?.ok_or(Refusal::OperatorNotFound)?)
+    }
+
+    /// Adds an operator on the command line.
     pub async fn add_operator(
         &self,
         origin: &Origin,
@@ -41,9 +116,11 @@ impl Service {
         password: Password,
         permissions: Permissions,
     ) -> Result<Operator, Error> {
+        check_kind(permissions, false)?;
         let hash = self.passwords.hash(password).await?;
         let added = self.change(|_| async {
             let operator = self.new_operator(tenant.clone(), username.clone(), hash.clone(), permissions);
+            self.check_format_of(&operator)?;
             let mut batch = self.with_tenant(self.addition(&operator, origin)).await?;
             // The first start creates an operator only in a store that never had one.
             if !self.store.has_marker(INITIALISED).await? {
@@ -55,81 +132,245 @@ impl Service {
         Ok(added.await?.without_waiting())
     }
 
-    /// Replaces the permissions of an operator. The same ones change nothing.
+    /// Adds an operator to the tenant that the caller acts in, with a generated password that has to be changed.
+    ///
+    /// # Errors
+    ///
+    /// `FORBIDDEN` for a code that the caller does not hold, and for an operator of the platform from others;
+    /// `BAD_USER_INPUT` for a code that an operator of this kind cannot hold; `NAME_TAKEN`.
+    pub async fn add_operator_to_tenant(
+        &self,
+        caller: &Caller,
+        request: Request,
+        username: Username,
+        permissions: Permissions,
+        is_platform: bool,
+    ) -> Result<NewPassword, Error> {
+        if is_platform {
+            caller.check_platform()?;
+        }
+        check_kind(permissions, is_platform)?;
+        caller.check_may_give(permissions)?;
+        let (password, hash) = self.generate_hashed_password().await?;
+        let (hash, username, origin) = (&hash, &username, &caller.origin(request));
+        let added = self.change(|_| async move {
+            let Some(tenant) = self.find_tenant_to_change(&caller.tenant).await? else {
+                return Ok(Decision::Refuse(Refusal::TenantNotFound));
+            };
+            let operator = self.new_operator(tenant.id.clone(), username.clone(), hash.clone(), permissions);
+            let operator = if is_platform { operator.of_platform() } else { operator }.with_first_password();
+            self.check_format_of(&operator)?;
+            Ok(Decision::commit(self.addition(&operator, origin).requires_tenant(&tenant), operator))
+        });
+        let (operator, enforcement) = self.wait_until_enforced(added.await?).await;
+        Ok(NewPassword { password, operator, enforcement })
+    }
+
+    /// Replaces the permissions of an operator; `None`: by all that one of this kind can hold. The same ones change nothing.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND`; `BAD_USER_INPUT` for a code that an operator of this kind cannot hold. From a caller: `FORBIDDEN` for a
+    /// further code that they do not hold; `LAST_ADMINISTRATOR`.
     pub async fn set_permissions(
         &self,
-        origin: &Origin,
-        username: &Username,
-        permissions: Permissions,
-    ) -> Result<Operator, Error> {
+        target: Target<'_>,
+        permissions: Option<Permissions>,
+    ) -> Result<(Operator, Enforcement), Error> {
+        let origin = &target.origin();
         let changed = self.change(|reads| async move {
-            let Some(operator) = self.find_operator_to_change(username, reads).await? else {
-                return Ok(Decision::Refuse(Refusal::OperatorNotFound));
+            let Some(operator) = self.find_operator_to_change(target, reads).await? else {
+                return Ok(Decision::Refuse(target.not_found()));
             };
+            let permissions = permissions.unwrap_or(Permissions::all_of(operator.is_platform));
+            check_kind(permissions, operator.is_platform)?;
+            target.check_may_give(permissions.minus(operator.permissions))?;
             let Some(changed) = operator.with_permissions(permissions, self.environment.now()) else {
                 return Ok(Decision::Repeat(Ok(operator)));
             };
+            self.check_format_of(&changed)?;
             let event = self
                 .event(origin, AuditAction::PermissionsChanged)
                 .about_operator(&changed)
                 .with_permissions(permissions);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            Ok(Decision::commit(batch, changed))
+            self.commit_with_administrator(target, batch, &operator, changed).await
         });
-        self.require_enforced(changed.await?).await
+        Ok(self.wait_until_enforced(changed.await?).await)
+    }
+
+    /// Makes an operator one of the platform, with these permissions; `None`: with all. Only on the command line.
+    pub async fn promote_operator(
+        &self,
+        origin: &Origin,
+        username: &Username,
+        permissions: Option<Permissions>,
+    ) -> Result<(Operator, Enforcement), Error> {
+        self.require_second_format()?;
+        let target = Target::CommandLine(origin, username);
+        let permissions = permissions.unwrap_or(Permissions::all_of(true));
+        let promoted = self.change(|reads| async move {
+            let Some(operator) = self.find_operator_to_change(target, reads).await? else {
+                return Ok(Decision::Refuse(target.not_found()));
+            };
+            let Some(promoted) = operator.promote(permissions, self.environment.now()) else {
+                return Ok(Decision::Repeat(Ok(operator)));
+            };
+            let event = self
+                .event(origin, AuditAction::OperatorPromoted)
+                .about_operator(&promoted)
+                .with_permissions(permissions);
+            let batch = Batch::new(promoted.tenant.clone(), event).replace(Row::Operator(promoted.clone()));
+            Ok(Decision::commit(batch, promoted))
+        });
+        Ok(self.wait_until_enforced(promoted.await?).await)
     }
 
     /// Replaces the password of an operator, which ends all their sessions.
     pub async fn set_password(
         self: &Arc<Self>,
-        origin: &Origin,
-        username: &Username,
+        target: Target<'_>,
         password: Password,
-    ) -> Result<Operator, Error> {
+    ) -> Result<(Operator, Enforcement), Error> {
         let hash = self.passwords.hash(password).await?;
-        let changed = self.change(|_| async {
-            let operator = self.load_operator(username).await?;
+        self.replace_password(target, hash, false).await
+    }
+
+    /// Replaces the password of an operator by a generated one that has to be changed, and ends all their sessions.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND`; `FORBIDDEN` if the operator holds a code that the caller does not hold, who could act as the operator
+    /// otherwise.
+    pub async fn reset_password(self: &Arc<Self>, target: Target<'_>) -> Result<NewPassword, Error> {
+        let (password, hash) = self.generate_hashed_password().await?;
+        let (operator, enforcement) = self.replace_password(target, hash, true).await?;
+        Ok(NewPassword { password, operator, enforcement })
+    }
+
+    async fn replace_password(
+        self: &Arc<Self>,
+        target: Target<'_>,
+        hash: PasswordHash,
+        is_first: bool,
+    ) -> Result<(Operator, Enforcement), Error> {
+        let (origin, hash) = (&target.origin(), &hash);
+        let changed = self.change(|reads| async move {
+            let Some(operator) = self.find_operator_to_change(target, reads).await? else {
+                return Ok(Decision::Refuse(target.not_found()));
+            };
+            target.check_may_give(operator.permissions)?;
             let changed = operator.with_password(hash.clone(), self.environment.now());
+            let changed = if is_first { changed.with_first_password() } else { changed };
             let event = self.event(origin, AuditAction::PasswordChanged).about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
             Ok(Decision::commit(batch, changed))
         });
-        let changed = self.require_enforced(changed.await?).await?;
+        let (changed, enforcement) = self.wait_until_enforced(changed.await?).await;
         self.purge_ended_sessions(changed.id, changed.password_version);
-        Ok(changed)
+        Ok((changed, enforcement))
+    }
+
+    /// Suspends an operator, who cannot sign in then, and ends all their sessions. One who is suspended already stays as
+    /// they are.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND`; from a caller: `LAST_ADMINISTRATOR`.
+    pub async fn suspend_operator(self: &Arc<Self>, target: Target<'_>) -> Result<(Operator, Enforcement), Error> {
+        self.require_second_format()?;
+        let origin = &target.origin();
+        let suspended = self.change(|reads| async move {
+            let Some(operator) = self.find_operator_to_change(target, reads).await? else {
+                return Ok(Decision::Refuse(target.not_found()));
+            };
+            let Some(suspended) = operator.suspend(self.environment.now()) else {
+                return Ok(Decision::Repeat(Ok(operator)));
+            };
+            let event = self.event(origin, AuditAction::OperatorSuspended).about_operator(&suspended);
+            let batch = Batch::new(suspended.tenant.clone(), event).replace(Row::Operator(suspended.clone()));
+            self.commit_with_administrator(target, batch, &operator, suspended).await
+        });
+        let (suspended, enforcement) = self.wait_until_enforced(suspended.await?).await;
+        self.purge_ended_sessions(suspended.id, suspended.password_version);
+        Ok((suspended, enforcement))
+    }
+
+    /// Ends the suspension of an operator, who may sign in again.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND`; `NOT_SUSPENDED`.
+    pub async fn resume_operator(&self, target: Target<'_>) -> Result<(Operator, Enforcement), Error> {
+        let origin = &target.origin();
+        let resumed = self.change(|reads| async move {
+            let Some(operator) = self.find_operator_to_change(target, reads).await? else {
+                return Ok(Decision::Refuse(target.not_found()));
+            };
+            let resumed = match operator.resume(self.environment.now()) {
+                Ok(resumed) => resumed,
+                Err(refusal) => return Ok(Decision::Repeat(Err(refusal))),
+            };
+            let event = self.event(origin, AuditAction::OperatorResumed).about_operator(&resumed);
+            let batch = Batch::new(resumed.tenant.clone(), event).replace(Row::Operator(resumed.clone()));
+            Ok(Decision::commit(batch, resumed))
+        });
+        Ok(self.wait_until_enforced(resumed.await?).await)
     }
 
     /// Removes an operator, which ends all their sessions.
-    pub async fn remove_operator(self: &Arc<Self>, origin: &Origin, username: &Username) -> Result<Operator, Error> {
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND`, also for a repeat; from a caller: `LAST_ADMINISTRATOR`.
+    pub async fn remove_operator(self: &Arc<Self>, target: Target<'_>) -> Result<(Operator, Enforcement), Error> {
+        let origin = &target.origin();
         let removed = self.change(|reads| async move {
-            let Some(operator) = self.find_operator_to_change(username, reads).await? else {
-                return Ok(Decision::Repeat(Err(Refusal::OperatorNotFound)));
+            let Some(operator) = self.find_operator_to_change(target, reads).await? else {
+                return Ok(Decision::Repeat(Err(target.not_found())));
             };
             let event = self.event(origin, AuditAction::OperatorRemoved).about_operator(&operator);
             let batch = Batch::new(operator.tenant.clone(), event).delete(&Row::Operator(operator.clone()));
-            Ok(Decision::commit(batch, operator))
+            match self.with_administrator(target, batch, &operator, None).await? {
+                Some(batch) => Ok(Decision::commit(batch, operator)),
+                None => Ok(Decision::Refuse(Refusal::LastAdministrator)),
+            }
         });
-        let removed = self.require_enforced(removed.await?).await?;
+        let (removed, enforcement) = self.wait_until_enforced(removed.await?).await;
         self.purge_ended_sessions(removed.id, u64::MAX);
-        Ok(removed)
+        Ok((removed, enforcement))
     }
 
-    /// Suspends an operator again in a restored store. Returns `false` if the store does not have them, or they are
-    /// suspended.
-    pub(super) async fn replay_operator_suspension(
+    async fn commit_with_administrator(
         &self,
-        origin: &Origin,
-        tenant: &TenantId,
-        id: OperatorId,
-    ) -> Result<bool, Error> {
-        let suspended = self.change(|_| async move {
-            let found = self.store.find_operator(id).await?.filter(|operator| operator.tenant == *tenant);
-            let suspended = found.and_then(|operator| operator.suspend(self.environment.now()));
-            let Some(suspended) = suspended else { return Ok(Decision::Unchanged(false)) };
-            let event = self.event(origin, AuditAction::OperatorSuspended).about_operator(&suspended);
-            Ok(Decision::commit(Batch::new(tenant.clone(), event).replace(Row::Operator(suspended)), true))
-        });
-        self.require_enforced(suspended.await?).await
+        target: Target<'_>,
+        batch: Batch,
+        before: &Operator,
+        after: Operator,
+    ) -> Result<Decision<Operator>, Error> {
+        Ok(match self.with_administrator(target, batch, before, Some(&after)).await? {
+            Some(batch) => Decision::commit(batch, after),
+            None => Decision::Refuse(Refusal::LastAdministrator),
+        })
+    }
+
+    /// The batch, which leaves the tenant an administrator unless the command line changes the operator. `None` if it would
+    /// take away the last one.
+    async fn with_administrator(
+        &self,
+        target: Target<'_>,
+        batch: Batch,
+        before: &Operator,
+        after: Option<&Operator>,
+    ) -> Result<Option<Batch>, Error> {
+        let is_lost = before.is_administrator() && !after.is_some_and(Operator::is_administrator);
+        if !is_lost || matches!(target, Target::CommandLine(..)) {
+            return Ok(Some(batch));
+        }
+        let operators = self.store.list_operators(Some(&before.tenant)).await?;
+        let other = operators.into_iter().find(|other| other.id != before.id && other.is_administrator());
+        // The other one must still be there when the batch is committed.
+        Ok(other.map(|other| batch.requires(&Row::Operator(other))))
     }
 
     /// Returns true if the store ever had an operator.
@@ -190,14 +431,39 @@ impl Service {
         });
     }
 
-    async fn find_operator_to_change(&self, username: &Username, reads: Reads) -> Result<Option<Operator>, Error> {
-        Ok(match reads {
-            Reads::Majority => self.store.find_operator_by_username(username).await?,
-            Reads::Linearizable => self.store.recheck_operator(username).await?,
-        })
+    /// Finds the operator, whom the target's caller may change.
+    pub(super) async fn find_operator_to_change(
+        &self,
+        target: Target<'_>,
+        reads: Reads,
+    ) -> Result<Option<Operator>, Error> {
+        match (target, reads) {
+            (Target::CommandLine(_, username), Reads::Majority) => {
+                Ok(self.store.find_operator_by_username(username).await?)
+            }
+            (Target::CommandLine(_, username), Reads::Linearizable) => {
+                Ok(self.store.recheck_operator(username).await?)
+            }
+            (Target::Caller(caller, _, id), _) => {
+                let found = self.store.find_operator(id).await?;
+                let found = found.filter(|operator| operator.tenant == caller.tenant);
+                if found.as_ref().is_some_and(|operator| operator.is_platform) {
+                    caller.check_platform()?;
+                }
+                Ok(found)
+            }
+        }
     }
 
-    async fn load_operator(&self, username: &Username) -> Result<Operator, Error> {
-        self.store.find_operator_by_username(username).await?.ok_or_else(|| Refusal::OperatorNotFound.into())
+    /// Refuses a row that an instance of release 0.1 would misread, while one is running.
+    fn check_format_of(&self, operator: &Operator) -> Result<(), Refusal> {
+        if operator.needs_second_format() { self.require_second_format() } else { Ok(()) }
+    }
+
+    /// A generated password, and its hash.
+    async fn generate_hashed_password(&self) -> Result<(Password, PasswordHash), Error> {
+        let password = self.generate_password();
+        let hash = self.passwords.hash(Password::unchecked(password.expose().to_owned())).await?;
+        Ok((password, hash))
     }
 }

@@ -7,11 +7,12 @@ use std::io::{self, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Service;
 use super::commit::Decision;
 use super::error::Error;
 use super::keys::{end_keys, update_keys};
+use super::operators::Target;
 use super::restores::list_restores;
+use super::{Enforcement, Service};
 use crate::audit_text::verification::{self, ExportBreak, Verified};
 use crate::domain::audit::{AuditAction, AuditHead, Origin};
 use crate::domain::changes::{Batch, Row};
@@ -137,7 +138,7 @@ impl Service {
             Loss::System(system) => self.replay_deletion(origin, tenant, system).await,
             Loss::Operator(id) => {
                 let Some(operator) = self.find_operator_of(tenant, id).await? else { return Ok(false) };
-                self.remove_operator(origin, &operator.username).await.map(|_| true)
+                self.remove_operator(Target::CommandLine(origin, &operator.username)).await.and_then(enforced)
             }
             Loss::Permissions { operator, remaining } => {
                 let Some(operator) = self.find_operator_of(tenant, operator).await? else { return Ok(false) };
@@ -145,10 +146,15 @@ impl Service {
                 if remaining == operator.permissions {
                     return Ok(false);
                 }
-                self.set_permissions(origin, &operator.username, remaining).await.map(|_| true)
+                let target = Target::CommandLine(origin, &operator.username);
+                self.set_permissions(target, Some(remaining)).await.and_then(enforced)
             }
             Loss::OperatorSuspension { operator, is_suspended: true } => {
-                self.replay_operator_suspension(origin, tenant, operator).await
+                let Some(operator) = self.find_operator_of(tenant, operator).await? else { return Ok(false) };
+                if operator.suspended_at.is_some() {
+                    return Ok(false);
+                }
+                self.suspend_operator(Target::CommandLine(origin, &operator.username)).await.and_then(enforced)
             }
             Loss::Token(token) => self.replay_token_revocation(origin, tenant, token).await,
             Loss::TenantSuspension { is_suspended: true } => self.replay_tenant_suspension(origin, tenant).await,
@@ -156,7 +162,8 @@ impl Service {
             Loss::Password(operator) => {
                 let Some(operator) = self.find_operator_of(tenant, operator).await? else { return Ok(false) };
                 // Nobody learns this one, so the operator needs another.
-                self.set_password(origin, &operator.username, self.generate_password()).await.map(|_| true)
+                let target = Target::CommandLine(origin, &operator.username);
+                self.set_password(target, self.generate_password()).await.and_then(enforced)
             }
         }
     }
@@ -271,6 +278,11 @@ impl Service {
         });
         self.require_enforced(deleted.await?).await
     }
+}
+
+/// The outcome of a loss that was replayed.
+fn enforced((_, enforcement): (Operator, Enforcement)) -> Result<bool, Error> {
+    if enforcement.is_enforced { Ok(true) } else { Err(Error::NotEnforced) }
 }
 
 fn replayed_setting(tenant: &TenantId, common: &AuditHead) -> String {

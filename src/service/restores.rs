@@ -93,7 +93,7 @@ impl Service {
         }
         let epoch = self.increment_epoch().await?;
         for tenant in &logs {
-            self.end_sessions(origin, tenant).await?;
+            self.end_sessions_of(origin, tenant).await?;
         }
         // Last, so that Keymark does not serve the store if this did not get so far.
         let mut restores = Vec::new();
@@ -165,7 +165,7 @@ impl Service {
     }
 
     /// Ends the sessions of all operators of a tenant. One entry for each change of up to [`MAX_OPERATORS_PER_CHANGE`].
-    async fn end_sessions(&self, origin: &Origin, tenant: &TenantId) -> Result<(), Error> {
+    async fn end_sessions_of(&self, origin: &Origin, tenant: &TenantId) -> Result<(), Error> {
         let operators = self.store.list_operators(Some(tenant)).await?;
         let operators: Vec<OperatorId> = operators.iter().map(|operator| operator.id).collect();
         let chunks = operators.chunks(MAX_OPERATORS_PER_CHANGE).map(HashSet::from_iter);

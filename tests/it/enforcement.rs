@@ -272,6 +272,7 @@ async fn narrowing_decided_on_a_stale_read_is_decided_again(app: App) {
     let set = |codes: &[&str]| Command::SetPermissions {
         username: username.parse().expect("a username"),
         permissions: permissions(codes),
+        all: false,
     };
     let (at, widen) = (Arc::clone(&app), set(&ALL));
     switch.after("find_operator_by_username", async move {

@@ -455,7 +455,7 @@ async fn a_generated_first_password_is_good_for_24_hours_and_has_to_be_changed(a
     let admin = app.sign_in("admin", GENERATED).await;
     assert_eq!(admin.query(VIEWER, json!({})).await.data("viewer.mustChangePassword"), true);
     let (username, view) = ("admin".parse().unwrap(), [Permission::View].into_iter().collect());
-    app.command(Command::SetPermissions { username, permissions: view }).await.expect("changed");
+    app.command(Command::SetPermissions { username, permissions: view, all: false }).await.expect("changed");
     assert_eq!(admin.query(VIEWER, json!({})).await.data("viewer.mustChangePassword"), true);
     assert_eq!(admin.change_password(GENERATED, GENERATED).await.code(), Some("INVALID_PASSWORD"), "the same one");
 

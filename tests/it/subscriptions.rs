@@ -519,7 +519,7 @@ async fn a_code_that_is_lost_while_a_subscription_begins_ends_it() {
     socket.acknowledged().await.expect("acknowledged");
     let username = operator.username.parse().unwrap();
     switch.after("find_operator", async move {
-        let command = Command::SetPermissions { username, permissions: permissions(&[]) };
+        let command = Command::SetPermissions { username, permissions: permissions(&[]), all: false };
         other.command(command).await.expect("changed");
     });
     let query = "subscription { systemChanged { cursor } }";

@@ -792,7 +792,7 @@ impl<'a> Operator<'a> {
     /// Replaces the operator's permission codes.
     pub async fn may(&self, codes: &[&str]) {
         let username = self.username.parse().expect("a username");
-        let command = Command::SetPermissions { username, permissions: permissions(codes) };
+        let command = Command::SetPermissions { username, permissions: permissions(codes), all: false };
         self.app.command(command).await.expect("changed");
     }
 
