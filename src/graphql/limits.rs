@@ -112,6 +112,9 @@ pub const USAGE_COST: u64 = 500;
 
 /// Number of items of [`BUCKETS`]: at most one for each of 400 days.
 const MAX_BUCKETS: u64 = 400;
+/// Number of items of [`SESSIONS`]: an operator has no more.
+const MAX_SESSIONS: u64 = 100;
+const SESSIONS: &str = "sessions";
 const USAGE: &str = "usage";
 /// Cost of a [`SYSTEM_COUNT`], which reads an index of the store. A page of 200 tenants may count their systems.
 pub const SYSTEM_COUNT_COST: u64 = 100;
@@ -731,6 +734,8 @@ impl<'a> CostEstimator<'a> {
             self.page_size(field)
         } else if name == BUCKETS {
             MAX_BUCKETS
+        } else if name == SESSIONS {
+            MAX_SESSIONS
         } else if self.introspects {
             introspected_items(name)
         } else {

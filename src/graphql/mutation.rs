@@ -10,23 +10,29 @@ use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
-    ChangePasswordPayload, CreateServiceTokenPayload, CreateSystemPayload, CreateVerifierTokenPayload, DateTime,
-    DeleteSystemPayload, DeleteTenantPayload, DescribeSystemPayload, EndRotationPayload, GenerateKeyPayload, KeyRole,
+    self, AddOperatorPayload, ChangePasswordPayload, CreateServiceTokenPayload, CreateSystemPayload,
+    CreateVerifierTokenPayload, DateTime, DeleteSystemPayload, DeleteTenantPayload, DescribeSystemPayload,
+    EndRotationPayload, EndSessionsPayload, GenerateKeyPayload, KeyRole, OperatorPayload, RemoveOperatorPayload,
     RenameSystemPayload, ResumeSystemPayload, RevokeKeyPayload, RevokeTokenPayload, RotateKeyPayload,
     SetExternalIdPayload, SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload, System,
     TenantPayload,
 };
 use crate::domain::external_ids::ExternalId;
-use crate::domain::ids::{SystemId, TenantId, TokenId};
-use crate::domain::operators::Password;
-use crate::domain::permissions::{CREATE, DELETE, EDIT, EDIT_OPERATORS, EDIT_TENANTS, Permissions};
+use crate::domain::ids::{OperatorId, SystemId, TenantId, TokenId};
+use crate::domain::operators::{NotAUsername, Password, Username};
+use crate::domain::permissions::{CREATE, DELETE, EDIT, EDIT_OPERATORS, EDIT_TENANTS, Permission, Permissions};
 use crate::domain::refusal::Refusal;
 use crate::domain::system_names::SystemName;
 use crate::domain::tenants::{Tenant, TenantPolicy};
 use crate::domain::texts::{Description, Reason};
 use crate::service::Service;
+use crate::service::open_sessions::Ending;
+use crate::service::operators::Target;
 use crate::service::sessions::{NewSession, SignIn};
 use crate::service::tokens::{NewToken, TokenEnd, TokenManager};
+
+/// Characters of a text of the client that an error shows.
+const MAX_SHOWN_CHARACTERS: usize = 64;
 
 pub struct Mutation;
 
@@ -535,7 +541,7 @@ impl Mutation {
         #[graphql(desc = "Whether the token may act in every tenant.", default)] is_platform: bool,
     ) -> Result<CreateServiceTokenPayload> {
         let call = Authenticated::new(ctx).await?;
-        let permissions = Some(self::permissions(permissions)?);
+        let permissions = Some(self::permissions(&permissions)?);
         let new = NewToken { name: self::name(&name)?, permissions, is_platform, expires_at: end(expires_at) };
         let created = call.service.create_token(TokenManager::Caller(call.caller), call.request, new).await;
         Ok(call.convert(created)?.into())
@@ -626,6 +632,154 @@ impl Mutation {
     ) -> Result<RevokeTokenPayload> {
         revoke_token(&Authenticated::new(ctx).await?, id, false).await
     }
+
+    /// Adds an operator to the tenant, with a one-time password that the operator has to change within 24 hours. The password
+    /// is returned only once: if the response is lost, reset it. Requires `operator_management:edit`.
+    ///
+    /// Errors: `FORBIDDEN` for a permission code that the caller does not hold, and for `isPlatform` unless the caller is of
+    /// the platform; `NAME_TAKEN`, also for a repeat, and if an operator of any tenant has the username; `BAD_USER_INPUT` for
+    /// the username, an unknown code, and a code of the platform without `isPlatform`; `UNAVAILABLE` while an instance of
+    /// release 0.1 runs that does not know one of the codes.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn add_operator(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(
+            desc = "Username to sign in with: 1 to 64 ASCII letters, digits and `.`, `_`, `-`, `@`, `+`, in any \
+                          case. Must be unique across tenants."
+        )]
+        username: String,
+        #[graphql(desc = "Permission codes of the operator. The caller must hold them all.")] permissions: Vec<String>,
+        #[graphql(desc = "Whether the operator may act in every tenant.", default)] is_platform: bool,
+    ) -> Result<AddOperatorPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let (username, permissions) = (self::username(&username)?, self::permissions(&permissions)?);
+        let added =
+            call.service.add_operator_to_tenant(call.caller, call.request, username, permissions, is_platform).await;
+        Ok(call.convert(added)?.into())
+    }
+
+    /// Replaces the permission codes of an operator. Once the state of `enforcement` is `ENFORCED`, no instance acts on a code
+    /// that was taken away, and subscriptions that require it have ended. The codes that the operator holds already change
+    /// nothing, so a repeat is safe. Requires `operator_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `FORBIDDEN` for a further code that the caller does not hold, and for an operator of the platform
+    /// unless the caller is one; `LAST_ADMINISTRATOR`; `BAD_USER_INPUT` for an unknown code, and for a code of the platform
+    /// unless the operator is of it; `UNAVAILABLE` while an instance of release 0.1 runs that does not know one of the codes.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn set_operator_permissions(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the operator.")] id: ID,
+        #[graphql(desc = "All permission codes that the operator holds from now on.")] permissions: Vec<String>,
+    ) -> Result<OperatorPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let permissions = self::permissions(&permissions)?;
+        Ok(call.convert(call.service.set_permissions(operator(&call, &id)?, Some(permissions)).await)?.into())
+    }
+
+    /// Replaces the password of an operator by a one-time password that the operator has to change within 24 hours, and
+    /// ends all their sessions. The password is returned only once: if the response is lost, reset it again. Requires
+    /// `operator_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `FORBIDDEN` if the operator holds a permission code that the caller does not hold, or is of the
+    /// platform and the caller is not.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn reset_operator_password(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the operator.")] id: ID,
+    ) -> Result<AddOperatorPayload> {
+        let call = Authenticated::new(ctx).await?;
+        Ok(call.convert(call.service.reset_password(operator(&call, &id)?).await)?.into())
+    }
+
+    /// Suspends an operator, who cannot sign in then, and ends all their sessions. Once the state of `enforcement` is
+    /// `ENFORCED`, no instance accepts them. An operator who is suspended already stays as they are, so a repeat is safe.
+    /// Requires `operator_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `FORBIDDEN` for an operator of the platform unless the caller is one; `LAST_ADMINISTRATOR`;
+    /// `UNAVAILABLE` while an instance of release 0.1 runs.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn suspend_operator(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the operator.")] id: ID,
+    ) -> Result<OperatorPayload> {
+        let call = Authenticated::new(ctx).await?;
+        Ok(call.convert(call.service.suspend_operator(operator(&call, &id)?).await)?.into())
+    }
+
+    /// Ends the suspension of an operator, who may sign in again. Requires `operator_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`; `NOT_SUSPENDED`, also for a repeat; `FORBIDDEN` for an operator of the platform unless the caller
+    /// is one.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn resume_operator(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the operator.")] id: ID,
+    ) -> Result<OperatorPayload> {
+        let call = Authenticated::new(ctx).await?;
+        Ok(call.convert(call.service.resume_operator(operator(&call, &id)?).await)?.into())
+    }
+
+    /// Removes an operator, and ends all their sessions. Once the state of `enforcement` is `ENFORCED`, no instance accepts
+    /// them. Keys that the operator generated stay valid: `systems` finds them by `generatedById`. Requires
+    /// `operator_management:edit`.
+    ///
+    /// Errors: `NOT_FOUND`, also for a repeat, and only once the removal is enforced; `FORBIDDEN` for an operator of the
+    /// platform unless the caller is one; `LAST_ADMINISTRATOR`.
+    #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
+    async fn remove_operator(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the operator.")] id: ID,
+    ) -> Result<RemoveOperatorPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let (_, enforcement) = call.convert(call.service.remove_operator(operator(&call, &id)?).await)?;
+        Ok(RemoveOperatorPayload { removed_operator_id: id, enforcement: enforcement.into() })
+    }
+
+    /// Ends sessions: with `sessionId` that one, with `operatorId` all of that operator, and with neither all of the caller's
+    /// own but the current one. Once the state of `enforcement` is `ENFORCED`, no instance accepts them. Requires a signed-in
+    /// operator for their own sessions, and `operator_management:edit` for those of other operators of the tenant.
+    ///
+    /// Errors: `NOT_FOUND` for a session or operator that the caller cannot see, and for a session that has ended, so a repeat
+    /// is safe; `FORBIDDEN` for all sessions of another operator without the code, for those of an operator of the platform
+    /// unless the caller is one, and for a service token with neither argument; `BAD_USER_INPUT` for both arguments.
+    async fn end_sessions(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the operator.")] operator_id: Option<ID>,
+        #[graphql(desc = "Id of the session.")] session_id: Option<ID>,
+    ) -> Result<EndSessionsPayload> {
+        let call = Authenticated::new(ctx).await?;
+        let ending = match (operator_id, session_id) {
+            (None, None) => Ending::OwnOthers,
+            (Some(id), None) => Ending::AllOf(operator_id_of(&id)?),
+            (None, Some(id)) => Ending::One(types::session_id(&id).ok_or_else(|| refuse(&Refusal::SessionNotFound))?),
+            (Some(_), Some(_)) => {
+                let message = "Set either `operatorId` or `sessionId`, not both.";
+                return Err(refuse(&Refusal::BadUserInput(message.to_owned())));
+            }
+        };
+        Ok(call.convert(call.service.end_sessions(call.caller, call.request, ending).await)?.into())
+    }
+}
+
+/// The operator of the tenant with this id, to be changed by the caller.
+fn operator<'a>(call: &Authenticated<'a>, id: &ID) -> Result<Target<'a>> {
+    Ok(Target::Caller(call.caller, call.request, operator_id_of(id)?))
+}
+
+/// Parses the id of an operator. A malformed id is `NOT_FOUND`, like an unknown one.
+fn operator_id_of(id: &ID) -> Result<OperatorId> {
+    id.parse().map_err(|_| refuse(&Refusal::OperatorIdNotFound))
+}
+
+fn username(typed: &str) -> Result<Username> {
+    typed.parse().map_err(|error: NotAUsername| refuse(&Refusal::BadUserInput(format!("Not a username: {error}."))))
 }
 
 async fn revoke_token(call: &Authenticated<'_>, id: ID, is_service: bool) -> Result<RevokeTokenPayload> {
@@ -653,10 +807,15 @@ fn name(typed: &str) -> Result<SystemName> {
     SystemName::parse(typed).map_err(|error| refuse(&Refusal::InvalidName(error)))
 }
 
-fn permissions(codes: Vec<String>) -> Result<Permissions> {
-    let known = Permissions::try_from(codes);
-    let message = "Not a permission code. Use those that Viewer.permissions lists.";
-    known.map_err(|_| refuse(&Refusal::BadUserInput(message.to_owned())))
+fn permissions(codes: &[String]) -> Result<Permissions> {
+    let parse = |code: &String| {
+        let unknown = || {
+            let code: String = code.chars().take(MAX_SHOWN_CHARACTERS).collect();
+            refuse(&Refusal::BadUserInput(format!("{code:?} is not a permission code.")))
+        };
+        code.parse::<Permission>().map_err(|_| unknown())
+    };
+    codes.iter().map(parse).collect()
 }
 
 /// Parses the id of a token. A malformed id is `NOT_FOUND`, like an unknown one.

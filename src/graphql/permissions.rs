@@ -11,11 +11,12 @@ use crate::domain::permissions::Permissions;
 use crate::domain::refusal::ErrorCode;
 
 /// Root fields that require no permission code. Those that require a signed-in operator check that in their resolvers.
-pub const PUBLIC: [(&str, &str); 5] = [
+pub const PUBLIC: [(&str, &str); 6] = [
     ("Query", "viewer"),
     ("Mutation", "signIn"),
     ("Mutation", "signOut"),
     ("Mutation", "changePassword"),
+    ("Mutation", "endSessions"),
     ("Subscription", "viewerChanged"),
 ];
 

@@ -8,10 +8,11 @@ use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, refuse};
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
-    AuditEntryConnection, AuditFilter, Instance, Node, Paging, ServiceToken, System, SystemConnection, SystemFilter,
-    SystemOrder, Tenant, TenantConnection, TokenConnection, TokenObject, VerifierToken, Viewer, load_token,
+    AuditEntryConnection, AuditFilter, Instance, Node, Operator, OperatorConnection, Paging, ServiceToken, Session,
+    System, SystemConnection, SystemFilter, SystemOrder, Tenant, TenantConnection, TokenConnection, TokenObject,
+    VerifierToken, Viewer, load_token, session_id,
 };
-use crate::domain::ids::TokenId;
+use crate::domain::ids::{OperatorId, TokenId};
 use crate::domain::permissions::{Permission, VIEW, VIEW_OPERATORS, VIEW_TENANTS};
 use crate::domain::system_lists::ListOrder;
 use crate::domain::system_names::Search;
@@ -130,9 +131,10 @@ impl Query {
         TenantConnection::load(&call, &search, Paging { first, after, last, before }).await
     }
 
-    /// The system, audit entry, tenant, service token or verifier token with this id. Null if the tenant has none. Other
-    /// tenants than the one that the request is about are found with `tenant_management:view`. Requires
-    /// `api_key_management:view`, and for tokens `operator_management:view` too.
+    /// The system, audit entry, tenant, operator, session, service token or verifier token with this id. Null if the tenant
+    /// has none. Other tenants than the one that the request is about are found with `tenant_management:view`. Requires
+    /// `api_key_management:view`, and for operators, sessions and tokens `operator_management:view` too, except for one's
+    /// own sessions.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]
     async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "Id of the object.")] id: ID) -> Result<Option<Node>> {
         let call = Authenticated::new(ctx).await?;
@@ -140,6 +142,20 @@ impl Query {
         if let Ok(id) = id.parse() {
             let system = call.convert(call.service.find_system(tenant, id).await)?;
             return Ok(system.map(|system| Node::System(Box::new(System::from(&system)))));
+        }
+        if let Ok(id) = id.parse::<OperatorId>() {
+            let permission = Permission::ViewOperators;
+            call.convert(call.service.require_permission(call.caller, call.request, permission).await)?;
+            let operator = call.convert(call.service.find_operator(tenant, id).await)?;
+            return Ok(operator.map(|operator| Node::Operator(Box::new(Operator::from(operator)))));
+        }
+        if let Some(id) = session_id(&id) {
+            let found = call.convert(call.service.find_open_session(call.caller, id).await)?;
+            if !found.as_ref().is_some_and(|(_, operator)| call.caller.id() == operator.id.into()) {
+                let permission = Permission::ViewOperators;
+                call.convert(call.service.require_permission(call.caller, call.request, permission).await)?;
+            }
+            return Ok(found.map(|(open, _)| Node::Session(Box::new(Session::seen_by(call.caller, open)))));
         }
         if let Ok(id) = id.parse::<TokenId>() {
             let permission = Permission::ViewOperators;
@@ -205,6 +221,29 @@ impl Query {
         let tenant = &call.caller.tenant;
         let head = call.convert(call.service.audit_head(tenant).await)?;
         Ok(cursors::encode_audit(call.service.keyring(), tenant, &head))
+    }
+
+    /// Operators who belong to the tenant, ordered by username, as a Relay connection. Requires `operator_management:view`.
+    ///
+    /// Errors: `BAD_USER_INPUT` for a page size out of range, `first` together with `last`, or a cursor of another list.
+    #[graphql(directive = requires_permission::apply(VIEW_OPERATORS.to_owned()))]
+    async fn operators(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(
+            desc = "Return only operators whose username contains this text, ignoring case. No character has a \
+                          special meaning. If omitted or empty, return all."
+        )]
+        search: Option<String>,
+        #[graphql(desc = "Return this many items from the start: 1 to 200. Defaults to 50 unless `last` is set.")]
+        first: Option<i32>,
+        #[graphql(desc = "Return only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "Return this many items from the end: 1 to 200. Not allowed together with `first`.")]
+        last: Option<i32>,
+        #[graphql(desc = "Return only items before this cursor.")] before: Option<String>,
+    ) -> Result<OperatorConnection> {
+        let call = Authenticated::new(ctx).await?;
+        OperatorConnection::load(&call, &search.unwrap_or_default(), Paging { first, after, last, before }).await
     }
 
     /// Service tokens of the tenant, newest first, as a Relay connection. Requires `operator_management:view`.

@@ -5,7 +5,9 @@ mod audit;
 mod connection;
 mod instances;
 mod node;
+mod operators;
 mod payloads;
+mod sessions;
 mod systems;
 mod tenants;
 mod time;
@@ -17,11 +19,15 @@ pub(super) use self::audit::{AuditEntry, AuditEntryConnection, AuditFilter};
 pub(super) use self::connection::Paging;
 pub(super) use self::instances::Instance;
 pub(super) use self::node::Node;
+pub(super) use self::operators::{
+    AddOperatorPayload, EndSessionsPayload, Operator, OperatorConnection, OperatorPayload, RemoveOperatorPayload,
+};
 pub(super) use self::payloads::{
     ChangePasswordPayload, CreateSystemPayload, DeleteSystemPayload, DescribeSystemPayload, EndRotationPayload,
     GenerateKeyPayload, RenameSystemPayload, ResumeSystemPayload, RevokeKeyPayload, RotateKeyPayload,
     SetExternalIdPayload, SetKeyExpiryPayload, SignInPayload, SignOutPayload, SuspendSystemPayload,
 };
+pub(super) use self::sessions::{Session, session_id};
 pub(super) use self::systems::{
     KeyRole, System, SystemChange, SystemChangeKind, SystemConnection, SystemFilter, SystemOrder,
 };

@@ -2,7 +2,7 @@
 
 use async_graphql::{ID, Interface};
 
-use super::{AuditEntry, ServiceToken, System, Tenant, VerifierToken};
+use super::{AuditEntry, Operator, ServiceToken, Session, System, Tenant, VerifierToken};
 
 /// An object with a globally unique id.
 #[derive(Interface)]
@@ -15,6 +15,8 @@ pub(crate) enum Node {
     System(Box<System>),
     AuditEntry(Box<AuditEntry>),
     Tenant(Box<Tenant>),
+    Operator(Box<Operator>),
+    Session(Box<Session>),
     ServiceToken(Box<ServiceToken>),
     VerifierToken(Box<VerifierToken>),
 }
