@@ -8,6 +8,7 @@ use http::header::SET_COOKIE;
 
 use super::context::{Authenticated, RequestContext};
 use super::error::{from_service, refuse};
+use super::operation::given;
 use super::permissions::{Permitted, requires_permission};
 use super::types::{
     self, AddOperatorPayload, ChangePasswordPayload, CreateServiceTokenPayload, CreateSystemPayload,
@@ -456,8 +457,9 @@ impl Mutation {
         let id = tenant_id(&id)?;
         let origin = call.convert(call.service.origin_in_tenant(call.caller, call.request, &id))?;
         // A negative number is out of range, like 0.
-        let limit = |limit: &MaybeUndefined<i32>| limit.clone().map_value(|limit| u32::try_from(limit).unwrap_or(0));
-        let (days, minutes) = (limit(&max_key_lifetime_days), limit(&session_idle_minutes));
+        let limit = |argument, limit| given(ctx, argument, limit).map_value(|limit| u32::try_from(limit).unwrap_or(0));
+        let days = limit("maxKeyLifetimeDays", max_key_lifetime_days);
+        let minutes = limit("sessionIdleMinutes", session_idle_minutes);
         let change = |mut policy: TenantPolicy| {
             days.clone().update_to(&mut policy.max_key_lifetime_days);
             minutes.clone().update_to(&mut policy.session_idle_minutes);
@@ -542,7 +544,7 @@ impl Mutation {
     ) -> Result<CreateServiceTokenPayload> {
         let call = Authenticated::new(ctx).await?;
         let permissions = Some(self::permissions(&permissions)?);
-        let new = NewToken { name: self::name(&name)?, permissions, is_platform, expires_at: end(expires_at) };
+        let new = NewToken { name: self::name(&name)?, permissions, is_platform, expires_at: end(ctx, expires_at) };
         let created = call.service.create_token(TokenManager::Caller(call.caller), call.request, new).await;
         Ok(call.convert(created)?.into())
     }
@@ -572,7 +574,7 @@ impl Mutation {
     ) -> Result<CreateServiceTokenPayload> {
         let call = Authenticated::new(ctx).await?;
         let (manager, id, overlap) = (TokenManager::Caller(call.caller), token_id(&id)?, overlap(overlap_seconds));
-        let rotated = call.service.rotate_token(manager, call.request, id, overlap, end(expires_at)).await;
+        let rotated = call.service.rotate_token(manager, call.request, id, overlap, end(ctx, expires_at)).await;
         Ok(call.convert(rotated)?.into())
     }
 
@@ -790,8 +792,8 @@ async fn revoke_token(call: &Authenticated<'_>, id: ID, is_service: bool) -> Res
 }
 
 /// The end of a token.
-fn end(expires_at: MaybeUndefined<DateTime>) -> TokenEnd {
-    match expires_at {
+fn end(ctx: &Context<'_>, expires_at: MaybeUndefined<DateTime>) -> TokenEnd {
+    match given(ctx, "expiresAt", expires_at) {
         MaybeUndefined::Undefined => TokenEnd::Default,
         MaybeUndefined::Null => TokenEnd::Never,
         MaybeUndefined::Value(at) => TokenEnd::At(at.0),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_graphql::parser::types::{OperationDefinition, OperationType};
-use async_graphql::{Name, Request, Response, ServerError, Value, Variables};
+use async_graphql::{Context, MaybeUndefined, Name, Request, Response, ServerError, Value, Variables};
+use async_graphql_value::Value as InputValue;
 use serde_json::{Map, Value as Json};
 
 use super::completion::OutputTypes;
@@ -125,14 +126,14 @@ impl Operation {
         let operation = document.operation(parameters.operation_name.as_deref())?;
         let operation = &operation.node;
         let kind = operation.ty;
-        let variables = coerce(operation, Variables::from_json(Json::Object(parameters.variables)))?;
+        let (variables, omitted) = coerce(operation, Variables::from_json(Json::Object(parameters.variables)))?;
         documents.check_cost(&document, operation, &variables)?;
 
         let Parameters { query, operation_name, extensions, .. } = parameters;
         let id = SelectionId::new(&query, operation_name.as_deref(), document.parsed(), operation, &variables);
         let again =
             id.iter().flat_map(|_| variables.iter()).map(|(name, value)| (name.clone(), value.clone())).collect();
-        let mut request = Request::new(query).variables(variables);
+        let mut request = Request::new(query).variables(variables).data(omitted);
         request.operation_name.clone_from(&operation_name);
         request.extensions.0 =
             extensions.into_iter().filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?))).collect();
@@ -141,9 +142,30 @@ impl Operation {
     }
 }
 
+/// Variables for which the client sent no value, and that have no default. An argument that is one of them is omitted
+/// ([CoerceArgumentValues()](https://spec.graphql.org/October2021/#CoerceArgumentValues())).
+pub(super) struct OmittedVariables(Vec<Name>);
+
+/// The value of an optional argument of the current field, which is undefined if it is an omitted variable.
+pub(super) fn given<T>(ctx: &Context<'_>, argument: &str, value: MaybeUndefined<T>) -> MaybeUndefined<T> {
+    let used = ctx.item.node.arguments.iter().find(|(name, _)| name.node == argument);
+    match used.map(|(_, value)| &value.node) {
+        Some(InputValue::Variable(name))
+            if ctx.data_opt::<OmittedVariables>().is_some_and(|omitted| omitted.0.contains(name)) =>
+        {
+            MaybeUndefined::Undefined
+        }
+        _ => value,
+    }
+}
+
 /// The part of [CoerceVariableValues()](https://spec.graphql.org/October2021/#CoerceVariableValues()) that
 /// async-graphql leaves to the resolvers: missing values. Its validator checks the values that are present.
-fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<Variables, DocumentError> {
+fn coerce(
+    operation: &OperationDefinition,
+    mut variables: Variables,
+) -> Result<(Variables, OmittedVariables), DocumentError> {
+    let mut omitted = Vec::new();
     for definition in &operation.variable_definitions {
         let (name, ty) = (&definition.node.name.node, &definition.node.var_type.node);
         let complaint = match variables.get(name) {
@@ -154,9 +176,10 @@ fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<V
                 continue;
             }
             None if !ty.nullable => "was not provided",
-            // Every argument here treats null and absent alike. But where a variable is absent, the validator skips the
-            // whole value that contains it, with all its errors.
+            // Where a variable is absent, the validator skips the whole value that contains it, with all its errors. Few
+            // arguments here distinguish null from absent: see `given`.
             None => {
+                omitted.push(name.clone());
                 variables.insert(name.clone(), Value::Null);
                 continue;
             }
@@ -168,7 +191,7 @@ fn coerce(operation: &OperationDefinition, mut variables: Variables) -> Result<V
             locations: vec![definition.pos],
         });
     }
-    Ok(variables)
+    Ok((variables, OmittedVariables(omitted)))
 }
 
 /// The outcome of an operation.

@@ -443,9 +443,16 @@ impl Service {
         Ok(now < activity::end(at, idle))
     }
 
-    /// How long the caller's session remains active, as far as this instance has seen. `None` if it may be idle.
+    /// How long the caller's session remains active, as far as this instance has seen, or the caller's token valid. `None`
+    /// if the session may be idle, or the token does not expire.
     pub(super) fn active_for(&self, caller: &Caller) -> Option<Duration> {
-        let Identity::Operator { operator, session } = &caller.identity else { return None };
+        let (operator, session) = match &caller.identity {
+            Identity::Operator { operator, session } => (operator, session),
+            // A rotation changes the end of a secret that a socket was opened with.
+            Identity::Token { token, digest } => {
+                return token.end_of(digest).map(|end| end.since(self.environment.now()));
+            }
+        };
         let tenant = self.coherence.read(|cache| cache.identities.find_tenant(&operator.tenant)).flatten();
         let idle = self.longest_idle(tenant.as_deref())?;
         let last_use = self.activity.last_use(Subject::Session(session.id)).unwrap_or(session.created_at);

@@ -177,7 +177,7 @@ impl Service {
     /// operator is removed, suspended or gets another password, or a tenant is suspended or deleted.
     pub fn session_ended(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
         let now = self.environment.now();
-        let left = caller.expires_at().map_or(Duration::MAX, |end| end.since(now));
+        let left = caller.signed_in().map_or(Duration::MAX, |(_, session)| session.expires_at.since(now));
         let mut subscription = CallerSubscription::new(self, caller, Topic::Identities, None);
         let ended = async move {
             loop {

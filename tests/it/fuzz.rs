@@ -18,6 +18,7 @@ use keymark::domain::sessions::{Session, SessionSecret};
 use keymark::domain::system_lists::ListOrder;
 use keymark::domain::systems::{SortValue, SystemSortKey};
 use keymark::domain::time::Timestamp;
+use keymark::domain::tokens::PresentedToken;
 use keymark::store::ScanStore;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use mongodb::bson::{Bson, Document, doc};
@@ -136,6 +137,25 @@ proptest! {
         prop_assert_eq!(tokens.read(&edited).is_some(), edited == token, "{}", edited);
         prop_assert_eq!(tokens.read(&token).map(|reference| reference.operator), Some(operator));
         prop_assert!(tokens.read(&text).is_none());
+    }
+
+    #[test]
+    fn presented_token_is_accepted_only_as_it_was_issued(seed: u64, edit in edit(), text in "(km[tv]_)?\\PC{0,300}") {
+        for (prefix, other) in [("kmt", "kmv"), ("kmv", "kmt")] {
+            let parse = |presented: &str| match prefix {
+                "kmt" => PresentedToken::parse_service(presented).is_ok(),
+                _ => PresentedToken::parse_verifier(presented).is_ok(),
+            };
+            let mut rng = StdRng::seed_from_u64(seed);
+            let token = ApiKey::generate(&prefix.parse().unwrap(), &mut rng);
+            prop_assert!(parse(token.expose()));
+            let edited = edit.apply(token.expose());
+            prop_assert_eq!(parse(&edited), edited == token.expose());
+            prop_assert!(!parse(ApiKey::generate(&other.parse().unwrap(), &mut rng).expose()));
+            prop_assert!(!parse(&text));
+            let debugged = format!("{token:?}");
+            prop_assert!(!debugged.contains(&token.expose()[4..]));
+        }
     }
 
     #[test]

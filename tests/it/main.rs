@@ -86,6 +86,8 @@ mod subscriptions;
 mod support;
 mod systems;
 mod tampering;
+mod tokens;
 mod transport;
 mod usage;
 mod verification;
+mod verifier_tokens;

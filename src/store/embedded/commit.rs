@@ -81,6 +81,7 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
         }
     }
     let (mut names, mut external_ids, mut usernames) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let mut token_names = HashSet::new();
     for (_, write) in &batch.writes {
         let taken = match write {
             Write::Put(row) if row.tenant() != Some(&batch.tenant) => Some(Conflict::Row),
@@ -98,7 +99,11 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
                 let taken = username_is_taken(txn, operator)? || !usernames.insert(&operator.username);
                 taken.then_some(Conflict::UsernameTaken)
             }
-            Write::Put(Row::Token(token)) => token_name_is_taken(txn, token)?.then_some(Conflict::TokenNameTaken),
+            Write::Put(Row::Token(token)) => {
+                let name = (token.kind.is_service(), token.name.folded());
+                let taken = token_name_is_taken(txn, token)? || !token_names.insert(name);
+                taken.then_some(Conflict::TokenNameTaken)
+            }
             Write::Delete(RowId::Tenant(tenant)) => has_systems(txn, tenant)?.then_some(Conflict::TenantNotEmpty),
             _ => None,
         };

@@ -316,7 +316,7 @@ mod tests {
 
     use super::*;
     use crate::domain::audit::{AuditAction, AuditActor, AuditEvent, AuditHead, Origin};
-    use crate::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
+    use crate::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId, TokenId};
     use crate::domain::keys::{KeyDigest, KeyEnd, Mark};
     use crate::domain::leases::Incarnation;
     use crate::domain::operators::PasswordHash;
@@ -326,6 +326,7 @@ mod tests {
     use crate::domain::system_names::SystemName;
     use crate::domain::systems::NewKey;
     use crate::domain::time::Timestamp;
+    use crate::domain::tokens::TokenKind;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -367,6 +368,24 @@ mod tests {
             network: Some([192, 0, 2, 7].into()),
             user_agent: Some("Firefox".into()),
         };
+        let service_token = Token {
+            id: TokenId::new(NOW, &mut rng),
+            tenant: "acme".parse().unwrap(),
+            name: SystemName::parse("Straße").unwrap(),
+            kind: TokenKind::Service { permissions: Permissions::all_of(true), retiring: None },
+            is_platform: true,
+            digest: KeyDigest::from_bytes([9; 32]),
+            mark: "9zZ0".to_owned().try_into().unwrap(),
+            created_by: AuditActor::operator(&operator),
+            expires_at: Some(NOW),
+            revision: 1,
+            created_at: NOW,
+            updated_at: NOW,
+        };
+        let (digest, mark) = (KeyDigest::from_bytes([10; 32]), service_token.mark);
+        let rotated =
+            service_token.rotate(digest, mark, Duration::from_hours(1), None, NOW.minus(Duration::from_mins(1)));
+        let verifier_token = Token { kind: TokenKind::Verifier, expires_at: None, ..service_token.clone() };
         let revoked = key.ended(KeyEnd::Revoked, NOW);
         let key_of_release_0_1 = Key { secret: None, ..key.clone() };
         let incarnation = Incarnation::generate(&mut rng);
@@ -386,6 +405,9 @@ mod tests {
             Row::Operator(with_first_password),
             Row::Operator(of_platform),
             Row::Tenant(Tenant::new("acme".parse().unwrap(), SystemName::parse("Acme").unwrap(), NOW)),
+            Row::Token(service_token),
+            Row::Token(rotated.unwrap()),
+            Row::Token(verifier_token),
             Row::Session(session),
             Row::Lease(lease),
             Row::Lease(of_release_0_1),

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, Origin};
 use keymark::domain::changes::{Batch, Change, Position, Row, RowId, Write};
 use keymark::domain::external_ids::ExternalId;
-use keymark::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId};
+use keymark::domain::ids::{AuditEntryId, OperatorId, RequestId, SystemId, TenantId, TokenId};
 use keymark::domain::keys::{ApiKey, Key, KeyDigest, KeyEnd, Mark};
 use keymark::domain::operators::{Operator, PasswordHash, Username};
 use keymark::domain::permissions::Permissions;
@@ -19,6 +19,7 @@ use keymark::domain::system_names::{Search, SystemName};
 use keymark::domain::systems::{NewKey, System, SystemOrder};
 use keymark::domain::texts::Description;
 use keymark::domain::time::Timestamp;
+use keymark::domain::tokens::{Token, TokenKind};
 use keymark::store::{Conflict, Feed, PageEnd, PageRequest, Result, Store, StoreError};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -97,6 +98,29 @@ impl Tenant {
 
     pub fn digest(&mut self) -> KeyDigest {
         KeyDigest::from_bytes(self.rng.random())
+    }
+
+    /// A service token without an expiry.
+    pub fn service_token(&mut self, name: &str) -> Token {
+        Token {
+            id: TokenId::new(self.now, &mut self.rng),
+            tenant: self.id.clone(),
+            name: system_name(name),
+            kind: TokenKind::Service { permissions: Permissions::all_of(false), retiring: None },
+            is_platform: false,
+            digest: self.digest(),
+            mark: ApiKey::generate(&"kmt".parse().unwrap(), &mut self.rng).mark(),
+            created_by: AuditActor::command_line(),
+            expires_at: None,
+            revision: 1,
+            created_at: self.now,
+            updated_at: self.now,
+        }
+    }
+
+    pub fn issue(&mut self, token: &Token) -> Batch {
+        let event = self.event(AuditAction::ServiceTokenCreated).about_token(token);
+        self.batch(event).insert(Row::Token(token.clone()))
     }
 
     /// An event by the command line that concerns nothing yet.

@@ -18,6 +18,7 @@ pub mod settings;
 pub mod systems;
 pub mod tenants;
 pub mod throttle;
+pub mod tokens;
 pub mod usage;
 
 use std::sync::Arc;
@@ -151,6 +152,13 @@ macro_rules! contract_suite {
                 tenant_cannot_read_data_of_another,
                 tenant_cannot_change_data_of_another,
                 tenants_are_listed_from_their_first_entry,
+            ]);
+            $crate::contract::contract_suite!(@area tokens, $factory, [
+                token_is_found_by_the_digest_of_each_secret,
+                tokens_of_a_tenant_are_listed_in_the_order_of_their_creation,
+                names_of_tokens_are_unique_by_kind_and_tenant,
+                one_of_20_concurrent_creations_of_a_token_succeeds,
+                deleted_token_is_not_found,
             ]);
             $crate::contract::contract_suite!(@area throttle, $factory, [
                 bucket_allows_its_burst_and_then_one_token_per_interval,
