@@ -12,6 +12,7 @@ export type Route =
   | { page: "review" }
   | { page: "audit" }
   | { page: AdministrationPage }
+  | { page: "operator"; username: string }
   | { page: "my-sessions" }
   | { page: "sign-in" }
   | { page: "not-found" };
@@ -44,6 +45,10 @@ export function routeOf(path: string): Route {
   if (first === undefined) return { page: "systems" };
   const single = SINGLE_PAGES.find((page) => page === first);
   if (single !== undefined && second === undefined) return { page: single };
+  if (first === "operators" && second !== undefined && third === undefined) {
+    const username = decode(second);
+    return username === undefined ? { page: "not-found" } : { page: "operator", username };
+  }
   if (first !== "systems") return { page: "not-found" };
   if (second === undefined) return { page: "systems" };
   const id = decode(second);
@@ -101,12 +106,18 @@ export function listPath(
   return parameters.size === 0 ? SYSTEMS : `${SYSTEMS}?${parameters}`;
 }
 
+export const operatorPath = (username: string) => `${OPERATORS}/${encodeURIComponent(username)}`;
+
+export const operatorsPath = (search: string): string =>
+  search === "" ? OPERATORS : `${OPERATORS}?${new URLSearchParams({ search })}`;
+
 export const tenantsPath = (search: string): string =>
   search === "" ? TENANTS : `${TENANTS}?${new URLSearchParams({ search })}`;
 
-/** The page of another tenant that corresponds to the page at a path: the same list, or Systems for that of one system. */
+/** The page of another tenant that corresponds to the page at a path: the same list, or that of a system or an operator. */
 export function pathInOtherTenant(path: string): string {
   const { page } = routeOf(path);
+  if (page === "operator") return OPERATORS;
   return SINGLE_PAGES.some((single) => single === page) ? `/${page}` : SYSTEMS;
 }
 

@@ -3,12 +3,18 @@ import {
   inTenant,
   keyPath,
   listPath,
+  operatorPath,
   pathAfterSignIn,
   routeOf,
   signInPath,
   splitPath,
   systemPath,
 } from "../src/routes";
+
+test("the address of an operator leads to their page", () => {
+  const username = "alice+ops@acme";
+  expect(routeOf(operatorPath(username))).toEqual({ page: "operator", username });
+});
 
 test.each([
   ["/", { page: "systems" }],
@@ -27,6 +33,8 @@ test.each([
   ["/systems/%E0%A4%A", { page: "not-found" }],
   ["/administration", { page: "administration" }],
   ["/operators", { page: "operators" }],
+  ["/operators/alice%2Bops@acme", { page: "operator", username: "alice+ops@acme" }],
+  ["/operators/alice/key", { page: "not-found" }],
   ["/service-tokens", { page: "service-tokens" }],
   ["/verifier-tokens", { page: "verifier-tokens" }],
   ["/tenants", { page: "tenants" }],

@@ -106,7 +106,7 @@ fn is_page(path: &str) -> bool {
             | "/tenants"
             | "/my-sessions"
             | "/sign-in"
-    ) || path.starts_with("/systems/")
+    ) || ["/systems/", "/operators/"].iter().any(|start| path.starts_with(start))
 }
 
 fn answer(file: Option<&str>, request: &Request) -> Response {

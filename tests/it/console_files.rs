@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use keymark::http::console;
 use tower::ServiceExt as _;
 
-const CONSOLE_ADDRESSES: [&str; 18] = [
+const CONSOLE_ADDRESSES: [&str; 19] = [
     "/",
     "/systems",
     "/systems/new",
@@ -17,6 +17,7 @@ const CONSOLE_ADDRESSES: [&str; 18] = [
     "/audit",
     "/administration",
     "/operators",
+    "/operators/alice@example.com",
     "/service-tokens",
     "/verifier-tokens",
     "/tenants",

@@ -11,7 +11,7 @@ import { useMay } from "../session/viewer-context";
 
 /** Whether a page is one of those that the navigation of the administration links to. */
 export const isAdministration = (page: Route["page"]): boolean =>
-  PAGES.some(([, , linked]) => linked === page);
+  page === "operator" || PAGES.some(([, , linked]) => linked === page);
 
 const PAGES = [
   ["Overview", ADMINISTRATION, "administration"],

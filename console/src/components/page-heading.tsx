@@ -14,6 +14,8 @@ interface PageHeadingProps {
   subject?: string | undefined;
   /** The breadcrumbs between API Key Management and this page; absent on API Key Management itself, and beside it. */
   trail?: readonly Crumb[];
+  /** The breadcrumb before this page, if it is beside API Key Management. */
+  parent?: Crumb;
   /** Whether this is the page Administration, to which the first breadcrumb of all others leads. */
   isOverview?: boolean;
   /** False if a field of the page takes the focus instead. */
@@ -25,7 +27,7 @@ export const focusHeading = () => document.querySelector("h1")?.focus({ preventS
 
 /** The breadcrumbs and the title of a page. The title takes the focus after a navigation within the console. */
 export function PageHeading(props: PageHeadingProps) {
-  const { title, subject, trail, isOverview = false, focus = true } = props;
+  const { title, subject, trail, parent, isOverview = false, focus = true } = props;
   const { tenant } = useLocation();
   const heading = useRef<HTMLHeadingElement>(null);
   useLayoutEffect(() => {
@@ -51,7 +53,7 @@ export function PageHeading(props: PageHeadingProps) {
               <Link to={SYSTEMS}>API Key Management</Link>
             </li>
           )}
-          {trail?.map(({ name, path }) => (
+          {[...(parent ? [parent] : []), ...(trail ?? [])].map(({ name, path }) => (
             <li key={path}>
               <Link to={path}>{name}</Link>
             </li>

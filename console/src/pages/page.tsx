@@ -4,7 +4,10 @@ import { AuditPage } from "./audit-page";
 import { CreateSystemPage } from "./create-system-page";
 import { EditSystemPage } from "./edit-system-page";
 import { ManageKeyPage } from "./manage-key-page";
+import { MySessionsPage } from "./my-sessions-page";
 import { NotFoundPage } from "./not-found-page";
+import { OperatorPage } from "./operator-page";
+import { OperatorsPage } from "./operators-page";
 import { ReviewPage } from "./review-page";
 import { ServiceTokensPage } from "./service-tokens-page";
 import { SystemPage } from "./system-page";
@@ -32,12 +35,16 @@ export function Page({ route }: { route: Route }) {
       return <AdministrationPage />;
     case "tenants":
       return <TenantsPage />;
+    case "operators":
+      return <OperatorsPage />;
+    case "operator":
+      return <OperatorPage key={route.username} username={route.username} />;
     case "service-tokens":
       return <ServiceTokensPage />;
     case "verifier-tokens":
       return <VerifierTokensPage />;
-    case "operators":
     case "my-sessions":
+      return <MySessionsPage />;
     case "sign-in":
     case "not-found":
       return <NotFoundPage />;

@@ -1,7 +1,9 @@
 import type {
   ApiKeyPartsFragment,
   AuditEntryPartsFragment,
+  OperatorPartsFragment,
   ServiceTokenPartsFragment,
+  SessionPartsFragment,
   SystemPartsFragment,
   TenantPartsFragment,
   VerifierTokenPartsFragment,
@@ -92,6 +94,28 @@ export const entry: AuditEntryPartsFragment = {
 
 const TIME = "2026-03-01T12:00:00.000Z";
 
+export const operator: OperatorPartsFragment = {
+  id: "o2",
+  username: "bob",
+  isPlatform: false,
+  permissions: ["api_key_management:view", "api_key_management:delete"],
+  createdAt: TIME,
+  suspendedAt: null,
+  lastActiveAt: TIME,
+};
+
+const session: SessionPartsFragment = {
+  id: "n1",
+  startedAt: TIME,
+  lastActiveAt: TIME,
+  expiresAt: "2026-03-02T00:00:00.000Z",
+  network: "192.0.2.7",
+  userAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+  isCurrent: false,
+};
+
+const currentSession: SessionPartsFragment = { ...session, id: "n2", isCurrent: true };
+
 export const serviceToken: ServiceTokenPartsFragment = {
   id: "t1",
   name: "Backend",
@@ -141,6 +165,9 @@ const RESPONSES: Record<string, unknown> = {
   TenantNames: { tenants: { nodes: [tenant], pageInfo } },
   Tenants: { tenants: { nodes: [{ ...tenant, systemCount: 0 }], pageInfo, totalCount: 1 } },
   AuditLog: { auditLog: { nodes: [entry], pageInfo } },
+  Operators: { operators: { nodes: [operator], pageInfo, totalCount: 1 } },
+  OperatorSessions: { operators: { nodes: [{ ...operator, sessions: [session] }], pageInfo } },
+  ViewerSessions: { viewer: { id: "o1", sessions: [currentSession, session] } },
   ServiceTokens: { serviceTokens: { nodes: [serviceToken], pageInfo, totalCount: 1 } },
   VerifierTokens: { verifierTokens: { nodes: [verifierToken], pageInfo, totalCount: 1 } },
 };
