@@ -257,6 +257,29 @@ describe("tenants", () => {
     assert.equal(new URL(page.url()).pathname, "/sign-in");
   });
 
+  test("the overview counts what there is, live, and leads to it", async () => {
+    const api = await signInToApi(env.keymark);
+    await api.createSystem("Counted");
+    const { page, signIn, link, assertClean } = await env.openWindow();
+    await signIn("/administration");
+    const count = (label) =>
+      page
+        .getByRole("main")
+        .getByRole("listitem")
+        .filter({ has: link(label) })
+        .getByRole("status");
+    await page.getByText("Verifies from its cache").waitFor();
+    await count("Systems").filter({ hasText: "1" }).waitFor();
+    await count("Operators").filter({ hasText: "1" }).waitFor();
+    await count("Suspended").filter({ hasText: "0" }).waitFor();
+    await api.createSystem("Counted too");
+    await count("Systems").filter({ hasText: "2" }).waitFor();
+    await link("Key expires within 30 days").click();
+    await page.getByRole("heading", { name: "Review" }).waitFor();
+    assert.equal(new URL(page.url()).search, "?find=expiring&days=30");
+    assertClean();
+  });
+
   for (const colorScheme of ["light", "dark"]) {
     test(`the pages of the platform pass WCAG 2.2 AA, ${colorScheme}`, async () => {
       const name = `Accessible, ${colorScheme}`;

@@ -19,6 +19,7 @@ const COUNTS: readonly (readonly [label: string, href: string, Action])[] = [
   ["Suspended", "/systems?state=SUSPENDED", "view"],
   ["Key expires within 30 days", "/review?find=expiring&days=30", "view"],
   ["Not used for 90 days", "/review?find=unused&days=90", "view"],
+  ["Operators", "/operators", "view-operators"],
   ["Service tokens", "/service-tokens", "view-operators"],
   ["Verifier tokens", "/verifier-tokens", "view-operators"],
   ["Tenants", "/tenants", "view-tenants"],
@@ -26,6 +27,7 @@ const COUNTS: readonly (readonly [label: string, href: string, Action])[] = [
 
 const responses = {
   SystemsTotal: { systems: { totalCount: 1234 } },
+  OperatorsTotal: { operators: { totalCount: 3 } },
   ServiceTokensTotal: { serviceTokens: { totalCount: 4 } },
   VerifierTokensTotal: { verifierTokens: { totalCount: 5 } },
   TenantsTotal: { tenants: { totalCount: 6 } },
@@ -62,7 +64,9 @@ describe("the overview", () => {
     const counts = () =>
       Array.from(root.querySelectorAll(".count"), ({ textContent }) => textContent);
     const systems = new Intl.NumberFormat().format(1234);
-    await eventually(() => expect(counts()).toEqual([...Array(5).fill(systems), "4", "5", "6"]));
+    await eventually(() =>
+      expect(counts()).toEqual([...Array(5).fill(systems), "3", "4", "5", "6"]),
+    );
   });
 
   test("shows the instances and their state with tenant_management:view", async () => {

@@ -1,5 +1,6 @@
 import {
   AuditLogAppendedDocument,
+  OperatorsTotalDocument,
   ServiceTokensTotalDocument,
   TenantsTotalDocument,
   VerifierTokensTotalDocument,
@@ -14,7 +15,7 @@ import {
 } from "../live/actions";
 import { useLiveQuery } from "../live/use-live-query";
 import { useLiveSubscription } from "../live/use-live-subscription";
-import { SERVICE_TOKENS, TENANTS, VERIFIER_TOKENS } from "../routes";
+import { OPERATORS, SERVICE_TOKENS, TENANTS, VERIFIER_TOKENS } from "../routes";
 import { useMay } from "../session/viewer-context";
 import { OverviewCount } from "./overview-count";
 import { useRecount } from "./use-recount";
@@ -45,6 +46,13 @@ export function WhoCounts() {
       <ul class="overview">
         {mayViewOperators && (
           <>
+            <Count
+              label="Operators"
+              document={OperatorsTotalDocument}
+              read={({ operators }) => operators.totalCount}
+              to={OPERATORS}
+              changes={changes}
+            />
             <Count
               label="Service tokens"
               document={ServiceTokensTotalDocument}
