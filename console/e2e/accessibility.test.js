@@ -4,6 +4,15 @@ import { assertAccessible } from "./support/accessible.js";
 import { signInToApi } from "./support/api.js";
 import { fixture } from "./support/fixture.js";
 
+/** The pages that are tested further elsewhere, and a text that they show once they are loaded. */
+const ADMINISTRATION = [
+  ["/operators", "1 operator"],
+  ["/operators/admin", "End all sessions"],
+  ["/service-tokens", "There are no service tokens."],
+  ["/verifier-tokens", "There are no verifier tokens."],
+  ["/my-sessions", "This session"],
+];
+
 describe("accessibility", () => {
   const env = fixture();
 
@@ -73,6 +82,12 @@ describe("accessibility", () => {
       await assertAccessible(window, "the audit log");
       await page.setViewportSize({ width: 1440, height: 900 });
       await assertAccessible(window, "the wide audit log");
+
+      for (const [path, loaded] of ADMINISTRATION) {
+        await page.goto(path);
+        await page.getByText(loaded).first().waitFor();
+        await assertAccessible(window, path);
+      }
 
       await page.goto(`/systems/${id}`);
       await page.getByText("This system does not exist.").waitFor();

@@ -73,7 +73,7 @@ describe("an administrator", () => {
     await row("newcomer").getByText("Never").waitFor();
 
     const theirs = await signInFirst("newcomer", password);
-    await theirs.page.getByText("No systems yet").or(theirs.page.getByRole("searchbox")).waitFor();
+    await theirs.page.getByRole("searchbox").waitFor();
     await row("newcomer").getByText("just now").first().waitFor();
     await page.setViewportSize({ width: 360, height: 740 });
     await assertAccessible(window, "operators, narrow");
@@ -167,7 +167,7 @@ describe("an administrator", () => {
     await page.getByText("1 key that they generated is still current.").waitFor();
     await button("Remove operator").click();
     const dialog = page.getByRole("dialog", { name: "Remove Operator" });
-    await dialog.getByText("Removing them does not end these keys").waitFor();
+    await dialog.getByText("Removing the operator does not end it").waitFor();
     await assertAccessible(window, "removing an operator");
     await button("Confirm").click();
     await page.getByText("leaver was removed. Applied everywhere").waitFor();
@@ -176,6 +176,40 @@ describe("an administrator", () => {
     await row("Left behind").getByText("by leaver").waitFor();
     // Operators who are there can be chosen too.
     await page.getByLabel("Operator").selectOption("admin");
+    assertClean();
+  });
+
+  test("of the platform adds operators in another tenant, whose log says so", async () => {
+    const api = await signInToApi(env.keymark);
+    await api.query('mutation { createTenant(id: "acme", name: "Acme") { tenant { id } } }');
+    const { page, signIn, button, row, link, assertClean } = await env.openWindow();
+    await signIn("/t/acme/operators");
+    await page.getByText("There are no operators.").waitFor();
+    await button("Add operator").click();
+    await page.getByLabel("Username").fill("acme-admin");
+    for (const code of ["view", "edit"]) {
+      await page.getByLabel(`operator_management:${code}`).check();
+    }
+    await page.getByLabel("api_key_management:view").check();
+    await button("Add").click();
+    const password = await takePassword(page, "Operator Added");
+    await row("acme-admin").getByText("Operators: view, edit").waitFor();
+
+    const theirs = await signInFirst("acme-admin", password);
+    await theirs.link("Administration").first().click();
+    await theirs.link("Operators").click();
+    await theirs.row("acme-admin").getByText("You").waitFor();
+    assert.equal(await theirs.page.getByRole("table").getByRole("row").count(), 2);
+    await theirs.button("Add operator").click();
+    await theirs.page.getByRole("dialog").waitFor();
+    assert.equal(await theirs.page.getByLabel("Operator of the platform").count(), 0);
+
+    await row("acme-admin").getByRole("link").click();
+    await page.getByRole("rowheader", { name: /^Chrome \d+ on Linux$/ }).waitFor();
+    assert.equal(new URL(page.url()).pathname, "/t/acme/operators/acme-admin");
+    await link("Audit Log").click();
+    const entry = page.getByRole("row").filter({ hasText: "Added the operator acme-admin" });
+    await entry.getByText("Platform", { exact: true }).waitFor();
     assertClean();
   });
 

@@ -32,10 +32,11 @@ export function AdministrationNav({ current }: { current: Route["page"] }) {
     "verifier-tokens": mayViewOperators,
     tenants: mayViewTenants,
   };
+  const section = current === "operator" ? "operators" : current;
   return (
     <nav aria-label="Administration" class="sections">
       {PAGES.filter(([, , page]) => isShown[page]).map(([name, path, page]) => (
-        <Link key={page} to={path} aria-current={page === current ? "page" : undefined}>
+        <Link key={page} to={path} aria-current={page === section ? "page" : undefined}>
           {name}
         </Link>
       ))}

@@ -25,12 +25,13 @@ export function GeneratedKeys({ operator, isWarning = false }: GeneratedKeysProp
   if (count === 0) {
     return isWarning ? null : <p class="quiet">No key that they generated is current.</p>;
   }
+  const [noun, verb, object] =
+    count === 1 ? ["1 key", "is", "it"] : [`${count} keys`, "are", "them"];
   return (
     <p class={isWarning ? "warning" : undefined}>
-      {count === 1
-        ? "1 key that they generated is still current"
-        : `${count} keys that they generated are still current`}
-      . {isWarning && "Removing them does not end these keys: rotate what they may have kept. "}
+      {noun} that they generated {verb} still current.{" "}
+      {isWarning &&
+        `Removing the operator does not end ${object}: rotate what they may have kept. `}
       <GeneratedKeysLink operator={operator} />
     </p>
   );

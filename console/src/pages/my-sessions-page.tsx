@@ -68,6 +68,9 @@ export function MySessionsPage() {
             </button>
           )}
         </div>
+        <p class="advice">
+          If you do not recognize a session, end it and change your password, which ends all others.
+        </p>
         {sessions !== undefined ? (
           <SessionTable label="My sessions" sessions={sessions} onEnd={setEnding} />
         ) : error !== undefined ? (
@@ -75,9 +78,6 @@ export function MySessionsPage() {
         ) : (
           <Skeleton lines={3} />
         )}
-        <p class="advice">
-          If you do not recognize a session, end it and change your password, which ends all others.
-        </p>
       </section>
       {ending !== undefined && (
         <EndSessionsDialog

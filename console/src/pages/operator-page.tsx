@@ -200,7 +200,7 @@ function Details({ operator, onOpen }: DetailsProps) {
       </dl>
       {onOpen && <Actions operator={operator} onOpen={onOpen} />}
       <section class="trail">
-        <h2>Keys</h2>
+        <h2>Keys and actions</h2>
         <GeneratedKeys operator={operator} />
         {mayViewLog && (
           <p>
