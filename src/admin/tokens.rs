@@ -9,7 +9,7 @@ use super::message;
 use crate::domain::audit::Origin;
 use crate::domain::ids::{TenantId, TokenId};
 use crate::domain::permissions::Permissions;
-use crate::domain::system_names::{SystemName, fold};
+use crate::domain::system_names::fold;
 use crate::domain::time::Timestamp;
 use crate::domain::tokens::Token;
 use crate::service::Service;
@@ -65,7 +65,7 @@ pub(super) async fn run(
     };
     match command {
         TokenCommand::Create { name, permissions, is_platform, life } => {
-            let name = SystemName::parse(&name).map_err(|error| error.to_string())?;
+            let name = Token::parse_name(&name).map_err(|error| error.to_string())?;
             let new = NewToken { name, permissions, is_platform, expires_at: end(life) };
             Ok(issued(service.create_token(manager, request, new).await.map_err(message)?))
         }

@@ -12,7 +12,7 @@ use super::keys::{ApiKey, KeyDigest, KeyPrefix, Malformed, Mark, PresentedKey};
 use super::permissions::Permissions;
 use super::refusal::Refusal;
 use super::secrets::DerivedKey;
-use super::system_names::SystemName;
+use super::system_names::{NameError, SystemName};
 use super::time::Timestamp;
 
 /// Life of a service token for which no expiry is set.
@@ -85,6 +85,11 @@ impl TokenKind {
 }
 
 impl Token {
+    /// Parses a name as it was entered: by the rules for names of systems, except that one character is enough.
+    pub fn parse_name(typed: &str) -> Result<SystemName, NameError> {
+        SystemName::parse_with_minimum(typed, 1)
+    }
+
     /// The codes of a service token; none for a verifier token.
     pub fn permissions(&self) -> Permissions {
         match self.kind {

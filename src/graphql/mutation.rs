@@ -26,6 +26,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::system_names::SystemName;
 use crate::domain::tenants::{Tenant, TenantPolicy};
 use crate::domain::texts::{Description, Reason};
+use crate::domain::tokens::Token;
 use crate::service::Service;
 use crate::service::open_sessions::Ending;
 use crate::service::operators::Target;
@@ -534,8 +535,10 @@ impl Mutation {
     async fn create_service_token(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Name of the token, by the rules for names of systems. Must be unique among the tenant's \
-                          service tokens, ignoring case and width.")]
+        #[graphql(
+            desc = "Name of the token: 1 to 64 characters, otherwise by the rules for names of systems. Must be unique among the tenant's \
+                          service tokens, ignoring case and width."
+        )]
         name: String,
         #[graphql(desc = "Permission codes of the token. The caller must hold them all.")] permissions: Vec<String>,
         #[graphql(desc = "Time from which the token is refused. If omitted, in 90 days; if null, never.")]
@@ -544,7 +547,7 @@ impl Mutation {
     ) -> Result<CreateServiceTokenPayload> {
         let call = Authenticated::new(ctx).await?;
         let permissions = Some(self::permissions(&permissions)?);
-        let new = NewToken { name: self::name(&name)?, permissions, is_platform, expires_at: end(ctx, expires_at) };
+        let new = NewToken { name: token_name(&name)?, permissions, is_platform, expires_at: end(ctx, expires_at) };
         let created = call.service.create_token(TokenManager::Caller(call.caller), call.request, new).await;
         Ok(call.convert(created)?.into())
     }
@@ -602,8 +605,10 @@ impl Mutation {
     async fn create_verifier_token(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Name of the token, by the rules for names of systems. Must be unique among the tenant's \
-                          verifier tokens, ignoring case and width.")]
+        #[graphql(
+            desc = "Name of the token: 1 to 64 characters, otherwise by the rules for names of systems. Must be unique among the tenant's \
+                          verifier tokens, ignoring case and width."
+        )]
         name: String,
         #[graphql(
             desc = "Whether the token verifies keys of all tenants. One of the tenant finds no keys of others.",
@@ -616,7 +621,7 @@ impl Mutation {
     ) -> Result<CreateVerifierTokenPayload> {
         let call = Authenticated::new(ctx).await?;
         let expires_at = expires_at.map_or(TokenEnd::Never, |at| TokenEnd::At(at.0));
-        let new = NewToken { name: self::name(&name)?, permissions: None, is_platform, expires_at };
+        let new = NewToken { name: token_name(&name)?, permissions: None, is_platform, expires_at };
         let created = call.service.create_token(TokenManager::Caller(call.caller), call.request, new).await;
         Ok(call.convert(created)?.into())
     }
@@ -805,8 +810,8 @@ fn overlap(seconds: i32) -> Duration {
     Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))
 }
 
-fn name(typed: &str) -> Result<SystemName> {
-    SystemName::parse(typed).map_err(|error| refuse(&Refusal::InvalidName(error)))
+fn token_name(typed: &str) -> Result<SystemName> {
+    Token::parse_name(typed).map_err(|error| refuse(&Refusal::InvalidName(error)))
 }
 
 fn permissions(codes: &[String]) -> Result<Permissions> {
