@@ -45,12 +45,13 @@ tools-build:
 tools-test:
 	@scripts/need.sh cargo node npm python3 pip chromium nginx caddy haproxy promtool
 	@scripts/mongod.sh
+	@scripts/examples.sh
 
 tools-audit: tools-build
 	@scripts/need.sh node
 	@scripts/cargo-deny.sh
 
-test: tools-test console
+test: tools-test console docs/examples/node_modules/.package-lock.json
 	$(CARGO) test --locked
 	cd clients/typescript && npm test
 	cd console && npm test
@@ -73,6 +74,7 @@ advisories: tools-audit
 	.tools/cargo-deny/bin/cargo-deny --locked check advisories
 	cd console && npm audit
 	cd clients/typescript && npm audit
+	cd docs/examples && npm audit
 
 bench: console tools-build
 	@scripts/need.sh python3 pip nginx

@@ -55,6 +55,7 @@ mod contract;
 mod embedded_faults;
 mod embedded_store;
 mod enforcement;
+mod examples;
 mod exhaustion;
 mod external_ids;
 mod fan_out;
