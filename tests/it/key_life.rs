@@ -505,7 +505,7 @@ async fn the_policy_bounds_the_life_of_new_keys(app: App) {
         let output = app.cli(&["tenant", "set-policy", "acme", "--max-key-lifetime-days", days]).await;
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     };
-    assert_eq!(set("90").await, (true, "acme: new keys end after 90 days at most\n".to_owned()));
+    assert_eq!(set("90").await, (true, "acme\tacme\tactive\tkeys 90 days\n".to_owned()));
     assert!(!set("0").await.0 && !set("many").await.0);
     let generated = operator.generate_key(&system).await;
     let end = |answer: &Answer| answer.data("rotateKey.system.currentKey.expiresAt").clone();

@@ -26,6 +26,7 @@
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
 //! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
 //! | `usage` | counts of verifications, and when keys were last used |
+//! | `tenants` | tenants: their changes, suspension, and callers who act in another one |
 //! | `sign_in`, `authorisation` | sessions, passwords, throttling; each root field with each permission and foreign ids |
 //! | `operators` | adding, changing, suspending and removing operators, by the API and the command line; their sessions |
 //! | `injection` | texts of clients are never operators or patterns |
@@ -87,6 +88,7 @@ mod subscriptions;
 mod support;
 mod systems;
 mod tampering;
+mod tenants;
 mod tokens;
 mod transport;
 mod usage;

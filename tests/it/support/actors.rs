@@ -22,7 +22,9 @@ use keymark::clock::{Clock, Environment, Moment, Stopwatch, SystemStopwatch};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
 use keymark::config::Config;
-use keymark::domain::ids::TenantId;
+use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
+use keymark::domain::changes::{Batch, Row};
+use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
 use keymark::domain::keys::ApiKey;
 use keymark::domain::permissions::{Permission, Permissions};
 use keymark::domain::secrets::{Keyring, RootSecret};
@@ -64,6 +66,9 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub const SECRET: &str = "the root secret of every app under test, long enough";
 /// The short names of all permission codes.
 pub const ALL: [&str; 4] = ["view", "create", "edit", "delete"];
+/// The codes of an operator of the platform.
+pub const PLATFORM: [&str; 6] =
+    ["view", "create", "edit", "delete", "tenant_management:view", "tenant_management:edit"];
 /// The `Host` header of all requests.
 pub const HOST_NAME: &str = "keymark.test";
 pub const OWN_ORIGIN: &str = "http://keymark.test";
@@ -374,6 +379,27 @@ impl App {
         self.command(command).await.expect("added");
     }
 
+    /// Adds an operator of the platform, whose home is this tenant, and signs in.
+    pub async fn platform_operator(&self, home: &str, codes: &[&str]) -> Operator<'_> {
+        let operator = self.operator_of(home, &[]).await;
+        let username = operator.username.parse().expect("a username");
+        let added = self.store.find_operator_by_username(&username).await.expect("read").expect("added");
+        let promoted = added.promote(permissions(codes), self.clock.now()).expect("a change");
+        let request_id = RequestId::new(START, &mut StdRng::seed_from_u64(promoted.revision));
+        let origin = Origin { actor: AuditActor::command_line(), source_address: None, request_id };
+        let (id, mut rng) = (promoted.id, StdRng::seed_from_u64(hash_of(&operator.username)));
+        let entry = AuditEntryId::new(START, &mut rng);
+        let event = AuditEvent::new(entry, START, &origin, AuditAction::OperatorPromoted).about_operator(&promoted);
+        let batch = Batch::new(promoted.tenant.clone(), event).replace(Row::Operator(promoted));
+        self.store.commit(batch).await.expect("committed");
+        self.wait_until(async || {
+            let cached = self.coherence.read(|cache| cache.identities.find_operator(id));
+            cached.is_none_or(|cached| cached.is_some_and(|cached| cached.is_platform))
+        })
+        .await;
+        operator
+    }
+
     /// Signs in and uses the token as a bearer token.
     pub async fn sign_in(&self, username: &str, password: &str) -> Operator<'_> {
         let answer = self.anonymous().sign_in(username, password).await;
@@ -502,15 +528,23 @@ pub fn root_secret(text: &str) -> RootSecret {
     RootSecret::new(text.as_bytes().to_vec()).expect("long enough")
 }
 
+/// A seed that differs from text to text.
+fn hash_of(text: &str) -> u64 {
+    text.bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(257).wrapping_add(byte.into()))
+}
+
 /// A well-formed key that no system has.
 pub fn unknown_key() -> String {
     ApiKey::generate(&"km".parse().unwrap(), &mut StdRng::seed_from_u64(99)).expose().to_owned()
 }
 
-/// Parses the short names of permission codes: `view`, `create`, `edit`, `delete`.
+/// Parses permission codes: the short names `view`, `create`, `edit`, `delete`, or whole codes.
 pub fn permissions(codes: &[&str]) -> Permissions {
-    let full = |code: &&str| format!("api_key_management:{code}").parse::<Permission>().expect("a code");
-    codes.iter().map(full).collect()
+    let parse = |code: &&str| match code.contains(':') {
+        true => code.parse::<Permission>().expect("a code"),
+        false => format!("api_key_management:{code}").parse().expect("a code"),
+    };
+    codes.iter().map(parse).collect()
 }
 
 #[derive(Clone, Default)]
@@ -698,6 +732,12 @@ impl<'a> Operator<'a> {
         Operator { caller: app.anonymous().bearing(&token), username, token }
     }
 
+    /// The same operator, who acts in this tenant.
+    pub fn acting_in(&self, tenant: &str) -> Self {
+        let caller = self.caller.clone().with("x-keymark-tenant", tenant);
+        Self { caller, username: self.username.clone(), token: self.token.clone() }
+    }
+
     pub async fn try_create_system(&self, name: &str) -> Answer {
         let document = format!("mutation ($name: String!) {{ createSystem(name: $name) {{ system {{ {SYSTEM} }} }} }}");
         self.query(&document, json!({ "name": name })).await
@@ -794,6 +834,31 @@ impl<'a> Operator<'a> {
         let username = self.username.parse().expect("a username");
         let command = Command::SetPermissions { username, permissions: permissions(codes), all: false };
         self.app.command(command).await.expect("changed");
+    }
+
+    /// Calls a mutation of tenants that returns a `TenantPayload`, with these arguments besides the id.
+    pub async fn change_tenant(&self, mutation: &str, id: &str, arguments: &str) -> Answer {
+        let document = format!(
+            "mutation ($id: ID!) {{ {mutation}(id: $id {arguments}) {{
+                tenant {{ id name suspendedAt policy {{ maxKeyLifetimeDays sessionIdleMinutes }} systemCount }}
+                enforcement {{ state instances }} }} }}"
+        );
+        self.query(&document, json!({ "id": id })).await
+    }
+
+    pub async fn suspend_tenant(&self, id: &str) {
+        let suspended = self.change_tenant("suspendTenant", id, "").await;
+        assert_eq!(suspended.data("suspendTenant.enforcement.state"), "ENFORCED");
+    }
+
+    pub async fn resume_tenant(&self, id: &str) {
+        let resumed = self.change_tenant("resumeTenant", id, "").await;
+        assert_eq!(resumed.data("resumeTenant.enforcement.state"), "ENFORCED");
+    }
+
+    pub async fn delete_tenant(&self, id: &str) -> Answer {
+        let document = "mutation ($id: ID!) { deleteTenant(id: $id) { deletedTenantId } }";
+        self.query(document, json!({ "id": id })).await
     }
 
     /// Removes the operator.
