@@ -69,6 +69,46 @@ describe("tenants", () => {
     assertClean();
   });
 
+  test("a new tenant gets its first operator, who manages it alone", async () => {
+    const { page, signIn, row, button, link, assertClean } = await env.openWindow();
+    await signIn("/tenants");
+    await button("Create tenant").click();
+    await page.getByLabel("Name", { exact: true }).fill("Umbrella");
+    await button("Create").click();
+    await link("Add its first operator").click();
+    await page.getByRole("heading", { name: "Operators" }).waitFor();
+    await page.getByText("You are in the tenant Umbrella (umbrella)").waitFor();
+    assert.equal(new URL(page.url()).pathname, "/t/umbrella/operators");
+    assert.equal(await row("admin").count(), 0);
+    await button("Add operator").click();
+    const form = page.getByRole("dialog", { name: "Add Operator" });
+    await form.getByLabel("Username").fill("uma");
+    await form.getByLabel("operator_management:view").check();
+    await form.getByLabel("operator_management:edit").check();
+    await button("Add").click();
+    const shown = page.getByRole("dialog", { name: "Operator Added" });
+    const password = await shown.getByLabel("One-time Password").inputValue();
+    await shown.getByRole("button", { name: "Copy" }).click();
+    await shown.getByText("The password was copied.").waitFor();
+    await shown.getByRole("button", { name: "Close" }).click();
+    await row("uma").waitFor();
+
+    const own = await env.openWindow();
+    await own.page.goto("/");
+    await own.page.getByLabel("Username").fill("uma");
+    await own.page.getByLabel("Password").fill(password);
+    await own.button("Sign in").click();
+    await own.page.getByLabel("Current password").fill(password);
+    await own.page.getByLabel("New password", { exact: true }).fill(operator.password);
+    await own.page.getByLabel("New password, repeated").fill(operator.password);
+    await own.button("Change password").click();
+    await own.link("Administration").first().click();
+    await own.link("Operators").first().click();
+    await own.row("uma").waitFor();
+    assert.equal(await own.page.getByRole("rowheader").count(), 1);
+    assertClean();
+  });
+
   test("what happens in the tenant is live while an operator of the platform is there", async () => {
     await createTenant("live", "Live Corp");
     const { page, signIn, row, assertClean } = await env.openWindow();

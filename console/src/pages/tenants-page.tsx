@@ -26,7 +26,7 @@ import { useDebounced } from "../components/use-debounced";
 import { TENANT_CHANGES } from "../live/actions";
 import { useList } from "../live/use-list";
 import { Link, navigate, useLocation } from "../router";
-import { SYSTEMS, tenantsPath } from "../routes";
+import { OPERATORS, SYSTEMS, tenantsPath } from "../routes";
 import { useMay } from "../session/viewer-context";
 import type { Verdict } from "../text/enforcement";
 
@@ -128,6 +128,7 @@ interface TenantDialogProps {
 }
 
 function TenantDialog({ dialog, onClose, onDone }: TenantDialogProps) {
+  const mayAddOperators = useMay("edit-operators");
   const done =
     (what: string, verdict: Verdict, subject?: string) =>
     ({ tenant, enforcement }: ChangedTenant) =>
@@ -149,10 +150,9 @@ function TenantDialog({ dialog, onClose, onDone }: TenantDialogProps) {
           onDone(
             <>
               <Name>{tenant.name}</Name> was created.{" "}
-              <Link to={SYSTEMS} tenant={tenant.id}>
-                Open it
-              </Link>{" "}
-              to add its first operator.
+              <Link to={mayAddOperators ? OPERATORS : SYSTEMS} tenant={tenant.id}>
+                {mayAddOperators ? "Add its first operator" : "Open it"}
+              </Link>
             </>,
           )
         }
