@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { signInToApi } from "./support/api.js";
-import { contentsOf } from "./support/browser.js";
+import { contentsOf, heapOf } from "./support/browser.js";
 import { fixture } from "./support/fixture.js";
 
 describe("a generated key", () => {
@@ -159,14 +159,3 @@ const goBackAndBeRefused = (page) =>
         history.back();
       }),
   );
-
-/** Returns a heap snapshot, which contains every string that is still reachable. */
-async function heapOf(page) {
-  const client = await page.context().newCDPSession(page);
-  const chunks = [];
-  client.on("HeapProfiler.addHeapSnapshotChunk", ({ chunk }) => chunks.push(chunk));
-  await client.send("HeapProfiler.collectGarbage");
-  await client.send("HeapProfiler.takeHeapSnapshot", { reportProgress: false });
-  await client.detach();
-  return chunks.join("");
-}

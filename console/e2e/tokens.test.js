@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { assertAccessible } from "./support/accessible.js";
 import { signInToApi } from "./support/api.js";
-import { contentsOf } from "./support/browser.js";
+import { contentsOf, heapOf } from "./support/browser.js";
 import { fixture } from "./support/fixture.js";
 
 /** Calls the API with a token, and returns the status and the name of the caller. */
@@ -33,7 +33,7 @@ describe("a token", () => {
     const { page, signIn, link, button, row, assertClean } = window;
     await signIn();
     await link("Administration").first().click();
-    await link("Service Tokens").click();
+    await link("Service Tokens").first().click();
     await page.getByText("There are no service tokens.").waitFor();
     await assertAccessible(window, "no service tokens");
 
@@ -61,6 +61,7 @@ describe("a token", () => {
     await shown.getByRole("button", { name: "Close" }).click();
     await page.getByText("The token Billing backend was created.").waitFor();
     assert.equal((await contentsOf(page)).includes(token.slice(4)), false);
+    assert.equal((await heapOf(page)).includes(token.slice(4)), false);
     await row("Billing backend").getByText("API keys: view").waitFor();
     await row("Billing backend").getByText("in 90 days").waitFor();
     assert.deepEqual(await call(env.keymark, token), {

@@ -145,7 +145,9 @@ pub enum Refusal {
     InvalidCredentials,
     #[error(transparent)]
     InvalidPassword(UnfitPassword),
-    #[error("The generated first password has expired. Set another one with `keymark operator set-password`.")]
+    #[error(
+        "The generated password has expired. Ask an administrator to reset it, or run `keymark operator set-password`."
+    )]
     PasswordExpired,
     #[error("Too many attempts. Try again in {retry_after_seconds} s.")]
     RateLimited { retry_after_seconds: u64 },

@@ -468,7 +468,7 @@ async fn a_generated_first_password_is_good_for_24_hours_and_has_to_be_changed(a
       "extensions": {
         "code": "PASSWORD_EXPIRED"
       },
-      "message": "The generated first password has expired. Set another one with `keymark operator set-password`."
+      "message": "The generated password has expired. Ask an administrator to reset it, or run `keymark operator set-password`."
     }
     "#); }
     let wrong = app.anonymous().sign_in("admin", WRONG).await;

@@ -129,3 +129,14 @@ export const contentsOf = (page) =>
       document.cookie,
     ]);
   });
+
+/** Returns a heap snapshot, which contains every string that is still reachable. */
+export async function heapOf(page) {
+  const client = await page.context().newCDPSession(page);
+  const chunks = [];
+  client.on("HeapProfiler.addHeapSnapshotChunk", ({ chunk }) => chunks.push(chunk));
+  await client.send("HeapProfiler.collectGarbage");
+  await client.send("HeapProfiler.takeHeapSnapshot", { reportProgress: false });
+  await client.detach();
+  return chunks.join("");
+}

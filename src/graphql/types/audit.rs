@@ -265,8 +265,8 @@ pub enum ErrorCode {
     InvalidCredentials,
     /// The new password breaks the rule that `changePassword` states. The message says how.
     InvalidPassword,
-    /// The password was generated at the first start, and was not changed within 24 hours. An administrator has to set
-    /// another one, with `keymark operator set-password`.
+    /// The password was generated, at the first start or by an administrator, and was not changed within 24 hours. An
+    /// administrator has to reset it, or somebody has to run `keymark operator set-password`.
     PasswordExpired,
     /// Too many attempts. Retry after `extensions.retryAfterSeconds` seconds.
     RateLimited,
