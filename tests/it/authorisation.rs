@@ -1,11 +1,14 @@
 //! Permissions and tenants: every root field of the schema, called with every set of permission codes, and with the ids of
 //! another tenant. The calls are generated from the schema.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use http::StatusCode;
+use keymark::domain::permissions::Permission;
 use serde_json::{Value as Json, json};
 
-use crate::support::actors::{ALL, App, Operator};
+use crate::operators::platform_operator;
+use crate::support::actors::{ALL, Answer, App, Caller, Operator};
 use crate::support::on_both_stores;
 use crate::support::root_fields::{Place, RootField, root_fields};
 use crate::support::sockets::{Event, Socket};
@@ -32,23 +35,45 @@ impl RootField {
     }
 }
 
-/// All sets of permission codes.
-fn roles() -> Vec<Vec<&'static str>> {
-    let held = |set: u32| (0..).zip(ALL).filter(move |(bit, _)| set & (1 << bit) != 0).map(|(_, code)| code);
-    (0..1 << ALL.len()).map(|set| held(set).collect()).collect()
+/// All codes that an operator of a tenant, or of the platform, can hold.
+pub fn codes_of(is_platform: bool) -> Vec<&'static str> {
+    let held = Permission::ALL.into_iter().filter(|permission| is_platform || !permission.is_of_platform());
+    held.map(Permission::code).collect()
 }
 
-/// Calls the field. Returns the error code of the first response, or `None` if it succeeds.
-async fn call(operator: &Operator<'_>, field: &RootField, after: &str) -> Option<String> {
-    let document = field.document(after);
-    if field.root != "Subscription" {
-        return operator.query(&document, json!({})).await.code().map(str::to_owned);
-    }
-    match operator.subscribe(&document, json!({})).await.event().await {
-        Event::Error(code) => Some(code),
-        Event::Next(_) => None,
+/// Sets of these codes: none, each one, each two, all but each one, and all.
+fn roles(codes: &[&'static str]) -> Vec<Vec<&'static str>> {
+    let singles = codes.iter().map(|code| vec![*code]);
+    let pairs = (0..codes.len()).flat_map(|one| (0..one).map(move |other| vec![codes[other], codes[one]]));
+    let others = codes.iter().map(|one| codes.iter().copied().filter(|code| code != one).collect());
+    [Vec::new(), codes.to_vec()].into_iter().chain(singles).chain(pairs).chain(others).collect()
+}
+
+/// Whether the answer refuses the root field, rather than a field within.
+fn is_forbidden(answer: &Answer) -> bool {
+    let errors = answer.body["errors"].as_array();
+    errors
+        .into_iter()
+        .flatten()
+        .any(|error| error["path"].as_array().map(Vec::len) == Some(1) && error["extensions"]["code"] == "FORBIDDEN")
+}
+
+/// Calls a subscription. Returns whether it is refused.
+async fn is_subscription_forbidden(operator: &Operator<'_>, field: &RootField, after: &str) -> bool {
+    match operator.subscribe(&field.document(after), json!({})).await.event().await {
+        Event::Error(code) => code == "FORBIDDEN",
+        Event::Next(_) => false,
         other => panic!("{}: {other:?}", field.name),
     }
+}
+
+/// Creates a service token in the tenant that the administrator acts in.
+async fn new_token(administrator: &Caller<'_>, name: &str, codes: &[&str], is_platform: bool) -> String {
+    let document = "mutation ($name: String!, $codes: [String!]!, $isPlatform: Boolean!) {
+        createServiceToken(name: $name, permissions: $codes, isPlatform: $isPlatform) { token } }";
+    let variables = json!({ "name": name, "codes": codes, "isPlatform": is_platform });
+    let created = administrator.query(document, variables).await;
+    created.data("createServiceToken.token").as_str().expect("a token").to_owned()
 }
 
 /// Returns a cursor after which the tenant's log has a change for each subscription.
@@ -87,18 +112,45 @@ async fn anonymous_caller_reaches_public_fields_only() {
 }
 
 async fn each_field_requires_its_own_permission_and_no_other(app: App) {
-    let admin = app.operator(&ALL).await;
+    let admin = app.operator(&codes_of(false)).await;
+    let platform = platform_operator(&app, "platform", &codes_of(true)).await;
     let after = cursor_before_changes(&admin, "Billing").await;
     let fields: Vec<_> = root_fields().into_iter().filter(|field| !field.codes.is_empty()).collect();
     let (quiet, fields): (Vec<_>, Vec<_>) = fields.into_iter().partition(RootField::is_quiet);
     let quiet: Vec<_> = quiet.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(quiet, ["usageChanged"], "`usage` has its tests");
-    for held in roles() {
-        let operator = app.operator(&held).await;
+    let known: BTreeSet<_> = fields.iter().flat_map(|field| &field.codes).map(String::as_str).collect();
+    assert_eq!(known, codes_of(true).into_iter().collect(), "each code protects a field");
+    let is_allowed = |field: &RootField, held: &[&str]| field.codes.iter().all(|code| held.contains(&code.as_str()));
+    for (number, (held, is_platform)) in
+        [false, true].iter().flat_map(|kind| roles(&codes_of(*kind)).into_iter().map(|held| (held, *kind))).enumerate()
+    {
+        let operator = match is_platform {
+            false => app.operator(&held).await,
+            true => platform_operator(&app, "platform", &held).await,
+        };
+        let maker: &Caller<'_> = if is_platform { &platform } else { &admin };
+        let token = new_token(maker, &format!("Token {number}"), &held, is_platform).await;
+        let token = app.anonymous().bearing(&token);
+        let mut callers = vec![("operator", (*operator).clone()), ("token", token.clone())];
+        if is_platform {
+            callers.push(("operator away", operator.clone().with("x-keymark-tenant", "acme")));
+            callers.push(("token away", token.with("x-keymark-tenant", "acme")));
+        }
         for field in &fields {
-            let refused = call(&operator, field, &after).await.as_deref() == Some("FORBIDDEN");
-            let is_allowed = field.codes.iter().all(|code| held.contains(&code.as_str()));
-            assert_eq!(refused, !is_allowed, "{}.{} with {held:?}", field.root, field.name);
+            let is_allowed = is_allowed(field, &held);
+            if field.root == "Subscription" {
+                if !is_platform {
+                    let refused = is_subscription_forbidden(&operator, field, &after).await;
+                    assert_eq!(refused, !is_allowed, "{} with {held:?}", field.name);
+                }
+                continue;
+            }
+            for (kind, caller) in &callers {
+                let answer = caller.query(&field.document(&after), json!({})).await;
+                assert_eq!(answer.status, StatusCode::OK, "{} by {kind}: {}", field.name, answer.text);
+                assert_eq!(is_forbidden(&answer), !is_allowed, "{} by {kind} with {held:?}", field.name);
+            }
         }
     }
 }
@@ -107,14 +159,24 @@ async fn each_field_requires_its_own_permission_and_no_other(app: App) {
 struct Named(BTreeMap<&'static str, String>);
 
 impl Named {
-    /// Creates a system with a key, and reads the ids and cursors that the operator can see.
+    /// Creates one object of each kind, and reads the ids and cursors that the operator can see.
     async fn by(operator: &Operator<'_>, system_name: &str) -> Self {
         let system = operator.create_system(system_name).await;
         let deleted = operator.create_system(&format!("{system_name} before")).await;
         operator.delete_system(&deleted.id).await;
         operator.generate_key(&system.id).await;
+        let username = system.id.clone();
+        let document = "mutation ($username: String!, $name: String!) {
+            addOperator(username: $username, permissions: []) { operator { id } password }
+            createServiceToken(name: $name, permissions: []) { serviceToken { id } }
+            createVerifierToken(name: $name) { verifierToken { id } } }";
+        let created = operator.query(document, json!({ "username": username, "name": username })).await;
+        let made = |path: &str| created.data(path).as_str().expect("text").to_owned();
+        let added = operator.app.sign_in(&username, &made("addOperator.password")).await;
+        let session = added.query("{ viewer { sessions { id } } }", json!({})).await;
         let document = "{ viewer { id tenantId } systems(first: 1) { edges { cursor } }
-            auditLog(first: 1) { nodes { id cursor } } }";
+            auditLog(first: 1) { nodes { id cursor } } operators(first: 1) { edges { cursor } }
+            serviceTokens(first: 1) { edges { cursor } } verifierTokens(first: 1) { edges { cursor } } }";
         let read = operator.query(document, json!({})).await;
         let text = |path: &str| read.data(path).as_str().expect("text").to_owned();
         Self(BTreeMap::from([
@@ -122,24 +184,31 @@ impl Named {
             ("deleted system", deleted.id),
             ("entry", text("auditLog.nodes.0.id")),
             ("operator", text("viewer.id")),
+            ("added operator", made("addOperator.operator.id")),
+            ("session", session.data("viewer.sessions.0.id").as_str().expect("text").to_owned()),
+            ("service token", made("createServiceToken.serviceToken.id")),
+            ("verifier token", made("createVerifierToken.verifierToken.id")),
             ("tenant", text("viewer.tenantId")),
             ("system cursor", text("systems.edges.0.cursor")),
             ("entry cursor", text("auditLog.nodes.0.cursor")),
+            ("operator cursor", text("operators.edges.0.cursor")),
+            ("service token cursor", text("serviceTokens.edges.0.cursor")),
+            ("verifier token cursor", text("verifierTokens.edges.0.cursor")),
         ]))
     }
 
-    /// Values of the same form that never existed.
-    fn never() -> Self {
+    /// A value of the same form that never existed.
+    fn never(kind: &str) -> String {
         let id = |prefix: &str| format!("{prefix}_01hf7yat00000000000000000x");
-        Self(BTreeMap::from([
-            ("system", id("sys")),
-            ("deleted system", id("sys")),
-            ("entry", id("aud")),
-            ("operator", id("op")),
-            ("tenant", "never-existed".to_owned()),
-            ("system cursor", "bmV2ZXIgaXNzdWVk".to_owned()),
-            ("entry cursor", "bmV2ZXIgaXNzdWVk".to_owned()),
-        ]))
+        match kind {
+            "system" | "deleted system" => id("sys"),
+            "entry" => id("aud"),
+            "operator" | "added operator" => id("op"),
+            "service token" | "verifier token" => id("tok"),
+            "session" => format!("ses_{}", "0".repeat(64)),
+            "tenant" => "never-existed".to_owned(),
+            _ => "bmV2ZXIgaXNzdWVk".to_owned(),
+        }
     }
 }
 
@@ -149,24 +218,31 @@ fn names_something(place: &Place) -> bool {
 }
 
 async fn ids_of_another_tenant_are_answered_as_ids_that_never_existed(app: App) {
-    let theirs = app.operator_of("theirs", &ALL).await;
-    let (foreign, never) = (Named::by(&theirs, "Billing of theirs").await, Named::never());
+    let theirs = app.operator_of("theirs", &codes_of(false)).await;
+    let foreign = Named::by(&theirs, "Billing of theirs").await;
     let key = theirs.generate_key(&theirs.create_system("Payroll of theirs").await.id).await.api_key;
     let before = theirs.find_system(&foreign.0["system"]).await.expect("it exists");
-    let ours = app.operator_of("ours", &ALL).await;
-    let mut operators = Vec::new();
-    for held in roles() {
-        operators.push(app.operator_of("ours", &held).await);
+    let ours = app.operator_of("ours", &codes_of(false)).await;
+    // Operators of the platform see all tenants, but each of them only by itself.
+    let platform = platform_operator(&app, "platform", &codes_of(true)).await;
+    let mut callers = vec![(true, platform.clone().with("x-keymark-tenant", "ours"))];
+    let all = codes_of(false);
+    for held in all.iter().map(|code| vec![*code]).chain([Vec::new(), all.clone()]) {
+        callers.push((false, (*app.operator_of("ours", &held).await).clone()));
     }
     let mut tried = Vec::new();
-    for field in root_fields().iter().filter(|field| field.root != "Subscription") {
+    let is_of_tenants = |field: &RootField| field.codes.iter().any(|code| code.starts_with("tenant_management:"));
+    for field in root_fields().iter().filter(|field| field.root != "Subscription" && !is_of_tenants(field)) {
         for place in field.places.iter().filter(|place| names_something(place)) {
             let what = format!("{}({})", field.name, place.path);
             let document = place.document();
-            for operator in &operators {
+            for (sees_tenants, caller) in &callers {
                 for (kind, id) in &foreign.0 {
-                    let foreign = operator.query(&document, json!({ "value": id })).await;
-                    let never = operator.query(&document, json!({ "value": never.0[kind] })).await;
+                    if *sees_tenants && *kind == "tenant" {
+                        continue;
+                    }
+                    let foreign = caller.query(&document, json!({ "value": id })).await;
+                    let never = caller.query(&document, json!({ "value": Named::never(kind) })).await;
                     assert_eq!((foreign.status, &foreign.text), (never.status, &never.text), "{what}: {kind}");
                     assert!(!foreign.text.contains("of theirs"), "{what}: {}", foreign.text);
                     assert_ne!(foreign.code(), Some("QUERY_TOO_COMPLEX"), "{document}");
@@ -174,9 +250,10 @@ async fn ids_of_another_tenant_are_answered_as_ids_that_never_existed(app: App) 
             }
             let own = Named::by(&ours, &format!("Billing for {what}")).await;
             let mut found = false;
-            for (kind, id) in &own.0 {
+            // What ends the session that this test needs is tried with another operator.
+            for (kind, id) in own.0.iter().filter(|(kind, _)| field.root == "Query" || **kind != "operator") {
                 let own = ours.query(&document, json!({ "value": id })).await;
-                let never = ours.query(&document, json!({ "value": never.0[kind] })).await;
+                let never = ours.query(&document, json!({ "value": Named::never(kind) })).await;
                 found |= own.text != never.text;
             }
             assert!(found, "{what} finds what the tenant has");
@@ -194,6 +271,10 @@ async fn ids_of_another_tenant_are_answered_as_ids_that_never_existed(app: App) 
     auditLog(filter.actorId)
     auditLog(after)
     auditLog(before)
+    operators(after)
+    operators(before)
+    serviceTokens(after)
+    verifierTokens(after)
     renameSystem(id)
     describeSystem(id)
     setExternalId(systemId)
@@ -205,6 +286,16 @@ async fn ids_of_another_tenant_are_answered_as_ids_that_never_existed(app: App) 
     endRotation(systemId)
     setKeyExpiry(systemId)
     revokeKey(systemId)
+    rotateServiceToken(id)
+    revokeServiceToken(id)
+    revokeVerifierToken(id)
+    setOperatorPermissions(id)
+    resetOperatorPassword(id)
+    suspendOperator(id)
+    resumeOperator(id)
+    removeOperator(id)
+    endSessions(operatorId)
+    endSessions(sessionId)
     "); }
     assert_eq!(theirs.find_system(&foreign.0["system"]).await, Some(before), "nothing happened to it");
     assert_eq!(app.verifier().code(&key).await, "VALID");
@@ -215,7 +306,7 @@ async fn ids_of_another_tenant_are_answered_as_ids_that_never_existed(app: App) 
                 let lines: Vec<_> = answer.text.lines().map(|line| line.split(',').count()).collect();
                 (answer.status, lines)
             };
-            assert_eq!(export(id).await, export(&never.0[kind]).await, "{parameter}: {kind}");
+            assert_eq!(export(id).await, export(&Named::never(kind)).await, "{parameter}: {kind}");
         }
     }
 }
@@ -258,10 +349,10 @@ fn subscription_to(place: &Place, after: &str) -> String {
 }
 
 async fn subscriptions_to_ids_of_another_tenant_receive_nothing(app: App) {
-    let (theirs, author) = (app.operator_of("theirs", &ALL).await, app.operator_of("ours", &ALL).await);
+    let (theirs, author) =
+        (app.operator_of("theirs", &codes_of(false)).await, app.operator_of("ours", &codes_of(false)).await);
     let after = author.newest_cursor().await;
-    let (foreign, own, never) =
-        (Named::by(&theirs, "Billing of theirs").await, Named::by(&author, "Billing of ours").await, Named::never());
+    let (foreign, own) = (Named::by(&theirs, "Billing of theirs").await, Named::by(&author, "Billing of ours").await);
     theirs.rename_system(&foreign.0["system"], "Renamed by theirs").await;
     author.rename_system(&own.0["system"], "The newest").await;
     let mut tried = Vec::new();
@@ -271,7 +362,7 @@ async fn subscriptions_to_ids_of_another_tenant_receive_nothing(app: App) {
             let what = format!("{}({})", field.name, place.path);
             for (kind, id) in &foreign.0 {
                 let mut received = Vec::new();
-                for value in [id, &never.0[kind]] {
+                for value in [id.as_str(), &Named::never(kind)] {
                     let operator = app.operator_of("ours", &ALL).await;
                     received.push(events_of(&operator, place, value, &after, "The newest").await);
                 }

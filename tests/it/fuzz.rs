@@ -400,7 +400,7 @@ async fn documents_are_read_or_refused() {
         let replace = collection.replace_one(doc! { "_id": original.get("_id") }, changed);
         replace.bypass_document_validation(true).await.unwrap();
         let rows = app.store.scan_rows().await.unwrap().try_collect::<Vec<StoredRow>>().await.unwrap();
-        assert_eq!(rows.len(), 3, "{rows:?}");
+        assert_eq!(rows.len(), 4, "{rows:?}");
         collection.replace_one(doc! { "_id": original.get("_id") }, original).await.unwrap();
     });
     let system = operator.create_system("The feed goes on").await;

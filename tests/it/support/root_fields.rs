@@ -16,7 +16,7 @@ const SOME_TEXT: &str = r#""something""#;
 pub struct RootField {
     pub root: String,
     pub name: String,
-    /// The permission codes of its directives, without the prefix.
+    /// The permission codes of its directives.
     pub codes: Vec<String>,
     /// A selection of the field with all required arguments.
     pub plain: Call,
@@ -85,7 +85,7 @@ pub fn root_fields() -> Vec<RootField> {
             let directives = field.directives.iter().filter(|d| d.node.name.node == "requiresPermission");
             let codes = directives.map(|d| {
                 let code = d.node.get_argument("code").expect("a code").node.to_string();
-                code.trim_matches('"').strip_prefix("api_key_management:").expect("a known code").to_owned()
+                code.trim_matches('"').to_owned()
             });
             let codes = codes.collect();
             let call = |without: Option<&str>| Call {
@@ -119,6 +119,7 @@ fn required(arguments: &[&InputValueDefinition], without: Option<&str>) -> Vec<S
         let value = match argument.ty.node.base.to_string().as_str() {
             "ID" => SOME_ID,
             "String" => SOME_TEXT,
+            "[String!]" => "[]",
             other => panic!("no value is known for a required argument of type {other}"),
         };
         format!("{}: {value}", argument.name.node)
