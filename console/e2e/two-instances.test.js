@@ -72,6 +72,39 @@ describe("two instances on MongoDB", () => {
     await page.getByRole("heading", { name: "Sign in to Keymark" }).waitFor();
   });
 
+  test("show operators and tokens that were added, and end a session, through the other one", async () => {
+    const { keymark } = env;
+    await keymark.manageOperator("add", "elsewhere", "--permissions=view", "--password-stdin");
+    const [watching, working, theirs] = [
+      await env.openWindow(keymark.other),
+      await env.openWindow(keymark),
+      await env.openWindow(keymark.other),
+    ];
+    await theirs.signIn("/systems", "elsewhere");
+    await watching.signIn("/operators");
+    await watching.row("elsewhere").waitFor();
+    await working.signIn("/operators/elsewhere");
+    await working.button("Suspend").click();
+    await working.button("Confirm").click();
+    await working.page.getByText(everywhere("Applied")).waitFor();
+    await theirs.page.getByText("Your session has ended.").waitFor();
+    await watching.row("elsewhere").getByText("Suspended").waitFor();
+    await working.button("Remove operator").click();
+    await working.button("Confirm").click();
+    await working.page.getByText(everywhere("Applied")).waitFor();
+    await watching.row("elsewhere").waitFor({ state: "detached" });
+
+    await watching.link("Service Tokens").first().click();
+    await watching.page.getByText("There are no service tokens.").waitFor();
+    const here = await signInToApi(keymark);
+    await here.query(
+      'mutation { createServiceToken(name: "Shared", permissions: []) { serviceToken { id } } }',
+    );
+    await watching.row("Shared").waitFor();
+    watching.assertClean();
+    working.assertClean();
+  });
+
   test("resume a window by its cursor after its instance restarts", async () => {
     const { keymark } = env;
     const there = await signInToApi(keymark.other);
