@@ -169,6 +169,11 @@ async fn waits_over(title: &str, store: &Arc<dyn Store>) {
         measure!("revokeKey", service.revoke_key(&caller, request, id, None)).expect("revoked");
         let repeated = measure!("revokeKey, repeated", service.revoke_key(&caller, request, id, None));
         assert!(repeated.is_err(), "there is no key any more");
+        let origin = service.command_line_origin(None);
+        let tenant: TenantId = format!("tenant-{round}").parse().expect("an id");
+        measure!("createTenant", service.create_tenant(&origin, &tenant, "Tenant")).expect("created");
+        measure!("suspendTenant", service.suspend_tenant(&origin, &tenant, None)).expect("suspended");
+        measure!("resumeTenant", service.resume_tenant(&origin, &tenant)).expect("resumed");
         measure!("deleteSystem without a key", service.delete_system(&caller, request, id, None)).expect("deleted");
         let repeated = measure!("deleteSystem, repeated", service.delete_system(&caller, request, id, None));
         assert!(repeated.is_err(), "there is no system any more");

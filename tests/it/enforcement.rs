@@ -5,7 +5,7 @@
 
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -22,11 +22,12 @@ use keymark::store::{LeaseStore, SettingsStore};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value as Json, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::contract::fixtures::follow;
 use crate::support::actors::{
-    ALL, Answer, App, Generated, Operator, PASSWORD, SECRET, START, Setup, SkippingStopwatch, permissions,
+    ALL, Answer, App, Generated, Operator, PASSWORD, PLATFORM, SECRET, START, Setup, SkippingStopwatch, permissions,
 };
 use crate::support::faulty::Switch;
 use crate::support::process::{Server, keymark, run};
@@ -97,6 +98,71 @@ async fn key_change_is_enforced_on_three_instances_when_its_response_is_sent() {
             let enforcement = response.data(&format!("{mutation}.enforcement"));
             assert_eq!((&enforcement["state"], &enforcement["instances"]), (&json!("ENFORCED"), &json!(3)));
         }
+    }
+}
+
+/// Verifies a key of the suspended tenant and one of another in turn, until `stop`. `phase` is even while no change is in
+/// progress: 0, 4, … while the tenant is active, and 2, 6, … while it is suspended.
+async fn verify_while_tenants_change(
+    fleet: Arc<Vec<App>>,
+    at: usize,
+    [suspended, other]: [String; 2],
+    phase: Arc<AtomicU64>,
+    verified: watch::Sender<u64>,
+    stop: Arc<AtomicBool>,
+) {
+    while !stop.load(Ordering::SeqCst) {
+        let before = phase.load(Ordering::SeqCst);
+        let verdict = fleet[at].verifier().code(&suspended).await;
+        let after = phase.load(Ordering::SeqCst);
+        assert_eq!(fleet[at].verifier().code(&other).await, "VALID", "of another tenant, on instance {at}");
+        if before == after && before.is_multiple_of(2) {
+            let expected = if before.is_multiple_of(4) { "VALID" } else { "SUSPENDED" };
+            assert_eq!(verdict, expected, "instance {at} in phase {before}");
+            verified.send_modify(|verified| *verified += 1);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn suspended_tenant_is_refused_under_load_and_no_other_one() {
+    let first = App::mongodb().await;
+    let fleet = Arc::new(vec![first.instance(2).await, first.instance(3).await, first]);
+    for app in &*fleet {
+        app.wait_for_cache().await;
+    }
+    let platform = fleet[0].platform_operator("default", &PLATFORM).await;
+    assert_eq!(platform.change_tenant("createTenant", "acme", "name: \"Acme\"").await.code(), None);
+    let keys = [key(&platform.acting_in("acme"), "Billing").await.api_key, key(&platform, "Billing").await.api_key];
+    let (phase, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut counts = Vec::new();
+    let mut load = JoinSet::new();
+    for at in 0..fleet.len() {
+        let (verified, count) = watch::channel(0);
+        counts.push(count);
+        let (fleet, keys, phase) = (Arc::clone(&fleet), keys.clone(), Arc::clone(&phase));
+        load.spawn(verify_while_tenants_change(fleet, at, keys, phase, verified, Arc::clone(&stop)));
+    }
+    for round in 0..20 {
+        let operator = platform.at(&fleet[round % fleet.len()]);
+        for suspends in [true, false] {
+            phase.fetch_add(1, Ordering::SeqCst);
+            if suspends {
+                operator.suspend_tenant("acme").await;
+            } else {
+                operator.resume_tenant("acme").await;
+            }
+            phase.fetch_add(1, Ordering::SeqCst);
+            for count in &mut counts {
+                let enough = *count.borrow() + 5;
+                within(count.wait_for(|verified| *verified >= enough)).await.expect("the load goes on");
+            }
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    while let Some(ended) = load.join_next().await {
+        ended.expect("no verdict was wrong");
     }
 }
 

@@ -42,6 +42,9 @@ async fn is_brought_up_to_date(app: App, fixture: Fixture) {
     let Fixture { keys: [good, revoked], systems } = fixture;
     assert_eq!(app.verifier().code(good).await, "VALID");
     assert_eq!(app.verifier().code(revoked).await, "REVOKED");
+    let tenant = app.store.find_tenant(&"default".parse().unwrap()).await.unwrap().expect("a row");
+    assert_eq!((tenant.name.as_str(), tenant.revision, tenant.suspended_at()), ("default", 1, None));
+    assert_eq!(app.store.list_all_tenants().await.unwrap(), [tenant]);
     let operator = app.sign_in("admin", PASSWORD).await;
     let document = "{ systems { nodes { id name keyState keyMark revision retiringKey { mark } lastKey { mark }
         suspendedAt description currentKey { role mark generatedAt generatedBy { kind name } expiresAt } } } }";

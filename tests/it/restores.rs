@@ -14,7 +14,7 @@ use mongodb::bson::{Document, doc};
 use serde_json::{Value as Json, json};
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::support::actors::{ALL, App, PASSWORD, SECRET, Setup};
+use crate::support::actors::{ALL, App, PASSWORD, PLATFORM, SECRET, Setup};
 use crate::support::faulty::Switch;
 use crate::support::process::{Server, directory, keymark};
 use crate::support::{mongod, on_both_stores, within};
@@ -24,6 +24,7 @@ on_both_stores![
     replay_leaves_what_is_changed_after_it,
     replay_ends_where_codes_were_given_back,
     replay_ends_rotated_keys_and_suspends_again,
+    replay_suspends_and_deletes_tenants_again,
     sessions_of_before_a_restore_are_refused_on_every_instance,
     export_that_does_not_continue_the_log_is_refused,
     replaced_history_is_named_and_any_other_difference_is_found,
@@ -229,6 +230,31 @@ async fn replay_ends_rotated_keys_and_suspends_again(app: App) {
     assert_eq!(verdict(&keys[2].api_key).await, "EXPIRED", "its overlap is over");
     let said = replay(&restored, &export(&app, "acme").await).await.expect("replayed");
     assert!(said.contains("nothing left"), "{said}");
+}
+
+async fn replay_suspends_and_deletes_tenants_again(app: App) {
+    let platform = app.platform_operator("default", &PLATFORM).await;
+    for id in ["acme", "bolt", "core"] {
+        assert_eq!(platform.change_tenant("createTenant", id, "name: \"Tenant\"").await.code(), None);
+    }
+    let acme = platform.acting_in("acme");
+    let key = acme.generate_key(&acme.create_system("Billing").await.id).await.api_key;
+    let restored = app.restored(2).await;
+    platform.suspend_tenant("acme").await;
+    platform.suspend_tenant("core").await;
+    platform.resume_tenant("core").await;
+    assert_eq!(platform.delete_tenant("bolt").await.code(), None);
+    assert_eq!(restored.verifier().code(&key).await, "VALID");
+    for (tenant, expected) in
+        [("acme", "suspended the tenant"), ("bolt", "deleted the tenant"), ("core", "nothing to do")]
+    {
+        let said = replay(&restored, &export(&app, tenant).await).await.expect("replayed");
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(restored.verifier().code(&key).await, "SUSPENDED");
+    let remaining = restored.store.list_all_tenants().await.expect("a list");
+    let remaining: Vec<_> = remaining.iter().map(|tenant| (tenant.id.as_str(), tenant.suspended.is_some())).collect();
+    assert_eq!(remaining, [("acme", true), ("core", false), ("default", false)]);
 }
 
 async fn sessions_of_before_a_restore_are_refused_on_every_instance(app: App) {

@@ -152,6 +152,9 @@ macro_rules! contract_suite {
                 tenant_cannot_read_data_of_another,
                 tenant_cannot_change_data_of_another,
                 tenants_are_listed_from_their_first_entry,
+                rows_of_tenants_are_found_and_listed,
+                tenant_with_systems_is_not_deleted,
+                system_requires_a_tenant_that_exists,
             ]);
             $crate::contract::contract_suite!(@area tokens, $factory, [
                 token_is_found_by_the_digest_of_each_secret,

@@ -8,7 +8,9 @@ use keymark::domain::permissions::Permissions;
 use keymark::domain::sessions::Session;
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::{SystemOrder, SystemOrderField};
-use keymark::store::{Conflict, PageEnd, PageRequest};
+use keymark::domain::tenants::Tenant as TenantRow;
+use keymark::domain::texts::Reason;
+use keymark::store::{Conflict, PageEnd, PageRequest, Store};
 
 use super::Factory;
 use super::audit::assert_chained;
@@ -136,4 +138,68 @@ pub async fn tenants_are_listed_from_their_first_entry(factory: &dyn Factory) {
         commit(&*store, delete).await;
     }
     assert_eq!(store.list_tenants().await.unwrap().len(), 4, "a log outlives its systems");
+}
+
+async fn with_row(store: &dyn Store, tenant: &mut Tenant) -> TenantRow {
+    let row = TenantRow::new(tenant.id.clone(), system_name("Tenant"), START);
+    let batch = tenant.note(AuditAction::TenantCreated).insert(Row::Tenant(row.clone()));
+    commit(store, batch).await;
+    row
+}
+
+pub async fn rows_of_tenants_are_found_and_listed(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let (mut bolt, mut acme) = (tenant("bolt"), tenant("acme"));
+    assert_eq!(store.find_tenant(&acme.id).await.unwrap(), None);
+    let second = with_row(&*store, &mut bolt).await;
+    let first = with_row(&*store, &mut acme).await;
+    assert_eq!(store.list_all_tenants().await.unwrap(), [first.clone(), second.clone()]);
+    let again = acme.note(AuditAction::TenantCreated).insert(Row::Tenant(first.clone()));
+    assert_eq!(refused(&*store, again).await, Conflict::Row);
+
+    let suspended = first.suspend(Reason::parse("unpaid").unwrap(), START.plus(SECOND)).unwrap();
+    let change = acme.note(AuditAction::TenantSuspended).replace(Row::Tenant(suspended.clone()));
+    commit(&*store, change).await;
+    assert_eq!(store.find_tenant(&acme.id).await.unwrap(), Some(suspended.clone()));
+    let stale = acme.note(AuditAction::TenantDeleted).delete(&Row::Tenant(first));
+    assert_eq!(refused(&*store, stale).await, Conflict::Row);
+    let deletion = acme.note(AuditAction::TenantDeleted).delete(&Row::Tenant(suspended));
+    commit(&*store, deletion).await;
+    assert_eq!(store.find_tenant(&acme.id).await.unwrap(), None);
+    assert_eq!(store.list_all_tenants().await.unwrap(), [second]);
+}
+
+pub async fn tenant_with_systems_is_not_deleted(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let (mut acme, mut acme2) = (tenant("acme"), tenant("acme2"));
+    let row = with_row(&*store, &mut acme).await;
+    let billing = created(&*store, &mut acme, "Billing").await;
+    created(&*store, &mut acme2, "Billing").await;
+    let deletion = acme.note(AuditAction::TenantDeleted).delete(&Row::Tenant(row.clone()));
+    assert_eq!(refused(&*store, deletion).await, Conflict::TenantNotEmpty);
+    let removal = acme.note(AuditAction::SystemDeleted).delete(&Row::System(billing));
+    commit(&*store, removal).await;
+    let deletion = acme.note(AuditAction::TenantDeleted).delete(&Row::Tenant(row));
+    commit(&*store, deletion).await;
+    assert_eq!(store.find_tenant(&acme.id).await.unwrap(), None);
+}
+
+pub async fn system_requires_a_tenant_that_exists(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let mut acme = tenant("acme");
+    let row = with_row(&*store, &mut acme).await;
+    let renamed = row.rename(system_name("Renamed"), START).unwrap();
+    let change = acme.note(AuditAction::TenantRenamed).replace(Row::Tenant(renamed.clone()));
+    commit(&*store, change).await;
+    // Any revision will do.
+    let system = Row::System(acme.system("Billing"));
+    let creation = acme.note(AuditAction::SystemCreated).insert(system.clone()).requires_tenant(&row);
+    commit(&*store, creation).await;
+    let removal = acme.note(AuditAction::SystemDeleted).delete(&system);
+    commit(&*store, removal).await;
+    let deletion = acme.note(AuditAction::TenantDeleted).delete(&Row::Tenant(renamed));
+    commit(&*store, deletion).await;
+    let late = Row::System(acme.system("Payroll"));
+    let creation = acme.note(AuditAction::SystemCreated).insert(late).requires_tenant(&row);
+    assert_eq!(refused(&*store, creation).await, Conflict::Row);
 }
