@@ -462,8 +462,8 @@ impl Mutation {
         let days = limit("maxKeyLifetimeDays", max_key_lifetime_days);
         let minutes = limit("sessionIdleMinutes", session_idle_minutes);
         let change = |mut policy: TenantPolicy| {
-            days.clone().update_to(&mut policy.max_key_lifetime_days);
-            minutes.clone().update_to(&mut policy.session_idle_minutes);
+            days.update_to(&mut policy.max_key_lifetime_days);
+            minutes.update_to(&mut policy.session_idle_minutes);
             policy
         };
         Ok(TenantPayload::new(call.convert(call.service.set_policy(&origin, &id, change).await)?))

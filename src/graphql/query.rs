@@ -151,7 +151,7 @@ impl Query {
         }
         if let Some(id) = session_id(&id) {
             let found = call.convert(call.service.find_open_session(call.caller, id).await)?;
-            if !found.as_ref().is_some_and(|(_, operator)| call.caller.id() == operator.id.into()) {
+            if found.as_ref().is_none_or(|(_, operator)| call.caller.id() != operator.id.into()) {
                 let permission = Permission::ViewOperators;
                 call.convert(call.service.require_permission(call.caller, call.request, permission).await)?;
             }

@@ -513,7 +513,9 @@ async fn operators_are_managed_on_the_command_line(app: App) {
 }
 
 async fn entries_of_commands_have_the_name_of_their_user(app: App) {
-    let users: [(&[(&str, &str)], &[&str], &str); 4] = [
+    /// Variables, arguments, and the name that they result in.
+    type User<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+    let users: [User<'_>; 4] = [
         (&[("USER", "root"), ("KEYMARK_OPERATOR", "other")], &["--as", "Ada (on call)"], "Ada (on call)"),
         (&[("USER", "root"), ("KEYMARK_OPERATOR", "grace")], &[], "grace"),
         (&[("USER", "linus"), ("LOGNAME", "other")], &[], "linus"),
