@@ -52,6 +52,7 @@ const PARTS: [&str; 2] = ["embedded", "mongodb"];
 const ROUNDS: usize = 7;
 /// Changes of a password in one round.
 const CHANGES: u32 = 10;
+const OPERATORS: u32 = 200;
 const ENTRIES: u32 = 20_000;
 /// As many as the server reads in one call.
 const ENTRIES_PER_READ: usize = 500;
@@ -80,6 +81,7 @@ fn main() {
 
 async fn measure(store: Arc<dyn Store>) {
     change_password(&store).await;
+    list_operators(&store).await;
     audit_log(&store).await;
     redigest_keys(&store).await;
 }
@@ -114,6 +116,25 @@ async fn change_password(store: &Arc<dyn Store>) {
         rounds.push((ours, began.elapsed() / CHANGES));
     }
     print("changePassword against one comparison and one hash", "ms", rounds, |time| time.as_secs_f64() * 1e3);
+}
+
+/// `operators` from the cache against reading them from the store.
+async fn list_operators(store: &Arc<dyn Store>) {
+    let instance = Instance::start(store, true).await;
+    let tenant: TenantId = "listed".parse().expect("a tenant");
+    for number in 0..OPERATORS {
+        instance.operator(tenant.as_str(), &format!("operator-{number:03}")).await;
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        let listed = instance.service.operators_of(&tenant).await.expect("listed");
+        let ours = began.elapsed();
+        let began = Instant::now();
+        assert_eq!(store.list_operators(Some(&tenant)).await.expect("listed").len(), listed.len());
+        rounds.push((ours, began.elapsed()));
+    }
+    print("operators against reading them from the store", "ms", rounds, |time| time.as_secs_f64() * 1e3);
 }
 
 /// An export and a verification of the log against reading it, and a verification of the export against parsing it.

@@ -137,6 +137,7 @@ async fn waits_over(title: &str, store: &Arc<dyn Store>) {
     let caller = instance.operator("default", "waiting").await.caller();
     let request = service.request(None);
     let username = caller.signed_in().expect("an operator").0.username.clone();
+    let other = instance.operator("default", "other").await.operator.username.clone();
     let mut times: Vec<(&str, Vec<Duration>)> = Vec::new();
     macro_rules! measure {
         ($what:literal, $call:expr) => {{
@@ -189,6 +190,12 @@ async fn waits_over(title: &str, store: &Arc<dyn Store>) {
             service.set_permissions(Target::CommandLine(&origin, &username), Some(codes))
         )
         .expect("set");
+        let target = Target::CommandLine(&origin, &other);
+        measure!("suspendOperator", service.suspend_operator(target)).expect("suspended");
+        measure!("suspendOperator, repeated", service.suspend_operator(target)).expect("suspended");
+        measure!("resumeOperator", service.resume_operator(target)).expect("resumed");
+        instance.sign_in("other").await;
+        measure!("endSessions", service.end_all_sessions(target)).expect("ended");
         let session = measure!("signIn", instance.sign_in("waiting"));
         measure!("signOut", service.sign_out(&session.caller(), request)).expect("signed out");
     }

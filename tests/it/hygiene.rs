@@ -51,6 +51,8 @@ fn assert_absent(secrets: &[(&str, &str)], place: &str, kept: &[u8]) {
 struct Traffic {
     key: String,
     second_key: String,
+    /// Those that administrators generated.
+    one_time_passwords: Vec<String>,
     /// Session tokens, and the secrets that they contain.
     tokens: Vec<String>,
     answers: Vec<String>,
@@ -67,6 +69,7 @@ impl Traffic {
             ("root secret", ROOT_SECRET),
             ("verifier token", VERIFIER_TOKEN),
         ];
+        secrets.extend(self.one_time_passwords.iter().map(|password| ("one-time password", password.as_str())));
         secrets.extend(self.tokens.iter().map(|token| ("session token", token.as_str())));
         secrets
     }
@@ -172,6 +175,17 @@ async fn exercise(server: &Server, directory: Option<&Path>) -> Traffic {
     let revoke = "mutation ($id: ID!) { revokeKey(systemId: $id) { system { keyMark } } }";
     ask(token, revoke, json!({ "id": keys[1].1 })).await;
 
+    let add = "mutation { addOperator(username: \"ada\", permissions: []) { operator { id } password } }";
+    let added = ask(token, add, json!({})).await;
+    let reset = "mutation ($id: ID!) { resetOperatorPassword(id: $id) { password } }";
+    let id = text(&added, "/data/addOperator/operator/id");
+    let again = ask(token, reset, json!({ "id": id })).await;
+    let one_time_passwords =
+        vec![text(&added, "/data/addOperator/password"), text(&again, "/data/resetOperatorPassword/password")];
+    for password in &one_time_passwords {
+        ask(None, sign_in, json!({ "u": "ada", "p": password })).await;
+    }
+
     // Each secret in places where it does not belong: in variables and in invalid documents.
     for secret in [&key, &second_key, PASSWORD, NEW_PASSWORD, &old_token] {
         for (document, variables) in [
@@ -225,7 +239,7 @@ async fn exercise(server: &Server, directory: Option<&Path>) -> Traffic {
     assert!(metrics.contains("keymark_verifications_total"), "{metrics}");
     let mut tokens = vec![old_token, new_token.clone()];
     tokens.extend(tokens.clone().iter().map(|token| session_secret(token)));
-    let traffic = Traffic { key, second_key, tokens, answers };
+    let traffic = Traffic { key, second_key, one_time_passwords, tokens, answers };
     assert_absent(&traffic.secrets(), "the metrics", metrics.as_bytes());
     traffic
 }
@@ -242,6 +256,9 @@ fn check_answers(traffic: &Traffic) {
     for key in [&traffic.key, &traffic.second_key] {
         let showing: Vec<_> = traffic.answers.iter().filter(|answer| answer.contains(key.as_str())).collect();
         assert!(showing.len() == 1 && showing[0].contains("generateKey"), "{showing:#?}");
+    }
+    for password in &traffic.one_time_passwords {
+        assert_eq!(traffic.answers.iter().filter(|answer| answer.contains(password.as_str())).count(), 1);
     }
     for answer in &traffic.answers {
         for secret in [PASSWORD, NEW_PASSWORD, SET_PASSWORD, ROOT_SECRET, VERIFIER_TOKEN] {

@@ -555,9 +555,12 @@ async fn concurrent_rotations_on_two_instances_generate_one_key(app: App) {
 #[tokio::test]
 async fn restrictions_are_refused_while_an_instance_of_the_first_release_runs() {
     let app = App::mongodb().await;
-    let operator = app.operator(&ALL).await;
+    let operator = app.operator(&[&ALL[..], &["operator_management:edit"]].concat()).await;
     let system = operator.create_system("Billing").await.id;
     operator.generate_key(&system).await;
+    let other = app.operator(&[]).await.query("{ viewer { id } }", json!({})).await;
+    let other = other.data("viewer.id").as_str().expect("an id").to_owned();
+    let suspend_operator = format!("mutation {{ suspendOperator(id: \"{other}\") {{ enforcement {{ state }} }} }}");
     let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1000));
     // Leases of release 0.1 do not state their length.
     let lease = Lease { incarnation, sequence: 1, applied: LogTime::new(u64::MAX), requests_ack: false, length: None };
@@ -568,6 +571,7 @@ async fn restrictions_are_refused_while_an_instance_of_the_first_release_runs() 
         operator.on(SUSPEND, &system).await,
         operator.expire(&system, "CURRENT", Some(START.plus(DAY))).await,
         operator.on(IDENTIFY, &system).await,
+        operator.query(&suspend_operator, json!({})).await,
     ] {
         assert_eq!(refused.code(), Some("UNAVAILABLE"), "{}", refused.text);
     }
@@ -575,6 +579,7 @@ async fn restrictions_are_refused_while_an_instance_of_the_first_release_runs() 
     app.store.delete_lease(&lease).await.expect("deleted");
     app.wait_until(async || !app.coherence.knows_first_release()).await;
     assert_eq!(operator.on(SUSPEND, &system).await.code(), None);
+    assert_eq!(operator.query(&suspend_operator, json!({})).await.code(), None);
 }
 
 /// Only what release 0.1 must not ignore is written in the second format.
