@@ -38,6 +38,7 @@ use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use keymark::domain::changes::{Batch, Row};
 use keymark::domain::ids::{AuditEntryId, RequestId, SystemId, TenantId, TokenId};
 use keymark::domain::keys::{ApiKey, KeyDigest, Mark};
+use keymark::domain::permissions::Permissions;
 use keymark::domain::system_names::SystemName;
 use keymark::domain::systems::{NewKey, System};
 use keymark::domain::tenants::Tenant;
@@ -50,6 +51,7 @@ use keymark::http::verify::{Access, Routes};
 use keymark::http::{self, PublicFeatures};
 use keymark::metrics::{ConnectionMetrics, Metrics};
 use keymark::service::Caller;
+use keymark::service::tokens::{NewToken, TokenEnd, TokenManager};
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::store::{CommitStore, Store};
@@ -136,6 +138,9 @@ fn main() {
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
+        if wanted("tokens") {
+            tokens().await;
+        }
         if wanted("systems embedded") {
             systems_embedded().await;
         }
@@ -776,6 +781,71 @@ async fn systems_embedded() {
         "systems(first: 20), embedded, 16 connections, against bare async-graphql from memory (goal 0.7)",
         async || load(keymark.public, &request, 16).await,
         async || load(bare, &request, 16).await,
+    )
+    .await;
+}
+
+/// Requests with tokens against those without, and the creation of a token against that of a system.
+async fn tokens() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let keymark = Keymark::start(Arc::new(EmbeddedStore::open(directory.path()).expect("a store"))).await;
+    let service = &keymark.instance.service;
+    let caller: &Caller = &keymark.instance.sign_in("admin").await.caller();
+    let manager = TokenManager::Caller(caller);
+    let create = async |name: &str, permissions: Option<Permissions>| {
+        let name = SystemName::parse(name).expect("a name");
+        let new = NewToken { name, permissions, is_platform: false, expires_at: TokenEnd::Default };
+        service.create_token(manager, service.request(None), new).await.expect("a token")
+    };
+    let verifier = create("Gateway", None).await.text.expose().to_owned();
+    let backend = create("Backend", Some(Permissions::all_of(false))).await.text.expose().to_owned();
+
+    let verification = listen(keymark.verification.clone()).await;
+    let body = format!(r#"{{"apiKey":"{}"}}"#, keymark.api_key);
+    let (with, without) = (post_request("/v1/verify", &body, Some(&verifier)), post_request("/v1/verify", &body, None));
+    let answer = answer_of(verification, &with).await;
+    assert!(answer.contains("VALID"), "{answer}");
+    compare(
+        "verification, POST, 16 connections, with a verifier token against without (goal 0.9)",
+        async || load(verification, &with, 16).await,
+        async || load(verification, &without, 16).await,
+    )
+    .await;
+
+    let body = serde_json::json!({ "query": "{ viewer { username } }" }).to_string();
+    let by_token = post_request("/graphql", &body, Some(&backend));
+    let by_session = post_request("/graphql", &body, Some(&keymark.token));
+    let answer = answer_of(keymark.public, &by_token).await;
+    assert!(answer.contains("Backend"), "{answer}");
+    compare(
+        "viewer, 16 connections, with a service token against a session (goal 0.9)",
+        async || load(keymark.public, &by_token, 16).await,
+        async || load(keymark.public, &by_session, 16).await,
+    )
+    .await;
+
+    // Each is removed again, since a tenant has a limited number of tokens.
+    const CREATIONS: u32 = 50;
+    let rate = |began: Instant| f64::from(CREATIONS) / began.elapsed().as_secs_f64();
+    compare(
+        "createServiceToken and revokeServiceToken, one at a time, against createSystem and deleteSystem (goal 0.9)",
+        async || {
+            let began = Instant::now();
+            for _ in 0..CREATIONS {
+                let id = create("Short-lived", Some(Permissions::NONE)).await.token.id;
+                service.revoke_token(manager, service.request(None), id, true).await.expect("revoked");
+            }
+            rate(began)
+        },
+        async || {
+            let began = Instant::now();
+            for _ in 0..CREATIONS {
+                let request = service.request(None);
+                let system = service.create_system(caller, request, "Short-lived", None).await.expect("a system");
+                service.delete_system(caller, request, system.id, None).await.expect("deleted");
+            }
+            rate(began)
+        },
     )
     .await;
 }

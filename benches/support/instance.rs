@@ -10,6 +10,7 @@ use keymark::coherence::protocol::Role;
 use keymark::config::Config;
 use keymark::domain::operators::Password;
 use keymark::domain::permissions::Permissions;
+use keymark::domain::quota::Quota;
 use keymark::domain::secrets::{Keyring, RootSecret};
 use keymark::service::concurrency::ConcurrencyLimits;
 use keymark::service::sessions::{NewSession, SignIn};
@@ -44,7 +45,10 @@ impl Instance {
         let password_cost = if costly_passwords { Cost::default() } else { negligible };
         // Benchmarks open any number of sockets as one operator.
         let concurrency = ConcurrencyLimits { sockets: usize::MAX >> 4, ..ConcurrencyLimits::default() };
-        let settings = Settings { password_cost, concurrency, ..config.service_settings(role, config.timing.lease) };
+        // And any number of calls with one token.
+        let token_calls = Quota { burst: u32::MAX, interval: Duration::from_nanos(1) };
+        let settings =
+            Settings { password_cost, concurrency, token_calls, ..config.service_settings(role, config.timing.lease) };
         let service = Service::new(Arc::clone(store), Arc::clone(&coherence), environment, keys, settings);
         let follower = Arc::clone(&service);
         tokio::spawn(async move { follower.follow_feed(CancellationToken::new()).await });

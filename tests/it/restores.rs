@@ -7,6 +7,8 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use http::Method;
 use keymark::admin::Command;
+use keymark::admin::tokens::{TokenCommand, TokenLife};
+use keymark::domain::permissions::Permissions;
 use keymark::service::Settings;
 use keymark::service::checkpoint_file::FILE_NAME;
 use keymark::store::mongo::MongoOptions;
@@ -18,9 +20,11 @@ use crate::support::actors::{ALL, App, PASSWORD, PLATFORM, SECRET, Setup};
 use crate::support::faulty::Switch;
 use crate::support::process::{Server, directory, keymark};
 use crate::support::{mongod, on_both_stores, within};
+use crate::tokens::{administrator, created};
 
 on_both_stores![
     replay_takes_away_again_what_was_taken_away_after_the_backup,
+    replay_revokes_tokens_again,
     replay_leaves_what_is_changed_after_it,
     replay_ends_where_codes_were_given_back,
     replay_ends_rotated_keys_and_suspends_again,
@@ -148,6 +152,52 @@ async fn replay_takes_away_again_what_was_taken_away_after_the_backup(app: App) 
     assert_eq!(again.as_deref(), Ok("acme: nothing left to replay up to entry 28\n"));
     let metrics = restored.verifier().send(Method::GET, "/metrics", &[], String::new()).await.text;
     assert!(metrics.contains("\nkeymark_store_epoch 1\n"), "{metrics}");
+}
+
+async fn replay_revokes_tokens_again(app: App) {
+    let admin = administrator(&app).await;
+    let all = || Some(Permissions::all_of(false));
+    let mut tokens = Vec::new();
+    for name in ["Revoked", "Rotated", "Kept"] {
+        tokens.push(created(&app, "acme", name, all(), false).await);
+    }
+    let gateway = created(&app, "acme", "Gateway", None, false).await;
+    let restored = app.restored(2).await;
+
+    let command = |command| app.command(Command::Token { tenant: "acme".parse().unwrap(), command });
+    let revoke = |token: &str, is_service| TokenCommand::Revoke { token: token.to_owned(), is_service };
+    command(revoke("Revoked", true)).await.expect("revoked");
+    command(revoke("Gateway", false)).await.expect("revoked");
+    let rotate = TokenCommand::Rotate { token: "Rotated".to_owned(), overlap_seconds: 0, life: TokenLife::Default };
+    command(rotate).await.expect("rotated");
+    let export = export(&app, "acme").await;
+
+    let status = async |token: &str| {
+        let viewer = restored.anonymous().bearing(token).query("{ viewer { username } }", json!({})).await;
+        viewer.status.as_u16()
+    };
+    let admitted = async || {
+        let answer = restored.verifier().forward_auth(&[("x-keymark-verifier-token", &gateway)]).await;
+        answer.status.as_u16()
+    };
+    assert_eq!((status(&tokens[0]).await, admitted().await), (200, 401), "that is what a backup brings back");
+    let said = replay(&restored, &export).await.expect("replayed");
+    assert_eq!(
+        [status(&tokens[0]).await, status(&tokens[1]).await, status(&tokens[2]).await],
+        [401, 401, 200],
+        "{said}"
+    );
+    assert_eq!(admitted().await, 403);
+    for token in tokens.iter().chain([&gateway]) {
+        assert!(!said.contains(&token[4..]));
+    }
+    let there = restored.anonymous().with("authorization", admin.headers[0].1.clone());
+    let listed = there.query("{ serviceTokens { nodes { name } } verifierTokens { totalCount } }", json!({})).await;
+    let listed_names = listed.data("serviceTokens.nodes").to_string();
+    assert_eq!((listed_names.contains("Kept"), listed_names.matches("name").count()), (true, 2), "{listed_names}");
+    assert_eq!(*listed.data("verifierTokens.totalCount"), 0);
+    let again = replay(&restored, &export).await.expect("replayed");
+    assert!(again.starts_with("acme: nothing left to replay"), "{again}");
 }
 
 async fn replay_leaves_what_is_changed_after_it(app: App) {

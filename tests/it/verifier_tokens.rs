@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 use keymark::admin::Command;
 use keymark::admin::tokens::{TokenCommand, TokenLife};
 use keymark::domain::keys::ApiKey;
+use keymark::domain::permissions::Permissions;
 use keymark::http::verify::Access;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -19,6 +20,7 @@ on_both_stores![
     token_of_a_tenant_finds_no_keys_of_others,
     token_is_refused_everywhere_once_it_is_revoked,
     last_use_is_listed,
+    tokens_of_a_suspended_tenant_are_refused_until_it_is_resumed,
 ];
 
 const HEADER: &str = "x-keymark-verifier-token";
@@ -190,6 +192,31 @@ async fn token_is_refused_everywhere_once_it_is_revoked(app: App) {
         assert_eq!(admin.query(revoke, json!({ "id": shown["id"] })).await.code(), Some("NOT_FOUND"));
         let log = Json::from(app.log_of("acme").await).to_string();
         assert!(log.contains("VERIFIER_TOKEN_REVOKED") && !log.contains(&token[4..30]));
+    }
+}
+
+async fn tokens_of_a_suspended_tenant_are_refused_until_it_is_resumed(app: App) {
+    let other = app.instance(2).await;
+    let admin = administrator(&app).await;
+    app.operator_of("bolt", &ALL).await;
+    let boss = created(&app, "bolt", "Boss", Some(Permissions::all_of(true)), true).await;
+    let boss = app.anonymous().bearing(&boss);
+    let gateways =
+        [created(&app, "acme", "Gateway", None, false).await, created(&app, "acme", "All", None, true).await];
+    let gateway_of_bolt = created(&app, "bolt", "Gateway", None, true).await;
+    let there = other.anonymous().with("authorization", admin.headers[0].1.clone());
+    for (document, admitted) in [
+        ("mutation { suspendTenant(id: \"acme\") { enforcement { state } } }", false),
+        ("mutation { resumeTenant(id: \"acme\") { enforcement { state } } }", true),
+    ] {
+        assert_eq!(boss.query(document, json!({})).await.code(), None, "{document}");
+        let viewer = there.query("{ viewer { username } }", json!({})).await;
+        assert_eq!(viewer.code(), if admitted { None } else { Some("TENANT_SUSPENDED") });
+        for token in &gateways {
+            let answer = other.verifier().forward_auth(&[(HEADER, token)]).await;
+            assert_eq!(answer.status, if admitted { 401 } else { 403 });
+        }
+        assert_eq!(other.verifier().forward_auth(&[(HEADER, &gateway_of_bolt)]).await.status, 401);
     }
 }
 
