@@ -116,7 +116,7 @@ const MAX_BUCKETS: u64 = 400;
 const MAX_SESSIONS: u64 = 100;
 const SESSIONS: &str = "sessions";
 const USAGE: &str = "usage";
-/// Cost of a [`SYSTEM_COUNT`], which reads an index of the store. A page of 200 tenants may count their systems.
+/// Cost of a `systemCount`, which reads an index of the store. A page of 200 tenants may count their systems.
 pub const SYSTEM_COUNT_COST: u64 = 100;
 const SYSTEM_COUNT: &str = "systemCount";
 const BUCKETS: &str = "buckets";
