@@ -215,7 +215,10 @@ async fn cors_admits_allowed_origins_but_never_their_cookie() {
     };
     let allowed = preflight("https://app.example.com").await;
     assert_eq!(allowed.header("access-control-allow-origin"), Some("https://app.example.com"));
-    assert_eq!(allowed.header("access-control-allow-headers"), Some("accept,authorization,content-type"));
+    assert_eq!(
+        allowed.header("access-control-allow-headers"),
+        Some("accept,authorization,content-type,x-keymark-tenant")
+    );
     for answer in [&allowed, &preflight("http://evil.test").await] {
         assert_eq!(answer.header("access-control-allow-credentials"), None);
     }

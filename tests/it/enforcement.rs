@@ -744,7 +744,7 @@ async fn command_beside_a_server_ends_after_the_server_enforces_its_change() {
         ("KEYMARK_MONGODB_URI", &options.uri),
         ("KEYMARK_MONGODB_DATABASE", &options.database),
     ];
-    for (codes, count) in [("none", 0), ("all", 6), ("view,edit", 2)] {
+    for (codes, count) in [("none", 0), ("all", 8), ("view,edit", 2)] {
         let (code, _, said) = run(&place, &["operator", "set-permissions", "admin", codes]).await;
         assert_eq!(code, 0, "{said}");
         assert_eq!(viewer().await["data"]["viewer"]["permissions"].as_array().map(Vec::len), Some(count));

@@ -204,14 +204,14 @@ fn assert_literal_search(operation: &Document, command: &Document) {
     let mut elsewhere = BTreeSet::new();
     filter.iter().filter(|(key, _)| *key != "$or").for_each(|(_, value)| operators(value, &mut elsewhere));
     assert!(!elsewhere.contains("$regex"), "{operation}");
-    let texts = filter.get_array("$or").expect("conditions on the name and the description");
-    let patterns = ["folded", "foldedDescription"].iter().zip(texts).map(|(member, condition)| {
+    let texts = filter.get_array("$or").expect("conditions on the name, the description and the external id");
+    let patterns = ["folded", "foldedDescription", "foldedExternalId"].iter().zip(texts).map(|(member, condition)| {
         let condition = condition.as_document().expect("a condition").get_document(member).expect("of this member");
         assert!(condition.len() == 1, "{operation}");
         condition.get_str("$regex").expect("a text")
     });
     let patterns: BTreeSet<_> = patterns.collect();
-    assert!(texts.len() == 2 && patterns.len() == 1, "{operation}");
+    assert!(texts.len() == 3 && patterns.len() == 1, "{operation}");
     let pattern = patterns.first().expect("a pattern");
     let mut characters = pattern.chars();
     while let Some(c) = characters.next() {
