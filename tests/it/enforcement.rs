@@ -117,8 +117,9 @@ async fn verify_while_tenants_change(
         let after = phase.load(Ordering::SeqCst);
         assert_eq!(fleet[at].verifier().code(&other).await, "VALID", "of another tenant, on instance {at}");
         if before == after && before.is_multiple_of(2) {
-            let expected = if before.is_multiple_of(4) { "VALID" } else { "SUSPENDED" };
-            assert_eq!(verdict, expected, "instance {at} in phase {before}");
+            // An address that presents refused keys all the time is limited after 20,000.
+            let expected: &[&str] = if before.is_multiple_of(4) { &["VALID"] } else { &["SUSPENDED", "RATE_LIMITED"] };
+            assert!(expected.contains(&verdict.as_str()), "{verdict} of instance {at} in phase {before}");
             verified.send_modify(|verified| *verified += 1);
         }
         tokio::task::yield_now().await;
