@@ -101,6 +101,10 @@ pub enum Command {
         tenant: TenantId,
         command: TokenCommand,
     },
+    ListTokens {
+        tenant: Option<TenantId>,
+        is_service: bool,
+    },
     ExportAudit {
         tenant: TenantId,
         jsonl: bool,
@@ -222,9 +226,12 @@ pub async fn run(
         Command::DescribeSecrets => format!("{}\n", service.describe_secrets().await.map_err(message)?),
         Command::RemoveOperator { username } => {
             let removed = service.remove_operator(Target::CommandLine(origin, &username)).await;
-            format!("removed {}", description(&enforced(&username, removed)?))
+            let removed = enforced(&username, removed)?;
+            let warning = if removed.is_platform { platform_warning(service).await? } else { "" };
+            format!("removed {}{warning}", description(&removed))
         }
         Command::Tenant(command) => tenants::run(service, origin, command).await?,
+        Command::ListTokens { tenant, is_service } => tokens::list(service, tenant, is_service).await?,
         Command::Token { tenant, command } => tokens::run(service, origin, &tenant, command).await?,
         Command::ExportAudit { tenant, jsonl } => {
             let tenants = service.list_audited_tenants(&KnownCheckpoints::default()).await.map_err(message)?;
@@ -308,6 +315,16 @@ fn enforced<T>(username: &Username, outcome: Result<(T, Enforcement), Error>) ->
         (changed, enforcement) if enforcement.is_enforced => Ok(changed),
         _ => Err(message(Error::NotEnforced)),
     }
+}
+
+/// The line of output that follows the removal of an operator of the platform: a warning if none is left.
+async fn platform_warning(service: &Service) -> Result<&'static str, String> {
+    let operators = service.list_operators(None).await.map_err(message)?;
+    Ok(if operators.iter().any(|operator| operator.is_platform) {
+        ""
+    } else {
+        "warning: no operator of the platform is left; add one with keymark operator promote USERNAME\n"
+    })
 }
 
 /// Returns the given password, or a generated one and the line of output that contains it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::message;
+use super::{message, platform_warning};
 use crate::domain::audit::Origin;
 use crate::domain::ids::TenantId;
 use crate::domain::refusal::Refusal;
@@ -71,13 +71,26 @@ pub(super) async fn run(service: &Arc<Service>, origin: &Origin, command: Tenant
             let name = name.unwrap_or_else(|| id.as_str().to_owned());
             let created = service.create_tenant(origin, &id, &name).await;
             let (tenant, enforcement) = created.map_err(|error| message_about(&id, error))?;
+            let pending = if enforcement.is_enforced {
+                ""
+            } else {
+                "warning: committed, but an instance may not have received it yet\n"
+            };
             let next =
                 format!("Add its first operator: keymark operator add USERNAME --tenant {id} --permissions all\n");
-            return Ok(format!("created {}{}{next}", description(&tenant), pending(enforcement.is_enforced)));
+            return Ok(format!("created {}{pending}{next}", description(&tenant)));
         }
         TenantCommand::Delete { id } => {
+            let mut operators = service.list_operators(Some(&id)).await.map_err(message)?;
+            operators.retain(|operator| operator.is_platform);
             service.delete_tenant(origin, &id).await.map_err(|error| message_about(&id, error))?;
-            return Ok(format!("deleted {id}; its audit log stays\n"));
+            let mut text = format!("deleted {id}; its audit log stays\n");
+            if !operators.is_empty() {
+                let names: Vec<_> = operators.iter().map(|operator| operator.username.as_str()).collect();
+                let warning = platform_warning(service).await?;
+                text.push_str(&format!("warning: removed operators of the platform: {}\n{warning}", names.join(", ")));
+            }
+            return Ok(text);
         }
         TenantCommand::Rename { id, name } => (service.rename_tenant(origin, &id, &name).await, id),
         TenantCommand::SetPolicy { id, max_key_lifetime_days: days, session_idle_minutes: minutes } => {
@@ -95,7 +108,7 @@ pub(super) async fn run(service: &Arc<Service>, origin: &Origin, command: Tenant
     };
     let (changed, id) = changed;
     let (tenant, enforcement) = changed.map_err(|error| message_about(&id, error))?;
-    Ok(format!("{}{}", description(&tenant), pending(enforcement.is_enforced)))
+    if enforcement.is_enforced { Ok(description(&tenant)) } else { Err(message(Error::NotEnforced)) }
 }
 
 fn message_about(id: &TenantId, error: Error) -> String {
@@ -104,11 +117,6 @@ fn message_about(id: &TenantId, error: Error) -> String {
         Error::Refused(Refusal::TenantIdTaken) => format!("tenant {id} exists already"),
         error => message(error),
     }
-}
-
-/// What follows a change that is not enforced yet.
-fn pending(is_enforced: bool) -> &'static str {
-    if is_enforced { "" } else { "warning: committed, but an instance may not have received it yet\n" }
 }
 
 /// Id, name, state and policy, separated by tabs.

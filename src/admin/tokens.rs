@@ -25,20 +25,10 @@ pub enum TokenCommand {
         is_platform: bool,
         life: TokenLife,
     },
-    List {
-        is_service: bool,
-    },
     /// Replaces the secret of a service token, given by its name or id.
-    Rotate {
-        token: String,
-        overlap_seconds: u64,
-        life: TokenLife,
-    },
+    Rotate { token: String, overlap_seconds: u64, life: TokenLife },
     /// Revokes a token, given by its name or id.
-    Revoke {
-        token: String,
-        is_service: bool,
-    },
+    Revoke { token: String, is_service: bool },
 }
 
 /// How long a token lives from now.
@@ -66,13 +56,14 @@ pub(super) async fn run(
     match command {
         TokenCommand::Create { name, permissions, is_platform, life } => {
             let name = Token::parse_name(&name).map_err(|error| error.to_string())?;
+            let excess = permissions.unwrap_or_default().minus(Permissions::all_of(is_platform));
+            if let Some(code) = excess.iter().next() {
+                return Err(format!(
+                    "only a token of the platform can hold {code}; add --platform, or leave the code out"
+                ));
+            }
             let new = NewToken { name, permissions, is_platform, expires_at: end(life) };
             Ok(issued(service.create_token(manager, request, new).await.map_err(message)?))
-        }
-        TokenCommand::List { is_service } => {
-            let tokens = service.list_tokens(tenant, is_service).await.map_err(message)?;
-            let used = service.find_last_uses_of(&tokens).await.map_err(message)?;
-            Ok(tokens.iter().zip(used).map(|(token, used)| format!("{}\t{}\n", line(token), last_use(used))).collect())
         }
         TokenCommand::Rotate { token, overlap_seconds, life } => {
             let id = find(service, tenant, &token, true).await?;
@@ -89,6 +80,24 @@ pub(super) async fn run(
             Ok(format!("revoked {}\n", line(&revoked)))
         }
     }
+}
+
+/// Returns a line for each token of the tenant; `None`: of all tenants.
+pub(super) async fn list(service: &Service, tenant: Option<TenantId>, is_service: bool) -> Result<String, String> {
+    let tenants = match tenant {
+        Some(tenant) => vec![tenant],
+        None => service.all_tenants().await.map_err(message)?.iter().map(|tenant| tenant.id.clone()).collect(),
+    };
+    let mut text = String::new();
+    for tenant in tenants {
+        let tokens = service.list_tokens(&tenant, is_service).await.map_err(message)?;
+        let used = service.find_last_uses_of(&tokens).await.map_err(message)?;
+        for (token, used) in tokens.iter().zip(used) {
+            let creator = &token.created_by.name;
+            text.push_str(&format!("{}\t{}\tcreated by {creator}\n", line(token), last_use(used)));
+        }
+    }
+    Ok(text)
 }
 
 async fn find(service: &Service, tenant: &TenantId, token: &str, is_service: bool) -> Result<TokenId, String> {

@@ -24,7 +24,7 @@ pub(super) enum ServiceToken {
         tenant: OfTenant,
         /// Permission codes, separated by commas: view, create, edit, delete, operators:view, operators:edit, and with
         /// --platform tenants:view, tenants:edit (or in full, api_key_management:view, …); or all; or none.
-        #[arg(long, default_value = "none", value_parser = codes)]
+        #[arg(long, value_parser = codes)]
         permissions: Codes,
         /// Let the token act in every tenant.
         #[arg(long)]
@@ -33,10 +33,11 @@ pub(super) enum ServiceToken {
         #[arg(long, value_name = "TIME", default_value = "90d", value_parser = life)]
         expires_in: TokenLife,
     },
-    /// List service tokens, one per line: name, tenant, id, mark, reach, expiry, permission codes and last use.
+    /// List service tokens, one per line: name, tenant, id, mark, reach, expiry, permission codes, last use and creator.
     List {
-        #[command(flatten)]
-        tenant: OfTenant,
+        /// List only tokens of this tenant.
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
     },
     /// Replace the secret of a service token, and print the new token once. The one before is accepted for the overlap.
     Rotate {
@@ -75,10 +76,11 @@ pub(super) enum VerifierToken {
         #[arg(long, value_name = "TIME", default_value = "never", value_parser = life)]
         expires_in: TokenLife,
     },
-    /// List verifier tokens, one per line: name, tenant, id, mark, reach, expiry and last use.
+    /// List verifier tokens, one per line: name, tenant, id, mark, reach, expiry, last use and creator.
     List {
-        #[command(flatten)]
-        tenant: OfTenant,
+        /// List only tokens of this tenant.
+        #[arg(long, value_parser = tenant)]
+        tenant: Option<TenantId>,
     },
     /// Revoke a verifier token. Takes effect on every instance before the command returns.
     Revoke {
@@ -96,7 +98,7 @@ impl ServiceToken {
                 let permissions = Some(permissions.of(platform));
                 of(tenant, TokenCommand::Create { name, permissions, is_platform: platform, life: expires_in })
             }
-            Self::List { tenant } => of(tenant, TokenCommand::List { is_service: true }),
+            Self::List { tenant } => Command::ListTokens { tenant, is_service: true },
             Self::Rotate { token, tenant, overlap, expires_in } => {
                 let life = expires_in.unwrap_or(TokenLife::Default);
                 of(tenant, TokenCommand::Rotate { token, overlap_seconds: overlap, life })
@@ -112,7 +114,7 @@ impl VerifierToken {
             Self::Create { name, tenant, platform, expires_in } => {
                 of(tenant, TokenCommand::Create { name, permissions: None, is_platform: platform, life: expires_in })
             }
-            Self::List { tenant } => of(tenant, TokenCommand::List { is_service: false }),
+            Self::List { tenant } => Command::ListTokens { tenant, is_service: false },
             Self::Revoke { token, tenant } => of(tenant, TokenCommand::Revoke { token, is_service: false }),
         }
     }

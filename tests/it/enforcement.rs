@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use keymark::admin::Command;
+use keymark::admin::tenants::TenantCommand;
 use keymark::clock::Environment;
 use keymark::coherence::protocol::Timing;
 use keymark::domain::audit::AuditAction;
@@ -274,6 +275,24 @@ async fn operator_locked_out_on_one_instance_is_refused_and_receives_nothing_mor
         };
         assert_eq!(refused.code(), Some(code), "{way}");
         assert_eq!(end_without_results(live).await.last(), Some(&end), "{way}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_on_tenants_fail_while_their_change_is_not_enforced() {
+    let settings = Settings { enforcement_wait: Duration::from_millis(100), ..Setup::default().settings };
+    let app = App::mongodb_with(Setup { settings, ..with(LONG) }).await;
+    app.wait_for_cache().await;
+    app.operator(&ALL).await;
+    silent_instance(&app, LONG).await;
+    let id = || "acme".parse().expect("a tenant");
+    for command in [
+        TenantCommand::Suspend { id: id(), reason: None },
+        TenantCommand::Resume { id: id() },
+        TenantCommand::Rename { id: id(), name: "Acme".to_owned() },
+    ] {
+        let message = app.command(Command::Tenant(command)).await.expect_err("not enforced");
+        assert!(message.starts_with("The change was made, but an instance may use the old state"), "{message}");
     }
 }
 

@@ -539,6 +539,29 @@ async fn the_command_line_manages_tenants() {
 }
 
 #[tokio::test]
+async fn commands_warn_when_they_remove_the_last_operator_of_the_platform() {
+    let app = App::embedded().await;
+    for (tenant, username) in [("default", "ada"), ("acme", "bob")] {
+        app.add_operator(tenant, username, &ALL).await;
+    }
+    let run = async |arguments: &[&str]| String::from_utf8(app.cli(arguments).await.stdout).expect("UTF-8");
+    let left = "warning: no operator of the platform is left; add one with keymark operator promote USERNAME\n";
+    for username in ["ada", "bob"] {
+        run(&["operator", "promote", username]).await;
+    }
+    let removed = run(&["operator", "remove", "ada"]).await;
+    assert!(removed.starts_with("removed ada\t") && !removed.contains("warning"), "{removed}");
+    let deleted = run(&["tenant", "delete", "acme"]).await;
+    let expected = "deleted acme; its audit log stays\nwarning: removed operators of the platform: bob\n";
+    assert_eq!(deleted, format!("{expected}{left}"));
+
+    app.add_operator("default", "ada", &ALL).await;
+    run(&["operator", "promote", "ada"]).await;
+    let removed = run(&["operator", "remove", "ada"]).await;
+    assert!(removed.ends_with(left), "{removed}");
+}
+
+#[tokio::test]
 async fn tenants_are_counted_by_state() {
     let app = App::embedded().await;
     app.wait_for_cache().await;

@@ -549,13 +549,32 @@ async fn tokens_are_managed_on_the_command_line(app: App) {
         assert!(said.contains(&format!("tenant acme has no token named {name}")), "{said}");
     }
     assert_eq!(status(&app, &second).await, 401);
-    for bad in [
-        ["--expires-in", "90"],
-        ["--expires-in", "0d"],
-        ["--permissions", "most"],
-        ["--permissions", "tenant_management:view"],
+    for (bad, expected) in [
+        (&["--permissions", "view", "--expires-in", "90"][..], "expected days or hours"),
+        (&["--permissions", "view", "--expires-in", "0d"], "expected days or hours"),
+        (&["--permissions", "most"], "`most` is not view"),
+        (&["--permissions", "tenant_management:view"], "add --platform, or leave the code out"),
+        (&[], "--permissions <PERMISSIONS>"),
     ] {
-        let (code, said) = cli(&["token", "create", "Bad", bad[0], bad[1]]).await;
-        assert!(code != 0 && !said.contains("Token: "), "{said}");
+        let (code, said) = cli(&[&["token", "create", "Bad"], bad].concat()).await;
+        assert!(code != 0 && said.contains(expected) && !said.contains("Token: "), "{said}");
+    }
+
+    assert!(app.cli(&["tenant", "create", "default"]).await.status.success());
+    cli(&["token", "create", "Backend", "--permissions", "view"]).await;
+    cli(&["verifier-token", "create", "Gateway"]).await;
+    for kind in ["token", "verifier-token"] {
+        let run = async |arguments: &[&str]| {
+            let output = app.cli(&[&[kind][..], arguments].concat()).await;
+            String::from_utf8(output.stdout).expect("text")
+        };
+        let mut create = vec!["create", "Elsewhere", "--tenant", "default"];
+        create.extend((kind == "token").then_some(["--permissions", "view"]).into_iter().flatten());
+        assert!(run(&create).await.contains("Token: "));
+        let all = run(&["list"]).await;
+        assert!(all.contains("Elsewhere\tdefault\t") && all.contains("\tacme\t"), "{all}");
+        assert!(all.contains("\tcreated by command line (ada)\n"), "{all}");
+        let some = run(&["list", "--tenant", "acme"]).await;
+        assert!(some.contains("\tacme\t") && !some.contains("Elsewhere"), "{some}");
     }
 }
