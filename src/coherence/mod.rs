@@ -48,7 +48,7 @@ use self::unreadable::UnreadableRows;
 use self::usage::Rotations;
 use crate::clock::{AtomicDeadline, Environment, Moment, Stopwatch};
 use crate::domain::changes::{Change, Row, RowId, StoredRow, Write};
-use crate::domain::ids::AuditEntryId;
+use crate::domain::ids::{AuditEntryId, TenantId};
 use crate::domain::keys::KeyDigest;
 use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime};
 use crate::domain::time::Timestamp;
@@ -100,7 +100,7 @@ impl Cache {
         let mut missed = Vec::new();
         for digest in digests {
             if let Some(found) = self.keys.find_and_count(&digest, &used_at) {
-                return Some(Some(found));
+                return self.is_readable(found.tenant()).then_some(Some(found));
             }
             missed.push(digest);
         }
@@ -109,10 +109,15 @@ impl Cache {
         if let [current, _, ..] = missed.as_slice()
             && let Some(found) = self.keys.find_and_count(current, &used_at)
         {
-            return Some(Some(found));
+            return self.is_readable(found.tenant()).then_some(Some(found));
         }
         let is_unreadable = missed.iter().any(|digest| self.unreadable.contains(&RowId::Key(*digest)));
         (!is_unreadable).then_some(None)
+    }
+
+    /// Whether the tenant's row, if it has one, could be read. Otherwise the caller must read the store.
+    pub fn is_readable(&self, tenant: &TenantId) -> bool {
+        self.unreadable.is_empty() || !self.unreadable.contains(&RowId::Tenant(tenant.clone()))
     }
 
     /// Stores a row that was read in a scan.

@@ -33,7 +33,7 @@ impl UnreadableRows {
         !self.is_empty() && read(&self.ids).contains(id)
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 

@@ -203,8 +203,10 @@ impl Operator {
     }
 
     /// Whether the operator administers the operators of the tenant that they belong to.
-    pub fn is_administrator(&self) -> bool {
-        self.suspended_at.is_none() && self.permissions.contains(Permission::EditOperators)
+    pub fn is_administrator(&self, now: Timestamp) -> bool {
+        self.suspended_at.is_none()
+            && !self.is_password_expired(now)
+            && self.permissions.contains(Permission::EditOperators)
     }
 
     pub fn must_change_password(&self) -> bool {

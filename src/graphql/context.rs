@@ -70,6 +70,8 @@ pub struct RequestContext {
     pub user_agent: Option<Box<str>>,
     reference: Option<CallerRef>,
     caller: OnceCell<Option<Arc<Caller>>>,
+    /// The caller, as of the begin of each root field. The last one counts.
+    refreshed: boxcar::Vec<Arc<Caller>>,
 }
 
 impl RequestContext {
@@ -84,6 +86,7 @@ impl RequestContext {
             user_agent: None,
             reference: None,
             caller: OnceCell::new_with(Some(caller)),
+            refreshed: boxcar::Vec::new(),
         }
     }
 
@@ -110,6 +113,7 @@ impl RequestContext {
             user_agent: None,
             reference: Some(reference),
             caller: OnceCell::new(),
+            refreshed: boxcar::Vec::new(),
         }
     }
 
@@ -124,7 +128,22 @@ impl RequestContext {
             Some(reference) => service.find_caller(reference).await.map(|caller| caller.map(Arc::new)),
             None => Ok(None),
         };
-        Ok(self.caller.get_or_try_init(find).await?.as_ref())
+        let found = self.caller.get_or_try_init(find).await?.as_ref();
+        let refreshed = || (0..self.refreshed.count()).rev().find_map(|number| self.refreshed.get(number));
+        Ok(found.map(|caller| refreshed().unwrap_or(caller)))
+    }
+
+    /// Finds the caller again when a root field begins: the body of the request may have arrived long after its head, and
+    /// each mutation of a document waits until it is enforced.
+    ///
+    /// # Errors
+    ///
+    /// `UNAUTHENTICATED` if the session or token has ended.
+    pub(super) async fn refresh_caller(&self, service: &Service) -> Result<(), Error> {
+        if let Some(caller) = self.find_caller(service).await? {
+            self.refreshed.push(Arc::new(service.refresh_caller(caller).await?));
+        }
+        Ok(())
     }
 }
 

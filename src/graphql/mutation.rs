@@ -485,7 +485,7 @@ impl Mutation {
     ) -> Result<TenantPayload> {
         let call = Authenticated::new(ctx).await?;
         let (id, reason) = (tenant_id(&id)?, self::reason(reason)?);
-        let origin = call.convert(call.service.origin_in_other_tenant(call.caller, call.request, &id))?;
+        let origin = call.convert(call.service.origin_in_other_tenant(call.caller, call.request, &id).await)?;
         Ok(TenantPayload::new(call.convert(call.service.suspend_tenant(&origin, &id, reason).await)?))
     }
 
@@ -519,7 +519,7 @@ impl Mutation {
     ) -> Result<DeleteTenantPayload> {
         let call = Authenticated::new(ctx).await?;
         let tenant = tenant_id(&id)?;
-        let origin = call.convert(call.service.origin_in_other_tenant(call.caller, call.request, &tenant))?;
+        let origin = call.convert(call.service.origin_in_other_tenant(call.caller, call.request, &tenant).await)?;
         call.convert(call.service.delete_tenant(&origin, &tenant).await)?;
         Ok(DeleteTenantPayload { deleted_tenant_id: id })
     }

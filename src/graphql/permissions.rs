@@ -1,5 +1,7 @@
 //! Enforces permission codes. Each root field declares its code once, in a directive that the guard reads.
 
+use std::sync::Arc;
+
 use async_graphql::parser::types::OperationType;
 use async_graphql::registry::{MetaType, Registry};
 use async_graphql::{Context, Guard, Result, TypeDirective, Value};
@@ -9,6 +11,8 @@ use super::error::{from_service, with_code};
 use super::shared::ReplayedEvent;
 use crate::domain::permissions::Permissions;
 use crate::domain::refusal::ErrorCode;
+use crate::service::Service;
+use crate::service::error::Error;
 
 /// Root fields that require no permission code. Those that require a signed-in operator check that in their resolvers.
 pub const PUBLIC: [(&str, &str); 6] = [
@@ -70,6 +74,16 @@ impl Guard for Permitted {
         // The stream that this event comes from has checked, and checks again before each event.
         if ctx.data_opt::<ReplayedEvent>().is_some() {
             return Ok(());
+        }
+        if let Some(rule) = current_rule(ctx)
+            && (rule != Rule::Public || ctx.query_env.operation.node.ty == OperationType::Mutation)
+        {
+            let service = ctx.data_unchecked::<Arc<Service>>();
+            match context.refresh_caller(service).await {
+                // They need no caller, and ignore one whose session has ended.
+                Err(Error::Refused(_)) if ["signIn", "signOut"].contains(&ctx.item.node.name.node.as_str()) => {}
+                refreshed => refreshed.map_err(|error| from_service(error, context.request))?,
+            }
         }
         match current_rule(ctx) {
             Some(Rule::Public) => Ok(()),

@@ -384,7 +384,9 @@ impl Service {
             let session = cache.identities.find_session(&reference.session)?;
             let operator = cache.identities.find_operator(reference.operator)?;
             let tenant = cache.identities.find_tenant(&operator.tenant);
-            Some((Identity::Operator { operator, session }, tenant))
+            // After the look-up, as for keys.
+            let is_readable = cache.is_readable(&operator.tenant);
+            is_readable.then_some((Identity::Operator { operator, session }, tenant))
         });
         if let Some(found) = cached.flatten() {
             return Ok(Some(found));
@@ -407,11 +409,11 @@ impl Service {
 
     async fn find_owner_of_token(&self, digest: KeyDigest) -> Result<Option<Found>, Error> {
         let cached = self.coherence.read(|cache| {
-            let token = cache.identities.find_token(&digest)?;
+            let Some(token) = cache.identities.find_token(&digest) else { return Some(None) };
             let tenant = cache.identities.find_tenant(&token.tenant);
-            Some((Identity::Token { token, digest }, tenant))
+            cache.is_readable(&token.tenant).then_some(Some((Identity::Token { token, digest }, tenant)))
         });
-        if let Some(found) = cached {
+        if let Some(found) = cached.flatten() {
             return Ok(found);
         }
         let stored = Box::pin(async {

@@ -12,7 +12,7 @@ use crate::domain::audit::{AuditAction, AuditActor, Origin};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::{Operator, Password, PasswordHash, Username};
-use crate::domain::permissions::Permissions;
+use crate::domain::permissions::{Permission, Permissions};
 use crate::domain::refusal::Refusal;
 
 /// The username of the operator that the first start creates.
@@ -46,10 +46,11 @@ impl Target<'_> {
         }
     }
 
-    fn check_may_give(&self, permissions: Permissions) -> Result<(), Refusal> {
+    /// Refuses to give codes that the caller does not hold now, or to change operators without the code for it.
+    async fn check_may_give(&self, service: &Service, permissions: Permissions) -> Result<(), Error> {
         match self {
             Self::CommandLine(..) => Ok(()),
-            Self::Caller(caller, ..) => caller.check_may_give(permissions),
+            Self::Caller(caller, ..) => service.recheck_may_give(caller, permissions).await,
         }
     }
 }
@@ -70,6 +71,14 @@ fn check_kind(permissions: Permissions, is_platform: bool) -> Result<(), Refusal
 }
 
 impl Service {
+    /// Refuses a caller who does not hold the permission codes now, with the one to change operators and tokens: a
+    /// decision can begin long after the request.
+    pub(super) async fn recheck_may_give(&self, caller: &Caller, permissions: Permissions) -> Result<(), Error> {
+        let caller = self.refresh_caller(caller).await?;
+        caller.check(Permission::EditOperators)?;
+        Ok(caller.check_may_give(permissions)?)
+    }
+
     pub async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>, Error> {
         Ok(self.store.list_operators(tenant).await?)
     }
@@ -157,6 +166,7 @@ impl Service {
             let Some(tenant) = self.find_tenant_to_change(&caller.tenant).await? else {
                 return Ok(Decision::Refuse(Refusal::TenantNotFound));
             };
+            self.recheck_may_give(caller, permissions).await?;
             let operator = self.new_operator(tenant.id.clone(), username.clone(), hash.clone(), permissions);
             let operator = if is_platform { operator.of_platform() } else { operator }.with_first_password();
             self.check_format_of(&operator)?;
@@ -184,7 +194,7 @@ impl Service {
             };
             let permissions = permissions.unwrap_or(Permissions::all_of(operator.is_platform));
             check_kind(permissions, operator.is_platform)?;
-            target.check_may_give(permissions.minus(operator.permissions))?;
+            target.check_may_give(self, permissions.minus(operator.permissions)).await?;
             let Some(changed) = operator.with_permissions(permissions, self.environment.now()) else {
                 return Ok(Decision::Repeat(Ok(operator)));
             };
@@ -243,6 +253,10 @@ impl Service {
     /// `NOT_FOUND`; `FORBIDDEN` if the operator holds a code that the caller does not hold, who could act as the operator
     /// otherwise.
     pub async fn reset_password(self: &Arc<Self>, target: Target<'_>) -> Result<NewPassword, Error> {
+        // Before the work of hashing.
+        if self.find_operator_to_change(target, Reads::Majority).await?.is_none() {
+            return Err(target.not_found().into());
+        }
         let (password, hash) = self.generate_hashed_password().await?;
         let (operator, enforcement) = self.replace_password(target, hash, true).await?;
         Ok(NewPassword { password, operator, enforcement })
@@ -259,7 +273,7 @@ impl Service {
             let Some(operator) = self.find_operator_to_change(target, reads).await? else {
                 return Ok(Decision::Refuse(target.not_found()));
             };
-            target.check_may_give(operator.permissions)?;
+            target.check_may_give(self, operator.permissions).await?;
             let changed = operator.with_password(hash.clone(), self.environment.now());
             let changed = if is_first { changed.with_first_password() } else { changed };
             let event = self.event(origin, AuditAction::PasswordChanged).about_operator(&changed);
@@ -307,6 +321,7 @@ impl Service {
             let Some(operator) = self.find_operator_to_change(target, reads).await? else {
                 return Ok(Decision::Refuse(target.not_found()));
             };
+            target.check_may_give(self, Permissions::NONE).await?;
             let resumed = match operator.resume(self.environment.now()) {
                 Ok(resumed) => resumed,
                 Err(refusal) => return Ok(Decision::Repeat(Err(refusal))),
@@ -363,12 +378,13 @@ impl Service {
         before: &Operator,
         after: Option<&Operator>,
     ) -> Result<Option<Batch>, Error> {
-        let is_lost = before.is_administrator() && !after.is_some_and(Operator::is_administrator);
+        let now = self.environment.now();
+        let is_lost = before.is_administrator(now) && !after.is_some_and(|after| after.is_administrator(now));
         if !is_lost || matches!(target, Target::CommandLine(..)) {
             return Ok(Some(batch));
         }
         let operators = self.store.list_operators(Some(&before.tenant)).await?;
-        let other = operators.into_iter().find(|other| other.id != before.id && other.is_administrator());
+        let other = operators.into_iter().find(|other| other.id != before.id && other.is_administrator(now));
         // The other one must still be there when the batch is committed.
         Ok(other.map(|other| batch.requires(&Row::Operator(other))))
     }

@@ -36,7 +36,7 @@ impl Service {
             let policy = change(tenant.policy);
             check(&policy)?;
             let Some(changed) = tenant.with_policy(policy, self.environment.now()) else {
-                return Ok(Decision::Unchanged((*tenant).clone()));
+                return Ok(Decision::Repeat(Ok((*tenant).clone())));
             };
             let event = self
                 .event(origin, AuditAction::TenantPolicyChanged)

@@ -161,13 +161,19 @@ impl Service {
             // The password that was compared must still be the stored one.
             let stored = self.store.find_operator(operator.id).await?;
             let stored = stored.filter(|stored| stored.password_hash == operator.password_hash);
-            let changed = stored.ok_or(Refusal::Conflict)?.with_password(hash.clone(), self.environment.now());
+            let (stored, now) = (stored.ok_or(Refusal::Conflict)?, self.environment.now());
+            // The session may have been ended while passwords were hashed.
+            if !session.is_valid_for(&stored, now) || self.store.find_session(session.id).await?.is_none() {
+                return Err(Refusal::Unauthenticated.into());
+            }
+            let previous = Row::Session((**session).clone());
+            let changed = stored.with_password(hash.clone(), now);
             let client = Client { network: session.network, user_agent: session.user_agent.clone() };
             let (session, secret) = self.new_session(&changed, client);
             let origin = origin(AuditActor::operator(operator), request);
             let event = self.event(&origin, AuditAction::PasswordChanged).about_operator(&changed);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            let batch = batch.insert(Row::Session(session.clone()));
+            let batch = batch.requires(&previous).insert(Row::Session(session.clone()));
             Ok(Decision::commit(batch, self.opened(changed, session, &secret, None)))
         });
         let opened = self.require_enforced(changed.await?).await?;

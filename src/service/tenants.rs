@@ -124,17 +124,28 @@ impl Service {
         Ok(caller.acting_in(id).origin(request))
     }
 
-    /// The origin of a change of a tenant which would lock the caller out of their own.
+    /// The origin of a change of a tenant which locks out who belongs to it.
     ///
     /// # Errors
     ///
-    /// `FORBIDDEN` for a caller who is not of the platform; `BAD_USER_INPUT` for the caller's own tenant.
-    pub fn origin_in_other_tenant(&self, caller: &Caller, request: Request, id: &TenantId) -> Result<Origin, Error> {
+    /// `FORBIDDEN` for a caller who is not of the platform, and without `operator_management:edit` for a tenant that has
+    /// operators of the platform; `BAD_USER_INPUT` for the caller's own tenant.
+    pub async fn origin_in_other_tenant(
+        &self,
+        caller: &Caller,
+        request: Request,
+        id: &TenantId,
+    ) -> Result<Origin, Error> {
+        let origin = self.origin_in_tenant(caller, request, id)?;
         if caller.home() == id {
             let message = "This is your own tenant, and would lock you out. Use the command line, `keymark tenant`.";
             return Err(Refusal::BadUserInput(message.to_owned()).into());
         }
-        self.origin_in_tenant(caller, request, id)
+        if self.operators_of(id).await?.iter().any(|operator| operator.is_platform) {
+            // It suspends or removes them too.
+            caller.check(Permission::EditOperators)?;
+        }
+        Ok(origin)
     }
 
     /// Creates a tenant. If one with this id was deleted, its audit log continues.
@@ -302,6 +313,10 @@ impl Service {
 
     /// The deletion of a tenant with its operators and tokens.
     pub(super) async fn deletion(&self, tenant: &Tenant, event: AuditEvent) -> Result<Batch, Error> {
+        // The store checks it only for a tenant with a row.
+        if tenant.revision == 0 && self.store.count_systems(&tenant.id, &Search::All).await? > 0 {
+            return Err(Refusal::TenantNotEmpty.into());
+        }
         let mut batch = Batch::new(tenant.id.clone(), event);
         for operator in self.store.list_operators(Some(&tenant.id)).await? {
             batch = batch.delete(&Row::Operator(operator));

@@ -61,6 +61,14 @@ impl TokenManager<'_> {
         }
     }
 
+    /// Refuses to issue a secret of a token with codes that the caller does not hold now.
+    async fn recheck(&self, service: &Service, permissions: Permissions) -> Result<(), Error> {
+        match self {
+            Self::Caller(caller) => service.recheck_may_give(caller, permissions).await,
+            Self::CommandLine(..) => Ok(()),
+        }
+    }
+
     /// Refuses to issue a secret of a token with these codes, or to revoke one.
     fn check(&self, permissions: Permissions, is_platform: bool) -> Result<(), Refusal> {
         let Self::Caller(caller) = self else { return Ok(()) };
@@ -141,6 +149,7 @@ impl Service {
                 let message = format!("A tenant has at most {MAX_TOKENS} tokens. Revoke some that are not used.");
                 return Err(Refusal::BadUserInput(message).into());
             }
+            manager.recheck(self, codes).await?;
             let (text, digest, mark) = self.new_secret(kind);
             let now = self.environment.now();
             let token = Token {
@@ -208,6 +217,7 @@ impl Service {
                 }
                 TokenEnd::Default => token.expires_at,
             };
+            manager.recheck(self, token.permissions()).await?;
             let (text, digest, mark) = self.new_secret(&token.kind);
             let rotated = token.rotate(digest, mark, overlap, expires_at, now)?;
             let event = self

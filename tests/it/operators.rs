@@ -1,9 +1,15 @@
 //! Operators: added, changed, suspended and removed by administrators; and their sessions.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::body::Body;
+use futures::stream;
+use http::Method;
 use keymark::admin::Command;
+use keymark::domain::time::Timestamp;
 use serde_json::{Value as Json, json};
+use tokio::sync::oneshot;
 
 use crate::authorisation::codes_of;
 use crate::support::actors::{Answer, App, Caller, Operator, PASSWORD, permissions};
@@ -19,6 +25,8 @@ on_both_stores![
     suspended_operator_is_refused_on_the_other_instance_until_they_are_resumed,
     removed_operator_is_refused_on_the_other_instance,
     subscription_on_the_other_instance_ends_when_its_code_is_taken_away,
+    a_body_that_arrives_after_a_code_was_taken_away_changes_nothing,
+    the_code_to_change_operators_does_not_show_their_sessions,
     a_tenant_keeps_an_administrator,
     of_two_last_administrators_one_stays,
     operators_are_listed_and_searched_in_pages,
@@ -262,6 +270,43 @@ async fn subscription_on_the_other_instance_ends_when_its_code_is_taken_away(app
     assert_eq!(newest_actions(&app, "acme", 1).await, [("PERMISSIONS_CHANGED".to_owned(), admin.username.clone())]);
 }
 
+async fn a_body_that_arrives_after_a_code_was_taken_away_changes_nothing(app: App) {
+    let (admin, ada) = (administrator(&app).await, app.operator(&["view", "operator_management:edit"]).await);
+    let id = id_of(&ada).await;
+    let document = r#"mutation { createServiceToken(name: "Late", permissions: []) { token } }"#;
+    let document = json!({ "query": document }).to_string();
+    let ((began, begun), (release, released)) = (oneshot::channel(), oneshot::channel());
+    let body = Body::from_stream(stream::once(async move {
+        began.send(()).expect("awaited");
+        released.await.expect("sent");
+        Ok::<_, Infallible>(document)
+    }));
+    let late = ada.begin(Method::POST, "/graphql", &[("content-type", "application/json")], body);
+    let taking = async {
+        begun.await.expect("the body is read");
+        let taken = set(&admin, &id, &["api_key_management:view"]).await;
+        assert_eq!(taken.data("setOperatorPermissions.enforcement.state"), "ENFORCED");
+        release.send(()).expect("the body is still read");
+    };
+    let (late, ()) = tokio::join!(late, taking);
+    assert_eq!(refusal(&Answer::read(late).await), (Some("FORBIDDEN"), Some("operator_management:edit")));
+}
+
+async fn the_code_to_change_operators_does_not_show_their_sessions(app: App) {
+    let (admin, ada) = (app.operator(&["operator_management:edit", "view"]).await, app.operator(&["view"]).await);
+    let document = |id: &str, field: &str| {
+        format!(
+            r#"mutation {{ setOperatorPermissions(id: "{id}", permissions: ["api_key_management:view"]) {{
+                operator {{ {field} }} }} }}"#
+        )
+    };
+    let id = id_of(&ada).await;
+    for field in ["sessions { id }", "lastActiveAt"] {
+        let refused = admin.query(&document(&id, field), json!({})).await;
+        assert_eq!(refusal(&refused), (Some("FORBIDDEN"), Some("operator_management:view")));
+    }
+}
+
 async fn a_tenant_keeps_an_administrator(app: App) {
     let admin = administrator(&app).await;
     let id = id_of(&admin).await;
@@ -302,7 +347,7 @@ async fn of_two_last_administrators_one_stays(app: App) {
         };
         let tenant = tenant.parse().expect("a tenant");
         let left = app.store.list_operators(Some(&tenant)).await.expect("read");
-        let left = left.iter().filter(|operator| operator.is_administrator()).count();
+        let left = left.iter().filter(|operator| operator.is_administrator(Timestamp::default())).count();
         assert_eq!(left, 1, "{round}: {answers:?}");
     }
 }

@@ -14,6 +14,7 @@ use crate::domain::cursors;
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::{self, Username};
 use crate::domain::pages::{Page, PageRequest};
+use crate::domain::permissions::Permission;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::graphql::context::Authenticated;
@@ -57,12 +58,14 @@ impl Operator {
     /// Time of the operator's last request on any instance, to the minute; it arrives within two minutes. Null if there is
     /// none, or none within 400 days.
     async fn last_active_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
+        self.check_visible(&Authenticated::new(ctx).await?).await?;
         self.last_uses.find(ctx, self.operator.id).await
     }
 
     /// Where the operator is signed in, newest first. At most 100.
     async fn sessions(&self, ctx: &Context<'_>) -> Result<Vec<Session>> {
         let call = Authenticated::new(ctx).await?;
+        self.check_visible(&call).await?;
         let open = call.convert(call.service.list_open_sessions(&self.operator).await)?;
         let current = current_of(call.caller);
         Ok(open.into_iter().map(|open| Session::new(open, current)).collect())
@@ -70,6 +73,15 @@ impl Operator {
 }
 
 impl Operator {
+    /// Refuses a caller who only changes operators, unless it is the operator themselves.
+    async fn check_visible(&self, call: &Authenticated<'_>) -> Result<()> {
+        if call.caller.id() == self.operator.id.into() {
+            return Ok(());
+        }
+        let permission = Permission::ViewOperators;
+        call.convert(call.service.require_permission(call.caller, call.request, permission).await)
+    }
+
     fn new(operator: Arc<operators::Operator>, last_uses: Arc<LastUses>) -> Self {
         Self {
             id: operator.id.to_string().into(),

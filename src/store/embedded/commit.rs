@@ -10,8 +10,8 @@ use super::changes;
 use super::rows::{Storage, delete, find, get, put};
 use super::store::EmbeddedStore;
 use super::tables::{
-    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, MARKERS, OPERATORS_BY_USERNAME, SYSTEM_COUNTS,
-    SYSTEMS_BY_EXTERNAL_ID, SYSTEMS_BY_NAME, TOKENS_BY_NAME, encode, successor,
+    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, MARKERS, OPERATORS, OPERATORS_BY_USERNAME, SYSTEM_COUNTS,
+    SYSTEMS_BY_EXTERNAL_ID, SYSTEMS_BY_NAME, TOKENS_BY_NAME, decode, encode, successor,
 };
 use crate::domain::audit::{AuditEntry, AuditHead};
 use crate::domain::changes::{Batch, Expected, Requirement, Row, RowId, Write};
@@ -104,7 +104,8 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
                 let taken = token_name_is_taken(txn, token)? || !token_names.insert(name);
                 taken.then_some(Conflict::TokenNameTaken)
             }
-            Write::Delete(RowId::Tenant(tenant)) => has_systems(txn, tenant)?.then_some(Conflict::TenantNotEmpty),
+            Write::Delete(RowId::Tenant(tenant)) if has_systems(txn, tenant)? => Some(Conflict::TenantNotEmpty),
+            Write::Delete(RowId::Tenant(tenant)) => leaves_identities(txn, batch, tenant)?.then_some(Conflict::Row),
             _ => None,
         };
         if let Some(conflict) = taken {
@@ -149,6 +150,24 @@ fn token_name_is_taken(txn: &WriteTransaction, token: &Token) -> Storage<bool> {
 
 fn has_systems(txn: &WriteTransaction, tenant: &TenantId) -> Storage<bool> {
     Ok(txn.open_table(SYSTEM_COUNTS)?.get(tenant.as_str())?.is_some_and(|count| count.value() > 0))
+}
+
+/// Whether the tenant has an operator or a token that the batch does not delete.
+fn leaves_identities(txn: &WriteTransaction, batch: &Batch, tenant: &TenantId) -> Storage<bool> {
+    let is_deleted = |id: RowId| batch.writes.iter().any(|(_, write)| *write == Write::Delete(id.clone()));
+    for row in txn.open_table(OPERATORS)?.iter()? {
+        let operator: Operator = decode(row?.1.value()).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
+        if operator.tenant == *tenant && !is_deleted(RowId::Operator(operator.id)) {
+            return Ok(true);
+        }
+    }
+    let (tenant, end) = (tenant.as_str(), successor(tenant.as_str()));
+    for row in txn.open_table(TOKENS_BY_NAME)?.range((tenant, false, "")..(end.as_str(), false, ""))? {
+        if !row?.1.value().parse().is_ok_and(|id| is_deleted(RowId::Token(id))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn audit_head(txn: &WriteTransaction, tenant: &TenantId) -> Storage<AuditHead> {

@@ -1,6 +1,6 @@
 //! Bringing the file of an earlier release up to date.
 
-use redb::{Database, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable, TableHandle};
 
 use super::rows::{Storage, put};
 use super::tables::{AUDIT, AUDIT_BY_SUBJECT, AUDIT_HEADS, SETTINGS, SYSTEMS, TENANTS, decode};
@@ -31,7 +31,12 @@ pub(super) fn record_origins(database: &Database) -> Result<(), redb::Error> {
 
 /// Adds a row for each tenant that an earlier release has: one with an audit log. It is named by its id, was created with
 /// its first entry, and takes over the policy that was a setting.
+///
+/// Does nothing for a file that has the table: a tenant without a row was deleted.
 pub(super) fn add_tenants(database: &Database) -> Result<(), redb::Error> {
+    if database.begin_read()?.list_tables()?.any(|table| table.name() == TENANTS.name()) {
+        return Ok(());
+    }
     let mut txn = database.begin_write()?;
     txn.set_two_phase_commit(true);
     for id in tenants_without_row(&txn)? {

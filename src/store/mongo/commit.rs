@@ -226,6 +226,7 @@ impl Commit<'_> {
         }
         if let Some(tenant) = &plan.removed_tenant {
             self.check_without_systems(tenant).await?;
+            self.check_without_identities(tenant).await?;
         }
         for statement in &plan.statements {
             self.execute(statement.collection, statement.kind, &statement.items).await?;
@@ -300,6 +301,26 @@ impl Commit<'_> {
             Some(_) => Err(conflict_failure(Conflict::TenantNotEmpty)),
             None => Ok(()),
         }
+    }
+
+    /// Every operator and token of the tenant is deleted by the batch. None is added meanwhile, as no system is.
+    async fn check_without_identities(&mut self, tenant: &TenantId) -> Result<(), Failure> {
+        for collection in [OPERATORS, TOKENS] {
+            let writes = self.batch.writes.iter().map(|(_, write)| write);
+            let deleted = writes.filter_map(|write| match write {
+                Write::Delete(id) if collection_of(id) == collection => Some(id_to_bson(id)),
+                _ => None,
+            });
+            let deleted = deleted.collect::<Result<Vec<_>>>()?;
+            let find = doc! {
+                "find": collection, "filter": { "tenant": tenant.as_str(), "_id": { "$nin": deleted } },
+                "projection": { "_id": 1 }, "limit": 1, "singleBatch": true,
+            };
+            if first_document(self.command(find, collection).await?)?.is_some() {
+                return Err(conflict_failure(Conflict::Row));
+            }
+        }
+        Ok(())
     }
 
     /// Writes to one collection. Every item must match, except for [`Kind::DeleteIfPresent`].

@@ -27,6 +27,9 @@ use crate::domain::time::Timestamp;
 /// Increase with every change to [`collections`].
 const VERSION: i64 = 5;
 
+/// The first version in which tenants have rows. Later, one without a row was deleted.
+const TENANTS_VERSION: i64 = 4;
+
 /// Time limit for building all indexes.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
 /// Delay before a step that another instance is running is retried.
@@ -247,7 +250,9 @@ pub(super) async fn run(database: &Database, limits: Limits) -> Result<(), Conne
         }
     }
     record_origins(database).await.map_err(failed)?;
-    add_tenants(database).await.map_err(failed)?;
+    if found < TENANTS_VERSION {
+        add_tenants(database).await.map_err(failed)?;
+    }
     raise_version(database, limits).await
 }
 

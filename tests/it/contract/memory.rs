@@ -91,6 +91,9 @@ impl Model {
                 {
                     broken.push(Conflict::TenantNotEmpty);
                 }
+                Write::Delete(RowId::Tenant(tenant)) if after.values().any(|row| is_identity_of(row, tenant)) => {
+                    broken.push(Conflict::Row);
+                }
                 _ => {}
             }
         }
@@ -188,6 +191,10 @@ fn has_external_id_of(row: &Row, written: &System) -> bool {
 
 fn has_username_of(row: &Row, written: &Operator) -> bool {
     matches!(row, Row::Operator(other) if other.id != written.id && other.username == written.username)
+}
+
+fn is_identity_of(row: &Row, tenant: &TenantId) -> bool {
+    matches!(row, Row::Operator(_) | Row::Token(_)) && row.tenant() == Some(tenant)
 }
 
 fn has_token_name_of(row: &Row, written: &Token) -> bool {

@@ -179,7 +179,12 @@ pub async fn tenant_with_systems_is_not_deleted(factory: &dyn Factory) {
     assert_eq!(refused(&*store, deletion).await, Conflict::TenantNotEmpty);
     let removal = acme.note(AuditAction::SystemDeleted).delete(&Row::System(billing));
     commit(&*store, removal).await;
-    let deletion = acme.note(AuditAction::TenantDeleted).delete(&Row::Tenant(row));
+    let ada = Row::Operator(acme.operator("ada"));
+    let addition = acme.note(AuditAction::OperatorAdded).insert(ada.clone());
+    commit(&*store, addition).await;
+    let deletion = acme.note(AuditAction::TenantDeleted).delete(&Row::Tenant(row.clone()));
+    assert_eq!(refused(&*store, deletion).await, Conflict::Row, "an operator would be left");
+    let deletion = acme.note(AuditAction::TenantDeleted).delete(&ada).delete(&Row::Tenant(row));
     commit(&*store, deletion).await;
     assert_eq!(store.find_tenant(&acme.id).await.unwrap(), None);
 }

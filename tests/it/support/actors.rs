@@ -615,9 +615,9 @@ impl<'a> Caller<'a> {
         method: Method,
         address: &str,
         headers: &[(&str, &str)],
-        body: String,
+        body: impl Into<Body>,
     ) -> http::Response<Body> {
-        let mut request = self.request(method, address, headers, Body::from(body));
+        let mut request = self.request(method, address, headers, body.into());
         request.extensions_mut().insert(ConnectInfo(SocketAddr::new(self.address, 40_000)));
         super::within(self.app.public.clone().oneshot(request)).await.expect("infallible")
     }
@@ -650,7 +650,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn read(response: Response<Body>) -> Self {
+    pub async fn read(response: Response<Body>) -> Self {
         let (parts, body) = response.into_parts();
         let bytes = super::within(body.collect()).await.expect("a whole body").to_bytes();
         let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
