@@ -160,7 +160,7 @@ impl Service {
         }
         check_kind(permissions, is_platform)?;
         caller.check_may_give(permissions)?;
-        let (password, hash) = self.generate_hashed_password().await?;
+        let (password, hash) = self.generate_hashed_password(&caller.tenant).await?;
         let (hash, username, origin) = (&hash, &username, &caller.origin(request));
         let added = self.change(|_| async move {
             let Some(tenant) = self.find_tenant_to_change(&caller.tenant).await? else {
@@ -254,10 +254,10 @@ impl Service {
     /// otherwise.
     pub async fn reset_password(self: &Arc<Self>, target: Target<'_>) -> Result<NewPassword, Error> {
         // Before the work of hashing.
-        if self.find_operator_to_change(target, Reads::Majority).await?.is_none() {
+        let Some(operator) = self.find_operator_to_change(target, Reads::Majority).await? else {
             return Err(target.not_found().into());
-        }
-        let (password, hash) = self.generate_hashed_password().await?;
+        };
+        let (password, hash) = self.generate_hashed_password(&operator.tenant).await?;
         let (operator, enforcement) = self.replace_password(target, hash, true).await?;
         Ok(NewPassword { password, operator, enforcement })
     }
@@ -477,7 +477,12 @@ impl Service {
     }
 
     /// A generated password, and its hash.
-    async fn generate_hashed_password(&self) -> Result<(Password, PasswordHash), Error> {
+    ///
+    /// # Errors
+    ///
+    /// `RATE_LIMITED` if too many are generated for the tenant at the same time.
+    async fn generate_hashed_password(&self, tenant: &TenantId) -> Result<(Password, PasswordHash), Error> {
+        let _place = self.concurrency.begin_password(tenant)?;
         let password = self.generate_password();
         let hash = self.passwords.hash(Password::unchecked(password.expose().to_owned())).await?;
         Ok((password, hash))

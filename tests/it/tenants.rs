@@ -344,7 +344,10 @@ async fn subscription_of_a_visitor_ends_with_the_suspension_of_their_home(app: A
     let visitor = app.platform_operator("staff", &ALL).await;
     let mut socket = follow(&visitor, "acme").await;
     receive_one(&mut socket, &visitor.acting_in("acme"), "Live").await;
-    platform.suspend_tenant("staff").await;
+    let refused = platform.change_tenant("suspendTenant", "staff", "").await;
+    assert_eq!(refused.code(), Some("FORBIDDEN"), "it would suspend an operator of the platform");
+    let codes = [&PLATFORM[..], &["operator_management:edit"]].concat();
+    app.platform_operator("default", &codes).await.suspend_tenant("staff").await;
     let ended = socket.event().await;
     assert!([Event::Error("TENANT_SUSPENDED".to_owned()), Event::Closed(4403)].contains(&ended), "{ended:?}");
     let refused = visitor.acting_in("acme").query(TENANT, json!({})).await;
