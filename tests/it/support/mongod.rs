@@ -96,6 +96,10 @@ impl Mongod {
         command.arg("--dbpath").arg(&directory).arg("--logpath").arg(directory.join("mongod.log"));
         command.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--nounixsocket"]);
         command.args(["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]);
+        // Each test has a database of its own, of some 60 files. By default they stay open for ten minutes, and the last
+        // tests would find no descriptor left.
+        let closing = "file_manager=(close_idle_time=20,close_scan_interval=5,close_handle_minimum=500)";
+        command.args(["--wiredTigerEngineConfigString", closing]);
         // A linearizable read waits for the journal, which a set of one member writes at this interval, in ms.
         command.args(["--journalCommitInterval", "5"]);
         command.args(["--setParameter", "enableTestCommands=1"]);
