@@ -24,6 +24,13 @@ pub fn start(filter: &str, format: LogFormat) {
     }));
 }
 
+/// Stops logging panics, when the process is about to end. Tasks of libraries panic if they are running when what they
+/// wait for is dropped with the runtime, such as requests for a connection in the MongoDB driver (3.9.1:
+/// `ConnectionRequester::request`).
+pub fn end() {
+    std::panic::set_hook(Box::new(|_| {}));
+}
+
 /// Whatever the filter says: below this level, the WebSocket crate logs whole messages, which contain tokens and keys.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     !metadata.target().starts_with("tungstenite") || *metadata.level() <= Level::INFO

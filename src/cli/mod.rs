@@ -120,6 +120,7 @@ pub fn main() -> ExitCode {
             let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(Duration::from_secs(1)).build();
             let runtime = runtime.map_err(|error| StartError::Failed(error.to_string()))?;
             let outcome = runtime.block_on(run(command, config, user.as_ref()));
+            telemetry::end();
             // Blocking threads, for instance in a DNS look-up, must not delay the exit.
             runtime.shutdown_background();
             outcome
