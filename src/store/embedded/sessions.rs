@@ -25,7 +25,8 @@ impl SessionStore for EmbeddedStore {
     ) -> Result<Vec<Session>> {
         let mut sessions = self.read_blocking(move |snapshot| snapshot.list_sessions(operator)).await?;
         sessions.retain(|session| session.password_version == password_version);
-        sessions.sort_unstable_by_key(|session| session.created_at);
+        // Stable, and so by id where times are equal: concurrent callers end the same ones.
+        sessions.sort_by_key(|session| session.created_at);
         sessions.truncate(limit);
         Ok(sessions)
     }

@@ -31,7 +31,7 @@ impl SessionStore for MongoStore {
         let find = self
             .sessions
             .find(filter)
-            .sort(doc! { "createdAt": 1 })
+            .sort(doc! { "createdAt": 1, "_id": 1 })
             .limit(i64::try_from(limit).unwrap_or(i64::MAX))
             .hint(Hint::Name(migrations::SESSIONS_OPERATOR.to_owned()))
             .max_time(self.limits.call);
