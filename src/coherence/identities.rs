@@ -1,7 +1,6 @@
 //! The cached operators, sessions, tokens and rows of all tenants.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
 use std::sync::{Arc, RwLock};
 
 use super::locks::{read, write};
@@ -28,20 +27,37 @@ pub struct Identities {
 #[derive(Default)]
 struct Operators {
     by_id: HashMap<OperatorId, Arc<Operator>>,
-    /// In the order of lists.
-    by_tenant: BTreeMap<(TenantId, Username), OperatorId>,
+    by_tenant: ByTenant<Username, Operator>,
+}
+
+/// Rows of each tenant, in the order of lists.
+type ByTenant<K, V> = HashMap<TenantId, BTreeMap<K, Arc<V>>>;
+
+fn rows_of<K, V>(rows: &ByTenant<K, V>, tenant: &TenantId) -> Vec<Arc<V>> {
+    rows.get(tenant).into_iter().flat_map(BTreeMap::values).cloned().collect()
+}
+
+fn remove_of<K: Ord, V>(rows: &mut ByTenant<K, V>, tenant: &TenantId, key: &K) {
+    if let Some(of_tenant) = rows.get_mut(tenant) {
+        of_tenant.remove(key);
+        if of_tenant.is_empty() {
+            rows.remove(tenant);
+        }
+    }
 }
 
 impl Operators {
     fn insert(&mut self, operator: &Operator) {
         self.remove(operator.id);
-        self.by_tenant.insert((operator.tenant.clone(), operator.username.clone()), operator.id);
-        self.by_id.insert(operator.id, Arc::new(operator.clone()));
+        let operator = Arc::new(operator.clone());
+        let of_tenant = self.by_tenant.entry(operator.tenant.clone()).or_default();
+        of_tenant.insert(operator.username.clone(), Arc::clone(&operator));
+        self.by_id.insert(operator.id, operator);
     }
 
     fn remove(&mut self, id: OperatorId) {
         if let Some(operator) = self.by_id.remove(&id) {
-            self.by_tenant.remove(&(operator.tenant.clone(), operator.username.clone()));
+            remove_of(&mut self.by_tenant, &operator.tenant, &operator.username);
         }
     }
 }
@@ -49,17 +65,18 @@ impl Operators {
 #[derive(Default)]
 struct Tokens {
     by_id: HashMap<TokenId, Arc<Token>>,
-    by_digest: HashMap<KeyDigest, TokenId>,
+    by_digest: HashMap<KeyDigest, Arc<Token>>,
     /// Ids sort by the time of creation.
-    by_tenant: BTreeMap<(TenantId, TokenId), ()>,
+    by_tenant: ByTenant<TokenId, Token>,
 }
 
 impl Tokens {
     fn insert(&mut self, token: &Token) {
         self.remove(token.id);
-        self.by_digest.extend(token.digests().map(|digest| (digest, token.id)));
-        self.by_tenant.insert((token.tenant.clone(), token.id), ());
-        self.by_id.insert(token.id, Arc::new(token.clone()));
+        let token = Arc::new(token.clone());
+        self.by_digest.extend(token.digests().map(|digest| (digest, Arc::clone(&token))));
+        self.by_tenant.entry(token.tenant.clone()).or_default().insert(token.id, Arc::clone(&token));
+        self.by_id.insert(token.id, token);
     }
 
     fn remove(&mut self, id: TokenId) {
@@ -67,7 +84,7 @@ impl Tokens {
             for digest in token.digests() {
                 self.by_digest.remove(&digest);
             }
-            self.by_tenant.remove(&(token.tenant.clone(), id));
+            remove_of(&mut self.by_tenant, &token.tenant, &id);
         }
     }
 }
@@ -148,11 +165,7 @@ impl Identities {
 
     /// The operators who belong to the tenant, ordered by username.
     pub fn operators_of(&self, tenant: &TenantId) -> Vec<Arc<Operator>> {
-        let operators = read(&self.operators);
-        let first = (tenant.clone(), Username::lowest());
-        let from_tenant = operators.by_tenant.range((Bound::Included(first), Bound::Unbounded));
-        let of_tenant = from_tenant.take_while(|((other, _), _)| other == tenant);
-        of_tenant.filter_map(|(_, id)| operators.by_id.get(id).cloned()).collect()
+        rows_of(&read(&self.operators).by_tenant, tenant)
     }
 
     /// Returns the session even if it has ended: see [`Session::is_valid_for`].
@@ -160,28 +173,15 @@ impl Identities {
         read(&self.sessions).get(id).cloned()
     }
 
-    /// Returns the token with this digest, even if it has expired: see [`Token::is_valid`].
-    pub fn find_token(&self, digest: &KeyDigest) -> Option<Arc<Token>> {
+    /// Returns the token with one of these digests, even if it has expired (see [`Token::is_valid`]), and that digest.
+    pub fn find_token(&self, digests: &[KeyDigest]) -> Option<(Arc<Token>, KeyDigest)> {
         let tokens = read(&self.tokens);
-        tokens.by_digest.get(digest).and_then(|id| tokens.by_id.get(id)).cloned()
-    }
-
-    /// Returns the token with one of these digests, and that digest.
-    pub fn find_token_of(&self, digests: &[KeyDigest]) -> Option<(Arc<Token>, KeyDigest)> {
-        let tokens = read(&self.tokens);
-        digests.iter().find_map(|digest| {
-            let token = tokens.by_digest.get(digest).and_then(|id| tokens.by_id.get(id))?;
-            Some((Arc::clone(token), *digest))
-        })
+        digests.iter().find_map(|digest| Some((Arc::clone(tokens.by_digest.get(digest)?), *digest)))
     }
 
     /// The tokens of the tenant, in the order of their creation.
     pub fn tokens_of(&self, tenant: &TenantId) -> Vec<Arc<Token>> {
-        let tokens = read(&self.tokens);
-        let from_tenant =
-            tokens.by_tenant.range((Bound::Included((tenant.clone(), TokenId::lowest())), Bound::Unbounded));
-        let of_tenant = from_tenant.take_while(|((other, _), ())| other == tenant);
-        of_tenant.filter_map(|((_, id), ())| tokens.by_id.get(id).cloned()).collect()
+        rows_of(&read(&self.tokens).by_tenant, tenant)
     }
 
     /// Returns `None` for a tenant without a row.

@@ -149,9 +149,10 @@ pub struct Requirement {
 
 /// A change of one tenant. It is committed as a whole, with its audit entry, or not at all.
 ///
-/// A store also enforces that the rows which the batch puts belong to its tenant, that the folded names and
-/// the external ids of a tenant's systems are unique, that usernames are unique across tenants, that the names of a tenant's service tokens are unique, and of its verifier tokens, and that a tenant whose row is deleted has no
-/// systems.
+/// A store also enforces that the rows which the batch puts belong to its tenant; that usernames are unique across
+/// tenants, and within a tenant the folded names and the external ids of systems, and the names of service tokens and of
+/// verifier tokens; and that a tenant whose row is deleted has no systems, and no operators and tokens but those that the
+/// batch deletes.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub tenant: TenantId,

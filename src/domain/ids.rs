@@ -138,13 +138,6 @@ impl From<OperatorId> for ActorId {
     }
 }
 
-impl TokenId {
-    /// Sorts before every other id.
-    pub(crate) fn lowest() -> Self {
-        Self(Ulid::nil())
-    }
-}
-
 impl SystemId {
     /// The ULID, most significant byte first.
     pub fn to_bytes(self) -> [u8; 16] {

@@ -28,11 +28,6 @@ pub struct Username(String);
 pub struct NotAUsername;
 
 impl Username {
-    /// Sorts before every username. Not one itself.
-    pub(crate) fn lowest() -> Self {
-        Self(String::new())
-    }
-
     pub fn as_str(&self) -> &str {
         &self.0
     }

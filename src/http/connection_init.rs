@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::front::bearer;
+
 /// Where clients of other servers put their token.
 const MISPLACED: &[(&str, &str)] = &[
     ("token", r#"The payload has "token". Send {"authorization": "Bearer <token>"} instead"#),
@@ -17,7 +19,7 @@ const MISPLACED: &[(&str, &str)] = &[
 /// The description fits into a close frame, and contains nothing of the payload.
 pub fn describe_problem(payload: &Map<String, Json>, cookie: SocketCookie) -> Option<&'static str> {
     match payload.get("authorization").or_else(|| payload.get("Authorization")) {
-        Some(Json::String(value)) if is_bearer(value) => None,
+        Some(Json::String(value)) if bearer(value).is_some_and(|token| !token.is_empty()) => None,
         Some(Json::String(_)) => {
             Some(r#""authorization" has no "Bearer " and token. Send {"authorization": "Bearer <token>"}"#)
         }
@@ -50,9 +52,4 @@ pub enum SocketCookie {
     Used,
     /// The cookie is of a page that may send tokens only.
     NotAllowed,
-}
-
-fn is_bearer(value: &str) -> bool {
-    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-    scheme.eq_ignore_ascii_case("Bearer") && !token.trim().is_empty()
 }

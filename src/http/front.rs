@@ -159,6 +159,12 @@ pub fn peer(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical())
 }
 
+/// The token of `Bearer` credentials.
+pub fn bearer(authorization: &str) -> Option<&str> {
+    let credentials = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
+    credentials.map(|(_, token)| token.trim())
+}
+
 /// The value of a header that is present exactly once.
 pub fn single(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();

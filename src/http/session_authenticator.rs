@@ -15,7 +15,7 @@ use http::request::Parts;
 use super::authenticator::{Authenticator, SocketSession};
 use super::connection_init::{SocketCookie, describe_problem};
 use super::error::ErrorResponse;
-use super::front::{Front, RequestOrigin, single};
+use super::front::{Front, RequestOrigin, bearer, single};
 use crate::domain::refusal::ErrorCode;
 use crate::domain::sessions::MAX_USER_AGENT_BYTES;
 use crate::domain::tokens::looks_like_service_token;
@@ -101,8 +101,7 @@ impl SessionAuthenticator {
     }
 
     async fn read_bearer(&self, authorization: &str, request: Request) -> Result<Option<Credentials>, ErrorResponse> {
-        let bearer = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
-        match bearer.map(|(_, token)| token.trim()) {
+        match bearer(authorization) {
             None => Ok(None),
             Some(token) if looks_like_service_token(token) => {
                 let read = self.service.read_service_token(token, request).await;

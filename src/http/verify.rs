@@ -26,7 +26,7 @@ use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::front::Front;
+use super::front::{Front, bearer};
 use super::hosts::HostRefusal;
 use super::serve::{Client, Handler};
 use crate::domain::external_ids::ExternalId;
@@ -425,12 +425,6 @@ fn presented_token<'a>(headers: &'a HeaderMap, path: &str) -> Option<&'a [u8]> {
         }
         None => None,
     }
-}
-
-/// The token of `Bearer` credentials.
-fn bearer(authorization: &str) -> Option<&str> {
-    let credentials = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
-    credentials.map(|(_, token)| token.trim())
 }
 
 /// The key of a request. Two different keys, or a repeated header, are no key.

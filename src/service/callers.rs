@@ -77,6 +77,15 @@ pub enum Identity {
     },
 }
 
+impl Identity {
+    fn home(&self) -> &TenantId {
+        match self {
+            Self::Operator { operator, .. } => &operator.tenant,
+            Self::Token { token, .. } => &token.tenant,
+        }
+    }
+}
+
 impl Caller {
     /// An operator who acts in their own tenant.
     pub fn at_home(operator: Arc<Operator>, session: Arc<Session>) -> Self {
@@ -130,10 +139,7 @@ impl Caller {
 
     /// The tenant that the caller belongs to.
     pub fn home(&self) -> &TenantId {
-        match &self.identity {
-            Identity::Operator { operator, .. } => &operator.tenant,
-            Identity::Token { token, .. } => &token.tenant,
-        }
+        self.identity.home()
     }
 
     pub fn id(&self) -> ActorId {
@@ -227,7 +233,7 @@ impl Service {
         let Ok(presented) = PresentedToken::parse_verifier(presented) else { return Ok(FoundVerifierToken::Unknown) };
         let digests: Vec<_> = self.token_digests(presented).collect();
         let cached = self.coherence.read(|cache| {
-            let found = cache.identities.find_token_of(&digests)?;
+            let found = cache.identities.find_token(&digests)?;
             let tenant = cache.identities.find_tenant(&found.0.tenant);
             Some((found, tenant))
         });
@@ -259,7 +265,7 @@ impl Service {
         digests: &[KeyDigest],
         source: Option<IpAddr>,
     ) -> Result<Option<(Arc<Token>, KeyDigest)>, Error> {
-        if let Some(found) = self.coherence.read(|cache| cache.identities.find_token_of(digests)) {
+        if let Some(found) = self.coherence.read(|cache| cache.identities.find_token(digests)) {
             return Ok(found);
         }
         // Boxed, since it is rarely needed.
@@ -350,11 +356,7 @@ impl Service {
         if home.is_some_and(|tenant| tenant.suspended.is_some()) {
             return Err(Refusal::TenantSuspended.into());
         }
-        let home = match &identity {
-            Identity::Operator { operator, .. } => &operator.tenant,
-            Identity::Token { token, .. } => &token.tenant,
-        };
-        let caller = Caller { tenant: home.clone(), identity };
+        let caller = Caller { tenant: identity.home().clone(), identity };
         match &reference.tenant {
             RequestedTenant::Home => Ok(Some(caller)),
             RequestedTenant::Named(tenant) if *tenant == caller.tenant => Ok(Some(caller)),
@@ -409,7 +411,7 @@ impl Service {
 
     async fn find_owner_of_token(&self, digest: KeyDigest) -> Result<Option<Found>, Error> {
         let cached = self.coherence.read(|cache| {
-            let Some(token) = cache.identities.find_token(&digest) else { return Some(None) };
+            let Some((token, digest)) = cache.identities.find_token(&[digest]) else { return Some(None) };
             let tenant = cache.identities.find_tenant(&token.tenant);
             cache.is_readable(&token.tenant).then_some(Some((Identity::Token { token, digest }, tenant)))
         });

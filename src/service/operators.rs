@@ -204,7 +204,7 @@ impl Service {
                 .about_operator(&changed)
                 .with_permissions(permissions);
             let batch = Batch::new(changed.tenant.clone(), event).replace(Row::Operator(changed.clone()));
-            self.commit_with_administrator(target, batch, &operator, changed).await
+            self.commit_with_administrator(target, batch, &operator, Some(&changed)).await
         });
         Ok(self.wait_until_enforced(changed.await?).await)
     }
@@ -303,7 +303,7 @@ impl Service {
             };
             let event = self.event(origin, AuditAction::OperatorSuspended).about_operator(&suspended);
             let batch = Batch::new(suspended.tenant.clone(), event).replace(Row::Operator(suspended.clone()));
-            self.commit_with_administrator(target, batch, &operator, suspended).await
+            self.commit_with_administrator(target, batch, &operator, Some(&suspended)).await
         });
         let (suspended, enforcement) = self.wait_until_enforced(suspended.await?).await;
         self.purge_ended_sessions(suspended.id, suspended.password_version);
@@ -346,47 +346,35 @@ impl Service {
             };
             let event = self.event(origin, AuditAction::OperatorRemoved).about_operator(&operator);
             let batch = Batch::new(operator.tenant.clone(), event).delete(&Row::Operator(operator.clone()));
-            match self.with_administrator(target, batch, &operator, None).await? {
-                Some(batch) => Ok(Decision::commit(batch, operator)),
-                None => Ok(Decision::Refuse(Refusal::LastAdministrator)),
-            }
+            self.commit_with_administrator(target, batch, &operator, None).await
         });
         let (removed, enforcement) = self.wait_until_enforced(removed.await?).await;
         self.purge_ended_sessions(removed.id, u64::MAX);
         Ok((removed, enforcement))
     }
 
+    /// Commits the batch, which changes or removes the operator. Refuses to take away the tenant's last
+    /// administrator, unless the command line does.
     async fn commit_with_administrator(
         &self,
         target: Target<'_>,
         batch: Batch,
         before: &Operator,
-        after: Operator,
-    ) -> Result<Decision<Operator>, Error> {
-        Ok(match self.with_administrator(target, batch, before, Some(&after)).await? {
-            Some(batch) => Decision::commit(batch, after),
-            None => Decision::Refuse(Refusal::LastAdministrator),
-        })
-    }
-
-    /// The batch, which leaves the tenant an administrator unless the command line changes the operator. `None` if it would
-    /// take away the last one.
-    async fn with_administrator(
-        &self,
-        target: Target<'_>,
-        batch: Batch,
-        before: &Operator,
         after: Option<&Operator>,
-    ) -> Result<Option<Batch>, Error> {
+    ) -> Result<Decision<Operator>, Error> {
+        let value = after.unwrap_or(before).clone();
         let now = self.environment.now();
         let is_lost = before.is_administrator(now) && !after.is_some_and(|after| after.is_administrator(now));
         if !is_lost || matches!(target, Target::CommandLine(..)) {
-            return Ok(Some(batch));
+            return Ok(Decision::commit(batch, value));
         }
         let operators = self.store.list_operators(Some(&before.tenant)).await?;
         let other = operators.into_iter().find(|other| other.id != before.id && other.is_administrator(now));
-        // The other one must still be there when the batch is committed.
-        Ok(other.map(|other| batch.requires(&Row::Operator(other))))
+        Ok(match other {
+            // It must still be there when the batch is committed.
+            Some(other) => Decision::commit(batch.requires(&Row::Operator(other)), value),
+            None => Decision::Refuse(Refusal::LastAdministrator),
+        })
     }
 
     /// Returns true if the store ever had an operator.

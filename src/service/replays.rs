@@ -157,8 +157,14 @@ impl Service {
                 self.suspend_operator(Target::CommandLine(origin, &operator.username)).await.and_then(enforced)
             }
             Loss::Token(token) => self.replay_token_revocation(origin, tenant, token).await,
-            Loss::TenantSuspension { is_suspended: true } => self.replay_tenant_suspension(origin, tenant).await,
-            Loss::Tenant => self.replay_tenant_deletion(origin, tenant).await,
+            Loss::TenantSuspension { is_suspended: true } => match self.find_tenant_to_change(tenant).await? {
+                Some(found) if found.suspended.is_none() => {
+                    self.suspend_tenant(origin, tenant, None).await.and_then(enforced)
+                }
+                _ => Ok(false),
+            },
+            Loss::Tenant if self.find_tenant_to_change(tenant).await?.is_none() => Ok(false),
+            Loss::Tenant => self.delete_tenant(origin, tenant).await.map(|()| true),
             Loss::Password(operator) => {
                 let Some(operator) = self.find_operator_of(tenant, operator).await? else { return Ok(false) };
                 // Nobody learns this one, so the operator needs another.
@@ -281,7 +287,7 @@ impl Service {
 }
 
 /// The outcome of a loss that was replayed.
-fn enforced((_, enforcement): (Operator, Enforcement)) -> Result<bool, Error> {
+fn enforced<T>((_, enforcement): (T, Enforcement)) -> Result<bool, Error> {
     if enforcement.is_enforced { Ok(true) } else { Err(Error::NotEnforced) }
 }
 

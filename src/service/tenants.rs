@@ -288,31 +288,8 @@ impl Service {
         })
     }
 
-    /// Suspends the tenant again in a restored store. Returns `false` if the store does not have it, or it is suspended.
-    pub(super) async fn replay_tenant_suspension(&self, origin: &Origin, id: &TenantId) -> Result<bool, Error> {
-        let suspended = self.change(|_| async move {
-            let Some(tenant) = self.find_tenant_to_change(id).await? else { return Ok(Decision::Unchanged(false)) };
-            let Some(suspended) = tenant.suspend(None, self.environment.now()) else {
-                return Ok(Decision::Unchanged(false));
-            };
-            let event = self.event(origin, AuditAction::TenantSuspended).about_tenant(&suspended);
-            Ok(Decision::commit(Batch::new(id.clone(), event).replace(Row::Tenant(suspended)), true))
-        });
-        self.require_enforced(suspended.await?).await
-    }
-
-    /// Deletes the tenant again in a restored store. Returns `false` if the store does not have it.
-    pub(super) async fn replay_tenant_deletion(&self, origin: &Origin, id: &TenantId) -> Result<bool, Error> {
-        let deleted = self.change(|_| async move {
-            let Some(tenant) = self.find_tenant_to_change(id).await? else { return Ok(Decision::Unchanged(false)) };
-            let event = self.event(origin, AuditAction::TenantDeleted);
-            Ok(Decision::commit(self.deletion(&tenant, event.about_tenant(&tenant)).await?, true))
-        });
-        self.require_enforced(deleted.await?).await
-    }
-
     /// The deletion of a tenant with its operators and tokens.
-    pub(super) async fn deletion(&self, tenant: &Tenant, event: AuditEvent) -> Result<Batch, Error> {
+    async fn deletion(&self, tenant: &Tenant, event: AuditEvent) -> Result<Batch, Error> {
         // The store checks it only for a tenant with a row.
         if tenant.revision == 0 && self.store.count_systems(&tenant.id, &Search::All).await? > 0 {
             return Err(Refusal::TenantNotEmpty.into());

@@ -40,7 +40,7 @@ pub struct NewToken {
 /// The requested end of a token.
 #[derive(Clone, Copy)]
 pub enum TokenEnd {
-    /// Of a new service token: in [`DEFAULT_LIFETIME`]; of a new verifier token: never; of one that is rotated: as it is.
+    /// A new service token ends after [`DEFAULT_LIFETIME`], a new verifier token never. A rotated token keeps its end.
     Default,
     At(Timestamp),
     Never,
@@ -61,21 +61,14 @@ impl TokenManager<'_> {
         }
     }
 
-    /// Refuses to issue a secret of a token with codes that the caller does not hold now.
-    async fn recheck(&self, service: &Service, permissions: Permissions) -> Result<(), Error> {
-        match self {
-            Self::Caller(caller) => service.recheck_may_give(caller, permissions).await,
-            Self::CommandLine(..) => Ok(()),
-        }
-    }
-
-    /// Refuses to issue a secret of a token with these codes, or to revoke one.
-    fn check(&self, permissions: Permissions, is_platform: bool) -> Result<(), Refusal> {
+    /// Refuses to issue a secret of a token with codes that the caller does not hold now, and to issue or revoke one of the
+    /// platform to others.
+    async fn check(&self, service: &Service, permissions: Permissions, is_platform: bool) -> Result<(), Error> {
         let Self::Caller(caller) = self else { return Ok(()) };
         if is_platform {
             caller.check_platform()?;
         }
-        caller.check_may_give(permissions)
+        service.recheck_may_give(caller, permissions).await
     }
 }
 
@@ -121,7 +114,7 @@ impl Service {
         let NewToken { name, permissions, is_platform, expires_at } = &new;
         let tenant = manager.tenant();
         let codes = permissions.unwrap_or_default();
-        manager.check(codes, *is_platform)?;
+        manager.check(self, codes, *is_platform).await?;
         if let Some(code) = codes.minus(Permissions::all_of(*is_platform)).iter().next() {
             let message =
                 format!("Only a token of the platform can hold {code}. Set isPlatform, or leave the code out.");
@@ -149,7 +142,7 @@ impl Service {
                 let message = format!("A tenant has at most {MAX_TOKENS} tokens. Revoke some that are not used.");
                 return Err(Refusal::BadUserInput(message).into());
             }
-            manager.recheck(self, codes).await?;
+            manager.check(self, codes, *is_platform).await?;
             let (text, digest, mark) = self.new_secret(kind);
             let now = self.environment.now();
             let token = Token {
@@ -203,7 +196,7 @@ impl Service {
             let Some(token) = found.filter(|token| token.tenant == *tenant && token.kind.is_service()) else {
                 return Ok(Decision::Refuse(Refusal::TokenNotFound));
             };
-            manager.check(token.permissions(), token.is_platform)?;
+            manager.check(self, token.permissions(), token.is_platform).await?;
             let now = self.environment.now();
             let expires_at = match expires_at {
                 TokenEnd::At(end) => {
@@ -217,7 +210,6 @@ impl Service {
                 }
                 TokenEnd::Default => token.expires_at,
             };
-            manager.recheck(self, token.permissions()).await?;
             let (text, digest, mark) = self.new_secret(&token.kind);
             let rotated = token.rotate(digest, mark, overlap, expires_at, now)?;
             let event = self
@@ -250,7 +242,7 @@ impl Service {
             else {
                 return Ok(Decision::Repeat(Err(Refusal::TokenNotFound)));
             };
-            manager.check(Permissions::NONE, token.is_platform)?;
+            manager.check(self, Permissions::NONE, token.is_platform).await?;
             Ok(Decision::commit(self.revocation(origin, &token), token))
         });
         Ok(self.wait_until_enforced(revoked.await?).await)

@@ -41,7 +41,9 @@ impl Verifier {
         &self.service
     }
 
-    /// Verifies a presented key. With `only`, keys of other tenants are not found. `source` returns the client's address. It is not called for a good key that
+    /// Verifies a presented key. With `only`, keys of other tenants are not found.
+    ///
+    /// `source` returns the client's address. It is not called for a good key that
     /// is cached.
     ///
     /// # Errors

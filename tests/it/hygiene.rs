@@ -51,7 +51,7 @@ fn assert_absent(secrets: &[(&str, &str)], place: &str, kept: &[u8]) {
 struct Traffic {
     key: String,
     second_key: String,
-    /// Those that administrators generated.
+    /// One-time passwords that administrators generated.
     one_time_passwords: Vec<String>,
     /// Session tokens, and the secrets that they contain.
     tokens: Vec<String>,

@@ -50,7 +50,7 @@ pub struct KeyIndex {
 struct Shard {
     current: RowTable<CurrentRow>,
     revoked: RowTable<Tombstone>,
-    /// Of the few live keys that have any: those whose row says so.
+    /// The extras of live keys. Few keys have any; the row of each says whether it does.
     extras: HashMap<KeyDigest, Extras>,
 }
 
