@@ -10,8 +10,8 @@ use super::reads::{BY_ID, at_most, empty_page, page_of};
 use super::rows::{entry_from_document, number_of, number_to_bson, to_bson};
 use super::store::MongoStore;
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
-use crate::domain::ids::{AuditEntryId, TenantId};
-use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError};
+use crate::domain::ids::{AuditEntryId, NotAnId, TenantId};
+use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result};
 
 #[async_trait]
 impl AuditStore for MongoStore {
@@ -25,15 +25,23 @@ impl AuditStore for MongoStore {
             .hint(Hint::Name(BY_ID.to_owned()))
             .max_time(self.limits.call);
         let found = self.collect("list_tenants", find).await?;
-        found.into_iter().map(|head| head.get_str("_id").map_err(corrupt)?.parse().map_err(tenant_error)).collect()
+        found.iter().map(tenant_of).collect()
     }
 
     async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
-        let find = self.audit_heads.find_one(doc! { "_id": tenant.as_str() }).max_time(self.limits.call);
-        match self.bounded("audit_head", find).await? {
-            Some(head) => head_of(head),
-            None => Ok(AuditHead::default()),
-        }
+        let find = async |tenants: Vec<TenantId>| {
+            let ids: Vec<_> = tenants.iter().map(TenantId::as_str).collect();
+            let (_, batch) = at_most(ids.len() + 1);
+            let find = self
+                .audit_heads
+                .find(doc! { "_id": { "$in": ids } })
+                .hint(Hint::Name(BY_ID.to_owned()))
+                .batch_size(batch)
+                .max_time(self.limits.call);
+            let heads = self.collect("audit_head", find).await?;
+            heads.into_iter().map(|head| Ok((tenant_of(&head)?, head_of(head)))).collect()
+        };
+        Ok(self.head_reads.get(tenant.clone(), find).await?.unwrap_or_default())
     }
 
     async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
@@ -177,6 +185,8 @@ pub(super) fn head_of(head: Document) -> Result<AuditHead> {
     Ok(AuditHead { number: number.ok_or_else(|| corrupt("a log head without a number"))?, hash })
 }
 
-fn tenant_error(error: crate::domain::ids::NotAnId) -> StoreError {
-    corrupt(error.to_string())
+/// Reads the tenant of the head of a log.
+fn tenant_of(head: &Document) -> Result<TenantId> {
+    let id = head.get_str("_id").map_err(corrupt)?;
+    id.parse().map_err(|error: NotAnId| corrupt(error.to_string()))
 }

@@ -8,7 +8,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::{CollectionOptions, ReadConcern};
 use mongodb::{Client, Collection, Cursor, Database};
 
-use super::coalesce::Coalesced;
+use super::coalesce::{Batched, Coalesced};
 use super::collections::{
     AUDIT, AUDIT_HEADS, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TOKENS, USAGE, USAGE_DAYS,
     USAGE_FLUSHES, USAGE_HOURS,
@@ -19,6 +19,7 @@ use super::options::{Limits, MongoOptions, check_concerns, check_database_name, 
 use super::queues::TenantQueues;
 use super::server::check_server;
 use crate::clock::Environment;
+use crate::domain::audit::AuditHead;
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::Operator;
 use crate::domain::sessions::{Session, SessionId};
@@ -60,6 +61,7 @@ pub struct MongoStore {
     pub(super) session_reads: Coalesced<SessionId, Option<Session>>,
     pub(super) operator_reads: Coalesced<OperatorId, Option<Operator>>,
     pub(super) tenant_reads: Coalesced<TenantId, Option<Tenant>>,
+    pub(super) head_reads: Batched<TenantId, AuditHead>,
     pub(super) limits: Limits,
 }
 
@@ -122,6 +124,7 @@ impl MongoStore {
             session_reads: Coalesced::default(),
             operator_reads: Coalesced::default(),
             tenant_reads: Coalesced::default(),
+            head_reads: Batched::default(),
             limits,
             watched: watched.database(&options.database),
             client,
