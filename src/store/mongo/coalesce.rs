@@ -243,10 +243,14 @@ mod tests {
 
     #[tokio::test]
     async fn keys_beyond_the_limit_of_a_batch_are_read_in_another() {
-        let (batched, reads, gate) = (Batched::default(), Mutex::default(), Semaphore::new(4));
+        let (batched, reads, gate) = (Batched::default(), Mutex::default(), Semaphore::new(0));
         let keys = 0..2 * MAX_BATCH_KEYS as u32 + 1;
-        let numbers = join_all(keys.map(|key| get_number(&batched, &reads, &gate, key))).await;
-        assert!(numbers.into_iter().all(|number| number.unwrap().is_some()));
+        let mut calls: Vec<_> = keys.map(|key| Box::pin(get_number(&batched, &reads, &gate, key))).collect();
+        for call in &mut calls {
+            assert!(futures::poll!(call).is_pending());
+        }
+        gate.add_permits(3);
+        assert!(join_all(calls).await.into_iter().all(|number| number.unwrap().is_some()));
         let sizes: Vec<_> = lock(&reads).iter().map(Vec::len).collect();
         assert_eq!(sizes, [1, MAX_BATCH_KEYS, MAX_BATCH_KEYS]);
     }
