@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use rand::{CryptoRng, RngExt};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use ulid::Ulid;
 
 use super::time::Timestamp;
@@ -19,9 +19,11 @@ pub struct NotAnId;
 macro_rules! prefixed_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(into = "String", try_from = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(into = "String")]
         pub struct $name(Ulid);
+
+        deserialize_from_str!($name);
 
         impl $name {
             pub const PREFIX: &str = $prefix;
@@ -53,14 +55,6 @@ macro_rules! prefixed_id {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = NotAnId;
-
-            fn try_from(text: String) -> Result<Self, NotAnId> {
-                text.parse()
-            }
-        }
-
         impl From<$name> for String {
             fn from(id: $name) -> String {
                 id.to_string()
@@ -88,12 +82,14 @@ prefixed_id!(
 );
 
 /// The id of an operator or a service token.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub enum ActorId {
     Operator(OperatorId),
     Token(TokenId),
 }
+
+deserialize_from_str!(ActorId);
 
 impl fmt::Display for ActorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,14 +111,6 @@ impl FromStr for ActorId {
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
         text.parse().map(Self::Operator).or_else(|_| text.parse().map(Self::Token))
-    }
-}
-
-impl TryFrom<String> for ActorId {
-    type Error = NotAnId;
-
-    fn try_from(text: String) -> Result<Self, NotAnId> {
-        text.parse()
     }
 }
 
@@ -174,9 +162,11 @@ fn parse_ulid(text: &str) -> Result<Ulid, NotAnId> {
 }
 
 /// A tenant's name: 1 to 63 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or a digit.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct TenantId(std::sync::Arc<str>);
+
+deserialize_from_str!(TenantId);
 
 impl TenantId {
     /// The tenant of the operator that the first start creates.
@@ -195,14 +185,6 @@ impl FromStr for TenantId {
             && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
             && text.as_bytes()[0].is_ascii_alphanumeric();
         if well_formed { Ok(Self(text.into())) } else { Err(NotAnId) }
-    }
-}
-
-impl TryFrom<String> for TenantId {
-    type Error = NotAnId;
-
-    fn try_from(text: String) -> Result<Self, NotAnId> {
-        text.parse()
     }
 }
 

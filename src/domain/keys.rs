@@ -148,9 +148,11 @@ fn checksum(covered: &[u8]) -> [u8; CHECKSUM_CHARACTERS] {
 }
 
 /// The keyed digest of an API key, which is its id in the store. Serialized as 64 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct KeyDigest([u8; 32]);
+
+deserialize_from_str!(KeyDigest);
 
 impl KeyDigest {
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -171,9 +173,11 @@ impl fmt::Debug for KeyDigest {
 serialize_as_hex!(KeyDigest, "not a digest of 64 hex digits");
 
 /// The last 4 characters of a key, by which people recognize it later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct Mark([u8; 4]);
+
+deserialize_from_str!(Mark);
 
 impl Mark {
     pub fn as_str(&self) -> &str {
@@ -193,14 +197,22 @@ impl From<Mark> for String {
     }
 }
 
-impl TryFrom<String> for Mark {
-    type Error = &'static str;
+impl FromStr for Mark {
+    type Err = &'static str;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         match <[u8; 4]>::try_from(text.as_bytes()) {
             Ok(bytes) if bytes.is_ascii() => Ok(Self(bytes)),
             _ => Err("not a mark of 4 ASCII characters"),
         }
+    }
+}
+
+impl TryFrom<String> for Mark {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! Nothing here is async, does input or output, or depends on a framework. Time and randomness are arguments.
 
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
+use std::str::FromStr;
+
 /// Serializes a newtype of a byte array as a string of hex digits: lower case when written, either case when read.
 macro_rules! serialize_as_hex {
     ($name:ident, $error:literal) => {
@@ -11,13 +15,32 @@ macro_rules! serialize_as_hex {
             }
         }
 
+        impl std::str::FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let mut bytes = Self([0; _]);
+                hex::decode_to_slice(text, &mut bytes.0).map_err(|_| $error)?;
+                Ok(bytes)
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = &'static str;
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
-                let mut bytes = Self([0; _]);
-                hex::decode_to_slice(text, &mut bytes.0).map_err(|_| $error)?;
-                Ok(bytes)
+                text.parse()
+            }
+        }
+    };
+}
+
+/// Deserializes a type by its `FromStr`, without a copy of the text: rows have many of these.
+macro_rules! deserialize_from_str {
+    ($name:ident) => {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(crate::domain::FromText(std::marker::PhantomData))
             }
         }
     };
@@ -53,3 +76,18 @@ pub mod time;
 pub mod tokens;
 pub mod usage;
 pub mod verdict;
+
+/// Visits a text that is parsed.
+struct FromText<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: Display>> serde::de::Visitor<'_> for FromText<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
