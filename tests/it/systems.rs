@@ -7,6 +7,7 @@ use crate::support::on_both_stores;
 
 on_both_stores![
     created_system_is_found_by_its_id_and_in_the_list,
+    systems_of_a_list_are_as_each_is_by_its_id,
     name_is_unique_ignoring_case_and_width,
     rename_advances_revision_and_time_and_writes_one_entry,
     stale_edit_is_refused,
@@ -38,6 +39,52 @@ async fn created_system_is_found_by_its_id_and_in_the_list(app: App) {
     let answer = operator.query(document, json!({ "id": system.id })).await;
     assert_eq!(answer.data("node"), &json!({ "__typename": "System", "id": system.id }));
     assert_eq!(answer.data("systems"), &json!({ "nodes": [{ "id": system.id }], "totalCount": 1 }));
+}
+
+/// A list reads its rows without the resolvers if only leaf fields are selected.
+async fn systems_of_a_list_are_as_each_is_by_its_id(app: App) {
+    let operator = app.operator(&ALL).await;
+    let fields = [
+        "id name description externalId keyState keyMark suspendedAt suspendedReason revision createdAt updatedAt",
+        "updatedAt id: name mark: keyMark __typename id: name",
+        "keyState ...Parts revision",
+        "... on Node { id } ... { name } ...Identified",
+        "name @include(if: true) id",
+        "name currentKey { mark } lastUsedAt",
+    ];
+    let parts = "fragment Parts on System { name description }";
+    let identified = "fragment Identified on Node { id }";
+    let create = "mutation { createSystem(name: \"Ærøskøbing \\\"1\\\"\", description: \"a\\nb\") { system { id } } }";
+    let first = operator.query(create, json!({})).await;
+    let first = first.data("createSystem.system.id").as_str().expect("an id").to_owned();
+    let second = operator.create_system("Billing").await.id;
+    let third = operator.create_system("Checkout").await.id;
+    for id in [&second, &third] {
+        operator.generate_key(id).await;
+    }
+    for change in ["suspendSystem(id: $id, reason: \"late\")", "setExternalId(systemId: $id, externalId: \"cus_1\")"] {
+        let document = format!("mutation ($id: ID!) {{ {change} {{ __typename }} }}");
+        let changed = operator.query(&document, json!({ "id": third })).await;
+        assert_eq!(changed.code(), None);
+    }
+    for fields in fields {
+        let fragments: String = [("...Parts", parts), ("...Identified", identified)]
+            .into_iter()
+            .filter(|(spread, _)| fields.contains(spread))
+            .map(|(_, text)| text)
+            .collect();
+        let by_id = format!("query ($id: ID!) {{ system(id: $id) {{ {fields} }} }} {fragments}");
+        let mut systems = Vec::new();
+        // In the order of their names.
+        for id in [&second, &third, &first] {
+            let found = operator.query(&by_id, json!({ "id": id })).await.text;
+            let found = found.strip_prefix(r#"{"data":{"system":"#).and_then(|text| text.strip_suffix("}}"));
+            systems.push(found.expect("a system").to_owned());
+        }
+        let list = format!("{{ systems {{ nodes {{ {fields} }} }} }} {fragments}");
+        let listed = operator.query(&list, json!({})).await.text;
+        assert_eq!(listed, format!(r#"{{"data":{{"systems":{{"nodes":[{}]}}}}}}"#, systems.join(",")));
+    }
 }
 
 #[tokio::test]

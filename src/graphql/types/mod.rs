@@ -4,6 +4,7 @@ mod actors;
 mod audit;
 mod connection;
 mod instances;
+mod leaves;
 mod node;
 mod operators;
 mod payloads;

@@ -1,11 +1,19 @@
 //! Systems, their lists, and their changes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use async_graphql::{ComplexObject, Context, Enum, ID, InputObject, Object, Result, SimpleObject};
+use async_graphql::parser::types::Field;
+use async_graphql::registry::Registry;
+use async_graphql::resolver_utils::enum_value;
+use async_graphql::{
+    ComplexObject, Context, ContextSelectionSet, Enum, ID, InputObject, Object, OutputType, Positioned, Result,
+    ScalarType, ServerResult, SimpleObject, Value,
+};
 
 use super::actors::AuditActor;
 use super::connection::PageInfo;
+use super::leaves::{LeafRow, Leaves};
 use super::usage::{LastUses, RequestedRange, Usage, UsageResolution};
 use super::{AuditEntry, DateTime, int};
 use crate::domain::audit::{AuditAction, KeyImage, SystemImage};
@@ -450,8 +458,8 @@ impl SystemConnection {
     }
 
     /// Systems of the page, without their cursors.
-    async fn nodes(&self) -> Vec<System> {
-        self.0.page.items.iter().map(|(_, system)| self.0.node(system)).collect()
+    async fn nodes(&self) -> SystemNodes {
+        SystemNodes(Arc::clone(&self.0))
     }
 
     /// Cursors of the page's ends, and whether there are further pages.
@@ -478,6 +486,58 @@ impl SystemConnection {
         let (service, tenant) = (Arc::clone(service), tenant.clone());
         let last_uses = LastUses::of(page.items.iter().map(|(_, system)| system.id));
         Self(Arc::new(SystemPage { service, tenant, query, order, request, page, last_uses }))
+    }
+}
+
+/// The systems of a page, as a list of [`System`].
+struct SystemNodes(Arc<SystemPage>);
+
+impl OutputType for SystemNodes {
+    fn type_name() -> Cow<'static, str> {
+        Vec::<System>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        Vec::<System>::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        Vec::<System>::create_type_info(registry)
+    }
+
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        let systems = self.0.page.items.iter().map(|(_, system)| system);
+        match Leaves::selected(ctx) {
+            Some(leaves) => Ok(Value::List(systems.map(|system| leaves.object(system)).collect())),
+            None => {
+                let systems: Vec<System> = systems.map(|system| self.0.node(system)).collect();
+                systems.resolve(ctx, field).await
+            }
+        }
+    }
+}
+
+/// The fields of [`System`] that are members of the row.
+impl LeafRow for systems::System {
+    type Object = System;
+
+    fn leaf(field: &str) -> Option<fn(&Self) -> Value> {
+        Some(match field {
+            "__typename" => |_| Value::from(System::type_name()),
+            "id" => |system| Value::String(system.id.to_string()),
+            "name" => |system| Value::from(system.name.as_str()),
+            "description" => |system| Value::from(system.description.as_ref().map(|text| text.as_str().to_owned())),
+            "externalId" => |system| Value::from(system.external_id.as_ref().map(ToString::to_string)),
+            "keyState" => |system| {
+                let state = system_lists::KeyState::of(system.suspended.is_some(), system.key.is_some());
+                enum_value(KeyState::from(state))
+            },
+            "keyMark" => |system| Value::from(system.key.as_ref().map(|key| key.mark.to_string())),
+            "revision" => |system| Value::from(int(system.revision)),
+            "createdAt" => |system| DateTime(system.created_at).to_value(),
+            "updatedAt" => |system| DateTime(system.updated_at).to_value(),
+            _ => return None,
+        })
     }
 }
 
