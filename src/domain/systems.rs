@@ -25,6 +25,8 @@ pub const MIN_KEY_LIFETIME: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct System {
+    /// Stored as `_id` by MongoDB.
+    #[serde(alias = "_id")]
     pub id: SystemId,
     pub tenant: TenantId,
     pub name: SystemName,

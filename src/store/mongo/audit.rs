@@ -7,7 +7,7 @@ use mongodb::options::Hint;
 use super::errors::corrupt;
 use super::migrations;
 use super::reads::{BY_ID, at_most, empty_page, page_of};
-use super::rows::{entry_from_document, number_of, number_to_bson, to_bson};
+use super::rows::{entry_from_bytes, entry_from_document, number_of, number_to_bson, to_bson};
 use super::store::MongoStore;
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::ids::{AuditEntryId, NotAnId, TenantId};
@@ -80,8 +80,7 @@ impl AuditStore for MongoStore {
             .limit(limit)
             .batch_size(batch)
             .max_time(self.limits.call);
-        let found = self.collect("list_audit", find).await?;
-        Ok(page_of(found.into_iter().map(entry_from_document).collect::<Result<_>>()?, page))
+        Ok(page_of(self.collect_rows("list_audit", find, entry_from_bytes).await?, page))
     }
 
     async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
@@ -108,7 +107,7 @@ impl AuditStore for MongoStore {
             .limit(limit)
             .batch_size(batch)
             .max_time(self.limits.call);
-        self.collect("list_audit_after", find).await?.into_iter().map(entry_from_document).collect()
+        self.collect_rows("list_audit_after", find, entry_from_bytes).await
     }
 
     async fn find_audit_hashes(&self, tenant: &TenantId, numbers: &[u64]) -> Result<Vec<AuditHead>> {

@@ -9,7 +9,12 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Bson, Document, deserialize_from_document, doc, serialize_to_bson, serialize_to_document};
+use mongodb::bson::raw::RawBsonRef;
+use mongodb::bson::serde_helpers::HumanReadable;
+use mongodb::bson::{
+    Bson, Document, RawDocument, deserialize_from_document, deserialize_from_slice, doc, serialize_to_bson,
+    serialize_to_document,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -164,6 +169,11 @@ pub(super) fn from_document<T: Stored>(mut document: Document) -> Result<T> {
     deserialize_from_document(document).map_err(corrupt)
 }
 
+/// As [`from_document`], from the bytes of a system's document.
+pub(super) fn system_from_bytes(document: &RawDocument) -> Result<System> {
+    from_bytes(document)
+}
+
 /// The inverse of [`to_document`] for a lease.
 pub(super) fn lease_from_document(mut document: Document) -> Result<Lease> {
     check_format(&document)?;
@@ -194,6 +204,23 @@ pub(super) fn entry_to_document(entry: &AuditEntry) -> Result<Document> {
 pub(super) fn entry_from_document(document: Document) -> Result<AuditEntry> {
     check_format(&document)?;
     deserialize_from_document(document).map_err(corrupt)
+}
+
+/// As [`entry_from_document`], from the bytes of the document.
+pub(super) fn entry_from_bytes(document: &RawDocument) -> Result<AuditEntry> {
+    from_bytes(document)
+}
+
+/// Rows are human-readable BSON, as `serialize_to_document` writes it: addresses are texts.
+fn from_bytes<T: DeserializeOwned>(document: &RawDocument) -> Result<T> {
+    match document.get(FORMAT).map_err(corrupt)? {
+        None => {}
+        Some(RawBsonRef::Int32(format)) => check_format_number(Some(i64::from(format)))?,
+        Some(RawBsonRef::Int64(format)) => check_format_number(Some(format))?,
+        Some(_) => check_format_number(None)?,
+    }
+    let HumanReadable(row) = deserialize_from_slice(document.as_bytes()).map_err(corrupt)?;
+    Ok(row)
 }
 
 fn check_format(document: &Document) -> Result<()> {
@@ -311,6 +338,7 @@ pub(super) fn number_of(value: &Bson) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use mongodb::bson::serialize_to_raw_document_buf;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -424,8 +452,27 @@ mod tests {
             assert_eq!(document.get_i64(revision).unwrap(), i64::try_from(row.revision()).unwrap());
             let id = id_from_bson(collection, document.get("_id").unwrap().clone()).unwrap();
             assert_eq!(id, Some(row.id()));
+            if let Row::System(system) = &row {
+                let bytes = serialize_to_raw_document_buf(&document).unwrap();
+                assert_eq!(system_from_bytes(&bytes).unwrap(), *system);
+            }
             assert_eq!(row_from_document(collection, document).unwrap(), row);
         }
+    }
+
+    #[test]
+    fn bytes_of_a_newer_or_malformed_format_are_refused() {
+        let system = rows().into_iter().find(|row| matches!(row, Row::System(_))).unwrap();
+        let read = |format: Bson| {
+            let mut document = to_document(&system).unwrap();
+            document.insert(FORMAT, format);
+            system_from_bytes(&serialize_to_raw_document_buf(&document).unwrap())
+        };
+        assert!(read(Bson::Int32(2)).is_ok() && read(Bson::Int64(2)).is_ok());
+        for newer in [Bson::Int32(3), Bson::Int64(3)] {
+            assert!(matches!(read(newer), Err(StoreError::NewerFormat { found: 3, known: KNOWN_FORMAT })));
+        }
+        assert!(matches!(read(Bson::String("3".to_owned())), Err(StoreError::Corrupt(_))));
     }
 
     #[test]
@@ -466,6 +513,8 @@ mod tests {
             let entry = AuditEntry::after(&AuditHead::default(), "acme".parse().unwrap(), event);
             let document = entry_to_document(&entry).unwrap();
             assert_eq!(document.get_document("event").unwrap().get_str("sourceAddress").unwrap(), address);
+            let bytes = serialize_to_raw_document_buf(&document).unwrap();
+            assert_eq!(entry_from_bytes(&bytes).unwrap(), entry);
             let read = entry_from_document(document).unwrap();
             assert_eq!(read, entry);
             assert_eq!(read.check(&AuditHead::default()), Ok(()));

@@ -1,13 +1,13 @@
 //! Look-ups, lists and counts of systems.
 
 use async_trait::async_trait;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocument, doc};
 use mongodb::options::Hint;
 
 use super::audit::entry_filter;
 use super::migrations;
 use super::reads::{BY_ID, at_most, empty_page, list_of, page_of};
-use super::rows::{EXTERNAL_ID, FOLDED_DESCRIPTION, FOLDED_EXTERNAL_ID, from_document, to_bson};
+use super::rows::{EXTERNAL_ID, FOLDED_DESCRIPTION, FOLDED_EXTERNAL_ID, system_from_bytes, to_bson};
 use super::store::MongoStore;
 use crate::domain::audit::AuditFilter;
 use crate::domain::external_ids::ExternalId;
@@ -50,7 +50,8 @@ impl SystemStore for MongoStore {
             .hint(Hint::Name(BY_ID.to_owned()))
             .batch_size(batch)
             .max_time(self.limits.call);
-        list_of(self.collect("find_systems", find).await?)
+        let found = self.collect_rows("find_systems", find, |document| skip_unreadable(system_from_bytes(document)));
+        Ok(found.await?.into_iter().flatten().collect())
     }
 
     async fn find_system_by_external_id(&self, tenant: &TenantId, external_id: &ExternalId) -> Result<Option<System>> {
@@ -121,10 +122,9 @@ impl SystemStore for MongoStore {
             }
         };
         let (limit, batch) = at_most(page.limit.saturating_add(1 + ends));
-        let found =
-            self.collect("list_systems", find.limit(limit).batch_size(batch).max_time(self.limits.call)).await?;
-        let rows = found.into_iter().map(|document| skip_unreadable(from_document::<System>(document)));
-        let mut rows = rows.collect::<Result<Vec<_>>>()?;
+        let find = find.limit(limit).batch_size(batch).max_time(self.limits.call);
+        let read = |document: &RawDocument| skip_unreadable(system_from_bytes(document));
+        let mut rows = self.collect_rows("list_systems", find, read).await?;
         rows.retain(|row| {
             let Some(system) = row else { return true };
             let key = order.field.key_of(system);
