@@ -4,7 +4,8 @@
 //! `cargo bench` runs all; `cargo bench -- verification` those whose name contains the word.
 //!
 //! The verification listener and what it is compared with are processes of their own, so that their processor time can
-//! be told apart: this program starts itself again, with `serve` and the name of a server.
+//! be told apart: this program starts itself again, with `serve` and the name of a server. So do the lists of systems,
+//! which are also compared with another build of this program if `KEYMARK_BENCH_OTHER` is its path.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
@@ -19,6 +20,7 @@ mod replica_set;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -141,13 +143,14 @@ fn main() {
         if wanted("tokens") {
             tokens().await;
         }
-        if wanted("systems embedded") {
-            systems_embedded().await;
-        }
-        if wanted("systems mongodb") {
-            systems_mongodb().await;
-        }
     });
+    if wanted("systems embedded") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(systems_embedded());
+    }
+    if wanted("systems mongodb") {
+        tokio::runtime::Runtime::new().expect("a runtime").block_on(systems_mongodb());
+    }
 }
 
 /// Both ways to ask for a verification, against a bare axum handler that reads as much and answers as many bytes, and
@@ -498,7 +501,16 @@ struct Server {
 
 impl Server {
     fn start(name: &str, arguments: &[&str]) -> Self {
-        let program = std::env::current_exe().expect("this program has a path");
+        Self::start_program(&std::env::current_exe().expect("this program has a path"), name, arguments)
+    }
+
+    /// The server of another build of this program, if there is one to compare with.
+    fn start_other(name: &str, arguments: &[&str]) -> Option<Self> {
+        let program = std::env::var_os("KEYMARK_BENCH_OTHER")?;
+        Some(Self::start_program(Path::new(&program), name, arguments))
+    }
+
+    fn start_program(program: &Path, name: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.args(["serve", name]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("this program starts");
@@ -511,8 +523,12 @@ impl Server {
     }
 
     async fn measure(&self, request: &[u8]) -> Measured {
+        self.measure_on(CONNECTIONS, request).await
+    }
+
+    async fn measure_on(&self, connections: usize, request: &[u8]) -> Measured {
         let (server, own) = (processor_time(self.process.id()), processor_time(std::process::id()));
-        let rate = load(self.address, request, CONNECTIONS).await;
+        let rate = load(self.address, request, connections).await;
         let server = processor_time(self.process.id()) - server;
         let own = processor_time(std::process::id()) - own;
         let micros = server.as_secs_f64() * 1e6 / (rate * ROUND.as_secs_f64());
@@ -548,6 +564,15 @@ fn serve_until_closed(name: &str, arguments: &[String]) {
         if name == "bare" {
             return (listen_bare(arguments[0].clone().leak()).await, String::new());
         }
+        if name == "bare graphql" {
+            return (listen(bare_graphql(&arguments[0])).await, String::new());
+        }
+        if let ("systems", [uri]) = (name, arguments) {
+            let options = MongoOptions::new(uri, "ratios");
+            let store = MongoStore::connect(&options, Environment::system()).await.expect("a store");
+            let keymark = Keymark::start(Arc::new(store)).await;
+            return (keymark.public, keymark.token);
+        }
         if let ("silent", [to, network, count]) = (name, arguments) {
             let to = to.parse().expect("an address");
             keep_silent(to, network.parse().expect("a number"), count.parse().expect("a number")).await;
@@ -561,6 +586,9 @@ fn serve_until_closed(name: &str, arguments: &[String]) {
             add_tenants(&store).await;
         }
         let keymark = Keymark::start(store).await;
+        if name == "systems" {
+            return (keymark.public, keymark.token);
+        }
         let address = if arguments.is_empty() {
             listen(keymark.verification).await
         } else {
@@ -768,21 +796,44 @@ impl Drop for Nginx {
 
 /// `systems(first: 20)` from the embedded store against a bare schema with the rows in memory.
 async fn systems_embedded() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
-    let keymark = Keymark::start(store).await;
+    const CONNECTIONS: usize = 16;
     let body = serde_json::json!({ "query": SYSTEMS_QUERY }).to_string();
-    let request = post_request("/graphql", &body, Some(&keymark.token));
-    let answer = answer_of(keymark.public, &request).await;
+    let start = |server: Server| {
+        let request = post_request("/graphql", &body, Some(&server.description));
+        (server, request)
+    };
+    let ours = start(Server::start("systems", &[]));
+    let answer = answer_of(ours.0.address, &ours.1).await;
     assert!(answer.contains("System 019"), "{answer}");
-    let bare = listen(bare_graphql(&answer)).await;
-    assert_eq!(answer_of(bare, &request).await.len(), answer.len());
-    compare(
-        "systems(first: 20), embedded, 16 connections, against bare async-graphql from memory (goal 0.7)",
-        async || load(keymark.public, &request, 16).await,
-        async || load(bare, &request, 16).await,
-    )
-    .await;
+    let bare = Server::start("bare graphql", &[&answer]);
+    assert_eq!(answer_of(bare.address, &ours.1).await.len(), answer.len());
+    let other = Server::start_other("systems", &[]).map(start);
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for round in 0..=ROUNDS {
+        let (of_ours, of_bare) =
+            (ours.0.measure_on(CONNECTIONS, &ours.1).await, bare.measure_on(CONNECTIONS, &ours.1).await);
+        let of_other = match &other {
+            Some((server, request)) => Some(server.measure_on(CONNECTIONS, request).await),
+            None => None,
+        };
+        // The first one warms up.
+        if round > 0 {
+            rounds.push((of_ours, of_bare, of_other));
+        }
+    }
+    println!("systems(first: 20), embedded, {CONNECTIONS} connections");
+    print(
+        "requests a second, against bare async-graphql from memory (goal 0.7)",
+        rounds.iter().map(|(ours, bare, _)| (ours.rate, bare.rate)),
+    );
+    print(
+        "processor time a request in µs, against bare async-graphql from memory",
+        rounds.iter().map(|(ours, bare, _)| (ours.micros, bare.micros)),
+    );
+    if other.is_some() {
+        let of_other = |(ours, _, other): &(Measured, _, Option<Measured>)| Some((ours.micros, other.as_ref()?.micros));
+        print("processor time a request in µs, against the other build", rounds.iter().filter_map(of_other));
+    }
 }
 
 /// Requests with tokens against those without, and the creation of a token against that of a system.
