@@ -52,8 +52,9 @@
 //! (`store::CommitStore::commit`). On every instance, `coherence::Coherence::follow` receives the change in the store's
 //! feed, applies it to the `coherence::Cache` and to the `coherence::protocol::Protocol`, and passes it to the subscribers
 //! (`service::feed`; `graphql::engine` makes the payload, once for all who select the same). Each instance then
-//! acknowledges it with its next lease (`store::LeaseStore::put_lease`). When all have, the `coherence::Barrier` that the
-//! mutation waits at opens, and the response is sent.
+//! acknowledges it with its next lease (`store::LeaseStore::put_lease`). The instance that makes the change lists the leases
+//! (`store::LeaseStore::list_leases_at`). When all have applied it, the `coherence::Barrier` that the mutation waits at
+//! opens, and the response is sent.
 //!
 //! **A key is verified.** `http::serve::serve` passes each request of the verification listener to
 //! `http::verify::Routes::handle`, which answers `POST /v1/verify` and `/v1/forward-auth`. `verify::Verifier::verify`

@@ -59,21 +59,24 @@ wanted() {
 
 asked=$*
 
-check holds depth PROTOCOL
-check holds depth LOSS
-check holds depth NPROBE=1 LOSS BRANCH
-check holds depth NPROBE=1 FILL
-check holds depth NPROBE=1 CRASH TMAX=2
-check holds depth NPROBE=1 D=1 TMAX=4
-check holds depth NPROBE=1 CLOCKS L=2 TMAX=4
-check holds depth CLOCKS TMAX=2
-check holds depth NPROBE=1 LENGTHS L=2 TMAX=4
-check holds depth NPROBE=2 LENGTHS L=2
+check holds depth PROTOCOL TMAX=2
+check holds depth NPROBE=1 PROTOCOL
+check holds depth NPROBE=1 LOSS TMAX=2
+check holds depth NPROBE=1 LOSS BRANCH TMAX=2
+check holds depth NPROBE=1 FILL TMAX=2
+check holds depth NPROBE=1 CRASH TMAX=2 NLIST=1
+check holds depth NPROBE=1 D=1 NLIST=1 TMAX=4
+check holds depth NPROBE=1 CLOCKS L=2 NLIST=1 TMAX=4
+check holds depth NPROBE=1 LENGTHS L=2 NLIST=1 TMAX=4
 
 check broken depth BUG_NOWAIT
 check broken depth BUG_TTLSTART
 check broken depth BUG_LOADLATE
-check broken depth BUG_FORGET
+check broken breadth BUG_STALELIST
+check broken breadth BUG_UNCOVERED
+check broken depth BUG_KEPTAGE TMAX=2
+check broken depth BUG_LISTEARLY NPROBE=1 TMAX=2
+check broken depth BUG_MISSING NPROBE=1 TMAX=2
 check broken depth BUG_ACKEARLY
 check broken depth BUG_SKIP LOSS
 check broken depth BUG_UNJOINED LOSS BRANCH NPROBE=1

@@ -30,9 +30,13 @@
  *    the revoker may gain ticks.  The holder of a lease compares the boot clock, and the raw
  *    clock plus the time asleep, with a deadline each, which are published and loaded one
  *    after the other.  Oscillators are exact, so the revoker waits without a margin.
+ *  - listings: the revoker reads the lease of an instance as of any position of LOG.  If it began
+ *    after its stream has delivered the revoke, the position is after the revoke.  It keeps the
+ *    time when it first found the lease as it is.  A lease that it does not find is not waited for;
+ *    the model has no deletion, see ReleasedEarly and DeletedRenewed in planted_bugs.rs.
  *  - lengths (-DLENGTHS): the leases of the instance are longer (L) than the revoker's (OWN).
- *    The revoker reads the leases when its stream starts, and once more after the commit for
- *    its timer; each is in the store from the first probe that entered LOG.
+ *    For its timer the revoker reads them after the commit; each is in the store from the first
+ *    probe that entered LOG.
  *
  * Property: no accept whose verify was invoked after a revoke returned success.
  * -DSTRICT adds: no accept invoked after some verify had returned a reject
@@ -45,7 +49,11 @@
  *  BUG_STALEREAD a fill reads at a position older than the one the instance has applied
  *  BUG_IDEMP     a retry that finds the key revoked returns at once, without the barrier
  *  BUG_ACKEARLY  acknowledgement sent when the event is received, before it is applied
- *  BUG_FORGET    fast path trusts a view of the fleet that is younger than one lease
+ *  BUG_STALELIST the leases are listed as of a position before the revoke
+ *  BUG_UNCOVERED a listing counts that began before the stream delivered the revoke
+ *  BUG_KEPTAGE   the lease is taken to be as old as the first one of the instance
+ *  BUG_LISTEARLY a listing is dated with the time when it began
+ *  BUG_MISSING   the lease may be missing while the instance uses its cache
  *  BUG_SKIP      after stream loss the stream restarts at the end without re-hydration
  *  BUG_UNJOINED  (with -DBRANCH) the re-hydration does not wait until the stream has joined
  *  BUG_NOWAIT    the revoker returns after the majority write alone
@@ -75,6 +83,10 @@
 #endif
 #ifndef NPROBE
 #define NPROBE 2
+#endif
+/* Listings of a revoker: one before its stream has delivered the revoke, and one after. */
+#ifndef NLIST
+#define NLIST 2
 #endif
 #ifndef D
 #define D 0
@@ -337,18 +349,14 @@ proctype Verify(byte i) {
 out: skip
 }
 
-bool seen[4]; byte obs[4]; bool gotack[4];      /* [revoker*2 + i] */
+/* of each revoker, for each instance: [revoker*2 + i] */
+byte known[4];               /* the lease that was found last, 0 = none               */
+byte knownat[4];             /* when it was first found                               */
+bool acked[4];               /* it has applied the revoke, or has no lease            */
+bool waited[4]; byte from[4]; /* the first listing after the revoke, and how old the lease was */
 
 /* instance i can no longer hold a lease that predates the revoke */
-#ifdef BUG_FORGET
-#define UNSEEN(i) (!seen[f*2+i])
-#elif defined(LENGTHS)
-/* the leases were read when the stream started: one that was not there comes in the stream */
-#define UNSEEN(i) (!seen[f*2+i] && (!had || RNOW >= t0 + W))
-#else
-#define UNSEEN(i) (!seen[f*2+i] && RNOW >= t0 + W)
-#endif
-#define ACC(i) (gotack[f*2+i] || (seen[f*2+i] && RNOW >= obs[f*2+i] + W) || UNSEEN(i))
+#define ACC(i) (acked[f*2+i] || (waited[f*2+i] && RNOW >= from[f*2+i] + W))
 #ifdef LENGTHS
 #define TIMER (listed && RNOW >= a + (had -> W : OWN))
 #else
@@ -361,49 +369,95 @@ bool seen[4]; byte obs[4]; bool gotack[4];      /* [revoker*2 + i] */
 #endif
 
 proctype Revoker(byte f) {
-  byte p; byte t0; byte a; bool found; bool had = false; bool listed = false;
-  d_step { t0 = RNOW; p = loglen }                /* own stream starts, any moment       */
-#ifdef LENGTHS
-  had = stored[0];                                /* read when the stream has started    */
-#endif
-  d_step { loglen < LOGMAX ->
-    if
-    :: revpos == NONE -> revpos = loglen; append(REV, 0, false)
-    :: else -> found = true
-    fi
-  }
-  a = RNOW;                                       /* majority acknowledgement, own clock */
-#ifdef BUG_NOWAIT
-  goto done;
-#endif
-#ifdef CRASH
-  if :: f == 0 -> goto dead :: skip fi;
-#endif
-#ifdef BUG_IDEMP
-  if :: found -> goto done :: else -> skip fi;
+  byte a; bool got = false; bool found = false; bool had = false; bool listed = false;
+  byte i; byte q; byte k; byte began; byte lease; bool applied; bool covered; byte phase = 0; byte lists = 0;
+  byte change = 0;                                /* 1 = committed, 2 = acknowledged     */
+#if defined(LENGTHS) && defined(BUG_UNLISTED)
+  had = stored[0];
 #endif
   do
-  :: d_step { p < loglen ->
+  :: d_step { change == 0 && loglen < LOGMAX ->
        if
-       :: who[p] < REV && ackd[p] -> gotack[f*2 + who[p]] = true
-       :: who[p] < REV && !ackd[p] && p < revpos ->
-            seen[f*2 + who[p]] = true; obs[f*2 + who[p]] = RNOW
+       :: revpos == NONE -> revpos = loglen; append(REV, 0, false)
+       :: else -> found = true
+       fi;
+       change = 1 }
+  :: d_step { change == 1 -> a = RNOW; change = 2 } /* majority acknowledgement, own clock */
+#ifdef BUG_NOWAIT
+  :: change == 2 -> goto finished
+#endif
+#ifdef CRASH
+  :: f == 0 && change > 0 -> goto dead
+#endif
+#ifdef BUG_IDEMP
+  :: change == 2 && found -> goto finished
+#endif
+  :: d_step { change > 0 && !got -> got = true }  /* the own stream delivers the revoke   */
+  :: atomic { phase == 0 && lists < NLIST ->      /* a listing                            */
+       lists++;
+#if NI == 2
+       if :: i = 0 :: i = 1 fi;
+#endif
+       covered = got;
+#ifdef BUG_LISTEARLY
+       began = RNOW; phase = 1 }
+  :: atomic { phase == 1 ->
+#endif
+       q = loglen;
+       do
+#ifdef BUG_STALELIST
+       :: q > 0 -> q--
+#else
+       :: q > (covered -> revpos + 1 : 0) -> q--
+#endif
+       :: break
+       od;
+       k = 0; lease = 0; applied = false;
+       do
+       :: k < q -> if :: who[k] == i -> lease = seqn[k]; applied = ackd[k] :: else -> skip fi; k++
+       :: else -> break
+       od;
+#ifdef BUG_MISSING
+       if :: lease = 0; applied = false :: skip fi;
+#endif
+       q = 0; k = 0; phase = 2 }
+  :: d_step { phase == 2 ->                       /* the listing is received              */
+       if
+#ifdef BUG_KEPTAGE
+       :: known[f*2+i] == 0 && lease != 0 ->
+#else
+       :: known[f*2+i] != lease ->
+#endif
+            known[f*2+i] = lease;
+#ifdef BUG_LISTEARLY
+            knownat[f*2+i] = began
+#else
+            knownat[f*2+i] = RNOW
+#endif
        :: else -> skip
        fi;
-       p = p + 1 }
+#ifdef BUG_UNCOVERED
+       covered = got;
+#endif
+       if
+       :: covered && (applied || lease == 0) -> acked[f*2+i] = true
+       :: covered && !applied && lease != 0 && !waited[f*2+i] ->
+            waited[f*2+i] = true; from[f*2+i] = knownat[f*2+i]
+       :: else -> skip
+       fi;
+       began = 0; covered = false; lease = 0; applied = false; phase = 0 }
 #ifdef LENGTHS
 #ifdef BUG_UNLISTED
-  :: d_step { !listed -> listed = true }
+  :: d_step { change == 2 && !listed -> listed = true }
 #else
-  :: d_step { !listed -> had = (had || stored[0]); listed = true }
+  :: d_step { change == 2 && !listed -> had = stored[0]; listed = true }
 #endif
 #endif
-  :: atomic { TIMER -> goto done }                /* slow path: needs no stream          */
-  :: atomic { p > revpos && ACCOUNTED ->          /* fast path                           */
-       goto done }
+  :: atomic { change == 2 && TIMER -> goto finished } /* slow path: needs no stream       */
+  :: atomic { change == 2 && got && ACCOUNTED -> goto finished } /* fast path             */
   :: now >= TMAX -> goto dead
   od;
-done:
+finished:
   revoke_returned = true;
 dead: skip
 }

@@ -33,7 +33,7 @@ use arc_swap::ArcSwapOption;
 use futures::{StreamExt, TryStreamExt};
 use prometheus_client::registry::Registry;
 use rand::RngExt;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,7 +42,7 @@ use self::identities::Identities;
 use self::key_index::KeyIndex;
 use self::metrics::{CacheGauges, CoherenceMetrics, Gauges};
 use self::pending_uses::PendingUses;
-use self::protocol::{Enforced, Leases, LogEvent, OtherInstance, PendingChangeId, Protocol, Role};
+use self::protocol::{Enforced, Leases, Listing, LogEvent, OtherInstance, PendingChangeId, Protocol, Role};
 use self::tenant_names::TenantNames;
 use self::unreadable::UnreadableRows;
 use self::usage::Rotations;
@@ -221,7 +221,7 @@ pub struct KnownInstance {
     pub incarnation: Option<Incarnation>,
     pub is_current: bool,
     pub state: InstanceState,
-    /// When it last renewed its lease, as far as it was received; now, if it is the only one.
+    /// When it last renewed its lease, as far as the leases were listed since; now, if it is the only one.
     pub renewed_at: Timestamp,
 }
 
@@ -450,8 +450,9 @@ impl Coherence {
         }
     }
 
-    /// Opens the barriers of enforced changes, and sends a probe and lists leases if that is due.
-    fn run_due(self: &Arc<Self>) {
+    /// Opens the barriers of enforced changes, and sends a probe and lists leases if that is due. Returns true if it sends
+    /// a probe.
+    fn run_due(self: &Arc<Self>) -> bool {
         let mut state = self.state();
         let now = self.stopwatch.now();
         for enforced in state.protocol.take_enforced(now) {
@@ -462,22 +463,25 @@ impl Coherence {
         }
         let probe = state.protocol.start_probe(now);
         state.last_lease = probe.or(state.last_lease);
-        let lists = state.protocol.start_listing(now);
+        let listing = state.protocol.start_listing(now);
         drop(state);
-        if lists {
+        if let Some(listing) = listing {
             let coherence = Arc::clone(self);
-            self.tasks.spawn(async move { coherence.list().await });
+            self.tasks.spawn(async move { coherence.list(listing).await });
         }
         if let Some(lease) = probe {
             let coherence = Arc::clone(self);
             self.tasks.spawn(async move { coherence.send_probe(lease).await });
         }
+        probe.is_some()
     }
 
-    /// Called after the protocol's state has changed: does what is due, and schedules the next wake-up again.
-    fn run_due_and_reschedule(self: &Arc<Self>) {
-        self.run_due();
+    /// Called after the protocol's state has changed: does what is due, and schedules the next wake-up again. Returns true
+    /// if it sends a probe.
+    fn run_due_and_reschedule(self: &Arc<Self>) -> bool {
+        let sends_probe = self.run_due();
         self.changed.send_replace(());
+        sends_probe
     }
 
     async fn send_probe(self: Arc<Self>, lease: Lease) {
@@ -496,8 +500,8 @@ impl Coherence {
     }
 
     /// Lists the leases of all instances for the protocol.
-    async fn list(self: Arc<Self>) {
-        let listed = self.list_leases().await;
+    async fn list(self: Arc<Self>, listing: Listing) {
+        let listed = self.list_leases(listing).await;
         if let Err(error) = &listed {
             tracing::debug!(%error, "leases not listed");
         }
@@ -505,12 +509,17 @@ impl Coherence {
         self.run_due_and_reschedule();
     }
 
-    /// Reads the leases of all instances. Then reads the setting, for leases that state no length: an instance that
-    /// raises it puts a lease of its length before, so the length is in the setting, in the list, or in a feed that was
-    /// opened before this call.
-    async fn list_leases(&self) -> Result<Leases, StoreError> {
-        let leases = self.store.list_leases().await?;
-        let setting = self.store.find_setting(LENGTH_SETTING).await?;
+    /// Reads the leases of all instances. If one states no length, reads the setting then: release 0.1 puts a lease only
+    /// after it has found its length there, and the setting is never lowered.
+    async fn list_leases(&self, listing: Listing) -> Result<Leases, StoreError> {
+        let leases = match listing {
+            Listing::Current => self.store.list_leases().await?,
+            Listing::At(position) => self.store.list_leases_at(position).await?,
+        };
+        let setting = match leases.iter().any(|lease| lease.length.is_none()) {
+            true => self.store.find_setting(LENGTH_SETTING).await?,
+            false => None,
+        };
         let longest = setting.and_then(|millis| millis.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
         Ok(Leases { leases, longest })
     }
@@ -527,10 +536,13 @@ impl Coherence {
         let following = async {
             let mut retry_delay = MIN_RETRY_DELAY;
             loop {
-                let error = match self.store.watch(None).await {
+                let incarnation = Incarnation::generate(&mut **self.environment.rng());
+                let join_lease = self.join_lease();
+                let own = [incarnation, join_lease.incarnation];
+                let error = match self.store.watch(None, Some(&own)).await {
                     Ok(feed) => {
                         notify(FeedEvent::Resumed);
-                        let error = self.run_incarnation(feed, &notify).await;
+                        let error = self.run_incarnation(feed, incarnation, join_lease, &notify).await;
                         let is_newer_format = matches!(error, StoreError::NewerFormat { .. });
                         self.newer_format.store(is_newer_format, Ordering::Relaxed);
                         if self.drop_cache() {
@@ -565,22 +577,28 @@ impl Coherence {
     }
 
     /// Loads the cache and keeps it current, until the feed is lost. Returns the error that ended the feed.
-    async fn run_incarnation(self: &Arc<Self>, mut feed: Feed, notify: &impl Fn(FeedEvent)) -> StoreError {
-        let incarnation = Incarnation::generate(&mut **self.environment.rng());
+    async fn run_incarnation(
+        self: &Arc<Self>,
+        mut feed: Feed,
+        incarnation: Incarnation,
+        join_lease: Lease,
+        notify: &impl Fn(FeedEvent),
+    ) -> StoreError {
         self.state().protocol.opened(incarnation, self.stopwatch.now());
         // Changes received while the cache is loaded are applied only after all scanned rows are in: a row from the
         // scan may be older and would undo them. Subscribers get them immediately. They need not wait for the cache,
         // which is not used yet: until the deadline is published, every request reads the store, which has the change.
         let mut early = Vec::new();
         let mut numbers = AuditNumbers::default();
-        let join_lease = self.store.is_shared().then(|| self.join_lease());
         let loaded = {
-            let join_lease_received = Notify::new();
+            let (join_lease_received, receive) = oneshot::channel();
+            let mut join_lease_received = Some(join_lease_received);
             let mut loading = std::pin::pin!(async {
-                if let Some(lease) = &join_lease {
-                    self.join(lease, &join_lease_received).await?;
-                }
-                self.load().await
+                let joined = match self.store.is_shared() {
+                    true => self.join(&join_lease, receive).await?,
+                    false => LogTime::default(),
+                };
+                Ok::<_, StoreError>((self.load(joined).await?, joined))
             });
             loop {
                 tokio::select! {
@@ -590,10 +608,14 @@ impl Coherence {
                             if let Some(Err(error)) = change.entry.as_deref().map(|entry| numbers.check(entry)) {
                                 return error;
                             }
-                            if matches!(log_event(&change), LogEvent::Lease(lease) if Some(lease) == join_lease) {
-                                join_lease_received.notify_one();
+                            if matches!(log_event(&change), LogEvent::Lease(lease) if lease == join_lease) {
+                                // Fails if it has given up.
+                                let _ = join_lease_received.take().map(|received| received.send(change.at));
+                                continue;
                             }
-                            early.push(notify_change(change, notify));
+                            let change = Arc::new(change);
+                            notify_change(&change, notify);
+                            early.push(change);
                         }
                         Some(Err(error)) => return error,
                         None => return feed_ended(),
@@ -601,21 +623,21 @@ impl Coherence {
                 }
             }
         };
-        let (cache, leases) = match loaded {
+        let ((cache, leases), joined) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => return error,
         };
         // Going live, in this order:
         // 1. Store the cache. Its deadline is 0, so every read still goes to the store.
-        // 2. Pass the leases to the protocol, before any change: for each change that it receives, it decides which
-        //    instances to wait for. From here on it may send probes, which claim only what was applied so far.
+        // 2. Pass the leases to the protocol, before any change. From here on it may send probes, which claim what was
+        //    committed before this instance joined, and what was applied so far.
         // 3. Apply the early changes.
         // 4. Publish the deadline. A standalone process has one since step 2, and must not use a cache that lacks the
         //    early changes.
         // 5. Report as loaded, and so as ready, only when all this is done.
         self.cache.store(cache.clone());
         let cache = cache.as_deref();
-        self.state().protocol.loaded(self.stopwatch.now(), &leases);
+        self.state().protocol.loaded(self.stopwatch.now(), joined, &leases);
         for change in early {
             self.apply(cache, &change);
         }
@@ -635,8 +657,11 @@ impl Coherence {
                     // instance must not be served from a cache without the change.
                     self.apply(cache, &change);
                     self.publish_deadline(cache);
-                    notify_change(change, notify);
-                    self.run_due_and_reschedule();
+                    // Acknowledged before subscribers are woken, of which there may be thousands: others wait for it.
+                    if self.run_due_and_reschedule() {
+                        tokio::task::yield_now().await;
+                    }
+                    notify_change(&Arc::new(change), notify);
                 }
                 Some(Err(error)) => return error,
                 None => return feed_ended(),
@@ -657,21 +682,24 @@ impl Coherence {
         }
     }
 
-    /// Puts the lease, waits until the feed has delivered it, and deletes it.
+    /// Puts the lease, waits until the feed has delivered it, and deletes it. Returns its position in the feed.
     ///
     /// A feed starts after the last entry of one member's log, which may be on a branch that is rolled back in a
     /// failover. The feed then resumes on the other branch and misses the start of it. Whatever it misses was committed
     /// before the first change that it delivers. So once it has delivered this lease, it delivers everything committed
     /// after the lease, and the rows that are read from then on include everything before.
-    async fn join(self: &Arc<Self>, lease: &Lease, received: &Notify) -> Result<(), StoreError> {
+    async fn join(
+        self: &Arc<Self>,
+        lease: &Lease,
+        received: oneshot::Receiver<LogTime>,
+    ) -> Result<LogTime, StoreError> {
         // A process that ends meanwhile, as most commands do, waits for the write and deletes the lease.
         self.state().last_lease.get_or_insert(*lease);
         let (coherence, sent) = (Arc::clone(self), *lease);
         let put = self.tasks.spawn(async move { coherence.store.put_lease(&sent).await });
         let joined = async {
             put.await.map_err(|error| StoreError::Unavailable(error.into()))??;
-            received.notified().await;
-            Ok(())
+            received.await.map_err(|error| StoreError::Unavailable(error.into()))
         };
         let missed = || StoreError::Unavailable("the feed does not deliver a write of this instance".into());
         let joined = tokio::time::timeout(MAX_JOIN_WAIT, joined).await.unwrap_or_else(|_| Err(missed()));
@@ -680,7 +708,7 @@ impl Coherence {
     }
 
     /// Reads all rows into a new cache, if this process has one, and then the leases of all instances.
-    async fn load(&self) -> Result<(Option<Arc<Cache>>, Leases), StoreError> {
+    async fn load(&self, joined: LogTime) -> Result<(Option<Arc<Cache>>, Leases), StoreError> {
         let cache = self.has_cache().then(|| Arc::new(Cache::new(Arc::clone(&self.pending_uses))));
         if let Some(cache) = &cache {
             let mut rows = self.store.scan_rows().await?;
@@ -688,7 +716,10 @@ impl Coherence {
                 cache.put_stored(&row);
             }
         }
-        let leases = if self.store.is_shared() { self.list_leases().await? } else { Leases::default() };
+        let leases = match self.store.is_shared() {
+            true => self.list_leases(Listing::At(joined)).await?,
+            false => Leases::default(),
+        };
         Ok((cache, leases))
     }
 
@@ -802,12 +833,11 @@ impl Drop for Barrier {
 }
 
 /// Passes a change to `notify`, unless it only concerns leases.
-fn notify_change(change: Change, notify: &impl Fn(FeedEvent)) -> Arc<Change> {
-    let change = Arc::new(change);
-    if !matches!(log_event(&change), LogEvent::Lease(_) | LogEvent::LeaseRemoved(_)) {
-        notify(FeedEvent::Change(Arc::clone(&change)));
+fn notify_change(change: &Arc<Change>, notify: &impl Fn(FeedEvent)) {
+    let is_lease = |write: &Write| matches!(write.id(), RowId::Lease(_));
+    if change.entry.is_some() || !change.writes.first().is_some_and(is_lease) {
+        notify(FeedEvent::Change(Arc::clone(change)));
     }
-    change
 }
 
 fn log_event(change: &Change) -> LogEvent {
@@ -817,7 +847,6 @@ fn log_event(change: &Change) -> LogEvent {
             LogEvent::Entry { id: entry.event.id, requires_ack }
         }
         (None, Some(Write::Put(Row::Lease(lease)))) => LogEvent::Lease(*lease),
-        (None, Some(Write::Delete(RowId::Lease(incarnation)))) => LogEvent::LeaseRemoved(*incarnation),
         _ => LogEvent::Other,
     }
 }

@@ -21,14 +21,10 @@ pub(super) enum Bug {
     OtherDeadline,
     /// The clock is read before the verification begins.
     ClockEarly,
-    /// The leases of other instances are not read when the cache is loaded.
-    Forget,
     /// A change is dated with the time when the previous one was received.
     ReceivedEarly,
     /// After a loss, the feed continues at the end of the log, with the same cache.
     Skip,
-    /// The cache is reloaded, but the state of the peers is kept.
-    KeptPeers,
     /// While the cache is reloaded, it is used until the deadline of the old one.
     KeptDeadline,
     /// Probes of a former incarnation renew the lease.
@@ -70,8 +66,16 @@ pub(super) enum Bug {
     Unlisted,
     /// A lease without a length is taken to be as long as its own.
     UnstatedOwn,
-    /// The setting with the longest lease is raised before a lease of that length is in the log.
-    RaisedEarly,
+    /// The leases are listed as of any earlier time.
+    StaleListing,
+    /// A listing counts although it began before the change was received.
+    UncoveredListing,
+    /// A lease is taken to be as old as the first of its incarnation that was listed.
+    KeptAge,
+    /// A lease is deleted although it was renewed since it was found to be stale.
+    DeletedRenewed,
+    /// A process that shuts down deletes its lease while it still uses the cache.
+    ReleasedEarly,
 }
 
 pub(super) fn is_planted(bug: Bug) -> bool {

@@ -8,10 +8,17 @@
 //! without the change has either acknowledged it or lost its lease: see [`Protocol::take_enforced`].
 //! `docs/model/lease.pml` is a model of this protocol.
 //!
-//! There are two ways to know these instances. Once the change was received from the feed, they are those whose leases
-//! were read when the cache was loaded, or came in the feed since. Without the feed, they are those in a *listing* of
-//! all leases that began after the commit was acknowledged: each probe that renews a lease is a write of it, so a lease
-//! from before the commit is in the listing, unless it was deleted when it had ended.
+//! An instance receives its own leases from the feed, and reads those of the others in *listings* of all leases. Each
+//! probe that renews a lease is a write of it, so a listing as of the change's position in the feed or later contains
+//! every lease from before the change, unless it was deleted. A lease is deleted only when no cache is used under it any
+//! more: by its own process, which has dropped the cache, or by another, if it has not changed since it ended
+//! ([`Protocol::stale_leases`]). So the instances to wait for are those in the first such listing that have not applied
+//! the change; later listings are read until all of these have, are gone, or have lost their leases. If the change was
+//! not received from the feed, it waits for the longest lease in a listing that began after the commit was acknowledged.
+//!
+//! A lease that is found unchanged was renewed by no probe since: a probe takes effect at most once, so an earlier one
+//! cannot replace a later one and then be found again. So every probe from before a listing was sent before its lease
+//! was first found as it is, and the lease ends that much earlier.
 //!
 //! The driver must keep this order:
 //!
@@ -23,6 +30,7 @@
 //!   later than it was sent.
 //! - [`start_listing`](Protocol::start_listing) is called *before* the leases are read, and the setting that
 //!   [`Leases::longest`] comes from is read *after* them.
+//! - A lease is deleted *after* its cache was dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -37,8 +45,15 @@ const MAX_OUTSTANDING_PROBES: usize = 64;
 /// An instance that has not renewed its lease for this many lease lengths is gone, and its lease is removed.
 const STALE_AFTER_LEASES: u32 = 10;
 /// A failed probe or listing is retried after the probe interval divided by this. A change that was not received from
-/// the feed after the same time makes a listing necessary: usually it is received within some 10 ms.
+/// the feed after the same time makes a listing necessary: usually it is received within some 10 ms. Nor are the leases
+/// listed less often than this while a change waits for an instance.
 const RETRY_DIVISOR: u32 = 10;
+/// While a change waits, no listing follows another sooner than the probe interval divided by this: 2 ms. The first
+/// begins when an acknowledgement of this instance is stored, which takes 5 ms in the median. By then most others are.
+const MIN_LISTING_DIVISOR: u32 = 500;
+/// Otherwise the leases are listed after two to four probe intervals, by which an instance that has crashed is noticed
+/// before a change waits for it.
+const LISTING_PROBE_INTERVALS: u32 = 2;
 /// Interval of the probes of a standalone process, sent only while a change waits for one.
 pub(super) const STANDALONE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Former incarnations of this instance that are kept, so that their late probes are recognized.
@@ -79,8 +94,17 @@ pub fn with_margin(length: Duration) -> Duration {
 pub struct Leases {
     pub leases: Vec<Lease>,
     /// The longest lease that the store's setting states, as it was read after the leases. Leases that state no length
-    /// are not longer.
+    /// are not longer. Zero if there are none.
     pub longest: Duration,
+}
+
+/// A listing of the leases that is to begin now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// It sees every lease that was put before it began.
+    Current,
+    /// It sees every lease that was put up to this position.
+    At(LogTime),
 }
 
 /// How a process takes part in the protocol.
@@ -141,7 +165,6 @@ pub enum LogEvent {
         requires_ack: bool,
     },
     Lease(Lease),
-    LeaseRemoved(Incarnation),
     Other,
 }
 
@@ -180,23 +203,36 @@ struct AckWait {
     /// Position of the awaited event. A lease that has applied this acknowledges the change.
     position: LogTime,
     /// Instances that have not acknowledged the change, each with the time when a lease from before the awaited event
-    /// has ended.
-    missing: BTreeMap<Incarnation, Moment>,
+    /// has ended. `None` until the leases were listed.
+    missing: Option<BTreeMap<Incarnation, Moment>>,
     /// Instances that had to acknowledge the change, including this one.
     instances: u32,
+    /// A listing is under way that began after the awaited event was received.
+    is_being_listed: bool,
+    /// The time before which no listing begins for this change, and the delay of the next one if it is still needed then.
+    next_listing: Moment,
+    delay: Duration,
 }
 
 /// Another instance.
 struct Peer {
     lease: Lease,
-    received_at: Moment,
+    /// When the lease was first found as it is.
+    found_at: Moment,
     length: Duration,
+    /// It came in the feed since the last listing began, which may not contain it.
+    is_from_feed: bool,
 }
 
 impl Peer {
     /// When the lease has ended on every clock.
     fn end(&self) -> Moment {
-        self.received_at.plus(with_margin(self.length))
+        self.found_at.plus(with_margin(self.length))
+    }
+
+    /// Whether it may hold a lease from before the position, where it was listed.
+    fn may_lack(&self, position: LogTime, now: Moment) -> bool {
+        self.lease.applied < position && !is_over(now, self.end())
     }
 }
 
@@ -204,7 +240,7 @@ impl Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OtherInstance {
     pub incarnation: Incarnation,
-    /// Time since its last lease was received.
+    /// Time since its last lease was found.
     pub renewed: Duration,
     /// Whether it ever serves from a cache.
     pub has_cache: bool,
@@ -229,6 +265,8 @@ struct IncarnationState {
     /// A probe is to be sent as soon as possible, without waiting for `next_probe`.
     is_probe_requested: bool,
     peers: BTreeMap<Incarnation, Peer>,
+    /// When the next listing is due, if no change needs one before.
+    next_listing: Moment,
     /// Leases that former incarnations of this instance have left in the store.
     leftovers: Vec<Lease>,
 }
@@ -245,8 +283,8 @@ pub struct Protocol {
     /// The longest lease of the store known to this process. It is kept when the feed is lost.
     longest: Duration,
     is_listing: bool,
-    /// The time before which no listing begins.
-    next_listing: Moment,
+    /// The time before which no listing begins for changes that were not received from the feed.
+    next_current_listing: Moment,
 }
 
 impl Protocol {
@@ -259,7 +297,7 @@ impl Protocol {
             next_change: 0,
             longest: role.lease(),
             is_listing: false,
-            next_listing: Moment::START,
+            next_current_listing: Moment::START,
         }
     }
 
@@ -278,40 +316,58 @@ impl Protocol {
             next_probe: now,
             is_probe_requested: false,
             peers: BTreeMap::new(),
+            next_listing: now,
             leftovers: Vec::new(),
         });
     }
 
-    /// The cache contains everything that was committed before the feed was opened, and `leases` were read after the
-    /// feed was opened. Each lease counts as received now, so that every instance that may hold one is a known peer.
-    pub fn loaded(&mut self, now: Moment, listed: &Leases) {
-        self.learn_lengths(listed);
-        let (awaits_probe, former) = (self.awaits_probe(), &self.former);
+    /// The cache contains everything that was committed up to the position at which this instance joined the feed, and
+    /// the leases were listed after that.
+    pub fn loaded(&mut self, now: Moment, joined: LogTime, listed: &Leases) {
+        let awaits_probe = self.awaits_probe();
+        self.take_over(listed, now);
         let Some(current) = &mut self.current else { return };
         current.is_loaded = true;
+        current.applied = joined;
         current.is_probe_requested = awaits_probe;
-        let others = listed.leases.iter().filter(|lease| lease.incarnation != current.id);
-        let (leftovers, peers) = others.partition(|lease| former.contains(&lease.incarnation));
-        current.leftovers = leftovers;
-        let peers: Vec<Lease> = peers;
-        let (role, longest) = (self.role, self.longest);
-        let peer = |lease: Lease| Peer { lease, received_at: now, length: length_of(&lease, role, longest) };
-        current.peers = peers.into_iter().map(|lease| (lease.incarnation, peer(lease))).collect();
         if self.role == Role::Standalone {
             current.deadline = Some(Moment::NEVER);
+        }
+    }
+
+    /// Replaces what is known of other instances by what was listed.
+    fn take_over(&mut self, listed: &Leases, now: Moment) {
+        let lengths = listed.leases.iter().filter_map(|lease| lease.length);
+        self.longest = lengths.fold(self.longest.max(listed.longest), Duration::max);
+        let Some(current) = &mut self.current else { return };
+        let others = listed.leases.iter().filter(|lease| lease.incarnation != current.id);
+        let (leftovers, others): (Vec<_>, Vec<_>) = others.partition(|lease| self.former.contains(&lease.incarnation));
+        current.leftovers = leftovers;
+        let mut known = std::mem::take(&mut current.peers);
+        for lease in others {
+            let length = length_of(&lease, self.role, self.longest);
+            let former = known.remove(&lease.incarnation);
+            current.peers.insert(lease.incarnation, Peer::found(lease, length, former, now));
+        }
+        current.peers.extend(known.into_iter().filter(|(_, peer)| peer.is_from_feed));
+        if let Some(timing) = self.role.timing() {
+            let interval = timing.probe_interval * LISTING_PROBE_INTERVALS;
+            current.next_listing = now.plus(interval + current.id.jitter(interval));
         }
     }
 
     /// The next event of the feed was applied to the cache.
     pub fn applied(&mut self, now: Moment, position: LogTime, event: LogEvent) {
         let Some(current) = &mut self.current else { return };
-        current.applied = position;
+        // Events from before the instance joined are applied after it claims to have applied all of them, which is true:
+        // the scan included them.
+        current.applied = current.applied.max(position);
         match event {
             LogEvent::Entry { id, requires_ack } => {
                 current.is_probe_requested |= requires_ack && self.role.holds_leases();
                 for change in self.changes.values_mut() {
                     if matches!(change.awaits, AwaitedEvent::Entry(entry) if entry == id) {
-                        change.wait_for_acks(position, current, now);
+                        change.wait_for_acks(position, current, self.role, now);
                     }
                 }
             }
@@ -332,30 +388,40 @@ impl Protocol {
                     let is_awaited =
                         matches!(change.awaits, AwaitedEvent::ProbeAfter(Some(after)) if lease.sequence > after);
                     if is_awaited && change.acks.is_none() {
-                        change.wait_for_acks(position, current, now);
+                        change.wait_for_acks(position, current, self.role, now);
                     }
                 }
+                self.acknowledged(&lease, now);
             }
             LogEvent::Lease(lease) if self.former.contains(&lease.incarnation) => {}
             LogEvent::Lease(lease) => {
-                self.longest = self.longest.max(lease.length.unwrap_or_default());
-                let length = length_of(&lease, self.role, self.longest);
-                current.peers.insert(lease.incarnation, Peer { lease, received_at: now, length });
+                // Until a listing shows how long a lease is that states no length.
+                let length = lease.length.unwrap_or(MAX_LEASE);
+                let former = current.peers.remove(&lease.incarnation);
+                let peer = Peer { is_from_feed: true, ..Peer::found(lease, length, former, now) };
+                current.peers.insert(lease.incarnation, peer);
                 current.is_probe_requested |= lease.requests_ack && self.role.holds_leases();
                 for acks in self.changes.values_mut().filter_map(|change| change.acks.as_mut()) {
-                    if lease.applied >= acks.position {
-                        acks.missing.remove(&lease.incarnation);
+                    if let Some(missing) = &mut acks.missing
+                        && lease.applied >= acks.position
+                    {
+                        missing.remove(&lease.incarnation);
                     }
                 }
             }
-            LogEvent::LeaseRemoved(incarnation) => {
-                current.peers.remove(&incarnation);
-                current.leftovers.retain(|lease| lease.incarnation != incarnation);
-                for acks in self.changes.values_mut().filter_map(|change| change.acks.as_mut()) {
-                    acks.missing.remove(&incarnation);
-                }
-            }
             LogEvent::Other => {}
+        }
+    }
+
+    /// A lease of this instance is stored. Those of the others that acknowledge the same changes should be as well.
+    fn acknowledged(&mut self, lease: &Lease, now: Moment) {
+        if !self.role.holds_leases() {
+            return;
+        }
+        for acks in self.changes.values_mut().filter_map(|change| change.acks.as_mut()) {
+            if acks.missing.is_none() && lease.applied >= acks.position {
+                acks.next_listing = now;
+            }
         }
     }
 
@@ -443,49 +509,82 @@ impl Protocol {
         change.ends(self.role).chain([last]).min_by_key(|end| now.until(*end))
     }
 
-    /// Returns true if the leases of all instances are to be listed now. The listing must begin after this call.
-    pub fn start_listing(&mut self, now: Moment) -> bool {
-        let is_due = !self.is_listing && self.listings_due().any(|due| now.has_reached(due));
-        if is_due {
-            self.is_listing = true;
-            for change in self.changes.values_mut().filter(|change| change.committed.is_some()) {
-                if change.earlier == EarlierLeases::Unknown {
-                    change.earlier = EarlierLeases::BeingListed;
-                }
+    /// The listing of the leases of all instances that is to begin now, if one is due. It must begin after this call.
+    pub fn start_listing(&mut self, now: Moment) -> Option<Listing> {
+        if self.is_listing || !self.listings_due().any(|due| now.has_reached(due)) {
+            return None;
+        }
+        self.is_listing = true;
+        let lists_current = self.current_listings_due().any(|due| now.has_reached(due));
+        for peer in self.current.iter_mut().flat_map(|current| current.peers.values_mut()) {
+            peer.is_from_feed = false;
+        }
+        for change in self.changes.values_mut() {
+            if let Some(acks) = &mut change.acks {
+                acks.is_being_listed = true;
+            } else if lists_current && change.committed.is_some() && change.earlier == EarlierLeases::Unknown {
+                change.earlier = EarlierLeases::BeingListed;
             }
         }
-        is_due
+        let current = self.current.as_ref().filter(|_| !lists_current);
+        Some(current.map_or(Listing::Current, |current| Listing::At(current.applied)))
     }
 
     /// The listing has ended; `None` if it failed.
     pub fn listing_ended(&mut self, listed: Option<&Leases>, now: Moment) {
         let Some(timing) = self.role.timing() else { return };
         self.is_listing = false;
-        self.next_listing = now.plus(timing.probe_interval / RETRY_DIVISOR);
+        let max_delay = timing.probe_interval / RETRY_DIVISOR;
+        self.next_current_listing = now.plus(max_delay);
         let earlier = listed.map_or(EarlierLeases::Unknown, |listed| {
-            self.learn_lengths(listed);
+            self.take_over(listed, now);
             let lengths = listed.leases.iter().map(|lease| length_of(lease, self.role, self.longest));
             // Its own lease may be missing if others have deleted it, and is over then.
             EarlierLeases::AtMost(lengths.fold(self.role.lease(), Duration::max))
         });
-        for change in self.changes.values_mut().filter(|change| change.earlier == EarlierLeases::BeingListed) {
-            change.earlier = earlier;
+        if listed.is_none()
+            && let Some(current) = &mut self.current
+        {
+            current.next_listing = now.plus(max_delay);
+        }
+        for change in self.changes.values_mut() {
+            if change.earlier == EarlierLeases::BeingListed {
+                change.earlier = earlier;
+            }
+            let Some(acks) = &mut change.acks else { continue };
+            if !std::mem::take(&mut acks.is_being_listed) && !planted!(UncoveredListing) {
+                continue;
+            }
+            if let (Some(_), Some(current)) = (listed, &self.current) {
+                change.earlier = EarlierLeases::AtMost(acks.listed(&current.peers, now));
+            }
+            acks.next_listing = now.plus(acks.delay);
+            acks.delay = (acks.delay * 2).min(max_delay);
         }
     }
 
-    /// When a listing is due for each change that needs one. Acknowledgements need none.
+    /// When a listing is due.
     fn listings_due(&self) -> impl Iterator<Item = Moment> {
+        let waits = self.changes.values().filter_map(|change| change.acks.as_ref());
+        let waits = waits.filter(|acks| acks.missing.as_ref().is_none_or(|missing| !missing.is_empty()));
+        let current = self.current.as_ref().filter(|current| current.is_loaded);
+        let periodic = current.filter(|_| matches!(self.role, Role::Member(_))).map(|current| current.next_listing);
+        let has_others = self.role.timing().is_some();
+        waits
+            .map(|acks| acks.next_listing)
+            .chain(periodic)
+            .filter(move |_| has_others)
+            .chain(self.current_listings_due())
+    }
+
+    /// When a listing is due for each change that was committed but not received from the feed.
+    fn current_listings_due(&self) -> impl Iterator<Item = Moment> {
         let delay = self.role.timing().map(|timing| timing.probe_interval / RETRY_DIVISOR);
         let changes = self.changes.values().filter(|change| change.acks.is_none());
         changes.filter(|change| change.earlier == EarlierLeases::Unknown).filter_map(move |change| {
             let due = change.committed?.plus(delay?);
-            Some(due.max(self.next_listing))
+            Some(due.max(self.next_current_listing))
         })
-    }
-
-    fn learn_lengths(&mut self, listed: &Leases) {
-        let lengths = listed.leases.iter().filter_map(|lease| lease.length);
-        self.longest = lengths.fold(self.longest.max(listed.longest), Duration::max);
     }
 
     /// The probe to send now, if one is due. It acknowledges everything that is in the cache at this moment.
@@ -525,6 +624,9 @@ impl Protocol {
                 current.sent.iter_mut().filter(|sent| sent.0 == lease.sequence).for_each(|sent| sent.1 = now);
             }
             current.next_probe = now.plus(if succeeded { interval } else { interval / RETRY_DIVISOR });
+            if succeeded {
+                self.acknowledged(lease, now);
+            }
         }
     }
 
@@ -542,18 +644,18 @@ impl Protocol {
         ends.chain(listings).chain(probe).min_by_key(|at| now.until(*at))
     }
 
-    /// Leases to remove from the store: those of this process's former incarnations, and those of instances that have
-    /// not renewed theirs for 10 lease lengths, their own or this instance's.
+    /// Removes and returns the leases to delete from the store, unless they have changed: those of this process's former
+    /// incarnations, and those of instances that have not renewed theirs for 10 lease lengths, their own or this
+    /// instance's. What is not deleted is listed again.
     ///
-    /// While this instance holds no lease itself it returns none of the others': their renewals may be waiting in a
-    /// feed that lags.
-    pub fn stale_leases(&self, now: Moment) -> Vec<Lease> {
-        let (Some(current), Some(timing)) = (&self.current, self.role.timing()) else { return Vec::new() };
-        let mut stale = current.leftovers.clone();
+    /// While this instance holds no lease itself it returns none of the others'.
+    pub fn stale_leases(&mut self, now: Moment) -> Vec<Lease> {
+        let (Some(current), Some(timing)) = (&mut self.current, self.role.timing()) else { return Vec::new() };
+        let mut stale = std::mem::take(&mut current.leftovers);
         if current.deadline.is_some_and(|deadline| now.is_before(deadline)) {
-            let limit = |peer: &Peer| peer.received_at.plus(peer.length.max(timing.lease) * STALE_AFTER_LEASES);
-            let gone = current.peers.values().filter(|peer| now.has_reached(limit(peer)));
-            stale.extend(gone.map(|peer| peer.lease));
+            let limit = |peer: &Peer| peer.found_at.plus(peer.length.max(timing.lease) * STALE_AFTER_LEASES);
+            let gone = current.peers.extract_if(.., |_, peer| now.has_reached(limit(peer)));
+            stale.extend(gone.map(|(_, peer)| peer.lease));
         }
         stale
     }
@@ -591,7 +693,7 @@ impl Protocol {
         let peers = self.current.iter().flat_map(|current| &current.peers);
         let other = |(incarnation, peer): (&Incarnation, &Peer)| OtherInstance {
             incarnation: *incarnation,
-            renewed: now.since(peer.received_at),
+            renewed: now.since(peer.found_at),
             has_cache: !peer.length.is_zero(),
             has_lease: !is_over(now, peer.end()),
         };
@@ -622,26 +724,69 @@ fn length_of(lease: &Lease, role: Role, longest: Duration) -> Duration {
     }
 }
 
+impl Peer {
+    /// `former` is the instance as it was known before.
+    fn found(lease: Lease, length: Duration, former: Option<Self>, now: Moment) -> Self {
+        let unchanged = former.filter(|former| former.lease.sequence == lease.sequence || planted!(KeptAge));
+        Self { lease, length, found_at: unchanged.map_or(now, |former| former.found_at), is_from_feed: false }
+    }
+}
+
 impl AckWait {
+    /// The leases were listed as of the awaited event or later: these are the other instances. Returns the longest lease
+    /// from before the event that an instance may hold which has not acknowledged the change.
+    fn listed(&mut self, peers: &BTreeMap<Incarnation, Peer>, now: Moment) -> Duration {
+        let mut lacking: BTreeMap<_, _> = peers.iter().filter(|(_, peer)| peer.may_lack(self.position, now)).collect();
+        match &mut self.missing {
+            None => {
+                self.missing = Some(lacking.iter().map(|(incarnation, peer)| (**incarnation, peer.end())).collect());
+                let acknowledged = |peer: &&Peer| !peer.length.is_zero() && peer.lease.applied >= self.position;
+                let acknowledged = peers.values().filter(acknowledged).count() + lacking.len();
+                self.instances = u32::try_from(acknowledged).unwrap_or(u32::MAX).saturating_add(1);
+            }
+            // An instance that was not listed the first time has joined since, and its lease contains the change. What
+            // the others have renewed since contains it as well.
+            Some(missing) => missing.retain(|incarnation, _| lacking.contains_key(incarnation)),
+        }
+        lacking.retain(|incarnation, _| self.missing.as_ref().is_some_and(|missing| missing.contains_key(incarnation)));
+        lacking.values().map(|peer| peer.length).max().unwrap_or_default()
+    }
+
     /// When the last of the instances that have not acknowledged the change can no longer hold a lease from before it.
-    fn leases_expire_at(&self) -> Moment {
-        self.missing.values().copied().reduce(Moment::max).unwrap_or(Moment::START)
+    /// `None` until the leases were listed.
+    fn leases_expire_at(&self) -> Option<Moment> {
+        let missing = self.missing.as_ref()?;
+        Some(missing.values().copied().reduce(Moment::max).unwrap_or(Moment::START))
     }
 }
 
 impl PendingChange {
-    /// The awaited event was received at `position`: waits for each instance that had not applied it and may hold a
-    /// lease.
-    fn wait_for_acks(&mut self, position: LogTime, current: &IncarnationState, now: Moment) {
-        let peers = current.peers.iter().map(|(incarnation, peer)| (*incarnation, peer));
-        let missing = peers.filter(|(_, peer)| peer.lease.applied < position && !is_over(now, peer.end()));
-        let missing: BTreeMap<_, _> = missing.map(|(incarnation, peer)| (incarnation, peer.end())).collect();
-        self.acks = Some(AckWait { position, instances: 1 + count(&missing), missing });
+    /// The awaited event was received at `position`: waits for each instance that may hold a lease from before it.
+    fn wait_for_acks(&mut self, position: LogTime, current: &IncarnationState, role: Role, now: Moment) {
+        let interval = role.timing().map_or(STANDALONE_PROBE_INTERVAL, |timing| timing.probe_interval);
+        let (min, max) = (interval / MIN_LISTING_DIVISOR, interval / RETRY_DIVISOR);
+        let is_alone = !current.peers.values().any(|peer| peer.may_lack(position, now));
+        // About as long as an acknowledgement takes.
+        let round_trip = current.round_trip.unwrap_or(min).clamp(min, max);
+        let wait = match self.awaits {
+            _ if is_alone => Duration::ZERO,
+            // Usually ends with the acknowledgement of this instance, see `acknowledged`.
+            AwaitedEvent::Entry(_) if role.holds_leases() => max,
+            AwaitedEvent::Entry(_) | AwaitedEvent::ProbeAfter(_) => round_trip,
+        };
+        self.acks = Some(AckWait {
+            position,
+            missing: None,
+            instances: 1,
+            is_being_listed: false,
+            next_listing: now.plus(wait),
+            delay: (round_trip / 2).max(min),
+        });
     }
 
     /// The times from which the change is enforced, of which the first counts. Meaningless while it is not committed.
     fn ends(&self, role: Role) -> impl Iterator<Item = Moment> + use<> {
-        let acks = self.acks.as_ref().map(AckWait::leases_expire_at);
+        let acks = self.acks.as_ref().and_then(AckWait::leases_expire_at);
         let timer = match (self.earlier, self.committed) {
             (EarlierLeases::AtMost(length), Some(committed)) => Some(committed.plus(with_margin(length))),
             _ => None,
@@ -659,7 +804,8 @@ impl PendingChange {
         current: Option<&IncarnationState>,
     ) -> Option<u32> {
         let peers = || current.map_or(0, |current| count(&current.peers));
-        let known = || self.acks.as_ref().map_or_else(|| 1 + peers(), |acks| acks.instances);
+        let listed = self.acks.as_ref().filter(|acks| acks.missing.is_some());
+        let known = || listed.map_or_else(|| 1 + peers(), |acks| acks.instances);
         match role {
             Role::Uncached => Some(1),
             Role::Standalone => (current.is_none() || self.acks.is_some()).then_some(1),
@@ -759,7 +905,7 @@ mod tests {
 
         fn load(&mut self, number: u64, others: &[Lease]) {
             self.protocol.opened(incarnation(number), self.now());
-            self.protocol.loaded(self.now(), &listed(others));
+            self.protocol.loaded(self.now(), LogTime::new(self.at), &listed(others));
         }
 
         fn receive(&mut self, event: LogEvent) {
@@ -791,12 +937,20 @@ mod tests {
             self.protocol.committed(change, self.now());
         }
 
-        /// Commits a change and receives it from the feed immediately.
-        fn change(&mut self, number: u64) -> PendingChangeId {
+        /// Commits a change and receives it from the feed immediately. Then lists these leases.
+        fn change(&mut self, number: u64, leases: &[Lease]) -> PendingChangeId {
             let change = self.begin(number);
             self.receive_entry(number);
             self.committed(change);
+            self.list_acks(leases);
             change
+        }
+
+        /// Lists these leases, which takes no time, as of what was received from the feed.
+        fn list_acks(&mut self, leases: &[Lease]) {
+            let listing = self.protocol.start_listing(moment(self.now + DELAY));
+            assert_eq!(listing, Some(Listing::At(LogTime::new(self.at))));
+            self.protocol.listing_ended(Some(&listed(leases)), self.now());
         }
 
         fn enforced(&mut self) -> Vec<PendingChangeId> {
@@ -806,11 +960,11 @@ mod tests {
         /// Lists these leases `later`, or fails to.
         fn list(&mut self, later: u64, leases: Option<&[Lease]>) {
             if later > 0 {
-                assert!(!self.protocol.start_listing(moment(self.now + later - 1)));
+                assert_eq!(self.protocol.start_listing(moment(self.now + later - 1)), None);
             }
             self.now += later;
-            assert!(self.protocol.start_listing(self.now()));
-            assert!(!self.protocol.start_listing(self.now()), "one at a time");
+            assert_eq!(self.protocol.start_listing(self.now()), Some(Listing::Current));
+            assert_eq!(self.protocol.start_listing(self.now()), None, "one at a time");
             self.protocol.listing_ended(leases.map(listed).as_ref(), self.now());
         }
 
@@ -843,7 +997,7 @@ mod tests {
         assert_eq!(instance.probe(), None);
         instance.protocol.opened(incarnation(1), instance.now());
         assert_eq!(instance.probe(), None);
-        instance.protocol.loaded(instance.now(), &listed(&[]));
+        instance.protocol.loaded(instance.now(), LogTime::default(), &listed(&[]));
         assert!(instance.probe().is_some());
     }
 
@@ -875,13 +1029,12 @@ mod tests {
     #[test]
     fn change_is_enforced_when_all_other_instances_have_applied_it() {
         let mut instance = Instance::member(&[lease_of(2, 0), lease_of(3, 0)]);
-        let change = instance.change(7);
+        let change = instance.change(7, &[lease_of(2, 0), lease_of(3, 0)]);
         let applied = instance.at;
         assert!(instance.enforced().is_empty());
-        instance.receive(LogEvent::Lease(lease_of(2, applied)));
-        instance.receive(LogEvent::Lease(lease_of(3, applied - 1)));
+        instance.list_acks(&[lease_of(2, applied), lease_of(3, applied - 1)]);
         assert!(instance.enforced().is_empty(), "instance 3 has not applied it");
-        instance.receive(LogEvent::Lease(lease_of(3, applied)));
+        instance.list_acks(&[lease_of(2, applied), lease_of(3, applied)]);
         instance.now += 5;
         let enforced = instance.protocol.take_enforced(instance.now());
         assert_eq!(enforced, [Enforced { change, elapsed: Duration::from_nanos(5), instances: 3 }]);
@@ -889,10 +1042,116 @@ mod tests {
     }
 
     #[test]
+    fn acknowledgement_that_comes_in_the_feed_counts() {
+        let mut instance = Instance::member(&[lease_of(2, 0)]);
+        let change = instance.change(7, &[lease_of(2, 0)]);
+        let applied = instance.at;
+        instance.receive(LogEvent::Lease(lease_of(2, applied - 1)));
+        assert!(instance.enforced().is_empty());
+        instance.receive(LogEvent::Lease(lease_of(2, applied)));
+        assert_eq!(instance.enforced(), [change]);
+    }
+
+    #[test]
+    fn leases_are_listed_when_the_own_acknowledgement_is_stored_and_then_more_and_more_rarely() {
+        let mut instance = Instance::member(&[lease_of(2, 0)]);
+        instance.renew();
+        let change = instance.begin(7);
+        instance.receive_entry(7);
+        instance.committed(change);
+        assert_eq!(instance.protocol.start_listing(instance.now()), None);
+        let lease = instance.probe().expect("the acknowledgement");
+        instance.now += 5;
+        instance.protocol.probe_ended(&lease, true, instance.now());
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            let due = instance.protocol.wake_at(instance.now()).expect("a listing");
+            waits.push(instance.now().until(due).as_nanos());
+            instance.now += instance.now().until(due).as_nanos() as u64;
+            assert!(instance.protocol.start_listing(instance.now()).is_some());
+            instance.protocol.listing_ended(Some(&listed(&[lease_of(2, 0)])), instance.now());
+        }
+        assert_eq!(waits, [0, 2, 4, 8, 16, 32, 64, 100, 100, 100, 100, 100]);
+    }
+
+    #[test]
+    fn instance_that_knows_no_other_lists_the_leases_immediately() {
+        let mut instance = Instance::member(&[]);
+        let change = instance.begin(7);
+        instance.receive_entry(7);
+        assert_eq!(instance.protocol.start_listing(instance.now()), Some(Listing::At(LogTime::new(instance.at))));
+        instance.committed(change);
+        assert!(instance.enforced().is_empty(), "there may be others");
+        instance.protocol.listing_ended(Some(&listed(&[])), instance.now());
+        assert_eq!(instance.enforced(), [change]);
+    }
+
+    #[test]
+    fn listing_that_began_before_the_change_was_received_does_not_count() {
+        let mut instance = Instance::member(&[]);
+        instance.now += 4 * PROBE_INTERVAL;
+        assert!(instance.protocol.start_listing(instance.now()).is_some());
+        let change = instance.begin(7);
+        instance.receive_entry(7);
+        instance.committed(change);
+        instance.protocol.listing_ended(Some(&listed(&[])), instance.now());
+        assert!(instance.enforced().is_empty());
+        instance.list_acks(&[]);
+        assert_eq!(instance.enforced(), [change]);
+    }
+
+    #[test]
+    fn instance_that_is_not_in_the_first_listing_is_not_waited_for() {
+        let mut instance = Instance::member(&[lease_of(2, 0)]);
+        let change = instance.change(7, &[lease_of(2, 0)]);
+        instance.list_acks(&[lease_of(2, 0), lease_of(3, 0)]);
+        assert!(instance.enforced().is_empty());
+        instance.list_acks(&[lease_of(3, 0)]);
+        assert_eq!(instance.enforced(), [change], "instance 3 has joined since");
+    }
+
+    #[test]
+    fn lease_ends_that_much_earlier_after_it_was_first_found_unchanged() {
+        let mut instance = Instance::member(&[lease_of(2, 0)]);
+        let found_at = instance.now;
+        instance.now += LEASE / 2;
+        instance.change(7, &[lease_of(2, 0)]);
+        assert!(!instance.is_enforced_at(found_at + MARGIN - 1));
+        assert!(instance.is_enforced_at(found_at + MARGIN));
+
+        let mut instance = Instance::member(&[lease_of(2, 0)]);
+        instance.now += LEASE / 2;
+        let renewed = Lease { sequence: 2, ..lease_of(2, 0) };
+        let committed = instance.now;
+        instance.change(7, &[renewed]);
+        assert!(!instance.is_enforced_at(committed + MARGIN - 1));
+        assert!(instance.is_enforced_at(committed + MARGIN));
+    }
+
+    #[test]
+    fn leases_are_listed_every_two_to_four_probe_intervals() {
+        let mut instance = Instance::member(&[lease_of(2, 0), lease_of(3, 0)]);
+        let loaded = instance.now;
+        assert_eq!(instance.protocol.start_listing(moment(loaded + 2 * PROBE_INTERVAL - 1)), None);
+        instance.now += 4 * PROBE_INTERVAL;
+        assert!(instance.protocol.start_listing(instance.now()).is_some());
+        instance.receive(LogEvent::Lease(Lease { length: None, ..lease_of(4, 0) }));
+        instance.protocol.listing_ended(Some(&listed(&[lease_of(2, 0)])), instance.now());
+        let others = instance.protocol.others(instance.now());
+        let mut incarnations: Vec<_> = others.iter().map(|other| other.incarnation).collect();
+        incarnations.sort_unstable();
+        let mut expected = [incarnation(2), incarnation(4)];
+        expected.sort_unstable();
+        assert_eq!(incarnations, expected, "4 came in the feed meanwhile");
+        assert!(instance.protocol.knows_first_release());
+    }
+
+    #[test]
     fn change_is_not_enforced_before_its_commit_is_acknowledged() {
         let mut instance = Instance::member(&[]);
         let change = instance.begin(7);
         instance.receive_entry(7);
+        instance.list_acks(&[]);
         assert!(!instance.is_enforced_at(instance.now + 100 * MARGIN));
         instance.committed(change);
         assert_eq!(instance.enforced(), [change]);
@@ -917,7 +1176,7 @@ mod tests {
         for role in [Role::Member(timing(LEASE)), Role::Observer(timing(LEASE)), Role::Member(timing(0))] {
             let mut instance = Instance::new(role);
             let change = instance.begin(7);
-            assert!(!instance.protocol.start_listing(moment(instance.now + DELAY)), "nothing is committed");
+            assert_eq!(instance.protocol.start_listing(moment(instance.now + DELAY)), None, "nothing is committed");
             instance.committed(change);
             let committed = instance.now;
             instance.list(DELAY, None);
@@ -935,7 +1194,7 @@ mod tests {
         let (before, during) = (instance.begin(7), instance.begin(8));
         instance.committed(before);
         instance.now += DELAY;
-        assert!(instance.protocol.start_listing(instance.now()));
+        assert_eq!(instance.protocol.start_listing(instance.now()), Some(Listing::Current));
         instance.committed(during);
         instance.protocol.listing_ended(Some(&listed(&[])), instance.now());
         instance.now += MARGIN;
@@ -947,11 +1206,10 @@ mod tests {
     #[test]
     fn each_instance_is_waited_for_as_long_as_its_own_lease_lasts() {
         let mut instance = Instance::member(&[lease_of(2, 0)]);
-        instance.receive(LogEvent::Lease(long_lease_of(3)));
-        let received_at = instance.now;
-        instance.change(7);
-        assert!(!instance.is_enforced_at(received_at + 3 * MARGIN - 1));
-        assert!(instance.is_enforced_at(received_at + 3 * MARGIN));
+        let committed = instance.now;
+        instance.change(7, &[lease_of(2, 0), long_lease_of(3)]);
+        assert!(!instance.is_enforced_at(committed + 3 * MARGIN - 1));
+        assert!(instance.is_enforced_at(committed + 3 * MARGIN));
     }
 
     #[test]
@@ -963,10 +1221,9 @@ mod tests {
         for listed in [setting, seen] {
             let mut instance = Instance::new(Role::Member(timing(LEASE)));
             instance.protocol.opened(incarnation(1), instance.now());
-            instance.protocol.loaded(instance.now(), &listed);
-            instance.receive(LogEvent::LeaseRemoved(incarnation(3)));
+            instance.protocol.loaded(instance.now(), LogTime::default(), &listed);
             let loaded = instance.now;
-            instance.change(7);
+            instance.change(7, &[unstated]);
             assert!(!instance.is_enforced_at(loaded + 3 * MARGIN - 1));
             assert!(instance.is_enforced_at(loaded + 3 * MARGIN));
         }
@@ -974,43 +1231,43 @@ mod tests {
 
     #[test]
     fn dead_instance_delays_changes_for_one_lease_only() {
+        let dead = lease_of(2, 0);
         let mut instance = Instance::member(&[]);
-        instance.receive(LogEvent::Lease(lease_of(2, 0)));
-        let expiry = instance.now + MARGIN;
-        instance.now += LEASE / 2;
-        instance.change(7);
-        assert!(!instance.is_enforced_at(expiry - 1));
-        assert!(instance.is_enforced_at(expiry));
-        instance.change(8);
+        let committed = instance.now;
+        instance.change(7, &[dead]);
+        assert!(!instance.is_enforced_at(committed + MARGIN - 1));
+        assert!(instance.is_enforced_at(committed + MARGIN));
+        instance.change(8, &[dead]);
         assert_eq!(instance.enforced().len(), 1);
     }
 
     #[test]
-    fn leases_found_while_loading_are_waited_for_but_not_those_of_former_incarnations() {
+    fn leases_of_former_incarnations_are_not_waited_for() {
         let mut instance = Instance::member(&[]);
         let own = instance.renew();
         instance.protocol.lost();
         instance.load(2, &[own]);
-        instance.change(7);
+        instance.change(7, &[own]);
         assert_eq!(instance.enforced().len(), 1);
-        instance.receive(LogEvent::Lease(Lease { sequence: own.sequence + 1, ..own }));
-        instance.change(8);
+        let late = Lease { sequence: own.sequence + 1, ..own };
+        instance.receive(LogEvent::Lease(late));
+        instance.change(8, &[late]);
         assert_eq!(instance.enforced().len(), 1, "a late probe of a former incarnation is not waited for");
 
         instance.protocol.lost();
         instance.load(3, &[own, lease_of(9, 0)]);
-        instance.change(10);
+        instance.change(10, &[own, lease_of(9, 0)]);
         assert!(!instance.is_enforced_at(instance.now + MARGIN - 1));
     }
 
     #[test]
-    fn instance_that_removed_its_lease_is_not_waited_for() {
+    fn instance_whose_lease_is_gone_is_not_waited_for() {
         let mut instance = Instance::member(&[lease_of(2, 0)]);
-        let under_way = instance.change(7);
+        let under_way = instance.change(7, &[lease_of(2, 0)]);
         assert!(instance.enforced().is_empty());
-        instance.receive(LogEvent::LeaseRemoved(incarnation(2)));
+        instance.list_acks(&[]);
         assert_eq!(instance.enforced(), [under_way]);
-        let later = instance.change(8);
+        let later = instance.change(8, &[]);
         assert_eq!(instance.enforced(), [later]);
     }
 
@@ -1025,9 +1282,9 @@ mod tests {
         assert!(instance.enforced().is_empty());
         let after = instance.renew();
         assert!(after.requests_ack);
-        instance.receive(LogEvent::Lease(lease_of(2, instance.at - 1)));
+        instance.list_acks(&[lease_of(2, instance.at - 1)]);
         assert!(instance.enforced().is_empty());
-        instance.receive(LogEvent::Lease(lease_of(2, instance.at - 1)));
+        instance.list_acks(&[lease_of(2, instance.at)]);
         assert_eq!(instance.enforced(), [repeat]);
     }
 
@@ -1056,7 +1313,7 @@ mod tests {
         instance.committed(change);
         assert!(instance.enforced().is_empty(), "that probe was sent before the commit");
         instance.renew();
-        instance.receive(LogEvent::Lease(lease_of(3, instance.at)));
+        instance.list_acks(&[lease_of(3, instance.at)]);
         assert_eq!(instance.enforced(), [change]);
     }
 
@@ -1073,8 +1330,9 @@ mod tests {
             assert!(instance.enforced().is_empty());
             instance.load(2, &[lease_of(3, 0)]);
             instance.renew();
+            instance.list_acks(&[lease_of(3, 0)]);
             assert!(instance.enforced().is_empty());
-            instance.receive(LogEvent::Lease(lease_of(3, instance.at)));
+            instance.list_acks(&[lease_of(3, instance.at)]);
             assert_eq!(instance.enforced(), [change]);
         }
     }
@@ -1088,6 +1346,9 @@ mod tests {
             instance.committed(change);
             assert!(instance.enforced().is_empty());
             instance.renew();
+            if role != Role::Standalone {
+                instance.list_acks(&[]);
+            }
             assert_eq!(instance.enforced(), [change]);
         }
     }
@@ -1095,7 +1356,7 @@ mod tests {
     #[test]
     fn abandoned_change_is_never_reported_as_enforced() {
         let mut instance = Instance::member(&[]);
-        let change = instance.change(7);
+        let change = instance.change(7, &[]);
         instance.protocol.abandon(change);
         assert!(!instance.is_enforced_at(instance.now + MARGIN));
     }
@@ -1120,19 +1381,19 @@ mod tests {
     fn observer_waits_for_members_and_members_do_not_wait_for_it() {
         let mut observer = Instance::loaded(Role::Observer(timing(LEASE)), &[lease_of(2, 0)]);
         assert_eq!(observer.probe(), None);
-        let change = observer.change(7);
+        let change = observer.change(7, &[lease_of(2, 0)]);
         assert_eq!(observer.probe(), None, "no acknowledgement is expected from an observer");
         assert!(observer.enforced().is_empty());
-        observer.receive(LogEvent::Lease(lease_of(2, observer.at)));
+        observer.list_acks(&[lease_of(2, observer.at)]);
         assert_eq!(observer.enforced(), [change]);
         let repeat = observer.protocol.begin_repeat(observer.now());
         let lease = observer.renew();
-        observer.receive(LogEvent::Lease(lease_of(2, observer.at)));
+        observer.list_acks(&[lease_of(2, observer.at)]);
         assert_eq!(observer.enforced(), [repeat]);
         assert_eq!(observer.protocol.deadline(), None);
 
         let mut member = Instance::member(&[lease]);
-        let change = member.change(8);
+        let change = member.change(8, &[lease]);
         assert_eq!(member.enforced(), [change]);
     }
 
@@ -1167,13 +1428,12 @@ mod tests {
         let zero = Lease { length: Some(Duration::ZERO), ..lease_of(2, 0) };
         let mut instance = Instance::loaded(Role::Member(timing(0)), &[zero]);
         assert_eq!(instance.probe().expect("a probe that announces the instance").applied, LogTime::LAST);
-        let change = instance.change(7);
+        let change = instance.change(7, &[zero]);
         assert_eq!(instance.enforced(), [change]);
-        instance.receive(LogEvent::Lease(lease_of(3, 0)));
-        let received_at = instance.now;
-        instance.change(8);
-        assert!(!instance.is_enforced_at(received_at + MARGIN - 1));
-        assert!(instance.is_enforced_at(received_at + MARGIN));
+        let committed = instance.now;
+        instance.change(8, &[zero, lease_of(3, 0)]);
+        assert!(!instance.is_enforced_at(committed + MARGIN - 1));
+        assert!(instance.is_enforced_at(committed + MARGIN));
     }
 
     #[test]
@@ -1182,11 +1442,12 @@ mod tests {
         instance.renew();
         instance.receive(LogEvent::Lease(long_lease_of(3)));
         instance.now += 10 * LEASE;
-        assert_eq!(instance.protocol.stale_leases(instance.now()), [], "its own feed may lag as much");
+        assert_eq!(instance.protocol.stale_leases(instance.now()), [], "it has no lease itself");
         instance.renew();
         assert_eq!(instance.protocol.stale_leases(instance.now()), [lease_of(2, 0)]);
-        instance.receive(LogEvent::Lease(lease_of(2, 1)));
-        assert_eq!(instance.protocol.stale_leases(instance.now()), []);
+        assert_eq!(instance.protocol.stale_leases(instance.now()), [], "each is returned once");
+        instance.change(7, &[lease_of(2, 1), long_lease_of(3)]);
+        assert_eq!(instance.protocol.stale_leases(instance.now()), [], "it has been renewed");
     }
 
     /// An event at an instance.
@@ -1200,7 +1461,6 @@ mod tests {
         EndProbe(bool),
         ReceiveProbe,
         ReceiveLease(u64),
-        RemoveLease(u64),
         LoseFeed,
         Load,
         EndListing(bool),
@@ -1216,7 +1476,6 @@ mod tests {
             any::<bool>().prop_map(Step::EndProbe),
             Just(Step::ReceiveProbe),
             (2u64..5).prop_map(Step::ReceiveLease),
-            (2u64..5).prop_map(Step::RemoveLease),
             Just(Step::LoseFeed),
             Just(Step::Load),
             any::<bool>().prop_map(Step::EndListing),
@@ -1258,7 +1517,6 @@ mod tests {
                     }
                     Step::ReceiveProbe => probe.into_iter().for_each(|lease| instance.receive(LogEvent::Lease(lease))),
                     Step::ReceiveLease(other) => instance.receive(LogEvent::Lease(lease_of(other, instance.at))),
-                    Step::RemoveLease(other) => instance.receive(LogEvent::LeaseRemoved(incarnation(other))),
                     Step::LoseFeed => {
                         instance.protocol.lost();
                     }
@@ -1278,7 +1536,7 @@ mod tests {
                     let enforced = instance.enforced();
                     let sent = instance.probe();
                     let lists = instance.protocol.start_listing(instance.now());
-                    (!enforced.is_empty() || sent.is_some() || lists, sent)
+                    (!enforced.is_empty() || sent.is_some() || lists.is_some(), sent)
                 };
                 let (_, sent) = due(&mut instance);
                 probe = sent.or(probe);

@@ -1,4 +1,5 @@
-//! Leases, through which the instances of a store coordinate their caches. They reach each other through the feed.
+//! Leases, through which the instances of a store coordinate their caches. Each receives its own from the feed, and lists
+//! those of the others.
 
 use std::fmt;
 use std::time::Duration;
@@ -35,6 +36,11 @@ impl Incarnation {
     /// 128 random bits, so that no two are equal.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self(rng.random())
+    }
+
+    /// A duration below `limit`, by which instances can spread what they would otherwise do at the same time.
+    pub fn jitter(&self, limit: Duration) -> Duration {
+        limit * u32::from(self.0[0]) / 256
     }
 }
 

@@ -5,6 +5,7 @@ use futures::stream::BoxStream;
 
 use super::Result;
 use crate::domain::changes::{Change, Position};
+use crate::domain::leases::Incarnation;
 
 /// Changes in commit order, until an error ends the stream.
 pub type Feed = BoxStream<'static, Result<Change>>;
@@ -24,5 +25,7 @@ pub trait FeedStore {
     ///
     /// The feed ends with the first error. [`StoreError::PositionTooOld`](super::StoreError::PositionTooOld), from this
     /// call or as the feed's first item, means that changes were missed for good.
-    async fn watch(&self, after: Option<&Position>) -> Result<Feed>;
+    /// With `own`, the feed may leave out the leases of other incarnations than these, except those that request an
+    /// acknowledgement and those of release 0.1, and all deletions of leases.
+    async fn watch(&self, after: Option<&Position>, own: Option<&[Incarnation]>) -> Result<Feed>;
 }

@@ -16,7 +16,7 @@ use crate::domain::changes::{Batch, Position};
 use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{AuditEntryId, OperatorId, SystemId, TenantId, TokenId};
 use crate::domain::keys::{Key, KeyDigest};
-use crate::domain::leases::Lease;
+use crate::domain::leases::{Incarnation, Lease, LogTime};
 use crate::domain::operators::{Operator, Username};
 use crate::domain::sessions::{Session, SessionId};
 use crate::domain::system_names::Search;
@@ -67,8 +67,8 @@ impl<I: Intercept> Store for Intercepted<I> {
 
 #[async_trait]
 impl<I: Intercept> FeedStore for Intercepted<I> {
-    async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
-        let feed = self.intercept.call("watch", self.inner.watch(after)).await?;
+    async fn watch(&self, after: Option<&Position>, own: Option<&[Incarnation]>) -> Result<Feed> {
+        let feed = self.intercept.call("watch", self.inner.watch(after, own)).await?;
         Ok(self.intercept.feed(feed))
     }
 }
@@ -151,6 +151,7 @@ intercept! {
     impl LeaseStore {
         async fn put_lease(&self, lease: &Lease) -> Result<()>;
         async fn list_leases(&self) -> Result<Vec<Lease>>;
+        async fn list_leases_at(&self, position: LogTime) -> Result<Vec<Lease>>;
         async fn delete_lease(&self, lease: &Lease) -> Result<bool>;
     }
     impl ThrottleStore {

@@ -13,7 +13,7 @@ use super::store::EmbeddedStore;
 use super::tables::{AUDIT, FEED, decode};
 use super::writer::Handle;
 use crate::domain::changes::{Change, Position};
-use crate::domain::leases::LogTime;
+use crate::domain::leases::{Incarnation, LogTime};
 use crate::store::{Feed, FeedStore, Result, StoreError};
 
 /// Maximum number of changes that one read returns.
@@ -21,7 +21,7 @@ const MAX_CHANGES_PER_READ: usize = 128;
 
 #[async_trait]
 impl FeedStore for EmbeddedStore {
-    async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
+    async fn watch(&self, after: Option<&Position>, _own: Option<&[Incarnation]>) -> Result<Feed> {
         let handle = &self.writer.handle;
         let mut last = handle.subscribe();
         let after = match after {

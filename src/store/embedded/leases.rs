@@ -10,7 +10,7 @@ use super::snapshot::Snapshot;
 use super::store::EmbeddedStore;
 use super::tables::{LEASES, decode};
 use crate::domain::changes::{Row, Write};
-use crate::domain::leases::Lease;
+use crate::domain::leases::{Lease, LogTime};
 use crate::store::{LeaseStore, Result};
 
 #[async_trait]
@@ -22,6 +22,10 @@ impl LeaseStore for EmbeddedStore {
 
     async fn list_leases(&self) -> Result<Vec<Lease>> {
         self.read_blocking(Snapshot::list_leases).await
+    }
+
+    async fn list_leases_at(&self, _position: LogTime) -> Result<Vec<Lease>> {
+        self.list_leases().await
     }
 
     async fn delete_lease(&self, lease: &Lease) -> Result<bool> {

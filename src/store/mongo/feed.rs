@@ -27,11 +27,13 @@ use tokio::time::Instant;
 
 use super::collections::{AUDIT, KEYS, LEASES, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TOKENS};
 use super::errors::{TimedOut, corrupt, store_error};
-use super::rows::{entry_from_document, id_from_bson, row_from_document, stored_row};
+use super::rows::{
+    FORMAT, LENGTH, REQUESTS_ACK, entry_from_document, id_from_bson, row_from_document, stored_row, to_bson,
+};
 use super::store::MongoStore;
 use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{Change, Position, StoredRow, Write};
-use crate::domain::leases::LogTime;
+use crate::domain::leases::{Incarnation, LogTime};
 use crate::store::{Cause, Feed, FeedStore, Result, StoreError};
 
 /// Maximum time for which the server holds a request while there are no events.
@@ -80,6 +82,7 @@ type Transaction = (Document, i64);
 /// An open change stream.
 struct Follower {
     database: Database,
+    pipeline: Document,
     call_limit: Duration,
     stream: ChangeStream<Event>,
     /// The resume token of the last received event.
@@ -99,11 +102,12 @@ enum Item {
 
 #[async_trait]
 impl FeedStore for MongoStore {
-    async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
+    async fn watch(&self, after: Option<&Position>, own: Option<&[Incarnation]>) -> Result<Feed> {
         let token = after.map(token_of).transpose()?;
-        let (database, call_limit) = (self.watched.clone(), self.limits.call);
-        let stream = open(&database, token.clone(), call_limit).await?;
-        let follower = Follower { database, call_limit, stream, token, pending: None, ready: VecDeque::new() };
+        let (database, pipeline, call_limit) = (self.watched.clone(), pipeline(own)?, self.limits.call);
+        let stream = open(&database, &pipeline, token.clone(), call_limit).await?;
+        let (pending, ready) = (None, VecDeque::new());
+        let follower = Follower { database, pipeline, call_limit, stream, token, pending, ready };
         Ok(futures::stream::try_unfold(
             follower,
             |mut follower| async move { Ok(Some((follower.next().await?, follower))) },
@@ -112,15 +116,39 @@ impl FeedStore for MongoStore {
     }
 }
 
-async fn open(database: &Database, token: Option<ResumeToken>, limit: Duration) -> Result<ChangeStream<Event>> {
-    let resumes = token.is_some();
-    let watched = [SYSTEMS, KEYS, OPERATORS, SESSIONS, TENANTS, TOKENS, LEASES, AUDIT].map(Bson::from).to_vec();
+/// Selects the events of the feed. If all of N instances received the leases of all, the database would deliver N² events
+/// in each probe interval.
+fn pipeline(own: Option<&[Incarnation]>) -> Result<Document> {
+    let rows = [SYSTEMS, KEYS, OPERATORS, SESSIONS, TENANTS, TOKENS, AUDIT].map(Bson::from).to_vec();
     let ends = ["dropDatabase", "invalidate"].map(Bson::from).to_vec();
-    let pipeline = doc! { "$match": { "$or": [
-        { "ns.coll": { "$in": watched } },
-        { "operationType": { "$in": ends } },
-    ] } };
-    let watch = database.watch().pipeline([pipeline]).full_document(FullDocumentType::UpdateLookup);
+    let mut leases = doc! { "ns.coll": LEASES };
+    if let Some(own) = own {
+        let (put, written) = (["insert", "replace"], ["insert", "replace", "update", "delete"]);
+        leases.insert(
+            "$or",
+            vec![
+                doc! { "documentKey._id": { "$in": to_bson(&own)? } },
+                doc! { format!("fullDocument.{REQUESTS_ACK}"): true },
+                // Of release 0.1.
+                doc! { "operationType": { "$in": &put[..] }, format!("fullDocument.{LENGTH}"): { "$exists": false } },
+                // Of a newer release perhaps, beside which this one does not use its cache.
+                doc! { format!("fullDocument.{FORMAT}"): { "$exists": true } },
+                // The collection was dropped or renamed.
+                doc! { "operationType": { "$nin": &written[..] } },
+            ],
+        );
+    }
+    Ok(doc! { "$match": { "$or": [{ "ns.coll": { "$in": rows } }, { "operationType": { "$in": ends } }, leases] } })
+}
+
+async fn open(
+    database: &Database,
+    pipeline: &Document,
+    token: Option<ResumeToken>,
+    limit: Duration,
+) -> Result<ChangeStream<Event>> {
+    let resumes = token.is_some();
+    let watch = database.watch().pipeline([pipeline.clone()]).full_document(FullDocumentType::UpdateLookup);
     let watch = watch.max_await_time(MAX_AWAIT_TIME).resume_after(token);
     let opened = tokio::time::timeout(limit, watch).await.map_err(|_| TimedOut::new("watch"))?;
     Ok(opened.map_err(|error| feed_error(error, resumes))?.with_type())
@@ -155,7 +183,7 @@ impl Follower {
         let Some(token) = self.token.clone() else { return Err(StoreError::Unavailable(cause)) };
         let deadline = Instant::now() + RESUME_LIMIT;
         loop {
-            match open(&self.database, Some(token.clone()), self.call_limit).await {
+            match open(&self.database, &self.pipeline, Some(token.clone()), self.call_limit).await {
                 Ok(stream) => {
                     self.stream = stream;
                     return Ok(());
@@ -250,6 +278,12 @@ fn item_of(event: Event, in_transaction: bool) -> Result<Item> {
 /// Seconds in the upper 32 bits, the ordinal within the second in the lower: the order of the oplog.
 fn log_time(time: Timestamp) -> LogTime {
     LogTime::new(u64::from(time.time) << 32 | u64::from(time.increment))
+}
+
+/// The inverse of [`log_time`].
+pub(super) fn timestamp(time: LogTime) -> Timestamp {
+    let [a, b, c, d, e, f, g, h] = time.get().to_be_bytes();
+    Timestamp { time: u32::from_be_bytes([a, b, c, d]), increment: u32::from_be_bytes([e, f, g, h]) }
 }
 
 fn position_of(token: &ResumeToken) -> Result<Position> {

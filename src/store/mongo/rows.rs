@@ -54,8 +54,11 @@ pub(super) const TOKEN_DIGESTS: &str = "digests";
 /// The member of a token that says whether it is a service token.
 pub(super) const IS_SERVICE: &str = "isService";
 
+/// The member of a lease that says whether it requests acknowledgements.
+pub(super) const REQUESTS_ACK: &str = "asks";
+
 /// The member of a lease with its length in milliseconds. Leases of release 0.1 have none.
-const LENGTH: &str = "lengthMs";
+pub(super) const LENGTH: &str = "lengthMs";
 
 /// A type with a collection of its own.
 pub(super) trait Stored: Serialize + DeserializeOwned {
@@ -182,7 +185,7 @@ pub(super) fn lease_from_document(mut document: Document) -> Result<Lease> {
         incarnation: mongodb::bson::deserialize_from_bson(incarnation).map_err(corrupt)?,
         sequence: u64::try_from(document.get_i64("sequence").map_err(corrupt)?).map_err(corrupt)?,
         applied: LogTime::new(document.get_i64("applied").map_err(corrupt)?.cast_unsigned()),
-        requests_ack: document.get_bool("asks").map_err(corrupt)?,
+        requests_ack: document.get_bool(REQUESTS_ACK).map_err(corrupt)?,
         length: match document.get(LENGTH) {
             None => None,
             Some(length) => {

@@ -182,7 +182,7 @@ pub async fn position_that_is_too_old_is_refused(factory: &dyn Factory) {
     created(&*store, &mut acme, "Billing").await;
     let too_old = factory.position_too_old(&*store).await;
 
-    let error = match store.watch(Some(&too_old)).await {
+    let error = match store.watch(Some(&too_old), None).await {
         Err(error) => error,
         Ok(mut feed) => {
             let error = within_a_minute(feed.next()).await.expect("the feed reports why it ends").unwrap_err();

@@ -403,7 +403,7 @@ pub async fn one_of(instances: &[Arc<dyn Store>], batches: Vec<Batch>) -> (usize
 pub struct Follower(Feed);
 
 pub async fn follow(store: &dyn Store, after: Option<&Position>) -> Follower {
-    Follower(store.watch(after).await.expect("the feed opens"))
+    Follower(store.watch(after, None).await.expect("the feed opens"))
 }
 
 impl Follower {

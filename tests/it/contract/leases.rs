@@ -30,6 +30,25 @@ pub async fn lease_is_listed_as_last_put(factory: &dyn Factory) {
     }
 }
 
+pub async fn lease_is_listed_as_of_any_position_where_the_feed_has_delivered_it(factory: &dyn Factory) {
+    let instances = instances(factory).await;
+    let mut follower = follow(&*instances[0], None).await;
+    let mut one = lease(1);
+    for instance in instances.iter().cycle().take(4) {
+        one = next(one, LogTime::default());
+        instance.put_lease(&one).await.unwrap();
+        let position = follower.next().await.at;
+        for instance in &instances {
+            assert_eq!(instance.list_leases_at(position).await.unwrap(), [one]);
+        }
+    }
+    instances[0].delete_lease(&one).await.unwrap();
+    let position = follower.next().await.at;
+    for instance in &instances {
+        assert_eq!(instance.list_leases_at(position).await.unwrap(), []);
+    }
+}
+
 pub async fn renewed_lease_is_not_deleted(factory: &dyn Factory) {
     let instances = instances(factory).await;
     let (store, other) = (&instances[0], &instances[instances.len() - 1]);

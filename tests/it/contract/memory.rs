@@ -525,7 +525,7 @@ impl CommitStore for MemoryStore {
 
 #[async_trait]
 impl FeedStore for MemoryStore {
-    async fn watch(&self, after: Option<&Position>) -> Result<Feed> {
+    async fn watch(&self, after: Option<&Position>, _own: Option<&[Incarnation]>) -> Result<Feed> {
         let next = {
             let model = self.model();
             let next = after.map_or(model.feed.len(), changes_up_to);
@@ -580,6 +580,10 @@ impl LeaseStore for MemoryStore {
             Row::Lease(lease) => Some(*lease),
             _ => None,
         }))
+    }
+
+    async fn list_leases_at(&self, _position: LogTime) -> Result<Vec<Lease>> {
+        self.list_leases().await
     }
 
     async fn delete_lease(&self, lease: &Lease) -> Result<bool> {

@@ -123,6 +123,7 @@ macro_rules! contract_suite {
             ]);
             $crate::contract::contract_suite!(@area leases, $factory, [
                 lease_is_listed_as_last_put,
+                lease_is_listed_as_of_any_position_where_the_feed_has_delivered_it,
                 renewed_lease_is_not_deleted,
                 one_of_20_concurrent_deletions_of_a_lease_succeeds,
                 each_lease_is_a_separate_change_without_an_entry,

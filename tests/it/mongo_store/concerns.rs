@@ -101,6 +101,7 @@ async fn profile() -> Vec<Document> {
     let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false, length: None };
     store.put_lease(&lease).await.unwrap();
     assert_eq!(store.list_leases().await.unwrap(), [lease]);
+    store.list_leases_at(LogTime::new(1 << 32)).await.unwrap();
     store.delete_lease(&lease).await.unwrap();
     let quota = Quota { burst: 2, interval: Duration::from_secs(1) };
     store.take_token("door", quota, START).await.unwrap().unwrap();
@@ -112,7 +113,7 @@ async fn profile() -> Vec<Document> {
     store.has_marker("first").await.unwrap();
     let far = START.plus(Duration::from_secs(1 << 30));
     store.purge(far, far).await.unwrap();
-    drop(store.watch(None).await.unwrap().boxed());
+    drop(store.watch(None, None).await.unwrap().boxed());
 
     database.run_command(doc! { "profile": 0 }).await.unwrap();
     let profile = database.collection::<Document>("system.profile");

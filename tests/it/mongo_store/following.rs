@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use keymark::domain::audit::AuditAction;
-use keymark::domain::changes::{Position, Row, RowId, StoredRow};
+use keymark::domain::changes::{Position, Row, RowId, StoredRow, Write};
+use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::domain::system_names::SystemName;
 use keymark::domain::systems::System;
 use keymark::store::mongo::MongoStore;
 use keymark::store::{CommitStore, Conflict, Feed, FeedStore, LeaseStore, StoreError, SystemStore};
 use mongodb::Database;
 use mongodb::bson::{Document, doc};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use super::{MAX_CALL_TIME, acme, connect};
 use crate::contract::fixtures::{Tenant, commit, follow};
@@ -26,7 +29,7 @@ async fn end_of(mut feed: Feed) -> StoreError {
 async fn malformed_position_is_too_old() {
     let store = connect(&fresh_database().await).await;
     for bytes in [&b""[..], b"nonsense", &[5, 0, 0, 0, 0]] {
-        let refused = store.watch(Some(&Position::from_bytes(bytes.to_vec()))).await;
+        let refused = store.watch(Some(&Position::from_bytes(bytes.to_vec())), None).await;
         assert!(matches!(refused, Err(StoreError::PositionTooOld)));
     }
 }
@@ -34,7 +37,7 @@ async fn malformed_position_is_too_old() {
 #[tokio::test]
 async fn idle_feed_stays_open() {
     let store = &connect(&fresh_database().await).await;
-    let mut feed = store.watch(None).await.unwrap();
+    let mut feed = store.watch(None, None).await.unwrap();
     // Longer than the server holds a request without events.
     let quiet = tokio::time::timeout(Duration::from_secs(3), feed.next()).await;
     assert!(quiet.is_err(), "no change is expected: {quiet:?}");
@@ -54,7 +57,7 @@ async fn with_one_key() -> (MongoStore, Tenant, System, Feed, Database) {
     commit(&store, create).await;
     let (system, _, generate) = acme.generate(&system);
     commit(&store, generate).await;
-    let feed = store.watch(None).await.unwrap();
+    let feed = store.watch(None, None).await.unwrap();
     let database = shared().await.client().await.database(&options.database);
     (store, acme, system, feed, database)
 }
@@ -126,6 +129,47 @@ async fn foreign_writes_to_leases_and_the_log_are_left_out() {
 }
 
 #[tokio::test]
+async fn feed_of_an_instance_leaves_out_the_leases_of_others() {
+    let options = fresh_database().await;
+    let store = connect(&options).await;
+    let lease = |number, requests_ack, length| {
+        let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(number));
+        Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack, length }
+    };
+    let length = Some(Duration::from_secs(12));
+    let (own, other) = (lease(1, false, length), lease(2, false, length));
+    let (requesting, of_release_0_1) = (lease(3, true, length), lease(4, false, None));
+    let mut feed = store.watch(None, Some(&[own.incarnation])).await.unwrap();
+    for lease in [other, own, requesting, of_release_0_1] {
+        store.put_lease(&lease).await.unwrap();
+    }
+    for lease in [other, of_release_0_1] {
+        store.delete_lease(&lease).await.unwrap();
+    }
+    let (_, note) = acme();
+    commit(&store, note).await;
+    let mut delivered = Vec::new();
+    loop {
+        let change = within(MAX_CALL_TIME, feed.next()).await.expect("the feed continues").unwrap();
+        if change.entry.is_some() {
+            break;
+        }
+        delivered.extend(change.writes);
+    }
+    assert_eq!(delivered, [own, requesting, of_release_0_1].map(|lease| Write::Put(Row::Lease(lease))));
+
+    let leases = shared().await.client().await.database(&options.database).collection::<Document>("leases");
+    leases
+        .insert_one(doc! { "_id": "x", "sequence": 1_i64, "applied": 1_i64, "asks": false, "format": 3_i64 })
+        .await
+        .unwrap();
+    assert!(matches!(end_of(feed).await, StoreError::NewerFormat { found: 3, .. }));
+    let feed = store.watch(None, Some(&[own.incarnation])).await.unwrap();
+    leases.drop().await.unwrap();
+    assert!(matches!(end_of(feed).await, StoreError::Corrupt(_)));
+}
+
+#[tokio::test]
 async fn row_in_a_newer_format_ends_the_feed() {
     let (_, _, _, feed, database) = with_one_key().await;
     let newer = doc! { "$set": { "format": 3 } };
@@ -153,7 +197,7 @@ async fn dropped_collection_or_database_ends_the_feed() {
     database.collection::<Document>("systems").drop().await.unwrap();
     assert!(matches!(end_of(feed).await, StoreError::Corrupt(_)));
 
-    let feed = store.watch(None).await.unwrap();
+    let feed = store.watch(None, None).await.unwrap();
     database.drop().await.unwrap();
     assert!(matches!(end_of(feed).await, StoreError::Corrupt(_)));
 }
@@ -169,10 +213,10 @@ async fn feed_with_lost_history_ends_as_too_old() {
 
     let lost = doc! { "failCommands": ["getMore", "aggregate"], "errorCode": 286 };
     let mode = |mode: &str| doc! { "configureFailPoint": "failCommand", "mode": mode, "data": lost.clone() };
-    let feed = store.watch(None).await.unwrap();
+    let feed = store.watch(None, None).await.unwrap();
     mongod.admin(mode("alwaysOn")).await;
     assert!(matches!(end_of(feed).await, StoreError::PositionTooOld));
-    let resumed = store.watch(Some(&position)).await;
+    let resumed = store.watch(Some(&position), None).await;
     assert!(matches!(resumed, Err(StoreError::PositionTooOld)));
 
     mongod.admin(mode("off")).await;
@@ -204,7 +248,7 @@ async fn feed_that_breaks_while_resuming_skips_no_change_silently() {
     let mongod = Mongod::replica_set().await;
     let store = &connect(&mongod.fresh_database()).await;
     let (mut acme, first) = acme();
-    let mut feed = store.watch(None).await.unwrap();
+    let mut feed = store.watch(None, None).await.unwrap();
     commit(store, first).await;
     // Changes committed while the second attempt is blocked precede the point at which a third would start by default.
     let broken = doc! {

@@ -26,7 +26,7 @@ async fn calls_fail_while_the_database_is_frozen_and_recover() {
     let store = &connect(&mongod.fresh_database()).await;
     let (mut acme, note) = acme();
     commit(store, note).await;
-    let mut feed = store.watch(None).await.unwrap();
+    let mut feed = store.watch(None, None).await.unwrap();
 
     mongod.freeze();
     let quota = Quota { burst: 1, interval: Duration::from_secs(1) };
@@ -42,7 +42,7 @@ async fn calls_fail_while_the_database_is_frozen_and_recover() {
             store.list_systems(&tenant, &Search::All, SystemOrder::default(), &page),
             store.find_key(&digests),
             store.take_token("door", quota, Timestamp::default()),
-            store.watch(None),
+            store.watch(None, None),
             store.scan_rows(),
             store.list_leases(),
             store.put_lease(&lease),
@@ -76,7 +76,7 @@ async fn calls_fail_while_the_database_is_down_and_recover() {
     let store = &connect(&mongod.fresh_database()).await;
     let (mut acme, note) = acme();
     let first = commit(store, note).await;
-    let mut follower = store.watch(None).await.unwrap();
+    let mut follower = store.watch(None, None).await.unwrap();
 
     mongod.kill();
     let batch = acme.note(AuditAction::SignedIn);
