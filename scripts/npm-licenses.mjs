@@ -1,14 +1,14 @@
-// Checks that every npm package in the lock files of the console, the TypeScript client and the examples has a license
-// that is allowed for its use: what the binary embeds or the client needs has a permissive one; tools that only build or
-// test them may also be MPL-2.0.
+// Checks that every npm package in the lock files of the console, the TypeScript client, the examples and the benchmarks'
+// peers has a license that is allowed for its use: what the binary embeds or the client needs has a permissive one; tools
+// that only build, test or measure them may also be MPL-2.0 or BlueOak-1.0.0.
 //
 //   node scripts/npm-licenses.mjs
 import { readFileSync } from "node:fs";
 
 const PERMISSIVE = new Set(["0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "PSF-2.0"]);
-const DEVELOPMENT = new Set([...PERMISSIVE, "MPL-2.0"]);
+const DEVELOPMENT = new Set([...PERMISSIVE, "BlueOak-1.0.0", "MPL-2.0"]);
 
-const PROJECTS = ["console", "clients/typescript", "docs/examples"];
+const PROJECTS = ["console", "clients/typescript", "docs/examples", "benches/peers"];
 const ROOT = new URL("../", import.meta.url);
 const readJson = (path) => JSON.parse(readFileSync(new URL(path, ROOT), "utf8"));
 
