@@ -7,6 +7,10 @@
 
 #[path = "../tests/it/transport/documents.rs"]
 mod documents;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/millis.rs"]
+mod millis;
 #[path = "support/requested_part.rs"]
 mod requested_part;
 
@@ -16,6 +20,8 @@ use std::time::{Duration, Instant};
 use async_graphql::{EmptyMutation, EmptySubscription, Enum, InputObject, Object, Request, Schema, Variables};
 use futures::executor::block_on;
 use keymark::graphql::limits::{DocumentError, Documents, Limits};
+use lines::{Better, Goal, Measured, report};
+use millis::millis;
 use mimalloc::MiMalloc;
 use requested_part::requested_part;
 use zeroizing_alloc::ZeroAlloc;
@@ -25,7 +31,7 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const ROUNDS: usize = 21;
-const GOAL: Duration = Duration::from_millis(10);
+const GOAL_MS: f64 = 10.0;
 
 fn main() {
     let filter = requested_part().unwrap_or_default();
@@ -49,9 +55,9 @@ fn main() {
     measure("until a costly document is answered", documents::costly_to_validate(), &filter, answer);
 }
 
-/// Prints the median time of each document, the slowest first.
+/// Reports the times of each document, the slowest first.
 fn measure(title: &str, documents: Vec<(&str, String)>, filter: &str, run: impl Fn(&str, &str)) {
-    let median = |what: &str, text: &str| {
+    let times = |what: &str, text: &str| {
         let mut times = [Duration::ZERO; ROUNDS];
         for time in &mut times {
             let began = Instant::now();
@@ -59,14 +65,14 @@ fn measure(title: &str, documents: Vec<(&str, String)>, filter: &str, run: impl 
             *time = began.elapsed();
         }
         times.sort_unstable();
-        times[ROUNDS / 2]
+        times
     };
     let wanted = documents.into_iter().filter(|(what, _)| what.contains(filter));
-    let mut measured: Vec<_> = wanted.map(|(what, text)| (median(what, &text), what)).collect();
-    measured.sort_unstable_by(|one, other| other.cmp(one));
-    println!("{title}, in ms (goal: under {})", GOAL.as_millis());
-    for (time, what) in measured {
-        println!("    {:>7.3}  {what}", time.as_secs_f64() * 1e3);
+    let mut measured: Vec<_> = wanted.map(|(what, text)| (times(what, &text), what)).collect();
+    measured.sort_unstable_by_key(|(times, _)| std::cmp::Reverse(times[ROUNDS / 2]));
+    for (times, what) in measured {
+        let times = Measured::Rounds(millis(&times));
+        report(title, what, "ms", Better::Less, Some(Goal::Median(GOAL_MS)), times);
     }
 }
 

@@ -6,8 +6,10 @@
 
 #[path = "support/instance.rs"]
 mod instance;
-#[path = "support/percentile.rs"]
-mod percentile;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/millis.rs"]
+mod millis;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -21,8 +23,9 @@ use keymark::service::error::Error;
 use keymark::service::sessions::SignIn;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
+use lines::{Better, Measured, report};
+use millis::millis;
 use mimalloc::MiMalloc;
-use percentile::percentile;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -61,12 +64,12 @@ async fn main() {
         times.push(refused(&instance, &username, IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + at))).await);
     }
     let (above, z) = mann_whitney(&known, &unknown);
-    println!("refused sign-ins, {ATTEMPTS} of known and {ATTEMPTS} of unknown usernames in random order");
-    println!("    median            {:.2} and {:.2} ms", percentile(&mut known, 50), percentile(&mut unknown, 50));
-    println!(
-        "    known one slower  in {:.1} % of the pairs (50 if nothing tells them apart; z = {z:.1})",
-        above * 100.0
-    );
+    let section = "refused sign-ins, with known and with unknown usernames in random order";
+    report(section, "known username", "ms", Better::Less, None, Measured::Times(millis(&known)));
+    report(section, "unknown username", "ms", Better::Less, None, Measured::Times(millis(&unknown)));
+    let share = Measured::Rounds(vec![above * 100.0]);
+    report(section, "pairs in which the known one is slower; 50 if nothing differs", "%", Better::Less, None, share);
+    println!("    z = {z:.1}");
     wait_while_others_guess(&instance).await;
 }
 
@@ -80,8 +83,7 @@ async fn wait_while_others_guess(instance: &Instance) {
             let fresh = IpAddr::V4(Ipv4Addr::from_bits(0x0c00_0000 + u32::from(is_known) * SIGN_INS + i));
             times.push(signed_in(instance, if is_known { known } else { fresh }).await);
         }
-        let worst = percentile(&mut times, 100);
-        (percentile(&mut times, 50), worst)
+        Measured::Rounds(millis(&times))
     };
     let quiet = measure(true).await;
     let guesses = (0..ATTACKERS).map(|i| async move {
@@ -97,11 +99,9 @@ async fn wait_while_others_guess(instance: &Instance) {
         measured = measured => measured,
         _ = join_all(guesses) => unreachable!("the guesses go on"),
     };
-    println!(
-        "sign-ins with the correct password while {ATTACKERS} networks guess ten times a second, median and worst"
-    );
-    for (what, (median, worst)) in [("quiet", quiet), ("known network", known), ("fresh network", fresh)] {
-        println!("    {what:<14}  {median:.2} and {worst:.2} ms");
+    let section = format!("sign-ins with the correct password while {ATTACKERS} networks guess ten times a second");
+    for (name, times) in [("nobody guesses", quiet), ("known network", known), ("fresh network", fresh)] {
+        report(&section, name, "ms", Better::Less, None, times);
     }
 }
 

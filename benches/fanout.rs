@@ -1,13 +1,19 @@
 //! Measures how soon every subscriber receives a change, and the cost of a subscriber: WebSockets on one instance, in one
-//! tenant.
+//! tenant. Apollo Server with graphql-ws is measured in the same way, with the most subscribers.
 //!
 //! `cargo bench --bench fanout` runs all; `-- 1000` one number of subscribers. The server is a process of its own, so
 //! that its memory can be told apart: this program starts itself again, with `serve`.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
+#[path = "support/child.rs"]
+mod child;
 #[path = "support/instance.rs"]
 mod instance;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/node.rs"]
+mod node;
 #[path = "support/processor_time.rs"]
 mod processor_time;
 #[path = "support/requested_part.rs"]
@@ -16,9 +22,7 @@ mod requested_part;
 mod resident;
 
 use std::cell::RefCell;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +33,9 @@ use keymark::http::serve::{ServeLimits, serve};
 use keymark::http::{self, PublicFeatures};
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
+use lines::{Better, Goal, Measured, report};
 use mimalloc::MiMalloc;
+use node::node;
 use processor_time::processor_time;
 use requested_part::requested_part;
 use resident::resident;
@@ -51,8 +57,8 @@ const SESSIONS: usize = 50;
 const CHANGES: usize = 21;
 /// Between two changes.
 const PAUSE: Duration = Duration::from_millis(300);
-const GOAL_LAST: Duration = Duration::from_millis(100);
-const GOAL_KIB: f64 = 12.0;
+const GOAL_LAST_MS: f64 = 60.0;
+const GOAL_KIB: f64 = 6.0;
 const DOCUMENT: &str = "subscription ($after: String) { systemChanged(after: $after) { cursor kind systemId \
     occurredAt system { id name keyState keyMark revision updatedAt } entry { number actor { name } } } }";
 
@@ -61,9 +67,10 @@ fn main() {
     match requested_part().as_deref() {
         Some("serve") => serve_until_told(),
         requested => {
-            SUBSCRIBERS.iter().filter(|n| requested.is_none_or(|requested| requested == n.to_string())).for_each(|n| {
-                LocalSet::new().block_on(&runtime(), measure(*n));
-            })
+            for n in SUBSCRIBERS.into_iter().filter(|n| requested.is_none_or(|requested| requested == n.to_string())) {
+                // The subscribers of a server end with their set.
+                compare(n, |server| LocalSet::new().block_on(&runtime(), measure(n, server)));
+            }
         }
     }
 }
@@ -74,12 +81,42 @@ fn raise_descriptors() {
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the limit is what is allowed");
 }
 
-async fn measure(subscribers: usize) {
+/// The measurements of one server.
+struct Fanout {
+    /// From the sending of each change until the first subscriber has received it, and until the last one has.
+    first_ms: Vec<f64>,
+    last_ms: Vec<f64>,
+    /// Memory of a subscriber.
+    kib: f64,
+    /// Processor time of the server for a change and subscriber.
+    micros: f64,
+}
+
+fn compare(subscribers: usize, measure: impl Fn(Server) -> Fanout) {
     raise_descriptors();
-    let server = Server::start();
+    let section = format!("{subscribers} subscribers, from the sending of a change");
+    let report = |name: &str, unit, goal: Option<f64>, measured| {
+        report(&section, name, unit, Better::Less, goal.map(Goal::Median), measured);
+    };
+    let ours = measure(Server::start());
+    let theirs = if subscribers == SUBSCRIBERS[SUBSCRIBERS.len() - 1] { Server::start_apollo() } else { None };
+    let theirs = theirs.map(measure);
+    report("until the first one has it", "ms", None, Measured::Rounds(ours.first_ms));
+    report("until the last one has it", "ms", Some(GOAL_LAST_MS), Measured::Rounds(ours.last_ms.clone()));
+    report("memory of each", "KiB", Some(GOAL_KIB), Measured::Rounds(vec![ours.kib]));
+    report("processor time of each and change", "µs", None, Measured::Rounds(vec![ours.micros]));
+    if let Some(theirs) = theirs {
+        let peer = |rounds| Measured::Peer("Apollo Server and graphql-ws".to_owned(), rounds);
+        report("until the last one has it", "ms", None, peer(ours.last_ms.into_iter().zip(theirs.last_ms).collect()));
+        report("memory of each", "KiB", None, peer(vec![(ours.kib, theirs.kib)]));
+        report("processor time of each and change", "µs", None, peer(vec![(ours.micros, theirs.micros)]));
+    }
+}
+
+async fn measure(subscribers: usize, server: Server) -> Fanout {
     let received = Rc::new(Received::default());
     let subscribe = |i: usize| {
-        let (address, token, received) = (server.address, server.tokens[i % SESSIONS].clone(), Rc::clone(&received));
+        let (address, token, received) = (server.sockets, server.tokens[i % SESSIONS].clone(), Rc::clone(&received));
         async move {
             let mut subscriber = Subscriber::connect(address, &token).await;
             received.arrived();
@@ -92,7 +129,7 @@ async fn measure(subscribers: usize) {
     received.reach(1).await;
     author.rename(0).await;
     received.reach(1).await;
-    let before = resident(server.process.id());
+    let before = resident(server.child.id());
     for i in 1..=subscribers {
         tokio::task::spawn_local(subscribe(i));
         // No more at once than a listener's queue holds.
@@ -106,31 +143,24 @@ async fn measure(subscribers: usize) {
     let mut used = Duration::ZERO;
     for change in 1..=CHANGES + 1 {
         tokio::time::sleep(PAUSE).await;
-        let busy = processor_time(server.process.id());
+        let busy = processor_time(server.child.id());
         let began = Instant::now();
         let (_, (first, last)) = tokio::join!(author.rename(change), received.reach(everybody));
         // The first change only shows that all of them are subscribed.
         if change > 1 {
             times.push((last - began, first - began));
-            used += processor_time(server.process.id()) - busy;
+            used += processor_time(server.child.id()) - busy;
         }
     }
     tokio::time::sleep(PAUSE).await;
-    let bytes = resident(server.process.id()).saturating_sub(before);
-    times.sort_unstable();
+    let bytes = resident(server.child.id()).saturating_sub(before);
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let (median, first) = times[CHANGES / 2];
-    println!("{subscribers} subscribers, from the sending of a change");
-    println!("    to the first one  {:>7.1} ms in the median change", ms(first));
-    println!(
-        "    to the last one   {:>7.1} ms median, {:.1} ms at most (goal {:.0})",
-        ms(median),
-        ms(times[CHANGES - 1].0),
-        ms(GOAL_LAST)
-    );
-    println!("    memory            {:>7.1} KiB each (goal {GOAL_KIB})", bytes as f64 / 1024.0 / subscribers as f64);
-    let micros = used.as_secs_f64() * 1e6 / (CHANGES * everybody) as f64;
-    println!("    processor time    {micros:>7.1} µs a change and subscriber");
+    Fanout {
+        first_ms: times.iter().map(|(_, first)| ms(*first)).collect(),
+        last_ms: times.iter().map(|(last, _)| ms(*last)).collect(),
+        kib: bytes as f64 / 1024.0 / subscribers as f64,
+        micros: used.as_secs_f64() * 1e6 / (CHANGES * everybody) as f64,
+    }
 }
 
 /// The changes that subscribers have received since the last look: their number, and the times of the first and the last.
@@ -280,36 +310,30 @@ impl Author {
     }
 }
 
-/// An instance in a process of its own, which ends with this one.
+/// A server in a process of its own.
 struct Server {
-    process: Child,
-    /// It ends with it.
-    told: Option<ChildStdin>,
+    child: child::Server,
     address: SocketAddr,
+    /// Where subscribers connect to.
+    sockets: SocketAddr,
     system: String,
     tokens: Vec<String>,
 }
 
 impl Server {
     fn start() -> Self {
-        let program = std::env::current_exe().expect("this program has a path");
-        let mut command = Command::new(program);
-        command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().expect("this program starts");
-        let told = process.stdin.take();
-        let says = BufReader::new(process.stdout.take().expect("piped"));
-        let mut lines = says.lines().map(|line| line.expect("a line"));
-        let address = lines.next().expect("an address").parse().expect("an address");
-        let system = lines.next().expect("a system");
-        let tokens = lines.take(SESSIONS).collect();
-        Self { process, told, address, system, tokens }
+        let mut child = child::Server::start_self(&[], 2 + SESSIONS);
+        let tokens = child.lines.split_off(2);
+        let address = child.lines[0].parse().expect("an address");
+        Self { address, sockets: address, system: child.lines[1].clone(), tokens, child }
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.told.take());
-        let _ = self.process.wait();
+    /// It needs no tokens. `None` if it is not installed.
+    fn start_apollo() -> Option<Self> {
+        let child = child::Server::start(node("apollo.mjs", &["memory", "1"])?, 2);
+        let [address, sockets] = [0, 1].map(|line: usize| child.lines[line].parse().expect("an address"));
+        let (system, tokens) = (format!("sys_{}", "0".repeat(26)), vec!["none ".repeat(20); SESSIONS]);
+        Some(Self { child, address, sockets, system, tokens })
     }
 }
 

@@ -7,6 +7,8 @@
 
 #[path = "support/keys.rs"]
 mod keys;
+#[path = "support/lines.rs"]
+mod lines;
 #[path = "support/requested_part.rs"]
 mod requested_part;
 #[path = "support/resident.rs"]
@@ -20,6 +22,7 @@ use keymark::coherence::key_index::KeyIndex;
 use keymark::domain::ids::TenantId;
 use keymark::domain::time::Timestamp;
 use keys::{digest, key};
+use lines::{Better, Measured, report};
 use mimalloc::MiMalloc;
 use requested_part::requested_part;
 use resident::resident;
@@ -58,11 +61,14 @@ fn measure(what: &str, revoked_at: Option<Timestamp>) {
     }
     let resident = resident(std::process::id()).saturating_sub(before) as f64 / KEYS as f64;
     let held = index.bytes() as f64 / KEYS as f64;
-    println!("{KEYS} keys, {what}, names of 20 bytes, {TENANTS} tenants");
-    println!("  memory   {resident:>10.1} resident bytes per key, {held:.1} by its own count");
-    println!("  filled   {:>10.2} s, the longest row {:.2} ms", filling.as_secs_f64(), longest.as_secs_f64() * 1e3);
-    println!("  hits     {:>10.0} per second", look_ups(&index, 0, true));
-    println!("  misses   {:>10.0} per second", look_ups(&index, KEYS, false));
+    let section = format!("{KEYS} {what} keys in the index, names of 20 bytes, {TENANTS} tenants");
+    let line = |name, unit, better, value| report(&section, name, unit, better, None, Measured::Rounds(vec![value]));
+    line("memory", "resident bytes a key", Better::Less, resident);
+    line("memory by its own count", "bytes a key", Better::Less, held);
+    line("filled", "s", Better::Less, filling.as_secs_f64());
+    line("longest row", "ms", Better::Less, longest.as_secs_f64() * 1e3);
+    line("hits on one thread", "a second", Better::More, look_ups(&index, 0, true));
+    line("misses on one thread", "a second", Better::More, look_ups(&index, KEYS, false));
 }
 
 /// Look-ups per second of digests from `first` on, in an order unrelated to that of the rows.

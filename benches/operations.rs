@@ -1,5 +1,6 @@
-//! What takes people or the background a while: changing a password, exporting and verifying an audit log, and digesting
-//! keys anew. Each is compared with the least that it has to do, in turns, and the median of the rounds' ratios is printed.
+//! Measures the operations that people and clients wait for, one request at a time. Those that take a while are compared
+//! with the least that they have to do, in turns: changing a password, exporting and verifying an audit log, and digesting
+//! keys anew.
 //!
 //! `cargo bench --bench operations` runs both stores; `-- embedded` or `-- mongodb` one of them.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
@@ -9,6 +10,10 @@
 mod instance;
 #[path = "support/keys.rs"]
 mod keys;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/millis.rs"]
+mod millis;
 #[path = "support/replica_set.rs"]
 mod replica_set;
 #[path = "support/requested_part.rs"]
@@ -19,7 +24,11 @@ mod run_part;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::body::Body;
 use futures::TryStreamExt;
+use http::Request;
+use http_body_util::BodyExt;
 use instance::{Instance, PASSWORD, root_secret};
 use keymark::audit_text::Format;
 use keymark::audit_text::verification::verify;
@@ -32,16 +41,23 @@ use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
 use keymark::domain::keys::{ApiKey, PresentedKey};
 use keymark::domain::operators::Password;
 use keymark::domain::secrets::Keyring;
+use keymark::http::front::Front;
+use keymark::http::{PublicFeatures, public_routes};
 use keymark::service::Caller;
 use keymark::service::audit::Exporter;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keys::key;
+use lines::{Better, Measured, report};
+use millis::millis;
 use mimalloc::MiMalloc;
 use replica_set::ReplicaSet;
 use requested_part::requested_part;
 use run_part::run_part;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 use zeroizing_alloc::ZeroAlloc;
 
 /// The server's allocator.
@@ -56,6 +72,8 @@ const OPERATORS: u32 = 200;
 const ENTRIES: u32 = 20_000;
 /// As many as the server reads in one call.
 const ENTRIES_PER_READ: usize = 500;
+/// Requests of each kind.
+const REQUESTS: u32 = 30;
 /// Keys to digest anew in one round, and in one change, which is the server's limit.
 const KEYS: u32 = 300;
 const KEYS_PER_CHANGE: usize = 100;
@@ -65,29 +83,30 @@ fn main() {
     match requested_part().as_deref() {
         Some("embedded") => runtime.block_on(async {
             let directory = tempfile::tempdir().expect("a directory");
-            println!("embedded");
-            measure(Arc::new(EmbeddedStore::open(directory.path()).expect("a store"))).await;
+            measure("embedded", Arc::new(EmbeddedStore::open(directory.path()).expect("a store"))).await;
         }),
         Some("mongodb") => runtime.block_on(async {
             let set = ReplicaSet::start(1).await;
             let options = MongoOptions::new(set.uri(), "operations");
-            println!("MongoDB");
-            measure(Arc::new(MongoStore::connect(&options, Environment::system()).await.expect("a store"))).await;
+            let store = MongoStore::connect(&options, Environment::system()).await.expect("a store");
+            measure("MongoDB", Arc::new(store)).await;
         }),
         Some(_) => {}
         None => PARTS.iter().for_each(|part| run_part(part, &[])),
     }
 }
 
-async fn measure(store: Arc<dyn Store>) {
-    change_password(&store).await;
-    list_operators(&store).await;
-    audit_log(&store).await;
-    redigest_keys(&store).await;
+async fn measure(name: &str, store: Arc<dyn Store>) {
+    let section = format!("{name}, against a part of the same work");
+    change_password(&section, &store).await;
+    list_operators(&section, &store).await;
+    audit_log(&section, &store).await;
+    redigest_keys(&section, &store).await;
+    requests(&format!("{name}, requests of one client"), &store).await;
 }
 
 /// `changePassword` against comparing one password and hashing another.
-async fn change_password(store: &Arc<dyn Store>) {
+async fn change_password(section: &str, store: &Arc<dyn Store>) {
     let instance = Instance::start(store, true).await;
     let service = &instance.service;
     let mut caller: Caller = instance.operator("default", "changing").await.caller();
@@ -115,11 +134,11 @@ async fn change_password(store: &Arc<dyn Store>) {
         }
         rounds.push((ours, began.elapsed() / CHANGES));
     }
-    print("changePassword against one comparison and one hash", "ms", rounds, |time| time.as_secs_f64() * 1e3);
+    report_times(section, "changePassword", "one comparison and one hash", &rounds);
 }
 
 /// `operators` from the cache against reading them from the store.
-async fn list_operators(store: &Arc<dyn Store>) {
+async fn list_operators(section: &str, store: &Arc<dyn Store>) {
     let instance = Instance::start(store, true).await;
     let tenant: TenantId = "listed".parse().expect("a tenant");
     for number in 0..OPERATORS {
@@ -134,11 +153,11 @@ async fn list_operators(store: &Arc<dyn Store>) {
         assert_eq!(store.list_operators(Some(&tenant)).await.expect("listed").len(), listed.len());
         rounds.push((ours, began.elapsed()));
     }
-    print("operators against reading them from the store", "ms", rounds, |time| time.as_secs_f64() * 1e3);
+    report_times(section, "operators", "reading them from the store", &rounds);
 }
 
 /// An export and a verification of the log against reading it, and a verification of the export against parsing it.
-async fn audit_log(store: &Arc<dyn Store>) {
+async fn audit_log(section: &str, store: &Arc<dyn Store>) {
     let (environment, tenant) = (Environment::system(), "logged".parse::<TenantId>().expect("a tenant"));
     for _ in 0..ENTRIES / 200 {
         let commits = (0..200).map(|_| store.commit(Batch::new(tenant.clone(), event(&environment))));
@@ -181,14 +200,13 @@ async fn audit_log(store: &Arc<dyn Store>) {
         }
         files.push((ours, began.elapsed()));
     }
-    let rate = |time: Duration| f64::from(ENTRIES) / time.as_secs_f64();
-    print("audit export against reading the log", "entries/s", exports, rate);
-    print("audit verify against reading the log", "entries/s", verified, rate);
-    print("audit verify --file against parsing the lines", "entries/s", files, rate);
+    report_rates(section, "audit export", "entries a second", "reading the log", ENTRIES, &exports);
+    report_rates(section, "audit verify", "entries a second", "reading the log", ENTRIES, &verified);
+    report_rates(section, "audit verify --file", "entries a second", "parsing the lines", ENTRIES, &files);
 }
 
 /// Digesting keys anew against commits of as many new keys.
-async fn redigest_keys(store: &Arc<dyn Store>) {
+async fn redigest_keys(section: &str, store: &Arc<dyn Store>) {
     let (environment, tenant) = (Environment::system(), "redigested".parse::<TenantId>().expect("a tenant"));
     // Each round drops the secret of the one before.
     let mut instance = Instance::start(store, false).await;
@@ -224,7 +242,7 @@ async fn redigest_keys(store: &Arc<dyn Store>) {
         }
         rounds.push((ours, began.elapsed()));
     }
-    print("redigested keys against commits of new keys", "keys/s", rounds, |time| f64::from(KEYS) / time.as_secs_f64());
+    report_rates(section, "keys digested anew", "a second", "commits of new keys", KEYS, &rounds);
 }
 
 fn event(environment: &Environment) -> AuditEvent {
@@ -234,16 +252,141 @@ fn event(environment: &Environment) -> AuditEvent {
     AuditEvent::new(AuditEntryId::new(now, &mut **environment.rng()), now, &origin, AuditAction::KeyGenerated)
 }
 
-/// Prints the round with the median ratio of times.
-fn print(what: &str, unit: &str, rounds: Vec<(Duration, Duration)>, shown: impl Fn(Duration) -> f64) {
-    let ratio = |(ours, theirs): &(Duration, Duration)| ours.as_secs_f64() / theirs.as_secs_f64();
-    let mut rounds = rounds;
-    rounds.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
-    let median = rounds[ROUNDS / 2];
-    println!(
-        "  {what}: {:.2} times as long ({:.1} and {:.1} {unit})",
-        ratio(&median),
-        shown(median.0),
-        shown(median.1)
-    );
+fn report_times(section: &str, name: &str, part: &str, rounds: &[(Duration, Duration)]) {
+    let (ours, theirs): (Vec<_>, Vec<_>) = rounds.iter().copied().unzip();
+    let rounds = millis(&ours).into_iter().zip(millis(&theirs)).collect();
+    report(section, name, "ms", Better::Less, None, Measured::Baseline(part.to_owned(), rounds));
+}
+
+/// Reports how many a second, where each round has so many.
+fn report_rates(section: &str, name: &str, unit: &str, part: &str, count: u32, rounds: &[(Duration, Duration)]) {
+    let rate = |time: &Duration| f64::from(count) / time.as_secs_f64();
+    let rounds = rounds.iter().map(|(ours, theirs)| (rate(ours), rate(theirs))).collect();
+    report(section, name, unit, Better::More, None, Measured::Baseline(part.to_owned(), rounds));
+}
+
+/// The requests that pages of the console, backends and their operators wait for. `benches/revocation.rs` measures those
+/// that restrict something, and `benches/search.rs` lists of systems.
+async fn requests(section: &str, store: &Arc<dyn Store>) {
+    let instance = Instance::start(store, true).await;
+    instance.operator("default", "requesting").await;
+    let (origin, username) = (instance.service.command_line_origin(None), "requesting".parse().expect("a name"));
+    instance.service.promote_operator(&origin, &username, None).await.expect("promoted");
+    let features = PublicFeatures { introspection: false, graphiql: false };
+    let service = Arc::clone(&instance.service);
+    let mut client = Client {
+        routes: public_routes(service, Front::default(), features, CancellationToken::new()),
+        token: instance.sign_in("requesting").await.token,
+        times: Vec::new(),
+    };
+    let list =
+        |field: &str, selection: &str| format!("{{ {field} {{ nodes {{ {selection} }} pageInfo {{ endCursor }} }} }}");
+    let wait = "enforcement { state }";
+    let mut tokens = Vec::new();
+    for n in 0..REQUESTS {
+        let id = format!("requested-{n}");
+        let create = format!(r#"mutation {{ createTenant(id: "{id}", name: "Requested") {{ tenant {{ id }} }} }}"#);
+        client.call("createTenant", &create, "default").await;
+        let rename =
+            format!(r#"mutation {{ renameTenant(id: "{id}", name: "Renamed") {{ tenant {{ id }} {wait} }} }}"#);
+        client.call("renameTenant", &rename, "default").await;
+        let policy = format!(
+            r#"mutation {{ setTenantPolicy(id: "{id}", maxKeyLifetimeDays: 90) {{ tenant {{ id }} {wait} }} }}"#
+        );
+        client.call("setTenantPolicy", &policy, "default").await;
+
+        let create = format!(r#"mutation {{ createSystem(name: "Requested {n}") {{ system {{ id }} }} }}"#);
+        let created = client.call("createSystem", &create, "default").await;
+        let system = created["createSystem"]["system"]["id"].as_str().expect("an id");
+        let rename =
+            format!(r#"mutation {{ renameSystem(id: "{system}", name: "Renamed {n}") {{ system {{ id }} }} }}"#);
+        client.call("renameSystem", &rename, "default").await;
+        client.call("system", &format!(r#"{{ system(id: "{system}") {{ name keyState keyMark }} }}"#), "default").await;
+        client.call("node", &format!(r#"{{ node(id: "{system}") {{ id }} }}"#), "default").await;
+
+        for (kind, permissions) in [("Service", ", permissions: []"), ("Verifier", "")] {
+            let create = format!(
+                r#"mutation {{ create{kind}Token(name: "Token {n}"{permissions})
+                {{ {}Token {{ id }} token {wait} }} }}"#,
+                kind.to_lowercase()
+            );
+            let (mutation, field) = (format!("create{kind}Token"), format!("{}Token", kind.to_lowercase()));
+            let created = client.call(&mutation, &create, "default").await;
+            tokens.push((kind, created[mutation][field]["id"].as_str().expect("an id").to_owned()));
+        }
+    }
+    // The lists have as many rows now as one of each request made.
+    let entry = "number action occurredAt actor { name } systemName";
+    let token = "id name mark createdAt expiresAt lastUsedAt createdBy { name }";
+    for _ in 0..REQUESTS {
+        let viewer = "{ viewer { username permissions tenant { name } } }";
+        client.call("viewer", viewer, "default").await;
+        client.call("switch of tenant", &list("systems(first: 50)", "id name keyState keyMark"), "listed").await;
+        client.call("tenant", "{ tenant { id name policy { maxKeyLifetimeDays } } }", "default").await;
+        client.call("tenants", &list("tenants(first: 50)", "id name systemCount"), "default").await;
+        client.call("instances", "{ instances { id state renewedAt } }", "default").await;
+        client.call("operators", &list("operators(first: 50)", "id username permissions lastActiveAt"), "listed").await;
+        client.call("serviceTokens", &list("serviceTokens(first: 50)", token), "default").await;
+        client.call("verifierTokens", &list("verifierTokens(first: 50)", token), "default").await;
+        client.call("auditLog", &list("auditLog(first: 50)", entry), "default").await;
+        client.call("auditCursor", "{ auditCursor }", "default").await;
+        let sessions = "{ viewer { sessions { id startedAt lastActiveAt network userAgent isCurrent } } }";
+        client.call("list of sessions", sessions, "default").await;
+        instance.sign_in("requesting").await;
+    }
+    for n in 0..REQUESTS {
+        let add = format!(
+            r#"mutation {{ addOperator(username: "requested-{n}", permissions: []) {{ operator {{ id }} {wait} }} }}"#
+        );
+        let added = client.call("addOperator", &add, "default").await;
+        let operator = added["addOperator"]["operator"]["id"].as_str().expect("an id");
+        let reset = format!(r#"mutation {{ resetOperatorPassword(id: "{operator}") {{ password {wait} }} }}"#);
+        client.call("resetOperatorPassword", &reset, "default").await;
+        let remove = format!(r#"mutation {{ removeOperator(id: "{operator}") {{ removedOperatorId {wait} }} }}"#);
+        client.call("removeOperator", &remove, "default").await;
+        let delete = format!(r#"mutation {{ deleteTenant(id: "requested-{n}") {{ deletedTenantId }} }}"#);
+        client.call("deleteTenant", &delete, "default").await;
+    }
+    for (kind, id) in tokens {
+        if kind == "Service" {
+            let rotate = format!(r#"mutation {{ rotateServiceToken(id: "{id}") {{ token {wait} }} }}"#);
+            client.call("rotateServiceToken", &rotate, "default").await;
+        }
+        let revoke = format!(r#"mutation {{ revoke{kind}Token(id: "{id}") {{ revokedTokenId {wait} }} }}"#);
+        client.call(&format!("revoke{kind}Token"), &revoke, "default").await;
+    }
+    for (name, times) in client.times {
+        report(section, &name, "ms", Better::Less, None, Measured::Times(millis(&times)));
+    }
+}
+
+/// A client of the API in this process, which notes how long each operation took.
+struct Client {
+    routes: Router,
+    token: String,
+    times: Vec<(String, Vec<Duration>)>,
+}
+
+impl Client {
+    /// Sends the document in a tenant, and returns the data.
+    async fn call(&mut self, name: &str, document: &str, tenant: &str) -> Value {
+        let request = Request::post("/graphql")
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("x-keymark-tenant", tenant)
+            .body(Body::from(json!({ "query": document }).to_string()))
+            .expect("a request");
+        let began = Instant::now();
+        let response = self.routes.clone().oneshot(request).await.expect("infallible");
+        let body = response.into_body().collect().await.expect("a whole body").to_bytes();
+        let elapsed = began.elapsed();
+        match self.times.iter_mut().find(|(timed, _)| timed == name) {
+            Some((_, times)) => times.push(elapsed),
+            None => self.times.push((name.to_owned(), vec![elapsed])),
+        }
+        let mut answer: Value = serde_json::from_slice(&body).expect("JSON");
+        assert!(answer.get("errors").is_none(), "{document}: {answer}");
+        answer["data"].take()
+    }
 }

@@ -1,5 +1,5 @@
 //! Keymark against the alternatives, side by side in one run. Each set is measured in turns, so that whatever else the
-//! machine does meets all of them; the median of the rounds' ratios is printed.
+//! machine does meets all of them; the median of the rounds' ratios is reported.
 //!
 //! `cargo bench` runs all; `cargo bench -- verification` those whose name contains the word.
 //!
@@ -9,8 +9,16 @@
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
+#[path = "support/child.rs"]
+mod child;
 #[path = "support/instance.rs"]
 mod instance;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/load.rs"]
+mod load;
+#[path = "support/node.rs"]
+mod node;
 #[path = "support/percentile.rs"]
 mod percentile;
 #[path = "support/processor_time.rs"]
@@ -18,10 +26,10 @@ mod processor_time;
 #[path = "support/replica_set.rs"]
 mod replica_set;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -58,8 +66,11 @@ use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::store::{CommitStore, Store};
 use keymark::verify::Verifier;
+use lines::{Better, Goal, Measured, report};
+use load::{Client, answer_of, load, post_request};
 use mimalloc::MiMalloc;
 use mongodb::bson::{Document, doc};
+use node::node;
 use percentile::percentile;
 use processor_time::processor_time;
 use rand::rngs::StdRng;
@@ -77,12 +88,14 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const ROUNDS: usize = 7;
-const ROUND: Duration = Duration::from_millis(1500);
+const ROUND: Duration = Duration::from_secs(1);
 const SYSTEMS: usize = 100;
 const SYSTEMS_QUERY: &str =
     "{ systems(first: 20) { nodes { id name keyState keyMark revision createdAt updatedAt } pageInfo { endCursor } } }";
 
-/// Connections to the verification listener in one set.
+/// Connections to the verification listener.
+const CONNECTIONS_OF_VERIFICATION: [usize; 3] = [16, 64, 256];
+/// The same for what is measured with one number of them.
 const CONNECTIONS: usize = 64;
 /// Requests a second where the time in the handler is measured, and for how long.
 const PACE: u32 = 10_000;
@@ -91,6 +104,9 @@ const PACED: Duration = Duration::from_secs(5);
 /// Entries in the audit log of the tenant whose operator reads it all the time, and the connections on which they do.
 const ENTRIES: usize = 100_000;
 const READERS: usize = 8;
+/// The server that notes how long each request takes.
+const TIMED: &str = "timed keymark";
+const OVER_MONGODB: &str = "keymark over MongoDB";
 /// The server with tenants and tokens beside those that are measured.
 const MANY_TENANTS: &str = "many tenants";
 const TENANTS: usize = 10_000;
@@ -153,91 +169,117 @@ fn main() {
     }
 }
 
-/// Both ways to ask for a verification, against a bare axum handler that reads as much and answers as many bytes, and
-/// against nginx that answers as many bytes.
+/// Both ways to ask for a verification, on either store, against a bare axum handler that reads as much and answers as
+/// many bytes, nginx that answers as many bytes, and better-auth's API key plugin with its keys in memory.
 async fn verification() {
-    let ours = Server::start("keymark", &[]);
-    let key = &ours.description;
-    let body = format!(r#"{{"apiKey":"{key}"}}"#);
-    let by_post = post_request("/v1/verify", &body, None);
-    let by_headers =
-        format!("GET /v1/forward-auth HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n\r\n").into_bytes();
-    let answer = answer_of(ours.address, &by_post).await;
+    let mongod = ReplicaSet::start(1).await;
+    let embedded = Server::start("keymark", &[]);
+    let mongodb = Server::start(OVER_MONGODB, &[&mongod.uri()]);
+    let answer = answer_of(embedded.address, &by_post(embedded.description())).await;
     assert!(answer.contains(r#""valid":true"#), "{answer}");
     let bare = Server::start("bare", &[&answer]);
-    let nginx = Nginx::start(&answer, ours.address);
+    let nginx = Nginx::start(&answer, embedded.address);
     if nginx.is_none() {
         println!("nginx is not installed: the verification listener is not compared with it");
     }
-    for (name, request) in [("POST", &by_post), ("forward-auth", &by_headers)] {
-        let mut rounds = Vec::with_capacity(ROUNDS);
-        for round in 0..=ROUNDS {
-            let (ours, bare) = (ours.measure(request).await, bare.measure(request).await);
-            let nginx = match &nginx {
-                Some(nginx) => load(nginx.address, request, CONNECTIONS).await,
-                None => f64::NAN,
-            };
-            // The first one warms up.
-            if round > 0 {
-                rounds.push((ours, bare, nginx));
+    let better_auth = node("better-auth.mjs", &["memory"]).map(|command| Server::of(child::Server::start(command, 2)));
+    for (method, request) in [("POST", by_post as fn(&str) -> Vec<u8>), ("forward-auth", by_headers)] {
+        for connections in CONNECTIONS_OF_VERIFICATION {
+            let mut rounds = Vec::with_capacity(ROUNDS);
+            for round in 0..=ROUNDS {
+                let embedded = embedded.measure(&request(embedded.description()), connections).await;
+                let mongodb = mongodb.measure(&request(mongodb.description()), connections).await;
+                let bare = bare.measure(&request("a key"), connections).await;
+                let nginx = match &nginx {
+                    Some(nginx) => Some(load(nginx.address, &request("a key"), connections, ROUND).await),
+                    None => None,
+                };
+                let better_auth = match &better_auth {
+                    Some(server) if method == "POST" => {
+                        Some(server.measure(&request(server.description()), connections).await)
+                    }
+                    _ => None,
+                };
+                // The first one warms up.
+                if round > 0 {
+                    rounds.push((embedded, mongodb, bare, nginx, better_auth));
+                }
             }
+            let section = format!("verification by {method}, one key for all requests, {connections} connections");
+            let goal = Some(Goal::Ratio(1.0));
+            let rate = |name, goal, measured| report(&section, name, "a second", Better::More, goal, measured);
+            let peer = |name: &str, rounds| Measured::Peer(name.to_owned(), rounds);
+            let rates = rounds.iter().map(|(embedded, _, bare, ..)| (embedded.rate, bare.rate)).collect();
+            rate("requests", goal, peer("a bare axum handler", rates));
+            let rates = rounds.iter().map(|(_, mongodb, bare, ..)| (mongodb.rate, bare.rate)).collect();
+            rate("requests, over MongoDB", goal, peer("a bare axum handler", rates));
+            let rates: Vec<_> = rounds.iter().filter_map(|(ours, .., nginx, _)| Some((ours.rate, (*nginx)?))).collect();
+            if !rates.is_empty() {
+                rate("requests", goal, peer("nginx returning a constant", rates));
+            }
+            let both: Vec<_> = rounds.iter().filter_map(|(ours, .., theirs)| Some((ours, (*theirs)?))).collect();
+            let time =
+                |goal, measured| report(&section, "processor time a request", "µs", Better::Less, goal, measured);
+            if !both.is_empty() {
+                let rates = both.iter().map(|(ours, theirs)| (ours.rate, theirs.rate)).collect();
+                rate("requests", None, peer("better-auth, keys in memory", rates));
+                let times = both.iter().map(|(ours, theirs)| (ours.micros, theirs.micros)).collect();
+                time(None, peer("better-auth, keys in memory", times));
+            }
+            let times = rounds.iter().map(|(ours, _, bare, ..)| (ours.micros, bare.micros)).collect();
+            time(Some(Goal::Ratio(0.9)), peer("a bare axum handler", times));
+            let shares = rounds.iter().map(|(ours, ..)| ours.generator).collect();
+            report(&section, "load generator", "of one core", Better::Less, None, Measured::Rounds(shares));
         }
-        println!("verification, {name}, one key for all requests, {CONNECTIONS} connections");
-        print(
-            "requests a second, against a bare axum handler (goal 1.0)",
-            rounds.iter().map(|(ours, bare, _)| (ours.rate, bare.rate)),
-        );
-        if nginx.is_some() {
-            print(
-                "requests a second, against nginx (goal 0.85)",
-                rounds.iter().map(|(ours, _, nginx)| (ours.rate, *nginx)),
-            );
-        }
-        print(
-            "processor time a request in µs, against the bare handler (goal at most 1.1)",
-            rounds.iter().map(|(ours, bare, _)| (ours.micros, bare.micros)),
-        );
-        print(
-            "load generator's share of one core, against the bare handler",
-            rounds.iter().map(|(ours, bare, _)| (ours.generator, bare.generator)),
-        );
     }
-    let refused = post_request("/v1/verify", r#"{"apiKey":"km_malformed"}"#, None);
     let mut rounds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
-        rounds.push((ours.measure(&refused).await, bare.measure(&by_post).await));
+        let refused = embedded.measure(&by_post("km_malformed"), CONNECTIONS).await;
+        rounds.push((refused, bare.measure(&by_post("a key"), CONNECTIONS).await));
     }
-    println!("verification, POST of a malformed key, which needs no look-up, {CONNECTIONS} connections");
-    print("requests a second, against a bare axum handler", rounds.iter().map(|(ours, bare)| (ours.rate, bare.rate)));
-    print(
-        "processor time a request in µs, against the bare handler",
-        rounds.iter().map(|(ours, bare)| (ours.micros, bare.micros)),
-    );
+    let section = format!("verification by POST of a malformed key, which needs no look-up, {CONNECTIONS} connections");
+    report_loads(&section, None, &rounds, |rounds| Measured::Peer("a bare axum handler".to_owned(), rounds));
 
-    let mut timed = Server::start("keymark", &["timed"]);
-    let body = format!(r#"{{"apiKey":"{}"}}"#, timed.description);
-    paced(timed.address, &post_request("/v1/verify", &body, None)).await;
-    println!(
-        "verification, POST, {PACE} a second\n    in the handler (goal: p99 under 1000 µs): {}",
-        timed.ask_times()
-    );
+    let mut timed = Server::start(TIMED, &[]);
+    paced(timed.address, &by_post(timed.description())).await;
+    let section = format!("verification by POST, {PACE} a second");
+    let times = Measured::Times(timed.ask_times());
+    report(&section, "in the handler", "µs", Better::Less, Some(Goal::P99(1000.0)), times);
+}
+
+fn by_post(key: &str) -> Vec<u8> {
+    post_request("/v1/verify", &format!(r#"{{"apiKey":"{key}"}}"#), None)
+}
+
+fn by_headers(key: &str) -> Vec<u8> {
+    format!("GET /v1/forward-auth HTTP/1.1\r\nhost: localhost\r\nx-api-key: {key}\r\n\r\n").into_bytes()
+}
+
+/// Requests a second, and their processor time.
+fn report_loads(
+    section: &str,
+    goal: Option<Goal>,
+    rounds: &[(Load, Load)],
+    measured: impl Fn(Vec<(f64, f64)>) -> Measured,
+) {
+    let rates = rounds.iter().map(|(ours, theirs)| (ours.rate, theirs.rate)).collect();
+    report(section, "requests", "a second", Better::More, goal, measured(rates));
+    let times = rounds.iter().map(|(ours, theirs)| (ours.micros, theirs.micros)).collect();
+    report(section, "processor time a request", "µs", Better::Less, None, measured(times));
 }
 
 /// Verifications beside many tenants and tokens, against those beside none.
 async fn many_tenants() {
     let (many, few) = (Server::start(MANY_TENANTS, &[]), Server::start("keymark", &[]));
-    let request = |key: &str| post_request("/v1/verify", &format!(r#"{{"apiKey":"{key}"}}"#), None);
-    let (of_many, of_few) = (request(&many.description), request(&few.description));
+    let (of_many, of_few) = (by_post(many.description()), by_post(few.description()));
     let mut rounds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
-        rounds.push((many.measure(&of_many).await, few.measure(&of_few).await));
+        rounds.push((many.measure(&of_many, CONNECTIONS).await, few.measure(&of_few, CONNECTIONS).await));
     }
-    println!("verification, POST, {TENANTS} tenants and {TOKENS} tokens, {CONNECTIONS} connections");
-    print("requests a second, against one tenant (goal 1.0)", rounds.iter().map(|(many, few)| (many.rate, few.rate)));
-    print(
-        "processor time a request in µs, against one tenant",
-        rounds.iter().map(|(many, few)| (many.micros, few.micros)),
-    );
+    let section = format!("verification by POST, {TENANTS} tenants and {TOKENS} tokens, {CONNECTIONS} connections");
+    report_loads(&section, Some(Goal::Ratio(1.0)), &rounds, |rounds| {
+        Measured::Baseline("one tenant".to_owned(), rounds)
+    });
 }
 
 /// Adds tenants with a key each, and tokens of the default one.
@@ -295,14 +337,17 @@ async fn gateway() {
         return println!("nginx is not installed: forward-auth through it is not measured");
     };
     let request = |path: &str| {
-        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\r\n", ours.description).into_bytes()
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\r\n", ours.description()).into_bytes()
     };
     let (guarded, open) = (request("/guarded"), request("/open"));
     assert_eq!(answer_of(nginx.address, &guarded).await, "the API");
     compare(
-        "an API behind nginx, 64 connections, auth_request against none",
-        async || load(nginx.address, &guarded, CONNECTIONS).await,
-        async || load(nginx.address, &open, CONNECTIONS).await,
+        &format!("an API behind nginx that verifies with auth_request, {CONNECTIONS} connections"),
+        "requests",
+        None,
+        |rounds| Measured::Baseline("the same without auth_request".to_owned(), rounds),
+        async || load(nginx.address, &guarded, CONNECTIONS, ROUND).await,
+        async || load(nginx.address, &open, CONNECTIONS, ROUND).await,
     )
     .await;
 }
@@ -310,12 +355,12 @@ async fn gateway() {
 /// Good keys with and without a flood of bad ones from the same address.
 async fn flood() {
     let ours = Server::start("keymark", &[]);
-    let good = post_request("/v1/verify", &format!(r#"{{"apiKey":"{}"}}"#, ours.description), None);
+    let good = by_post(ours.description());
     let mut rng = StdRng::seed_from_u64(1);
     let bad: Arc<Vec<Vec<u8>>> = Arc::new(
         (0..1_000)
             .map(|_| ApiKey::generate(&"km".parse().unwrap(), &mut rng))
-            .map(|key| post_request("/v1/verify", &format!(r#"{{"apiKey":"{}"}}"#, key.expose()), None))
+            .map(|key| by_post(key.expose()))
             .collect(),
     );
     let mut rounds = Vec::with_capacity(ROUNDS);
@@ -329,15 +374,14 @@ async fn flood() {
         flooding.iter().for_each(tokio::task::JoinHandle::abort);
         rounds.push((flooded, quiet, refused.load(Ordering::Relaxed) as f64 / ROUND.as_secs_f64()));
     }
-    println!("good keys, {STEADY} a second, under a flood of bad ones ({FLOOD} a second offered)");
-    let mut answered: Vec<f64> = rounds.iter().map(|(_, _, refused)| *refused).collect();
-    answered.sort_by(f64::total_cmp);
-    println!("    bad keys answered: {:.0} a second", answered[ROUNDS / 2]);
-    print("good keys a second, with the flood to without", rounds.iter().map(|(with, without, _)| (with.0, without.0)));
-    print(
-        "p99 of good keys in ms, with the flood to without",
-        rounds.iter().map(|(with, without, _)| (with.1, without.1)),
-    );
+    let section = format!("good keys, {STEADY} a second, under a flood of bad ones, {FLOOD} a second offered");
+    let answered = rounds.iter().map(|(_, _, refused)| *refused).collect();
+    report(&section, "bad keys answered", "a second", Better::More, None, Measured::Rounds(answered));
+    let quiet = |rounds| Measured::Baseline("no flood".to_owned(), rounds);
+    let rates = rounds.iter().map(|(with, without, _)| (with.0, without.0)).collect();
+    report(&section, "good keys answered", "a second", Better::More, None, quiet(rates));
+    let times = rounds.iter().map(|(with, without, _)| (with.1, without.1)).collect();
+    report(&section, "p99 of good keys", "ms", Better::Less, None, quiet(times));
 }
 
 /// Verifications and another tenant's lists, with and without an operator who sends the most costly document without end.
@@ -345,7 +389,7 @@ async fn heavy_reads() {
     let ours = Server::start("two tenants", &[]);
     let [api_key, public, reader, other] = ours.described();
     let public: SocketAddr = public.parse().expect("an address");
-    let good = post_request("/v1/verify", &format!(r#"{{"apiKey":"{api_key}"}}"#), None);
+    let good = by_post(api_key);
     let list = post_request("/graphql", &format!(r#"{{"query":"{SYSTEMS_QUERY}"}}"#), Some(other));
     let count = "auditLog(filter: { outcome: REFUSED }, first: 1) { totalCount }";
     let counts: String = (0..4).map(|i| format!("a{i}: {count} ")).collect();
@@ -363,11 +407,13 @@ async fn heavy_reads() {
         verifications.push((loaded.1.1, quiet.1.1));
         documents.push(answered.load(Ordering::Relaxed) as f64 / 2.0 / ROUND.as_secs_f64());
     }
-    documents.sort_by(f64::total_cmp);
-    println!("an operator reads a log of {ENTRIES} entries on {READERS} connections");
-    println!("    documents of four counts answered: {:.1} a second", documents[ROUNDS / 2]);
-    print("p99 of another tenant's lists in ms, with to without (goal at most 2)", lists.into_iter());
-    print("p99 of verifications in ms, with to without (goal at most 2)", verifications.into_iter());
+    let section = format!("an operator reads a log of {ENTRIES} entries on {READERS} connections");
+    let documents = Measured::Rounds(documents);
+    report(&section, "documents of four counts answered", "a second", Better::More, None, documents);
+    for (name, times) in [("p99 of another tenant's lists", lists), ("p99 of verifications", verifications)] {
+        let times = Measured::Baseline("no such reads".to_owned(), times);
+        report(&section, name, "ms", Better::Less, Some(Goal::Ratio(0.5)), times);
+    }
 }
 
 /// Sends the request again and again, whatever is answered.
@@ -386,7 +432,7 @@ async fn read_without_end(address: SocketAddr, request: Arc<Vec<u8>>, answered: 
 async fn silent_connections() {
     let ours = Server::start("two tenants", &[]);
     let [api_key, public, _, _] = ours.described();
-    let good = post_request("/v1/verify", &format!(r#"{{"apiKey":"{api_key}"}}"#), None);
+    let good = by_post(api_key);
     let mut quiet = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         quiet.push(steady(ours.address, &good).await.1);
@@ -398,12 +444,13 @@ async fn silent_connections() {
     for _ in 0..ROUNDS {
         loaded.push(steady(ours.address, &good).await.1);
     }
-    println!("{SILENT} silent connections to the public listener");
+    let section = format!("{SILENT} silent connections to the public listener");
+    let times = Measured::Baseline("no such connections".to_owned(), loaded.into_iter().zip(quiet).collect());
+    report(&section, "p99 of verifications", "ms", Better::Less, Some(Goal::Ratio(0.5)), times);
     let metrics = answer_of(ours.address, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     for line in metrics.lines().filter(|line| line.starts_with("keymark_connections")) {
         println!("    {line}");
     }
-    print("p99 of verifications in ms, with to without (goal at most 2)", loaded.into_iter().zip(quiet));
 }
 
 /// Opens so many connections to a listener, from addresses of a network of its own, and opens those that are closed again.
@@ -469,89 +516,62 @@ async fn offer(address: SocketAddr, bad: Arc<Vec<Vec<u8>>>, refused: Arc<AtomicU
     }
 }
 
-/// The median of the rounds' ratios, and what was measured in that round.
-fn print(what: &str, rounds: impl Iterator<Item = (f64, f64)>) {
-    let mut rounds: Vec<_> = rounds.map(|(ours, theirs)| (ours / theirs, ours, theirs)).collect();
-    rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let (ratio, ours, theirs) = rounds[rounds.len() / 2];
-    let (least, most) = (rounds[0].0, rounds[rounds.len() - 1].0);
-    let digits = if ours < 100.0 { 2 } else { 0 };
-    println!("    {what}\n        ratio {ratio:.2} ({least:.2} to {most:.2}); {ours:.digits$} to {theirs:.digits$}");
-}
-
 /// The measurements of one round with a server.
 #[derive(Clone, Copy)]
-struct Measured {
+struct Load {
     rate: f64,
     /// Processor time of the server per request, in microseconds.
     micros: f64,
     generator: f64,
 }
 
-/// A server in a process of its own, which ends with this one.
+/// A server of [`serve_until_closed`], or one of `benches/peers`.
 struct Server {
-    process: Child,
-    /// Its standard input. The server exits when it is closed.
-    stdin: Option<ChildStdin>,
-    says: BufReader<ChildStdout>,
+    child: child::Server,
     address: SocketAddr,
-    /// The line that it printed about itself.
-    description: String,
 }
 
 impl Server {
     fn start(name: &str, arguments: &[&str]) -> Self {
-        Self::start_program(&std::env::current_exe().expect("this program has a path"), name, arguments)
+        Self::of(child::Server::start_self(&[&[name], arguments].concat(), 2))
     }
 
     /// The server of another build of this program, if there is one to compare with.
     fn start_other(name: &str, arguments: &[&str]) -> Option<Self> {
-        let program = std::env::var_os("KEYMARK_BENCH_OTHER")?;
-        Some(Self::start_program(Path::new(&program), name, arguments))
+        let mut command = Command::new(Path::new(&std::env::var_os("KEYMARK_BENCH_OTHER")?));
+        command.args(["serve", name]).args(arguments);
+        Some(Self::of(child::Server::start(command, 2)))
     }
 
-    fn start_program(program: &Path, name: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(program);
-        command.args(["serve", name]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().expect("this program starts");
-        let stdin = process.stdin.take();
-        let mut says = BufReader::new(process.stdout.take().expect("piped"));
-        let (mut address, mut description) = (String::new(), String::new());
-        says.read_line(&mut address).and_then(|_| says.read_line(&mut description)).expect("an address");
-        let address = address.trim().parse().expect("an address");
-        Self { process, stdin, says, address, description: description.trim().to_owned() }
+    fn of(child: child::Server) -> Self {
+        Self { address: child.lines[0].parse().expect("an address"), child }
     }
 
-    async fn measure(&self, request: &[u8]) -> Measured {
-        self.measure_on(CONNECTIONS, request).await
+    /// The line that it printed about itself.
+    fn description(&self) -> &str {
+        &self.child.lines[1]
     }
 
-    async fn measure_on(&self, connections: usize, request: &[u8]) -> Measured {
-        let (server, own) = (processor_time(self.process.id()), processor_time(std::process::id()));
-        let rate = load(self.address, request, connections).await;
-        let server = processor_time(self.process.id()) - server;
+    async fn measure(&self, request: &[u8], connections: usize) -> Load {
+        let (server, own) = (processor_time(self.child.id()), processor_time(std::process::id()));
+        let rate = load(self.address, request, connections, ROUND).await;
+        let server = processor_time(self.child.id()) - server;
         let own = processor_time(std::process::id()) - own;
         let micros = server.as_secs_f64() * 1e6 / (rate * ROUND.as_secs_f64());
-        Measured { rate, micros, generator: own.as_secs_f64() / ROUND.as_secs_f64() }
+        Load { rate, micros, generator: own.as_secs_f64() / ROUND.as_secs_f64() }
     }
 
     /// The words of its description.
     fn described<const N: usize>(&self) -> [&str; N] {
-        self.description.split(' ').collect::<Vec<_>>().try_into().expect("as many words")
+        self.description().split(' ').collect::<Vec<_>>().try_into().expect("as many words")
     }
 
-    fn ask_times(&mut self) -> String {
-        writeln!(self.stdin.as_ref().expect("it runs"), "times").expect("it listens");
+    /// How long the requests since the last call took, in microseconds.
+    fn ask_times(&mut self) -> Vec<f64> {
+        writeln!(self.child.stdin.as_ref().expect("it runs"), "times").expect("it listens");
         let mut times = String::new();
-        self.says.read_line(&mut times).expect("it answers");
-        times.trim().to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.stdin.take());
-        let _ = self.process.wait();
+        self.child.stdout.read_line(&mut times).expect("it answers");
+        times.split_whitespace().map(|time| time.parse().expect("a time")).collect()
     }
 }
 
@@ -585,29 +605,32 @@ fn serve_until_closed(name: &str, arguments: &[String]) {
         if name == MANY_TENANTS {
             add_tenants(&store).await;
         }
+        let store: Arc<dyn Store> = match arguments {
+            [uri] => {
+                let options = MongoOptions::new(uri.clone(), "verification");
+                Arc::new(MongoStore::connect(&options, Environment::system()).await.expect("a store"))
+            }
+            _ => store,
+        };
         let keymark = Keymark::start(store).await;
         if name == "systems" {
             return (keymark.public, keymark.token);
         }
-        let address = if arguments.is_empty() {
-            listen(keymark.verification).await
-        } else {
+        // Writes the use of keys, as in the program.
+        let service = Arc::clone(&keymark.instance.service);
+        tokio::spawn(async move { service.run_usage(CancellationToken::new()).await });
+        let address = if name == TIMED {
             listen(Timed { routes: keymark.verification, times: times.clone() }).await
+        } else {
+            listen(keymark.verification).await
         };
         (address, keymark.api_key)
     });
     println!("{address}\n{description}");
     for _ in std::io::stdin().lines() {
-        let mut times = std::mem::take(&mut *times.lock().expect("nobody panicked"));
-        times.sort_unstable();
-        let at = |share: f64| times[(times.len() as f64 * share) as usize].as_nanos() as f64 / 1000.0;
-        println!(
-            "p50 {:.1} µs, p99 {:.1} µs, p99.9 {:.1} µs of {} requests",
-            at(0.5),
-            at(0.99),
-            at(0.999),
-            times.len()
-        );
+        let times = std::mem::take(&mut *times.lock().expect("nobody panicked"));
+        let micros: Vec<_> = times.iter().map(|time| format!("{:.2}", time.as_secs_f64() * 1e6)).collect();
+        println!("{}", micros.join(" "));
     }
 }
 
@@ -799,7 +822,7 @@ async fn systems_embedded() {
     const CONNECTIONS: usize = 16;
     let body = serde_json::json!({ "query": SYSTEMS_QUERY }).to_string();
     let start = |server: Server| {
-        let request = post_request("/graphql", &body, Some(&server.description));
+        let request = post_request("/graphql", &body, Some(server.description()));
         (server, request)
     };
     let ours = start(Server::start("systems", &[]));
@@ -809,30 +832,27 @@ async fn systems_embedded() {
     assert_eq!(answer_of(bare.address, &ours.1).await.len(), answer.len());
     let other = Server::start_other("systems", &[]).map(start);
     let mut rounds = Vec::with_capacity(ROUNDS);
+    let mut others = Vec::new();
     for round in 0..=ROUNDS {
-        let (of_ours, of_bare) =
-            (ours.0.measure_on(CONNECTIONS, &ours.1).await, bare.measure_on(CONNECTIONS, &ours.1).await);
+        let of_ours = ours.0.measure(&ours.1, CONNECTIONS).await;
+        let of_bare = bare.measure(&ours.1, CONNECTIONS).await;
         let of_other = match &other {
-            Some((server, request)) => Some(server.measure_on(CONNECTIONS, request).await),
+            Some((server, request)) => Some(server.measure(request, CONNECTIONS).await),
             None => None,
         };
         // The first one warms up.
         if round > 0 {
-            rounds.push((of_ours, of_bare, of_other));
+            rounds.push((of_ours, of_bare));
+            others.extend(of_other.map(|other| (of_ours.micros, other.micros)));
         }
     }
-    println!("systems(first: 20), embedded, {CONNECTIONS} connections");
-    print(
-        "requests a second, against bare async-graphql from memory (goal 0.7)",
-        rounds.iter().map(|(ours, bare, _)| (ours.rate, bare.rate)),
-    );
-    print(
-        "processor time a request in µs, against bare async-graphql from memory",
-        rounds.iter().map(|(ours, bare, _)| (ours.micros, bare.micros)),
-    );
-    if other.is_some() {
-        let of_other = |(ours, _, other): &(Measured, _, Option<Measured>)| Some((ours.micros, other.as_ref()?.micros));
-        print("processor time a request in µs, against the other build", rounds.iter().filter_map(of_other));
+    let section = format!("systems(first: 20), embedded, {CONNECTIONS} connections");
+    report_loads(&section, Some(Goal::Ratio(0.7)), &rounds, |rounds| {
+        Measured::Peer("bare async-graphql, systems in memory".to_owned(), rounds)
+    });
+    if !others.is_empty() {
+        let others = Measured::Baseline("the other build".to_owned(), others);
+        report(&section, "processor time a request", "µs", Better::Less, None, others);
     }
 }
 
@@ -853,13 +873,16 @@ async fn tokens() {
 
     let verification = listen(keymark.verification.clone()).await;
     let body = format!(r#"{{"apiKey":"{}"}}"#, keymark.api_key);
-    let (with, without) = (post_request("/v1/verify", &body, Some(&verifier)), post_request("/v1/verify", &body, None));
+    let (with, without) = (post_request("/v1/verify", &body, Some(&verifier)), by_post(&keymark.api_key));
     let answer = answer_of(verification, &with).await;
     assert!(answer.contains("VALID"), "{answer}");
     compare(
-        "verification, POST, 16 connections, with a verifier token against without (goal 0.9)",
-        async || load(verification, &with, 16).await,
-        async || load(verification, &without, 16).await,
+        "verification by POST with a verifier token, 16 connections",
+        "requests",
+        Some(Goal::Ratio(0.9)),
+        |rounds| Measured::Baseline("the same without a token".to_owned(), rounds),
+        async || load(verification, &with, 16, ROUND).await,
+        async || load(verification, &without, 16, ROUND).await,
     )
     .await;
 
@@ -869,9 +892,12 @@ async fn tokens() {
     let answer = answer_of(keymark.public, &by_token).await;
     assert!(answer.contains("Backend"), "{answer}");
     compare(
-        "viewer, 16 connections, with a service token against a session (goal 0.9)",
-        async || load(keymark.public, &by_token, 16).await,
-        async || load(keymark.public, &by_session, 16).await,
+        "viewer with a service token, 16 connections",
+        "requests",
+        Some(Goal::Ratio(0.9)),
+        |rounds| Measured::Baseline("the same with a session".to_owned(), rounds),
+        async || load(keymark.public, &by_token, 16, ROUND).await,
+        async || load(keymark.public, &by_session, 16, ROUND).await,
     )
     .await;
 
@@ -879,7 +905,10 @@ async fn tokens() {
     const CREATIONS: u32 = 50;
     let rate = |began: Instant| f64::from(CREATIONS) / began.elapsed().as_secs_f64();
     compare(
-        "createServiceToken and revokeServiceToken, one at a time, against createSystem and deleteSystem (goal 0.9)",
+        "createServiceToken and revokeServiceToken, one at a time",
+        "pairs",
+        Some(Goal::Ratio(0.9)),
+        |rounds| Measured::Baseline("createSystem and deleteSystem".to_owned(), rounds),
         async || {
             let began = Instant::now();
             for _ in 0..CREATIONS {
@@ -912,8 +941,11 @@ async fn systems_mongodb() {
     let client = mongodb::Client::with_uri_str(mongod.uri()).await.expect("a client");
     let systems = client.database("ratios").collection::<Document>("systems");
     compare(
-        "systems(first: 20), MongoDB, 16 connections, against the driver's find of the same rows (goal 0.4)",
-        async || load(keymark.public, &request, 16).await,
+        "systems(first: 20), MongoDB, 16 connections",
+        "requests",
+        Some(Goal::Ratio(0.4)),
+        |rounds| Measured::Peer("the Rust driver's find of the same rows".to_owned(), rounds),
+        async || load(keymark.public, &request, 16, ROUND).await,
         async || {
             let finds = (0..16).map(|_| {
                 let systems = systems.clone();
@@ -943,16 +975,22 @@ async fn systems_mongodb() {
     .await;
 }
 
-/// Measures both sides in turns and prints the median of the ratios.
-async fn compare(name: &str, mut ours: impl AsyncFnMut() -> f64, mut theirs: impl AsyncFnMut() -> f64) {
+/// Measures both sides in turns, in answers per second.
+async fn compare(
+    section: &str,
+    name: &str,
+    goal: Option<Goal>,
+    measured: impl FnOnce(Vec<(f64, f64)>) -> Measured,
+    mut ours: impl AsyncFnMut() -> f64,
+    mut theirs: impl AsyncFnMut() -> f64,
+) {
     ours().await;
     theirs().await;
     let mut rounds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         rounds.push((ours().await, theirs().await));
     }
-    println!("{name}");
-    print("a second", rounds.into_iter());
+    report(section, name, "a second", Better::More, goal, measured(rounds));
 }
 
 /// Keymark over a store, with some systems and one key. Its public listener listens.
@@ -1062,34 +1100,6 @@ async fn listen_within(handler: impl Handler, limits: ServeLimits) -> SocketAddr
     address
 }
 
-fn post_request(path: &str, body: &str, token: Option<&str>) -> Vec<u8> {
-    let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{authorization}\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-/// Sends the request again and again on so many connections, one at a time on each; answers a second.
-async fn load(address: SocketAddr, request: &[u8], connections: usize) -> f64 {
-    let clients = (0..connections).map(|_| {
-        let request = request.to_vec();
-        tokio::spawn(async move {
-            let mut client = Client::connect(address).await;
-            let (began, mut count) = (Instant::now(), 0u64);
-            while began.elapsed() < ROUND {
-                client.exchange(&request).await;
-                count += 1;
-            }
-            count
-        })
-    });
-    let counts = futures::future::try_join_all(clients).await.expect("clients");
-    counts.iter().sum::<u64>() as f64 / ROUND.as_secs_f64()
-}
-
 /// Sends the request [`PACE`] times a second, whether or not those before are answered, as long as a connection is free.
 async fn paced(address: SocketAddr, request: &[u8]) {
     let clients = (0..CONNECTIONS as u32).map(|i| {
@@ -1106,56 +1116,4 @@ async fn paced(address: SocketAddr, request: &[u8]) {
         })
     });
     futures::future::try_join_all(clients).await.expect("clients");
-}
-
-async fn answer_of(address: SocketAddr, request: &[u8]) -> String {
-    let mut client = Client::connect(address).await;
-    client.exchange(request).await;
-    let body = body_of(&client.buffer[..client.length]).expect("a whole answer");
-    String::from_utf8(client.buffer[body].to_vec()).expect("text")
-}
-
-/// As little of an HTTP client as will do, so that the servers are measured: the first answer is read with care, and
-/// all others must be as long.
-struct Client {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    /// Size of a response in bytes; 0 before the first.
-    length: usize,
-}
-
-impl Client {
-    async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("a connection");
-        stream.set_nodelay(true).expect("no delay");
-        Self { stream, buffer: vec![0; 64 * 1024], length: 0 }
-    }
-
-    async fn exchange(&mut self, request: &[u8]) {
-        self.stream.write_all(request).await.expect("a request");
-        let mut filled = 0;
-        loop {
-            let read = self.stream.read(&mut self.buffer[filled..]).await.expect("an answer");
-            assert!(read > 0, "the server hung up");
-            filled += read;
-            if self.length == 0 {
-                let whole = body_of(&self.buffer[..filled]).is_some();
-                self.length = if whole { filled } else { 0 };
-            }
-            if filled >= self.length && self.length > 0 {
-                assert_eq!(filled, self.length, "an answer of another length");
-                return assert!(self.buffer.starts_with(b"HTTP/1.1 200"), "an answer of another kind");
-            }
-        }
-    }
-}
-
-/// Where the body is, once all of it is there.
-fn body_of(answer: &[u8]) -> Option<std::ops::Range<usize>> {
-    let head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let text = std::str::from_utf8(&answer[..head]).expect("a head of text").to_ascii_lowercase();
-    assert!(text.starts_with("http/1.1 200"), "{text}");
-    let length = text.split("content-length: ").nth(1).expect("a length").split("\r\n").next().expect("a line");
-    let end = head + 4 + length.parse::<usize>().expect("a number");
-    (answer.len() >= end).then_some(head + 4..end)
 }

@@ -8,8 +8,10 @@
 mod instance;
 #[path = "support/keys.rs"]
 mod keys;
-#[path = "support/percentile.rs"]
-mod percentile;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/millis.rs"]
+mod millis;
 #[path = "support/replica_set.rs"]
 mod replica_set;
 #[path = "support/requested_part.rs"]
@@ -36,8 +38,9 @@ use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keys::key;
+use lines::{Better, Goal, Measured, report};
+use millis::millis;
 use mimalloc::MiMalloc;
-use percentile::percentile;
 use replica_set::ReplicaSet;
 use requested_part::requested_part;
 use resident::resident;
@@ -109,29 +112,29 @@ async fn barrier() {
         writes.push(whole - enforcement.elapsed);
         waits.push(enforcement.elapsed);
     }
-    println!("{REVOCATIONS} revocations, {INSTANCES} instances, 3 members (goal: the wait under 10 ms in the median)");
-    for (what, mut times) in [("the write", writes), ("the wait", waits)] {
-        let mut ms = |part| percentile(&mut times, part);
-        println!("  {what:<10} p50 {:>6.1} ms  p90 {:>6.1} ms  p99 {:>6.1} ms", ms(50), ms(90), ms(99));
-    }
+    let section = format!("{REVOCATIONS} revocations, {INSTANCES} instances, 3 members");
+    report(&section, "the write", "ms", Better::Less, None, Measured::Times(millis(&writes)));
+    let waits = Measured::Times(millis(&waits));
+    report(&section, "the wait", "ms", Better::Less, Some(Goal::Median(10.0)), waits);
 }
 
 /// Everything that a client waits for when it restricts something, and each of its repeats, on one instance.
 async fn waits() {
     let directory = tempfile::tempdir().expect("a directory");
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
-    waits_over("the embedded store (goal: a repeat under 2 ms)", &store).await;
+    waits_over("the embedded store", 2.0, None, &store).await;
     for members in [1, 3] {
         let set = ReplicaSet::start(members).await;
         let options = MongoOptions::new(set.uri(), "waits");
         let store: Arc<dyn Store> =
             Arc::new(MongoStore::connect(&options, Environment::system()).await.expect("a store"));
-        let title = format!("MongoDB, {members} members (goals: revokeKey under 12 ms on one, a repeat under 20 ms)");
-        waits_over(&title, &store).await;
+        let revocation = (members == 1).then_some(12.0);
+        waits_over(&format!("MongoDB, {members} members"), 20.0, revocation, &store).await;
     }
 }
 
-async fn waits_over(title: &str, store: &Arc<dyn Store>) {
+/// The goals, in milliseconds, are those of repeats and of `revokeKey`.
+async fn waits_over(title: &str, repeat: f64, revocation: Option<f64>, store: &Arc<dyn Store>) {
     let instance = Instance::start(store, false).await;
     let service = &instance.service;
     let caller = instance.operator("default", "waiting").await.caller();
@@ -199,10 +202,11 @@ async fn waits_over(title: &str, store: &Arc<dyn Store>) {
         let session = measure!("signIn", instance.sign_in("waiting"));
         measure!("signOut", service.sign_out(&session.caller(), request)).expect("signed out");
     }
-    println!("{ROUNDS} of each over {title}");
-    for (what, mut times) in times {
-        let mut ms = |part| percentile(&mut times, part);
-        println!("  {what:<28} p50 {:>6.1} ms  p90 {:>6.1} ms  p99 {:>6.1} ms", ms(50), ms(90), ms(99));
+    let section = format!("{ROUNDS} of each over {title}");
+    for (what, times) in times {
+        let goal = if what.ends_with("repeated") { Some(repeat) } else { revocation.filter(|_| what == "revokeKey") };
+        let times = Measured::Times(millis(&times));
+        report(&section, what, "ms", Better::Less, goal.map(Goal::Median), times);
     }
 }
 
@@ -229,8 +233,8 @@ async fn fill(store: &dyn Store) {
 
 /// In a process of its own, which has nothing else in memory.
 fn load(store: &str, environment: &[(&str, String)]) {
-    println!("{KEYS} keys loaded from {store} (goals: 5 s, 150 bytes a key)");
-    run_part("loaded", environment);
+    let section = format!("{KEYS} keys loaded from {store}");
+    run_part("loaded", &[environment, &[("LOADED_SECTION", section)]].concat());
 }
 
 async fn loaded() {
@@ -248,5 +252,10 @@ async fn loaded() {
     let took = began.elapsed();
     let bytes = resident(std::process::id()).saturating_sub(before) as f64;
     assert_eq!(instance.coherence.read(|memory| memory.keys.current()), Some(KEYS as usize));
-    println!("  ready after {:.2} s; {:.0} bytes a key resident", took.as_secs_f64(), bytes / KEYS as f64);
+    let section = std::env::var("LOADED_SECTION").expect("the section of the report");
+    let line = |name, unit, goal, value| {
+        report(&section, name, unit, Better::Less, Some(Goal::Median(goal)), Measured::Rounds(vec![value]));
+    };
+    line("ready", "s", 5.0, took.as_secs_f64());
+    line("memory", "resident bytes a key", 150.0, bytes / KEYS as f64);
 }

@@ -7,8 +7,10 @@
 
 #[path = "support/instance.rs"]
 mod instance;
-#[path = "support/percentile.rs"]
-mod percentile;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/millis.rs"]
+mod millis;
 #[path = "support/replica_set.rs"]
 mod replica_set;
 #[path = "support/requested_part.rs"]
@@ -41,9 +43,10 @@ use keymark::http::{PublicFeatures, public_routes};
 use keymark::store::Store;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::mongo::{MongoOptions, MongoStore};
+use lines::{Better, Goal, Measured, report};
+use millis::millis;
 use mimalloc::MiMalloc;
 use mongodb::bson::{Document, doc};
-use percentile::percentile;
 use replica_set::ReplicaSet;
 use requested_part::requested_part;
 use run_part::run_part;
@@ -92,10 +95,9 @@ async fn embedded() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
     fill(&*store).await;
-    println!("embedded");
-    measure(store).await;
+    measure("embedded", store).await;
     let bytes = std::fs::metadata(directory.path().join(FILE_NAME)).expect("the file").len();
-    println!("  on disk    {} bytes per system, including the feed", bytes / all());
+    report_bytes("embedded", "on disk, with the feed", bytes / all());
 }
 
 async fn mongodb() {
@@ -103,15 +105,19 @@ async fn mongodb() {
     let store =
         MongoStore::connect(&MongoOptions::new(set.uri(), DATABASE), Environment::system()).await.expect("a store");
     fill(&store).await;
-    println!("MongoDB");
-    measure(Arc::new(store)).await;
+    measure("MongoDB", Arc::new(store)).await;
     let client = mongodb::Client::with_uri_str(set.uri()).await.expect("a client");
     client.database("admin").run_command(doc! { "fsync": 1 }).await.expect("a checkpoint");
     let command = doc! { "collStats": "systems" };
     let stats: Document = client.database(DATABASE).run_command(command).await.expect("statistics");
     let bytes = |of| stats.get(of).and_then(|n| n.as_i64().or(n.as_i32().map(i64::from))).expect("a number") as u64;
-    let (rows, indexes) = (bytes("storageSize") / all(), bytes("totalIndexSize") / all());
-    println!("  on disk    {rows} bytes per system, and {indexes} in indexes");
+    report_bytes("MongoDB", "on disk", bytes("storageSize") / all());
+    report_bytes("MongoDB", "on disk, in indexes", bytes("totalIndexSize") / all());
+}
+
+fn report_bytes(store: &str, name: &str, bytes: u64) {
+    let section = format!("{store}, tenants of all sizes");
+    report(&section, name, "bytes a system", Better::Less, None, Measured::Rounds(vec![bytes as f64]));
 }
 
 fn all() -> u64 {
@@ -187,7 +193,7 @@ fn uses(batch: &Batch) -> Vec<KeyUse> {
     used.collect()
 }
 
-async fn measure(store: Arc<dyn Store>) {
+async fn measure(name: &str, store: Arc<dyn Store>) {
     let instance = Instance::start(&store, false).await;
     let Instance { service, coherence } = &instance;
     until(|| coherence.read(|_| ()).is_some()).await;
@@ -196,28 +202,30 @@ async fn measure(store: Arc<dyn Store>) {
 
     for (loaded, size) in (1..).zip(SIZES) {
         let token = instance.operator(tenant(size).as_str(), &format!("admin-{size}")).await.token;
-        let client = Client { routes: routes.clone(), token };
-
-        println!("  {size} systems; latency of the first page of 50 in ms (goal at 100,000: median 5)");
-        let store_p50 = store_only(&*store, size).await;
+        let section = format!("{name}, {size} systems, first page of 50");
+        let goal = (size == 100_000).then_some(Goal::Median(5.0));
+        let client = Client { routes: routes.clone(), token, section: &section, goal };
+        store_only(&*store, size, &section).await;
         let (before, began) = (cached_names(coherence), Instant::now());
         client.page(Some("warm"), "NAME", None).await;
         until(|| cached_names(coherence).0 == loaded).await;
+        let loaded_in = Measured::Rounds(millis(&[began.elapsed()]));
+        report(&section, "names loaded", "ms", Better::Less, None, loaded_in);
         let each = (cached_names(coherence).1 - before.1) / size as usize;
-        println!("    loaded in {:.0} ms, {each} bytes per system", began.elapsed().as_secs_f64() * 1e3);
-        client.measure("all", None, "NAME", None, "").await;
-        for ((needle, text), store_p50) in NEEDLES.into_iter().zip(store_p50) {
+        let each = Measured::Rounds(vec![each as f64]);
+        report(&section, "names in the cache", "bytes a system", Better::Less, None, each);
+        client.measure("all", None, "NAME", None).await;
+        for (needle, text) in NEEDLES {
             for order in ["NAME", "UPDATED_AT"] {
-                let store = if order == "NAME" { format!("  (store only: p50 {store_p50:.1})") } else { String::new() };
-                client.measure(needle, Some(text), order, None, &store).await;
+                client.measure(needle, Some(text), order, None).await;
             }
         }
         for (what, member, value) in FILTERS {
-            client.measure(what, None, "NAME", Some((member, value)), "").await;
+            client.measure(what, None, "NAME", Some((member, value))).await;
         }
         for order in ORDERS {
-            client.measure("all", None, order, None, "").await;
-            client.measure("rare+act", Some("rarity"), order, Some(("keyState", "ACTIVE")), "").await;
+            client.measure("all", None, order, None).await;
+            client.measure("rare and active", Some("rarity"), order, Some(("keyState", "ACTIVE"))).await;
         }
     }
 }
@@ -232,11 +240,10 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Median latency of the store for each needle, ordered by name.
-async fn store_only(store: &dyn Store, size: u32) -> Vec<f64> {
+/// Latency of the store for each needle, ordered by name.
+async fn store_only(store: &dyn Store, size: u32, section: &str) {
     let order = SystemOrder { field: SystemOrderField::Name, direction: Direction::Ascending };
-    let mut medians = Vec::new();
-    for (_, needle) in NEEDLES {
+    for (name, needle) in NEEDLES {
         let mut times = Vec::new();
         for _ in 0..STORE_PAGES {
             let began = Instant::now();
@@ -244,18 +251,20 @@ async fn store_only(store: &dyn Store, size: u32) -> Vec<f64> {
             store.list_systems(&tenant(size), &search, order, &PageRequest::first(50)).await.expect("a page");
             times.push(began.elapsed());
         }
-        medians.push(percentile(&mut times, 50));
+        let times = Measured::Rounds(millis(&times));
+        report(section, &format!("{name} by NAME, the store alone"), "ms", Better::Less, None, times);
     }
-    medians
 }
 
-struct Client {
+struct Client<'a> {
     routes: Router,
     token: String,
+    section: &'a str,
+    goal: Option<Goal>,
 }
 
-impl Client {
-    async fn measure(&self, what: &str, search: Option<&str>, order: &str, filter: Option<(&str, &str)>, beside: &str) {
+impl Client<'_> {
+    async fn measure(&self, what: &str, search: Option<&str>, order: &str, filter: Option<(&str, &str)>) {
         // Loads the last uses.
         self.page(search, order, filter).await;
         let mut times = Vec::new();
@@ -264,8 +273,8 @@ impl Client {
             self.page(search, order, filter).await;
             times.push(began.elapsed());
         }
-        let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
-        println!("    {what:<9} by {order:<16} p50 {p50:>6.2}  p99 {p99:>6.2}{beside}");
+        let times = Measured::Times(millis(&times));
+        report(self.section, &format!("{what} by {order}"), "ms", Better::Less, self.goal, times);
     }
 
     async fn page(&self, search: Option<&str>, order: &str, filter: Option<(&str, &str)>) {

@@ -7,6 +7,10 @@
 
 #[path = "support/keys.rs"]
 mod keys;
+#[path = "support/lines.rs"]
+mod lines;
+#[path = "support/millis.rs"]
+mod millis;
 #[path = "support/percentile.rs"]
 mod percentile;
 #[path = "support/replica_set.rs"]
@@ -30,6 +34,8 @@ use keymark::service::Service;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
+use lines::{Better, Goal, Measured, report};
+use millis::millis;
 use mimalloc::MiMalloc;
 use percentile::percentile;
 use rand::SeedableRng;
@@ -95,7 +101,6 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
     let tenant: TenantId = "default".parse().expect("a tenant");
     add_keys(&*store, &tenant).await;
     let instance = Instance::start(&store).await;
-    println!("{name}, {KEYS} keys in use");
     let still = look_ups(&instance).await;
     use_all(&instance);
     let stop = CancellationToken::new();
@@ -104,15 +109,15 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
     let flushed = look_ups(&instance).await;
     stop.cancel();
     flushing.await.expect("it ends");
-    println!(
-        "    {LOOK_UPS} look-ups that count, p99 in µs: {flushed:.1} while their use is written, {still:.1} otherwise, \
-         ratio {:.2} (goal at most 1.2)",
-        flushed / still
-    );
+    let section = format!("{name}, {KEYS} keys in use");
+    let look_ups = Measured::Baseline("no write".to_owned(), vec![(flushed, still)]);
+    let name_of = format!("p99 of {LOOK_UPS} look-ups that count, while use is written");
+    report(&section, &name_of, "µs", Better::Less, Some(Goal::Ratio(0.8)), look_ups);
     use_all(&instance);
     let began = Instant::now();
     instance.service.flush_usage().await.expect("written");
-    println!("    all written without a limit in {:.1} s", began.elapsed().as_secs_f64());
+    let written = Measured::Rounds(vec![began.elapsed().as_secs_f64()]);
+    report(&section, "all written without a limit", "s", Better::Less, None, written);
     chart(name, &*store, &tenant).await;
 }
 
@@ -187,9 +192,7 @@ async fn chart(name: &str, store: &dyn Store, tenant: &TenantId) {
         assert_eq!(range.series(&found, None).iter().filter(|(_, counts)| counts.accepted > 0).count(), 400);
         times.push(began.elapsed());
     }
-    println!(
-        "{name}, a chart of 400 days of one of {CHART_SYSTEMS} systems\n    p50 {:.2} ms, p99 {:.2} ms (goal: under 20 ms)",
-        percentile(&mut times, 50),
-        percentile(&mut times, 99)
-    );
+    let section = format!("{name}, a chart of 400 days of one of {CHART_SYSTEMS} systems");
+    let times = Measured::Times(millis(&times));
+    report(&section, "read from the store", "ms", Better::Less, Some(Goal::P99(20.0)), times);
 }
