@@ -6,7 +6,8 @@
 # make check-quick  the part of `make check` that builds nothing
 # make audit        licenses, sources and duplicate versions of every dependency
 # make advisories   known vulnerabilities of every dependency, from databases on github.com and npmjs.com
-# make bench        compare with the alternatives, side by side
+# make bench        compare with the alternatives, side by side, and write docs/benchmarks.md; PART=search runs one
+#                   benchmark of benches/, and only prints
 # make torture      check the model of the protocol, simulate it, parse wrong bytes for minutes, and let a cluster fail
 #                   in every way for TORTURE_SECONDS (900)
 # make hooks        run `make check-quick` before each commit of this clone
@@ -75,11 +76,12 @@ advisories: tools-audit
 	cd console && npm audit
 	cd clients/typescript && npm audit
 	cd docs/examples && npm audit
+	cd benches/peers && npm audit
 
-bench: console tools-build
+bench: console tools-build benches/peers/node_modules/.package-lock.json
 	@scripts/need.sh python3 pip nginx
 	@scripts/mongod.sh
-	$(CARGO) bench --locked
+	CARGO="$(CARGO)" scripts/bench.sh $(PART)
 
 torture: tools-build
 	@scripts/need.sh spin cc python3 pip
