@@ -775,6 +775,7 @@ impl Nginx {
                         internal;
                         proxy_pass_request_body off;
                         proxy_set_header Content-Length "";
+                        proxy_set_header Host localhost;
                         proxy_set_header Connection "";
                         proxy_pass http://keymark/v1/forward-auth;
                     }}

@@ -1,5 +1,5 @@
 //! Writes `docs/benchmarks.md` and `docs/images/benchmarks.svg` from the lines that the benchmarks reported, which are in the
-//! file that `KEYMARK_BENCH_LINES` names. The arguments are the benchmarks that failed. Without the variable it does
+//! file that `KEYMARK_BENCH_LINES` names. The arguments are the parts that failed. Without the variable it does
 //! nothing. `make bench` runs it after the others.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a report has a date, and reads its own variable")]
@@ -56,7 +56,7 @@ fn page(lines: &[Line], failed: &[String]) -> Result<String, Box<dyn Error>> {
          ![Bars of the ratios with their spread](images/benchmarks.svg)\n\n",
     );
     if !failed.is_empty() {
-        writeln!(page, "**These benchmarks failed, and their results are missing:** {}.\n", failed.join(", "))?;
+        writeln!(page, "**These parts failed, and their results are missing:** {}.\n", failed.join(", "))?;
     }
     page += "## Machine and versions\n\n| | |\n| --- | --- |\n";
     for (name, value) in machine().into_iter().chain(versions()?) {
@@ -195,7 +195,7 @@ fn picture(lines: &[Line]) -> Result<String, Box<dyn Error>> {
             section = &line.section;
         }
         let goal = line.goal.and_then(|goal| if let Goal::Ratio(ratio) = goal { Some(ratio) } else { None });
-        rows.push(Row::Bar(format!("{}, {peer}", line.name), ratio, goal));
+        rows.push(Row::Bar(format!("{}, against {peer}", line.name), ratio, goal));
     }
     let ratios = rows.iter().filter_map(|row| if let Row::Bar(_, ratio, _) = row { Some(ratio) } else { None });
     let (least, most) = ratios

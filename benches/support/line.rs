@@ -78,7 +78,12 @@ impl Line {
 
     /// With as many digits as matter, and the unit.
     pub fn shown(&self, value: f64) -> String {
-        let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+        let digits = match value {
+            ..0.1 => 4,
+            ..10.0 => 2,
+            ..100.0 => 1,
+            _ => 0,
+        };
         format!("{value:.digits$} {}", self.unit)
     }
 
