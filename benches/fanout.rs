@@ -350,7 +350,7 @@ fn serve_until_told() {
         let service = &instance.service;
         let request = service.request(None);
         let system = service.create_system(&opened.caller(), request, "Renamed 999", None).await.expect("a system");
-        let features = PublicFeatures { introspection: true, graphiql: false };
+        let features = PublicFeatures { introspection: true, graphiql: false, answer_bytes: 0 };
         let public = http::public_routes(Arc::clone(service), Front::default(), features, CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         println!("{}\n{}", listener.local_addr().expect("an address"), system.id);

@@ -1021,7 +1021,7 @@ impl Keymark {
                 api_key = generated.api_key.expose().to_owned();
             }
         }
-        let features = PublicFeatures { introspection: true, graphiql: false };
+        let features = PublicFeatures { introspection: true, graphiql: false, answer_bytes: 16 << 20 };
         let public = http::public_routes(Arc::clone(service), Front::default(), features, CancellationToken::new());
         let verifier = Verifier::new(store, Arc::clone(coherence), Arc::clone(service));
         let metrics = Arc::new(Metrics::default());

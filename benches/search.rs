@@ -197,7 +197,7 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
     let instance = Instance::start(&store, false).await;
     let Instance { service, coherence } = &instance;
     until(|| coherence.read(|_| ()).is_some()).await;
-    let features = PublicFeatures { introspection: false, graphiql: false };
+    let features = PublicFeatures { introspection: false, graphiql: false, answer_bytes: 0 };
     let routes = public_routes(Arc::clone(service), Front::default(), features, CancellationToken::new());
 
     for (loaded, size) in (1..).zip(SIZES) {

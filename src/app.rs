@@ -235,7 +235,11 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
 
     let service = &app.service;
     let front = Arc::new(config.front.clone());
-    let features = PublicFeatures { introspection: config.introspection, graphiql: config.graphiql };
+    let features = PublicFeatures {
+        introspection: config.introspection,
+        graphiql: config.graphiql,
+        answer_bytes: config.answer_bytes,
+    };
     let public_routes = http::public_routes(Arc::clone(service), config.front, features, stop.clone());
     let verifier = Verifier::new(Arc::clone(&app.store), Arc::clone(&app.coherence), Arc::clone(service));
     let verify_routes = http::verify::routes(verifier, config.access, front, Arc::clone(&app.metrics));

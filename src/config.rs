@@ -156,6 +156,8 @@ settings! {
     session_idle, "session-idle", "KEYMARK_SESSION_IDLE", "off";
     /// Calls of the API that one service token may make in a second on one instance, on average; five times as many at once.
     service_token_calls, "service-token-calls", "KEYMARK_SERVICE_TOKEN_CALLS", "200";
+    /// Memory for answers of the API that are cached until their tenant's audit log grows, in MiB: 0 caches none.
+    answer_cache_mib, "answer-cache-mib", "KEYMARK_ANSWER_CACHE_MIB", "16";
     /// How long a revoked key is reported as revoked; after that, as not found.
     revoked_retention, "revoked-retention", "KEYMARK_REVOKED_RETENTION", "90d";
     /// Rows in which the use of keys is counted that an instance writes to the store in a second: 3 for each key in use, up
@@ -261,6 +263,8 @@ pub struct Config {
     pub session_idle: Option<Duration>,
     /// Calls in a second.
     pub service_token_calls: u32,
+    /// Memory for cached answers of the API.
+    pub answer_bytes: u64,
     pub revoked_retention: Duration,
     pub usage_rows_per_second: u32,
     pub usage_retention: UsageRetention,
@@ -319,6 +323,7 @@ impl Config {
             password_cost: password_cost(&settings.password_cost)?,
             session_idle: idle(&settings.session_idle)?,
             service_token_calls: calls(&settings.service_token_calls)?,
+            answer_bytes: mebibytes(&settings.answer_cache_mib)?,
             revoked_retention: duration(&settings.revoked_retention)?,
             usage_rows_per_second: usage_rows(&settings.usage_rows_per_second)?,
             usage_retention: UsageRetention {
@@ -485,6 +490,17 @@ const MAX_TOKEN_CALLS: u32 = 1_000_000;
 fn calls(setting: &Setting) -> Result<u32, ConfigError> {
     let calls = setting.value_or_default().parse().ok().filter(|calls| (1..=MAX_TOKEN_CALLS).contains(calls));
     calls.ok_or_else(|| setting.invalid(format!("is not a number from 1 to {MAX_TOKEN_CALLS}")))
+}
+
+/// More than any instance needs.
+const MAX_MEBIBYTES: u64 = 1 << 20;
+
+/// A size in MiB, as bytes.
+fn mebibytes(setting: &Setting) -> Result<u64, ConfigError> {
+    let mebibytes = setting.value_or_default().parse().ok().filter(|mebibytes: &u64| *mebibytes <= MAX_MEBIBYTES);
+    mebibytes
+        .map(|mebibytes| mebibytes << 20)
+        .ok_or_else(|| setting.invalid(format!("is not a number of MiB from 0 to {MAX_MEBIBYTES}")))
 }
 
 fn at_least_a_day(setting: &Setting) -> Result<Duration, ConfigError> {

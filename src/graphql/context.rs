@@ -117,9 +117,9 @@ impl RequestContext {
         }
     }
 
-    /// Whether a caller is known already.
-    pub fn is_signed_in(&self) -> bool {
-        self.caller.get().is_some_and(Option::is_some)
+    /// The caller, if known already.
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        self.caller.get()?.as_ref()
     }
 
     /// The signed-in operator; `None` without valid credentials.

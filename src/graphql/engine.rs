@@ -18,6 +18,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tracing::Instrument;
 
+use super::answers::Reader;
 use super::completion::OutputTypes;
 use super::limits::{DocumentError, Documents, Limits};
 use super::operation::{Operation, Outcome, Parameters, SelectedOperation, internal_error};
@@ -42,13 +43,24 @@ pub struct Engine<E> {
 pub struct OperationContext {
     attach: Arc<dyn Fn(Request) -> Request + Send + Sync>,
     is_signed_in: bool,
+    reader: Option<Reader>,
 }
 
 impl OperationContext {
     /// `attach` adds to each operation the data that its resolvers read; on a WebSocket it runs for every operation.
     /// Errors suggest names of the schema only to clients that are signed in.
     pub fn new(is_signed_in: bool, attach: impl Fn(Request) -> Request + Send + Sync + 'static) -> Self {
-        Self { attach: Arc::new(attach), is_signed_in }
+        Self { attach: Arc::new(attach), is_signed_in, reader: None }
+    }
+
+    /// Adds the caller whose answers may be cached.
+    #[must_use]
+    pub fn with_reader(self, reader: Option<Reader>) -> Self {
+        Self { reader, ..self }
+    }
+
+    pub fn reader(&self) -> Option<&Reader> {
+        self.reader.as_ref()
     }
 }
 
@@ -124,7 +136,7 @@ impl<E: Executor> Engine<E> {
         context: &OperationContext,
         held: impl Send + 'static,
     ) -> Outcome {
-        let Operation { kind, request, selected } = operation;
+        let Operation { kind, request, selected, .. } = operation;
         let (executor, request) = (self.executor.clone(), (context.attach)(request));
         let run = async move {
             let _held = held;

@@ -1,5 +1,6 @@
 //! The GraphQL API.
 
+pub mod answers;
 pub mod completion;
 pub mod context;
 pub mod engine;

@@ -7,6 +7,7 @@ use async_graphql::{Context, MaybeUndefined, Name, Request, Response, ServerErro
 use async_graphql_value::Value as InputValue;
 use serde_json::{Map, Value as Json};
 
+use super::answers::is_function_of_the_log;
 use super::completion::OutputTypes;
 use super::limits::{Document, DocumentError, Documents};
 use super::shared::SelectionId;
@@ -90,6 +91,8 @@ pub fn parse_json(text: &[u8]) -> Result<Json, JsonError> {
 /// An operation within the limits, ready to be executed.
 pub struct Operation {
     pub kind: OperationType,
+    /// Whether the answer depends on nothing but the tenant's systems and audit log. See [`answers`](super::answers).
+    pub is_function_of_the_log: bool,
     pub(super) request: Request,
     pub(super) selected: SelectedOperation,
 }
@@ -129,6 +132,7 @@ impl Operation {
         let (variables, omitted) = coerce(operation, Variables::from_json(Json::Object(parameters.variables)))?;
         documents.check_cost(&document, operation, &variables)?;
 
+        let is_function_of_the_log = is_function_of_the_log(&document, operation, &variables);
         let Parameters { query, operation_name, extensions, .. } = parameters;
         let id = SelectionId::new(&query, operation_name.as_deref(), document.parsed(), operation, &variables);
         let again =
@@ -138,7 +142,12 @@ impl Operation {
         request.extensions.0 =
             extensions.into_iter().filter_map(|(name, value)| Some((name, Value::from_json(value).ok()?))).collect();
         request.set_parsed_query(document.parsed().clone());
-        Ok(Self { kind, request, selected: SelectedOperation { document, operation_name, variables: again, id } })
+        Ok(Self {
+            kind,
+            is_function_of_the_log,
+            request,
+            selected: SelectedOperation { document, operation_name, variables: again, id },
+        })
     }
 }
 

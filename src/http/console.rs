@@ -8,12 +8,13 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{
         ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-        ETAG, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+        ETAG, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
     },
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::accept::preferences;
+use super::conditional::is_known;
 
 /// The files that `make console` built, each with a `.br` and a `.gz` if these are smaller.
 #[derive(RustEmbed)]
@@ -169,14 +170,6 @@ fn entity_tag(encoded: &EmbeddedFile) -> HeaderValue {
     let hash = encoded.metadata.sha256_hash();
     let hex = hex::encode(&hash[..16]);
     HeaderValue::try_from(format!("\"{hex}\"")).expect("hexadecimal digits are a header's")
-}
-
-fn is_known(tag: &HeaderValue, headers: &HeaderMap) -> bool {
-    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag.as_bytes())
 }
 
 fn content_type(file: &str) -> &'static str {

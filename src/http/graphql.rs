@@ -16,7 +16,8 @@ use axum::routing::any;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::header::{
-    ACCEPT, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, UPGRADE, VARY,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER,
+    UPGRADE, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -27,12 +28,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::accept::{Preference, preferences};
 use super::authenticator::Authenticator;
+use super::conditional::is_known;
 use super::error::{ErrorResponse, api_response, set_api_headers};
 use super::serve::InFlight;
 use super::websocket::{self, ConnectionLimits, SocketServer};
-use crate::graphql::engine::Engine;
+use crate::graphql::answers::{Answers, Known, Question, Reader};
+use crate::graphql::engine::{Engine, OperationContext};
 use crate::graphql::limits::Limits;
 use crate::graphql::operation::{JsonError, Outcome, Parameters, error_with_code, parse_json};
+use crate::service::answers::{AnswerSource, LogState};
 
 /// Limits on everything that a client sends to `/graphql`.
 #[derive(Clone, Debug)]
@@ -45,6 +49,8 @@ pub struct TransportLimits {
     pub body_bytes: usize,
     /// From the request's head to the end of its body.
     pub body_timeout: Duration,
+    /// Bytes of the answers that are cached. 0: none are.
+    pub answer_bytes: u64,
 }
 
 impl Default for TransportLimits {
@@ -54,6 +60,7 @@ impl Default for TransportLimits {
             connection: ConnectionLimits::default(),
             body_bytes: 256 * 1024,
             body_timeout: Duration::from_secs(30),
+            answer_bytes: 0,
         }
     }
 }
@@ -64,6 +71,8 @@ struct Transport<E, A> {
     authenticator: A,
     limits: TransportLimits,
     sockets: Arc<SocketServer<E, A>>,
+    /// `None` if no answers are cached.
+    answers: Option<Arc<Answers>>,
 }
 
 /// `/graphql`: GET, POST and WebSocket. When `shutdown` is cancelled, sockets close with 1001;
@@ -91,7 +100,8 @@ where
         limits: limits.connection.clone(),
         shutdown,
     });
-    let transport = Arc::new(Transport { engine, authenticator, limits, sockets });
+    let answers = (limits.answer_bytes > 0).then(|| Arc::new(Answers::new(limits.answer_bytes)));
+    let transport = Arc::new(Transport { engine, authenticator, limits, sockets, answers });
     Router::new().route("/graphql", any(handle::<Schema<Q, M, S>, A>)).with_state(transport)
 }
 
@@ -163,8 +173,21 @@ async fn respond<E: Executor, A: Authenticator>(
         check_content(&parts.headers, transport.limits.body_bytes)?;
     }
     let context = transport.authenticator.authenticate(&parts).await?;
-    let parameters = if by_get { read_query_string(&parts.uri)? } else { read_body(body, &transport.limits).await? };
+    let request = if by_get {
+        Bytes::copy_from_slice(parts.uri.query().unwrap_or_default().as_bytes())
+    } else {
+        read_body(body, &transport.limits).await?
+    };
+    let asked = Asked::new(transport, &context, &request);
+    let known = match &asked {
+        Some(asked) => asked.answers.find(&asked.reader, &asked.question).await,
+        None => Known::Nothing,
+    };
+    if let (Some(asked), Known::Answer(state, answer)) = (&asked, &known) {
+        return Ok(asked.response(state, &parts, media_type, answer.clone(), AnswerSource::Cache));
+    }
 
+    let parameters = if by_get { parse_query_string(&parts.uri)? } else { parse_body(&request)? };
     let operation = match transport.engine.prepare(parameters) {
         Ok(operation) => operation,
         Err(error) => return Ok(errors_response(media_type, &[error.into()])),
@@ -176,10 +199,30 @@ async fn respond<E: Executor, A: Authenticator>(
         let message = "Subscriptions need a WebSocket, with the subprotocol graphql-transport-ws.";
         return Ok(errors_response(media_type, &[error_with_code(message, "BAD_USER_INPUT")]));
     }
+    let asked = asked.filter(|_| operation.is_function_of_the_log);
+    let before = match (&asked, known) {
+        (Some(_), Known::Log(state)) => Some(state),
+        (Some(asked), _) => asked.reader.log_state(&asked.question).await,
+        (None, _) => None,
+    };
+    if let Some((asked, state)) = asked.as_ref().zip(before)
+        && asked.tag(&state, &parts, media_type).is_some_and(|tag| is_known(&tag, &parts.headers))
+    {
+        return Ok(asked.response(&state, &parts, media_type, Bytes::new(), AnswerSource::Computed));
+    }
     let in_flight = parts.extensions.get::<InFlight>().cloned();
     match transport.engine.execute(operation, &context, in_flight).await {
         Outcome::Refused(errors) => Ok(errors_response(media_type, &errors)),
         Outcome::Executed(response) => {
+            if let Some((asked, before)) = asked.zip(before)
+                && response.errors.is_empty()
+                && response.http_headers.is_empty()
+            {
+                let body = Bytes::from(serde_json::to_vec(&response).map_err(not_serializable)?);
+                let response = asked.response(&before, &parts, media_type, body.clone(), AnswerSource::Computed);
+                asked.keep(before, body);
+                return Ok(response);
+            }
             let retry_after = retry_after_seconds(&response.errors);
             // With the headers that resolvers have set, such as cookies.
             let mut response = GraphQLResponse::from(response).into_response();
@@ -191,6 +234,62 @@ async fn respond<E: Executor, A: Authenticator>(
         }
         Outcome::Failed => Err(ErrorResponse::internal().into()),
     }
+}
+
+/// A question whose answer may be cached.
+struct Asked {
+    answers: Arc<Answers>,
+    reader: Reader,
+    question: Question,
+}
+
+impl Asked {
+    fn new<E, A>(transport: &Transport<E, A>, context: &OperationContext, request: &Bytes) -> Option<Self> {
+        let (answers, reader) = (transport.answers.clone()?, context.reader()?);
+        Some(Self { answers, reader: reader.clone(), question: reader.question(request)? })
+    }
+
+    /// The entity tag of the answer to a GET request.
+    fn tag(&self, state: &LogState, parts: &Parts, media_type: MediaType) -> Option<HeaderValue> {
+        let tag = || self.reader.entity_tag(&self.question, state, media_type.content_type());
+        (parts.method != Method::POST).then(|| HeaderValue::try_from(tag()).expect("Base64 is a header's"))
+    }
+
+    /// The response with this answer, or without if the client has it.
+    fn response(
+        &self,
+        state: &LogState,
+        parts: &Parts,
+        media_type: MediaType,
+        answer: Bytes,
+        mut source: AnswerSource,
+    ) -> Response {
+        let mut response = api_response(StatusCode::OK, media_type.content_type(), answer);
+        if let Some(tag) = self.tag(state, parts, media_type) {
+            if is_known(&tag, &parts.headers) {
+                source = AnswerSource::Client;
+                *response.body_mut() = Body::empty();
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                response.headers_mut().remove(CONTENT_TYPE);
+            }
+            let headers = response.headers_mut();
+            headers.insert(ETAG, tag);
+            headers.insert(CACHE_CONTROL, const { HeaderValue::from_static("private, no-cache") });
+            headers.append(VARY, const { HeaderValue::from_static("Authorization, Cookie, X-Keymark-Tenant") });
+        }
+        self.reader.service.count_answer(source);
+        response
+    }
+
+    /// Caches the answer, which the response does not wait for.
+    fn keep(self, before: LogState, answer: Bytes) {
+        tokio::spawn(async move { self.answers.keep(&self.reader, self.question, before, answer).await });
+    }
+}
+
+fn not_serializable(error: serde_json::Error) -> ErrorResponse {
+    tracing::error!(%error, "response not serializable");
+    ErrorResponse::internal()
 }
 
 /// Errors of an operation that was not executed.
@@ -208,10 +307,7 @@ fn errors_response(media_type: MediaType, errors: &[async_graphql::ServerError])
     };
     match serde_json::to_vec(&RequestErrors { errors }) {
         Ok(body) => api_response(status, media_type.content_type(), body),
-        Err(error) => {
-            tracing::error!(%error, "response not serializable");
-            ErrorResponse::internal().into_response_as(media_type.content_type())
-        }
+        Err(error) => not_serializable(error).into_response_as(media_type.content_type()),
     }
 }
 
@@ -322,23 +418,21 @@ fn too_large(limit: usize) -> ErrorResponse {
     )
 }
 
-async fn read_body(body: Body, limits: &TransportLimits) -> Result<Parameters, ErrorResponse> {
+async fn read_body(body: Body, limits: &TransportLimits) -> Result<Bytes, ErrorResponse> {
     let body = Limited::new(body, limits.body_bytes).collect();
-    let body: Bytes = match tokio::time::timeout(limits.body_timeout, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(too_large(limits.body_bytes));
-        }
-        Ok(Err(_)) => return Err(ErrorResponse::bad_request("The body is incomplete.")),
+    match tokio::time::timeout(limits.body_timeout, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limits.body_bytes)),
+        Ok(Err(_)) => Err(ErrorResponse::bad_request("The body is incomplete.")),
         Err(_) => {
-            return Err(ErrorResponse::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "BAD_USER_INPUT",
-                "The body did not arrive in time.",
-            ));
+            let message = "The body did not arrive in time.";
+            Err(ErrorResponse::new(StatusCode::REQUEST_TIMEOUT, "BAD_USER_INPUT", message))
         }
-    };
-    match parse_json(&body).map_err(|error| malformed("The body", &error))? {
+    }
+}
+
+fn parse_body(body: &[u8]) -> Result<Parameters, ErrorResponse> {
+    match parse_json(body).map_err(|error| malformed("The body", &error))? {
         Json::Object(members) => Parameters::from_json(members).map_err(ErrorResponse::bad_request),
         Json::Array(_) => {
             Err(ErrorResponse::bad_request("Batches are not supported: send one operation in a request."))
@@ -358,7 +452,7 @@ fn malformed(what: &str, error: &JsonError) -> ErrorResponse {
 
 /// [Parameters of a GET request](https://graphql.github.io/graphql-over-http/draft/#sec-GET): `variables` and
 /// `extensions` are JSON, and an empty string counts as absent.
-fn read_query_string(uri: &Uri) -> Result<Parameters, ErrorResponse> {
+fn parse_query_string(uri: &Uri) -> Result<Parameters, ErrorResponse> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|_| ErrorResponse::bad_request("The query string is malformed."))?;
     let mut members = Map::new();

@@ -2,6 +2,7 @@
 
 mod accept;
 pub mod authenticator;
+mod conditional;
 pub mod connection_init;
 pub mod connections;
 pub mod console;
@@ -47,6 +48,8 @@ pub struct PublicFeatures {
     /// Whether clients can read the schema, by introspection and at `/schema.graphql`.
     pub introspection: bool,
     pub graphiql: bool,
+    /// Bytes of the answers of the API that are cached. 0: none are.
+    pub answer_bytes: u64,
 }
 
 /// All routes of the public listener. Those of the verification listener are in [`verify::routes`].
@@ -59,7 +62,8 @@ pub fn public_routes(
     let front = Arc::new(front);
     let authenticator = SessionAuthenticator::new(Arc::clone(&service), Arc::clone(&front));
     let schema = schema(Arc::clone(&service), features.introspection);
-    let api = graphql::routes(schema, authenticator.clone(), TransportLimits::default(), shutdown)
+    let limits = TransportLimits { answer_bytes: features.answer_bytes, ..TransportLimits::default() };
+    let api = graphql::routes(schema, authenticator.clone(), limits, shutdown)
         .merge(export::routes(authenticator))
         .route("/schema.graphql", get(async move || schema_text(features.introspection)))
         .layer(cors(&front));

@@ -19,6 +19,7 @@ use super::front::{Front, RequestOrigin, bearer, single};
 use crate::domain::refusal::ErrorCode;
 use crate::domain::sessions::MAX_USER_AGENT_BYTES;
 use crate::domain::tokens::looks_like_service_token;
+use crate::graphql::answers::Reader;
 use crate::graphql::context::{RequestContext, SessionCookie};
 use crate::graphql::engine::OperationContext;
 use crate::service::callers::{CallerRef, Credentials, RequestedTenant};
@@ -135,7 +136,9 @@ impl SessionAuthenticator {
 impl Authenticator for SessionAuthenticator {
     async fn authenticate(&self, parts: &Parts) -> Result<OperationContext, ErrorResponse> {
         let context = self.identify(parts).await?;
-        Ok(OperationContext::new(context.is_signed_in(), move |operation| operation.data(context.clone())))
+        let caller = context.caller().cloned();
+        let context = OperationContext::new(caller.is_some(), move |operation| operation.data(context.clone()));
+        Ok(context.with_reader(caller.map(|caller| Reader { service: Arc::clone(&self.service), caller })))
     }
 
     async fn check_upgrade(&self, parts: &Parts) -> Result<(), ErrorResponse> {

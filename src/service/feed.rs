@@ -100,7 +100,11 @@ impl FeedChannels {
 impl Service {
     /// Follows the store's feed until `stop` is cancelled.
     pub async fn follow_feed(&self, stop: CancellationToken) {
-        self.coherence.follow(stop, |event| self.feed.publish(&event)).await;
+        let follow = |event| {
+            self.note_foreign_change(&event);
+            self.feed.publish(&event);
+        };
+        self.coherence.follow(stop, follow).await;
     }
 
     /// The tenant's audit entries as they are written: those after the entry at `after` first, or, if it is `None`, those

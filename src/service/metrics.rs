@@ -20,6 +20,7 @@ pub(super) struct ServiceMetrics {
     unknown_usernames: Counter,
     limited_token_calls: Counter,
     subscribers: Gauge,
+    pub(super) answers: AnswerCounters,
     /// Checkpoints that this instance signed.
     pub(super) checkpoints: Counter,
     /// Times that a log was found to differ from what was written.
@@ -28,6 +29,14 @@ pub(super) struct ServiceMetrics {
     pub(super) epoch: Gauge,
     /// When all logs had a checkpoint at their end: milliseconds since the Unix epoch.
     checkpointed_at: Arc<AtomicI64>,
+}
+
+/// Answers to queries that depend only on a tenant's systems and audit log.
+#[derive(Default)]
+pub(super) struct AnswerCounters {
+    pub(super) cached: Counter,
+    pub(super) computed: Counter,
+    pub(super) not_modified: Counter,
 }
 
 /// Counts as one subscriber until it is dropped.
@@ -46,6 +55,7 @@ impl ServiceMetrics {
             unknown_usernames: Counter::default(),
             limited_token_calls: Counter::default(),
             subscribers: Gauge::default(),
+            answers: AnswerCounters::default(),
             checkpoints: Counter::default(),
             audit_breaks: Counter::default(),
             epoch: Gauge::default(),
@@ -94,6 +104,14 @@ impl Service {
             self.metrics.limited_token_calls.clone(),
         );
         registry.register("subscribers", "Open subscriptions to changes", self.metrics.subscribers.clone());
+        let AnswerCounters { cached, computed, not_modified } = &self.metrics.answers;
+        for (name, help, counter) in [
+            ("answers_cached", "Answers of the API returned from the cache", cached),
+            ("answers_computed", "Answers of the API that may be cached, computed", computed),
+            ("answers_not_modified", "Answers of the API with status 304", not_modified),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
         let checkpoints = self.metrics.checkpoints.clone();
         registry.register("audit_checkpoints", "Checkpoints of audit logs that this instance signed", checkpoints);
         registry.register(

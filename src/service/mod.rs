@@ -1,6 +1,7 @@
 //! The operations. Each reads rows, decides by the domain's rules, and commits one batch.
 
 pub mod activity;
+pub mod answers;
 pub mod audit;
 pub mod callers;
 pub mod checkpoint_file;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use self::activity::Activity;
+use self::answers::ForeignChanges;
 pub use self::callers::Caller;
 use self::checkpoint_file::CheckpointFile;
 use self::concurrency::{Concurrency, ConcurrencyLimits, HeavyRead, Slot};
@@ -119,6 +121,7 @@ pub struct Service {
     refused_attempts: RefusedAttempts,
     old_digests: OldDigests,
     feed: FeedChannels,
+    foreign_changes: ForeignChanges,
     concurrency: Concurrency,
     tasks: TaskTracker,
     metrics: ServiceMetrics,
@@ -147,6 +150,7 @@ impl Service {
             refused_attempts: RefusedAttempts::default(),
             old_digests: OldDigests::default(),
             feed: FeedChannels::default(),
+            foreign_changes: ForeignChanges::default(),
             tasks: TaskTracker::new(),
             metrics: ServiceMetrics::new(environment.now()),
             checkpoint_file: settings.data_directory.as_deref().map(CheckpointFile::new).map(Arc::new),

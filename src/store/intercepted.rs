@@ -60,6 +60,10 @@ impl<I: Intercept> Store for Intercepted<I> {
         self.inner.is_shared()
     }
 
+    fn read_epoch(&self) -> u64 {
+        self.inner.read_epoch()
+    }
+
     async fn ping(&self) -> Result<()> {
         self.intercept.call("ping", self.inner.ping()).await
     }

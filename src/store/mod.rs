@@ -77,6 +77,10 @@ pub trait Store:
     /// when they have received it. `false` if only this process can have the store open.
     fn is_shared(&self) -> bool;
 
+    /// A number that changes before reads may go back in time. While it stays the same, a read of this process sees
+    /// everything that its earlier reads saw.
+    fn read_epoch(&self) -> u64;
+
     /// Succeeds if the store responds.
     async fn ping(&self) -> Result<()>;
 }

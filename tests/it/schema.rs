@@ -38,7 +38,10 @@ async fn schema_graphql_is_served_unless_introspection_is_off() {
     let answer = app.anonymous().get("/schema.graphql").await;
     assert_eq!(answer.text, keymark::graphql::sdl());
 
-    let hidden = Setup { features: PublicFeatures { introspection: false, graphiql: false }, ..Setup::default() };
+    let hidden = Setup {
+        features: PublicFeatures { introspection: false, graphiql: false, answer_bytes: 1 << 20 },
+        ..Setup::default()
+    };
     let app = App::embedded_with(hidden).await;
     assert_eq!(app.anonymous().get("/schema.graphql").await.status, 404);
     let answer = app.anonymous().query("{ __schema { types { name } } }", serde_json::json!({})).await;

@@ -23,7 +23,8 @@ impl AuditStore for EmbeddedStore {
     }
 
     async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
-        self.read(|snapshot| snapshot.audit_head(tenant))
+        let handle = &self.writer.handle;
+        handle.heads.find_or_read(tenant, || Snapshot::of(&*handle.read()?)?.audit_head(tenant))
     }
 
     async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {

@@ -2,6 +2,7 @@
 //! and the change in the feed.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use redb::{ReadableTable, WriteTransaction};
@@ -24,8 +25,16 @@ use crate::store::{CommitStore, Conflict, Result, StoreError};
 #[async_trait]
 impl CommitStore for EmbeddedStore {
     async fn commit(&self, batch: Batch) -> Result<AuditEntry> {
-        let kept = self.max_feed_changes;
-        self.writer.submit(move |txn| commit(txn, batch, kept)).await
+        let (kept, handle) = (self.max_feed_changes, Arc::clone(&self.writer.handle));
+        self.writer
+            .submit(move |txn| {
+                let committed = commit(txn, batch, kept)?;
+                if let Ok(entry) = &committed {
+                    handle.heads.written(entry);
+                }
+                Ok(committed)
+            })
+            .await
     }
 }
 

@@ -3,6 +3,7 @@
 //! Commits are two-phase and synced before they are reported. The last [`MAX_FEED_CHANGES`] changes are kept as the feed.
 
 mod audit;
+mod audit_heads;
 mod changes;
 mod commit;
 mod errors;

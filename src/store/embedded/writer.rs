@@ -13,6 +13,7 @@ use std::time::Duration;
 use redb::{Database, WriteTransaction};
 use tokio::sync::{oneshot, watch};
 
+use super::audit_heads::AuditHeads;
 use super::changes;
 use crate::store::{Result, StoreError};
 
@@ -69,6 +70,7 @@ pub(super) struct Handle {
     database: RwLock<Option<Database>>,
     /// The sequence of the last committed change.
     last: watch::Sender<u64>,
+    pub(super) heads: AuditHeads,
 }
 
 impl Handle {
@@ -90,12 +92,19 @@ impl Handle {
     /// Closes the file, if it is open, and opens it. Reads wait meanwhile. Returns the sequence of the last change in the
     /// file, or `None` if it cannot be opened.
     fn reopen(&self, opener: &Opener) -> Option<u64> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        // Closed first: the file can be opened only once.
-        *database = None;
-        match opener().and_then(|opened| Ok((changes::last_sequence(&opened)?, opened))) {
-            Ok((last, opened)) => {
+        let opened = {
+            let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            // Closed first: the file can be opened only once.
+            *database = None;
+            let opened = opener().and_then(|opened| Ok((changes::last_sequence(&opened)?, opened)));
+            opened.map(|(last, opened)| {
                 *database = Some(opened);
+                last
+            })
+        };
+        self.heads.clear();
+        match opened {
+            Ok(last) => {
                 // A commit that was reported as failed may have reached the file: followers read it from there.
                 self.last.send_replace(last);
                 tracing::info!("store file reopened");
@@ -131,7 +140,11 @@ impl Writer {
     /// Starts the thread on an opened file.
     pub(super) fn start(database: Database, opener: Opener) -> Result<Self, redb::Error> {
         let last = changes::last_sequence(&database)?;
-        let handle = Arc::new(Handle { database: RwLock::new(Some(database)), last: watch::Sender::new(last) });
+        let handle = Arc::new(Handle {
+            database: RwLock::new(Some(database)),
+            last: watch::Sender::new(last),
+            heads: AuditHeads::default(),
+        });
         let (jobs, queue) = sync_channel(MAX_QUEUED_CHANGES + MAX_QUEUED_COUNTS);
         let writing = Arc::clone(&handle);
         std::thread::Builder::new()
@@ -240,6 +253,7 @@ fn commit(handle: &Handle, opener: &Opener, jobs: Vec<Job>) {
     };
     match outcome {
         Ok(last) => {
+            handle.heads.committed();
             handle.last.send_replace(last);
             replies.into_iter().for_each(|reply| reply(Ok(())));
         }

@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::future::IntoFuture;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, RawDocument, doc};
+use mongodb::event::EventHandler;
+use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{CollectionOptions, ReadConcern};
 use mongodb::{Client, Collection, Cursor, Database};
 
@@ -63,6 +67,8 @@ pub struct MongoStore {
     pub(super) tenant_reads: Coalesced<TenantId, Option<Tenant>>,
     pub(super) head_reads: Batched<TenantId, AuditHead>,
     pub(super) limits: Limits,
+    /// How often the topology of the servers has changed, as the client has noticed it.
+    topology_changes: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for MongoStore {
@@ -86,6 +92,9 @@ impl MongoStore {
         let mut without_retries = resolved.clone();
         without_retries.retry_reads = Some(false);
         let watched = Client::with_options(without_retries).map_err(|_| ConnectError::Uri)?;
+        let topology_changes = Arc::<AtomicU64>::default();
+        let mut resolved = resolved;
+        resolved.sdam_event_handler = Some(count_topology_changes(Arc::clone(&topology_changes)));
         let client = Client::with_options(resolved).map_err(|_| ConnectError::Uri)?;
         check_server(&client, seed, limits).await?;
         check_concerns(&client)?;
@@ -126,6 +135,7 @@ impl MongoStore {
             tenant_reads: Coalesced::default(),
             head_reads: Batched::default(),
             limits,
+            topology_changes,
             watched: watched.database(&options.database),
             client,
             database,
@@ -175,10 +185,25 @@ impl MongoStore {
     }
 }
 
+/// Counts changes of the topology: another primary, or a server that was lost or found.
+fn count_topology_changes(changes: Arc<AtomicU64>) -> EventHandler<SdamEvent> {
+    EventHandler::callback(move |event| {
+        if matches!(event, SdamEvent::TopologyDescriptionChanged(_)) {
+            changes.fetch_add(1, Ordering::AcqRel);
+        }
+    })
+}
+
 #[async_trait]
 impl Store for MongoStore {
     fn is_shared(&self) -> bool {
         true
+    }
+
+    /// All reads are majority reads from the primary, and one server's majority commit point never goes back. The client
+    /// reads from another one only after a change of the topology, of which it notifies before.
+    fn read_epoch(&self) -> u64 {
+        self.topology_changes.load(Ordering::Acquire)
     }
 
     async fn ping(&self) -> Result<()> {

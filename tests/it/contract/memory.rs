@@ -309,6 +309,10 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn read_epoch(&self) -> u64 {
+        0
+    }
+
     fn is_shared(&self) -> bool {
         true
     }

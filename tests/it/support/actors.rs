@@ -139,7 +139,7 @@ impl Default for Setup {
             front: Front::default(),
             hosts: &[HOST_NAME],
             access: Access::default,
-            features: PublicFeatures { introspection: true, graphiql: true },
+            features: PublicFeatures { introspection: true, graphiql: true, answer_bytes: 1 << 20 },
             secret: SECRET,
             previous_secrets: &[],
             stopwatch: Arc::new(SystemStopwatch),

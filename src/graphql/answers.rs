@@ -1,0 +1,280 @@
+//! Answers of queries, cached as bytes until the tenant's audit log grows.
+//!
+//! Each change of a tenant's systems appends one entry to its audit log. So an answer that depends on nothing but these
+//! systems and the log is a function of the request, the caller's permission codes, and the end of the log. Such an
+//! answer is cached under all of these, and returned only while the end of the log is the one that was read after the
+//! request arrived: it is as fresh as one that is computed. [`is_function_of_the_log`] lists what qualifies.
+//!
+//! An answer is cached only if the end of the log was the same before and after it was computed, in reads that cannot
+//! have gone back in time between: see [`Store::read_epoch`](crate::store::Store::read_epoch). Otherwise it could miss a
+//! change that the log has.
+
+use std::sync::Arc;
+
+use async_graphql::parser::types::{Field, FragmentDefinition, OperationDefinition, OperationType, Selection};
+use async_graphql::{Name, Positioned, Value, Variables};
+use bytes::Bytes;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::limits::Document;
+use crate::domain::ids::{AuditEntryId, SystemId, TenantId};
+use crate::domain::permissions::{Permission, Permissions};
+use crate::service::answers::LogState;
+use crate::service::{Caller, Service};
+
+/// Longer requests, in bytes of the body or the query string, are answered each time.
+const MAX_REQUEST_BYTES: usize = 8 * 1024;
+/// About how many bytes an answer has, to size the cache's index.
+const EXPECTED_ANSWER_BYTES: u64 = 4 * 1024;
+
+/// Root fields that may be selected. Each reads the tenant's systems or its audit log.
+const ROOT_FIELDS: [&str; 4] = ["systems", "system", "node", "auditLog"];
+
+/// Fields below them that depend on nothing else, whatever type they belong to. Sorted.
+const FIELDS: [&str; 56] = [
+    "__typename",
+    "action",
+    "actor",
+    "count",
+    "createdAt",
+    "currentKey",
+    "cursor",
+    "description",
+    "edges",
+    "end",
+    "endCursor",
+    "endedAt",
+    "errorCode",
+    "expiresAt",
+    "externalId",
+    "generatedAt",
+    "generatedBy",
+    "hasNextPage",
+    "hasPreviousPage",
+    "hash",
+    "id",
+    "isPlatform",
+    "keyExpiresAt",
+    "keyMark",
+    "keyState",
+    "kind",
+    "lastKey",
+    "mark",
+    "name",
+    "node",
+    "nodes",
+    "number",
+    "occurredAt",
+    "operatorId",
+    "operatorName",
+    "outcome",
+    "pageInfo",
+    "permissions",
+    "previousKeyMark",
+    "previousName",
+    "reason",
+    "requestId",
+    "retiringKey",
+    "revision",
+    "role",
+    "sourceAddress",
+    "startCursor",
+    "suspendedAt",
+    "suspendedReason",
+    "systemId",
+    "systemName",
+    "tenantName",
+    "tokenId",
+    "tokenName",
+    "totalCount",
+    "updatedAt",
+];
+
+/// A caller, as the request was authenticated.
+#[derive(Clone)]
+pub struct Reader {
+    pub service: Arc<Service>,
+    pub caller: Arc<Caller>,
+}
+
+/// A request, with the part of its caller that an answer depends on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// The body or the query string.
+    request: Bytes,
+    tenant: TenantId,
+    permissions: Permissions,
+}
+
+impl Reader {
+    /// The caller's question. `None` if its answer is not cached.
+    pub fn question(&self, request: &Bytes) -> Option<Question> {
+        // All of [`ROOT_FIELDS`] require it, and no other code changes what they return.
+        self.caller.check(Permission::View).ok()?;
+        let is_short = request.len() <= MAX_REQUEST_BYTES;
+        is_short.then(|| Question {
+            request: request.clone(),
+            tenant: self.caller.tenant.clone(),
+            permissions: self.caller.permissions(),
+        })
+    }
+
+    /// Whether the caller, whose body may have arrived long after its head, may still ask the question.
+    async fn may_ask(&self, question: &Question) -> bool {
+        let refreshed = self.service.refresh_caller(&self.caller).await;
+        refreshed.is_ok_and(|caller| caller.permissions() == question.permissions && caller.tenant == question.tenant)
+    }
+
+    /// The end of the log, as of a read that begins now. `None` if it cannot be read.
+    pub async fn log_state(&self, question: &Question) -> Option<LogState> {
+        self.service.log_state(&question.tenant).await.ok()
+    }
+
+    /// An entity tag of the answer to the question at this state of the log
+    /// ([RFC 9110, section 8.8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.8.3)).
+    pub fn entity_tag(&self, question: &Question, state: &LogState, media_type: &str) -> String {
+        let Question { request, tenant, permissions } = question;
+        self.service.entity_tag(tenant, *permissions, state, &[media_type.as_bytes(), b"\0", request])
+    }
+}
+
+struct Answer {
+    state: LogState,
+    body: Bytes,
+}
+
+/// The cached answers of one instance.
+pub struct Answers {
+    cache: Cache<Question, Arc<Answer>, AnswerWeight>,
+}
+
+#[derive(Clone)]
+struct AnswerWeight;
+
+impl Weighter<Question, Arc<Answer>> for AnswerWeight {
+    fn weight(&self, question: &Question, answer: &Arc<Answer>) -> u64 {
+        let fixed = size_of::<(Question, Arc<Answer>, Answer)>();
+        (fixed + question.request.len() + answer.body.len()) as u64
+    }
+}
+
+/// What is known of the answer to a question.
+pub enum Known {
+    /// It is this, at this state of the log.
+    Answer(LogState, Bytes),
+    /// The log is in this state, for which no answer is cached.
+    Log(LogState),
+    Nothing,
+}
+
+impl Answers {
+    /// Caches answers of `max_bytes` together, with their requests.
+    pub fn new(max_bytes: u64) -> Self {
+        let expected = usize::try_from(max_bytes / EXPECTED_ANSWER_BYTES).unwrap_or(usize::MAX);
+        Self { cache: Cache::with_weighter(expected, max_bytes, AnswerWeight) }
+    }
+
+    /// Finds the answer to the question. Reads the end of the log only if one is cached, and finds nothing if the caller may
+    /// not ask it any more.
+    pub async fn find(&self, reader: &Reader, question: &Question) -> Known {
+        let Some(answer) = self.cache.get(question) else { return Known::Nothing };
+        if !reader.may_ask(question).await {
+            return Known::Nothing;
+        }
+        match reader.log_state(question).await {
+            Some(state) if answer.state == state => Known::Answer(state, answer.body.clone()),
+            Some(state) => Known::Log(state),
+            None => Known::Nothing,
+        }
+    }
+
+    /// Caches the answer that was computed after the log had been read in the state `before`, unless the log has changed
+    /// since.
+    pub async fn keep(&self, reader: &Reader, question: Question, before: LogState, body: Bytes) {
+        if reader.log_state(&question).await.is_some_and(|after| after == before) {
+            // The body of a request may be a small part of a large buffer.
+            let question = Question { request: Bytes::copy_from_slice(&question.request), ..question };
+            self.cache.insert(question, Arc::new(Answer { state: before, body }));
+        }
+    }
+}
+
+/// Whether the answer to the operation depends only on the tenant's systems and audit log, and on the caller's permission
+/// codes.
+pub fn is_function_of_the_log(document: &Document, operation: &OperationDefinition, variables: &Variables) -> bool {
+    let fragments = &document.parsed().fragments;
+    let mut pending: Vec<(bool, &Positioned<Selection>)> =
+        operation.selection_set.node.items.iter().map(|selection| (true, selection)).collect();
+    let mut visited: Vec<(bool, &Name)> = Vec::new();
+    while let Some((is_root, selection)) = pending.pop() {
+        let set = match &selection.node {
+            Selection::Field(field) => {
+                let name = field.node.name.node.as_str();
+                let qualifies = match is_root {
+                    true => {
+                        name == "__typename" || ROOT_FIELDS.contains(&name) && root_qualifies(&field.node, variables)
+                    }
+                    false => FIELDS.binary_search(&name).is_ok(),
+                };
+                if !qualifies {
+                    return false;
+                }
+                pending.extend(field.node.selection_set.node.items.iter().map(|selection| (false, selection)));
+                continue;
+            }
+            Selection::InlineFragment(fragment) => &fragment.node.selection_set,
+            Selection::FragmentSpread(spread) => {
+                let name = &spread.node.fragment_name.node;
+                let Some(Positioned { node: FragmentDefinition { selection_set, .. }, .. }) = fragments.get(name)
+                else {
+                    return false;
+                };
+                if visited.contains(&(is_root, name)) {
+                    continue;
+                }
+                visited.push((is_root, name));
+                selection_set
+            }
+        };
+        pending.extend(set.node.items.iter().map(|selection| (is_root, selection)));
+    }
+    operation.ty == OperationType::Query
+}
+
+/// Whether the arguments of a root field refer to neither the use of keys nor objects that are no part of the log.
+fn root_qualifies(field: &Field, variables: &Variables) -> bool {
+    let argument = |name: &str| {
+        let value = field.get_argument(name)?;
+        // A variable that is not set is null.
+        value.node.clone().into_const_with(|name| Ok::<_, ()>(variables.get(&name).cloned().unwrap_or_default())).ok()
+    };
+    match field.name.node.as_str() {
+        "systems" => {
+            let by_use = argument("orderBy").is_some_and(|order| is(member(&order, "field"), "LAST_USED_AT"));
+            let unused = argument("filter")
+                .is_some_and(|filter| member(&filter, "unusedSince").is_some_and(|since| *since != Value::Null));
+            !by_use && !unused
+        }
+        "node" => argument("id").is_some_and(|id| match id {
+            Value::String(id) => id.parse::<SystemId>().is_ok() || id.parse::<AuditEntryId>().is_ok(),
+            _ => false,
+        }),
+        _ => true,
+    }
+}
+
+fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+    match value {
+        Value::Object(members) => members.get(name),
+        _ => None,
+    }
+}
+
+fn is(value: Option<&Value>, text: &str) -> bool {
+    match value {
+        Some(Value::Enum(name)) => name == text,
+        Some(Value::String(value)) => value == text,
+        _ => false,
+    }
+}
