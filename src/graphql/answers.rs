@@ -278,3 +278,124 @@ fn is(value: Option<&Value>, text: &str) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use async_graphql::parser::types::{BaseType, TypeKind, TypeSystemDefinition};
+    use serde_json::json;
+
+    use super::super::limits::{Documents, Limits};
+    use super::super::operation::Parameters;
+    use super::*;
+    use crate::domain::permissions::VIEW;
+
+    fn qualifies(query: &str, variables: serde_json::Value) -> bool {
+        let serde_json::Value::Object(members) = json!({ "query": query, "variables": variables }) else {
+            unreachable!()
+        };
+        let parameters = Parameters::from_json(members).unwrap();
+        let documents = Documents::new(Limits::default());
+        super::super::operation::Operation::prepare(&documents, parameters).unwrap().is_function_of_the_log
+    }
+
+    #[test]
+    fn lists_look_ups_and_the_log_qualify() {
+        let (system, entry) = ("sys_01h00000000000000000000000", "aud_01h00000000000000000000000");
+        for query in [
+            "{ systems(first: 20, search: \"a\", orderBy: { field: NAME, direction: ASC }) { nodes { id name keyState } } }",
+            "{ systems(filter: { unusedSince: null, keyMark: \"abcd\" }) { totalCount } again: systems { edges { cursor } } }",
+            &format!("{{ system(id: \"{system}\") {{ currentKey {{ expiresAt generatedBy {{ name }} }} }} }}"),
+            &format!("{{ node(id: \"{system}\") {{ __typename id ... on System {{ name }} }} }}"),
+            &format!("{{ node(id: \"{entry}\") {{ ...f }} }} fragment f on AuditEntry {{ hash cursor }}"),
+            "{ ...f __typename } fragment f on Query { auditLog { nodes { actor { isPlatform } } } }",
+        ] {
+            assert!(qualifies(query, json!({})), "{query}");
+        }
+        let query =
+            "query ($id: ID!, $filter: SystemFilter) { node(id: $id) { id } systems(filter: $filter) { totalCount } }";
+        assert!(qualifies(query, json!({ "id": system, "filter": { "ids": [] } })));
+        assert!(!qualifies(query, json!({ "id": "op_01h00000000000000000000000" })));
+        assert!(!qualifies(query, json!({ "id": system, "filter": { "unusedSince": "2026-01-01T00:00:00Z" } })));
+    }
+
+    #[test]
+    fn nothing_of_the_viewer_of_use_of_time_or_of_other_objects_qualifies() {
+        for query in [
+            "{ viewer { id } }",
+            "{ systems { totalCount } viewer { id } }",
+            "{ systems { nodes { lastUsedAt } } }",
+            "{ systems { nodes { usage { accepted } } } }",
+            "{ systems { nodes { currentKey { lastUsedAt } } } }",
+            "{ systems { nodes { lastKey { refusals } } } }",
+            "{ systems(orderBy: { field: LAST_USED_AT, direction: DESC }) { nodes { id } } }",
+            "query ($f: SystemOrderField = LAST_USED_AT) { systems(orderBy: { field: $f, direction: ASC }) { totalCount } }",
+            "{ systems(filter: { unusedSince: \"2026-01-01T00:00:00Z\" }) { totalCount } }",
+            "{ node(id: \"acme\") { id } }",
+            "{ operators { totalCount } }",
+            "{ tenant { id } }",
+            "{ auditCursor }",
+            "{ __schema { types { name } } }",
+            "{ ...f } fragment f on Query { auditLog { totalCount } instances { id } }",
+            "mutation { deleteSystem(id: \"a\") { deletedId } }",
+        ] {
+            assert!(!qualifies(query, json!({})), "{query}");
+        }
+    }
+
+    #[test]
+    fn every_root_field_requires_the_code_that_a_question_requires() {
+        let sdl = super::super::sdl();
+        let query = sdl.split("type Query {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("the root type");
+        for field in ROOT_FIELDS {
+            let starts = [format!("\t{field}("), format!("\t{field}:")];
+            let found = starts.iter().find_map(|start| query.split_once(start.as_str())).expect(field).1;
+            let codes = found.split_once("@requiresPermission(code: \"").expect(field).1;
+            assert!(codes.starts_with(&format!("{VIEW}\")\n")), "{field}: {codes}");
+        }
+    }
+
+    /// Fields of the types below [`ROOT_FIELDS`] that depend on the use of keys.
+    const FIELDS_OF_USE: [&str; 4] = ["lastRefusedAt", "lastUsedAt", "refusals", "usage"];
+    /// Objects that `node` returns for other ids than those that qualify.
+    const OTHER_NODES: [&str; 5] = ["Operator", "ServiceToken", "Session", "Tenant", "VerifierToken"];
+
+    #[test]
+    fn every_field_below_the_root_fields_is_known() {
+        assert!(FIELDS.is_sorted());
+        let schema = async_graphql::parser::parse_schema(super::super::sdl()).unwrap();
+        let objects = schema.definitions.iter().filter_map(|definition| match definition {
+            TypeSystemDefinition::Type(definition) => match &definition.node.kind {
+                TypeKind::Object(object) => Some((definition.node.name.node.as_str(), object)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let objects: std::collections::HashMap<_, _> = objects.collect();
+        let (mut reached, mut fields) = (BTreeSet::new(), BTreeSet::from(["__typename"]));
+        let mut pending = vec!["SystemConnection", "AuditEntryConnection", "System", "AuditEntry"];
+        while let Some(name) = pending.pop() {
+            let Some(object) = objects.get(name) else { continue };
+            if !reached.insert(name) {
+                continue;
+            }
+            assert!(!OTHER_NODES.contains(&name), "{name} is reached by another way than `node`");
+            for field in object.fields.iter().map(|field| &field.node) {
+                let field_name = field.name.node.as_str();
+                if FIELDS_OF_USE.contains(&field_name) {
+                    continue;
+                }
+                fields.insert(field_name);
+                let mut base = &field.ty.node.base;
+                while let BaseType::List(item) = base {
+                    base = &item.base;
+                }
+                if let BaseType::Named(name) = base {
+                    pending.push(name);
+                }
+            }
+        }
+        assert_eq!(Vec::from_iter(fields), FIELDS, "decide for each new field whether it depends on the log alone");
+    }
+}

@@ -45,6 +45,7 @@
 )]
 
 mod abuse;
+mod answers;
 mod audit_log;
 mod authorisation;
 mod backends;
