@@ -272,7 +272,7 @@ async fn requests(section: &str, store: &Arc<dyn Store>) {
     instance.operator("default", "requesting").await;
     let (origin, username) = (instance.service.command_line_origin(None), "requesting".parse().expect("a name"));
     instance.service.promote_operator(&origin, &username, None).await.expect("promoted");
-    let features = PublicFeatures { introspection: false, graphiql: false };
+    let features = PublicFeatures { introspection: false, graphiql: false, answer_bytes: 16 << 20 };
     let service = Arc::clone(&instance.service);
     let mut client = Client {
         routes: public_routes(service, Front::default(), features, CancellationToken::new()),

@@ -307,7 +307,7 @@ fn serve_until_closed(place: &[&str]) {
         let instance = Instance::start(&store, false).await;
         let token = instance.operator(TENANT, "admin").await.token;
         assert!(instance.coherence.read(|_| ()).is_some(), "the cache is in use");
-        let features = PublicFeatures { introspection: true, graphiql: false };
+        let features = PublicFeatures { introspection: true, graphiql: false, answer_bytes: 16 << 20 };
         let routes = public_routes(Arc::clone(&instance.service), Front::default(), features, CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         println!("{}\n{token}", listener.local_addr().expect("an address"));
