@@ -442,7 +442,8 @@ impl Coherence {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_cache(&self) -> bool {
+    /// Returns true if this process loads a cache.
+    pub fn has_cache(&self) -> bool {
         match self.role {
             Role::Standalone => true,
             Role::Member(timing) => !timing.lease.is_zero(),

@@ -45,7 +45,7 @@ impl Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => Self::Unavailable(error),
+            StoreError::Unavailable(_) | StoreError::Overloaded => Self::Unavailable(error),
             StoreError::DiskFull(_) => Self::DiskFull(error),
             StoreError::OutcomeUnknown(_) => Self::OutcomeUnknown(error),
             StoreError::NewerFormat { .. } => Self::NewerFormat(error),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{FutureExt, Stream, stream};
+use rand::RngExt;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,10 @@ const MAX_BUFFERED_CHANGES: usize = 128;
 const MAX_BUFFERED_IDENTITY_CHANGES: usize = 8;
 /// Entries that a subscriber who is behind reads from the log at a time, and so the most that it holds.
 const MAX_ENTRIES_PER_READ: usize = 32;
+/// How long subscribers wait for the cache after the feed was lost, before they read the store.
+const MAX_CACHE_WAIT: Duration = Duration::from_secs(5);
+/// Time over which the subscribers of an instance spread what they do after the feed was lost.
+const RESUMPTION_SPREAD: Duration = Duration::from_secs(1);
 /// Delay before a request to an unavailable store is repeated.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -203,6 +208,25 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Waits until the cache can be used again after the feed was lost, or for [`MAX_CACHE_WAIT`], and then for a random
+    /// time. Otherwise thousands of subscribers would read the store at the same time, and delay the load of the cache.
+    /// Returns immediately if the cache can be used.
+    async fn wait_for_cache(&self) {
+        let is_used = || self.coherence.read(|_| ()).is_some();
+        if is_used() {
+            return;
+        }
+        if self.coherence.has_cache() {
+            let mut changes = self.coherence.changes();
+            let used = async { while !is_used() && changes.changed().await.is_ok() {} };
+            let _ = tokio::time::timeout(MAX_CACHE_WAIT, used).await;
+        }
+        let delay = self.environment.rng().random_range(Duration::ZERO..RESUMPTION_SPREAD);
+        tokio::time::sleep(delay).await;
+    }
+}
+
 /// Repeats a request while the store is unavailable, which ends no session and no subscription.
 pub(super) async fn retry_while_unavailable<T, E: Into<Error>, F: Future<Output = Result<T, E>>>(
     request: impl Fn() -> F,
@@ -272,7 +296,14 @@ impl CallerSubscription {
                 },
             };
             // Never closed: the subscription keeps the service, which keeps the sender.
-            received.unwrap_or(FeedEvent::Resumed)
+            let event = received.unwrap_or(FeedEvent::Resumed);
+            if let FeedEvent::Resumed = event {
+                // Set before the wait, which may be cancelled.
+                self.needs_refresh = true;
+                // Boxed, since it is rarely needed.
+                Box::pin(self.service.wait_for_cache()).await;
+            }
+            event
         };
         let concerns_caller = match &event {
             FeedEvent::Change(change) => concerns(&self.caller, change),
@@ -375,7 +406,12 @@ impl EntryStream {
                 return Ok(entry);
             }
             match self.subscription.next().await? {
-                FeedEvent::Resumed => self.is_behind = true,
+                FeedEvent::Resumed => {
+                    // All subscribers share reads of the log's end, and most find that they have missed nothing.
+                    let head = || self.subscription.service.store.audit_head(self.tenant());
+                    // Boxed, since it is rarely needed.
+                    self.is_behind = Box::pin(retry_while_unavailable(head)).await?.number > last;
+                }
                 FeedEvent::Change(change) => match &change.entry {
                     Some(entry) if entry.number == last + 1 => self.ready.push_back(Arc::clone(entry)),
                     Some(entry) => self.is_behind = entry.number > last,

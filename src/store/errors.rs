@@ -12,6 +12,9 @@ pub enum StoreError {
     /// The store cannot be reached or refuses the call; nothing is known to be written. Retry later.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Cause),
+    /// Too many calls wait for the same kind of read; nothing was read. Retry later.
+    #[error("too many calls wait for the store")]
+    Overloaded,
     /// The disk of the embedded store is full; nothing was written.
     #[error("the disk of the store is full: {0}")]
     DiskFull(#[source] Cause),

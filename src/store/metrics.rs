@@ -46,6 +46,7 @@ fn kind_of(error: &StoreError) -> &'static str {
     match error {
         StoreError::Conflict(_) => "conflict",
         StoreError::Unavailable(_) => "unavailable",
+        StoreError::Overloaded => "overloaded",
         StoreError::DiskFull(_) => "disk_full",
         StoreError::OutcomeUnknown(_) => "outcome_unknown",
         StoreError::PositionTooOld => "position_too_old",

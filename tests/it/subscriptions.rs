@@ -12,7 +12,7 @@ use keymark::domain::permissions::Permission;
 use keymark::domain::refusal::Refusal;
 use keymark::http::front::Front;
 use keymark::service::Settings;
-use keymark::service::callers::{CallerRef, Credentials, RequestedTenant};
+use keymark::service::callers::{Caller, CallerRef, Credentials, RequestedTenant};
 use keymark::service::error::Error;
 use keymark::service::feed::Subject;
 use serde_json::{Value as Json, json};
@@ -534,9 +534,7 @@ async fn a_code_that_is_lost_while_the_log_is_caught_up_with_ends_it_at_the_next
     for i in 0..510 {
         operator.rename_system(&system.id, &format!("Renamed {i}")).await;
     }
-    let named = app.service.tokens().read(&operator.token).expect("a token");
-    let reference = CallerRef { credentials: Credentials::Session(named), tenant: RequestedTenant::Home };
-    let caller = app.service.find_caller(&reference).await.unwrap().expect("signed in");
+    let caller = caller_of(&app, &operator).await;
     let mut told = Box::pin(app.service.caller_changes(&caller));
     let mut entries = Box::pin(app.service.entries(
         &caller,
@@ -604,4 +602,10 @@ async fn sockets_close_in_order_when_the_server_stops() {
     live.next().await;
     app.shut_down();
     assert_eq!(live.end().await.last(), Some(&Event::Closed(1001)));
+}
+
+async fn caller_of(app: &App, operator: &Operator<'_>) -> Caller {
+    let named = app.service.tokens().read(&operator.token).expect("a token");
+    let reference = CallerRef { credentials: Credentials::Session(named), tenant: RequestedTenant::Home };
+    app.service.find_caller(&reference).await.unwrap().expect("signed in")
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
+use futures::future::join_all;
 use futures::{StreamExt, stream};
 use http::Method;
 use keymark::http::verify::Access;
@@ -136,6 +137,28 @@ async fn while_the_store_is_down_no_key_is_valid_and_no_internals_leak() {
     assert_eq!(app.verifier().code(&good.api_key).await, "VALID");
     assert_eq!(app.anonymous().get("/readyz").await.status, 200);
     assert!(operator.is_signed_in().await, "no session was lost");
+}
+
+#[tokio::test]
+async fn verifications_and_queries_beyond_the_number_that_may_wait_are_unavailable() {
+    let app = App::mongodb_with(Setup::without_leases()).await;
+    let operator = app.operator(&ALL).await;
+    let good = key(&operator, "Billing").await.api_key;
+    let verifier = app.verifier();
+    let verified = join_all((0..4_100).map(|_| verifier.verify(&good))).await;
+    let (valid, refused): (Vec<_>, Vec<_>) = verified.iter().partition(|answer| answer.status == 200);
+    assert_eq!((valid.len(), refused.len()), (4_000, 100));
+    assert!(valid.iter().all(|answer| answer.body["code"] == "VALID"));
+    assert!(refused.iter().all(|answer| answer.status == 503 && answer.body["code"] == "UNAVAILABLE"));
+    assert!(refused.iter().all(|answer| answer.header("retry-after") == Some("1")));
+    let metrics = verifier.send(Method::GET, "/metrics", &[], String::new()).await.text;
+    assert!(metrics.contains("keymark_verifications_total{verdict=\"UNAVAILABLE\"} 100\n"), "{metrics}");
+
+    let caller = app.anonymous().bearing(&operator.token);
+    let answers = join_all((0..4_100).map(|_| caller.query("{ viewer { __typename } }", json!({})))).await;
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.code().is_some()).collect();
+    assert_eq!(refused.len(), 100);
+    assert!(refused.iter().all(|answer| answer.code() == Some("UNAVAILABLE")), "{}", refused[0].text);
 }
 
 async fn a_revoked_key_is_not_found_after_its_retention(app: App) {

@@ -25,23 +25,16 @@ impl AuditStore for MongoStore {
             .hint(Hint::Name(BY_ID.to_owned()))
             .max_time(self.limits.call);
         let found = self.collect("list_tenants", find).await?;
-        found.iter().map(tenant_of).collect()
+        let tenant = |head: Document| {
+            let id = head.get_str("_id").map_err(corrupt)?;
+            id.parse().map_err(|error: NotAnId| corrupt(error.to_string()))
+        };
+        found.into_iter().map(tenant).collect()
     }
 
     async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
-        let find = async |tenants: Vec<TenantId>| {
-            let ids: Vec<_> = tenants.iter().map(TenantId::as_str).collect();
-            let (_, batch) = at_most(ids.len() + 1);
-            let find = self
-                .audit_heads
-                .find(doc! { "_id": { "$in": ids } })
-                .hint(Hint::Name(BY_ID.to_owned()))
-                .batch_size(batch)
-                .max_time(self.limits.call);
-            let heads = self.collect("audit_head", find).await?;
-            heads.into_iter().map(|head| Ok((tenant_of(&head)?, head_of(head)))).collect()
-        };
-        Ok(self.head_reads.get(tenant.clone(), find).await?.unwrap_or_default())
+        let head = self.head_reads.get(&[tenant.to_string()]).await?.pop();
+        Ok(head.map(head_of).transpose()?.unwrap_or_default())
     }
 
     async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
@@ -182,10 +175,4 @@ pub(super) fn head_of(head: Document) -> Result<AuditHead> {
     let number = head.get("number").and_then(number_of).and_then(|number| u64::try_from(number).ok());
     let hash = head.get_str("hash").map_err(corrupt)?.to_owned().try_into().map_err(corrupt)?;
     Ok(AuditHead { number: number.ok_or_else(|| corrupt("a log head without a number"))?, hash })
-}
-
-/// Reads the tenant of the head of a log.
-fn tenant_of(head: &Document) -> Result<TenantId> {
-    let id = head.get_str("_id").map_err(corrupt)?;
-    id.parse().map_err(|error: NotAnId| corrupt(error.to_string()))
 }

@@ -6,10 +6,11 @@
 //! (<https://www.mongodb.com/docs/v6.0/core/causal-consistency-read-write-concerns/>) Unlike a linearizable read, it does
 //! not wait for the journal's commit interval on a set of one member.
 
-use mongodb::ClientSession;
 use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
+use mongodb::{ClientSession, Database};
 
+use super::collections::META;
 use super::errors::corrupt;
 use super::rows::{Stored, from_document};
 use super::store::MongoStore;
@@ -18,8 +19,18 @@ use crate::store::Result;
 impl MongoStore {
     /// Starts a session whose reads see every change that was reported before this call.
     pub(super) async fn start_current_session(&self, call: &'static str) -> Result<ClientSession> {
-        let mut session = self.bounded(call, self.client.start_session().causal_consistency(true)).await?;
-        let write = self.meta.update_one(doc! { "_id": "session" }, doc! { "$inc": { "count": 1_i64 } }).upsert(true);
+        self.start_current_session_in(&self.database, call).await
+    }
+
+    /// Starts such a session for reads of this database, over its client.
+    pub(super) async fn start_current_session_in(
+        &self,
+        database: &Database,
+        call: &'static str,
+    ) -> Result<ClientSession> {
+        let mut session = self.bounded(call, database.client().start_session().causal_consistency(true)).await?;
+        let meta = database.collection::<Document>(META);
+        let write = meta.update_one(doc! { "_id": "session" }, doc! { "$inc": { "count": 1_i64 } }).upsert(true);
         self.bounded(call, write.session(&mut session)).await?;
         if session.operation_time().is_none() {
             return Err(corrupt("a response without an operation time"));

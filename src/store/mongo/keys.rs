@@ -5,8 +5,8 @@ use mongodb::bson::doc;
 use mongodb::options::Hint;
 
 use super::migrations::KEYS_DUE;
-use super::reads::{BY_ID, at_most, list_of};
-use super::rows::{DUE_AT, from_document, to_bson};
+use super::reads::{BY_ID, at_most, find_first, list_of};
+use super::rows::{DUE_AT, to_bson};
 use super::store::MongoStore;
 use crate::domain::keys::{Key, KeyDigest};
 use crate::domain::time::Timestamp;
@@ -20,17 +20,8 @@ impl KeyStore for MongoStore {
         if digests.is_empty() {
             return Ok(None);
         }
-        let (_, batch) = at_most(digests.len() + 1);
-        let find = self
-            .keys_linearizable
-            .find(doc! { "_id": { "$in": to_bson(&digests)? } })
-            .hint(Hint::Name(BY_ID.to_owned()))
-            .batch_size(batch)
-            .max_time(self.limits.call);
-        let found = self.collect("find_key", find).await?;
-        let keys = found.into_iter().map(from_document).collect::<Result<Vec<Key>>>()?;
         // A key has one digest per secret, and the first secret is the current one.
-        Ok(keys.into_iter().min_by_key(|key| digests.iter().position(|digest| *digest == key.digest)))
+        find_first(&self.key_reads, digests).await
     }
 
     async fn find_key_to_change(&self, digest: KeyDigest) -> Result<Option<Key>> {

@@ -7,7 +7,7 @@
 //! | `options`, `server`, `migrations` | connecting: options, checks of the server, collections and indexes |
 //! | `collections`, `rows` | names of collections; rows as documents |
 //! | `commit`, `queues` | a batch as a transaction, and the order of a tenant's batches within the instance |
-//! | `reads`, `coalesce` | helpers of reads; sharing one read among concurrent callers |
+//! | `reads`, `coalesce` | helpers of reads; one read for all keys that callers wait for |
 //! | `current_session` | sessions whose reads are as strong as linearizable ones |
 //! | `feed`, `scan` | the change stream, and reading everything that the cache is built from |
 //!

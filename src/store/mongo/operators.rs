@@ -5,8 +5,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
 
 use super::migrations;
-use super::reads::{BY_ID, list_of};
-use super::rows::to_bson;
+use super::reads::{find_first, list_of};
 use super::store::MongoStore;
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::{Operator, Username};
@@ -15,10 +14,7 @@ use crate::store::{OperatorStore, Result};
 #[async_trait]
 impl OperatorStore for MongoStore {
     async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>> {
-        let find = async || {
-            self.find_one("find_operator", &self.operators_linearizable, doc! { "_id": to_bson(&id)? }, BY_ID).await
-        };
-        self.operator_reads.get(id, find).await
+        find_first(&self.operator_reads, &[id]).await
     }
 
     async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {

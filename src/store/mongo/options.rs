@@ -10,8 +10,12 @@ use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreferenc
 use super::errors::{ConnectError, TimedOut};
 use crate::store::Result;
 
-/// Default maximum number of connections of one instance to one server.
+/// Default maximum number of connections of one instance to one server, without the reserved ones.
 const MAX_POOL_SIZE: u32 = 50;
+
+/// Number of connections of one instance to one server that its change feed may use, and as many for its leases and
+/// loads: an instance has one feed, sends one probe at a time, and lists leases and loads rarely.
+pub(super) const RESERVED_POOL_SIZE: u32 = 10;
 
 /// The address of the database, and time limits.
 #[derive(Clone)]

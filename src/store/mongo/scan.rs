@@ -19,7 +19,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use tokio::sync::mpsc;
 
 use super::audit::head_of;
-use super::collections::KEYS;
+use super::collections::{KEYS, OPERATORS, SESSIONS, TENANTS, TOKENS};
 use super::errors::{TimedOut, corrupt, store_error};
 use super::migrations;
 use super::rows::{
@@ -44,8 +44,9 @@ const CALL: &str = "scan";
 #[async_trait]
 impl ScanStore for MongoStore {
     async fn scan_rows(&self) -> Result<Rows> {
-        let mut scan = Scan { session: self.start_current_session(CALL).await?, limit: self.limits.call };
-        let collections = [&self.keys, &self.operators, &self.sessions, &self.tenants, &self.tokens].map(Clone::clone);
+        let session = self.start_current_session_in(&self.reserved, CALL).await?;
+        let mut scan = Scan { session, limit: self.limits.call };
+        let collections = [KEYS, OPERATORS, SESSIONS, TENANTS, TOKENS].map(|name| self.reserved.collection(name));
         let (chunks, taken) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let reading = async move {
             for collection in collections {

@@ -5,7 +5,7 @@ use mongodb::bson::doc;
 use mongodb::options::Hint;
 
 use super::migrations;
-use super::reads::{BY_ID, list_of};
+use super::reads::{find_first, list_of};
 use super::rows::{number_to_bson, to_bson};
 use super::store::MongoStore;
 use crate::domain::ids::OperatorId;
@@ -15,10 +15,7 @@ use crate::store::{Result, SessionStore};
 #[async_trait]
 impl SessionStore for MongoStore {
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>> {
-        let find = async || {
-            self.find_one("find_session", &self.sessions_linearizable, doc! { "_id": to_bson(&id)? }, BY_ID).await
-        };
-        self.session_reads.get(id, find).await
+        find_first(&self.session_reads, &[id]).await
     }
 
     async fn list_oldest_sessions(

@@ -12,22 +12,18 @@ use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{CollectionOptions, ReadConcern};
 use mongodb::{Client, Collection, Cursor, Database};
 
-use super::coalesce::{Batched, Coalesced};
 use super::collections::{
     AUDIT, AUDIT_HEADS, BUCKETS, KEYS, LEASES, META, OPERATORS, SESSIONS, SYSTEMS, TENANTS, TOKENS, USAGE, USAGE_DAYS,
     USAGE_FLUSHES, USAGE_HOURS,
 };
 use super::errors::{ConnectError, TimedOut, store_error};
-use super::migrations;
-use super::options::{Limits, MongoOptions, check_concerns, check_database_name, client_options};
+use super::migrations::{self, TOKENS_DIGESTS};
+use super::options::{Limits, MongoOptions, RESERVED_POOL_SIZE, check_concerns, check_database_name, client_options};
 use super::queues::TenantQueues;
+use super::reads::{BY_ID, DocumentReads, batched};
+use super::rows::TOKEN_DIGESTS;
 use super::server::check_server;
 use crate::clock::Environment;
-use crate::domain::audit::AuditHead;
-use crate::domain::ids::{OperatorId, TenantId};
-use crate::domain::operators::Operator;
-use crate::domain::sessions::{Session, SessionId};
-use crate::domain::tenants::Tenant;
 use crate::store::{Result, Store};
 
 /// The MongoDB backend of [`Store`].
@@ -36,6 +32,9 @@ pub struct MongoStore {
     pub(super) database: Database,
     /// The same database, over a client that does not retry reads: for the change stream.
     pub(super) watched: Database,
+    /// The same database, over a client whose connections serve no requests: for leases and loads. A probe that waited
+    /// for a connection behind the reads of a bypassed cache would renew no lease, and the reads would never end.
+    pub(super) reserved: Database,
     pub(super) systems: Collection<Document>,
     pub(super) keys: Collection<Document>,
     pub(super) operators: Collection<Document>,
@@ -52,20 +51,20 @@ pub struct MongoStore {
     pub(super) usage_days: Collection<Document>,
     pub(super) usage_flushes: Collection<Document>,
     // The same collections with read concern "linearizable".
-    pub(super) keys_linearizable: Collection<Document>,
-    pub(super) operators_linearizable: Collection<Document>,
-    pub(super) sessions_linearizable: Collection<Document>,
-    pub(super) tenants_linearizable: Collection<Document>,
     pub(super) tokens_linearizable: Collection<Document>,
+    // These are read and written over the reserved client.
     pub(super) leases_linearizable: Collection<Document>,
     pub(super) meta_linearizable: Collection<Document>,
     pub(super) queues: TenantQueues,
     /// Randomness for the delay between two attempts of a commit.
     pub(super) environment: Environment,
-    pub(super) session_reads: Coalesced<SessionId, Option<Session>>,
-    pub(super) operator_reads: Coalesced<OperatorId, Option<Operator>>,
-    pub(super) tenant_reads: Coalesced<TenantId, Option<Tenant>>,
-    pub(super) head_reads: Batched<TenantId, AuditHead>,
+    pub(super) key_reads: DocumentReads,
+    pub(super) session_reads: DocumentReads,
+    pub(super) operator_reads: DocumentReads,
+    pub(super) tenant_reads: DocumentReads,
+    /// By digest.
+    pub(super) token_reads: DocumentReads,
+    pub(super) head_reads: DocumentReads,
     pub(super) limits: Limits,
     /// How often the topology of the servers has changed, as the client has noticed it.
     topology_changes: Arc<AtomicU64>,
@@ -91,7 +90,12 @@ impl MongoStore {
         // away). Without retries, the stream ends with the error instead.
         let mut without_retries = resolved.clone();
         without_retries.retry_reads = Some(false);
+        without_retries.max_pool_size = Some(RESERVED_POOL_SIZE);
         let watched = Client::with_options(without_retries).map_err(|_| ConnectError::Uri)?;
+        let mut few_connections = resolved.clone();
+        few_connections.max_pool_size = Some(RESERVED_POOL_SIZE);
+        let reserved = Client::with_options(few_connections).map_err(|_| ConnectError::Uri)?;
+        let reserved = reserved.database(&options.database);
         let topology_changes = Arc::<AtomicU64>::default();
         let mut resolved = resolved;
         resolved.sdam_event_handler = Some(count_topology_changes(Arc::clone(&topology_changes)));
@@ -101,10 +105,11 @@ impl MongoStore {
         let database = client.database(&options.database);
         migrations::run(&database, limits).await?;
         let collection = |name| database.collection::<Document>(name);
-        let linearizable = |name| {
+        let linearizable_in = |database: &Database, name| {
             let concern = CollectionOptions::builder().read_concern(ReadConcern::linearizable()).build();
             database.collection_with_options::<Document>(name, concern)
         };
+        let linearizable = |name| linearizable_in(&database, name);
         Ok(Self {
             systems: collection(SYSTEMS),
             keys: collection(KEYS),
@@ -114,29 +119,28 @@ impl MongoStore {
             audit_heads: collection(AUDIT_HEADS),
             tenants: collection(TENANTS),
             tokens: collection(TOKENS),
-            leases: collection(LEASES),
+            leases: reserved.collection(LEASES),
             buckets: collection(BUCKETS),
             meta: collection(META),
             usage: collection(USAGE),
             usage_hours: collection(USAGE_HOURS),
             usage_days: collection(USAGE_DAYS),
             usage_flushes: collection(USAGE_FLUSHES),
-            keys_linearizable: linearizable(KEYS),
-            operators_linearizable: linearizable(OPERATORS),
-            sessions_linearizable: linearizable(SESSIONS),
-            tenants_linearizable: linearizable(TENANTS),
             tokens_linearizable: linearizable(TOKENS),
-            leases_linearizable: linearizable(LEASES),
-            meta_linearizable: linearizable(META),
+            leases_linearizable: linearizable_in(&reserved, LEASES),
+            meta_linearizable: linearizable_in(&reserved, META),
             queues: TenantQueues::default(),
             environment,
-            session_reads: Coalesced::default(),
-            operator_reads: Coalesced::default(),
-            tenant_reads: Coalesced::default(),
-            head_reads: Batched::default(),
+            key_reads: batched("find_key", linearizable(KEYS), "_id", BY_ID, limits),
+            session_reads: batched("find_session", linearizable(SESSIONS), "_id", BY_ID, limits),
+            operator_reads: batched("find_operator", linearizable(OPERATORS), "_id", BY_ID, limits),
+            tenant_reads: batched("find_tenant", linearizable(TENANTS), "_id", BY_ID, limits),
+            token_reads: batched("find_token", linearizable(TOKENS), TOKEN_DIGESTS, TOKENS_DIGESTS, limits),
+            head_reads: batched("audit_head", collection(AUDIT_HEADS), "_id", BY_ID, limits),
             limits,
             topology_changes,
             watched: watched.database(&options.database),
+            reserved,
             client,
             database,
         })
@@ -148,10 +152,7 @@ impl MongoStore {
         what: &'static str,
         call: impl IntoFuture<Output = mongodb::error::Result<T>>,
     ) -> Result<T> {
-        match tokio::time::timeout(self.limits.call, call.into_future()).await {
-            Ok(answer) => answer.map_err(store_error),
-            Err(_) => Err(TimedOut::new(what).into()),
-        }
+        self.limits.bounded(what, call).await
     }
 
     /// Reads all results of a query, with the limit of a call for each round trip.
@@ -160,12 +161,7 @@ impl MongoStore {
         what: &'static str,
         find: impl IntoFuture<Output = mongodb::error::Result<Cursor<Document>>>,
     ) -> Result<Vec<Document>> {
-        let mut cursor = self.bounded(what, find).await?;
-        let mut found = Vec::new();
-        while self.bounded(what, cursor.advance()).await? {
-            found.push(cursor.deserialize_current().map_err(store_error)?);
-        }
-        Ok(found)
+        self.limits.collect(what, find).await
     }
 
     /// As [`collect`](Self::collect), with each row read from the bytes that were received: to build a [`Document`] first
@@ -192,6 +188,32 @@ fn count_topology_changes(changes: Arc<AtomicU64>) -> EventHandler<SdamEvent> {
             changes.fetch_add(1, Ordering::AcqRel);
         }
     })
+}
+
+impl Limits {
+    async fn bounded<T>(
+        self,
+        what: &'static str,
+        call: impl IntoFuture<Output = mongodb::error::Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(self.call, call.into_future()).await {
+            Ok(answer) => answer.map_err(store_error),
+            Err(_) => Err(TimedOut::new(what).into()),
+        }
+    }
+
+    pub(super) async fn collect(
+        self,
+        what: &'static str,
+        find: impl IntoFuture<Output = mongodb::error::Result<Cursor<Document>>>,
+    ) -> Result<Vec<Document>> {
+        let mut cursor = self.bounded(what, find).await?;
+        let mut found = Vec::new();
+        while self.bounded(what, cursor.advance()).await? {
+            found.push(cursor.deserialize_current().map_err(store_error)?);
+        }
+        Ok(found)
+    }
 }
 
 #[async_trait]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
 
-use super::reads::{BY_ID, list_of};
+use super::reads::{BY_ID, find_first, list_of};
 use super::store::MongoStore;
 use crate::domain::ids::TenantId;
 use crate::domain::tenants::Tenant;
@@ -13,9 +13,7 @@ use crate::store::{Result, TenantStore};
 #[async_trait]
 impl TenantStore for MongoStore {
     async fn find_tenant(&self, id: &TenantId) -> Result<Option<Tenant>> {
-        let find =
-            async || self.find_one("find_tenant", &self.tenants_linearizable, doc! { "_id": id.as_str() }, BY_ID).await;
-        self.tenant_reads.get(id.clone(), find).await
+        find_first(&self.tenant_reads, &[id]).await
     }
 
     async fn list_all_tenants(&self) -> Result<Vec<Tenant>> {

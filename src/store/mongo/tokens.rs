@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use mongodb::bson::doc;
 use mongodb::options::Hint;
 
-use super::migrations::{TOKENS_DIGESTS, TOKENS_NAME};
-use super::reads::{BY_ID, list_of};
-use super::rows::{TOKEN_DIGESTS, to_bson};
+use super::migrations::TOKENS_NAME;
+use super::reads::{BY_ID, find_first, list_of};
+use super::rows::to_bson;
 use super::store::MongoStore;
 use crate::domain::ids::{TenantId, TokenId};
 use crate::domain::keys::KeyDigest;
@@ -16,8 +16,7 @@ use crate::store::{Result, TokenStore};
 #[async_trait]
 impl TokenStore for MongoStore {
     async fn find_token(&self, digests: &[KeyDigest]) -> Result<Option<Token>> {
-        let filter = doc! { TOKEN_DIGESTS: { "$in": to_bson(&digests)? } };
-        self.find_one("find_token", &self.tokens_linearizable, filter, TOKENS_DIGESTS).await
+        find_first(&self.token_reads, digests).await
     }
 
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<Token>> {

@@ -5,6 +5,7 @@ mod concerns;
 mod exactly_once;
 mod following;
 mod loss;
+mod pools;
 mod scan;
 mod start;
 

@@ -1,0 +1,89 @@
+//! Reads of a bypassed cache: what they share, how many may wait, and what does not wait for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use futures::future::join_all;
+use keymark::domain::keys::KeyDigest;
+use keymark::domain::leases::{Incarnation, Lease, LogTime};
+use keymark::store::{KeyStore, LeaseStore, ScanStore, SettingsStore, StoreError, SystemStore};
+use mongodb::bson::{Document, doc};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::{acme, connect};
+use crate::contract::fixtures::commit;
+use crate::support::mongod::{Mongod, fresh_database, shared};
+
+/// Longer than the test takes. Calls that wait for a connection fail after it.
+const CALL_LIMIT: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn leases_and_loads_do_not_wait_for_the_connections_of_requests() {
+    let mongod = Mongod::replica_set().await;
+    let mut options = mongod.fresh_database();
+    options.uri = format!("{}&maxPoolSize=1", options.uri);
+    options.call_limit = CALL_LIMIT;
+    let store = Arc::new(connect(&options).await);
+    let (mut acme, _) = acme();
+    let system = acme.system("Billing");
+    let create = acme.create(&system);
+    commit(&*store, create).await;
+    let blocked = doc! {
+        "failCommands": ["find"], "namespace": format!("{}.systems", options.database),
+        "blockConnection": true, "blockTimeMS": 60_000,
+    };
+    mongod.admin(doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": blocked }).await;
+    let (occupying, tenant) = (Arc::clone(&store), acme.id.clone());
+    let request = tokio::spawn(async move { occupying.find_system(&tenant, system.id).await });
+    mongod.admin(doc! { "waitForFailPoint": "failCommand", "timesEntered": 1, "maxTimeMS": 20_000 }).await;
+
+    let incarnation = Incarnation::generate(&mut StdRng::seed_from_u64(1));
+    let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false, length: None };
+    store.put_lease(&lease).await.expect("the probe has a connection");
+    assert_eq!(store.list_leases().await.unwrap(), [lease]);
+    assert_eq!(store.find_setting("lease-length").await.unwrap(), None);
+    store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    assert!(store.delete_lease(&lease).await.unwrap());
+    request.abort();
+}
+
+fn digest(number: usize) -> KeyDigest {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    KeyDigest::from_bytes(bytes)
+}
+
+#[tokio::test]
+async fn keys_that_are_looked_up_at_the_same_time_are_one_read() {
+    let options = fresh_database().await;
+    let store = connect(&options).await;
+    let (mut acme, _) = acme();
+    let system = acme.system("Billing");
+    let create = acme.create(&system);
+    commit(&store, create).await;
+    let (_, key, generate) = acme.generate(&system);
+    commit(&store, generate).await;
+    let database = shared().await.client().await.database(&options.database);
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+
+    let digests: Vec<_> = (0..500).map(digest).chain([key.digest]).map(|digest| [digest]).collect();
+    let found = join_all(digests.iter().map(|digests| store.find_key(digests))).await;
+
+    let found: Vec<_> = found.into_iter().filter_map(Result::unwrap).collect();
+    assert_eq!(found, [key]);
+    let reads = doc! { "ns": format!("{}.keys", options.database), "op": "query" };
+    let profile = database.collection::<Document>("system.profile");
+    assert_eq!(profile.count_documents(reads).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn look_ups_beyond_the_number_that_may_wait_are_refused() {
+    let store = connect(&fresh_database().await).await;
+    let digests: Vec<_> = (0..4_100).map(|number| [digest(number)]).collect();
+    let found = join_all(digests.iter().map(|digests| store.find_key(digests))).await;
+    let refused = found.iter().filter(|found| matches!(found, Err(StoreError::Overloaded))).count();
+    assert_eq!(refused, 100);
+    assert!(found[..4_000].iter().all(|found| matches!(found, Ok(None))));
+}
