@@ -113,7 +113,7 @@ pub struct App {
 impl App {
     /// Opens an existing store. Refuses a data directory without one.
     pub async fn open_existing(config: &mut Config, purpose: Purpose) -> Result<Self, StartError> {
-        if let StoreConfig::Embedded { directory } = &config.store
+        if let StoreConfig::Embedded { directory, .. } = &config.store
             && !contains_store(directory)
         {
             let reason = format!("no store in {}", directory.display());
@@ -127,7 +127,7 @@ impl App {
     pub async fn open(config: &mut Config, purpose: Purpose) -> Result<Self, StartError> {
         let environment = Environment::system();
         let directory = match &config.store {
-            StoreConfig::Embedded { directory } => Some(directory.clone()),
+            StoreConfig::Embedded { directory, .. } => Some(directory.clone()),
             StoreConfig::Mongo { .. } => None,
         };
         let given = config.secret.take();
@@ -143,9 +143,12 @@ impl App {
             }
         };
         let store: Arc<dyn Store> = match &config.store {
-            StoreConfig::Embedded { directory } => {
+            StoreConfig::Embedded { directory, cache_bytes } => {
                 create_directory(directory)?;
-                Arc::new(EmbeddedStore::open(directory).map_err(|error| in_directory(directory, &error))?)
+                Arc::new(
+                    EmbeddedStore::open_with_cache(directory, *cache_bytes)
+                        .map_err(|error| in_directory(directory, &error))?,
+                )
             }
             StoreConfig::Mongo { uri, database } => {
                 let options = MongoOptions::new(uri.as_str(), database.as_str());
@@ -212,7 +215,7 @@ pub fn first_password(config: &Config) -> Result<Option<Password>, ConfigError> 
 
 /// Serves until SIGTERM or SIGINT, and then completes the requests in flight, for 9.5 s at most.
 pub async fn run(mut config: Config) -> Result<(), StartError> {
-    if matches!(&config.store, StoreConfig::Embedded { directory } if !contains_store(directory)) {
+    if matches!(&config.store, StoreConfig::Embedded { directory, .. } if !contains_store(directory)) {
         // Before anything is created.
         first_password(&config)?;
     }
@@ -584,7 +587,7 @@ async fn check_restored(store: &dyn Store, keys: &Keyring, config: &Config) -> R
         return Err(ConfigError::new("--audit-checkpoint", reason).into());
     }
     let mut outside = config.audit_checkpoints.clone();
-    if let StoreConfig::Embedded { directory } = &config.store {
+    if let StoreConfig::Embedded { directory, .. } = &config.store {
         outside.extend(checkpoint_file::read_in(directory).map_err(|error| {
             StartError::Failed(format!("--data-dir: {}: {error}", directory.join(checkpoint_file::FILE_NAME).display()))
         })?);

@@ -132,6 +132,8 @@ settings! {
     verify_listen, "verify-listen", "KEYMARK_VERIFY_LISTEN", "127.0.0.1:8081";
     /// Directory of the embedded store, its secret and its socket.
     data_dir, "data-dir", "KEYMARK_DATA_DIR", "keymark-data";
+    /// MiB of memory for pages of the embedded store's file.
+    store_cache_mib, "store-cache-mib", "KEYMARK_STORE_CACHE_MIB", "4";
     /// A MongoDB replica set to use instead of the embedded store.
     mongodb_uri, "mongodb-uri", "KEYMARK_MONGODB_URI", "none: the embedded store";
     /// Name of the database in MongoDB.
@@ -228,7 +230,7 @@ impl Scalar {
 }
 
 pub enum StoreConfig {
-    Embedded { directory: PathBuf },
+    Embedded { directory: PathBuf, cache_bytes: usize },
     Mongo { uri: Zeroizing<String>, database: String },
 }
 
@@ -290,7 +292,10 @@ impl Config {
             Some(uri) => StoreConfig::Mongo { uri, database: settings.mongodb_database.value_or_default().to_owned() },
             None => match settings.data_dir.value_or_default() {
                 "" => return Err(settings.data_dir.error("is empty")),
-                directory => StoreConfig::Embedded { directory: directory.into() },
+                directory => StoreConfig::Embedded {
+                    directory: directory.into(),
+                    cache_bytes: cache_bytes(&settings.store_cache_mib)?,
+                },
             },
         };
         let public_origin = settings.public_origin.value.as_deref();
@@ -366,7 +371,7 @@ impl Config {
             enforcement_wait,
             password_cost: self.password_cost,
             data_directory: match &self.store {
-                StoreConfig::Embedded { directory } => Some(directory.clone()),
+                StoreConfig::Embedded { directory, .. } => Some(directory.clone()),
                 StoreConfig::Mongo { .. } => None,
             },
             usage_rows_per_second: self.usage_rows_per_second,
@@ -482,6 +487,15 @@ fn usage_rows(setting: &Setting) -> Result<u32, ConfigError> {
     let rows = setting.value_or_default().parse().ok();
     let rows = rows.filter(|rows| (MIN_USAGE_ROWS..=MAX_USAGE_ROWS).contains(rows));
     rows.ok_or_else(|| setting.invalid(format!("is not a number from {MIN_USAGE_ROWS} to {MAX_USAGE_ROWS}")))
+}
+
+/// In MiB.
+const MAX_STORE_CACHE: usize = 65_536;
+
+fn cache_bytes(setting: &Setting) -> Result<usize, ConfigError> {
+    let mib = setting.value_or_default().parse().ok().filter(|mib| (1..=MAX_STORE_CACHE).contains(mib));
+    let mib = mib.ok_or_else(|| setting.invalid(format!("is not a number of MiB from 1 to {MAX_STORE_CACHE}")))?;
+    Ok(mib << 20)
 }
 
 /// Calls of a service token in a second.
@@ -684,6 +698,11 @@ mod tests {
                 "--allowed-hosts: `b:80` is not a host name such",
             ),
             (Flags { insecure_http: text("yes"), ..flags() }, None, "--insecure-http: `yes` is not on or off"),
+            (
+                Flags { store_cache_mib: text("0"), ..flags() },
+                None,
+                "--store-cache-mib: `0` is not a number of MiB from 1 to 65536",
+            ),
             (Flags { session_lifetime: text("soon"), ..flags() }, None, "--session-lifetime: `soon` is not a duration"),
             (Flags { session_lifetime: text("0s"), ..flags() }, None, "--session-lifetime: `0s` is less than a second"),
             (

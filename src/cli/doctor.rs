@@ -28,7 +28,7 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
     let calibration = Calibration::new(config.password_cost, |cost| measure(cost, &SystemStopwatch));
     report("password cost", Ok(calibration.to_string()));
     let served = match &config.store {
-        StoreConfig::Embedded { directory } => {
+        StoreConfig::Embedded { directory, .. } => {
             report("data directory", check_mode(directory));
             let verify = admin::Command::VerifyAudit { tenant: None };
             // Printed by the server; reported as part of its outcome.
@@ -57,7 +57,7 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
             for (setting, address) in [("--listen", config.listen), ("--verify-listen", config.verify_listen)] {
                 report(setting, can_listen(address).await);
             }
-            let new = matches!(&config.store, StoreConfig::Embedded { directory } if !contains_store(directory));
+            let new = matches!(&config.store, StoreConfig::Embedded { directory, .. } if !contains_store(directory));
             if new {
                 report("store", Ok("will be created".to_owned()));
                 report("first operator", can_create_first_operator(&config));
@@ -91,7 +91,7 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
 
 /// Compares the configured root secret with that of the running server.
 async fn check_secret(config: &Config) -> Result<(), String> {
-    let StoreConfig::Embedded { directory } = &config.store else { return Ok(()) };
+    let StoreConfig::Embedded { directory, .. } = &config.store else { return Ok(()) };
     let keyring = find_keyring(config, directory).map_err(|error| error.to_string())?;
     let check = admin::Command::CheckSecret { fingerprints: keyring.iter().map(|keys| keys.fingerprint).collect() };
     let stopped = || Err("the server has stopped meanwhile; run doctor again".to_owned());

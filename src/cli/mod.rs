@@ -180,7 +180,7 @@ async fn run(command: Subcommands, config: Config, user: Option<&CommandUser>) -
 
 /// Runs a command: in the server that has the embedded store open, or else on the store directly.
 async fn administer(mut config: Config, command: Command, user: Option<&CommandUser>) -> Result<(), StartError> {
-    if let StoreConfig::Embedded { directory } = &config.store
+    if let StoreConfig::Embedded { directory, .. } = &config.store
         && let Some(outcome) = admin::run_remotely(directory, &command, user, &mut Stdout).await
     {
         return outcome.map_err(StartError::Failed);

@@ -32,8 +32,8 @@ pub const MAX_FEED_CHANGES: u64 = 10_000;
 /// The greatest nice value (setpriority(2)).
 const LOWEST_PRIORITY: i32 = 19;
 
-/// Size of the page cache in memory.
-const CACHE_BYTES: usize = 16 << 20;
+/// Size of the cache of pages, unless another is given.
+const CACHE_BYTES: usize = 4 << 20;
 
 /// The embedded implementation of [`Store`].
 pub struct EmbeddedStore {
@@ -44,11 +44,17 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in an existing directory, and creates its file if missing.
+    /// Opens the store in an existing directory with a cache of 4 MiB, and creates its file if missing.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        Self::open_with_cache(directory, CACHE_BYTES)
+    }
+
+    /// Opens the store in an existing directory, and creates its file if missing. The store keeps at most `cache_bytes` of
+    /// the file's pages in memory; others it reads from the file.
+    pub fn open_with_cache(directory: &Path, cache_bytes: usize) -> Result<Self, OpenError> {
         let path = directory.join(FILE_NAME);
         let pid_path = directory.join(PID_FILE_NAME);
-        let opener = move || open_file(&path);
+        let opener = move || open_file(&path, cache_bytes);
         let database = opener().map_err(|error| match error {
             redb::Error::DatabaseAlreadyOpen => OpenError::InUse(read_pid(&pid_path)),
             error => OpenError::Failed(error),
@@ -141,11 +147,11 @@ impl Progress {
     }
 }
 
-fn open_file(path: &Path) -> Result<Database, redb::Error> {
+fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, redb::Error> {
     if !path.try_exists()? {
         create_file(path)?;
     }
-    prepare(Database::builder().set_cache_size(CACHE_BYTES).create(path)?)
+    prepare(Database::builder().set_cache_size(cache_bytes).create(path)?)
 }
 
 /// Creates the file under another name and links it, so that it is complete whenever it exists: redb cannot open a file
