@@ -94,13 +94,14 @@ impl Service {
         }
     }
 
-    /// Describes all tenants that have a row, ordered by id. Reads the store for each.
+    /// Describes all tenants that have a row, ordered by id.
     pub async fn describe_tenants(&self) -> Result<Vec<TenantOverview>, Error> {
         let operators = self.store.list_operators(None).await?;
         let with_operators: HashSet<_> = operators.into_iter().map(|operator| operator.tenant).collect();
+        let systems = self.store.count_systems_by_tenant().await?;
         let mut tenants = Vec::new();
         for tenant in self.store.list_all_tenants().await? {
-            let systems = self.store.count_systems(&tenant.id, &Search::All).await?;
+            let systems = systems.get(&tenant.id).copied().unwrap_or(0);
             let has_operator = with_operators.contains(&tenant.id);
             tenants.push(TenantOverview { tenant: Arc::new(tenant), systems, has_operator });
         }

@@ -1,6 +1,7 @@
 //! A decorator that runs every call of a store through one function, for what concerns all calls: metrics, and the
 //! faults that tests inject.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +106,7 @@ intercept! {
             &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemSortKey>
         ) -> Result<Page<System>>;
         async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
+        async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>>;
     }
     impl KeyStore {
         async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>>;

@@ -1,5 +1,7 @@
 //! Systems of a tenant.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 
 use super::{Page, PageRequest, Result};
@@ -45,4 +47,7 @@ pub trait SystemStore {
 
     /// Returns the number of the tenant's systems whose folded name, description or external id matches.
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
+
+    /// Returns the number of systems of each tenant that has any.
+    async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>>;
 }

@@ -1,8 +1,10 @@
 //! Look-ups, lists and counts of systems.
 
+use std::collections::HashMap;
 use std::ops::Bound;
 
 use async_trait::async_trait;
+use redb::ReadableTable;
 use serde::Deserialize;
 
 use super::errors::storage;
@@ -64,6 +66,19 @@ impl SystemStore for EmbeddedStore {
         }
         let (tenant, search) = (tenant.clone(), search.clone());
         self.scan_blocking(move |snapshot, progress| snapshot.count_systems(&tenant, &search, progress)).await
+    }
+
+    async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>> {
+        self.read_blocking(|snapshot| {
+            let counts = snapshot.0.open_table(SYSTEM_COUNTS).map_err(storage)?;
+            let rows = counts.iter().map_err(storage)?.map(|row| {
+                let (tenant, count) = row.map_err(storage)?;
+                let tenant = tenant.value().parse();
+                Ok((tenant.map_err(|_| StoreError::Corrupt("a malformed tenant id".into()))?, count.value()))
+            });
+            rows.filter(|row| row.as_ref().map_or(true, |(_, count)| *count > 0)).collect()
+        })
+        .await
     }
 }
 

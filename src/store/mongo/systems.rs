@@ -1,13 +1,16 @@
 //! Look-ups, lists and counts of systems.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, RawDocument, doc};
 use mongodb::options::Hint;
 
 use super::audit::entry_filter;
+use super::errors::corrupt;
 use super::migrations;
 use super::reads::{BY_ID, at_most, empty_page, list_of, page_of};
-use super::rows::{EXTERNAL_ID, FOLDED_DESCRIPTION, FOLDED_EXTERNAL_ID, system_from_bytes, to_bson};
+use super::rows::{EXTERNAL_ID, FOLDED_DESCRIPTION, FOLDED_EXTERNAL_ID, number_of, system_from_bytes, to_bson};
 use super::store::MongoStore;
 use crate::domain::audit::AuditFilter;
 use crate::domain::external_ids::ExternalId;
@@ -140,6 +143,22 @@ impl SystemStore for MongoStore {
         let mut filter = doc! { "tenant": tenant.as_str() };
         filter.extend(texts);
         self.count("count_systems", &self.systems, filter, migrations::SYSTEMS_NAME).await
+    }
+
+    async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>> {
+        let group = doc! { "$group": { "_id": "$tenant", "count": { "$sum": 1_i64 } } };
+        // Sorted by the index, so that it alone is read.
+        let count = self
+            .systems
+            .aggregate([doc! { "$sort": { "tenant": 1, "folded": 1 } }, group])
+            .hint(Hint::Name(migrations::SYSTEMS_NAME.to_owned()))
+            .max_time(self.limits.call);
+        let counts = self.collect("count_systems_by_tenant", count).await?.into_iter().map(|count| {
+            let tenant = count.get_str("_id").ok().and_then(|tenant| tenant.parse().ok());
+            let number = count.get("count").and_then(number_of).and_then(|number| u64::try_from(number).ok());
+            tenant.zip(number).ok_or_else(|| corrupt("a system without a tenant"))
+        });
+        counts.collect()
     }
 }
 

@@ -368,6 +368,18 @@ impl SystemStore for MemoryStore {
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64> {
         Ok(self.systems(tenant, search).len() as u64)
     }
+
+    async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>> {
+        let mut counts = HashMap::new();
+        let tenants = self.rows(|row| match row {
+            Row::System(system) => Some(system.tenant.clone()),
+            _ => None,
+        });
+        for tenant in tenants {
+            *counts.entry(tenant).or_default() += 1;
+        }
+        Ok(counts)
+    }
 }
 
 #[async_trait]

@@ -41,6 +41,8 @@ pub async fn tenant_cannot_read_data_of_another(factory: &dyn Factory) {
             assert_eq!((page.items.len(), page.has_more), (own, false));
             assert_eq!(store.count_systems(theirs, &search).await.unwrap(), own as u64);
         }
+        let counts = store.count_systems_by_tenant().await.unwrap();
+        assert_eq!(counts.get(theirs).copied().unwrap_or(0), own as u64);
         for from in [PageEnd::First, PageEnd::Last] {
             let places = [(Some(SystemOrderField::Name.key_of(&billing)), None), (None, None)];
             for (after, before) in places {
