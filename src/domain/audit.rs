@@ -236,6 +236,17 @@ impl AuditEvent {
     }
 
     /// Adds a system, as it is after the change.
+    pub fn filtered_members(&self) -> FilteredMembers {
+        FilteredMembers {
+            system: self.system,
+            actor: self.actor.id,
+            action: self.action,
+            outcome: self.outcome,
+            key_marks: [self.key_mark, self.previous_key_mark],
+            occurred_at: self.occurred_at,
+        }
+    }
+
     pub fn about_system(mut self, system: &System) -> Self {
         self.image = Some(SystemImage::of(system));
         self.about_deleted_system(system)
@@ -518,14 +529,7 @@ impl AuditFilter {
     }
 
     pub fn matches(&self, event: &AuditEvent) -> bool {
-        self.matches_members(&FilteredMembers {
-            system: event.system,
-            actor: event.actor.id,
-            action: event.action,
-            outcome: event.outcome,
-            key_marks: [event.key_mark, event.previous_key_mark],
-            occurred_at: event.occurred_at,
-        })
+        self.matches_members(&event.filtered_members())
     }
 
     pub fn matches_members(&self, event: &FilteredMembers) -> bool {
@@ -536,6 +540,16 @@ impl AuditFilter {
             && self.key_mark.is_none_or(|mark| event.key_marks.contains(&Some(mark)))
             && self.from.is_none_or(|from| event.occurred_at >= from)
             && self.to.is_none_or(|to| event.occurred_at < to)
+    }
+
+    /// Returns true if the filter is by outcome alone.
+    pub fn is_only_by_outcome(&self) -> bool {
+        self.outcome.is_some() && Self { outcome: None, ..self.clone() }.is_empty()
+    }
+
+    /// Returns true if the filter is by time alone.
+    pub fn is_only_by_time(&self) -> bool {
+        !self.is_empty() && Self { from: None, to: None, ..self.clone() }.is_empty()
     }
 
     /// Returns true if every entry matches.

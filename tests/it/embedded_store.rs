@@ -8,18 +8,21 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use futures::future::join_all;
 use keymark::domain::audit::{AuditAction, AuditFilter, AuditOutcome};
-use keymark::domain::changes::{Position, Row, RowId, StoredRow};
+use keymark::domain::changes::{Batch, Position, Row, RowId, StoredRow};
 use keymark::domain::keys::Key;
 use keymark::domain::operators::Operator;
+use keymark::domain::pages::{PageEnd, PageRequest};
+use keymark::domain::refusal::ErrorCode;
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::{System, SystemOrder, SystemOrderField};
+use keymark::domain::time::Timestamp;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::{AuditStore, CommitStore, KeyStore, OperatorStore, ScanStore, Store, StoreError, SystemStore};
 use redb::backends::InMemoryBackend;
 use redb::{ReadableTable, StorageBackend, TableDefinition};
 use tempfile::TempDir;
 
-use crate::contract::fixtures::{Tenant, commit, follow, tenant, whole};
+use crate::contract::fixtures::{SECOND, START, Tenant, commit, follow, tenant, whole};
 use crate::contract::keys::with_key;
 use crate::contract::operators::added;
 use crate::contract::{Factory, contract_suite};
@@ -197,7 +200,9 @@ fn scan_stops_when_its_caller_is_gone() {
     let opener = move || Ok(redb::Database::builder().set_cache_size(0).create_with_backend(file.clone())?);
     let store = EmbeddedStore::open_with(opener, MAX_FEED_CHANGES).expect("the file is created");
     let mut acme = tenant("acme");
-    let filter = AuditFilter { outcome: Some(AuditOutcome::Done), ..AuditFilter::default() };
+    // No index decides it.
+    let from = Some(Timestamp::from_millis(0));
+    let filter = AuditFilter { outcome: Some(AuditOutcome::Done), from, ..AuditFilter::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let whole = runtime.block_on(async {
         // As many together as the writer queues.
@@ -226,4 +231,73 @@ fn scan_stops_when_its_caller_is_gone() {
     drop(runtime);
     let stopped = gate.reads() - before;
     assert!(stopped < whole / 4, "{stopped} of {whole} reads");
+}
+
+/// Entries of several blocks, whose times go back and forth across the ends of blocks.
+#[tokio::test]
+async fn filters_of_a_long_log_find_the_entries_that_match() {
+    const ENTRIES: u32 = 3_000;
+    let directory = TempDir::new().expect("a temporary directory");
+    let store = EmbeddedStore::open(directory.path()).expect("the file is created");
+    let mut acme = tenant("acme");
+    let mark = |text: &str| Some(text.to_owned().try_into().expect("a mark"));
+    let batches: Vec<_> = (0..ENTRIES)
+        .map(|n| {
+            acme.now = START.plus(SECOND * (n - n % 7 * 5 % (n + 1)));
+            let action = if n % 500 == 3 { AuditAction::SystemDeleted } else { AuditAction::KeyRevoked };
+            let mut event = acme.event(action);
+            event.key_mark = if n % 700 == 9 { mark("rare") } else { mark("many") };
+            event.previous_key_mark = (n % 900 == 9).then(|| mark("rare")).flatten();
+            let event = if n % 600 == 5 { event.refused(ErrorCode::Forbidden, 1) } else { event };
+            Batch::new(acme.id.clone(), event)
+        })
+        .collect();
+    for batches in batches.chunks(200) {
+        join_all(batches.iter().map(|batch| store.commit(batch.clone()))).await;
+    }
+    let all = store.list_audit_after(&acme.id, 0, ENTRIES as usize).await.unwrap();
+    assert_eq!(all.len(), ENTRIES as usize);
+    let at = |n: u32| Some(START.plus(SECOND * n));
+    let actions = |actions: &[AuditAction]| Some(actions.to_vec());
+    let none = AuditFilter::default();
+    let filters = [
+        AuditFilter { key_mark: mark("rare"), ..none.clone() },
+        AuditFilter { key_mark: mark("rare"), from: at(100), to: at(2_000), ..none.clone() },
+        AuditFilter { outcome: Some(AuditOutcome::Refused), ..none.clone() },
+        AuditFilter { outcome: Some(AuditOutcome::Done), ..none.clone() },
+        AuditFilter { actions: actions(&[AuditAction::SystemDeleted]), ..none.clone() },
+        AuditFilter { actions: actions(&[AuditAction::SystemDeleted; 2]), ..none.clone() },
+        AuditFilter { actions: actions(&[AuditAction::SystemDeleted, AuditAction::KeyRevoked]), ..none.clone() },
+        AuditFilter {
+            actions: actions(&[AuditAction::SystemDeleted, AuditAction::KeyRevoked]),
+            outcome: Some(AuditOutcome::Done),
+            ..none.clone()
+        },
+        AuditFilter { from: at(1_010), to: at(1_040), ..none.clone() },
+        AuditFilter { from: at(1_000), to: at(2_900), ..none.clone() },
+        AuditFilter { from: at(2_990), ..none.clone() },
+        AuditFilter { to: at(3), ..none.clone() },
+        AuditFilter { from: at(10), to: at(2_000), outcome: Some(AuditOutcome::Done), ..none.clone() },
+        AuditFilter { from: at(4_000), ..none },
+    ];
+    for filter in filters {
+        let matching: Vec<u64> = all.iter().rev().filter(|e| filter.matches(&e.event)).map(|e| e.number).collect();
+        assert_eq!(store.count_audit(&acme.id, &filter).await.unwrap(), matching.len() as u64, "{filter:?}");
+        for from in [PageEnd::First, PageEnd::Last] {
+            for (after, before) in [(None, None), (Some(2_050), None), (Some(2_048), Some(1_023)), (None, Some(1_024))]
+            {
+                let request = PageRequest { after, before, limit: 40, from };
+                let page = store.list_audit(&acme.id, &filter, &request).await.unwrap();
+                let within = |number: &&u64| after.is_none_or(|a| **number < a) && before.is_none_or(|b| **number > b);
+                let expected: Vec<u64> = matching.iter().filter(within).copied().collect();
+                let skipped = expected.len().saturating_sub(40);
+                let expected = match from {
+                    PageEnd::First => &expected[..expected.len() - skipped],
+                    PageEnd::Last => &expected[skipped..],
+                };
+                let numbers: Vec<u64> = page.items.iter().map(|entry| entry.number).collect();
+                assert_eq!((numbers.as_slice(), page.has_more), (expected, skipped > 0), "{filter:?} {request:?}");
+            }
+        }
+    }
 }

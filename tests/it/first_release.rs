@@ -3,6 +3,8 @@
 //! Each has the operator `admin` of the tenant `default` and three systems: one with a key, renamed since; one whose key was
 //! revoked; and one without a key. The MongoDB database is in canonical Extended JSON, without leases.
 
+use keymark::domain::audit::{AuditFilter, AuditOutcome};
+use keymark::domain::time::Timestamp;
 use serde_json::json;
 
 use crate::support::actors::{App, PASSWORD};
@@ -68,6 +70,17 @@ async fn is_brought_up_to_date(app: App, fixture: Fixture) {
                 "generatedBy": { "kind": "OPERATOR", "name": "admin" }, "expiresAt": none } })
     );
     assert_eq!((&nodes[1]["keyState"], &nodes[1]["currentKey"]), (&json!("NOT_GENERATED"), &none));
+
+    let (id, all) = ("default".parse().unwrap(), log.len() as u64);
+    let of_mark = AuditFilter { key_mark: Some(mark.to_owned().try_into().unwrap()), ..AuditFilter::default() };
+    let with_mark = log.iter().filter(|entry| entry["event"]["keyMark"] == mark).count() as u64;
+    assert!(with_mark > 0 && app.store.count_audit(&id, &of_mark).await.unwrap() == with_mark);
+    let done = AuditFilter { outcome: Some(AuditOutcome::Done), ..AuditFilter::default() };
+    let refused = AuditFilter { outcome: Some(AuditOutcome::Refused), ..AuditFilter::default() };
+    let outcomes = [app.store.count_audit(&id, &done).await, app.store.count_audit(&id, &refused).await];
+    assert_eq!(outcomes.map(Result::unwrap).iter().sum::<u64>(), all);
+    let since = AuditFilter { from: Some(Timestamp::from_millis(0)), ..AuditFilter::default() };
+    assert_eq!(app.store.count_audit(&id, &since).await.unwrap(), all);
 
     let rotate =
         "mutation ($id: ID!) { rotateKey(systemId: $id) { apiKey system { retiringKey { mark generatedAt } } } }";

@@ -4,15 +4,14 @@ use std::ops::Bound;
 
 use async_trait::async_trait;
 use redb::ReadableTable;
-use serde::Deserialize;
 
 use super::errors::storage;
 use super::snapshot::{Snapshot, page_of};
 use super::store::{EmbeddedStore, Progress};
-use super::tables::{AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, decode};
-use crate::domain::audit::{AuditAction, AuditEntry, AuditFilter, AuditHead, AuditOutcome, FilteredMembers};
-use crate::domain::ids::{ActorId, AuditEntryId, SystemId, TenantId};
-use crate::domain::keys::Mark;
+use super::subjects::{FilteredEntry, are_decisive, subjects_of_filter};
+use super::tables::{AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, AUDIT_TIMES, ENTRIES_PER_BLOCK, decode};
+use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead, AuditOutcome};
+use crate::domain::ids::{AuditEntryId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError};
 
@@ -121,14 +120,33 @@ impl Snapshot {
         if filter.is_empty() {
             return Ok(self.audit_head(tenant)?.number);
         }
+        if filter.is_only_by_outcome() && filter.outcome == Some(AuditOutcome::Done) {
+            let refused = AuditFilter { outcome: Some(AuditOutcome::Refused), ..AuditFilter::default() };
+            return Ok(self.audit_head(tenant)?.number - self.count_audit(tenant, &refused, progress)?);
+        }
         let mut count = 0;
-        if let Some(subject) = only_subject(filter) {
+        if let Some(subjects) = subjects_of_filter(filter).filter(|_| are_decisive(filter)) {
             let (tenant, by_subject) = (tenant.as_str(), self.0.open_table(AUDIT_BY_SUBJECT).map_err(storage)?);
-            let entries = (tenant, subject.as_str(), 0)..=(tenant, subject.as_str(), u64::MAX);
-            for row in by_subject.range(entries).map_err(storage)? {
-                progress.row()?;
-                row.map_err(storage)?;
-                count += 1;
+            for subject in &subjects {
+                let entries = (tenant, subject.as_str(), 0)..=(tenant, subject.as_str(), u64::MAX);
+                for row in by_subject.range(entries).map_err(storage)? {
+                    progress.row()?;
+                    row.map_err(storage)?;
+                    count += 1;
+                }
+            }
+            return Ok(count);
+        }
+        if filter.is_only_by_time() {
+            let last = self.audit_head(tenant)?.number;
+            let stretches = self.stretches(tenant, filter, (1, last))?;
+            let (within, others): (Vec<_>, Vec<_>) = stretches.into_iter().partition(|stretch| stretch.is_within);
+            count = within.iter().map(|Stretch { low, high, .. }| high - low + 1).sum();
+            for Stretch { low, high, .. } in others {
+                self.scan_audit(tenant, filter, (low, high), true, progress, |_| {
+                    count += 1;
+                    Ok(true)
+                })?;
             }
             return Ok(count);
         }
@@ -165,7 +183,6 @@ impl Snapshot {
         if low > high {
             return Ok(());
         }
-        let tenant = tenant.as_str();
         let audit = self.0.open_table(AUDIT).map_err(storage)?;
         let mut visit = |bytes: &[u8]| -> Result<bool> {
             progress.row()?;
@@ -173,78 +190,91 @@ impl Snapshot {
             let FilteredEntry { event } = decode(bytes)?;
             Ok(!filter.matches_members(&event.members()) || visit(bytes)?)
         };
-        match subject_of(filter) {
-            Some(subject) => {
-                let by_subject = self.0.open_table(AUDIT_BY_SUBJECT).map_err(storage)?;
-                let subject = subject.as_str();
-                let mut rows = by_subject.range((tenant, subject, low)..=(tenant, subject, high)).map_err(storage)?;
-                while let Some(row) = if upwards { rows.next() } else { rows.next_back() } {
-                    let number = row.map_err(storage)?.0.value().2;
-                    let bytes = audit.get((tenant, number)).map_err(storage)?;
-                    let bytes =
-                        bytes.ok_or_else(|| StoreError::Corrupt("an index refers to a missing audit entry".into()))?;
-                    if !visit(bytes.value())? {
-                        break;
-                    }
-                }
+        let Some(subjects) = subjects_of_filter(filter) else {
+            let mut stretches = self.stretches(tenant, filter, (low, high))?;
+            if !upwards {
+                stretches.reverse();
             }
-            None => {
-                let mut rows = audit.range((tenant, low)..=(tenant, high)).map_err(storage)?;
+            for Stretch { low, high, .. } in stretches {
+                let mut rows = audit.range((tenant.as_str(), low)..=(tenant.as_str(), high)).map_err(storage)?;
                 while let Some(row) = if upwards { rows.next() } else { rows.next_back() } {
                     if !visit(row.map_err(storage)?.1.value())? {
-                        break;
+                        return Ok(());
                     }
                 }
             }
+            return Ok(());
+        };
+        let by_subject = self.0.open_table(AUDIT_BY_SUBJECT).map_err(storage)?;
+        let tenant = tenant.as_str();
+        let mut ranges = Vec::with_capacity(subjects.len());
+        for subject in &subjects {
+            let entries = (tenant, subject.as_str(), low)..=(tenant, subject.as_str(), high);
+            let mut rows = by_subject.range(entries).map_err(storage)?;
+            let mut step = move || -> Result<Option<u64>> {
+                let row = if upwards { rows.next() } else { rows.next_back() };
+                row.map(|row| Ok(row.map_err(storage)?.0.value().2)).transpose()
+            };
+            if let Some(number) = step()? {
+                ranges.push((number, step));
+            }
         }
-        Ok(())
+        // The entries of all subjects in one order. No two of these subjects share an entry.
+        loop {
+            let numbers = ranges.iter().map(|(number, _)| *number).enumerate();
+            let next = if upwards {
+                numbers.min_by_key(|(_, number)| *number)
+            } else {
+                numbers.max_by_key(|(_, number)| *number)
+            };
+            let Some((at, number)) = next else { return Ok(()) };
+            let bytes = audit.get((tenant, number)).map_err(storage)?;
+            let bytes = bytes.ok_or_else(|| StoreError::Corrupt("an index refers to a missing audit entry".into()))?;
+            if !visit(bytes.value())? {
+                return Ok(());
+            }
+            match ranges[at].1()? {
+                Some(number) => ranges[at].0 = number,
+                None => drop(ranges.swap_remove(at)),
+            }
+        }
+    }
+
+    /// The stretches between these numbers with the entries that the times of the filter admit.
+    fn stretches(&self, tenant: &TenantId, filter: &AuditFilter, (low, high): (u64, u64)) -> Result<Vec<Stretch>> {
+        if filter.from.is_none() && filter.to.is_none() {
+            return Ok(vec![Stretch { low, high, is_within: true }]);
+        }
+        let from = filter.from.map_or(i64::MIN, Timestamp::as_millis);
+        let to = filter.to.map_or(i64::MAX, Timestamp::as_millis);
+        let times = self.0.open_table(AUDIT_TIMES).map_err(storage)?;
+        let tenant = tenant.as_str();
+        let blocks = (tenant, low / ENTRIES_PER_BLOCK)..=(tenant, high / ENTRIES_PER_BLOCK);
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for row in times.range(blocks).map_err(storage)? {
+            let (key, times) = row.map_err(storage)?;
+            let (block, (first, last)) = (key.value().1, times.value());
+            if last < from || first >= to {
+                continue;
+            }
+            let block =
+                (block * ENTRIES_PER_BLOCK).max(low)..=(block * ENTRIES_PER_BLOCK + ENTRIES_PER_BLOCK - 1).min(high);
+            let is_within = first >= from && last < to;
+            match stretches.last_mut() {
+                Some(before) if before.high + 1 == *block.start() && before.is_within == is_within => {
+                    before.high = *block.end();
+                }
+                _ => stretches.push(Stretch { low: *block.start(), high: *block.end(), is_within }),
+            }
+        }
+        Ok(stretches)
     }
 }
 
-/// The ids of systems and operators have different prefixes, so one index holds both.
-fn subject_of(filter: &AuditFilter) -> Option<String> {
-    filter.system.map(|id| id.to_string()).or(filter.actor.map(|id| id.to_string()))
-}
-
-/// The subject of a filter that the index by subject decides alone.
-fn only_subject(filter: &AuditFilter) -> Option<String> {
-    let AuditFilter { system, actor, .. } = *filter;
-    let is_alone = *filter == AuditFilter { system, ..AuditFilter::default() }
-        || *filter == AuditFilter { actor, ..AuditFilter::default() };
-    subject_of(filter).filter(|_| is_alone)
-}
-
-/// The members of an entry that a filter reads.
-#[derive(Deserialize)]
-struct FilteredEntry {
-    event: FilteredEvent,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct FilteredEvent {
-    occurred_at: Timestamp,
-    actor: FilteredActor,
-    action: AuditAction,
-    outcome: AuditOutcome,
-    #[serde(default)]
-    system: Option<SystemId>,
-    #[serde(default)]
-    key_mark: Option<Mark>,
-    #[serde(default)]
-    previous_key_mark: Option<Mark>,
-}
-
-impl FilteredEvent {
-    fn members(self) -> FilteredMembers {
-        let Self { occurred_at, actor, action, outcome, system, key_mark, previous_key_mark } = self;
-        let key_marks = [key_mark, previous_key_mark];
-        FilteredMembers { system, actor: actor.id, action, outcome, key_marks, occurred_at }
-    }
-}
-
-#[derive(Deserialize)]
-struct FilteredActor {
-    #[serde(default)]
-    id: Option<ActorId>,
+/// Entries of consecutive numbers.
+struct Stretch {
+    low: u64,
+    high: u64,
+    /// Whether the times of all of them match.
+    is_within: bool,
 }

@@ -10,9 +10,10 @@ use redb::{ReadableTable, WriteTransaction};
 use super::changes;
 use super::rows::{Storage, delete, find, get, put};
 use super::store::EmbeddedStore;
+use super::subjects::{add_time, subjects_of};
 use super::tables::{
-    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, MARKERS, OPERATORS, OPERATORS_BY_USERNAME, SYSTEM_COUNTS,
-    SYSTEMS_BY_EXTERNAL_ID, SYSTEMS_BY_NAME, TOKENS_BY_NAME, decode, encode, successor,
+    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, AUDIT_TIMES, MARKERS, OPERATORS, OPERATORS_BY_USERNAME,
+    SYSTEM_COUNTS, SYSTEMS_BY_EXTERNAL_ID, SYSTEMS_BY_NAME, TOKENS_BY_NAME, decode, encode, successor,
 };
 use crate::domain::audit::{AuditEntry, AuditHead};
 use crate::domain::changes::{Batch, Expected, Requirement, Row, RowId, Write};
@@ -188,11 +189,12 @@ fn append_entry(txn: &WriteTransaction, entry: &AuditEntry) -> Storage<()> {
     txn.open_table(AUDIT)?.insert((tenant, entry.number), encode(entry).as_slice())?;
     txn.open_table(AUDIT_BY_ID)?.insert(entry.event.id.to_string().as_str(), (tenant, entry.number))?;
     let mut by_subject = txn.open_table(AUDIT_BY_SUBJECT)?;
-    let system = entry.event.system.map(|id| id.to_string());
-    let actor = entry.event.actor.id.map(|id| id.to_string());
-    for subject in system.iter().chain(&actor) {
+    let members = entry.event.filtered_members();
+    for subject in subjects_of(&members) {
         by_subject.insert((tenant, subject.as_str(), entry.number), ())?;
     }
+    let at = members.occurred_at.as_millis();
+    add_time(&mut txn.open_table(AUDIT_TIMES)?, (tenant, entry.number), (at, at))?;
     txn.open_table(AUDIT_HEADS)?.insert(tenant, encode(&entry.head()).as_slice())?;
     Ok(())
 }

@@ -3,7 +3,8 @@
 use redb::{Database, ReadableDatabase, ReadableTable, TableHandle};
 
 use super::rows::{Storage, put};
-use super::tables::{AUDIT, AUDIT_BY_SUBJECT, AUDIT_HEADS, SETTINGS, SYSTEMS, TENANTS, decode};
+use super::subjects::{FilteredEntry, add_time, subjects_of};
+use super::tables::{AUDIT, AUDIT_BY_SUBJECT, AUDIT_HEADS, AUDIT_TIMES, SETTINGS, SYSTEMS, TENANTS, decode};
 use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::changes::Row;
 use crate::domain::ids::TenantId;
@@ -49,6 +50,33 @@ pub(super) fn add_tenants(database: &Database) -> Result<(), redb::Error> {
         let days = txn.open_table(SETTINGS)?.remove(setting.as_str())?.and_then(|days| days.value().parse().ok());
         let policy = TenantPolicy { max_key_lifetime_days: days, ..TenantPolicy::default() };
         put(&txn, &Row::Tenant(Tenant { revision: 1, policy, ..Tenant::without_row(id, created_at) }))?;
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+/// Indexes audit entries by all their subjects and times. Earlier releases have an index by system and actor alone.
+pub(super) fn index_audit(database: &Database) -> Result<(), redb::Error> {
+    let mut txn = database.begin_write()?;
+    txn.set_two_phase_commit(true);
+    {
+        let (audit, mut by_subject) = (txn.open_table(AUDIT)?, txn.open_table(AUDIT_BY_SUBJECT)?);
+        let mut times = txn.open_table(AUDIT_TIMES)?;
+        for row in audit.iter()? {
+            let (key, row) = row?;
+            let (tenant, number) = key.value();
+            let Some(FilteredEntry { event }) = read(row.value())? else {
+                // A filter by time still reads it, and so reports it.
+                add_time(&mut times, (tenant, number), (i64::MIN, i64::MAX))?;
+                continue;
+            };
+            let members = event.members();
+            for subject in subjects_of(&members) {
+                by_subject.insert((tenant, subject.as_str(), number), ())?;
+            }
+            let at = members.occurred_at.as_millis();
+            add_time(&mut times, (tenant, number), (at, at))?;
+        }
     }
     txn.commit()?;
     Ok(())

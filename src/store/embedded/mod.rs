@@ -19,6 +19,7 @@ mod sessions;
 mod settings;
 mod snapshot;
 mod store;
+mod subjects;
 mod systems;
 mod tables;
 mod tenants;

@@ -182,6 +182,7 @@ fn prepare(database: Database) -> Result<Database, redb::Error> {
     if !tables::are_created(&database)? {
         migrations::record_origins(&database)?;
         migrations::add_tenants(&database)?;
+        migrations::index_audit(&database)?;
         tables::create_all(&database)?;
     }
     Ok(database)

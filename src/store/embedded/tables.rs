@@ -49,8 +49,10 @@ pub(super) const TOKENS_BY_NAME: TableDefinition<(&str, bool, &str), &str> = Tab
 pub(super) const AUDIT: TableDefinition<(&str, u64), &[u8]> = TableDefinition::new("audit");
 /// id → (tenant, number).
 pub(super) const AUDIT_BY_ID: TableDefinition<&str, (&str, u64)> = TableDefinition::new("audit_by_id");
-/// (tenant, system or actor, number) → nothing.
+/// (tenant, subject, number) → nothing. See [`Subject`](super::subjects::Subject).
 pub(super) const AUDIT_BY_SUBJECT: TableDefinition<(&str, &str, u64), ()> = TableDefinition::new("audit_by_subject");
+/// (tenant, number / [`ENTRIES_PER_BLOCK`]) → the first and the last time at which an entry of the block occurred.
+pub(super) const AUDIT_TIMES: TableDefinition<(&str, u64), (i64, i64)> = TableDefinition::new("audit_times");
 /// tenant → head of its audit log.
 pub(super) const AUDIT_HEADS: TableDefinition<&str, &[u8]> = TableDefinition::new("audit_heads");
 /// sequence → committed change.
@@ -80,6 +82,9 @@ pub(super) type UsageSeries = TableDefinition<'static, (u32, &'static str, &'sta
 
 /// An index of systems: (tenant, sort value, id).
 pub(super) type SystemIndex = TableDefinition<'static, (&'static str, &'static [u8], &'static str), &'static [u8]>;
+
+/// Entries whose times have one row in [`AUDIT_TIMES`].
+pub(super) const ENTRIES_PER_BLOCK: u64 = 1024;
 
 /// The newest format of rows that this release knows.
 const KNOWN_FORMAT: u8 = 2;
@@ -121,13 +126,14 @@ pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
     txn.open_table(USAGE_DAYS)?;
     txn.open_table(USAGE_FLUSHES)?;
     txn.open_table(SYSTEMS_BY_EXTERNAL_ID)?;
+    txn.open_table(AUDIT_TIMES)?;
     txn.commit()?;
     Ok(())
 }
 
 /// Whether the current [`create_all`] has run on this file: the newest table exists.
 pub(super) fn are_created(db: &redb::Database) -> Result<bool, redb::Error> {
-    Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == SYSTEMS_BY_EXTERNAL_ID.name()))
+    Ok(db.begin_read()?.list_tables()?.any(|table| table.name() == AUDIT_TIMES.name()))
 }
 
 pub(super) fn encode(row: &impl Serialize) -> Vec<u8> {

@@ -6,12 +6,15 @@ use mongodb::options::Hint;
 
 use super::errors::corrupt;
 use super::migrations;
-use super::reads::{BY_ID, at_most, empty_page, page_of};
+use super::reads::{BY_ID, at_most, page_of};
 use super::rows::{entry_from_bytes, entry_from_document, number_of, number_to_bson, to_bson};
 use super::store::MongoStore;
-use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
+use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead, AuditOutcome};
 use crate::domain::ids::{AuditEntryId, NotAnId, TenantId};
 use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result};
+
+/// Entries within a range of times that a list sorts. The database reads some two million keys of an index in a second.
+const MAX_SORTED_ENTRIES: u64 = 100_000;
 
 #[async_trait]
 impl AuditStore for MongoStore {
@@ -52,7 +55,6 @@ impl AuditStore for MongoStore {
         filter: &AuditFilter,
         page: &PageRequest<u64>,
     ) -> Result<Page<AuditEntry>> {
-        let Some((mut query, index)) = entry_filter(tenant, filter)? else { return Ok(empty_page()) };
         let mut numbers = Document::new();
         if let Some(after) = page.after {
             numbers.insert("$lt", number_to_bson(after));
@@ -60,20 +62,31 @@ impl AuditStore for MongoStore {
         if let Some(before) = page.before {
             numbers.insert("$gt", number_to_bson(before));
         }
-        if !numbers.is_empty() {
-            query.insert("number", numbers);
-        }
         let step = if page.from == PageEnd::Last { 1 } else { -1 };
         let (limit, batch) = at_most(page.limit.saturating_add(1));
-        let find = self
-            .audit
-            .find(query)
-            .sort(doc! { "number": step })
-            .hint(Hint::Name(index.to_owned()))
-            .limit(limit)
-            .batch_size(batch)
-            .max_time(self.limits.call);
-        Ok(page_of(self.collect_rows("list_audit", find, entry_from_bytes).await?, page))
+        let mut entries: Vec<AuditEntry> = Vec::new();
+        for (mut query, mut index) in entry_filters(tenant, filter)? {
+            if index == migrations::AUDIT_TIME && self.are_few_within_times(&query).await? {
+                index = migrations::AUDIT_OCCURRED;
+            }
+            if !numbers.is_empty() {
+                query.insert("number", numbers.clone());
+            }
+            let find = self
+                .audit
+                .find(query)
+                .sort(doc! { "number": step })
+                .hint(Hint::Name(index.to_owned()))
+                .limit(limit)
+                .batch_size(batch)
+                .max_time(self.limits.call);
+            entries.extend(self.collect_rows("list_audit", find, entry_from_bytes).await?);
+        }
+        entries.sort_by_key(|entry| entry.number);
+        if step < 0 {
+            entries.reverse();
+        }
+        Ok(page_of(entries, page))
     }
 
     async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
@@ -81,10 +94,20 @@ impl AuditStore for MongoStore {
             // The log has no gaps, and entries are never removed.
             return Ok(self.audit_head(tenant).await?.number);
         }
-        match entry_filter(tenant, filter)? {
-            Some((query, index)) => self.count("count_audit", &self.audit, query, index).await,
-            None => Ok(0),
+        if filter.is_only_by_outcome() && filter.outcome == Some(AuditOutcome::Done) {
+            // Few are refused.
+            let refused = AuditFilter { outcome: Some(AuditOutcome::Refused), ..AuditFilter::default() };
+            let refused = self.count_audit(tenant, &refused).await?;
+            return Ok(self.audit_head(tenant).await?.number - refused);
         }
+        let mut count = 0;
+        for (query, mut index) in entry_filters(tenant, filter)? {
+            if index == migrations::AUDIT_TIME {
+                index = migrations::AUDIT_OCCURRED;
+            }
+            count += self.count("count_audit", &self.audit, query, index).await?;
+        }
+        Ok(count)
     }
 
     async fn list_audit_after(&self, tenant: &TenantId, number: u64, limit: usize) -> Result<Vec<AuditEntry>> {
@@ -127,8 +150,24 @@ impl AuditStore for MongoStore {
     }
 }
 
-/// Returns the query and the index for it; `None` if no entry can match.
-pub(super) fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Option<(Document, &'static str)>> {
+impl MongoStore {
+    /// Whether so few entries are within the times of the query that reading and sorting all of them takes less than finding
+    /// them in the order of their numbers, behind any number of newer entries.
+    async fn are_few_within_times(&self, query: &Document) -> Result<bool> {
+        let times = query.iter().filter(|(member, _)| ["tenant", "event.occurredAt"].contains(&member.as_str()));
+        let times: Document = times.map(|(member, value)| (member.clone(), value.clone())).collect();
+        let count = self
+            .audit
+            .count_documents(times)
+            .hint(Hint::Name(migrations::AUDIT_OCCURRED.to_owned()))
+            .limit(MAX_SORTED_ENTRIES + 1)
+            .max_time(self.limits.call);
+        Ok(self.bounded("list_audit", count).await? <= MAX_SORTED_ENTRIES)
+    }
+}
+
+/// Returns queries, with an index for each, of which every matching entry is found by one.
+pub(super) fn entry_filters(tenant: &TenantId, filter: &AuditFilter) -> Result<Vec<(Document, &'static str)>> {
     let AuditFilter { system, actor, actions, outcome, key_mark, from, to } = filter;
     let mut query = doc! { "tenant": tenant.as_str() };
     // The last assignment wins: conditions are in the order of increasing selectivity.
@@ -139,7 +178,7 @@ pub(super) fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Op
     }
     if let Some(actions) = actions {
         if actions.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         query.insert("event.action", doc! { "$in": to_bson(actions)? });
         index = migrations::AUDIT_ACTION;
@@ -152,11 +191,6 @@ pub(super) fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Op
         query.insert("event.system", to_bson(system)?);
         index = migrations::AUDIT_SYSTEM;
     }
-    if let Some(mark) = key_mark {
-        // It has no index: entries that the others find are read.
-        let mark = to_bson(mark)?;
-        query.insert("$or", vec![doc! { "event.keyMark": &mark }, doc! { "event.previousKeyMark": &mark }]);
-    }
     let mut times = Document::new();
     if let Some(from) = from {
         times.insert("$gte", from.as_millis());
@@ -167,7 +201,11 @@ pub(super) fn entry_filter(tenant: &TenantId, filter: &AuditFilter) -> Result<Op
     if !times.is_empty() {
         query.insert("event.occurredAt", times);
     }
-    Ok(Some((query, index)))
+    let Some(mark) = key_mark else { return Ok(vec![(query, index)]) };
+    let (mark, mut previous) = (to_bson(mark)?, query.clone());
+    query.insert("event.keyMark", &mark);
+    previous.extend(doc! { "event.previousKeyMark": &mark, "event.keyMark": { "$ne": &mark } });
+    Ok(vec![(query, migrations::AUDIT_MARK), (previous, migrations::AUDIT_PREVIOUS_MARK)])
 }
 
 /// Reads the number and the hash of a document of the collections `tenants` or `audit`.

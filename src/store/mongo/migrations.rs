@@ -25,7 +25,7 @@ use crate::domain::tenants::{LONGEST_LIFETIME_SETTING, Tenant, TenantPolicy};
 use crate::domain::time::Timestamp;
 
 /// Increase with every change to [`collections`].
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 /// The first version in which tenants have rows. Later, one without a row was deleted.
 const TENANTS_VERSION: i64 = 4;
@@ -56,10 +56,13 @@ pub(super) const TOKENS_NAME: &str = "tenant_isService_folded";
 pub(super) const TOKENS_DIGESTS: &str = "digests";
 pub(super) const AUDIT_NUMBER: &str = "tenant_number";
 pub(super) const AUDIT_TIME: &str = "tenant_number_occurredAt";
+pub(super) const AUDIT_OCCURRED: &str = "tenant_occurredAt_number";
 pub(super) const AUDIT_SYSTEM: &str = "tenant_system_number";
 pub(super) const AUDIT_ACTOR: &str = "tenant_actor_number";
 pub(super) const AUDIT_ACTION: &str = "tenant_action_number";
 pub(super) const AUDIT_OUTCOME: &str = "tenant_outcome_number";
+pub(super) const AUDIT_MARK: &str = "tenant_keyMark_number";
+pub(super) const AUDIT_PREVIOUS_MARK: &str = "tenant_previousKeyMark_number";
 pub(super) const BUCKETS_ARRIVAL: &str = "arrival";
 pub(super) const USAGE_WRITTEN: &str = "tenant_writtenAt";
 pub(super) const USAGE_ROW: &str = "row";
@@ -134,14 +137,25 @@ fn collections() -> Vec<Layout> {
                     "required": ["id", "occurredAt", "actor", "action", "outcome", "count", "requestId"],
                 },
             },
-            // The time comes last in each index, so that entries outside of a time range are skipped within the index.
+            // The time comes last in most indexes, so that entries outside of a time range are skipped within the index.
             indexes: vec![
                 unique(AUDIT_NUMBER, doc! { "tenant": 1, "number": 1 }),
                 index(AUDIT_TIME, doc! { "tenant": 1, "number": 1, "event.occurredAt": 1 }),
+                index(AUDIT_OCCURRED, doc! { "tenant": 1, "event.occurredAt": 1, "number": 1 }),
                 index(AUDIT_SYSTEM, doc! { "tenant": 1, "event.system": 1, "number": 1, "event.occurredAt": 1 }),
                 index(AUDIT_ACTOR, doc! { "tenant": 1, "event.actor.id": 1, "number": 1, "event.occurredAt": 1 }),
                 index(AUDIT_ACTION, doc! { "tenant": 1, "event.action": 1, "number": 1, "event.occurredAt": 1 }),
                 index(AUDIT_OUTCOME, doc! { "tenant": 1, "event.outcome": 1, "number": 1, "event.occurredAt": 1 }),
+                if_present(
+                    AUDIT_MARK,
+                    doc! { "tenant": 1, "event.keyMark": 1, "number": 1, "event.occurredAt": 1 },
+                    "event.keyMark",
+                ),
+                if_present(
+                    AUDIT_PREVIOUS_MARK,
+                    doc! { "tenant": 1, "event.previousKeyMark": 1, "number": 1, "event.occurredAt": 1 },
+                    "event.previousKeyMark",
+                ),
             ],
         },
         Layout {
@@ -214,13 +228,18 @@ fn unique(name: &str, keys: Document) -> IndexModel {
 }
 
 /// An index of the documents that have this member.
-fn unique_if_present(name: &str, keys: Document, member: &str) -> IndexModel {
+fn if_present(name: &str, keys: Document, member: &str) -> IndexModel {
     let options = IndexOptions::builder()
         .name(name.to_owned())
-        .unique(true)
         .partial_filter_expression(doc! { member: { "$exists": true } })
         .build();
     IndexModel::builder().keys(keys).options(options).build()
+}
+
+fn unique_if_present(name: &str, keys: Document, member: &str) -> IndexModel {
+    let mut index = if_present(name, keys, member);
+    index.options.get_or_insert_default().unique = Some(true);
+    index
 }
 
 impl Layout {

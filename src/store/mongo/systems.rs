@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use mongodb::bson::{Bson, Document, RawDocument, doc};
 use mongodb::options::Hint;
 
-use super::audit::entry_filter;
+use super::audit::entry_filters;
 use super::errors::corrupt;
 use super::migrations;
 use super::reads::{BY_ID, at_most, empty_page, list_of, page_of};
@@ -34,7 +34,7 @@ impl SystemStore for MongoStore {
         if let Some(system) = self.find_one_in(&mut session, call, &self.systems, filter, BY_ID).await? {
             return Ok(SystemState::Present(system));
         }
-        let Some((deletion, index)) = entry_filter(tenant, &AuditFilter::deletion_of(id))? else {
+        let Some((deletion, index)) = entry_filters(tenant, &AuditFilter::deletion_of(id))?.pop() else {
             return Ok(SystemState::Unknown);
         };
         let find = self.audit.find_one(deletion).hint(Hint::Name(index.to_owned())).max_time(self.limits.call);
