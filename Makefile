@@ -8,6 +8,7 @@
 # make advisories   known vulnerabilities of every dependency, from databases on github.com and npmjs.com
 # make bench        compare with the alternatives, side by side, and write docs/benchmarks.md; PART=search runs one
 #                   benchmark of benches/, and only prints
+# make scale        measure with a million keys and ten million audit entries, in an hour and 15 GB of the temporary directory
 # make torture      check the model of the protocol, simulate it, parse wrong bytes for minutes, and let a cluster fail
 #                   in every way for TORTURE_SECONDS (900)
 # make hooks        run `make check-quick` before each commit of this clone
@@ -21,7 +22,7 @@ CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type
 # npm writes these last, so they exist only after a complete installation.
 NODE_MODULES := console/node_modules/.package-lock.json clients/typescript/node_modules/.package-lock.json
 
-.PHONY: run console release test check check-quick audit advisories bench torture hooks tools-build tools-test tools-audit
+.PHONY: run console release test check check-quick audit advisories bench scale torture hooks tools-build tools-test tools-audit
 
 run: console tools-build
 	$(CARGO) run --locked --release -- serve
@@ -82,6 +83,10 @@ bench: console tools-build benches/peers/node_modules/.package-lock.json
 	@scripts/need.sh python3 pip nginx
 	@scripts/mongod.sh
 	CARGO="$(CARGO)" scripts/bench.sh $(PART)
+
+scale: tools-build
+	@scripts/mongod.sh
+	$(CARGO) bench --locked --bench scale
 
 torture: tools-build
 	@scripts/need.sh spin cc python3 pip

@@ -1,14 +1,19 @@
-//! The cost of an index of 1,000,000 keys: resident memory, time to fill, look-ups per second on one thread.
+//! The cost of an index of 1,000,000 keys: resident memory, time to fill, look-ups per second on one thread. And the resident
+//! memory of an instance on the embedded store with 10,000 systems and keys, with caches of several sizes.
 //!
-//! `cargo bench --bench memory` runs both parts, each in its own process, so that none reuses memory that another freed;
-//! `-- current` or `-- revoked` runs one.
+//! `cargo bench --bench memory` runs all parts, each in its own process, so that none reuses memory that another freed;
+//! `-- current`, `-- revoked` or `-- embedded` runs one.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
+#[path = "support/instance.rs"]
+mod instance;
 #[path = "support/keys.rs"]
 mod keys;
 #[path = "support/lines.rs"]
 mod lines;
+#[path = "support/percentile.rs"]
+mod percentile;
 #[path = "support/requested_part.rs"]
 mod requested_part;
 #[path = "support/resident.rs"]
@@ -16,14 +21,25 @@ mod resident;
 #[path = "support/run_part.rs"]
 mod run_part;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use instance::Instance;
+use keymark::clock::Environment;
 use keymark::coherence::key_index::KeyIndex;
-use keymark::domain::ids::TenantId;
+use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
+use keymark::domain::changes::{Batch, Row};
+use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
+use keymark::domain::pages::PageRequest;
+use keymark::domain::system_names::{Search, SystemName};
+use keymark::domain::systems::{Direction, System, SystemOrder, SystemOrderField};
 use keymark::domain::time::Timestamp;
+use keymark::store::Store;
+use keymark::store::embedded::EmbeddedStore;
 use keys::{digest, key};
 use lines::{Better, Measured, report};
 use mimalloc::MiMalloc;
+use percentile::percentile;
 use requested_part::requested_part;
 use resident::resident;
 use run_part::run_part;
@@ -35,15 +51,90 @@ static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const KEYS: u64 = 1_000_000;
 const TENANTS: u64 = 1_000;
-const PARTS: [&str; 2] = ["current", "revoked"];
+const PARTS: [&str; 3] = ["current", "revoked", "embedded"];
+/// Systems of the embedded store, in one tenant, each with a key.
+const SYSTEMS: u64 = 10_000;
+const SYSTEMS_PER_BATCH: u64 = 100;
+const PAGES: u64 = 2_000;
+const DIRECTORY: &str = "KEYMARK_BENCH_DIRECTORY";
+const CACHE: &str = "KEYMARK_BENCH_CACHE_MIB";
+const CACHES_MIB: [usize; 4] = [1, 4, 16, 64];
 
 fn main() {
     match requested_part().as_deref() {
         Some("current") => measure("current", None),
         Some("revoked") => measure("revoked", Some(Timestamp::from_millis(1_700_000_000_000))),
+        Some("embedded") => {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().to_str().expect("a path in UTF-8").to_owned();
+            run_part("write", &[(DIRECTORY, path.clone())]);
+            for mib in CACHES_MIB {
+                run_part("read", &[(DIRECTORY, path.clone()), (CACHE, mib.to_string())]);
+            }
+        }
+        Some("write") => runtime().block_on(write()),
+        Some("read") => runtime().block_on(read()),
         Some(_) => {}
         None => PARTS.iter().for_each(|part| run_part(part, &[])),
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().expect("a runtime")
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).expect("set by the part that runs this one")
+}
+
+fn tenant() -> TenantId {
+    "default".parse().expect("a tenant")
+}
+
+async fn write() {
+    let store = EmbeddedStore::open(variable(DIRECTORY).as_ref()).expect("a store");
+    let (store, environment): (&dyn Store, _) = (&store, Environment::system());
+    let now = environment.now();
+    let request_id = RequestId::new(now, &mut **environment.rng());
+    let origin = Origin { actor: AuditActor::keymark(), source_address: None, request_id };
+    for first in (0..SYSTEMS).step_by(SYSTEMS_PER_BATCH as usize) {
+        let id = AuditEntryId::new(now, &mut **environment.rng());
+        let mut batch = Batch::new(tenant(), AuditEvent::new(id, now, &origin, AuditAction::SystemCreated));
+        for n in first..first + SYSTEMS_PER_BATCH {
+            let key = key(n, &tenant(), None);
+            let name = SystemName::parse(&format!("System {n:013}")).expect("a name");
+            let system = System::new(key.system, tenant(), name, now);
+            batch = batch.insert(Row::System(system)).insert(Row::Key(key));
+        }
+        store.commit(batch).await.expect("committed");
+    }
+}
+
+/// Starts an instance, and lists pages all over the tenant, without searches.
+async fn read() {
+    let mib: usize = variable(CACHE).parse().expect("a number");
+    let store = EmbeddedStore::open_with_cache(variable(DIRECTORY).as_ref(), mib << 20).expect("a store");
+    let store: Arc<dyn Store> = Arc::new(store);
+    let instance = Instance::start(&store, true).await;
+    instance.operator("default", &format!("admin-{mib}")).await;
+    let order = SystemOrder { field: SystemOrderField::UpdatedAt, direction: Direction::Ascending };
+    let mut times = Vec::new();
+    for n in 0..PAGES {
+        let system = key(n * 7_919 % SYSTEMS, &tenant(), None).system;
+        let found = store.find_system(&tenant(), system).await.expect("read").expect("a system");
+        let request = PageRequest { after: Some(order.field.key_of(&found)), ..PageRequest::first(20) };
+        let began = Instant::now();
+        store.list_systems(&tenant(), &Search::All, order, &request).await.expect("a page");
+        times.push(began.elapsed());
+    }
+    // The allocator returns memory a while after it was freed, when it is used next.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    store.count_systems(&tenant(), &Search::All).await.expect("a count");
+    let resident = resident(std::process::id()) as f64 / 1_048_576.0;
+    let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
+    println!("embedded, {SYSTEMS} systems and keys, a cache of {mib} MiB");
+    println!("  memory   {resident:>10.1} MiB resident, without pages of files");
+    println!("  a page of 20 by time, from the store: p50 {p50:.3} ms, p99 {p99:.3} ms");
 }
 
 fn measure(what: &str, revoked_at: Option<Timestamp>) {
