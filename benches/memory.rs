@@ -116,6 +116,7 @@ async fn read() {
     let store = EmbeddedStore::open_with_cache(variable(DIRECTORY).as_ref(), mib << 20).expect("a store");
     let store: Arc<dyn Store> = Arc::new(store);
     let instance = Instance::start(&store, true).await;
+    assert!(instance.coherence.read(|_| ()).is_some(), "the cache is loaded");
     instance.operator("default", &format!("admin-{mib}")).await;
     let order = SystemOrder { field: SystemOrderField::UpdatedAt, direction: Direction::Ascending };
     let mut times = Vec::new();

@@ -18,8 +18,11 @@ pub(super) trait LeafRow: Sized {
     fn leaf(field: &str) -> Option<fn(&Self) -> Value>;
 }
 
+/// Reads a leaf field of a row.
+type Leaf<R> = fn(&R) -> Value;
+
 /// The selected fields of an object, with their response keys.
-pub(super) struct Leaves<R>(Vec<(Name, fn(&R) -> Value)>);
+pub(super) struct Leaves<R>(Vec<(Name, Leaf<R>)>);
 
 impl<R: LeafRow> Leaves<R> {
     /// Returns the fields that are selected, in order; `None` if one of them is no leaf or has a directive.
