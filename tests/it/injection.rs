@@ -132,7 +132,7 @@ async fn hostile_texts_are_values_in_every_argument(app: App) {
 }
 
 /// All operators that Keymark sends, and names of the protocol.
-const OPERATORS: [&str; 23] = [
+const OPERATORS: [&str; 24] = [
     "$add",
     "$changeStream",
     "$clusterTime",
@@ -148,6 +148,7 @@ const OPERATORS: [&str; 23] = [
     "$lte",
     "$match",
     "$max",
+    "$ne",
     "$not",
     "$or",
     "$regex in a search by name",

@@ -10,7 +10,6 @@ use super::coalesce::Batched;
 use super::errors::corrupt;
 use super::options::Limits;
 use super::rows::{Stored, from_document, to_bson};
-use super::store::MongoStore;
 use crate::store::errors::skip_unreadable;
 use crate::store::{Page, PageEnd, PageRequest, Result};
 
@@ -69,30 +68,6 @@ pub(super) async fn find_first<T: Stored>(reads: &DocumentReads, keys: &[impl Se
         found = reads.get(std::slice::from_ref(first)).await?;
     }
     found.into_iter().next().map(from_document).transpose()
-}
-
-impl MongoStore {
-    pub(super) async fn find_one<T: Stored>(
-        &self,
-        what: &'static str,
-        collection: &Collection<Document>,
-        filter: Document,
-        index: &str,
-    ) -> Result<Option<T>> {
-        let find = collection.find_one(filter).hint(Hint::Name(index.to_owned())).max_time(self.limits.call);
-        self.bounded(what, find).await?.map(from_document).transpose()
-    }
-
-    pub(super) async fn count(
-        &self,
-        what: &'static str,
-        collection: &Collection<Document>,
-        filter: Document,
-        index: &str,
-    ) -> Result<u64> {
-        let count = collection.count_documents(filter).hint(Hint::Name(index.to_owned())).max_time(self.limits.call);
-        self.bounded(what, count).await
-    }
 }
 
 /// Converts the documents of a list, and leaves unreadable ones out.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use mongodb::bson::{Document, RawDocument, doc};
 use mongodb::event::EventHandler;
 use mongodb::event::sdam::SdamEvent;
-use mongodb::options::{CollectionOptions, ReadConcern};
+use mongodb::options::{CollectionOptions, Hint, ReadConcern};
 use mongodb::{Client, Collection, Cursor, Database};
 
 use super::collections::{
@@ -22,6 +22,7 @@ use super::options::{Limits, MongoOptions, RESERVED_POOL_SIZE, check_concerns, c
 use super::queues::TenantQueues;
 use super::reads::{BY_ID, DocumentReads, batched};
 use super::rows::TOKEN_DIGESTS;
+use super::rows::{Stored, from_document};
 use super::server::check_server;
 use crate::clock::Environment;
 use crate::store::{Result, Store};
@@ -178,6 +179,28 @@ impl MongoStore {
             rows.push(read(cursor.current())?);
         }
         Ok(rows)
+    }
+
+    pub(super) async fn find_one<T: Stored>(
+        &self,
+        what: &'static str,
+        collection: &Collection<Document>,
+        filter: Document,
+        index: &str,
+    ) -> Result<Option<T>> {
+        let find = collection.find_one(filter).hint(Hint::Name(index.to_owned())).max_time(self.limits.call);
+        self.bounded(what, find).await?.map(from_document).transpose()
+    }
+
+    pub(super) async fn count(
+        &self,
+        what: &'static str,
+        collection: &Collection<Document>,
+        filter: Document,
+        index: &str,
+    ) -> Result<u64> {
+        let count = collection.count_documents(filter).hint(Hint::Name(index.to_owned())).max_time(self.limits.call);
+        self.bounded(what, count).await
     }
 }
 

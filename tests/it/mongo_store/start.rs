@@ -82,7 +82,7 @@ async fn instances_prepare_one_database_concurrently() {
         indexes.push(format!("{collection}: {}", names.join(" ")));
     }
     insta::assert_snapshot!(indexes.join("\n"), @"
-    audit: _id_ tenant_number tenant_number_occurredAt tenant_system_number tenant_actor_number tenant_action_number tenant_outcome_number
+    audit: _id_ tenant_number tenant_number_occurredAt tenant_occurredAt_number tenant_system_number tenant_actor_number tenant_action_number tenant_outcome_number tenant_keyMark_number tenant_previousKeyMark_number
     buckets: _id_ arrival
     keys: _id_ revokedAt dueAt
     leases: _id_
@@ -124,7 +124,7 @@ async fn database_of_a_newer_release_is_refused() {
     meta.update_one(doc! { "_id": "version" }, doc! { "$set": { "number": 999_i64 } }).await.unwrap();
     insta::assert_snapshot!(
         refusal(&options).await,
-        @"A newer release of Keymark has used this database (its version is 999, this release knows 5): start that release or a later one."
+        @"A newer release of Keymark has used this database (its version is 999, this release knows 6): start that release or a later one."
     );
 }
 
