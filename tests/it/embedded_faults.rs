@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::{Error, ErrorKind, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use keymark::domain::audit::AuditEntry;
 use keymark::domain::ids::SystemId;
 use keymark::domain::system_names::SystemName;
 use keymark::domain::systems::System;
@@ -204,6 +205,8 @@ async fn attempt(store: &dyn Store, acme: &mut Tenant) -> Attempt {
 async fn run_history(store: &dyn Store, acme: &mut Tenant) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     for _ in 0..CHANGES {
+        // Keeps the end of the log in memory, whatever becomes of the next commit.
+        let _ = store.audit_head(&acme.id).await;
         attempts.push(attempt(store, acme).await);
     }
     attempts
@@ -214,6 +217,8 @@ async fn check(store: &dyn Store, acme: &Tenant, attempts: &[Attempt]) {
     let (log, systems) = (log(store, &acme.id).await, systems(store, &acme.id).await);
     assert_chained(&log);
     assert_eq!(log.len(), systems.len(), "each change with its entry");
+    let head = log.last().map(AuditEntry::head).unwrap_or_default();
+    assert_eq!(store.audit_head(&acme.id).await.expect("a head"), head);
     for Attempt { system, result } in attempts {
         let is_logged = log.iter().any(|entry| entry.event.system == Some(*system));
         let is_stored = systems.iter().any(|stored| stored.id == *system);
