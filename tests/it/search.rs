@@ -41,8 +41,10 @@ fn loaded(app: &App) -> usize {
 /// Searches until the names of this many tenants are cached.
 pub async fn load(operator: &Operator<'_>, tenants: usize) {
     within(async {
+        let mut attempts = 0..;
         while loaded(operator.app) < tenants {
-            found(operator, "anything").await;
+            // Another text each time, since a cached answer loads no names.
+            found(operator, &format!("anything {}", attempts.next().unwrap_or(0))).await;
         }
     })
     .await;
