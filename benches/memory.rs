@@ -12,8 +12,8 @@ mod instance;
 mod keys;
 #[path = "support/lines.rs"]
 mod lines;
-#[path = "support/percentile.rs"]
-mod percentile;
+#[path = "support/millis.rs"]
+mod millis;
 #[path = "support/requested_part.rs"]
 mod requested_part;
 #[path = "support/resident.rs"]
@@ -38,8 +38,8 @@ use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keys::{digest, key};
 use lines::{Better, Measured, report};
+use millis::millis;
 use mimalloc::MiMalloc;
-use percentile::percentile;
 use requested_part::requested_part;
 use resident::resident;
 use run_part::run_part;
@@ -132,10 +132,11 @@ async fn read() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     store.count_systems(&tenant(), &Search::All).await.expect("a count");
     let resident = resident(std::process::id()) as f64 / 1_048_576.0;
-    let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
-    println!("embedded, {SYSTEMS} systems and keys, a cache of {mib} MiB");
-    println!("  memory   {resident:>10.1} MiB resident, without pages of files");
-    println!("  a page of 20 by time, from the store: p50 {p50:.3} ms, p99 {p99:.3} ms");
+    let section = format!("embedded, {SYSTEMS} systems and keys, a cache of {mib} MiB");
+    let memory = Measured::Rounds(vec![resident]);
+    report(&section, "memory without pages of files", "MiB resident", Better::Less, None, memory);
+    let times = Measured::Times(millis(&times));
+    report(&section, "a page of 20 by time, from the store", "ms", Better::Less, None, times);
 }
 
 fn measure(what: &str, revoked_at: Option<Timestamp>) {

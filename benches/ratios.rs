@@ -3,9 +3,9 @@
 //!
 //! `cargo bench` runs all; `cargo bench -- verification` those whose name contains the word.
 //!
-//! The verification listener and what it is compared with are processes of their own, so that their processor time can
-//! be told apart: this program starts itself again, with `serve` and the name of a server. So do the lists of systems,
-//! which are also compared with another build of this program if `KEYMARK_BENCH_OTHER` is its path.
+//! The servers of verifications and of lists run in processes of their own, so that the processor time of each can be
+//! measured: this program starts itself again, with `serve` and the name of a server. If `KEYMARK_BENCH_OTHER` is the path
+//! of another build of this program, lists are also compared with the server of that build.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 

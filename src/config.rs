@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -266,7 +267,7 @@ pub struct Config {
     /// Calls in a second.
     pub service_token_calls: u32,
     /// Memory for cached answers of the API.
-    pub answer_bytes: u64,
+    pub answer_bytes: usize,
     pub revoked_retention: Duration,
     pub usage_rows_per_second: u32,
     pub usage_retention: UsageRetention,
@@ -294,7 +295,7 @@ impl Config {
                 "" => return Err(settings.data_dir.error("is empty")),
                 directory => StoreConfig::Embedded {
                     directory: directory.into(),
-                    cache_bytes: cache_bytes(&settings.store_cache_mib)?,
+                    cache_bytes: mebibytes(&settings.store_cache_mib, 1..=MAX_STORE_CACHE)?,
                 },
             },
         };
@@ -328,7 +329,7 @@ impl Config {
             password_cost: password_cost(&settings.password_cost)?,
             session_idle: idle(&settings.session_idle)?,
             service_token_calls: calls(&settings.service_token_calls)?,
-            answer_bytes: mebibytes(&settings.answer_cache_mib)?,
+            answer_bytes: mebibytes(&settings.answer_cache_mib, 0..=MAX_ANSWER_CACHE)?,
             revoked_retention: duration(&settings.revoked_retention)?,
             usage_rows_per_second: usage_rows(&settings.usage_rows_per_second)?,
             usage_retention: UsageRetention {
@@ -489,15 +490,6 @@ fn usage_rows(setting: &Setting) -> Result<u32, ConfigError> {
     rows.ok_or_else(|| setting.invalid(format!("is not a number from {MIN_USAGE_ROWS} to {MAX_USAGE_ROWS}")))
 }
 
-/// In MiB.
-const MAX_STORE_CACHE: usize = 65_536;
-
-fn cache_bytes(setting: &Setting) -> Result<usize, ConfigError> {
-    let mib = setting.value_or_default().parse().ok().filter(|mib| (1..=MAX_STORE_CACHE).contains(mib));
-    let mib = mib.ok_or_else(|| setting.invalid(format!("is not a number of MiB from 1 to {MAX_STORE_CACHE}")))?;
-    Ok(mib << 20)
-}
-
 /// Calls of a service token in a second.
 const MAX_TOKEN_CALLS: u32 = 1_000_000;
 
@@ -506,15 +498,17 @@ fn calls(setting: &Setting) -> Result<u32, ConfigError> {
     calls.ok_or_else(|| setting.invalid(format!("is not a number from 1 to {MAX_TOKEN_CALLS}")))
 }
 
-/// More than any instance needs.
-const MAX_MEBIBYTES: u64 = 1 << 20;
+/// In MiB.
+const MAX_STORE_CACHE: usize = 65_536;
+/// In MiB.
+const MAX_ANSWER_CACHE: usize = 1_048_576;
 
-/// A size in MiB, as bytes.
-fn mebibytes(setting: &Setting) -> Result<u64, ConfigError> {
-    let mebibytes = setting.value_or_default().parse().ok().filter(|mebibytes: &u64| *mebibytes <= MAX_MEBIBYTES);
-    mebibytes
-        .map(|mebibytes| mebibytes << 20)
-        .ok_or_else(|| setting.invalid(format!("is not a number of MiB from 0 to {MAX_MEBIBYTES}")))
+/// A number of MiB in this range, in bytes.
+fn mebibytes(setting: &Setting, range: RangeInclusive<usize>) -> Result<usize, ConfigError> {
+    let mebibytes = setting.value_or_default().parse().ok().filter(|mebibytes| range.contains(mebibytes));
+    let (min, max) = range.into_inner();
+    let mebibytes = mebibytes.ok_or_else(|| setting.invalid(format!("is not a number of MiB from {min} to {max}")))?;
+    Ok(mebibytes << 20)
 }
 
 fn at_least_a_day(setting: &Setting) -> Result<Duration, ConfigError> {

@@ -235,7 +235,7 @@ impl AuditEvent {
         }
     }
 
-    /// Adds a system, as it is after the change.
+    /// The members that a filter reads.
     pub fn filtered_members(&self) -> FilteredMembers {
         FilteredMembers {
             system: self.system,
@@ -247,6 +247,7 @@ impl AuditEvent {
         }
     }
 
+    /// Adds a system, as it is after the change.
     pub fn about_system(mut self, system: &System) -> Self {
         self.image = Some(SystemImage::of(system));
         self.about_deleted_system(system)
@@ -542,9 +543,11 @@ impl AuditFilter {
             && self.to.is_none_or(|to| event.occurred_at < to)
     }
 
-    /// Returns true if the filter is by outcome alone.
-    pub fn is_only_by_outcome(&self) -> bool {
-        self.outcome.is_some() && Self { outcome: None, ..self.clone() }.is_empty()
+    /// For the filter of everything that was done, the filter of all other entries, which are few: those of refused
+    /// attempts. `None` for any other filter.
+    pub fn others_than_done(&self) -> Option<Self> {
+        let with = |outcome| Self { outcome: Some(outcome), ..Self::default() };
+        (*self == with(AuditOutcome::Done)).then(|| with(AuditOutcome::Refused))
     }
 
     /// Returns true if the filter is by time alone.

@@ -26,7 +26,7 @@ use crate::service::{Caller, Service};
 /// Longer requests, in bytes of the body or the query string, are answered each time.
 const MAX_REQUEST_BYTES: usize = 8 * 1024;
 /// About how many bytes an answer has, to size the cache's index.
-const EXPECTED_ANSWER_BYTES: u64 = 4 * 1024;
+const EXPECTED_ANSWER_BYTES: usize = 4 * 1024;
 
 /// Root fields that may be selected. Each reads the tenant's systems or its audit log.
 const ROOT_FIELDS: [&str; 4] = ["systems", "system", "node", "auditLog"];
@@ -170,9 +170,8 @@ pub enum Known {
 
 impl Answers {
     /// Caches answers of `max_bytes` together, with their requests.
-    pub fn new(max_bytes: u64) -> Self {
-        let expected = usize::try_from(max_bytes / EXPECTED_ANSWER_BYTES).unwrap_or(usize::MAX);
-        Self { cache: Cache::with_weighter(expected, max_bytes, AnswerWeight) }
+    pub fn new(max_bytes: usize) -> Self {
+        Self { cache: Cache::with_weighter(max_bytes / EXPECTED_ANSWER_BYTES, max_bytes as u64, AnswerWeight) }
     }
 
     /// Finds the answer to the question. Reads the end of the log only if one is cached, and finds nothing if the caller may

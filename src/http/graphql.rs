@@ -50,7 +50,7 @@ pub struct TransportLimits {
     /// From the request's head to the end of its body.
     pub body_timeout: Duration,
     /// Bytes of the answers that are cached. 0: none are.
-    pub answer_bytes: u64,
+    pub answer_bytes: usize,
 }
 
 impl Default for TransportLimits {
@@ -184,7 +184,8 @@ async fn respond<E: Executor, A: Authenticator>(
         None => Known::Nothing,
     };
     if let (Some(asked), Known::Answer(state, answer)) = (&asked, &known) {
-        return Ok(asked.response(state, &parts, media_type, answer.clone(), AnswerSource::Cache));
+        let tag = asked.tag(state, &parts, media_type);
+        return Ok(asked.response(tag, &parts, media_type, answer.clone(), AnswerSource::Cache));
     }
 
     let parameters = if by_get { parse_query_string(&parts.uri)? } else { parse_body(&request)? };
@@ -205,10 +206,11 @@ async fn respond<E: Executor, A: Authenticator>(
         (Some(asked), _) => asked.reader.log_state(&asked.question).await,
         (None, _) => None,
     };
-    if let Some((asked, state)) = asked.as_ref().zip(before)
-        && asked.tag(&state, &parts, media_type).is_some_and(|tag| is_known(&tag, &parts.headers))
+    let mut tag = asked.as_ref().zip(before).and_then(|(asked, state)| asked.tag(&state, &parts, media_type));
+    if let Some(asked) = &asked
+        && let Some(known) = tag.take_if(|tag| is_known(tag, &parts.headers))
     {
-        return Ok(asked.response(&state, &parts, media_type, Bytes::new(), AnswerSource::Computed));
+        return Ok(asked.response(Some(known), &parts, media_type, Bytes::new(), AnswerSource::Client));
     }
     let in_flight = parts.extensions.get::<InFlight>().cloned();
     match transport.engine.execute(operation, &context, in_flight).await {
@@ -219,7 +221,7 @@ async fn respond<E: Executor, A: Authenticator>(
                 && response.http_headers.is_empty()
             {
                 let body = Bytes::from(serde_json::to_vec(&response).map_err(not_serializable)?);
-                let response = asked.response(&before, &parts, media_type, body.clone(), AnswerSource::Computed);
+                let response = asked.response(tag, &parts, media_type, body.clone(), AnswerSource::Computed);
                 asked.keep(before, body);
                 return Ok(response);
             }
@@ -255,17 +257,17 @@ impl Asked {
         (parts.method != Method::POST).then(|| HeaderValue::try_from(tag()).expect("Base64 is a header's"))
     }
 
-    /// The response with this answer, or without if the client has it.
+    /// The response with this answer, or without if the client has it: the one with this entity tag.
     fn response(
         &self,
-        state: &LogState,
+        tag: Option<HeaderValue>,
         parts: &Parts,
         media_type: MediaType,
         answer: Bytes,
         mut source: AnswerSource,
     ) -> Response {
         let mut response = api_response(StatusCode::OK, media_type.content_type(), answer);
-        if let Some(tag) = self.tag(state, parts, media_type) {
+        if let Some(tag) = tag {
             if is_known(&tag, &parts.headers) {
                 source = AnswerSource::Client;
                 *response.body_mut() = Body::empty();

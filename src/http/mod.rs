@@ -49,7 +49,7 @@ pub struct PublicFeatures {
     pub introspection: bool,
     pub graphiql: bool,
     /// Bytes of the answers of the API that are cached. 0: none are.
-    pub answer_bytes: u64,
+    pub answer_bytes: usize,
 }
 
 /// All routes of the public listener. Those of the verification listener are in [`verify::routes`].

@@ -1,6 +1,6 @@
 //! The state that answers about a tenant's systems and audit log depend on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -40,7 +40,7 @@ pub enum AnswerSource {
 #[derive(Default)]
 pub(super) struct ForeignChanges {
     last: AtomicU64,
-    feeds: AtomicU64,
+    had_feed: AtomicBool,
 }
 
 impl Service {
@@ -51,12 +51,14 @@ impl Service {
     }
 
     pub(super) fn note_foreign_change(&self, event: &FeedEvent) {
-        let ForeignChanges { last, feeds } = &self.foreign_changes;
+        let ForeignChanges { last, had_feed } = &self.foreign_changes;
         match event {
             FeedEvent::Change(change) if !change.foreign.is_empty() => last.store(change.at.get(), Ordering::Release),
             FeedEvent::Change(_) => {}
-            FeedEvent::Resumed if feeds.fetch_add(1, Ordering::Relaxed) == 0 => {}
-            FeedEvent::Resumed => last.store(self.environment.rng().random(), Ordering::Release),
+            FeedEvent::Resumed if had_feed.swap(true, Ordering::Relaxed) => {
+                last.store(self.environment.rng().random(), Ordering::Release);
+            }
+            FeedEvent::Resumed => {}
         }
     }
 

@@ -206,9 +206,7 @@ impl Service {
         };
         tokio::time::timeout(left, ended).map(drop)
     }
-}
 
-impl Service {
     /// Waits until the cache can be used again after the feed was lost, or for [`MAX_CACHE_WAIT`], and then for a random
     /// time. Otherwise thousands of subscribers would read the store at the same time, and delay the load of the cache.
     /// Returns immediately if the cache can be used.

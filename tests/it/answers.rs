@@ -24,7 +24,7 @@ on_both_stores![
 
 const NAMES: &str = "{ systems(first: 5) { nodes { name keyState } totalCount } }";
 
-fn setup(answer_bytes: u64) -> Setup {
+fn setup(answer_bytes: usize) -> Setup {
     let features = PublicFeatures { introspection: true, graphiql: true, answer_bytes };
     let timing = Timing { lease: Duration::from_secs(300), probe_interval: Duration::from_millis(200) };
     Setup { features, timing, ..Setup::default() }

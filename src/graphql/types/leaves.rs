@@ -8,6 +8,9 @@ use async_graphql::indexmap::IndexMap;
 use async_graphql::parser::types::{Selection, SelectionSet};
 use async_graphql::{ContextSelectionSet, Name, OutputType, Positioned, Value};
 
+/// Reads a leaf field of a row.
+pub(super) type Leaf<R> = fn(&R) -> Value;
+
 /// A row from which the leaf fields of an object are read.
 pub(super) trait LeafRow: Sized {
     /// The object of the schema that shows the row.
@@ -15,11 +18,8 @@ pub(super) trait LeafRow: Sized {
 
     /// Reads a field of the object: as its resolver does, and without failing. `None` for fields that need more than the
     /// row.
-    fn leaf(field: &str) -> Option<fn(&Self) -> Value>;
+    fn leaf(field: &str) -> Option<Leaf<Self>>;
 }
-
-/// Reads a leaf field of a row.
-type Leaf<R> = fn(&R) -> Value;
 
 /// The selected fields of an object, with their response keys.
 pub(super) struct Leaves<R>(Vec<(Name, Leaf<R>)>);

@@ -13,7 +13,7 @@ use async_graphql::{
 
 use super::actors::AuditActor;
 use super::connection::PageInfo;
-use super::leaves::{LeafRow, Leaves};
+use super::leaves::{Leaf, LeafRow, Leaves};
 use super::usage::{LastUses, RequestedRange, Usage, UsageResolution};
 use super::{AuditEntry, DateTime, int};
 use crate::domain::audit::{AuditAction, KeyImage, SystemImage};
@@ -521,7 +521,7 @@ impl OutputType for SystemNodes {
 impl LeafRow for systems::System {
     type Object = System;
 
-    fn leaf(field: &str) -> Option<fn(&Self) -> Value> {
+    fn leaf(field: &str) -> Option<Leaf<Self>> {
         Some(match field {
             "__typename" => |_| Value::from(System::type_name()),
             "id" => |system| Value::String(system.id.to_string()),

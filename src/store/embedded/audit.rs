@@ -10,7 +10,7 @@ use super::snapshot::{Snapshot, page_of};
 use super::store::{EmbeddedStore, Progress};
 use super::subjects::{FilteredEntry, are_decisive, subjects_of_filter};
 use super::tables::{AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_HEADS, AUDIT_TIMES, ENTRIES_PER_BLOCK, decode};
-use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead, AuditOutcome};
+use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::ids::{AuditEntryId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result, StoreError};
@@ -120,8 +120,7 @@ impl Snapshot {
         if filter.is_empty() {
             return Ok(self.audit_head(tenant)?.number);
         }
-        if filter.is_only_by_outcome() && filter.outcome == Some(AuditOutcome::Done) {
-            let refused = AuditFilter { outcome: Some(AuditOutcome::Refused), ..AuditFilter::default() };
+        if let Some(refused) = filter.others_than_done() {
             return Ok(self.audit_head(tenant)?.number - self.count_audit(tenant, &refused, progress)?);
         }
         let mut count = 0;

@@ -9,7 +9,7 @@ use super::migrations;
 use super::reads::{BY_ID, at_most, page_of};
 use super::rows::{entry_from_bytes, entry_from_document, number_of, number_to_bson, to_bson};
 use super::store::MongoStore;
-use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead, AuditOutcome};
+use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::ids::{AuditEntryId, NotAnId, TenantId};
 use crate::store::{AuditStore, Page, PageEnd, PageRequest, Result};
 
@@ -94,9 +94,7 @@ impl AuditStore for MongoStore {
             // The log has no gaps, and entries are never removed.
             return Ok(self.audit_head(tenant).await?.number);
         }
-        if filter.is_only_by_outcome() && filter.outcome == Some(AuditOutcome::Done) {
-            // Few are refused.
-            let refused = AuditFilter { outcome: Some(AuditOutcome::Refused), ..AuditFilter::default() };
+        if let Some(refused) = filter.others_than_done() {
             let refused = self.count_audit(tenant, &refused).await?;
             return Ok(self.audit_head(tenant).await?.number - refused);
         }

@@ -15,7 +15,7 @@ use mongodb::bson::{Document, doc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{MAX_CALL_TIME, acme, connect};
+use super::{MAX_CALL_TIME, OneKey, acme, connect};
 use crate::contract::fixtures::{Tenant, commit, follow};
 use crate::support::mongod::{Mongod, fresh_database, shared, within};
 
@@ -49,16 +49,8 @@ async fn idle_feed_stays_open() {
 
 /// Returns a store with one system and one key, their change feed, and their database.
 async fn with_one_key() -> (MongoStore, Tenant, System, Feed, Database) {
-    let options = fresh_database().await;
-    let store = connect(&options).await;
-    let (mut acme, _) = acme();
-    let system = acme.system("Billing");
-    let create = acme.create(&system);
-    commit(&store, create).await;
-    let (system, _, generate) = acme.generate(&system);
-    commit(&store, generate).await;
+    let OneKey { store, acme, system, database, .. } = OneKey::new().await;
     let feed = store.watch(None, None).await.unwrap();
-    let database = shared().await.client().await.database(&options.database);
     (store, acme, system, feed, database)
 }
 

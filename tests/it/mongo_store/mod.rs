@@ -14,11 +14,14 @@ use std::time::Duration;
 use keymark::clock::Environment;
 use keymark::domain::audit::AuditAction;
 use keymark::domain::changes::Batch;
+use keymark::domain::keys::Key;
+use keymark::domain::systems::System;
 use keymark::store::StoreError;
 use keymark::store::mongo::{MongoOptions, MongoStore};
+use mongodb::Database;
 
-use crate::contract::fixtures::{Tenant, tenant};
-use crate::support::mongod::fresh_database;
+use crate::contract::fixtures::{Tenant, commit, tenant};
+use crate::support::mongod::{fresh_database, shared};
 
 /// Time limit for calls to report the loss of the database, and to succeed once it is back: the limit of a call, and a
 /// margin for a busy machine.
@@ -39,6 +42,30 @@ async fn store_named(app_name: &str) -> (MongoStore, MongoOptions) {
     options.uri = format!("{}&appName={app_name}", options.uri);
     options.call_limit = SHORT_CALL_LIMIT;
     (connect(&options).await, options)
+}
+
+/// A store with one system and its key, in a database of its own on the shared server.
+struct OneKey {
+    store: MongoStore,
+    acme: Tenant,
+    system: System,
+    key: Key,
+    database: Database,
+}
+
+impl OneKey {
+    async fn new() -> Self {
+        let options = fresh_database().await;
+        let store = connect(&options).await;
+        let (mut acme, _) = acme();
+        let system = acme.system("Billing");
+        let create = acme.create(&system);
+        commit(&store, create).await;
+        let (system, key, generate) = acme.generate(&system);
+        commit(&store, generate).await;
+        let database = shared().await.client().await.database(&options.database);
+        Self { store, acme, system, key, database }
+    }
 }
 
 fn acme() -> (Tenant, Batch) {

@@ -12,9 +12,9 @@ use mongodb::bson::{Document, doc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{acme, connect};
+use super::{OneKey, acme, connect};
 use crate::contract::fixtures::commit;
-use crate::support::mongod::{Mongod, fresh_database, shared};
+use crate::support::mongod::{Mongod, fresh_database};
 
 /// Longer than the test takes. Calls that wait for a connection fail after it.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -57,15 +57,7 @@ fn digest(number: usize) -> KeyDigest {
 
 #[tokio::test]
 async fn keys_that_are_looked_up_at_the_same_time_are_one_read() {
-    let options = fresh_database().await;
-    let store = connect(&options).await;
-    let (mut acme, _) = acme();
-    let system = acme.system("Billing");
-    let create = acme.create(&system);
-    commit(&store, create).await;
-    let (_, key, generate) = acme.generate(&system);
-    commit(&store, generate).await;
-    let database = shared().await.client().await.database(&options.database);
+    let OneKey { store, key, database, .. } = OneKey::new().await;
     database.run_command(doc! { "profile": 2 }).await.unwrap();
 
     let digests: Vec<_> = (0..500).map(digest).chain([key.digest]).map(|digest| [digest]).collect();
@@ -73,7 +65,7 @@ async fn keys_that_are_looked_up_at_the_same_time_are_one_read() {
 
     let found: Vec<_> = found.into_iter().filter_map(Result::unwrap).collect();
     assert_eq!(found, [key]);
-    let reads = doc! { "ns": format!("{}.keys", options.database), "op": "query" };
+    let reads = doc! { "ns": format!("{}.keys", database.name()), "op": "query" };
     let profile = database.collection::<Document>("system.profile");
     assert_eq!(profile.count_documents(reads).await.unwrap(), 1);
 }

@@ -8,24 +8,15 @@ use keymark::store::{ScanStore, Store, StoreError};
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 
-use super::{acme, connect};
-use crate::contract::fixtures::commit;
-use crate::support::mongod::{fresh_database, shared};
+use super::OneKey;
 
 /// More than two batches.
 const MANY: u64 = 45_000;
 
 /// Returns a store with one key, the document of the key, and its collection.
 async fn with_one_key() -> (impl Store, Document, Collection<Document>) {
-    let options = fresh_database().await;
-    let store = connect(&options).await;
-    let (mut acme, _) = acme();
-    let system = acme.system("Billing");
-    let create = acme.create(&system);
-    commit(&store, create).await;
-    let (_, _, generate) = acme.generate(&system);
-    commit(&store, generate).await;
-    let keys = shared().await.client().await.database(&options.database).collection::<Document>("keys");
+    let OneKey { store, database, .. } = OneKey::new().await;
+    let keys = database.collection::<Document>("keys");
     let key = keys.find_one(doc! {}).await.unwrap().expect("it was committed");
     (store, key, keys)
 }
