@@ -271,6 +271,9 @@ struct State {
     barriers: HashMap<PendingChangeId, oneshot::Sender<Enforced>>,
     /// The last lease that was sent, to be deleted when the process ends.
     last_lease: Option<Lease>,
+    /// Whether a change was applied of which subscribers are yet to be notified. No barrier opens meanwhile, so that this
+    /// instance notifies its subscribers of a change before its client gets the response.
+    is_notifying: bool,
 }
 
 impl Coherence {
@@ -280,7 +283,8 @@ impl Coherence {
         stopwatch: Arc<dyn Stopwatch>,
         role: Role,
     ) -> Arc<Self> {
-        let state = State { protocol: Protocol::new(role), barriers: HashMap::new(), last_lease: None };
+        let state =
+            State { protocol: Protocol::new(role), barriers: HashMap::new(), last_lease: None, is_notifying: false };
         Arc::new(Self {
             store,
             environment,
@@ -456,7 +460,8 @@ impl Coherence {
     fn run_due(self: &Arc<Self>) -> bool {
         let mut state = self.state();
         let now = self.stopwatch.now();
-        for enforced in state.protocol.take_enforced(now) {
+        let enforced = if state.is_notifying { Vec::new() } else { state.protocol.take_enforced(now) };
+        for enforced in enforced {
             if let Some(done) = state.barriers.remove(&enforced.change) {
                 // Fails if the caller no longer waits.
                 let _ = done.send(enforced);
@@ -477,12 +482,10 @@ impl Coherence {
         probe.is_some()
     }
 
-    /// Called after the protocol's state has changed: does what is due, and schedules the next wake-up again. Returns true
-    /// if it sends a probe.
-    fn run_due_and_reschedule(self: &Arc<Self>) -> bool {
-        let sends_probe = self.run_due();
+    /// Called after the protocol's state has changed: does what is due, and schedules the next wake-up again.
+    fn run_due_and_reschedule(self: &Arc<Self>) {
+        self.run_due();
         self.changed.send_replace(());
-        sends_probe
     }
 
     async fn send_probe(self: Arc<Self>, lease: Lease) {
@@ -656,13 +659,16 @@ impl Coherence {
                     }
                     // Applied before subscribers get it: a client that reacts to an event with a request to this
                     // instance must not be served from a cache without the change.
+                    self.state().is_notifying = true;
                     self.apply(cache, &change);
                     self.publish_deadline(cache);
                     // Acknowledged before subscribers are woken, of which there may be thousands: others wait for it.
-                    if self.run_due_and_reschedule() {
+                    if self.run_due() {
                         tokio::task::yield_now().await;
                     }
                     notify_change(&Arc::new(change), notify);
+                    self.state().is_notifying = false;
+                    self.run_due_and_reschedule();
                 }
                 Some(Err(error)) => return error,
                 None => return feed_ended(),
@@ -748,7 +754,11 @@ impl Coherence {
             cache.deadline.clear();
             self.take_over_uses(cache);
         }
-        let was_loaded = self.state().protocol.lost();
+        let was_loaded = {
+            let mut state = self.state();
+            state.is_notifying = false;
+            state.protocol.lost()
+        };
         self.metrics.losses.inc();
         self.run_due_and_reschedule();
         was_loaded
