@@ -1,6 +1,8 @@
 //! Authentication, as the GraphQL transports use it.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use futures::future::BoxFuture;
 use http::request::Parts;
@@ -32,6 +34,9 @@ pub struct SocketSession {
     pub context: OperationContext,
     /// Resolves when the session ends; the socket then closes with 4403.
     pub ended: BoxFuture<'static, ()>,
+    /// Set while `ended` looks up whether a change has ended the session. No operation is polled meanwhile, since it could
+    /// learn of the end earlier.
+    pub is_checked: Arc<AtomicBool>,
     /// Counts the socket towards the limit of its operator, if there is one.
     pub slot: Option<Slot>,
 }

@@ -190,8 +190,9 @@ impl Authenticator for SessionAuthenticator {
         let context = OperationContext::new(true, move |operation| {
             operation.data(RequestContext::for_socket(service.request(address), cookie, reference.clone()))
         });
-        let ended = self.service.session_ended(&caller).boxed();
-        Ok(SocketSession { context, ended, slot: Some(slot) })
+        let is_checked = Arc::default();
+        let ended = self.service.session_ended(&caller, Arc::clone(&is_checked)).boxed();
+        Ok(SocketSession { context, ended, is_checked, slot: Some(slot) })
     }
 }
 

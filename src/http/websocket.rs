@@ -7,7 +7,10 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_graphql::parser::types::OperationType;
@@ -207,7 +210,7 @@ struct Connection<E, A> {
     upgrade: Option<Box<Parts>>,
     session: Option<SocketSession>,
     running: HashMap<Arc<str>, RunningOperation>,
-    operations: SelectAll<BoxStream<'static, (Arc<str>, Event)>>,
+    operations: Operations,
     /// One permit for each operation, including those that the client has cancelled and that still run.
     slots: Arc<Semaphore>,
 }
@@ -221,6 +224,20 @@ struct RunningOperation {
 enum Event {
     Payload(Payload),
     Complete,
+}
+
+type Operations = SelectAll<BoxStream<'static, (Arc<str>, Event)>>;
+
+/// The next event of an operation, once the session is known to last.
+fn next_event<'a>(
+    operations: &'a mut Operations,
+    is_checked: Option<Arc<AtomicBool>>,
+) -> impl Future<Output = Option<(Arc<str>, Event)>> + 'a {
+    poll_fn(move |cx| match &is_checked {
+        // The check, which is polled before, wakes this task too.
+        Some(is_checked) if is_checked.load(Ordering::Relaxed) => Poll::Pending,
+        _ => operations.poll_next_unpin(cx),
+    })
 }
 
 /// Waits for the end of the session; without one, forever.
@@ -241,6 +258,8 @@ impl<E: Executor, A: Authenticator> Connection<E, A> {
         let mut timer = std::pin::pin!(sleep(limits.init_timeout));
         let mut last_received = Instant::now();
         loop {
+            let is_checked = self.session.as_ref().map(|session| Arc::clone(&session.is_checked));
+            let has_operations = !self.operations.is_empty();
             // In this order: nothing is sent after the session has ended, and a client that sends without pause delays
             // only its own operations.
             tokio::select! {
@@ -275,7 +294,7 @@ impl<E: Executor, A: Authenticator> Connection<E, A> {
                         Some(Err(error)) => return Err(Ending::unreadable(&error)),
                     }
                 }
-                Some((id, event)) = self.operations.next(), if !self.operations.is_empty() => {
+                Some((id, event)) = next_event(&mut self.operations, is_checked), if has_operations => {
                     Box::pin(self.forward(socket, &id, event)).await?;
                 }
             }

@@ -6,6 +6,7 @@
 //! delivered is read from the log. So no entry is lost or repeated, even if the feed is.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -184,20 +185,29 @@ impl Service {
 
     /// Waits until the caller's session or token ends: it expires, is revoked or idle for too long, the caller signs out, the
     /// operator is removed, suspended or gets another password, or a tenant is suspended or deleted.
-    pub fn session_ended(self: &Arc<Self>, caller: &Caller) -> impl Future<Output = ()> + Send + use<> {
+    ///
+    /// Sets `is_checked` while it looks up whether a change has ended it.
+    pub fn session_ended(
+        self: &Arc<Self>,
+        caller: &Caller,
+        is_checked: Arc<AtomicBool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let now = self.environment.now();
         let left = caller.signed_in().map_or(Duration::MAX, |(_, session)| session.expires_at.since(now));
         let mut subscription = CallerSubscription::new(self, caller, Topic::Identities, None);
         let ended = async move {
             loop {
                 let active_for = subscription.service.active_for(&subscription.caller);
-                let next = tokio::time::timeout(active_for.unwrap_or(Duration::MAX), subscription.next());
-                let Ok(next) = next.await else {
-                    subscription.needs_refresh = true;
+                let received = tokio::time::timeout(active_for.unwrap_or(Duration::MAX), subscription.receive());
+                let event = received.await.unwrap_or(FeedEvent::Resumed);
+                if !subscription.may_concern_caller(&event) {
                     continue;
-                };
-                match next {
-                    Ok(_) => {}
+                }
+                is_checked.store(matches!(event, FeedEvent::Change(_)), Ordering::Relaxed);
+                let refreshed = subscription.refresh().await;
+                is_checked.store(false, Ordering::Relaxed);
+                match refreshed {
+                    Ok(()) => {}
                     Err(Error::Refused(_)) => return,
                     // An internal error does not end a session.
                     Err(_) => tokio::time::sleep(RETRY_DELAY).await,
@@ -277,7 +287,22 @@ impl CallerSubscription {
 
     /// The next event. [`FeedEvent::Resumed`] whenever changes may have been missed.
     pub(super) async fn next(&mut self) -> Result<FeedEvent, Error> {
-        let event = if self.needs_refresh {
+        let event = self.receive().await;
+        if self.may_concern_caller(&event) {
+            self.refresh().await?;
+        }
+        Ok(event)
+    }
+
+    fn may_concern_caller(&self, event: &FeedEvent) -> bool {
+        match event {
+            FeedEvent::Change(change) => concerns(&self.caller, change),
+            FeedEvent::Resumed => true,
+        }
+    }
+
+    async fn receive(&mut self) -> FeedEvent {
+        if self.needs_refresh {
             FeedEvent::Resumed
         } else {
             let received = match &mut self.home {
@@ -302,15 +327,7 @@ impl CallerSubscription {
                 Box::pin(self.service.wait_for_cache()).await;
             }
             event
-        };
-        let concerns_caller = match &event {
-            FeedEvent::Change(change) => concerns(&self.caller, change),
-            FeedEvent::Resumed => true,
-        };
-        if concerns_caller {
-            self.refresh().await?;
         }
-        Ok(event)
     }
 
     /// Reads the entries after this number, in turn with the operator's heavy reads: a client may have thousands of

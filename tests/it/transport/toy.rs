@@ -339,6 +339,7 @@ impl Authenticator for ToyAuthenticator {
             Some("Bearer good") => Ok(SocketSession {
                 context: self.context("alice"),
                 ended: self.0.session_over.clone().cancelled_owned().boxed(),
+                is_checked: Arc::default(),
                 slot: None,
             }),
             Some("Bearer later") => Err(ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not now.")),
