@@ -36,6 +36,7 @@ use crate::domain::permissions::Permissions;
 use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Fingerprint;
 use crate::service::audit::Exporter;
+use crate::service::backups::Backup;
 use crate::service::checkpoints::KnownCheckpoints;
 use crate::service::error::Error;
 use crate::service::open_sessions::OpenSession;
@@ -124,6 +125,10 @@ pub enum Command {
     CheckpointAudit,
     DescribeSecrets,
     ShowAuditKeys,
+    /// Copies the embedded store. The process that runs the command writes the file.
+    BackUp {
+        file: PathBuf,
+    },
     MarkRestored,
     /// Replays an export in a restored store. The process that runs the command reads the file.
     ReplayAudit {
@@ -250,6 +255,12 @@ pub async fn run(
         }
         Command::VerifyAudit { tenant } => verify_audit(service, tenant, Vec::new()).await?,
         Command::CompareAudit { tenant, checkpoints } => verify_audit(service, tenant, checkpoints).await?,
+        Command::BackUp { file } => {
+            let in_file = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+            let backup = service.back_up(&file).await.map_err(message)?.map_err(|error| in_file(&error))?;
+            let Backup { bytes, keys, audit_entries } = backup;
+            format!("{}: {keys} keys, {audit_entries} audit entries, {bytes} bytes\n", file.display())
+        }
         Command::MarkRestored => restores::mark_restored(service, origin).await?,
         Command::ReplayAudit { file } => return restores::replay(service, origin, file, out).await,
         Command::CheckpointAudit => return checkpoint_audit(service, out).await,
@@ -398,9 +409,9 @@ impl Socket {
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             };
-            let service = Arc::clone(&service);
+            let (service, stop) = (Arc::clone(&service), stop.clone());
             commands.spawn(async move {
-                if let Err(error) = answer(&service, stream).await {
+                if let Err(error) = answer(&service, stream, &stop).await {
                     tracing::warn!(%error, "command connection failed");
                 }
             });
@@ -416,16 +427,25 @@ impl Drop for Socket {
     }
 }
 
-async fn answer(service: &Arc<Service>, stream: UnixStream) -> io::Result<()> {
+async fn answer(service: &Arc<Service>, stream: UnixStream, stop: &CancellationToken) -> io::Result<()> {
     let (read, write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(MAX_COMMAND_BYTES));
     tokio::time::timeout(COMMAND_TIMEOUT, reader.read_line(&mut line)).await??;
     let mut lines = Lines(write);
-    let ended = match serde_json::from_str(&line) {
-        Ok(ReceivedCall::Named { command, user }) => run(service, command, user.as_ref(), &mut lines).await,
-        Ok(ReceivedCall::Plain(command)) => run(service, command, None, &mut lines).await,
-        Err(_) => Err(UNSUPPORTED.to_owned()),
+    let (command, user) = match serde_json::from_str(&line) {
+        Ok(ReceivedCall::Named { command, user }) => (Some(command), user),
+        Ok(ReceivedCall::Plain(command)) => (Some(command), None),
+        Err(_) => (None, None),
+    };
+    let ended = match command {
+        // Stopped with the server: it may take minutes, and changes nothing.
+        Some(command @ Command::BackUp { .. }) => stop
+            .run_until_cancelled(run(service, command, user.as_ref(), &mut lines))
+            .await
+            .unwrap_or_else(|| Err("the server was stopped".to_owned())),
+        Some(command) => run(service, command, user.as_ref(), &mut lines).await,
+        None => Err(UNSUPPORTED.to_owned()),
     };
     lines
         .send(&match ended {

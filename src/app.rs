@@ -1,5 +1,7 @@
 //! The composition root: builds a running Keymark from a configuration. Only this module names the backends of the store.
 
+mod restoration;
+
 use std::error::Error as _;
 use std::fmt;
 use std::fs::{DirBuilder, OpenOptions};
@@ -42,6 +44,8 @@ use crate::store::metrics::StoreMetrics;
 use crate::store::mongo::{ConnectError, MongoOptions, MongoStore};
 use crate::store::{Store, StoreError};
 use crate::verify::Verifier;
+
+pub use self::restoration::{Restoration, secret_file};
 
 /// The file with the root secret, in the data directory.
 const SECRET_NAME: &str = "secret";

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod backup;
 mod doctor;
 mod operator;
 mod tenant;
@@ -79,6 +80,19 @@ enum Subcommands {
     /// Export, verify or sign the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Copy the embedded store to a new file, also while a server runs. The server writes the file if one runs.
+    Backup {
+        /// The new file.
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the embedded store while no server runs. Ends all sessions, as `keymark restored` does.
+    Restore {
+        /// A file that `keymark backup` has written.
+        file: PathBuf,
+        /// Replace the store in the data directory. Its file is kept beside the new one.
+        #[arg(long)]
+        replace: bool,
+    },
     /// State that the store was restored from a backup: ends all sessions, and lets Keymark serve the store.
     Restored,
     /// Check that Keymark can start with this configuration.
@@ -169,6 +183,8 @@ async fn run(command: Subcommands, config: Config, user: Option<&CommandUser>) -
         Subcommands::Serve => app::run(config).await,
         Subcommands::Schema => Ok(()),
         Subcommands::Doctor => doctor::run(config).await,
+        Subcommands::Backup { file } => backup::back_up(config, &file, user).await,
+        Subcommands::Restore { file, replace } => backup::restore(config, file, replace, user).await,
         Subcommands::Restored => administer(config, Command::MarkRestored, user).await,
         Subcommands::Operator(operator) => administer(config, operator.command().await?, user).await,
         Subcommands::Tenant(tenant) => administer(config, tenant.command(), user).await,

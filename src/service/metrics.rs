@@ -27,6 +27,9 @@ pub(super) struct ServiceMetrics {
     pub(super) audit_breaks: Counter,
     /// The store's epoch, as far as this instance has read it.
     pub(super) epoch: Gauge,
+    /// When this instance last completed a backup: seconds since the Unix epoch.
+    backed_up_at: Gauge,
+    backup_bytes: Gauge,
     /// When all logs had a checkpoint at their end: milliseconds since the Unix epoch.
     checkpointed_at: Arc<AtomicI64>,
 }
@@ -59,12 +62,19 @@ impl ServiceMetrics {
             checkpoints: Counter::default(),
             audit_breaks: Counter::default(),
             epoch: Gauge::default(),
+            backed_up_at: Gauge::default(),
+            backup_bytes: Gauge::default(),
             checkpointed_at: Arc::new(AtomicI64::new(now.as_millis())),
         }
     }
 
     pub(super) fn checkpoints_completed(&self, now: Timestamp) {
         self.checkpointed_at.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    pub(super) fn backup_completed(&self, now: Timestamp, bytes: u64) {
+        self.backed_up_at.set(now.as_millis() / 1000);
+        self.backup_bytes.set(bytes.try_into().unwrap_or(i64::MAX));
     }
 
     /// `outcome` is `accepted`, `refused` (wrong username or password) or `limited` (too many attempts).
@@ -120,6 +130,12 @@ impl Service {
             self.metrics.audit_breaks.clone(),
         );
         registry.register("store_epoch", "How often the store was restored from a backup", self.metrics.epoch.clone());
+        registry.register(
+            "backup_timestamp_seconds",
+            "When this process last completed a backup, since the Unix epoch; 0 if it has completed none",
+            self.metrics.backed_up_at.clone(),
+        );
+        registry.register("backup_bytes", "Size of the last backup", self.metrics.backup_bytes.clone());
         registry.register_collector(Box::new(Age {
             name: "audit_checkpoint_age_seconds",
             help: "Time since all audit logs had a checkpoint at their end, or since the start",

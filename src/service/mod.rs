@@ -3,6 +3,7 @@
 pub mod activity;
 pub mod answers;
 pub mod audit;
+pub mod backups;
 pub mod callers;
 pub mod checkpoint_file;
 pub mod checkpoints;

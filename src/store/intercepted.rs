@@ -2,15 +2,16 @@
 //! faults that tests inject.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::{
-    AuditStore, CommitStore, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems, OperatorStore, Page, PageRequest,
-    PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store, SystemState, SystemStore,
-    TenantStore, ThrottleStore, TokenStore, UsageStore,
+    AuditStore, Backup, BackupError, BackupStore, CommitStore, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems,
+    OperatorStore, Page, PageRequest, PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore,
+    Store, SystemState, SystemStore, TenantStore, ThrottleStore, TokenStore, UsageStore,
 };
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead};
 use crate::domain::changes::{Batch, Position};
@@ -186,5 +187,7 @@ intercept! {
         async fn purge_usage(
             &self, now: Timestamp, retention: UsageRetention, unused_since: Timestamp
         ) -> Result<u64>;
+    }    impl BackupStore {
+        async fn back_up(&self, file: &Path) -> Result<Result<Backup, BackupError>>;
     }
 }

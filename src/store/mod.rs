@@ -5,6 +5,7 @@
 //! [`crate::domain`]: a backend enforces the conditions of a batch, numbers audit entries and chains their hashes.
 
 mod audit;
+mod backup;
 mod chunks;
 mod commit;
 pub mod embedded;
@@ -29,6 +30,7 @@ mod usage;
 use async_trait::async_trait;
 
 pub use self::audit::AuditStore;
+pub use self::backup::{Backup, BackupError, BackupStore};
 pub use self::commit::CommitStore;
 pub use self::errors::{Cause, Conflict, Result, StoreError};
 pub use self::feed::{Feed, FeedStore};
@@ -69,6 +71,7 @@ pub trait Store:
     + SettingsStore
     + PurgeStore
     + UsageStore
+    + BackupStore
     + Send
     + Sync
     + 'static

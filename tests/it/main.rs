@@ -10,6 +10,7 @@
 //! | `cluster/` | several server processes under faults: no revoked key is accepted |
 //! | `enforcement` | a change is in effect on every instance once it is reported as enforced; leases, lost feeds |
 //! | `processes`, `starts` | the binary: command line, signals, crashes, refused starts |
+//! | `backups` | copies of a running embedded store, and restoring them |
 //! | `gateways` | nginx, Caddy and HAProxy with the files in `docs/gateways/` |
 //! | `transport/` | GraphQL over HTTP and WebSocket, time-outs, document limits, for a schema of its own |
 //! | `verification`, `abuse` | verdicts, forward-auth, access to the listener; floods of bad keys |
@@ -49,6 +50,7 @@ mod answers;
 mod audit_log;
 mod authorisation;
 mod backends;
+mod backups;
 mod browsers;
 mod checkpoints;
 mod cluster;

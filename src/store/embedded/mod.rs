@@ -4,6 +4,7 @@
 
 mod audit;
 mod audit_heads;
+mod backup;
 mod changes;
 mod commit;
 mod errors;
@@ -28,5 +29,6 @@ mod tokens;
 mod usage;
 mod writer;
 
+pub use self::backup::{Held, check_file, hold};
 pub use self::errors::OpenError;
 pub use self::store::{EmbeddedStore, FILE_NAME, MAX_FEED_CHANGES};

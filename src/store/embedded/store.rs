@@ -24,7 +24,7 @@ use crate::store::{Result, Store, StoreError};
 pub const FILE_NAME: &str = "keymark.redb";
 
 /// Name of the file with the id of the process that holds the store.
-const PID_FILE_NAME: &str = "keymark.pid";
+pub(super) const PID_FILE_NAME: &str = "keymark.pid";
 
 /// Number of changes that the feed keeps.
 pub const MAX_FEED_CHANGES: u64 = 10_000;
@@ -104,24 +104,35 @@ impl EmbeddedStore {
     ) -> Result<T> {
         let turn = Arc::clone(&self.scans).acquire_owned().await;
         let turn = turn.map_err(|error| StoreError::Unavailable(error.into()))?;
+        let handle: Arc<Handle> = Arc::clone(&self.writer.handle);
+        self.run_in_background("scan", move |progress| {
+            let _turn = turn;
+            scan(&Snapshot::of(&*handle.read()?)?, progress)
+        })
+        .await
+    }
+
+    /// Runs `work` on a thread of the lowest priority, and stops it when the caller drops the future.
+    pub(super) async fn run_in_background<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&mut Progress) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let stop = CancellationToken::new();
         let mut progress = Progress { stop: stop.clone(), ..Progress::default() };
         let _stop_on_drop = stop.drop_guard();
-        let handle: Arc<Handle> = Arc::clone(&self.writer.handle);
-        let (sender, scanned) = oneshot::channel();
+        let (sender, done) = oneshot::channel();
         let run = move || {
-            let _turn = turn;
             // On Linux, `None` is the calling thread. A thread cannot raise its priority again, so it is not one of tokio's.
             if let Err(error) = setpriority_process(None, LOWEST_PRIORITY) {
-                tracing::debug!(%error, "priority of a scan not lowered");
+                tracing::debug!(%error, "priority of a thread not lowered");
             }
-            let scan = || scan(&Snapshot::of(&*handle.read()?)?, &mut progress);
             // Fails if the caller is gone.
-            let _ = sender.send(scan());
+            let _ = sender.send(work(&mut progress));
         };
-        let spawned = std::thread::Builder::new().name("scan".to_owned()).spawn(run);
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         spawned.map_err(|error| StoreError::Unavailable(error.into()))?;
-        scanned.await.map_err(|error| StoreError::Unavailable(error.into()))?
+        done.await.map_err(|error| StoreError::Unavailable(error.into()))?
     }
 }
 
@@ -188,7 +199,7 @@ fn prepare(database: Database) -> Result<Database, redb::Error> {
     Ok(database)
 }
 
-fn read_pid(path: &Path) -> Option<u32> {
+pub(super) fn read_pid(path: &Path) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 

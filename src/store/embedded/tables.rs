@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use redb::{ReadableDatabase, TableDefinition, TableHandle};
+use redb::{Key, ReadableDatabase, TableDefinition, TableHandle, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -91,42 +91,67 @@ const KNOWN_FORMAT: u8 = 2;
 /// The last number before the white space that JSON allows.
 const MAX_FORMAT: u8 = 8;
 
+/// Does something with each table of the file.
+pub(super) trait TableVisitor {
+    fn visit<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), redb::Error>;
+}
+
+/// Visits all tables. The newest one comes last.
+pub(super) fn visit_all(visitor: &mut impl TableVisitor) -> Result<(), redb::Error> {
+    visitor.visit(SYSTEMS)?;
+    visitor.visit(SYSTEMS_BY_NAME)?;
+    visitor.visit(SYSTEMS_BY_UPDATE)?;
+    visitor.visit(SYSTEMS_BY_CREATION)?;
+    visitor.visit(SYSTEM_COUNTS)?;
+    visitor.visit(KEYS)?;
+    visitor.visit(REVOKED_KEYS)?;
+    visitor.visit(DUE_KEYS)?;
+    visitor.visit(OPERATORS)?;
+    visitor.visit(OPERATORS_BY_USERNAME)?;
+    visitor.visit(SESSIONS)?;
+    visitor.visit(SESSIONS_BY_OPERATOR)?;
+    visitor.visit(TENANTS)?;
+    visitor.visit(TOKENS)?;
+    visitor.visit(TOKENS_BY_DIGEST)?;
+    visitor.visit(TOKENS_BY_NAME)?;
+    visitor.visit(AUDIT)?;
+    visitor.visit(AUDIT_BY_ID)?;
+    visitor.visit(AUDIT_BY_SUBJECT)?;
+    visitor.visit(AUDIT_HEADS)?;
+    visitor.visit(FEED)?;
+    visitor.visit(LEASES)?;
+    visitor.visit(BUCKETS)?;
+    visitor.visit(SETTINGS)?;
+    visitor.visit(MARKERS)?;
+    visitor.visit(USAGE)?;
+    visitor.visit(USAGE_BY_WRITE)?;
+    visitor.visit(USAGE_HOURS)?;
+    visitor.visit(USAGE_DAYS)?;
+    visitor.visit(USAGE_FLUSHES)?;
+    visitor.visit(SYSTEMS_BY_EXTERNAL_ID)?;
+    visitor.visit(AUDIT_TIMES)
+}
+
 /// Creates missing tables, so that later transactions find them.
 pub(super) fn create_all(db: &redb::Database) -> Result<(), redb::Error> {
+    struct Create<'a>(&'a redb::WriteTransaction);
+
+    impl TableVisitor for Create<'_> {
+        fn visit<K: Key + 'static, V: Value + 'static>(
+            &mut self,
+            table: TableDefinition<'static, K, V>,
+        ) -> Result<(), redb::Error> {
+            self.0.open_table(table)?;
+            Ok(())
+        }
+    }
+
     let mut txn = db.begin_write()?;
     txn.set_two_phase_commit(true);
-    txn.open_table(SYSTEMS)?;
-    txn.open_table(SYSTEMS_BY_NAME)?;
-    txn.open_table(SYSTEMS_BY_UPDATE)?;
-    txn.open_table(SYSTEMS_BY_CREATION)?;
-    txn.open_table(SYSTEM_COUNTS)?;
-    txn.open_table(KEYS)?;
-    txn.open_table(REVOKED_KEYS)?;
-    txn.open_table(DUE_KEYS)?;
-    txn.open_table(OPERATORS)?;
-    txn.open_table(OPERATORS_BY_USERNAME)?;
-    txn.open_table(SESSIONS)?;
-    txn.open_table(SESSIONS_BY_OPERATOR)?;
-    txn.open_table(TENANTS)?;
-    txn.open_table(TOKENS)?;
-    txn.open_table(TOKENS_BY_DIGEST)?;
-    txn.open_table(TOKENS_BY_NAME)?;
-    txn.open_table(AUDIT)?;
-    txn.open_table(AUDIT_BY_ID)?;
-    txn.open_table(AUDIT_BY_SUBJECT)?;
-    txn.open_table(AUDIT_HEADS)?;
-    txn.open_table(FEED)?;
-    txn.open_table(LEASES)?;
-    txn.open_table(BUCKETS)?;
-    txn.open_table(SETTINGS)?;
-    txn.open_table(MARKERS)?;
-    txn.open_table(USAGE)?;
-    txn.open_table(USAGE_BY_WRITE)?;
-    txn.open_table(USAGE_HOURS)?;
-    txn.open_table(USAGE_DAYS)?;
-    txn.open_table(USAGE_FLUSHES)?;
-    txn.open_table(SYSTEMS_BY_EXTERNAL_ID)?;
-    txn.open_table(AUDIT_TIMES)?;
+    visit_all(&mut Create(&txn))?;
     txn.commit()?;
     Ok(())
 }

@@ -24,6 +24,7 @@
 //! [`list_leases`]: crate::store::LeaseStore::list_leases
 
 mod audit;
+mod backup;
 mod coalesce;
 mod collections;
 mod commit;

@@ -24,9 +24,10 @@ use keymark::domain::usage::{
     BucketCounts, Counts, Flush, Resolution, UsageRange, UsageRetention, UsageSummary, surplus_keys,
 };
 use keymark::store::{
-    self, AuditStore, CommitStore, Conflict, Feed, FeedStore, KeyStore, LeaseStore, ListedSystems, OperatorStore, Page,
-    PageEnd, PageRequest, PurgeStore, Purged, Quota, Result, Rows, ScanStore, SessionStore, SettingsStore, Store,
-    StoreError, SystemState, SystemStore, TenantStore, ThrottleStore, TokenStore, UsageStore,
+    self, AuditStore, Backup, BackupError, BackupStore, CommitStore, Conflict, Feed, FeedStore, KeyStore, LeaseStore,
+    ListedSystems, OperatorStore, Page, PageEnd, PageRequest, PurgeStore, Purged, Quota, Result, Rows, ScanStore,
+    SessionStore, SettingsStore, Store, StoreError, SystemState, SystemStore, TenantStore, ThrottleStore, TokenStore,
+    UsageStore,
 };
 use tokio::sync::watch;
 
@@ -319,6 +320,13 @@ impl Store for MemoryStore {
 
     async fn ping(&self) -> Result<()> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl BackupStore for MemoryStore {
+    async fn back_up(&self, _: &std::path::Path) -> Result<Result<Backup, BackupError>> {
+        Ok(Err(BackupError::Unsupported))
     }
 }
 
