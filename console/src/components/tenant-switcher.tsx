@@ -107,7 +107,7 @@ function TenantSearch({ current }: { current: string }) {
         {message}
       </div>
       <ul class="tenant-options" aria-label="Tenants">
-        <TenantOptions key={search} search={search.trim()} current={current} />
+        <TenantOptions search={search.trim()} current={current} />
       </ul>
     </search>
   );
@@ -120,11 +120,15 @@ interface TenantOptionsProps {
   current: string;
 }
 
-/** A page of tenants and, on request, the pages after it. */
+/**
+ * A page of tenants and, on request, the pages after it. Without a key per search, so that a tenant which is also in the
+ * next result keeps the focus.
+ */
 function TenantOptions({ search, after, current }: TenantOptionsProps) {
   const { path } = useLocation();
   const { tenantId } = useViewer();
-  const [isOpen, setOpen] = useState(false);
+  const [openSearch, setOpenSearch] = useState<string>();
+  const isOpen = openSearch === search;
   const [{ data, error }, execute] = useQuery({
     query: TenantNamesDocument,
     variables: { search, first: PAGE_SIZE, ...(after === undefined ? {} : { after }) },
@@ -161,7 +165,7 @@ function TenantOptions({ search, after, current }: TenantOptionsProps) {
       )}
       {pageInfo.hasNextPage && !isOpen && (
         <li>
-          <button type="button" class="plain" onClick={() => setOpen(true)}>
+          <button type="button" class="plain" onClick={() => setOpenSearch(search)}>
             Show more
           </button>
         </li>
