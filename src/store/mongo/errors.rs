@@ -32,6 +32,8 @@ pub enum ConnectError {
     Standalone,
     #[error("The replica set of this MongoDB is not initiated yet: run rs.initiate() once.")]
     NotInitiated,
+    #[error("The replica set of this MongoDB is named {found}, and the URI says replicaSet={named}: change the URI.")]
+    OtherSet { named: String, found: String },
     #[error(
         "This MongoDB is a sharded cluster (mongos): give the URI of one replica set; to outgrow it, spread the \
          tenants over several deployments."

@@ -16,12 +16,13 @@ const MIN_WIRE_VERSION: i32 = 17;
 pub(super) async fn check_server(
     client: &Client,
     seed: Option<ServerAddress>,
+    set_name: Option<&str>,
     limits: Limits,
 ) -> Result<(), ConnectError> {
     let hello = match tokio::time::timeout(limits.call, hello(client)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) if is_refusal(&error) => return Err(ConnectError::Refused(Box::new(error))),
-        Ok(Err(error)) => return Err(why_unreachable(seed, limits, error).await),
+        Ok(Err(error)) => return Err(why_unreachable(seed, set_name, limits, error).await),
         Err(_) => return Err(ConnectError::Unreachable(TimedOut::new("hello").into())),
     };
     check_hello(&hello)
@@ -50,8 +51,14 @@ fn check_hello(hello: &Document) -> Result<(), ConnectError> {
     if is_true("isWritablePrimary") { Ok(()) } else { Err(ConnectError::NotPrimary) }
 }
 
-/// The driver found no primary. Asks the first host directly whether its replica set is not initiated yet.
-async fn why_unreachable(seed: Option<ServerAddress>, limits: Limits, error: Error) -> ConnectError {
+/// The driver found no primary. Asks the first host directly whether it belongs to a replica set, and to which one: the
+/// driver ignores servers outside of the set that the URI names.
+async fn why_unreachable(
+    seed: Option<ServerAddress>,
+    set_name: Option<&str>,
+    limits: Limits,
+    error: Error,
+) -> ConnectError {
     let options = ClientOptions::builder()
         .hosts(seed.into_iter().collect::<Vec<_>>())
         .direct_connection(true)
@@ -59,8 +66,14 @@ async fn why_unreachable(seed: Option<ServerAddress>, limits: Limits, error: Err
         .server_selection_timeout(limits.call / 2)
         .build();
     let Ok(direct) = Client::with_options(options) else { return ConnectError::Unreachable(Box::new(error)) };
-    match tokio::time::timeout(limits.call, hello(&direct)).await {
-        Ok(Ok(hello)) if matches!(check_hello(&hello), Err(ConnectError::NotInitiated)) => ConnectError::NotInitiated,
+    let Ok(Ok(hello)) = tokio::time::timeout(limits.call, hello(&direct)).await else {
+        return ConnectError::Unreachable(Box::new(error));
+    };
+    match (check_hello(&hello), set_name, hello.get_str("setName")) {
+        (Err(cause @ (ConnectError::NotInitiated | ConnectError::Standalone)), ..) => cause,
+        (_, Some(named), Ok(found)) if named != found => {
+            ConnectError::OtherSet { named: named.to_owned(), found: found.to_owned() }
+        }
         _ => ConnectError::Unreachable(Box::new(error)),
     }
 }

@@ -86,6 +86,7 @@ impl MongoStore {
         check_database_name(&options.database)?;
         let resolved = client_options(&options.uri, limits).await?;
         let seed = resolved.hosts.first().cloned();
+        let set_name = resolved.repl_set_name.clone();
         // When the driver resumes a change stream and its first attempt fails, the retry starts at the current end of
         // the oplog and silently skips the changes before it (3.9.1: `ChangeStreamAggregate::build` takes the token
         // away). Without retries, the stream ends with the error instead.
@@ -101,7 +102,7 @@ impl MongoStore {
         let mut resolved = resolved;
         resolved.sdam_event_handler = Some(count_topology_changes(Arc::clone(&topology_changes)));
         let client = Client::with_options(resolved).map_err(|_| ConnectError::Uri)?;
-        check_server(&client, seed, limits).await?;
+        check_server(&client, seed, set_name.as_deref(), limits).await?;
         check_concerns(&client)?;
         let database = client.database(&options.database);
         migrations::run(&database, limits).await?;

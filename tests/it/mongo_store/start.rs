@@ -24,9 +24,26 @@ async fn refusal(options: &MongoOptions) -> String {
 #[tokio::test]
 async fn standalone_server_is_refused() {
     let mongod = Mongod::standalone().await;
+    let mut options = mongod.fresh_database();
     insta::assert_snapshot!(
-        refusal(&mongod.fresh_database()).await,
+        refusal(&options).await,
         @"This MongoDB is a standalone server, which has no transactions: start mongod with --replSet rs0 and run rs.initiate() once."
+    );
+    // The driver reports the same as for a server that is down.
+    options.uri = format!("mongodb://{}/?replicaSet=rs0", mongod.address());
+    insta::assert_snapshot!(
+        refusal(&options).await,
+        @"This MongoDB is a standalone server, which has no transactions: start mongod with --replSet rs0 and run rs.initiate() once."
+    );
+}
+
+#[tokio::test]
+async fn replica_set_of_another_name_is_refused() {
+    let mongod = shared().await;
+    let options = MongoOptions::new(format!("mongodb://{}/?replicaSet=other", mongod.address()), "keymark");
+    insta::assert_snapshot!(
+        refusal(&options).await,
+        @"The replica set of this MongoDB is named rs0, and the URI says replicaSet=other: change the URI."
     );
 }
 

@@ -153,7 +153,7 @@ impl Mongod {
         self.port
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
