@@ -78,7 +78,7 @@ pub fn header(format: Format) -> String {
 /// An entry, with its line end.
 pub fn line(exported: &ExportedEntry, format: Format) -> String {
     match format {
-        Format::Jsonl => json_line(exported),
+        Format::Jsonl => entry_line(exported),
         Format::Csv => csv_line(cells(exported)),
     }
 }
@@ -95,6 +95,20 @@ pub fn checkpoint_line(checkpoint: &Checkpoint, format: Format) -> String {
             csv_line(cells)
         }
     }
+}
+
+/// An entry as a line of JSON: as its hash covers it, and its time for readers.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EntryLine<'a> {
+    #[serde(flatten)]
+    exported: &'a ExportedEntry,
+    /// RFC 3339.
+    occurred_at: String,
+}
+
+fn entry_line(exported: &ExportedEntry) -> String {
+    json_line(&EntryLine { exported, occurred_at: exported.entry.event.occurred_at.to_string() })
 }
 
 fn json_line(value: &impl Serialize) -> String {

@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 use serde::Deserialize;
 
-use super::{CHECKPOINT_CELL, COLUMNS, CheckpointLine, cells, json_line};
+use super::{CHECKPOINT_CELL, COLUMNS, CheckpointLine, cells, entry_line, json_line};
 use crate::domain::audit::{AuditEntry, AuditEvent, AuditHead, ChainBreak, EntryHash};
 use crate::domain::checkpoints::Checkpoint;
 use crate::domain::exports::{ExportProgress, ExportedEntry};
@@ -95,7 +95,10 @@ fn verify_jsonl<V: FnMut(&ExportedEntry)>(
         verifier.begin_line(line)?;
         // Compared with what would be written, so that nothing escapes the hash, such as an added or repeated member.
         if let Ok(entry) = serde_json::from_slice::<ExportedEntry>(&text) {
-            verifier.add(&entry, line, json_line(&entry).trim_end().as_bytes() == text)?;
+            // Release 0.1 wrote it without `occurredAt`.
+            let written = [entry_line(&entry), json_line(&entry)];
+            let is_as_written = written.iter().any(|line| line.trim_end().as_bytes() == text);
+            verifier.add(&entry, line, is_as_written)?;
         } else if let Ok(CheckpointLine { checkpoint }) = serde_json::from_slice(&text) {
             verifier.finish(checkpoint)?;
         } else {
@@ -322,6 +325,17 @@ mod tests {
             let verified = verify_lines(&export(&log(), &shown, format), format).unwrap();
             assert_eq!((verified.entries, verified.checkpoint.number), (shown.len() as u64, 6), "{shown:?}");
         }
+    }
+
+    #[test]
+    fn an_export_without_the_text_of_times_is_verified() {
+        let lines = export(&log(), &[1, 2, 4], Format::Jsonl);
+        assert!(lines[0].contains(r#""occurredAt":"2023-11-14T22:13:20.000Z""#), "{}", lines[0]);
+        let before = |line: &String| line.replace(r#","occurredAt":"2023-11-14T22:13:20.000Z""#, "");
+        let lines: Vec<String> = lines.iter().map(before).collect();
+        assert_eq!(verify_lines(&lines, Format::Jsonl).unwrap().entries, 3);
+        let other = |line: &String| line.replace("1700000000000", "1700000000001");
+        assert!(verify_lines(&lines.iter().map(other).collect::<Vec<_>>(), Format::Jsonl).is_err());
     }
 
     #[test]
