@@ -207,7 +207,8 @@ pub async fn run(
         }
         Command::SuspendOperator { username } => {
             let suspended = service.suspend_operator(Target::CommandLine(origin, &username)).await;
-            description(&enforced(&username, suspended)?)
+            let suspended = enforced(&username, suspended)?;
+            format!("{}{}", description(&suspended), tenant_warning(service, &suspended.tenant).await?)
         }
         Command::ResumeOperator { username } => {
             let resumed = service.resume_operator(Target::CommandLine(origin, &username)).await;
@@ -233,7 +234,8 @@ pub async fn run(
             let removed = service.remove_operator(Target::CommandLine(origin, &username)).await;
             let removed = enforced(&username, removed)?;
             let warning = if removed.is_platform { platform_warning(service).await? } else { "" };
-            format!("removed {}{warning}", description(&removed))
+            let tenant_warning = tenant_warning(service, &removed.tenant).await?;
+            format!("removed {}{tenant_warning}{warning}", description(&removed))
         }
         Command::Tenant(command) => tenants::run(service, origin, command).await?,
         Command::ListTokens { tenant, is_service } => tokens::list(service, tenant, is_service).await?,
@@ -335,6 +337,19 @@ async fn platform_warning(service: &Service) -> Result<&'static str, String> {
         ""
     } else {
         "warning: no operator of the platform is left; add one with keymark operator promote USERNAME\n"
+    })
+}
+
+/// The same for an operator of a tenant: a warning if none is left who may sign in.
+async fn tenant_warning(service: &Service, tenant: &TenantId) -> Result<String, String> {
+    let operators = service.list_operators(Some(tenant)).await.map_err(message)?;
+    Ok(if operators.iter().any(|operator| operator.suspended_at.is_none()) {
+        String::new()
+    } else {
+        format!(
+            "warning: tenant {tenant} has no operator who may sign in; add one with keymark operator add USERNAME \
+             --tenant {tenant}\n"
+        )
     })
 }
 

@@ -542,7 +542,7 @@ async fn the_command_line_manages_tenants() {
 }
 
 #[tokio::test]
-async fn commands_warn_when_they_remove_the_last_operator_of_the_platform() {
+async fn commands_warn_when_they_remove_the_last_operator_of_the_platform_or_of_a_tenant() {
     let app = App::embedded().await;
     for (tenant, username) in [("default", "ada"), ("acme", "bob")] {
         app.add_operator(tenant, username, &ALL).await;
@@ -553,15 +553,21 @@ async fn commands_warn_when_they_remove_the_last_operator_of_the_platform() {
         run(&["operator", "promote", username]).await;
     }
     let removed = run(&["operator", "remove", "ada"]).await;
-    assert!(removed.starts_with("removed ada\t") && !removed.contains("warning"), "{removed}");
+    let of_tenant = "warning: tenant default has no operator who may sign in; add one with keymark operator add USERNAME \
+                     --tenant default\n";
+    assert!(removed.starts_with("removed ada\t") && removed.ends_with(of_tenant), "{removed}");
     let deleted = run(&["tenant", "delete", "acme"]).await;
     let expected = "deleted acme; its audit log stays\nwarning: removed operators of the platform: bob\n";
     assert_eq!(deleted, format!("{expected}{left}"));
 
-    app.add_operator("default", "ada", &ALL).await;
+    for username in ["ada", "carol"] {
+        app.add_operator("default", username, &ALL).await;
+    }
     run(&["operator", "promote", "ada"]).await;
     let removed = run(&["operator", "remove", "ada"]).await;
-    assert!(removed.ends_with(left), "{removed}");
+    assert!(removed.ends_with(left) && !removed.contains("tenant default"), "{removed}");
+    let suspended = run(&["operator", "suspend", "carol"]).await;
+    assert!(suspended.ends_with(of_tenant), "{suspended}");
 }
 
 #[tokio::test]
