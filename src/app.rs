@@ -239,6 +239,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let password = if first_start { app.create_first_operator(first_password(&config)?).await? } else { None };
     config.initial_admin_password = None;
     announce(&public, &verification, first_start, password.as_deref().map(String::as_str))?;
+    let addresses = [&public, &verification].map(|listener| listener.local_addr().ok());
 
     let service = &app.service;
     let front = Arc::new(config.front.clone());
@@ -286,6 +287,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         tokio::join!(
             serving,
             service.follow_feed(drained.clone()),
+            log_start(&app, addresses, &stop),
             run_maintenance(&app, config.revoked_retention, stop.clone()),
             run_checkpoints(service, CHECKPOINT_INTERVAL, stop.clone()),
             run_key_ends(service, stop.clone()),
@@ -318,6 +320,25 @@ fn raise_descriptor_limit() -> usize {
 
 async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| StartError::Failed(format!("{setting}: {address}: {error}")))
+}
+
+/// Logs that Keymark serves, once its cache is loaded.
+async fn log_start(app: &App, addresses: [Option<SocketAddr>; 2], stop: &CancellationToken) {
+    let mut changes = app.coherence.changes();
+    let loaded = async { while !app.coherence.is_loaded() && changes.changed().await.is_ok() {} };
+    if stop.run_until_cancelled(loaded).await.is_none() {
+        return;
+    }
+    let [listen, verify_listen] = addresses.map(|address| address.map(tracing::field::display));
+    let store = if app.directory.is_some() { "embedded" } else { "mongodb" };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        store,
+        keys = app.coherence.cached_keys(),
+        listen,
+        verify_listen,
+        "serving"
+    );
 }
 
 /// Prints the addresses and the first operator, for the person who started Keymark.

@@ -366,6 +366,11 @@ impl Coherence {
         self.loaded.load(Ordering::Acquire)
     }
 
+    /// Number of the keys in the cache, current and revoked. `None` without a cache.
+    pub fn cached_keys(&self) -> Option<usize> {
+        self.cache.load().as_ref().map(|cache| cache.keys.current() + cache.keys.revoked())
+    }
+
     /// Returns a receiver that is notified after each change of what this instance knows: the cache was loaded or
     /// dropped, a change was applied, or the lease was renewed. A lease that expires notifies nobody.
     pub fn changes(&self) -> watch::Receiver<()> {

@@ -1,8 +1,11 @@
 //! Committing changes: decide on what was read, commit one batch, and decide again if the rows changed meanwhile.
 
+use tracing::field;
+
 use super::error::Error;
 use super::{Enforcement, Service};
 use crate::coherence::Barrier;
+use crate::domain::audit::AuditEvent;
 use crate::domain::changes::Batch;
 use crate::domain::refusal::Refusal;
 use crate::store::{Conflict, StoreError};
@@ -122,9 +125,11 @@ impl Service {
             error => Error::from(error),
         })?;
         barrier.committed();
+        let AuditEvent { actor, action, outcome, system, system_name, request_id, .. } = &entry.event;
         tracing::info!(
-            tenant = %entry.tenant, number = entry.number, action = ?entry.event.action,
-            outcome = ?entry.event.outcome, request = %entry.event.request_id, "audit entry written"
+            tenant = %entry.tenant, number = entry.number, ?action, ?outcome, actor = ?actor.name,
+            actor_id = actor.id.map(field::display), system = system.map(field::display), system_name = system_name.as_ref().map(field::debug),
+            request = %request_id, "audit entry written"
         );
         Ok(Committed { value: (), barrier: Some(barrier) })
     }
