@@ -2,7 +2,8 @@
 //!
 //! All settings are read and checked before anything listens. An error is one line that names the setting.
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -198,15 +199,78 @@ settings! {
     log_format, "log-format", "KEYMARK_LOG_FORMAT", "text";
 }
 
-/// Settings that are read from the environment only, since they are secrets, and their defaults.
-pub const SECRETS: &[(&str, &str)] = &[
-    ("KEYMARK_SECRET", "created in the data directory (embedded); required (MongoDB)"),
-    ("KEYMARK_SECRET_FILE", "none: a file that holds the secret instead"),
-    ("KEYMARK_PREVIOUS_SECRETS", "none"),
-    ("KEYMARK_MONGODB_URI_FILE", "none: a file that holds the URI instead"),
-    ("KEYMARK_INITIAL_ADMIN_PASSWORD", "generated and printed once (embedded); required (MongoDB)"),
-    ("KEYMARK_VERIFIER_TOKEN", "none: loopback only"),
+/// Settings that are read from the environment only, since they are secrets: variable, default, and what it is.
+pub const SECRETS: &[(&str, &str, &str)] = &[
+    (
+        "KEYMARK_SECRET",
+        "created in the data directory (embedded); required (MongoDB)",
+        "The root secret, from which all keys of Keymark are derived: 32 random bytes at least.",
+    ),
+    ("KEYMARK_SECRET_FILE", "none: a file that holds the secret instead", "A file that holds the root secret."),
+    (
+        "KEYMARK_PREVIOUS_SECRETS",
+        "none",
+        "Root secrets that were replaced and that API keys may still need, separated by commas.",
+    ),
+    (
+        "KEYMARK_MONGODB_URI_FILE",
+        "none: a file that holds the URI instead",
+        "A file whose first line is the URI of MongoDB.",
+    ),
+    (
+        "KEYMARK_INITIAL_ADMIN_PASSWORD",
+        "generated and printed once (embedded); required (MongoDB)",
+        "Password of the first operator, for the first start.",
+    ),
+    (
+        "KEYMARK_VERIFIER_TOKEN",
+        "none: loopback only",
+        "Token with which gateways verify the keys of all tenants: 16 bytes at least.",
+    ),
 ];
+
+/// Variables of Keymark's clients and tests, which may be set where the server or a command runs.
+const OTHER_VARIABLES: &[&str] = &[
+    "KEYMARK_CONFIG",
+    "KEYMARK_OPERATOR",
+    "KEYMARK_URL",
+    "KEYMARK_TOKEN",
+    "KEYMARK_USERNAME",
+    "KEYMARK_PASSWORD",
+    "KEYMARK_BIN",
+    "KEYMARK_CHROMIUM",
+];
+
+/// Refuses variables that look like settings and are none, like unknown keys of the file: a mistyped name would leave a
+/// restriction unset.
+///
+/// # Errors
+///
+/// Names the first one.
+pub fn check_variables(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), ConfigError> {
+    let settings = SETTINGS.iter().map(|(_, variable, _)| *variable);
+    let secrets = SECRETS.iter().map(|(variable, ..)| *variable);
+    let known: BTreeSet<&str> = settings.chain(secrets).chain(OTHER_VARIABLES.iter().copied()).collect();
+    for (name, value) in variables {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("KEYMARK_")) else { continue };
+        if !known.contains(name) && !is_service_link(name, &value) {
+            return Err(ConfigError::new(name, "is not a setting; `keymark serve --help` lists the variables"));
+        }
+    }
+    Ok(())
+}
+
+/// Returns true for a variable that Kubernetes or Docker sets for a service named keymark or keymark-something, such as
+/// `KEYMARK_PORT=tcp://10.0.0.1:8080`
+/// (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
+fn is_service_link(name: &str, value: &OsStr) -> bool {
+    let is_url = value.to_str().is_some_and(|value| value.contains("://"));
+    let of_port = name.split_once("_PORT_").map(|(_, port)| port);
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT") && is_url
+        || of_port.is_some_and(|port| port.starts_with(|c: char| c.is_ascii_digit()))
+}
 
 /// The file that is read without `--config`.
 const FILE_NAME: &str = "keymark.toml";
@@ -399,12 +463,23 @@ fn read_file(named: Option<&Path>) -> Result<File, ConfigError> {
             let number = text[..at].matches('\n').count() + 1;
             let line = text.lines().nth(number - 1).unwrap_or_default();
             // Without the value, which may be a URI with a password.
-            let key = line.split('=').next().unwrap_or_default().trim();
-            ConfigError::new(format!("{setting}, line {number}, {key}"), error.message().replace('\n', " "))
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            let reason = match is_readable_in_quotes(key, value) {
+                true => "put the value in quotes".to_owned(),
+                false => error.message().replace('\n', " "),
+            };
+            ConfigError::new(format!("{setting}, line {number}, {}", key.trim()), reason)
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(File::default()),
         Err(error) => Err(ConfigError::new("--config", format!("{setting}: {error}"))),
     }
+}
+
+/// Whether a line that cannot be read could be, if its value were in quotes.
+fn is_readable_in_quotes(key: &str, value: &str) -> bool {
+    let value = value.trim();
+    let is_bare = !value.is_empty() && !value.starts_with(['"', '\'', '[', '{']);
+    is_bare && toml::from_str::<File>(&format!("{key} = '{value}'")).is_ok()
 }
 
 fn password_cost(setting: &Setting) -> Result<Cost, ConfigError> {
@@ -677,6 +752,27 @@ mod tests {
 
     fn error(flags: Flags, env: &[(&str, &str)]) -> String {
         load(flags, env).err().expect("the configuration is unusable").to_string()
+    }
+
+    #[test]
+    fn unknown_variables_are_refused_and_those_of_service_links_are_not() {
+        let check = |name: &str, value: &str| check_variables([(name.into(), value.into())]);
+        for (name, value) in [
+            ("KEYMARK_LISTEN", "127.0.0.1:1"),
+            ("KEYMARK_SECRET", "hunter2"),
+            ("KEYMARK_TOKEN", "hunter2"),
+            ("PATH", "/bin"),
+            ("KEYMARK_PORT", "tcp://10.0.0.1:8080"),
+            ("KEYMARK_PORT_8080_TCP_ADDR", "10.0.0.1"),
+            ("KEYMARK_SERVICE_HOST", "10.0.0.1"),
+            ("KEYMARK_VERIFY_SERVICE_PORT_HTTP", "8081"),
+        ] {
+            assert_eq!(check(name, value), Ok(()), "{name}");
+        }
+        for name in ["KEYMARK_LISTENS", "KEYMARK_PORT", "KEYMARK_VERIFIER_TOKENS", "KEYMARK_"] {
+            let error = check(name, "hunter2").expect_err("unknown").to_string();
+            assert_eq!(error, format!("{name}: is not a setting; `keymark serve --help` lists the variables"));
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! `keymark doctor`: checks that a configuration can be used.
 
+use std::fmt::Display;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use tokio::net::TcpListener;
 
-use crate::admin::{self, Stdout};
+use crate::admin::{self, Output, Stdout};
 use crate::app::{
     App, Purpose, StartError, contains_store, find_keyring, first_password, is_accessible_to_others, lost_history,
 };
@@ -13,80 +15,126 @@ use crate::auth::cost::{Calibration, measure};
 use crate::clock::SystemStopwatch;
 use crate::config::{Config, StoreConfig};
 
-/// Prints one line per check. Fails if one of them fails.
-pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
-    let mut failed = 0;
-    let mut report = |what: &str, outcome: Result<String, String>| match outcome {
-        Ok(found) => println!("ok    {what}: {found}"),
-        Err(reason) => {
-            failed += 1;
-            println!("FAIL  {what}: {reason}");
-        }
-    };
-    let skip = |what: &str, reason: &str| println!("skip  {what}: {reason}");
-    report("configuration", Ok("all settings are valid".to_owned()));
-    let calibration = Calibration::new(config.password_cost, |cost| measure(cost, &SystemStopwatch));
-    report("password cost", Ok(calibration.to_string()));
-    let served = match &config.store {
-        StoreConfig::Embedded { directory, .. } => {
-            report("data directory", check_mode(directory));
-            let verify = admin::Command::VerifyAudit { tenant: None };
-            // Printed by the server; reported as part of its outcome.
-            match admin::run_remotely(directory, &verify, None, &mut Stdout).await {
-                Some(Ok(())) => {
-                    admin::run_remotely(directory, &admin::Command::DescribeSecrets, None, &mut Stdout).await
-                }
-                outcome => outcome,
-            }
-        }
-        StoreConfig::Mongo { .. } => None,
-    };
-    match served {
-        Some(outcome) => {
-            report("store", outcome.map(|()| "in use by a running server; the audit log is intact".to_owned()));
-            match check_secret(&config).await {
-                Err(reason) if reason == admin::UNSUPPORTED => skip("root secret", &reason),
-                outcome => report("root secret", outcome.map(|()| "matches that of the running server".to_owned())),
-            }
-            for setting in ["--listen", "--verify-listen"] {
-                skip(setting, "the running server may use this address");
-            }
-            skip("first operator", "the running server creates it at its start");
-        }
-        None => {
-            for (setting, address) in [("--listen", config.listen), ("--verify-listen", config.verify_listen)] {
-                report(setting, can_listen(address).await);
-            }
-            let new = matches!(&config.store, StoreConfig::Embedded { directory, .. } if !contains_store(directory));
-            if new {
-                report("store", Ok("will be created".to_owned()));
-                report("first operator", can_create_first_operator(&config));
-                return conclude(failed);
-            }
-            match App::open_existing(&mut config, Purpose::Inspection).await {
-                Ok(app) => {
-                    report("store", Ok("opened, and the root secret matches".to_owned()));
-                    if matches!(app.service.is_initialised().await, Ok(false)) {
-                        report("first operator", can_create_first_operator(&config));
-                    }
-                    let lost = app.service.find_lost_checkpoints().await.map_err(|error| error.to_string());
-                    report(
-                        "signed audit entries",
-                        lost.and_then(|lost| match lost_history(&lost) {
-                            Some(reason) => Err(reason),
-                            None => Ok("all are in the store".to_owned()),
-                        }),
-                    );
-                    let verify = admin::Command::VerifyAudit { tenant: None };
-                    let verified = admin::run(&app.service, verify, None, &mut Stdout).await;
-                    report("audit log", verified.map(|()| "intact".to_owned()));
-                    report("API keys", app.service.describe_secrets().await.map_err(|error| error.to_string()));
-                }
-                Err(error) => report("store", Err(error.to_string())),
-            }
+/// The checks so far. Prints a verdict for each, on a line of its own.
+#[derive(Default)]
+struct Report {
+    ok: u32,
+    warnings: u32,
+    failed: u32,
+}
+
+impl Report {
+    fn ok(&mut self, what: &str, found: impl Display) {
+        self.ok += 1;
+        println!("ok       {what}: {found}");
+    }
+
+    fn warn(&mut self, what: &str, found: impl Display) {
+        self.warnings += 1;
+        println!("warning  {what}: {found}");
+    }
+
+    fn fail(&mut self, what: &str, reason: impl Display) {
+        self.failed += 1;
+        println!("failed   {what}: {reason}");
+    }
+
+    fn check(&mut self, what: &str, outcome: Result<impl Display, impl Display>) {
+        match outcome {
+            Ok(found) => self.ok(what, found),
+            Err(reason) => self.fail(what, reason),
         }
     }
-    conclude(failed)
+
+    /// Reports what a command has printed, each line as a verdict.
+    fn check_lines(&mut self, what: &str, outcome: Result<(), String>, lines: &str) {
+        for line in lines.lines() {
+            self.ok(what, line);
+        }
+        if let Err(reason) = outcome {
+            self.fail(what, reason);
+        }
+    }
+
+    fn conclude(self) -> Result<(), StartError> {
+        let Self { ok, warnings, failed } = self;
+        println!("{ok} ok, {warnings} warnings, {failed} failed");
+        if failed == 0 { Ok(()) } else { Err(StartError::Failed(format!("{failed} checks failed"))) }
+    }
+}
+
+/// Collects the output of a command.
+#[derive(Default)]
+struct Lines(String);
+
+impl Output for Lines {
+    async fn write(&mut self, text: String) -> io::Result<()> {
+        self.0.push_str(&text);
+        Ok(())
+    }
+}
+
+/// Prints one line per check, and how many there were of each verdict. Fails if one of them fails.
+pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
+    let mut report = Report::default();
+    report.ok("configuration", "all settings are valid");
+    if !config.listen.ip().is_loopback() && !config.front.is_https() {
+        report.warn("--listen", format!("{} serves plain HTTP, which others may read", config.listen));
+    }
+    let calibration = Calibration::new(config.password_cost, |cost| measure(cost, &SystemStopwatch));
+    match calibration.advised {
+        None => report.ok("password cost", calibration),
+        Some(_) => report.warn("password cost", calibration),
+    }
+    if let StoreConfig::Embedded { directory, .. } = &config.store {
+        report.check("data directory", check_mode(directory));
+        let (verify, mut lines) = (admin::Command::VerifyAudit { tenant: None }, Lines::default());
+        if let Some(verified) = admin::run_remotely(directory, &verify, None, &mut lines).await {
+            report.ok("store", "in use by a running server; its addresses are not checked");
+            report.check_lines("audit log", verified, &lines.0);
+            check_running_server(&mut report, &config, directory).await;
+            return report.conclude();
+        }
+    }
+    for (setting, address) in [("--listen", config.listen), ("--verify-listen", config.verify_listen)] {
+        report.check(setting, can_listen(address).await);
+    }
+    if matches!(&config.store, StoreConfig::Embedded { directory, .. } if !contains_store(directory)) {
+        report.ok("store", "will be created");
+        report.check("first operator", can_create_first_operator(&config));
+        return report.conclude();
+    }
+    match App::open_existing(&mut config, Purpose::Inspection).await {
+        Ok(app) => {
+            report.ok("store", "opened, and the root secret matches");
+            if matches!(app.service.is_initialised().await, Ok(false)) {
+                report.check("first operator", can_create_first_operator(&config));
+            }
+            match app.service.find_lost_checkpoints().await.map(|lost| lost_history(&lost)) {
+                Ok(None) => report.ok("signed audit entries", "all are in the store"),
+                Ok(Some(reason)) => report.fail("signed audit entries", reason),
+                Err(error) => report.fail("signed audit entries", error),
+            }
+            let (verify, mut lines) = (admin::Command::VerifyAudit { tenant: None }, Lines::default());
+            let verified = admin::run(&app.service, verify, None, &mut lines).await;
+            report.check_lines("audit log", verified, &lines.0);
+            report.check("API keys", app.service.describe_secrets().await);
+        }
+        Err(error) => report.fail("store", error),
+    }
+    report.conclude()
+}
+
+/// Compares the root secret with that of the running server, and lists the secrets that its keys need.
+async fn check_running_server(report: &mut Report, config: &Config, directory: &Path) {
+    match check_secret(config).await {
+        Err(reason) if reason == admin::UNSUPPORTED => report.warn("root secret", reason),
+        outcome => report.check("root secret", outcome.map(|()| "matches that of the running server")),
+    }
+    let mut lines = Lines::default();
+    if let Some(described) = admin::run_remotely(directory, &admin::Command::DescribeSecrets, None, &mut lines).await {
+        report.check_lines("API keys", described, &lines.0);
+    }
 }
 
 /// Compares the configured root secret with that of the running server.
@@ -96,10 +144,6 @@ async fn check_secret(config: &Config) -> Result<(), String> {
     let check = admin::Command::CheckSecret { fingerprints: keyring.iter().map(|keys| keys.fingerprint).collect() };
     let stopped = || Err("the server has stopped meanwhile; run doctor again".to_owned());
     admin::run_remotely(directory, &check, None, &mut Stdout).await.unwrap_or_else(stopped)
-}
-
-fn conclude(failed: u32) -> Result<(), StartError> {
-    if failed == 0 { Ok(()) } else { Err(StartError::Failed(format!("{failed} checks failed"))) }
 }
 
 fn can_create_first_operator(config: &Config) -> Result<String, String> {

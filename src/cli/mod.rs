@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Command, Stdout};
 use crate::app::{self, App, Purpose, StartError};
-use crate::config::{Config, Flags, StoreConfig};
+use crate::config::{self, Config, Flags, StoreConfig};
 use crate::domain::actors::{CommandUser, NotACommandUser};
 use crate::{graphql, telemetry};
 
@@ -102,7 +102,7 @@ enum Subcommands {
 /// Runs the command line. Exit codes: 0 success, 1 failure, 2 invalid configuration or command.
 pub fn main() -> ExitCode {
     let without_core_dumps = disable_core_dumps();
-    let matches = Cli::command().get_matches();
+    let matches = command().get_matches();
     let is_uri_an_argument = matches.value_source("mongodb_uri") == Some(ValueSource::CommandLine);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let command = cli.command.unwrap_or(Subcommands::Serve);
@@ -116,10 +116,12 @@ pub fn main() -> ExitCode {
         return exit_code(outcome);
     }
     #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
-    let environment = |name: &str| std::env::var_os(name);
+    let (environment, variables) = (|name: &str| std::env::var_os(name), std::env::vars_os());
     let user = cli.user.or_else(|| system_user(environment));
-    let outcome =
-        Config::load(cli.flags, cli.config.as_deref(), environment).map_err(StartError::from).and_then(|config| {
+    let outcome = config::check_variables(variables)
+        .and_then(|()| Config::load(cli.flags, cli.config.as_deref(), environment))
+        .map_err(StartError::from)
+        .and_then(|config| {
             telemetry::start(&config.log, config.log_format);
             if let Err(error) = without_core_dumps {
                 tracing::warn!(%error, "core dumps not disabled; they may contain secrets");
@@ -140,6 +142,37 @@ pub fn main() -> ExitCode {
             outcome
         });
     exit_code(outcome)
+}
+
+/// The command line. Settings apply to all commands, and only the help of the program and of `serve` lists them.
+pub fn command() -> clap::Command {
+    let mut secrets = String::from(
+        "Secrets, from the environment only:
+",
+    );
+    for (variable, default, help) in config::SECRETS {
+        secrets.push_str(&format!(
+            "  {variable}
+          {help} [default: {default}]
+"
+        ));
+    }
+    let mut command = Cli::command().after_help(secrets.clone());
+    // Copies the settings into the commands, where they can be hidden.
+    command.build();
+    command.mut_subcommands(|command| match command.get_name() {
+        "serve" => command.after_help(secrets.clone()),
+        _ => without_settings(command),
+    })
+}
+
+fn without_settings(command: clap::Command) -> clap::Command {
+    let is_setting = |arg: &clap::Arg| arg.get_help_heading() == Some("Settings");
+    let command = command.mut_args(|arg| {
+        let hidden = is_setting(&arg);
+        arg.hide(hidden)
+    });
+    command.after_help("All settings of `keymark serve --help` apply as well.").mut_subcommands(without_settings)
 }
 
 fn command_user(name: &str) -> Result<CommandUser, String> {

@@ -119,7 +119,7 @@ async fn secret_that_keys_need_is_not_dropped_by_accident() {
     assert!(said.starts_with("keymark: KEYMARK_PREVIOUS_SECRETS: 1 API keys"), "{said}");
     let (code, printed, _) = run(&variables, &doctor).await;
     assert_eq!(code, 1);
-    assert!(printed.contains("FAIL  store: KEYMARK_PREVIOUS_SECRETS: 1 API keys"), "{printed}");
+    assert!(printed.contains("failed   store: KEYMARK_PREVIOUS_SECRETS: 1 API keys"), "{printed}");
 
     let server = start(NEW, "", &["--drop-keys-of-old-secrets"]).await;
     assert_eq!(server.verdict(&key).await, "NOT_FOUND");

@@ -20,7 +20,7 @@ fn the_rule_for_passwords_is_the_same_in_the_schema_the_console_and_the_document
 #[test]
 fn readme_lists_every_setting_with_its_variable_and_default() {
     let settings = SETTINGS.iter().map(|(flag, variable, default)| format!("| `{flag}` | `{variable}` | {default} |"));
-    let secrets = SECRETS.iter().map(|(variable, default)| format!("| `{variable}` | {default} |"));
+    let secrets = SECRETS.iter().map(|(variable, default, _)| format!("| `{variable}` | {default} |"));
     let expected: Vec<String> = settings.chain(secrets).collect();
     let is_row = |line: &&str| line.starts_with("| `--") || line.starts_with("| `KEYMARK_");
     let found: Vec<&str> = README.lines().filter(is_row).collect();

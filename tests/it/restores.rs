@@ -627,7 +627,7 @@ impl Restored {
         assert_eq!(files(&self.place), before);
         let anywhere = ["doctor", "--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"];
         let (code, said) = self.run(&anywhere).await;
-        let expected = "FAIL  signed audit entries: the audit log of tenant default lacks entry 7";
+        let expected = "failed   signed audit entries: the audit log of tenant default lacks entry 7";
         assert!(code == 1 && said.contains(expected), "{said}");
         let (code, said) = self.run(&["audit", "verify"]).await;
         assert!(code == 1 && said.contains("default: entry 5 is missing: the log ends before it, but 7"), "{said}");
@@ -679,7 +679,7 @@ async fn restored_backup_is_served_once_that_is_stated(place: Place) {
     server.stop().await;
     let anywhere = ["doctor", "--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"];
     let (code, said) = restored.run(&anywhere).await;
-    assert!(code == 0 && said.contains("ok    signed audit entries: all are in the store"), "{said}");
+    assert!(code == 0 && said.contains("ok       signed audit entries: all are in the store"), "{said}");
     let (code, said) = restored.run(&["audit", "verify"]).await;
     assert!(code == 0 && said.contains("the chain is intact\ndefault: epoch 1: a backup restored by "), "{said}");
     assert!(said.contains("replaced the log after entry 4, which had 7 entries or more"), "{said}");

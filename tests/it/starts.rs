@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use keymark::config::{SECRETS, SETTINGS};
 use serde_json::json;
 
 use crate::support::process::{Server, directory, directory_of_mode, keymark, run};
@@ -53,7 +54,7 @@ async fn a_first_password_that_breaks_the_rules_stops_only_a_start_that_would_us
     assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{err}");
     assert!(err.starts_with(&format!("keymark: {refusal}")), "{err}");
     let (code, out, _) = run(&variables, &["doctor"]).await;
-    assert!(code == 1 && out.contains(&format!("FAIL  first operator: {refusal}")), "{out}");
+    assert!(code == 1 && out.contains(&format!("failed   first operator: {refusal}")), "{out}");
     assert_eq!(contents(directory.path()).len(), 0, "nothing was created");
 
     let (code, _, err) = run(&variables, &["operator", "add", "ada"]).await;
@@ -163,7 +164,7 @@ async fn commands_that_need_a_store_do_not_create_one() {
         let variables =
             [("KEYMARK_DATA_DIR", data), ("KEYMARK_LISTEN", "127.0.0.1:0"), ("KEYMARK_VERIFY_LISTEN", "127.0.0.1:0")];
         let (code, out, err) = run(&variables, &["doctor"]).await;
-        assert!(code == 0 && out.contains("ok    store: will be created"), "{out}{err}");
+        assert!(code == 0 && out.contains("ok       store: will be created"), "{out}{err}");
     }
     assert_eq!(contents(parent.path()), [empty.as_path()]);
     assert_eq!(contents(&empty).len(), 0);
@@ -204,7 +205,7 @@ async fn the_uri_of_mongodb_may_be_in_a_file_and_a_password_in_the_command_line_
         (vec![SECRET], vec!["--mongodb-uri", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1"], false),
     ] {
         let (code, out, err) = run(&variables, &arguments).await;
-        assert!(code == 1 && (unreachable(&err) || out.contains("FAIL  store")), "{arguments:?}: {out}{err}");
+        assert!(code == 1 && (unreachable(&err) || out.contains("failed   store")), "{arguments:?}: {out}{err}");
         assert_eq!(reported(&err), is_reported, "{arguments:?}: {err}");
         assert!(!err.contains("hunter2") && !out.contains("hunter2"), "{arguments:?}: {err}");
     }
@@ -232,7 +233,47 @@ async fn errors_in_the_configuration_file_name_the_setting_without_its_value() {
         assert!(err.starts_with(&format!("keymark: {}, line {line}, {key}: ", file.display())), "{text}: {err}");
         assert!(!err.contains("hunter2"), "{text}: {err}");
     }
+    for (text, line) in [("listen = 127.0.0.1:8080\n", 1), ("graphiql = true\nkey-prefix = hunter2 # or km\n", 2)] {
+        std::fs::write(&file, text).expect("written");
+        let variables = [("KEYMARK_CONFIG", file.to_str().unwrap()), ("KEYMARK_DATA_DIR", data.to_str().unwrap())];
+        let (code, _, err) = run(&variables, &["serve"]).await;
+        let key = text.lines().last().and_then(|line| line.split(' ').next()).expect("a key");
+        let expected = format!("keymark: {}, line {line}, {key}: put the value in quotes\n", file.display());
+        assert_eq!((code, err), (2, expected), "{text}");
+    }
     assert!(!data.exists());
+}
+
+#[tokio::test]
+async fn variables_that_are_no_setting_are_refused() {
+    let directory = directory();
+    for command in ["serve", "doctor"] {
+        let variables = [("KEYMARK_DATA_DIR", directory.path().to_str().unwrap()), ("KEYMARK_VERIFY_ALOW", "hunter2")];
+        let (code, out, err) = run(&variables, &[command]).await;
+        let expected = "keymark: KEYMARK_VERIFY_ALOW: is not a setting; `keymark serve --help` lists the variables\n";
+        assert_eq!((code, out.as_str(), err.as_str()), (2, "", expected));
+    }
+    assert_eq!(contents(directory.path()).len(), 0);
+}
+
+#[tokio::test]
+async fn help_of_serve_lists_all_settings_and_that_of_other_commands_points_to_it() {
+    let (code, serve, _) = run(&[], &["serve", "--help"]).await;
+    assert_eq!(code, 0);
+    for (flag, variable, _) in SETTINGS {
+        assert!(serve.contains(&format!("{flag} <VALUE>")) || serve.contains(&format!("{flag}[=<VALUE>]")), "{flag}");
+        assert!(serve.contains(&format!("[env: {variable}]")), "{variable}");
+    }
+    for (variable, ..) in SECRETS {
+        assert!(serve.contains(&format!("  {variable}\n")), "{variable}");
+    }
+    for command in [&["doctor"][..], &["tenant"], &["tenant", "create"], &["audit", "verify"], &["operator", "add"]] {
+        let (code, help, _) = run(&[], &[command, &["--help"]].concat()).await;
+        assert!(code == 0 && help.contains("All settings of `keymark serve --help` apply as well."), "{help}");
+        assert!(!help.contains("--verify-listen"), "{help}");
+    }
+    let (_, help, _) = run(&[], &["tenant", "create", "--help"]).await;
+    assert!(help.contains("--name <NAME>"), "{help}");
 }
 
 #[tokio::test]
