@@ -64,7 +64,7 @@ check holds depth NPROBE=1 PROTOCOL
 check holds depth NPROBE=1 LOSS TMAX=2
 check holds depth NPROBE=1 LOSS BRANCH TMAX=2
 check holds depth NPROBE=1 FILL TMAX=2
-check holds depth NPROBE=1 CRASH TMAX=2 NLIST=1
+check holds depth NPROBE=1 CRASH TMAX=2
 check holds depth NPROBE=1 D=1 NLIST=1 TMAX=4
 check holds depth NPROBE=1 CLOCKS L=2 NLIST=1 TMAX=4
 check holds depth NPROBE=1 LENGTHS L=2 NLIST=1 TMAX=4
