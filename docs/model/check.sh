@@ -69,26 +69,26 @@ check holds depth NPROBE=1 D=1 NLIST=1 TMAX=4
 check holds depth NPROBE=1 CLOCKS L=2 NLIST=1 TMAX=4
 check holds depth NPROBE=1 LENGTHS L=2 NLIST=1 TMAX=4
 
-check broken depth BUG_NOWAIT
-check broken depth BUG_TTLSTART
+check broken breadth BUG_NOWAIT
+check broken breadth BUG_TTLSTART
 check broken depth BUG_LOADLATE
 check broken breadth BUG_STALELIST
 check broken breadth BUG_UNCOVERED
-check broken depth BUG_KEPTAGE TMAX=2
-check broken depth BUG_LISTEARLY NPROBE=1 TMAX=2
-check broken depth BUG_MISSING NPROBE=1 TMAX=2
-check broken depth BUG_ACKEARLY
+check broken breadth BUG_KEPTAGE TMAX=2
+check broken breadth BUG_LISTEARLY NPROBE=1 TMAX=2
+check broken breadth BUG_MISSING NPROBE=1 TMAX=2
+check broken breadth BUG_ACKEARLY
 check broken depth BUG_SKIP LOSS
-check broken depth BUG_UNJOINED LOSS BRANCH NPROBE=1
+check broken breadth BUG_UNJOINED LOSS BRANCH NPROBE=1
 check broken depth BUG_FILL FILL
 check broken depth BUG_STALEREAD FILL
-check broken depth BUG_DRIFT D=1 TMAX=4
-check broken depth BUG_BOOTCLOCK CLOCKS L=2 NPROBE=1 TMAX=4
-check broken depth BUG_RAWCLOCK CLOCKS L=2 NPROBE=1 TMAX=4
-check broken depth BUG_RAWAWAKE CLOCKS L=2 NPROBE=1 TMAX=4
-check broken depth BUG_FASTWAIT CLOCKS L=2 NPROBE=1 TMAX=4
-check broken depth BUG_OWNLENGTH LENGTHS L=2 NPROBE=1 TMAX=4
-check broken depth BUG_UNLISTED LENGTHS L=2 NPROBE=1 TMAX=4
+check broken breadth BUG_DRIFT D=1 NPROBE=1 NLIST=1 TMAX=4
+check broken breadth BUG_BOOTCLOCK CLOCKS L=2 NPROBE=1 NLIST=1 TMAX=4
+check broken breadth BUG_RAWCLOCK CLOCKS L=2 NPROBE=1 NLIST=1 TMAX=4
+check broken breadth BUG_RAWAWAKE CLOCKS L=2 NPROBE=1 NLIST=1 TMAX=4
+check broken breadth BUG_FASTWAIT CLOCKS L=2 NPROBE=1 NLIST=1 TMAX=4
+check broken breadth BUG_OWNLENGTH LENGTHS L=2 NPROBE=1 NLIST=1 TMAX=4
+check broken breadth BUG_UNLISTED LENGTHS L=2 NPROBE=1 NLIST=1 TMAX=4
 check broken breadth BUG_IDEMP CRASH
 check broken breadth BUG_REJECT STRICT
 
