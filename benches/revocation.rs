@@ -1,9 +1,12 @@
 //! Measures the cost of exact revocation: the waits for other instances, and loading the cache.
 //!
-//! `cargo bench --bench revocation` runs all; `-- barrier`, `-- waits`, `-- embedded` or `-- mongodb` one part.
+//! `cargo bench --bench revocation` runs all; `-- barrier`, `-- instances`, `-- waits`, `-- embedded` or `-- mongodb` one
+//! part. For `instances`, `KEYMARK_BINARY` is the path of another build to compare with.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock and its own variables")]
 
+#[path = "support/database_load.rs"]
+mod database_load;
 #[path = "support/instance.rs"]
 mod instance;
 #[path = "support/keys.rs"]
@@ -12,6 +15,10 @@ mod keys;
 mod lines;
 #[path = "support/millis.rs"]
 mod millis;
+#[path = "support/processor_time.rs"]
+mod processor_time;
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/replica_set.rs"]
 mod replica_set;
 #[path = "support/requested_part.rs"]
@@ -24,6 +31,7 @@ mod run_part;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use database_load::DatabaseLoad;
 use instance::Instance;
 use keymark::clock::Environment;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
@@ -41,10 +49,13 @@ use keys::key;
 use lines::{Better, Goal, Measured, report};
 use millis::millis;
 use mimalloc::MiMalloc;
+use processor_time::processor_time;
+use program::Program;
 use replica_set::ReplicaSet;
 use requested_part::requested_part;
 use resident::resident;
 use run_part::run_part;
+use serde_json::json;
 use zeroizing_alloc::ZeroAlloc;
 
 /// The allocator of the program.
@@ -56,7 +67,11 @@ const REVOCATIONS: usize = 300;
 const KEYS: u64 = 1_000_000;
 const KEYS_A_BATCH: u64 = 2_000;
 const TENANTS: u64 = 100;
-const PARTS: [&str; 4] = ["barrier", "waits", "embedded", "mongodb"];
+const PARTS: [&str; 5] = ["barrier", "instances", "waits", "embedded", "mongodb"];
+/// Server processes of the part `instances`.
+const PROGRAMS: usize = 20;
+const SETTLING: Duration = Duration::from_secs(8);
+const IDLE: Duration = Duration::from_secs(20);
 /// Measurements of each wait.
 const ROUNDS: usize = 50;
 
@@ -64,6 +79,7 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match requested_part().as_deref() {
         Some("barrier") => runtime.block_on(barrier()),
+        Some("instances") => runtime.block_on(instances()),
         Some("waits") => runtime.block_on(waits()),
         Some("embedded") => runtime.block_on(async {
             let directory = tempfile::tempdir().expect("a directory");
@@ -116,6 +132,56 @@ async fn barrier() {
     report(&section, "the write", "ms", Better::Less, None, Measured::Times(millis(&writes)));
     let waits = Measured::Times(millis(&waits));
     report(&section, "the wait", "ms", Better::Less, Some(Goal::Median(10.0)), waits);
+}
+
+/// Server processes over three members: what they cost while nothing happens, and the wait of revocations in turn.
+async fn instances() {
+    let set = ReplicaSet::start(3).await;
+    let uri = set.uri();
+    let mut programs = Vec::new();
+    for _ in 0..PROGRAMS {
+        programs.push(Program::start(&uri).await);
+    }
+    let token = programs[0].sign_in().await;
+    let system = programs[0].create_system(&token, "Revoked and again").await;
+    let own = || programs.iter().map(|program| processor_time(program.process.id())).sum::<Duration>();
+
+    tokio::time::sleep(SETTLING).await;
+    let (before, own_before) = (DatabaseLoad::read(&uri).await, own());
+    tokio::time::sleep(IDLE).await;
+    let idle = (DatabaseLoad::read(&uri).await.since(&before), own() - own_before);
+
+    let (mut waits, mut whole) = (Vec::new(), Vec::new());
+    let (before, own_before) = (DatabaseLoad::read(&uri).await, own());
+    for program in programs.iter().cycle().take(REVOCATIONS) {
+        program.generate_key(&token, &system).await;
+        let began = Instant::now();
+        let document = "mutation ($system: ID!) { revokeKey(systemId: $system) { \
+                        enforcement { state elapsedMs instances } } }";
+        let revoked = program.send(Some(&token), document, json!({ "system": system })).await;
+        whole.push(began.elapsed());
+        let enforcement = &revoked["revokeKey"]["enforcement"];
+        assert!(enforcement["state"] == "ENFORCED" && enforcement["instances"] == PROGRAMS, "{enforcement}");
+        waits.push(enforcement["elapsedMs"].as_f64().expect("a number"));
+    }
+    let busy = (DatabaseLoad::read(&uri).await.since(&before), own() - own_before);
+
+    let costs = |section: &str, (database, own): &(DatabaseLoad, Duration), per: &str, count: f64| {
+        for (name, unit, value) in [
+            ("commands", "", database.commands),
+            ("returned documents", "", database.returned_documents),
+            ("processor time of the database", "ms ", database.processor_time.as_secs_f64() * 1e3),
+            ("processor time of Keymark", "ms ", own.as_secs_f64() * 1e3),
+        ] {
+            let unit = format!("{unit}{per}");
+            report(section, name, &unit, Better::Less, None, Measured::Rounds(vec![value / count]));
+        }
+    };
+    costs(&format!("{PROGRAMS} idle processes, 3 members"), &idle, "a second", IDLE.as_secs_f64());
+    costs(&format!("Changes by {PROGRAMS} processes, 3 members"), &busy, "a change", 2.0 * REVOCATIONS as f64);
+    let section = format!("{REVOCATIONS} revocations by {PROGRAMS} processes in turn, 3 members");
+    report(&section, "revokeKey", "ms", Better::Less, None, Measured::Times(millis(&whole)));
+    report(&section, "the wait", "ms", Better::Less, None, Measured::Times(waits));
 }
 
 /// Everything that a client waits for when it restricts something, and each of its repeats, on one instance.

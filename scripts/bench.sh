@@ -21,8 +21,8 @@ failed=
 for part in \
     ratios:verification ratios:tenants ratios:gateway ratios:flood ratios:heavy ratios:silent ratios:tokens ratios:systems \
     peers:systems peers:search peers:memory fanout search:embedded search:mongodb operations:embedded operations:mongodb \
-    revocation:barrier revocation:waits revocation:embedded revocation:mongodb usage:embedded usage:mongodb memory \
-    documents enumeration; do
+    revocation:barrier revocation:instances revocation:waits revocation:embedded revocation:mongodb stall \
+    usage:embedded usage:mongodb memory documents enumeration; do
     bench=${part%%:*}
     of=${part#"$bench"}
     # shellcheck disable=SC2086 # No argument if the part has no name.

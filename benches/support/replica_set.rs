@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 /// A replica set on this machine, of the `mongod` that `scripts/mongod.sh` installs; gone when this is dropped.
 pub struct ReplicaSet {
-    members: Vec<(Child, TempDir)>,
+    pub members: Vec<(Child, TempDir)>,
     ports: Vec<u16>,
 }
 
