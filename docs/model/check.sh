@@ -61,13 +61,13 @@ asked=$*
 
 check holds depth PROTOCOL TMAX=2
 check holds depth NPROBE=1 PROTOCOL
-check holds depth NPROBE=1 LOSS TMAX=2
-check holds depth NPROBE=1 LOSS BRANCH TMAX=2
-check holds depth NPROBE=1 FILL TMAX=2
-check holds depth NPROBE=1 CRASH TMAX=2
-check holds depth NPROBE=1 D=1 NLIST=1 TMAX=4
-check holds depth NPROBE=1 CLOCKS L=2 NLIST=1 TMAX=4
-check holds depth NPROBE=1 LENGTHS L=2 NLIST=1 TMAX=4
+check holds depth NPROBE=1 LOSS
+check holds depth NPROBE=1 LOSS BRANCH
+check holds depth NPROBE=1 FILL
+check holds depth NPROBE=1 CRASH
+check holds depth NPROBE=1 D=1 TMAX=4
+check holds depth NPROBE=1 CLOCKS L=2 TMAX=4
+check holds depth NPROBE=1 LENGTHS L=2 TMAX=4
 
 check broken breadth BUG_NOWAIT
 check broken breadth BUG_TTLSTART
@@ -82,13 +82,13 @@ check broken depth BUG_SKIP LOSS
 check broken breadth BUG_UNJOINED LOSS BRANCH NPROBE=1
 check broken depth BUG_FILL FILL
 check broken depth BUG_STALEREAD FILL
-check broken breadth BUG_DRIFT D=1 NPROBE=1 NLIST=1 TMAX=4
-check broken breadth BUG_BOOTCLOCK CLOCKS L=2 NPROBE=1 NLIST=1 TMAX=4
-check broken breadth BUG_RAWCLOCK CLOCKS L=2 NPROBE=1 NLIST=1 TMAX=4
-check broken breadth BUG_RAWAWAKE CLOCKS L=2 NPROBE=1 NLIST=1 TMAX=4
-check broken breadth BUG_FASTWAIT CLOCKS L=2 NPROBE=1 NLIST=1 TMAX=4
-check broken breadth BUG_OWNLENGTH LENGTHS L=2 NPROBE=1 NLIST=1 TMAX=4
-check broken breadth BUG_UNLISTED LENGTHS L=2 NPROBE=1 NLIST=1 TMAX=4
+check broken breadth BUG_DRIFT D=1 NPROBE=1 TMAX=4
+check broken breadth BUG_BOOTCLOCK CLOCKS L=2 NPROBE=1 TMAX=4
+check broken breadth BUG_RAWCLOCK CLOCKS L=2 NPROBE=1 TMAX=4
+check broken breadth BUG_RAWAWAKE CLOCKS L=2 NPROBE=1 TMAX=4
+check broken breadth BUG_FASTWAIT CLOCKS L=2 NPROBE=1 TMAX=4
+check broken breadth BUG_OWNLENGTH LENGTHS L=2 NPROBE=1 TMAX=4
+check broken breadth BUG_UNLISTED LENGTHS L=2 NPROBE=1 TMAX=4
 check broken breadth BUG_IDEMP CRASH
 check broken breadth BUG_REJECT STRICT
 

@@ -43,9 +43,9 @@
  *
  * Exhaustive: check.sh visits every state of each variant that holds (no bitstate hashing, no limit
  * on the depth), up to TMAX ticks, NPROBE probes and NLIST listings.  All variants have one instance
- * (NI), one revoke, and at most one loss, eviction or failover; the one without a further flag has
- * two probes, the others one, and those with clocks or lengths one listing.  Leases of several
- * instances, repeated losses and longer runs are in src/coherence/simulation.rs, at random.
+ * (NI), one revoke, two listings, and at most one loss, eviction or failover; there are two probes
+ * within two ticks and without a further flag, otherwise one probe.  Several instances, repeated
+ * losses and longer runs are in src/coherence/simulation.rs, at random.
  * -DSTRICT is not exhaustive: no error is known, but it is only searched with BUG_REJECT.
  *
  * Property: no accept whose verify was invoked after a revoke returned success.
