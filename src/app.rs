@@ -17,6 +17,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::RngExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -30,10 +32,13 @@ use crate::domain::checkpoints::Checkpoint;
 use crate::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime, to_millis};
 use crate::domain::operators::{FIRST_PASSWORD_LIFETIME, Password};
 use crate::domain::secrets::{Fingerprint, Keyring, RootSecret};
+use crate::domain::time::Timestamp;
 use crate::http::connections::ConnectionCaps;
-use crate::http::serve::{ServeLimits, serve};
+use crate::http::serve::{Listener, ServeLimits, serve};
+use crate::http::tls::{Tls, TlsFiles};
 use crate::http::{self, PublicFeatures};
 use crate::metrics::{ConnectionMetrics, Metrics};
+use crate::service::draining::Draining;
 use crate::service::old_digests::count_keys_by_secret;
 use crate::service::operators::FIRST_USERNAME;
 use crate::service::restores::find_lost_checkpoints;
@@ -61,6 +66,8 @@ const OLD_DIGESTS_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the entry of a key's end waits at most; instances refuse the key by their own clocks before.
 const KEY_ENDS_INTERVAL: Duration = Duration::from_secs(2);
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the files of certificates and keys are read. Kubernetes replaces them within a minute or two.
+const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(3600);
 /// Limit on the checkpoints before the process ends. The next start signs what is missing then.
 const LAST_CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -217,17 +224,23 @@ pub fn first_password(config: &Config) -> Result<Option<Password>, ConfigError> 
     }
 }
 
-/// Serves until SIGTERM or SIGINT, and then completes the requests in flight, for 9.5 s at most.
+/// Serves until SIGTERM or SIGINT and the drain delay after it, and then completes the requests in flight, for 9.5 s at
+/// most.
 pub async fn run(mut config: Config) -> Result<(), StartError> {
     if matches!(&config.store, StoreConfig::Embedded { directory, .. } if !contains_store(directory)) {
         // Before anything is created.
         first_password(&config)?;
     }
+    for files in config.tls.iter().chain(&config.verify_tls) {
+        files.check().map_err(ConfigError::from)?;
+    }
     let app = App::open(&mut config, Purpose::Serving).await?;
+    let (tls, verify_tls) = load_tls(&config, &app.metrics, app.service.environment().now())?;
     let descriptors = raise_descriptor_limit();
     let (public_caps, verification_caps) = ConnectionCaps::share(descriptors, &config.front.trusted_proxies);
     let stop = CancellationToken::new();
-    let signals = wait_for_signal(stop.clone())?;
+    let signals = wait_for_signal(app.service.draining().clone(), config.drain_delay, stop.clone())?;
+    let reloads = reload_tls(&app.service, tls.iter().chain(&verify_tls).cloned().collect(), stop.clone())?;
     let public = bind("--listen", config.listen).await?;
     let verification = bind("--verify-listen", config.verify_listen).await?;
     let socket = match &app.directory {
@@ -238,8 +251,9 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let first_start = !app.service.is_initialised().await?;
     let password = if first_start { app.create_first_operator(first_password(&config)?).await? } else { None };
     config.initial_admin_password = None;
-    announce(&public, &verification, first_start, password.as_deref().map(String::as_str))?;
     let addresses = [&public, &verification].map(|listener| listener.local_addr().ok());
+    let urls = (url(&public, tls.is_some())?, url(&verification, verify_tls.is_some())?);
+    announce(&urls, first_start, password.as_deref().map(String::as_str));
 
     let service = &app.service;
     let front = Arc::new(config.front.clone());
@@ -258,6 +272,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     };
     let public_limits = limits(public_caps, &app.metrics.public_connections);
     let verification_limits = limits(verification_caps, &app.metrics.verification_connections);
+    let listener = |tcp, tls| Listener::new(tcp, tls, service.draining().clone());
     let commands = async {
         if let Some(socket) = socket {
             socket.serve(Arc::clone(service), stop.clone()).await;
@@ -267,8 +282,8 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let drained = CancellationToken::new();
     let serving = async {
         tokio::join!(
-            serve(public, public_routes, public_limits, stop.clone()),
-            serve(verification, verify_routes, verification_limits, stop.clone()),
+            serve(listener(public, tls), public_routes, public_limits, stop.clone()),
+            serve(listener(verification, verify_tls), verify_routes, verification_limits, stop.clone()),
             commands,
             service.run_usage(stop.clone()),
         );
@@ -291,6 +306,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             run_maintenance(&app, config.revoked_retention, stop.clone()),
             run_checkpoints(service, CHECKPOINT_INTERVAL, stop.clone()),
             run_key_ends(service, stop.clone()),
+            reloads,
             signals,
         );
     };
@@ -341,19 +357,48 @@ async fn log_start(app: &App, addresses: [Option<SocketAddr>; 2], stop: &Cancell
     );
 }
 
+type ListenerTls = Option<Arc<Tls>>;
+
+/// Reads the certificates of the public listener and of the verification listener.
+fn load_tls(config: &Config, metrics: &Metrics, now: Timestamp) -> Result<(ListenerTls, ListenerTls), ConfigError> {
+    let load = |files: &Option<TlsFiles>, listener| {
+        files.clone().map(|files| Tls::load(files, metrics.tls(listener), now)).transpose()
+    };
+    Ok((load(&config.tls, "public")?, load(&config.verify_tls, "verification")?))
+}
+
+/// Reads the certificates of these listeners again, every 10 s and at SIGHUP, until `stop` is cancelled.
+fn reload_tls(
+    service: &Arc<Service>,
+    listeners: Arc<[Arc<Tls>]>,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()>, StartError> {
+    let mut hangups = listen_for(SignalKind::hangup())?;
+    let service = Arc::clone(service);
+    Ok(async move {
+        let mut interval = tokio::time::interval(TLS_RELOAD_INTERVAL);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = hangups.recv() => tracing::info!("reload requested"),
+                _ = interval.tick() => {}
+            }
+            let (listeners, now) = (Arc::clone(&listeners), service.environment().now());
+            // Fails only if it panics. The panic hook has already logged it.
+            let _ = spawn_blocking(move || listeners.iter().for_each(|tls| tls.reload(now))).await;
+        }
+    })
+}
+
+/// The address of a listener, as clients write it.
+fn url(listener: &TcpListener, is_tls: bool) -> Result<String, StartError> {
+    let address = listener.local_addr().map_err(|error| StartError::Failed(error.to_string()))?;
+    Ok(format!("{}://{address}", if is_tls { "https" } else { "http" }))
+}
+
 /// Prints the addresses and the first operator, for the person who started Keymark.
-fn announce(
-    public: &TcpListener,
-    verification: &TcpListener,
-    first_start: bool,
-    password: Option<&str>,
-) -> Result<(), StartError> {
-    let address = |listener: &TcpListener| listener.local_addr().map_err(|error| StartError::Failed(error.to_string()));
-    let mut text = Zeroizing::new(format!(
-        "Console       http://{}/\nVerification  http://{}/v1/verify\n",
-        address(public)?,
-        address(verification)?
-    ));
+fn announce((public, verification): &(String, String), first_start: bool, password: Option<&str>) {
+    let mut text = Zeroizing::new(format!("Console       {public}/\nVerification  {verification}/v1/verify\n"));
     if first_start {
         text.push_str(&format!("Operator      {FIRST_USERNAME}\n"));
     }
@@ -364,18 +409,31 @@ fn announce(
     }
     // Standard output may be closed, and Keymark serves all the same.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
 }
 
-/// Cancels `stop` at the first SIGTERM or SIGINT.
-fn wait_for_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>, StartError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| StartError::Failed(error.to_string()));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+fn listen_for(kind: SignalKind) -> Result<Signal, StartError> {
+    signal(kind).map_err(|error| StartError::Failed(error.to_string()))
+}
+
+/// Begins to drain at the first SIGTERM or SIGINT, and cancels `stop` after the delay, or at the second signal.
+fn wait_for_signal(
+    draining: Draining,
+    delay: Duration,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()>, StartError> {
+    let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        let mut received = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        received().await;
+        draining.begin();
+        if !delay.is_zero() {
+            tracing::info!(?delay, "shutdown requested; not ready, and serving until the delay has passed");
+            let _ = tokio::time::timeout(delay, received()).await;
         }
         tracing::info!("shutdown requested; draining in-flight requests");
         stop.cancel();

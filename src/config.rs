@@ -27,6 +27,7 @@ use crate::domain::secrets::RootSecret;
 use crate::domain::usage::UsageRetention;
 use crate::http::front::Front;
 use crate::http::hosts::{HostName, Hosts};
+use crate::http::tls::{TlsError, TlsFile, TlsFiles};
 use crate::http::verify::{Access, VerifierToken};
 use crate::service;
 use crate::service::concurrency::ConcurrencyLimits;
@@ -42,6 +43,12 @@ pub struct ConfigError {
 impl ConfigError {
     pub fn new(setting: impl Into<String>, reason: impl Display) -> Self {
         Self { setting: on_one_line(&setting.into()), reason: on_one_line(&reason.to_string()) }
+    }
+}
+
+impl From<TlsError> for ConfigError {
+    fn from(error: TlsError) -> Self {
+        Self::new(error.setting, error.reason)
     }
 }
 
@@ -132,6 +139,19 @@ settings! {
     listen, "listen", "KEYMARK_LISTEN", "127.0.0.1:8080";
     /// Address of the verification endpoints and the metrics.
     verify_listen, "verify-listen", "KEYMARK_VERIFY_LISTEN", "127.0.0.1:8081";
+    /// Certificate of `--listen` and the intermediate ones, in PEM. With it, the listener serves HTTPS only.
+    tls_cert, "tls-cert", "KEYMARK_TLS_CERT", "none: plain HTTP";
+    /// Private key of `--tls-cert`, in PEM and not encrypted.
+    tls_key, "tls-key", "KEYMARK_TLS_KEY", "none";
+    /// Certificate of `--verify-listen` and the intermediate ones, in PEM. With it, the listener serves HTTPS only.
+    verify_tls_cert, "verify-tls-cert", "KEYMARK_VERIFY_TLS_CERT", "none: plain HTTP";
+    /// Private key of `--verify-tls-cert`, in PEM and not encrypted.
+    verify_tls_key, "verify-tls-key", "KEYMARK_VERIFY_TLS_KEY", "none";
+    /// CAs whose client certificates may send verifications from any network, in PEM.
+    verify_client_ca, "verify-client-ca", "KEYMARK_VERIFY_CLIENT_CA", "none";
+    /// How long requests are still served after SIGTERM, while `/readyz` fails and connections are closed with their next
+    /// response, so that load balancers notice: at most 5 minutes.
+    drain_delay, "drain-delay", "KEYMARK_DRAIN_DELAY", "0s";
     /// Directory of the embedded store, its secret and its socket.
     data_dir, "data-dir", "KEYMARK_DATA_DIR", "keymark-data";
     /// MiB of memory for pages of the embedded store's file.
@@ -309,6 +329,10 @@ pub enum LogFormat {
 pub struct Config {
     pub listen: SocketAddr,
     pub verify_listen: SocketAddr,
+    /// The TLS of `listen`. `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
+    pub verify_tls: Option<TlsFiles>,
+    pub drain_delay: Duration,
     pub store: StoreConfig,
     /// `None`: it is in the data directory, or will be generated there.
     pub secret: Option<RootSecret>,
@@ -366,21 +390,28 @@ impl Config {
         let public_origin = settings.public_origin.value.as_deref();
         let public_origin = public_origin.map(|text| origin(&settings.public_origin, text)).transpose()?;
         let allowed_origins = list(&settings.allowed_origins).map(|text| origin(&settings.allowed_origins, text));
+        let tls = tls_files(&settings.tls_cert, &settings.tls_key, None)?;
+        let verify_tls =
+            tls_files(&settings.verify_tls_cert, &settings.verify_tls_key, Some(&settings.verify_client_ca))?;
         let front = Front {
+            is_tls: tls.is_some(),
             hosts: hosts(&settings.allowed_hosts, public_origin.as_deref())?,
             public_origin,
             trusted_proxies: networks(&settings.trusted_proxies)?,
             allowed_origins: allowed_origins.collect::<Result<_, _>>()?,
         };
         Ok(Self {
-            listen: listen(&settings.listen, switch(&settings.insecure_http)? || front.is_https())?,
+            listen: listen(&settings.listen, switch(&settings.insecure_http)? || tls.is_some() || front.is_https())?,
             verify_listen,
+            access: access(&settings.verify_allow, &env, verify_listen, verify_tls.as_ref())?,
+            tls,
+            verify_tls,
+            drain_delay: drain_delay(&settings.drain_delay)?,
             store,
             secret: secret(&env)?,
             previous_secrets: previous_secrets(&env)?,
             initial_admin_password: text(&env, "KEYMARK_INITIAL_ADMIN_PASSWORD")?.map(Zeroizing::new),
             drop_keys_of_old_secrets: switch(&settings.drop_keys_of_old_secrets)?,
-            access: access(&settings.verify_allow, &env, verify_listen)?,
             front,
             key_prefix: key_prefix(&settings.key_prefix)?,
             timing: timing(&settings.lease, &settings.probe_interval)?,
@@ -503,9 +534,41 @@ fn listen(setting: &Setting, may_leave_loopback: bool) -> Result<SocketAddr, Con
         return Ok(listen);
     }
     Err(setting.error(format!(
-        "{listen} is not loopback, and Keymark serves plain HTTP: set --public-origin to the https origin of a proxy \
-         that terminates TLS, or set --insecure-http to do without TLS"
+        "{listen} is not loopback, and Keymark serves plain HTTP: set --tls-cert and --tls-key, or --public-origin to the \
+         https origin of a proxy that terminates TLS, or --insecure-http to do without TLS"
     )))
+}
+
+/// The files of a listener with TLS. They are read when it starts.
+fn tls_files(
+    certificate: &Setting,
+    key: &Setting,
+    client_ca: Option<&Setting>,
+) -> Result<Option<TlsFiles>, ConfigError> {
+    let file = |setting: &Setting| match setting.value.as_deref() {
+        Some("") => Err(setting.error("is empty")),
+        Some(path) => Ok(Some(TlsFile { setting: setting.flag, path: path.into() })),
+        None => Ok(None),
+    };
+    let requires = |setting: &Setting, other: &Setting| Err(setting.error(format!("requires {}", other.flag)));
+    let ca = client_ca.map_or(Ok(None), |setting| file(setting).map(|ca| ca.map(|file| (setting, file))))?;
+    match (file(certificate)?, file(key)?, ca) {
+        (Some(certificate), Some(key), ca) => {
+            Ok(Some(TlsFiles { certificate, key, client_ca: ca.map(|(_, file)| file) }))
+        }
+        (Some(_), None, _) => requires(certificate, key),
+        (None, Some(_), _) => requires(key, certificate),
+        (None, None, Some((ca, _))) => requires(ca, certificate),
+        (None, None, None) => Ok(None),
+    }
+}
+
+/// Every client that is connected waits for it, and so does whatever restarts Keymark.
+const MAX_DRAIN_DELAY: Duration = Duration::from_secs(300);
+
+fn drain_delay(setting: &Setting) -> Result<Duration, ConfigError> {
+    let delay = any_duration(setting)?;
+    if delay > MAX_DRAIN_DELAY { Err(setting.invalid("is more than 5 minutes")) } else { Ok(delay) }
 }
 
 /// Checks the level of each directive, since the parser takes a directive without a level for a target.
@@ -727,19 +790,27 @@ fn previous_secrets(env: impl Fn(&str) -> Option<OsString>) -> Result<Vec<RootSe
 
 const MIN_VERIFIER_TOKEN_BYTES: usize = 16;
 
-/// Who may send verifications. A listener that others can reach requires a token or a list of networks.
-fn access(allow: &Setting, env: impl Fn(&str) -> Option<OsString>, listen: SocketAddr) -> Result<Access, ConfigError> {
+/// Who may send verifications. A listener that others can reach requires a token, a list of networks, or a CA of client
+/// certificates.
+fn access(
+    allow: &Setting,
+    env: impl Fn(&str) -> Option<OsString>,
+    listen: SocketAddr,
+    tls: Option<&TlsFiles>,
+) -> Result<Access, ConfigError> {
     let token = text(env, "KEYMARK_VERIFIER_TOKEN")?;
     if token.as_ref().is_some_and(|token| token.len() < MIN_VERIFIER_TOKEN_BYTES) {
         let reason = format!("a verifier token has at least {MIN_VERIFIER_TOKEN_BYTES} bytes");
         return Err(ConfigError::new("KEYMARK_VERIFIER_TOKEN", reason));
     }
     let networks = networks(allow)?;
-    if !listen.ip().is_loopback() && token.is_none() && networks.is_empty() {
-        let reason = format!("{listen} is not loopback: set KEYMARK_VERIFIER_TOKEN or --verify-allow");
+    let takes_certificates = tls.is_some_and(|files| files.client_ca.is_some());
+    if !listen.ip().is_loopback() && token.is_none() && networks.is_empty() && !takes_certificates {
+        let reason =
+            format!("{listen} is not loopback: set KEYMARK_VERIFIER_TOKEN, --verify-allow or --verify-client-ca");
         return Err(ConfigError::new("--verify-listen", reason));
     }
-    Ok(Access { token: token.map(VerifierToken::from), networks })
+    Ok(Access { token: token.map(VerifierToken::from), networks, takes_certificates })
 }
 
 #[cfg(test)]
@@ -787,6 +858,16 @@ mod tests {
                 None,
                 "--allowed-hosts: `b:80` is not a host name such",
             ),
+            (Flags { tls_cert: text("a.pem"), ..flags() }, None, "--tls-cert: requires --tls-key"),
+            (Flags { tls_key: text("a.pem"), ..flags() }, None, "--tls-key: requires --tls-cert"),
+            (Flags { tls_key: text(""), ..flags() }, None, "--tls-key: is empty"),
+            (Flags { verify_tls_cert: text("a.pem"), ..flags() }, None, "--verify-tls-cert: requires --verify-tls-key"),
+            (
+                Flags { verify_client_ca: text("a.pem"), ..flags() },
+                None,
+                "--verify-client-ca: requires --verify-tls-cert",
+            ),
+            (Flags { drain_delay: text("301s"), ..flags() }, None, "--drain-delay: `301s` is more than 5 minutes"),
             (Flags { insecure_http: text("yes"), ..flags() }, None, "--insecure-http: `yes` is not on or off"),
             (
                 Flags { store_cache_mib: text("0"), ..flags() },

@@ -6,18 +6,64 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 pub struct Metrics {
     registry: Registry,
     pub verifications: Verifications,
+    /// From the head of a request to its response, in seconds.
+    pub verification_seconds: Histogram,
     /// Verifications of bad keys from sources that exceeded the limit on bad keys.
     pub limited: Counter,
     pub refused_verifiers: RefusedVerifiers,
     /// Connections of the public listener.
     pub public_connections: ConnectionMetrics,
     pub verification_connections: ConnectionMetrics,
+    tls: TlsFamilies,
 }
+
+/// The TLS of one listener.
+#[derive(Clone, Debug, Default)]
+pub struct TlsMetrics {
+    /// When the certificate expires, in seconds since 1970.
+    pub expiry: Gauge,
+    pub reloaded: Counter,
+    pub reloads_failed: Counter,
+    pub handshakes_failed: Counter,
+}
+
+#[derive(Default)]
+struct TlsFamilies {
+    expiry: Family<[(&'static str, &'static str); 1], Gauge>,
+    reloads: Family<[(&'static str, &'static str); 2], Counter>,
+    handshakes_failed: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl TlsFamilies {
+    fn register(registry: &mut Registry) -> Self {
+        let Self { expiry, reloads, handshakes_failed } = Self::default();
+        registry.register(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the certificate expires, by listener",
+            expiry.clone(),
+        );
+        registry.register(
+            "tls_reloads",
+            "Reads of changed certificates and keys, by listener and outcome",
+            reloads.clone(),
+        );
+        registry.register(
+            "tls_handshakes_failed",
+            "TLS handshakes that failed or timed out, by listener",
+            handshakes_failed.clone(),
+        );
+        Self { expiry, reloads, handshakes_failed }
+    }
+}
+
+/// Bounds in seconds. From the cache a verification takes microseconds, from the store milliseconds.
+const VERIFICATION_BUCKETS: [f64; 12] = [5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 5e-3, 0.025, 0.1, 0.5, 2.5];
 
 /// Requests of clients without access to the verification listener.
 pub struct RefusedVerifiers {
@@ -83,6 +129,12 @@ impl Default for Metrics {
         };
         let mut registry = Registry::with_prefix("keymark");
         registry.register("verifications", "Verifications, by the code of the verdict", family);
+        let verification_seconds = Histogram::new(VERIFICATION_BUCKETS);
+        registry.register(
+            "verification_seconds",
+            "Time from the head of a verification to its response",
+            verification_seconds.clone(),
+        );
         let limited = Counter::default();
         registry.register(
             "verifications_limited",
@@ -104,7 +156,17 @@ impl Default for Metrics {
             family,
         );
         let (public_connections, verification_connections) = ConnectionMetrics::register(&mut registry);
-        Self { registry, verifications, limited, refused_verifiers, public_connections, verification_connections }
+        let tls = TlsFamilies::register(&mut registry);
+        Self {
+            registry,
+            verifications,
+            verification_seconds,
+            limited,
+            refused_verifiers,
+            public_connections,
+            verification_connections,
+            tls,
+        }
     }
 }
 
@@ -112,6 +174,17 @@ impl Metrics {
     /// The registry, for other modules to register their metrics.
     pub fn registry(&mut self) -> &mut Registry {
         &mut self.registry
+    }
+
+    /// The metrics of a listener with TLS: `public` or `verification`.
+    pub fn tls(&self, listener: &'static str) -> TlsMetrics {
+        let reloads = |outcome| self.tls.reloads.get_or_create_owned(&[("listener", listener), ("outcome", outcome)]);
+        TlsMetrics {
+            expiry: self.tls.expiry.get_or_create_owned(&[("listener", listener)]),
+            reloaded: reloads("reloaded"),
+            reloads_failed: reloads("failed"),
+            handshakes_failed: self.tls.handshakes_failed.get_or_create_owned(&[("listener", listener)]),
+        }
     }
 
     /// The OpenMetrics text format.

@@ -12,7 +12,7 @@ use crate::app::{
     App, Purpose, StartError, contains_store, find_keyring, first_password, is_accessible_to_others, lost_history,
 };
 use crate::auth::cost::{Calibration, measure};
-use crate::clock::SystemStopwatch;
+use crate::clock::{Environment, SystemStopwatch};
 use crate::config::{Config, StoreConfig};
 
 /// The checks so far. Prints a verdict for each, on a line of its own.
@@ -85,6 +85,18 @@ pub(super) async fn run(mut config: Config) -> Result<(), StartError> {
     match calibration.advised {
         None => report.ok("password cost", calibration),
         Some(_) => report.warn("password cost", calibration),
+    }
+    for files in config.tls.iter().chain(&config.verify_tls) {
+        let setting = files.certificate.setting;
+        match files.check() {
+            Ok(expires_at) if expires_at <= Environment::system().now() => {
+                report.fail(setting, format!("the certificate has expired at {expires_at}"));
+            }
+            Ok(expires_at) => {
+                report.ok(setting, format!("the certificate and its key belong together, until {expires_at}"))
+            }
+            Err(error) => report.fail(error.setting, error.reason),
+        }
     }
     if let StoreConfig::Embedded { directory, .. } = &config.store {
         report.check("data directory", check_mode(directory));

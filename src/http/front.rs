@@ -25,6 +25,8 @@ pub struct Front {
     pub allowed_origins: Vec<String>,
     /// The hosts that the listener serves.
     pub hosts: Hosts,
+    /// Whether the listener terminates TLS itself.
+    pub is_tls: bool,
 }
 
 /// The origin of a request, from its `Origin` header.
@@ -72,7 +74,7 @@ impl Front {
         let trusted = peer(parts).is_some_and(|peer| self.trusts(peer));
         let forwarded = |name| if trusted { single(&parts.headers, name) } else { None };
         let host = forwarded(X_FORWARDED_HOST).or_else(|| single(&parts.headers, HOST))?;
-        let scheme = forwarded(X_FORWARDED_PROTO).unwrap_or("http");
+        let scheme = forwarded(X_FORWARDED_PROTO).unwrap_or(if self.is_tls { "https" } else { "http" });
         Some(format!("{scheme}://{host}").to_ascii_lowercase())
     }
 
@@ -116,9 +118,9 @@ impl Front {
         }
     }
 
-    /// Returns true if browsers use the public origin over TLS.
+    /// Returns true if browsers use the public origin, or else the listener, over TLS.
     pub fn is_https(&self) -> bool {
-        self.public_origin.as_ref().is_some_and(|origin| origin.starts_with("https://"))
+        self.public_origin.as_ref().map_or(self.is_tls, |origin| origin.starts_with("https://"))
     }
 
     /// The session cookie for the scheme that browsers use.
@@ -228,6 +230,9 @@ mod tests {
         assert_eq!(origin(&public, "127.0.0.1", &[host, ("origin", "https://key.example")]), RequestOrigin::Own);
         assert!(public.cookie(&parts("127.0.0.1", &[host])).secure);
         assert!(!plain.cookie(&parts("127.0.0.1", &[host])).secure);
+        let tls = Front { is_tls: true, ..Front::default() };
+        assert_eq!(origin(&tls, "127.0.0.1", &[host, ("origin", "https://keymark.test:8080")]), RequestOrigin::Own);
+        assert!(tls.cookie(&parts("127.0.0.1", &[host])).secure && tls.is_https() && !plain.is_https());
     }
 
     #[test]

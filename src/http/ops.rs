@@ -9,13 +9,23 @@ use http::StatusCode;
 
 use crate::service::Service;
 
-/// `/healthz` succeeds while the process runs; `/readyz` while the cache is loaded and the store responds, else 503.
+pub(super) const HEALTH: &str = "/healthz";
+pub(super) const READINESS: &str = "/readyz";
+/// The response at [`HEALTH`].
+pub(super) const HEALTHY: &str = "ok\n";
+
+/// `/healthz` succeeds while the process runs; `/readyz` while the cache is loaded and the store responds, until the
+/// instance shuts down, else 503.
 pub fn routes(service: Arc<Service>) -> Router {
-    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).with_state(service)
+    let ready = async |State(service): State<Arc<Service>>| readiness(&service).await;
+    Router::new().route(HEALTH, get(|| async { HEALTHY })).route(READINESS, get(ready)).with_state(service)
 }
 
-async fn ready(State(service): State<Arc<Service>>) -> (StatusCode, &'static str) {
-    if service.is_ready().await {
+/// The response at [`READINESS`].
+pub(super) async fn readiness(service: &Service) -> (StatusCode, &'static str) {
+    if service.draining().has_begun() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the instance shuts down\n")
+    } else if service.is_ready().await {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the cache is not loaded yet, or the store cannot be reached\n")

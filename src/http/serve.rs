@@ -1,4 +1,4 @@
-//! Serves a listener: HTTP/1.1 with limits on slow clients, and a graceful shutdown.
+//! Serves a listener: HTTP/1.1, over TLS or not, with limits on slow clients, and a graceful shutdown.
 //!
 //! The stream with time-outs can go once hyper has them for idle connections, reads and writes:
 //! <https://github.com/hyperium/hyper/issues/1628>.
@@ -19,7 +19,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -39,14 +39,17 @@ use tokio_util::{
 };
 use tower::ServiceExt;
 
-use super::connections::{ConnectionCaps, Connections, OpenConnection};
-use crate::metrics::ConnectionMetrics;
+use super::{
+    connections::{ConnectionCaps, Connections, OpenConnection},
+    tls::{ClientCertificate, Tls, TlsStream},
+};
+use crate::{metrics::ConnectionMetrics, service::draining::Draining};
 
 /// Limits on the connections of a listener.
 #[derive(Clone, Debug)]
 pub struct ServeLimits {
     /// From the first byte of a request to the end of its head. A connection that sends nothing at all is closed after
-    /// this time too.
+    /// this time too, and so is one whose TLS handshake takes longer.
     pub head_timeout: Duration,
     /// Time between two requests of a connection. Longer than the usual 60 s of proxies, so that the proxy closes first: a
     /// request that is sent on a connection that the server closes at the same time fails.
@@ -86,7 +89,30 @@ pub trait Handler: Clone + Send + Sync + 'static {
 /// The other end of a connection.
 pub struct Client {
     pub address: SocketAddr,
+    /// The certificate that the client presented over TLS.
+    pub certificate: Option<ClientCertificate>,
     tracker: TaskTracker,
+}
+
+/// A bound socket, and how connections to it are served.
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Option<Arc<Tls>>,
+    draining: Draining,
+}
+
+impl Listener {
+    /// Each connection begins with a handshake if `tls` is given, and ends with the next response once `draining` has
+    /// begun.
+    pub fn new(tcp: TcpListener, tls: Option<Arc<Tls>>, draining: Draining) -> Self {
+        Self { tcp, tls, draining }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(tcp: TcpListener) -> Self {
+        Self::new(tcp, None, Draining::default())
+    }
 }
 
 /// [`serve`] waits until all clones are dropped. For work that outlives its request, such as a WebSocket or a change whose
@@ -108,9 +134,15 @@ impl Handler for Router {
     }
 }
 
-/// Serves until `shutdown` is cancelled. Then it accepts no more connections, closes those that wait for a request,
-/// completes the requests in flight, and returns within [`ServeLimits::drain`].
-pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeLimits, shutdown: CancellationToken) {
+/// Serves until `shutdown` is cancelled. Then it accepts no connections but those that clients have opened already, closes
+/// those that wait for another request, completes the requests in flight, and returns within [`ServeLimits::drain`].
+pub async fn serve<H: Handler>(
+    listener: impl Into<Listener>,
+    handler: H,
+    limits: ServeLimits,
+    shutdown: CancellationToken,
+) {
+    let Listener { tcp: listener, tls, draining } = listener.into();
     let tracker = TaskTracker::new();
     let limits = Arc::new(limits);
     let open = Connections::new(limits.connections.clone(), limits.metrics.clone());
@@ -118,6 +150,27 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeL
     let stop = Arc::new(ShutdownSignal::default());
     // Dropped, and so aborted, when the drain times out or this future is dropped.
     let mut connections = JoinSet::new();
+    let mut begin = |connections: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr| {
+        let Some(slot) = open.admit(address.ip()) else {
+            if last_warning.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+                last_warning = Some(Instant::now());
+                tracing::warn!(peer = %address.ip(), "connections refused; too many are open");
+            }
+            if tls.is_none() {
+                reject(stream, TOO_MANY_CONNECTIONS);
+            }
+            return;
+        };
+        let connection = Connection {
+            handler: handler.clone(),
+            client: Client { address, certificate: None, tracker: tracker.clone() },
+            limits: Arc::clone(&limits),
+            stop: Arc::clone(&stop),
+            tls: tls.clone(),
+            draining: draining.clone(),
+        };
+        connections.spawn(tracker.track_future(connection.serve(stream, slot)));
+    };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -126,23 +179,7 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeL
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => {
-                let Some(slot) = open.admit(address.ip()) else {
-                    if last_warning.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
-                        last_warning = Some(Instant::now());
-                        tracing::warn!(peer = %address.ip(), "connections refused; too many are open");
-                    }
-                    refuse(stream);
-                    continue;
-                };
-                let connection = Connection {
-                    handler: handler.clone(),
-                    client: Client { address, tracker: tracker.clone() },
-                    limits: Arc::clone(&limits),
-                    stop: Arc::clone(&stop),
-                };
-                connections.spawn(tracker.track_future(connection.serve(stream, slot)));
-            }
+            Ok((stream, address)) => begin(&mut connections, stream, address),
             // The peer disconnected before the connection was accepted.
             Err(error) if is_connection_error(&error) => {}
             // For example, out of file descriptors: an immediate retry would fail too.
@@ -152,7 +189,16 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: ServeL
             }
         }
     }
-    drop(listener);
+    draining.begin();
+    // Closing the socket would reset the connections that wait to be accepted. Its own calls say which do: the runtime may
+    // not have noticed them yet.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, address)) = listener.accept() {
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                begin(&mut connections, stream, address);
+            }
+        }
+    }
     stop.raise();
     tracker.close();
     if timeout(limits.drain, tracker.wait()).await.is_err() {
@@ -167,12 +213,21 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 const TOO_MANY_CONNECTIONS: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n";
 
-fn refuse(stream: TcpStream) {
+/// The response to a client that sends plain HTTP to a listener with TLS.
+const TLS_REQUIRED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+    content-length: 40\r\n\r\nThis port serves HTTPS only. Use https.\n\n";
+
+/// Sends a response without waiting for a request, and closes the connection.
+fn reject(stream: TcpStream, response: &[u8]) {
     // A stream of tokio is ready to be written to only after it was polled.
     if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write_all(TOO_MANY_CONNECTIONS);
+        let _ = stream.write_all(response);
     }
 }
+
+/// How long a connection without any request is kept open when the shutdown begins: its client has just opened it, and
+/// is about to send one.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Asks connections to finish. A cancellation token would do, but takes a lock or two at each wake-up of a connection.
 #[derive(Default)]
@@ -204,13 +259,40 @@ struct Connection<H> {
     client: Client,
     limits: Arc<ServeLimits>,
     stop: Arc<ShutdownSignal>,
+    tls: Option<Arc<Tls>>,
+    draining: Draining,
 }
 
 impl<H: Handler> Connection<H> {
-    async fn serve(self, stream: TcpStream, slot: OpenConnection) {
+    /// Completes the handshake, if the listener has TLS. `None` if it fails.
+    async fn open(&mut self, stream: TcpStream) -> Option<Transport> {
+        let Some(tls) = &self.tls else { return Some(Transport::Plain(stream)) };
+        let peer = self.client.address;
+        match timeout(self.limits.head_timeout, tls.accept(stream)).await {
+            Ok(Ok((stream, certificate))) => {
+                self.client.certificate = certificate;
+                Some(Transport::Tls(Box::new(stream)))
+            }
+            Ok(Err((error, stream))) => {
+                tracing::debug!(%error, %peer, "TLS handshake failed");
+                if let Some(stream) = stream {
+                    reject(stream, TLS_REQUIRED);
+                }
+                None
+            }
+            Err(_) => {
+                tls.count_timeout();
+                tracing::debug!(%peer, "TLS handshake timed out");
+                None
+            }
+        }
+    }
+
+    async fn serve(mut self, stream: TcpStream, slot: OpenConnection) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY cannot be set");
         }
+        let Some(stream) = self.open(stream).await else { return };
         let progress = Arc::new(AtomicU64::new(0));
         let stream = Stream {
             inner: Some((stream, slot)),
@@ -223,14 +305,16 @@ impl<H: Handler> Connection<H> {
             progress: Arc::clone(&progress),
             ended: false,
         };
-        let (handler, client, progress) = (&self.handler, &self.client, &progress);
+        let (handler, client, progress, draining) = (&self.handler, &self.client, &progress, &self.draining);
         let service = service_fn(|request: Request<Incoming>| {
             advance(progress);
             async move {
-                let response = handler.handle(request, client).await;
+                let mut response = handler.handle(request, client).await;
                 let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 if upgraded {
                     progress.store(UPGRADED_PROGRESS, Ordering::Relaxed);
+                } else if draining.has_begun() {
+                    response.headers_mut().insert(CONNECTION, const { HeaderValue::from_static("close") });
                 }
                 let progress = (!upgraded).then(|| Arc::clone(progress));
                 Ok::<_, Infallible>(response.map(|body| Answer { body, progress }))
@@ -243,6 +327,7 @@ impl<H: Handler> Connection<H> {
         let mut connection = pin!(connection);
         let mut raises = pin!(self.stop.raises.notified());
         let (mut waits, mut finishing) = (false, false);
+        let mut first_request: Option<Pin<Box<Sleep>>> = None;
         let result = poll_fn(|context| {
             // Once is enough: the notification wakes this task, and the flag says why. In this order, since the flag is
             // set before the waiters are notified.
@@ -251,8 +336,12 @@ impl<H: Handler> Connection<H> {
                 let _ = raises.as_mut().poll(context);
             }
             if !finishing && self.stop.is_raised() {
-                finishing = true;
-                connection.as_mut().graceful_shutdown();
+                let is_new = progress.load(Ordering::Relaxed) == 0;
+                let timer = first_request.get_or_insert_with(|| Box::pin(sleep(FIRST_REQUEST_TIMEOUT)));
+                if !is_new || timer.as_mut().poll(context).is_ready() {
+                    finishing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
             connection.as_mut().poll(context)
         })
@@ -306,15 +395,39 @@ impl<B> Drop for Answer<B> {
     }
 }
 
-/// A TCP stream that fails if the peer does not send a request, or the rest of its head, in time, or does not read; and
-/// that lingers when it is closed.
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream>),
+}
+
+impl Transport {
+    fn into_tcp(self) -> TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.into_inner().0,
+        }
+    }
+}
+
+/// Calls a method of the stream that a [`Transport`] contains.
+macro_rules! forward {
+    ($transport:expr, $method:ident($($argument:expr),*)) => {
+        match $transport {
+            Transport::Plain(stream) => Pin::new(stream).$method($($argument),*),
+            Transport::Tls(stream) => Pin::new(&mut **stream).$method($($argument),*),
+        }
+    };
+}
+
+/// A stream that fails if the peer does not send a request, or the rest of its head, in time, or does not read; and that
+/// lingers when it is closed.
 ///
 /// hyper has one time-out for both the wait for a request and its head, but an idle connection of a proxy may wait much
 /// longer than a client may take to send a head. hyper also registers a timer for every request; here one timer remains,
 /// and checks when it fires what to wait for next.
 struct Stream {
     /// The slot is freed when the file descriptor is closed.
-    inner: Option<(TcpStream, OpenConnection)>,
+    inner: Option<(Transport, OpenConnection)>,
     tracker: TaskTracker,
     limits: Arc<ServeLimits>,
     /// The progress at which the first bytes of a head arrived.
@@ -339,12 +452,12 @@ struct PendingRead {
 }
 
 impl Stream {
-    fn inner(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        self.inner.as_mut().map(|(stream, _)| Pin::new(stream)).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    fn inner(&mut self) -> io::Result<&mut Transport> {
+        self.inner.as_mut().map(|(stream, _)| stream).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// The result of a write, or an error if it has waited too long.
-    fn written(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -393,7 +506,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let filled = buffer.filled().len();
-        let read = self.inner()?.poll_read(context, buffer);
+        let read = forward!(self.inner()?, poll_read(context, buffer));
         let progress = self.progress.load(Ordering::Relaxed);
         let waits = progress.is_multiple_of(2);
         if let Poll::Ready(result) = read {
@@ -418,7 +531,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.inner()?.poll_write(context, bytes);
+        let written = forward!(self.inner()?, poll_write(context, bytes));
         self.written(context, written)
     }
 
@@ -427,20 +540,26 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.inner()?.poll_write_vectored(context, slices);
+        let written = forward!(self.inner()?, poll_write_vectored(context, slices));
         self.written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.as_ref().is_some_and(|(stream, _)| stream.is_write_vectored())
+        self.inner.as_ref().is_some_and(|(stream, _)| match stream {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        })
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner()?.poll_flush(context)
+        // Over TLS, written bytes wait here until the peer reads.
+        let flushed = forward!(self.inner()?, poll_flush(context));
+        self.written(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner()?.poll_shutdown(context)
+        let closed = forward!(self.inner()?, poll_shutdown(context));
+        self.written(context, closed)
     }
 }
 
@@ -450,9 +569,10 @@ impl AsyncWrite for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         const MAX_LINGER: Duration = Duration::from_secs(1);
-        let Some((mut stream, slot)) = self.inner.take().filter(|_| !self.ended) else {
+        let Some((stream, slot)) = self.inner.take().filter(|_| !self.ended) else {
             return;
         };
+        let mut stream = stream.into_tcp();
         if tokio::runtime::Handle::try_current().is_err() {
             return;
         }

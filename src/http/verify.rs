@@ -23,12 +23,14 @@ use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::front::{Front, bearer};
 use super::hosts::HostRefusal;
+use super::ops;
 use super::serve::{Client, Handler};
+use super::tls::ClientCertificate;
 use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::keys::{KeyRole, Mark};
@@ -75,25 +77,34 @@ impl From<String> for VerifierToken {
     }
 }
 
-/// The clients that may verify keys. They must satisfy each restriction that is set.
+/// The clients that may verify keys: those with a certificate of a CA that the listener verifies, and those that satisfy
+/// each other restriction that is set.
 #[derive(Default)]
 pub struct Access {
     /// If set, a token is required: this one, or a verifier token of the store.
     pub token: Option<VerifierToken>,
     /// Networks that the peer must be in.
     pub networks: Vec<IpNet>,
+    /// Whether clients can present a certificate. If there is no other restriction, one is required, or a verifier token
+    /// of the store.
+    pub takes_certificates: bool,
 }
 
 impl Access {
+    fn requires_credentials(&self) -> bool {
+        self.token.is_some() || (self.takes_certificates && self.networks.is_empty())
+    }
+
     fn allows(&self, peer: IpAddr) -> bool {
         self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer))
     }
 }
 
-/// The token of a client that has access.
+/// The credentials of a client that has access.
 enum Admission {
-    /// None is required, and none was presented.
+    /// None are required, and none were presented.
     NoToken,
+    Certificate,
     Configured,
     Token(Arc<Token>),
 }
@@ -112,6 +123,8 @@ impl Admission {
 enum AccessRefusal {
     NoToken,
     WrongToken,
+    /// The text is no verifier token of the store, and not the configured token.
+    OtherText,
     ExpiredToken,
     SuspendedTenant,
     /// The token of a tenant does not give access to the metrics.
@@ -142,16 +155,30 @@ struct Shared {
 }
 
 impl Shared {
-    /// Checks the network and the token of a client.
-    async fn admit(&self, peer: IpAddr, headers: &HeaderMap, path: &str) -> Result<Admission, AccessRefusal> {
+    /// Checks the certificate, the network and the token of a client.
+    async fn admit(
+        &self,
+        peer: IpAddr,
+        certificate: Option<&ClientCertificate>,
+        headers: &HeaderMap,
+        path: &str,
+    ) -> Result<Admission, AccessRefusal> {
+        let now = || self.verifier.service().environment().now();
+        let is_certified = certificate.is_some_and(|certificate| certificate.is_valid(now()));
         let admission = match presented_token(headers, path) {
-            Some(token) => self.check_token(token, peer, headers, path).await?,
-            None => Admission::NoToken,
+            Some(token) => self.check_token(token, peer, headers, path).await,
+            None => Ok(Admission::NoToken),
         };
-        if matches!(admission, Admission::NoToken) && self.access.token.is_some() {
-            return Err(AccessRefusal::NoToken);
+        match admission {
+            // The configured token gives no more access than a certificate, so another text is ignored.
+            Ok(Admission::NoToken) | Err(AccessRefusal::OtherText) if is_certified => Ok(Admission::Certificate),
+            // A token of a tenant restricts the client to it.
+            Ok(admission) if is_certified => Ok(admission),
+            Ok(Admission::NoToken) if self.access.requires_credentials() => Err(AccessRefusal::NoToken),
+            Ok(admission) if self.access.allows(peer) => Ok(admission),
+            Ok(_) => Err(AccessRefusal::Network),
+            Err(refusal) => Err(refusal),
         }
-        if self.access.allows(peer) { Ok(admission) } else { Err(AccessRefusal::Network) }
     }
 
     async fn check_token(
@@ -168,7 +195,7 @@ impl Shared {
         let text = std::str::from_utf8(presented).ok().filter(|text| looks_like_verifier_token(text));
         let Some(text) = text else {
             // While no token is required, another text is ignored: it may be meant for another server.
-            return if configured.is_some() { Err(AccessRefusal::WrongToken) } else { Ok(Admission::NoToken) };
+            return if configured.is_some() { Err(AccessRefusal::OtherText) } else { Ok(Admission::NoToken) };
         };
         let service = self.verifier.service();
         match service.find_verifier_token(text, || self.front.client_behind(peer, headers)).await {
@@ -191,7 +218,7 @@ impl Shared {
         let counters = &self.metrics.refused_verifiers;
         let (counter, reason) = match refusal {
             AccessRefusal::NoToken => (&counters.no_token, "no verifier token"),
-            AccessRefusal::WrongToken => (&counters.wrong_token, "wrong verifier token"),
+            AccessRefusal::WrongToken | AccessRefusal::OtherText => (&counters.wrong_token, "wrong verifier token"),
             AccessRefusal::ExpiredToken => (&counters.expired_token, "expired verifier token"),
             AccessRefusal::SuspendedTenant => (&counters.wrong_token, "verifier token of a suspended tenant"),
             AccessRefusal::TenantToken => (&counters.tenant_token, "metrics requested with the token of a tenant"),
@@ -220,22 +247,45 @@ impl Handler for Routes {
     const SMALL_BODIES: bool = true;
 
     async fn handle(&self, request: Request<Incoming>, client: &Client) -> Response<Full<Bytes>> {
-        self.answer(request, client.address.ip()).await
+        self.answer_client(request, client.address.ip(), client.certificate.as_ref()).await
     }
 }
 
 impl Routes {
-    /// Answers a request from `peer`.
+    /// Answers a request from `peer`, which presented no certificate.
     pub async fn answer<B: Body<Data = Bytes>>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
-        let mut response = self.route(request, peer).await;
+        self.answer_client(request, peer, None).await
+    }
+
+    async fn answer_client<B: Body<Data = Bytes>>(
+        &self,
+        request: Request<B>,
+        peer: IpAddr,
+        certificate: Option<&ClientCertificate>,
+    ) -> Response<Full<Bytes>> {
+        let mut response = match request.uri().path() {
+            // Health checks have no token and send any host, and learn nothing from which a page could profit.
+            ops::HEALTH => plain(StatusCode::OK, ops::HEALTHY),
+            ops::READINESS => {
+                let (status, text) = ops::readiness(self.0.verifier.service()).await;
+                plain(status, text)
+            }
+            _ => self.route(request, peer, certificate).await,
+        };
         super::forbid_use_as_page(response.headers_mut());
         response
     }
 
-    async fn route<B: Body<Data = Bytes>>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
+    async fn route<B: Body<Data = Bytes>>(
+        &self,
+        request: Request<B>,
+        peer: IpAddr,
+        certificate: Option<&ClientCertificate>,
+    ) -> Response<Full<Bytes>> {
+        let began = Instant::now();
         let (head, body) = request.into_parts();
         let (peer, headers, path) = (peer.to_canonical(), &head.headers, head.uri.path());
-        let admission = match self.0.admit(peer, headers, path).await {
+        let admission = match self.0.admit(peer, certificate, headers, path).await {
             Ok(admission) => admission,
             Err(refusal) => {
                 self.0.record_refused(refusal, peer, headers);
@@ -260,15 +310,17 @@ impl Routes {
             );
         }
         let request = ClientRequest { shared: &self.0, peer, headers, only: admission.tenant() };
-        match path {
+        let response = match path {
             VERIFY if head.method == Method::POST => request.verify(body).await,
-            VERIFY => not_allowed("POST"),
             "/v1/forward-auth" => request.forward_auth().await,
             path if path.starts_with("/v1/forward-auth/") => request.forward_auth().await,
-            METRICS if head.method == Method::GET || head.method == Method::HEAD => self.metrics(),
-            METRICS => not_allowed("GET,HEAD"),
-            _ => empty(StatusCode::NOT_FOUND),
-        }
+            VERIFY => return not_allowed("POST"),
+            METRICS if head.method == Method::GET || head.method == Method::HEAD => return self.metrics(),
+            METRICS => return not_allowed("GET,HEAD"),
+            _ => return empty(StatusCode::NOT_FOUND),
+        };
+        self.0.metrics.verification_seconds.observe(began.elapsed().as_secs_f64());
+        response
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
@@ -378,6 +430,7 @@ impl ClientRequest<'_> {
                     },
                 };
                 counter.inc();
+                log(&judgement.verdict);
                 if judgement.retry_after.is_some() {
                     metrics.limited.inc();
                 }
@@ -390,6 +443,20 @@ impl ClientRequest<'_> {
                 None
             }
         }
+    }
+}
+
+/// Logs a verdict, with the system and the mark of a known key: never with the key.
+fn log(verdict: &Verdict) {
+    match verdict {
+        Verdict::Valid(verdict::Identity { tenant, system, mark, .. }) => {
+            tracing::debug!(verdict = "VALID", %tenant, %system, mark = mark.as_str(), "key verified");
+        }
+        Verdict::Refused(RefusedKey { tenant, system, mark, reason, .. }) => {
+            tracing::debug!(verdict = reason.code(), %tenant, %system, mark = mark.as_str(), "key verified");
+        }
+        Verdict::Malformed => tracing::debug!(verdict = "MALFORMED", "key verified"),
+        Verdict::NotFound => tracing::debug!(verdict = "NOT_FOUND", "key verified"),
     }
 }
 
@@ -563,6 +630,13 @@ fn unauthorized(challenge: &'static str) -> Response<Full<Bytes>> {
 fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

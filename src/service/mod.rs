@@ -9,6 +9,7 @@ pub mod checkpoint_file;
 pub mod checkpoints;
 mod commit;
 pub mod concurrency;
+pub mod draining;
 pub mod error;
 pub mod feed;
 pub mod keys;
@@ -40,6 +41,7 @@ use self::answers::ForeignChanges;
 pub use self::callers::Caller;
 use self::checkpoint_file::CheckpointFile;
 use self::concurrency::{Concurrency, ConcurrencyLimits, HeavyRead, Slot};
+use self::draining::Draining;
 use self::feed::FeedChannels;
 use self::metrics::ServiceMetrics;
 use self::old_digests::OldDigests;
@@ -125,6 +127,7 @@ pub struct Service {
     foreign_changes: ForeignChanges,
     concurrency: Concurrency,
     tasks: TaskTracker,
+    draining: Draining,
     metrics: ServiceMetrics,
     checkpoint_file: Option<Arc<CheckpointFile>>,
 }
@@ -153,6 +156,7 @@ impl Service {
             feed: FeedChannels::default(),
             foreign_changes: ForeignChanges::default(),
             tasks: TaskTracker::new(),
+            draining: Draining::default(),
             metrics: ServiceMetrics::new(environment.now()),
             checkpoint_file: settings.data_directory.as_deref().map(CheckpointFile::new).map(Arc::new),
             concurrency: Concurrency::new(settings.concurrency),
@@ -166,6 +170,10 @@ impl Service {
 
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
+    }
+
+    pub fn draining(&self) -> &Draining {
+        &self.draining
     }
 
     pub fn environment(&self) -> &Environment {

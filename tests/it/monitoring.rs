@@ -5,6 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use http::Method;
+use keymark::metrics::Metrics;
 use serde_json::{Value as Json, json};
 
 use crate::support::actors::App;
@@ -40,7 +41,11 @@ async fn measured() -> String {
     operator.rename_system(&system.id, "Measured anew").await;
     let taken = operator.query("mutation { createSystem(name: \"Measured anew\") { system { id } } }", json!({})).await;
     assert_eq!(taken.code(), Some("NAME_TAKEN"));
-    app.verifier().send(Method::GET, "/metrics", &[], String::new()).await.text
+    let text = app.verifier().send(Method::GET, "/metrics", &[], String::new()).await.text;
+    // Those of TLS are there if a listener has it.
+    let with_tls = Metrics::default();
+    with_tls.tls("public");
+    text + &with_tls.encode()
 }
 
 #[tokio::test]

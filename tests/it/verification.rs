@@ -297,9 +297,11 @@ async fn a_good_key_in_a_list_is_a_bad_request() {
 
 #[tokio::test]
 async fn only_allowed_callers_get_a_verdict() {
-    let token = || Access { token: Some("the verifier's own token".to_owned().into()), networks: Vec::new() };
-    let networks =
-        || Access { token: None, networks: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()] };
+    let token = || Access { token: Some("the verifier's own token".to_owned().into()), ..Access::default() };
+    let networks = || Access {
+        networks: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()],
+        ..Access::default()
+    };
     let by_token = App::embedded_with(Setup { access: token, ..Setup::default() }).await;
     let good = [("x-keymark-verifier-token", "the verifier's own token")];
     let bad = [("x-keymark-verifier-token", "the verifier's own toke")];
@@ -352,7 +354,7 @@ async fn refused_verifiers_are_counted_and_one_a_minute_is_logged_with_its_sourc
 
 #[tokio::test]
 async fn caller_with_the_verifier_token_may_use_any_host_name() {
-    let access = || Access { token: Some("the verifier's own token".to_owned().into()), networks: Vec::new() };
+    let access = || Access { token: Some("the verifier's own token".to_owned().into()), ..Access::default() };
     let app = App::embedded_with(Setup { access, hosts: &[], ..Setup::default() }).await;
     let good = [("x-keymark-verifier-token", "the verifier's own token")];
     for (address, status) in [("/metrics", 200), ("/v1/forward-auth", 401)] {
