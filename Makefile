@@ -11,6 +11,7 @@
 # make scale        measure with a million keys and ten million audit entries, in an hour and 15 GB of the temporary directory
 # make torture      check the model of the protocol, simulate it, parse wrong bytes for minutes, and let a cluster fail
 #                   in every way for TORTURE_SECONDS (900)
+# make upgrade-test run the release before beside this one, over one replica set and on one embedded store
 # make hooks        run `make check-quick` before each commit of this clone
 
 CARGO ?= cargo
@@ -22,7 +23,7 @@ CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type
 # npm writes these last, so they exist only after a complete installation.
 NODE_MODULES := console/node_modules/.package-lock.json clients/typescript/node_modules/.package-lock.json
 
-.PHONY: run console release test check check-quick audit advisories bench scale torture hooks tools-build tools-test tools-audit
+.PHONY: run console release test check check-quick audit advisories bench scale torture upgrade-test hooks tools-build tools-test tools-audit
 
 run: console tools-build
 	$(CARGO) run --locked --release -- serve
@@ -60,7 +61,7 @@ test: tools-test console docs/examples/node_modules/.package-lock.json
 	cd console && npm run e2e
 
 check: check-quick console
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	cd console && npm run check
 
@@ -95,6 +96,10 @@ torture: tools-build
 	KEYMARK_SIMULATION_SCHEDULES=2000000 $(CARGO) test --locked --lib -- --nocapture coherence::simulation
 	PROPTEST_CASES=20000 $(CARGO) test --locked --test it -- fuzz::
 	KEYMARK_TORTURE_SECONDS=$(TORTURE_SECONDS) $(CARGO) test --locked --test it -- --nocapture cluster::
+
+upgrade-test: tools-test console
+	KEYMARK_PREVIOUS_RELEASE="$$(scripts/previous-release.sh)" \
+		$(CARGO) test --locked --features upgrade-test --test it -- cluster::upgrade
 
 hooks:
 	git config core.hooksPath .githooks

@@ -1,6 +1,9 @@
 //! Server processes on one store, and the requests to them, all of which are recorded in a [`History`].
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+#[cfg(feature = "upgrade-test")]
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
@@ -12,7 +15,7 @@ use tempfile::TempDir;
 use super::history::{Change, History, KeyNumber, Moment, Outcome, Verdict, Verification};
 use super::replica_set::ReplicaSet;
 use crate::support::mongod::within;
-use crate::support::process::{self, Server, keymark};
+use crate::support::process::{self, PROGRAM, Server, program};
 
 const SECRET: &str = "a root secret of 32 bytes or more, for all instances";
 const PASSWORD: &str = "a password for the operator of the fleet";
@@ -39,12 +42,16 @@ pub struct Fleet {
     /// The instance with a fault; `usize::MAX` if there is none.
     faulty: AtomicUsize,
     stale: Option<StaleCache>,
+    /// Whether the load rotates keys.
+    pub rotates: bool,
     mutation_timeout: Duration,
     /// Data directory of the embedded store.
     _directory: TempDir,
 }
 
 struct Instance {
+    /// The binary that the next start runs.
+    program: RwLock<PathBuf>,
     variables: Vec<(&'static str, String)>,
     /// The lengths of its leases in seconds, one after the other.
     leases: Vec<u64>,
@@ -91,6 +98,16 @@ impl Fleet {
     /// Three instances over a replica set of three members. `leases` are the lengths of their leases in seconds: an
     /// instance uses the next one each time it starts.
     pub async fn of_three(leases: [u64; 3]) -> Self {
+        Self::of_three_from(leases, Path::new(PROGRAM)).await
+    }
+
+    /// The same, with instances of another release, which does not rotate keys.
+    #[cfg(feature = "upgrade-test")]
+    pub async fn of_release(leases: [u64; 3], program: &Path) -> Self {
+        Self { rotates: false, ..Self::of_three_from(leases, program).await }
+    }
+
+    async fn of_three_from(leases: [u64; 3], program: &Path) -> Self {
         let set = ReplicaSet::start(3).await;
         let variables = |instance| {
             vec![
@@ -102,14 +119,14 @@ impl Fleet {
         let variables = (0..3).map(variables).collect();
         let longest = leases.into_iter().max().expect("three");
         let mutation_timeout = MUTATION_TIMEOUT + Duration::from_secs(longest);
-        Self { mutation_timeout, ..Self::start(variables, &leases, Some(set), process::directory()).await }
+        Self { mutation_timeout, ..Self::start(variables, &leases, Some(set), program, process::directory()).await }
     }
 
     /// One instance over the embedded store.
     pub async fn embedded() -> Self {
         let directory = process::directory();
         let data = directory.path().to_str().expect("UTF-8").to_owned();
-        Self::start(vec![vec![("KEYMARK_DATA_DIR", data)]], &[12], None, directory).await
+        Self::start(vec![vec![("KEYMARK_DATA_DIR", data)]], &[12], None, Path::new(PROGRAM), directory).await
     }
 
     /// One instance over the embedded store, with the planted bug.
@@ -121,9 +138,11 @@ impl Fleet {
         variables: Vec<Vec<(&'static str, String)>>,
         leases: &[u64],
         set: Option<ReplicaSet>,
+        program: &Path,
         directory: TempDir,
     ) -> Self {
         let instances = variables.into_iter().enumerate().map(|(number, variables)| Instance {
+            program: RwLock::new(program.to_owned()),
             variables,
             leases: leases.iter().copied().cycle().skip(number).take(leases.len()).collect(),
             starts: AtomicUsize::new(0),
@@ -140,6 +159,7 @@ impl Fleet {
             next_system: AtomicUsize::new(0),
             faulty: AtomicUsize::new(usize::MAX),
             stale: None,
+            rotates: true,
             mutation_timeout: MUTATION_TIMEOUT,
             _directory: directory,
         };
@@ -167,7 +187,7 @@ impl Fleet {
     /// Starts an instance that is down and waits until it is ready.
     pub async fn start_instance(&self, number: usize) {
         let instance = &self.instances[number];
-        let mut command = keymark();
+        let mut command = program(&instance.program.read().unwrap());
         command.env("KEYMARK_SECRET", SECRET).env("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD);
         command.env("KEYMARK_LOG", "warn");
         command.envs(instance.variables.iter().map(|(name, value)| (name, value)));
@@ -185,6 +205,26 @@ impl Fleet {
         let addresses = Addresses { public: server.public.clone(), verification: server.verification.clone() };
         *instance.addresses.write().unwrap() = addresses;
         *instance.server.lock().await = Some(server);
+    }
+
+    /// Ends an instance with SIGTERM, and starts this release in its place.
+    #[cfg(feature = "upgrade-test")]
+    pub async fn upgrade_instance(&self, number: usize) {
+        let instance = &self.instances[number];
+        let server = instance.server.lock().await.take().expect("it runs");
+        let (status, log) = server.stop().await;
+        assert!(status.success(), "instance {number}: {status}: {log}");
+        *instance.program.write().unwrap() = PROGRAM.into();
+        self.start_instance(number).await;
+    }
+
+    /// Tries to start another release as one more instance. Returns its exit status and log, unless it runs.
+    #[cfg(feature = "upgrade-test")]
+    pub async fn try_release(&self, release: &Path) -> Option<(ExitStatus, String)> {
+        let mut command = program(release);
+        command.env("KEYMARK_SECRET", SECRET).env("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD);
+        command.envs(self.instances[0].variables.iter().map(|(name, value)| (name, value)));
+        within(MAX_START, Server::run(command)).await.err()
     }
 
     /// Kills an instance with SIGKILL.

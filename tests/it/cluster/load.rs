@@ -145,7 +145,8 @@ impl Owner {
             shared.verify_everywhere(&key);
             // The key is in use for a while.
             tokio::time::sleep(Duration::from_millis(self.rng.random_range(20..200))).await;
-            let (live, is_known) = if self.rng.random() { self.rotate(key).await } else { (vec![key], true) };
+            let (live, is_known) =
+                if shared.fleet.rotates && self.rng.random() { self.rotate(key).await } else { (vec![key], true) };
             let how = if self.rng.random_ratio(1, 4) { End::Delete } else { End::Revoke };
             if self.end(&live, how).await && is_known && matches!(how, End::Revoke) {
                 system = Some(live[0].system.clone());

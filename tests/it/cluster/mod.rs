@@ -10,6 +10,8 @@ mod load;
 mod nemesis;
 mod proxy;
 mod replica_set;
+#[cfg(feature = "upgrade-test")]
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;

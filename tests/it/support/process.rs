@@ -14,6 +14,9 @@ use tokio::sync::watch;
 use super::within;
 
 /// A directory with the permissions that the server gives to its own.
+/// The binary of this release.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_keymark");
+
 pub fn directory() -> tempfile::TempDir {
     directory_of_mode(0o700)
 }
@@ -25,7 +28,12 @@ pub fn directory_of_mode(mode: u32) -> tempfile::TempDir {
 
 /// A command that runs the binary without the environment of this process.
 pub fn keymark() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keymark"));
+    program(Path::new(PROGRAM))
+}
+
+/// The same for the binary of any release.
+pub fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
     command.env_clear().current_dir(std::env::temp_dir()).stdin(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -1,0 +1,96 @@
+//! The release before beside this one: `KEYMARK_PREVIOUS_RELEASE` is its binary (`make upgrade-test`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::fleet::Fleet;
+use super::load::Load;
+use super::{check, seeded};
+use crate::support::process::{Server, directory, program};
+
+/// How long each mixture of releases is under load.
+const PHASE: Duration = Duration::from_secs(8);
+const LEASE_SECONDS: [u64; 3] = [2, 3, 2];
+const PASSWORD: &str = "a password for the operator of the store";
+
+fn previous_release() -> PathBuf {
+    std::env::var_os("KEYMARK_PREVIOUS_RELEASE").expect("KEYMARK_PREVIOUS_RELEASE: run make upgrade-test").into()
+}
+
+/// Replaces the instances of a cluster of the release before in this order. Revocations go through each of them.
+async fn upgrade(order: [usize; 3]) {
+    let mut rng = seeded();
+    let previous = previous_release();
+    let fleet = Arc::new(Fleet::of_release(LEASE_SECONDS, &previous).await);
+    let load = Load::start(&fleet, &mut rng).await;
+    tokio::time::sleep(PHASE).await;
+    for instance in order {
+        fleet.upgrade_instance(instance).await;
+        tokio::time::sleep(PHASE).await;
+    }
+    load.finish().await;
+    check(&fleet).await;
+    // This release has brought the database up to date.
+    let (status, log) = fleet.try_release(&previous).await.expect("it is refused");
+    assert!(!status.success() && log.contains("newer release of Keymark"), "{status}: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn releases_enforce_each_others_revocations_while_a_cluster_is_upgraded() {
+    upgrade([0, 1, 2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_instance_that_has_signed_in_the_operator_may_be_upgraded_last() {
+    upgrade([2, 1, 0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_release_before_is_refused_beside_this_one_with_a_reason() {
+    let fleet = Arc::new(Fleet::of_three(LEASE_SECONDS).await);
+    let load = Load::start(&fleet, &mut seeded()).await;
+    let (status, log) = fleet.try_release(&previous_release()).await.expect("it is refused");
+    assert!(!status.success() && log.contains("newer release of Keymark"), "{status}: {log}");
+    tokio::time::sleep(PHASE).await;
+    load.finish().await;
+    check(&fleet).await;
+}
+
+#[tokio::test]
+async fn embedded_store_of_the_release_before_opens_and_is_refused_by_it_afterwards() {
+    let directory = directory();
+    let start = |path: PathBuf| {
+        let mut command = program(&path);
+        command.env("KEYMARK_DATA_DIR", directory.path()).env("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD);
+        Server::run(command)
+    };
+    let before = start(previous_release()).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
+    let token = before.sign_in("admin", PASSWORD).await;
+    let mut keys = Vec::new();
+    for name in ["kept", "revoked"] {
+        let create = "mutation ($n: String!) { createSystem(name: $n) { system { id } } }";
+        let created = before.graphql(Some(&token), create, json!({ "n": name })).await;
+        let system = created["data"]["createSystem"]["system"]["id"].clone();
+        let generate = "mutation ($i: ID!) { generateKey(systemId: $i) { apiKey } }";
+        let generated = before.graphql(Some(&token), generate, json!({ "i": system })).await;
+        keys.push(generated["data"]["generateKey"]["apiKey"].as_str().expect("a key").to_owned());
+        if name == "revoked" {
+            let revoke = "mutation ($i: ID!) { revokeKey(systemId: $i) { enforcement { state } } }";
+            before.graphql(Some(&token), revoke, json!({ "i": system })).await;
+        }
+    }
+    before.stop().await;
+
+    let after =
+        start(crate::support::process::PROGRAM.into()).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
+    assert_eq!((after.verdict(&keys[0]).await, after.verdict(&keys[1]).await), ("VALID".into(), "REVOKED".into()));
+    let systems = after.graphql(Some(&token), "{ systems { nodes { name } } }", json!({})).await;
+    assert_eq!(systems["data"]["systems"]["nodes"].as_array().map(Vec::len), Some(2), "the session goes on: {systems}");
+    after.stop().await;
+
+    let (status, log) = start(previous_release()).await.err().expect("it is refused");
+    assert!(!status.success() && log.contains("newer release"), "{status}: {log}");
+}
