@@ -8,8 +8,13 @@
 //! An answer is cached only if the end of the log was the same before and after it was computed, in reads that cannot
 //! have gone back in time between: see [`Store::read_epoch`](crate::store::Store::read_epoch). Otherwise it could miss a
 //! change that the log has.
+//!
+//! The first time that a question is asked by POST, its answer is not cached: many questions are never asked again, and on
+//! MongoDB each read of the end of the log is a request to the database.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_graphql::parser::types::{Field, FragmentDefinition, OperationDefinition, OperationType, Selection};
 use async_graphql::{Name, Positioned, Value, Variables};
@@ -27,6 +32,9 @@ use crate::service::{Caller, Service};
 const MAX_REQUEST_BYTES: usize = 8 * 1024;
 /// About how many bytes an answer has, to size the cache's index.
 const EXPECTED_ANSWER_BYTES: usize = 4 * 1024;
+
+/// Number of hashes of questions that are remembered, to recognize those that are asked again. A power of two.
+const REMEMBERED_QUESTIONS: usize = 8 * 1024;
 
 /// Root fields that may be selected. Each reads the tenant's systems or its audit log.
 const ROOT_FIELDS: [&str; 4] = ["systems", "system", "node", "auditLog"];
@@ -147,6 +155,9 @@ struct Answer {
 /// The cached answers of one instance.
 pub struct Answers {
     cache: Cache<Question, Arc<Answer>, AnswerWeight>,
+    /// The hash of the last question in each slot, which its lowest bits choose.
+    asked: Box<[AtomicU64]>,
+    hasher: RandomState,
 }
 
 #[derive(Clone)]
@@ -171,7 +182,18 @@ pub enum Known {
 impl Answers {
     /// Caches answers of `max_bytes` together, with their requests.
     pub fn new(max_bytes: usize) -> Self {
-        Self { cache: Cache::with_weighter(max_bytes / EXPECTED_ANSWER_BYTES, max_bytes as u64, AnswerWeight) }
+        Self {
+            cache: Cache::with_weighter(max_bytes / EXPECTED_ANSWER_BYTES, max_bytes as u64, AnswerWeight),
+            asked: (0..REMEMBERED_QUESTIONS).map(|_| AtomicU64::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Returns true if the question was asked before, as far as that is remembered, and remembers it.
+    pub fn is_asked_again(&self, question: &Question) -> bool {
+        let hash = self.hasher.hash_one(question);
+        let slot = usize::try_from(hash % REMEMBERED_QUESTIONS as u64).expect("less than the number of slots");
+        self.asked[slot].swap(hash, Ordering::Relaxed) == hash
     }
 
     /// Finds the answer to the question. Reads the end of the log only if one is cached, and finds nothing if the caller may

@@ -203,8 +203,10 @@ async fn respond<E: Executor, A: Authenticator>(
     let asked = asked.filter(|_| operation.is_function_of_the_log);
     let before = match (&asked, known) {
         (Some(_), Known::Log(state)) => Some(state),
-        (Some(asked), _) => asked.reader.log_state(&asked.question).await,
-        (None, _) => None,
+        (Some(asked), _) if by_get || asked.answers.is_asked_again(&asked.question) => {
+            asked.reader.log_state(&asked.question).await
+        }
+        _ => None,
     };
     let mut tag = asked.as_ref().zip(before).and_then(|(asked, state)| asked.tag(&state, &parts, media_type));
     if let Some(asked) = &asked
@@ -216,13 +218,15 @@ async fn respond<E: Executor, A: Authenticator>(
     match transport.engine.execute(operation, &context, in_flight).await {
         Outcome::Refused(errors) => Ok(errors_response(media_type, &errors)),
         Outcome::Executed(response) => {
-            if let Some((asked, before)) = asked.zip(before)
+            if let Some(asked) = asked
                 && response.errors.is_empty()
                 && response.http_headers.is_empty()
             {
                 let body = Bytes::from(serde_json::to_vec(&response).map_err(not_serializable)?);
                 let response = asked.response(tag, &parts, media_type, body.clone(), AnswerSource::Computed);
-                asked.keep(before, body);
+                if let Some(before) = before {
+                    asked.keep(before, body);
+                }
                 return Ok(response);
             }
             let retry_after = retry_after_seconds(&response.errors);
