@@ -5,16 +5,22 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use futures::future::join_all;
+use keymark::clock::{Environment, SystemStopwatch};
+use keymark::coherence::Coherence;
+use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::keys::KeyDigest;
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
 use keymark::store::{KeyStore, LeaseStore, ScanStore, SettingsStore, StoreError, SystemStore};
 use mongodb::bson::{Document, doc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{OneKey, acme, connect};
 use crate::contract::fixtures::commit;
 use crate::support::mongod::{Mongod, fresh_database};
+use crate::support::within;
 
 /// Longer than the test takes. Calls that wait for a connection fail after it.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -47,6 +53,52 @@ async fn leases_and_loads_do_not_wait_for_the_connections_of_requests() {
     store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
     assert!(store.delete_lease(&lease).await.unwrap());
     request.abort();
+}
+
+#[tokio::test]
+async fn lease_is_renewed_while_reads_of_keys_have_all_connections_of_requests() {
+    let mongod = Mongod::replica_set().await;
+    let mut options = mongod.fresh_database();
+    options.uri = format!("{}&maxPoolSize=1", options.uri);
+    options.call_limit = CALL_LIMIT;
+    let store = Arc::new(connect(&options).await);
+    let timing = Timing { lease: Duration::from_secs(12), probe_interval: Duration::from_millis(50) };
+    let coherence =
+        Coherence::new(store.clone(), Environment::system(), Arc::new(SystemStopwatch), Role::Member(timing));
+    let (following, stop) = (Arc::clone(&coherence), CancellationToken::new());
+    let _stop_on_drop = stop.clone().drop_guard();
+    tokio::spawn(async move { following.follow(stop, |_| ()).await });
+    let uses_cache = || coherence.read(|_| ()).is_some();
+    wait_until(&coherence, async || uses_cache()).await;
+
+    let blocked = doc! {
+        "failCommands": ["find"], "namespace": format!("{}.keys", options.database),
+        "blockConnection": true, "blockTimeMS": 60_000,
+    };
+    mongod.admin(doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": blocked }).await;
+    let reads: Vec<_> = (0..10)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            AbortOnDropHandle::new(tokio::spawn(async move { store.find_key(&[digest(number)]).await }))
+        })
+        .collect();
+    mongod.admin(doc! { "waitForFailPoint": "failCommand", "timesEntered": 1, "maxTimeMS": 20_000 }).await;
+    let sequence = async || store.list_leases().await.expect("leases").first().map_or(0, |lease| lease.sequence);
+    let before = sequence().await;
+    wait_until(&coherence, async || sequence().await >= before + 3).await;
+    assert!(uses_cache());
+    assert!(reads.iter().all(|read| !read.is_finished()), "they still wait");
+}
+
+/// Waits until the condition holds, which is evaluated again whenever the lease was renewed.
+async fn wait_until(coherence: &Coherence, condition: impl AsyncFn() -> bool) {
+    let mut changes = coherence.changes();
+    let holds = async {
+        while !condition().await {
+            changes.changed().await.expect("it follows the feed");
+        }
+    };
+    within(holds).await;
 }
 
 fn digest(number: usize) -> KeyDigest {
