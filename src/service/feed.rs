@@ -342,6 +342,14 @@ impl CallerSubscription {
         AbortOnDropHandle::new(read).await.map_err(|error| StoreError::Unavailable(error.into()))?
     }
 
+    /// Takes the next event if it has arrived, and returns its entry.
+    fn take_entry(&mut self) -> Option<Arc<AuditEntry>> {
+        match self.events.try_recv() {
+            Ok(FeedEvent::Change(change)) => change.entry.clone(),
+            _ => None,
+        }
+    }
+
     /// Drops the events that have arrived.
     fn skip(&mut self) {
         while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.events.try_recv() {}
@@ -425,7 +433,13 @@ impl EntryStream {
                     // All subscribers share reads of the log's end, and most find that they have missed nothing.
                     let head = || self.subscription.service.store.audit_head(self.tenant());
                     // Boxed, since it is rarely needed.
-                    self.is_behind = Box::pin(retry_while_unavailable(head)).await?.number > last;
+                    if Box::pin(retry_while_unavailable(head)).await?.number > last {
+                        // What was written after the feed was opened may have arrived already.
+                        match self.subscription.take_entry() {
+                            Some(entry) if entry.number == last + 1 => self.ready.push_back(entry),
+                            _ => self.is_behind = true,
+                        }
+                    }
                 }
                 FeedEvent::Change(change) => match &change.entry {
                     Some(entry) if entry.number == last + 1 => self.ready.push_back(Arc::clone(entry)),

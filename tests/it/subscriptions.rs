@@ -6,7 +6,10 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::BoxStream;
 use keymark::admin::Command;
+use keymark::domain::audit::AuditEntry;
 use keymark::domain::cursors::{AuditPosition, encode_audit};
 use keymark::domain::permissions::Permission;
 use keymark::domain::refusal::Refusal;
@@ -16,6 +19,8 @@ use keymark::service::callers::{Caller, CallerRef, Credentials, RequestedTenant}
 use keymark::service::error::Error;
 use keymark::service::feed::Subject;
 use serde_json::{Value as Json, json};
+use tokio::task::unconstrained;
+use tokio::time::Instant;
 
 use crate::support::actors::{ALL, App, Operator, PASSWORD, Setup, permissions};
 use crate::support::faulty::Switch;
@@ -608,4 +613,115 @@ async fn caller_of(app: &App, operator: &Operator<'_>) -> Caller {
     let named = app.service.tokens().read(&operator.token).expect("a token");
     let reference = CallerRef { credentials: Credentials::Session(named), tenant: RequestedTenant::Home };
     app.service.find_caller(&reference).await.unwrap().expect("signed in")
+}
+
+/// The longest time over which subscribers spread what they do after the feed was lost, and the time that they wait for
+/// the cache before.
+const SPREAD: Duration = Duration::from_secs(1);
+const CACHE_WAIT: Duration = Duration::from_secs(5);
+
+type Entries = BoxStream<'static, Result<Arc<AuditEntry>, Error>>;
+
+/// So many subscribers of one operator, who have received an entry and wait for the next.
+async fn waiting_subscribers(app: &App, operator: &Operator<'_>, count: usize) -> Vec<Entries> {
+    let caller = caller_of(app, operator).await;
+    let view = [Permission::View].into_iter().collect();
+    let mut subscribers: Vec<_> =
+        (0..count).map(|_| app.service.entries(&caller, view, Subject::Tenant, None).boxed()).collect();
+    let mut first = unconstrained(join_all(subscribers.iter_mut().map(|subscriber| subscriber.next())));
+    assert!(futures::poll!(&mut first).is_pending(), "they wait for an entry");
+    operator.create_system("First").await;
+    within(first).await;
+    subscribers
+}
+
+/// Waits until each has received an entry with this name, by the clock of the runtime, which is paused: no time passes but
+/// what the subscribers wait. Returns how long each has waited.
+async fn waits_for_entry(subscribers: &mut [Entries], name: &str) -> Vec<Duration> {
+    tokio::time::pause();
+    let began = Instant::now();
+    let received = within(join_all(subscribers.iter_mut().map(async |subscriber| {
+        let entry = subscriber.next().await.expect("it goes on").expect("an entry");
+        assert_eq!(entry.event.system_name.as_ref().map(|name| name.as_str()), Some(name));
+        began.elapsed()
+    })));
+    let waits = received.await;
+    tokio::time::resume();
+    waits
+}
+
+/// The share of these times in each tenth of [`SPREAD`], which begins after `start`.
+fn shares(waits: &[Duration], start: Duration) -> [f64; 10] {
+    let mut shares = [0.0; 10];
+    for wait in waits {
+        let tenth = wait.checked_sub(start).expect("not earlier").div_duration_f64(SPREAD) * 10.0;
+        // Timers are rounded up to whole milliseconds.
+        shares[(tenth - 0.01).max(0.0) as usize] += 1.0 / waits.len() as f64;
+    }
+    shares
+}
+
+#[tokio::test]
+async fn after_a_lost_feed_five_thousand_subscribers_read_the_loaded_cache_spread_over_a_second() {
+    let switch = Switch::default();
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    app.wait_for_cache().await;
+    let operator = app.operator(&ALL).await;
+    let mut subscribers = waiting_subscribers(&app, &operator, 5_000).await;
+
+    let reads = || switch.calls(&["find_session", "find_operator", "find_tenant", "list_audit_after"]);
+    let (before, loads) = (reads(), switch.calls(&["scan_rows"]));
+    let loading = switch.hold("scan_rows", 1);
+    switch.break_feeds();
+    switch.wait_for_calls("scan_rows", loads + 1).await;
+    // Without a budget, so that all are polled.
+    let mut second = unconstrained(join_all(subscribers.iter_mut().map(|subscriber| subscriber.next())));
+    assert!(futures::poll!(&mut second).is_pending(), "they wait for the cache");
+    drop((second, loading));
+    app.wait_for_cache().await;
+    operator.create_system("Second").await;
+    let waits = waits_for_entry(&mut subscribers, "Second").await;
+
+    assert_eq!(reads(), before, "one read for each of them was too many");
+    let shares = shares(&waits, Duration::ZERO);
+    assert!(shares.iter().all(|share| (0.08..0.12).contains(share)), "{shares:?}");
+}
+
+#[tokio::test]
+async fn after_a_lost_feed_subscribers_read_the_store_if_the_cache_is_not_loaded_in_five_seconds() {
+    let switch = Switch::default();
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    app.wait_for_cache().await;
+    let operator = app.operator(&ALL).await;
+    let mut subscribers = waiting_subscribers(&app, &operator, 500).await;
+
+    let loads = switch.calls(&["scan_rows"]);
+    let _loading = switch.hold("scan_rows", 1);
+    switch.break_feeds();
+    switch.wait_for_calls("scan_rows", loads + 1).await;
+    operator.create_system("Second").await;
+    let before = switch.calls(&["find_session"]);
+    let waits = waits_for_entry(&mut subscribers, "Second").await;
+
+    let shares = shares(&waits, CACHE_WAIT);
+    assert!(shares.iter().all(|share| (0.04..0.16).contains(share)), "{shares:?}");
+    assert!(switch.calls(&["find_session"]) >= before + 500);
+}
+
+#[tokio::test]
+async fn without_leases_subscribers_spread_over_a_second_after_a_lost_feed_and_wait_for_no_cache() {
+    let switch = Switch::default();
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::without_leases() }).await;
+    app.wait_until(async || app.coherence.is_loaded()).await;
+    let operator = app.operator(&ALL).await;
+    let mut subscribers = waiting_subscribers(&app, &operator, 500).await;
+
+    let listings = switch.calls(&["list_leases_at"]);
+    switch.break_feeds();
+    switch.wait_for_calls("list_leases_at", listings + 1).await;
+    operator.create_system("Second").await;
+    let waits = waits_for_entry(&mut subscribers, "Second").await;
+
+    let shares = shares(&waits, Duration::ZERO);
+    assert!(shares.iter().all(|share| (0.04..0.16).contains(share)), "{shares:?}");
 }
