@@ -2,7 +2,7 @@
 //! 10,000,000 entries beside one of 100,000. `benches/search.rs` has tenants with many systems.
 //!
 //! `cargo bench --bench scale` runs both stores; `-- embedded` or `-- mongodb` one of them. `keys=N` and `entries=N` set the
-//! larger sizes, 0 to skip a part. `-- cells` simulates how often a look-up that finds no key has to wait, if the tenants are
+//! larger sizes, 0 to skip a part. `-- migrate keys=N` moves N keys from the embedded store to MongoDB and back. `-- cells` simulates how often a look-up that finds no key has to wait, if the tenants are
 //! divided among several replica sets; see `docs/scale.md`. All of it takes an hour on two cores and 15 GB of the temporary directory. Data is
 //! written by one process and measured by another, so that its memory is that of a server which has just started.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use instance::{Instance, root_secret};
+use keymark::app::{Target, migrate};
 use keymark::clock::Environment;
+use keymark::config::StoreConfig;
 use keymark::domain::audit::{
     AuditAction, AuditActor, AuditEntry, AuditEvent, AuditFilter, AuditHead, AuditOutcome, Origin,
 };
@@ -84,6 +86,10 @@ fn main() {
         return simulate_cells();
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    if arguments.first().is_some_and(|first| first == "migrate") {
+        let keys = arguments.iter().find_map(|argument| argument.strip_prefix("keys="));
+        return runtime.block_on(measure_migration(keys.map_or(1_000_000, |keys| keys.parse().expect("a number"))));
+    }
     if let [mode, part, size, address] = &arguments[..] {
         let size = size.parse().expect("a size");
         return runtime.block_on(async {
@@ -120,6 +126,23 @@ fn main() {
                 }
             }
         }
+    }
+}
+
+async fn measure_migration(keys: u64) {
+    println!("migration, {keys} keys");
+    let (data, back) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    write_keys(&EmbeddedStore::open(data.path()).expect("a store"), keys).await;
+    let set = start_mongodb().await;
+    let embedded = StoreConfig::Embedded { directory: data.path().to_owned(), cache_bytes: 4 << 20 };
+    let mongodb = StoreConfig::Mongo { uri: set.uri().into(), database: DATABASE.to_owned() };
+    let to_mongodb = Target::Mongo { uri: set.uri(), database: DATABASE.to_owned() };
+    let to_embedded = Target::Embedded { directory: back.path().to_owned() };
+    for (source, target, name) in [(embedded, to_mongodb, "to MongoDB"), (mongodb, to_embedded, "back")] {
+        let began = Instant::now();
+        let moved = migrate(&source, target, &mut |_, _, _| {}).await.expect("moved");
+        let records: u64 = moved.iter().map(|moved| moved.target).sum();
+        println!("  {records} records {name} in {:.1} s", began.elapsed().as_secs_f64());
     }
 }
 

@@ -1,5 +1,6 @@
 //! The composition root: builds a running Keymark from a configuration. Only this module names the backends of the store.
 
+mod migration;
 mod restoration;
 
 use std::error::Error as _;
@@ -50,7 +51,9 @@ use crate::store::mongo::{ConnectError, MongoOptions, MongoStore};
 use crate::store::{Store, StoreError};
 use crate::verify::Verifier;
 
+pub use self::migration::{Moved, Target, migrate};
 pub use self::restoration::{Restoration, secret_file};
+pub use crate::store::RecordKind;
 
 /// The file with the root secret, in the data directory.
 const SECRET_NAME: &str = "secret";

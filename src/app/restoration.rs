@@ -81,14 +81,36 @@ impl Restoration {
     }
 }
 
-/// A directory that is removed when this is dropped.
-struct Draft(PathBuf);
+/// A directory for a store that is not complete yet. It is removed when this is dropped.
+pub(super) struct Draft(pub(super) PathBuf);
 
 impl Draft {
     fn create(directory: &Path) -> io::Result<Self> {
-        let draft = directory.join(format!("restore.{}", std::process::id()));
+        Self::create_at(directory.join(format!("restore.{}", std::process::id())))
+    }
+
+    /// Removes what an interrupted process has left under the same name.
+    pub(super) fn begin_anew(directory: &Path, name: &str) -> io::Result<Self> {
+        let draft = directory.join(name);
+        if contains_store(&draft) {
+            drop(embedded::hold(&draft).map_err(io::Error::other)?);
+        }
+        match std::fs::remove_dir_all(&draft) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Self::create_at(draft)
+    }
+
+    fn create_at(draft: PathBuf) -> io::Result<Self> {
         DirBuilder::new().mode(0o700).create(&draft)?;
         Ok(Self(draft))
+    }
+
+    /// Puts the store into the directory, unless one has appeared there.
+    pub(super) fn publish(self, directory: &Path) -> io::Result<()> {
+        std::fs::hard_link(self.0.join(embedded::FILE_NAME), directory.join(embedded::FILE_NAME))?;
+        File::open(directory)?.sync_all()
     }
 }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod doctor;
+mod migrate;
 mod operator;
 mod tenant;
 mod token;
@@ -93,6 +94,8 @@ enum Subcommands {
         #[arg(long)]
         replace: bool,
     },
+    /// Move everything to another store while no server runs: from the embedded store to MongoDB, or back.
+    Migrate(migrate::Migrate),
     /// State that the store was restored from a backup: ends all sessions, and lets Keymark serve the store.
     Restored,
     /// Check that Keymark can start with this configuration.
@@ -218,6 +221,7 @@ async fn run(command: Subcommands, config: Config, user: Option<&CommandUser>) -
         Subcommands::Doctor => doctor::run(config).await,
         Subcommands::Backup { file } => backup::back_up(config, &file, user).await,
         Subcommands::Restore { file, replace } => backup::restore(config, file, replace, user).await,
+        Subcommands::Migrate(migrate) => migrate::run(config, migrate).await,
         Subcommands::Restored => administer(config, Command::MarkRestored, user).await,
         Subcommands::Operator(operator) => administer(config, operator.command().await?, user).await,
         Subcommands::Tenant(tenant) => administer(config, tenant.command(), user).await,

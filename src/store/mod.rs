@@ -25,6 +25,7 @@ mod systems;
 mod tenants;
 mod throttle;
 mod tokens;
+mod transfer;
 mod usage;
 
 use async_trait::async_trait;
@@ -45,6 +46,7 @@ pub use self::systems::{SystemState, SystemStore};
 pub use self::tenants::TenantStore;
 pub use self::throttle::ThrottleStore;
 pub use self::tokens::TokenStore;
+pub use self::transfer::{Record, RecordKind, Records, TransferStore};
 pub use self::usage::{ROWS_PER_USE, UsageStore};
 pub use crate::domain::pages::{Page, PageEnd, PageRequest};
 pub use crate::domain::quota::{Quota, take};

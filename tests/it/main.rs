@@ -11,6 +11,7 @@
 //! | `enforcement` | a change is in effect on every instance once it is reported as enforced; leases, lost feeds |
 //! | `processes`, `starts` | the binary: command line, signals, crashes, refused starts |
 //! | `backups` | copies of a running embedded store, and restoring them |
+//! | `migration` | moves between the embedded store and MongoDB |
 //! | `gateways` | nginx, Caddy and HAProxy with the files in `docs/gateways/` |
 //! | `transport/` | GraphQL over HTTP and WebSocket, time-outs, document limits, for a schema of its own |
 //! | `verification`, `abuse` | verdicts, forward-auth, access to the listener; floods of bad keys |
@@ -73,6 +74,7 @@ mod instances;
 mod key_life;
 mod keys;
 mod layers;
+mod migration;
 mod mongo_store;
 mod monitoring;
 mod old_digests;

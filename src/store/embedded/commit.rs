@@ -184,7 +184,7 @@ fn audit_head(txn: &WriteTransaction, tenant: &TenantId) -> Storage<AuditHead> {
     Ok(get(txn, AUDIT_HEADS, tenant.as_str())?.unwrap_or_default())
 }
 
-fn append_entry(txn: &WriteTransaction, entry: &AuditEntry) -> Storage<()> {
+pub(super) fn append_entry(txn: &WriteTransaction, entry: &AuditEntry) -> Storage<()> {
     let tenant = entry.tenant.as_str();
     txn.open_table(AUDIT)?.insert((tenant, entry.number), encode(entry).as_slice())?;
     txn.open_table(AUDIT_BY_ID)?.insert(entry.event.id.to_string().as_str(), (tenant, entry.number))?;

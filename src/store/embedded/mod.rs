@@ -26,6 +26,7 @@ mod tables;
 mod tenants;
 mod throttle;
 mod tokens;
+mod transfer;
 mod usage;
 mod writer;
 

@@ -97,7 +97,8 @@ pub(super) fn put(txn: &WriteTransaction, row: &Row) -> Storage<()> {
     }
 }
 
-fn insert_system(txn: &WriteTransaction, system: &System) -> Storage<()> {
+/// Adds a system that the file does not have.
+pub(super) fn insert_system(txn: &WriteTransaction, system: &System) -> Storage<()> {
     let (tenant, id) = (system.tenant.as_str(), system.id.to_string());
     let bytes = encode_in_format(system, system.needs_second_format());
     txn.open_table(SYSTEMS)?.insert((tenant, id.as_str()), bytes.as_slice())?;

@@ -87,9 +87,9 @@ fn stored_row<T: DeserializeOwned>(
 }
 
 /// Converts and sends the rows, until the receiver is dropped.
-fn send<K: redb::Key + 'static, S>(
-    mut rows: redb::Range<'_, K, &'static [u8]>,
-    convert: impl Fn(K::SelfType<'_>, &[u8]) -> Result<Option<S>>,
+pub(super) fn send<K: redb::Key + 'static, V: redb::Value + 'static, S>(
+    mut rows: redb::Range<'_, K, V>,
+    convert: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> Result<Option<S>>,
     chunks: &mpsc::Sender<Vec<S>>,
 ) -> Result<()> {
     loop {

@@ -29,7 +29,7 @@ const FLUSH_RETENTION: Duration = Duration::from_hours(24);
 /// A row of [`USAGE`].
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct StoredSummary {
+pub(super) struct StoredSummary {
     written_at: Timestamp,
     last_used_at: Option<Timestamp>,
     keys: HashMap<Mark, StoredKey>,
@@ -43,7 +43,7 @@ struct StoredKey {
 }
 
 /// A row of a series: accepted and refused by bucket, counted from the Unix epoch.
-type StoredSeries = HashMap<Mark, BTreeMap<u32, (u64, u64)>>;
+pub(super) type StoredSeries = HashMap<Mark, BTreeMap<u32, (u64, u64)>>;
 
 #[async_trait]
 impl UsageStore for EmbeddedStore {
@@ -109,7 +109,7 @@ impl StoredSummary {
         self.keys.iter().map(key).collect()
     }
 
-    fn summary_of(&self, system: SystemId) -> UsageSummary {
+    pub(super) fn summary_of(&self, system: SystemId) -> UsageSummary {
         let Self { written_at, last_used_at, .. } = *self;
         UsageSummary { system, written_at, last_used_at, keys: self.keys() }
     }
@@ -129,11 +129,41 @@ impl StoredSummary {
     }
 }
 
-fn series_of(resolution: Resolution) -> UsageSeries {
+impl From<UsageSummary> for StoredSummary {
+    fn from(summary: UsageSummary) -> Self {
+        let UsageSummary { system: _, written_at, last_used_at, keys } = summary;
+        let key = |(mark, key): (Mark, KeySummary)| {
+            let KeySummary { last_used_at, last_refused_at, refusals } = key;
+            (mark, StoredKey { used: last_used_at, refused: last_refused_at, refusals })
+        };
+        Self { written_at, last_used_at, keys: keys.into_iter().map(key).collect() }
+    }
+}
+
+pub(super) fn series_of(resolution: Resolution) -> UsageSeries {
     match resolution {
         Resolution::Hour => USAGE_HOURS,
         Resolution::Day => USAGE_DAYS,
     }
+}
+
+/// The counts in a row of a series.
+pub(super) fn series_row(series: StoredSeries) -> impl Iterator<Item = BucketCounts> {
+    series.into_iter().flat_map(|(mark, buckets)| {
+        buckets.into_iter().map(move |(bucket, (accepted, refused))| {
+            let counts = Counts { accepted, refused };
+            BucketCounts { mark, bucket, counts }
+        })
+    })
+}
+
+/// The inverse of [`series_row`].
+pub(super) fn stored_series(counts: &[BucketCounts]) -> StoredSeries {
+    let mut series = StoredSeries::default();
+    for BucketCounts { mark, bucket, counts } in counts {
+        series.entry(*mark).or_default().insert(*bucket, (counts.accepted, counts.refused));
+    }
+    series
 }
 
 fn add(txn: &WriteTransaction, flush: &Flush) -> Storage<()> {
@@ -200,12 +230,7 @@ impl Snapshot {
         for row in range.rows() {
             let found = self.get(series_of(range.resolution), (row, tenant.as_str(), id.as_str()))?;
             let series: StoredSeries = found.unwrap_or_default();
-            counted.extend(series.into_iter().flat_map(|(mark, buckets)| {
-                buckets.into_iter().map(move |(bucket, (accepted, refused))| {
-                    let counts = Counts { accepted, refused };
-                    BucketCounts { mark, bucket, counts }
-                })
-            }));
+            counted.extend(series_row(series));
         }
         counted.retain(|counted| range.contains(counted.bucket));
         Ok(counted)

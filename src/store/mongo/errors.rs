@@ -52,6 +52,10 @@ pub enum ConnectError {
          start that release or a later one."
     )]
     Newer { found: i64, known: i64 },
+    #[error("A migration from {0} into this database was not finished: run it again, or drop the database.")]
+    UnfinishedTransfer(String),
+    #[error("The database {0} is not empty: choose another one, or drop it.")]
+    NotEmpty(String),
     /// Creating or updating collections and indexes failed.
     #[error("The database cannot be prepared: {0}.")]
     Preparation(#[source] Cause),

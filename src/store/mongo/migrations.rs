@@ -30,6 +30,11 @@ const VERSION: i64 = 6;
 /// The first version in which tenants have rows. Later, one without a row was deleted.
 const TENANTS_VERSION: i64 = 4;
 
+/// The version of a database that a transfer into it has not been finished: no release knows it.
+const UNFINISHED: i64 = 1 << 40;
+/// The member of the version that names the source of an unfinished transfer.
+const SOURCE: &str = "transferFrom";
+
 /// Time limit for building all indexes.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
 /// Delay before a step that another instance is running is retried.
@@ -251,6 +256,9 @@ impl Layout {
 
 /// Brings the database to [`VERSION`].
 pub(super) async fn run(database: &Database, limits: Limits) -> Result<(), ConnectError> {
+    if let Some(source) = unfinished_transfer(database, limits).await? {
+        return Err(ConnectError::UnfinishedTransfer(source));
+    }
     let found = version(database, limits).await?;
     if found > VERSION {
         return Err(ConnectError::Newer { found, known: VERSION });
@@ -258,6 +266,57 @@ pub(super) async fn run(database: &Database, limits: Limits) -> Result<(), Conne
     if found == VERSION {
         return Ok(());
     }
+    build(database).await?;
+    record_origins(database).await.map_err(failed)?;
+    if found < TENANTS_VERSION {
+        add_tenants(database).await.map_err(failed)?;
+    }
+    raise_version(database, limits).await
+}
+
+/// Begins to move a store into a database without documents, or anew if a transfer from the same source was interrupted.
+/// Until [`finish_transfer`], no release opens the database.
+pub(super) async fn begin_transfer(database: &Database, limits: Limits, source: &str) -> Result<(), ConnectError> {
+    match unfinished_transfer(database, limits).await? {
+        Some(other) if other != source => return Err(ConnectError::UnfinishedTransfer(other)),
+        Some(_) => {
+            for layout in collections().iter().filter(|layout| layout.name != META) {
+                database.collection::<Document>(layout.name).drop().await.map_err(failed)?;
+            }
+            // The version is the only one that is needed to begin anew, and so comes last.
+            let others = doc! { "_id": { "$ne": "version" } };
+            database.collection::<Document>(META).delete_many(others).await.map_err(failed)?;
+        }
+        None => {
+            for name in bounded(limits, database.list_collection_names()).await? {
+                let found = bounded(limits, database.collection::<Document>(&name).find_one(doc! {})).await?;
+                if found.is_some() {
+                    return Err(ConnectError::NotEmpty(database.name().to_owned()));
+                }
+            }
+            let version = doc! { "_id": "version", "number": UNFINISHED, SOURCE: source };
+            bounded(limits, database.collection::<Document>(META).insert_one(version)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets instances open a database that everything was moved into, and whose indexes are built.
+pub(super) async fn finish_transfer(database: &Database, limits: Limits) -> Result<(), ConnectError> {
+    let complete = doc! { "$set": { "number": VERSION }, "$unset": { SOURCE: "" } };
+    let meta = database.collection::<Document>(META);
+    bounded(limits, meta.update_one(doc! { "_id": "version" }, complete)).await.map(drop)
+}
+
+/// The source of a transfer that was begun and not finished.
+async fn unfinished_transfer(database: &Database, limits: Limits) -> Result<Option<String>, ConnectError> {
+    let meta = database.collection::<Document>(META);
+    let found = bounded(limits, meta.find_one(doc! { "_id": "version" })).await?;
+    Ok(found.and_then(|found| found.get_str(SOURCE).ok().map(str::to_owned)))
+}
+
+/// Creates collections and indexes, and brings validators up to date.
+pub(super) async fn build(database: &Database) -> Result<(), ConnectError> {
     let deadline = Instant::now() + BUILD_LIMIT;
     for layout in collections() {
         retry_while_busy(deadline, || create(database, &layout)).await?;
@@ -268,11 +327,7 @@ pub(super) async fn run(database: &Database, limits: Limits) -> Result<(), Conne
             .await?;
         }
     }
-    record_origins(database).await.map_err(failed)?;
-    if found < TENANTS_VERSION {
-        add_tenants(database).await.map_err(failed)?;
-    }
-    raise_version(database, limits).await
+    Ok(())
 }
 
 /// Adds to each current key that release 0.1 generated when and by whom that was, from the audit log.

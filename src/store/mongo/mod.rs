@@ -49,6 +49,7 @@ mod systems;
 mod tenants;
 mod throttle;
 mod tokens;
+mod transfer;
 mod usage;
 
 pub use self::errors::ConnectError;

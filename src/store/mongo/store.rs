@@ -82,6 +82,35 @@ impl MongoStore {
     ///
     /// Any number of instances may connect concurrently.
     pub async fn connect(options: &MongoOptions, environment: Environment) -> Result<Self, ConnectError> {
+        Self::open(options, environment, async |database, limits| migrations::run(database, limits).await).await
+    }
+
+    /// Connects to a database that everything is moved into from `source`, and which has to be empty, except for what an
+    /// interrupted move from there has left.
+    pub async fn connect_empty(
+        options: &MongoOptions,
+        environment: Environment,
+        source: &str,
+    ) -> Result<Self, ConnectError> {
+        let begin = async |database: &Database, limits| migrations::begin_transfer(database, limits, source).await;
+        Self::open(options, environment, begin).await
+    }
+
+    /// Builds the indexes after everything was written, which takes less than keeping them meanwhile.
+    pub async fn build_indexes(&self) -> Result<(), ConnectError> {
+        migrations::build(&self.database).await
+    }
+
+    /// Lets instances connect.
+    pub async fn finish_transfer(&self) -> Result<(), ConnectError> {
+        migrations::finish_transfer(&self.database, self.limits).await
+    }
+
+    async fn open(
+        options: &MongoOptions,
+        environment: Environment,
+        prepare: impl AsyncFnOnce(&Database, Limits) -> Result<(), ConnectError>,
+    ) -> Result<Self, ConnectError> {
         let limits = Limits { call: options.call_limit, contention: options.contention_limit };
         check_database_name(&options.database)?;
         let resolved = client_options(&options.uri, limits).await?;
@@ -105,7 +134,7 @@ impl MongoStore {
         check_server(&client, seed, set_name.as_deref(), limits).await?;
         check_concerns(&client)?;
         let database = client.database(&options.database);
-        migrations::run(&database, limits).await?;
+        prepare(&database, limits).await?;
         let collection = |name| database.collection::<Document>(name);
         let linearizable_in = |database: &Database, name| {
             let concern = CollectionOptions::builder().read_concern(ReadConcern::linearizable()).build();

@@ -120,7 +120,7 @@ impl UsageStore for MongoStore {
 }
 
 impl MongoStore {
-    fn usage_series(&self, resolution: Resolution) -> &Collection<Document> {
+    pub(super) fn usage_series(&self, resolution: Resolution) -> &Collection<Document> {
         match resolution {
             Resolution::Hour => &self.usage_hours,
             Resolution::Day => &self.usage_days,
@@ -274,7 +274,7 @@ fn series_update(used: &KeyUse, resolution: Resolution) -> Document {
     }
 }
 
-fn series_id(system: SystemId, row: u32) -> String {
+pub(super) fn series_id(system: SystemId, row: u32) -> String {
     format!("{system}/{row}")
 }
 
@@ -296,7 +296,7 @@ fn keys_of(document: &Document) -> impl Iterator<Item = (Mark, &Document)> {
     keys.into_iter().flatten().filter_map(|(mark, key)| Some((mark.clone().try_into().ok()?, key.as_document()?)))
 }
 
-fn summary_of(document: &Document) -> Result<UsageSummary> {
+pub(super) fn summary_of(document: &Document) -> Result<UsageSummary> {
     let key = |(mark, key): (Mark, &Document)| {
         let (last_used_at, last_refused_at) = (time(key, "used"), time(key, "refused"));
         (mark, KeySummary { last_used_at, last_refused_at, refusals: count(key, "refusals") })
@@ -309,7 +309,7 @@ fn summary_of(document: &Document) -> Result<UsageSummary> {
     })
 }
 
-fn counts_of(document: &Document) -> impl Iterator<Item = BucketCounts> {
+pub(super) fn counts_of(document: &Document) -> impl Iterator<Item = BucketCounts> {
     keys_of(document).flat_map(|(mark, buckets)| {
         buckets.iter().filter_map(move |(bucket, counts)| {
             let counts = counts.as_document()?;

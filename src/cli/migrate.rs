@@ -1,0 +1,90 @@
+//! `keymark migrate`.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::app::{self, Moved, RecordKind, StartError, Target};
+use crate::config::{Config, StoreConfig};
+
+/// Characters of a full bar.
+const BAR_WIDTH: u64 = 30;
+
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct Migrate {
+    /// Move everything to an empty MongoDB database: its URI or, since other users can read command lines, a file that
+    /// contains it.
+    #[arg(long, value_name = "URI", conflicts_with = "to_embedded")]
+    to_mongodb: Option<String>,
+    /// Name of the MongoDB database.
+    #[arg(long, value_name = "NAME", default_value = "keymark", requires = "to_mongodb")]
+    to_database: String,
+    /// Move everything to an embedded store in this directory.
+    #[arg(long, value_name = "DIR")]
+    to_embedded: Option<PathBuf>,
+}
+
+pub(super) async fn run(config: Config, migrate: Migrate) -> Result<(), StartError> {
+    let target = match (migrate.to_mongodb, migrate.to_embedded) {
+        (Some(uri), _) => {
+            let uri = if uri.starts_with("mongodb") {
+                uri
+            } else {
+                let read = std::fs::read_to_string(&uri);
+                read.map_err(|error| StartError::Failed(format!("--to-mongodb: {uri}: {error}")))?.trim().to_owned()
+            };
+            Target::Mongo { uri, database: migrate.to_database }
+        }
+        (None, Some(directory)) => Target::Embedded { directory },
+        (None, None) => unreachable!("clap requires one of them"),
+    };
+    let mut bar = Bar { is_terminal: stderr().is_terminal(), percent: None };
+    let secret = match (&config.store, &config.secret) {
+        (StoreConfig::Embedded { directory, .. }, None) => app::secret_file(directory),
+        _ => None,
+    };
+    let moved = app::migrate(&config.store, target, &mut |kind, done, total| bar.show(kind, done, total)).await?;
+    println!("{:<14} {:>12} {:>12}", "", "source", "target");
+    for Moved { kind, source, target } in moved {
+        println!("{:<14} {source:>12} {target:>12}", kind.name());
+    }
+    println!("The hash chains of all audit logs are intact.");
+    match secret {
+        Some(secret) => println!(
+            "The target needs the same root secret: start Keymark on it with KEYMARK_SECRET_FILE={}",
+            secret.display()
+        ),
+        None => println!("The target needs the same root secret."),
+    }
+    Ok(())
+}
+
+/// A bar on a terminal, and otherwise a line for each kind of record.
+struct Bar {
+    is_terminal: bool,
+    percent: Option<u64>,
+}
+
+impl Bar {
+    fn show(&mut self, kind: RecordKind, done: u64, total: u64) {
+        let percent = if total == 0 { 100 } else { done * 100 / total };
+        if self.percent == Some(percent) && done > 0 {
+            return;
+        }
+        self.percent = Some(percent);
+        let is_complete = done == total;
+        // Standard error may be closed.
+        let _ = if self.is_terminal {
+            let full = percent * BAR_WIDTH / 100;
+            let bar: String = (0..BAR_WIDTH).map(|at| if at < full { '#' } else { ' ' }).collect();
+            let end = if is_complete { "\n" } else { "" };
+            write!(stderr(), "\r{:<14} [{bar}] {percent:>3}% {done:>10} of {total}{end}", kind.name())
+        } else if is_complete {
+            writeln!(stderr(), "{}: {total}", kind.name())
+        } else {
+            Ok(())
+        };
+    }
+}

@@ -1,0 +1,241 @@
+//! `keymark migrate`.
+
+use std::path::Path;
+
+use futures::{StreamExt, TryStreamExt};
+use keymark::app::{Target, migrate};
+use keymark::clock::Environment;
+use keymark::config::StoreConfig;
+use keymark::store::embedded::EmbeddedStore;
+use keymark::store::mongo::{MongoOptions, MongoStore};
+use keymark::store::{Record, RecordKind, SettingsStore, TransferStore};
+use serde_json::{Value as Json, json};
+
+use crate::support::process::{Server, directory, run};
+use crate::support::{mongod, within};
+
+const PASSWORD: &str = "a passphrase for the tests";
+const SYSTEMS: &str = "query ($after: String) {
+    systems(first: 2, after: $after) { totalCount nodes { name lastUsedAt } pageInfo { endCursor } }
+}";
+const AUDIT: &str =
+    "query ($after: String) { auditLog(first: 2, after: $after) { nodes { number } pageInfo { endCursor } } }";
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// What a client has from a server, to compare it with another one's.
+struct Client {
+    token: String,
+    keys: Vec<String>,
+    systems_after: Json,
+    audit_after: Json,
+}
+
+impl Client {
+    /// Fills a store: three systems, of which the keys of one are revoked, and a token.
+    async fn of(server: &Server) -> Self {
+        let token = server.sign_in("admin", PASSWORD).await;
+        let ask = async |document: &str, variables: Json| {
+            let answer = server.graphql(Some(&token), document, variables).await;
+            assert!(answer["errors"].is_null(), "{answer}");
+            answer["data"].clone()
+        };
+        let mut keys = Vec::new();
+        for name in ["Alpha", "Beta", "Gamma"] {
+            let create = "mutation ($n: String!) { createSystem(name: $n) { system { id } } }";
+            let id = json!({ "id": ask(create, json!({ "n": name })).await["createSystem"]["system"]["id"] });
+            let generated = ask("mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }", id.clone()).await;
+            keys.push(generated["generateKey"]["apiKey"].as_str().expect("a key").to_owned());
+            assert_eq!(server.verdict(&keys[keys.len() - 1]).await, "VALID");
+            if name == "Gamma" {
+                ask("mutation ($id: ID!) { revokeKey(systemId: $id) { system { id } } }", id.clone()).await;
+            }
+            let external =
+                "mutation ($id: ID!, $e: String) { setExternalId(systemId: $id, externalId: $e) { system { id } } }";
+            ask(external, json!({ "id": id["id"], "e": format!("cus_{name}") })).await;
+        }
+        let create = "mutation { createVerifierToken(input: { name: \"Gateway\" }) { token } }";
+        server.graphql(Some(&token), create, json!({})).await;
+        let systems = ask(SYSTEMS, json!({})).await;
+        let audit = ask(AUDIT, json!({})).await;
+        let after = |page: &Json| json!({ "after": page["pageInfo"]["endCursor"] });
+        Self { keys, systems_after: after(&systems["systems"]), audit_after: after(&audit["auditLog"]), token }
+    }
+
+    /// What the server answers to this client, without what changes by itself.
+    async fn observe(&self, server: &Server) -> Json {
+        let mut verdicts = Vec::new();
+        for key in &self.keys {
+            verdicts.push(server.verdict(key).await);
+        }
+        let systems = server.graphql(Some(&self.token), SYSTEMS, self.systems_after.clone()).await;
+        let audit = server.graphql(Some(&self.token), AUDIT, self.audit_after.clone()).await;
+        let names = &systems["data"]["systems"];
+        json!([verdicts, names["totalCount"], names["nodes"][0]["name"], audit["data"]["auditLog"]["nodes"]])
+    }
+}
+
+#[tokio::test]
+async fn everything_moves_to_mongodb_and_back() {
+    let (data, back) = (directory(), directory());
+    let options = mongod::fresh_database().await;
+    let admin = ("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD);
+    let server = Server::start_with(data.path(), &[admin], &[]).await;
+    let client = Client::of(&server).await;
+    let expected = client.observe(&server).await;
+    assert_eq!(expected[0], json!(["VALID", "VALID", "REVOKED"]));
+    assert_eq!((&expected[1], &expected[2]), (&json!(3), &json!("Gamma")));
+
+    let on_embedded = [("KEYMARK_DATA_DIR", text(data.path()))];
+    let to_mongodb = ["migrate", "--to-mongodb", options.uri.as_str(), "--to-database", options.database.as_str()];
+    let (code, _, said) = run(&on_embedded, &to_mongodb).await;
+    assert!(code == 1 && said.contains(&format!("process {} is using it", server.id())), "{said}");
+    server.stop().await;
+    let (code, said, log) = run(&on_embedded, &to_mongodb).await;
+    assert_eq!(code, 0, "{log}");
+    let counts: Vec<_> = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in ["systems 3 3", "keys 3 3", "tenants 1 1", "operators 1 1", "sessions 1 1", "last uses 3 3"] {
+        assert!(counts.iter().any(|found| found == line), "{said}");
+    }
+    assert!(said.contains("The hash chains of all audit logs are intact."), "{said}");
+    let secret = data.path().join("secret");
+    assert!(said.ends_with(&format!("KEYMARK_SECRET_FILE={}\n", secret.display())), "{said}");
+    assert!(log.contains("systems: 3\n"), "{log}");
+
+    let (code, _, said) = run(&on_embedded, &to_mongodb).await;
+    assert!(code == 1 && said.contains(&format!("The database {} is not empty", options.database)), "{said}");
+
+    let on_mongodb = [
+        ("KEYMARK_MONGODB_URI", options.uri.as_str()),
+        ("KEYMARK_MONGODB_DATABASE", options.database.as_str()),
+        ("KEYMARK_SECRET_FILE", text(&secret)),
+    ];
+    let start = async || {
+        let mut command = crate::support::process::keymark();
+        command.envs(on_mongodb);
+        Server::run(command).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"))
+    };
+    let server = start().await;
+    assert_eq!(client.observe(&server).await, expected, "keys, the session and cursors are as before");
+    let to_embedded = ["migrate", "--to-embedded", text(back.path())];
+    let (code, _, said) = run(&on_mongodb, &to_embedded).await;
+    assert!(code == 1 && said.contains(" is running; stop all instances first"), "{said}");
+    server.stop().await;
+    let (code, _, said) = run(&on_mongodb, &["audit", "verify"]).await;
+    assert_eq!(code, 0, "{said}");
+
+    let (code, said, log) = run(&on_mongodb, &to_embedded).await;
+    assert!(code == 0 && said.contains("The target needs the same root secret."), "{said}{log}");
+    let (code, _, said) = run(&on_mongodb, &to_embedded).await;
+    assert!(code == 1 && said.contains("it contains a store; choose an empty directory"), "{said}");
+    let variables = [("KEYMARK_SECRET_FILE", text(&secret))];
+    let server = Server::start_with(back.path(), &variables, &[]).await;
+    assert_eq!(client.observe(&server).await, expected);
+    server.stop().await;
+    let on_copy = [("KEYMARK_DATA_DIR", text(back.path())), variables[0]];
+    let (code, said, _) = run(&on_copy, &["audit", "verify"]).await;
+    assert!(code == 0 && said.contains("the chain is intact"), "{said}");
+}
+
+/// All records of a store, by kind, in an order of their own.
+async fn records(store: &dyn TransferStore) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for kind in RecordKind::ALL {
+        let records = store.read_records(kind).await.expect("records").map_ok(canonical);
+        let mut records: Vec<String> = records.try_collect().await.expect("records");
+        records.sort();
+        all.push(records);
+    }
+    all
+}
+
+/// The same text for the same record: maps and lists of counts have no order.
+fn canonical(record: Record) -> String {
+    match record {
+        Record::Usage(tenant, summary) => {
+            let mut keys: Vec<_> = summary.keys.iter().map(|key| format!("{key:?}")).collect();
+            keys.sort();
+            let (system, written, used) = (summary.system, summary.written_at, summary.last_used_at);
+            format!("{tenant} {system} {written:?} {used:?} {keys:?}")
+        }
+        Record::Series { tenant, system, resolution, row, counts } => {
+            let mut counts: Vec<_> = counts.iter().map(|count| format!("{count:?}")).collect();
+            counts.sort();
+            format!("{tenant} {system} {resolution:?} {row} {counts:?}")
+        }
+        record => format!("{record:?}"),
+    }
+}
+
+#[tokio::test]
+async fn each_record_is_the_same_after_a_move_to_mongodb_and_back() {
+    let (data, back) = (directory(), directory());
+    let options = mongod::fresh_database().await;
+    let server = Server::start_with(data.path(), &[("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD)], &[]).await;
+    Client::of(&server).await;
+    server.stop().await;
+    let embedded = |directory: &Path| StoreConfig::Embedded { directory: directory.to_owned(), cache_bytes: 4 << 20 };
+    let mongo = || StoreConfig::Mongo { uri: options.uri.clone().into(), database: options.database.clone() };
+    let before = records(&EmbeddedStore::open(data.path()).expect("a store")).await;
+    let empty: Vec<_> = RecordKind::ALL.iter().zip(&before).filter(|(_, found)| found.is_empty()).collect();
+    assert!(empty.iter().all(|(kind, _)| matches!(kind, RecordKind::Markers | RecordKind::Tokens)), "{empty:?}");
+
+    let to = Target::Mongo { uri: options.uri.clone(), database: options.database.clone() };
+    within(migrate(&embedded(data.path()), to, &mut |_, _, _| {})).await.expect("moved");
+    let store = MongoStore::connect(&options, Environment::system()).await.expect("a store");
+    assert_eq!(records(&store).await, before);
+    let to = Target::Embedded { directory: back.path().to_owned() };
+    within(migrate(&mongo(), to, &mut |_, _, _| {})).await.expect("moved");
+    assert_eq!(records(&EmbeddedStore::open(back.path()).expect("a store")).await, before);
+}
+
+/// Begins to move the settings of a store to MongoDB, as a migration does that is interrupted.
+async fn interrupted(data: &Path, options: &MongoOptions) {
+    let from = EmbeddedStore::open(data).expect("a store");
+    let fingerprint = from.find_setting("secret-fingerprint").await.expect("settings").expect("a fingerprint");
+    let source = format!("{} (root secret {fingerprint})", data.display());
+    let to = MongoStore::connect_empty(options, Environment::system(), &source).await.expect("empty");
+    for kind in [RecordKind::Settings, RecordKind::Operators] {
+        let records: Vec<_> = from.read_records(kind).await.expect("records").collect().await;
+        let records = records.into_iter().map(|record| record.expect("a record")).collect();
+        to.write_records(kind, records).await.expect("written");
+    }
+}
+
+#[tokio::test]
+async fn an_interrupted_move_is_not_served_and_begun_anew_from_the_same_source_alone() {
+    let (data, other) = (directory(), directory());
+    let options = mongod::fresh_database().await;
+    let admin = ("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD);
+    for directory in [&data, &other] {
+        Server::start_with(directory.path(), &[admin], &[]).await.stop().await;
+    }
+    interrupted(data.path(), &options).await;
+
+    let secret = data.path().join("secret");
+    let on_mongodb = [
+        ("KEYMARK_MONGODB_URI", options.uri.as_str()),
+        ("KEYMARK_MONGODB_DATABASE", options.database.as_str()),
+        ("KEYMARK_SECRET_FILE", text(&secret)),
+    ];
+    let unfinished = format!("A migration from {} (root secret ", data.path().display());
+    let (code, _, said) = run(&on_mongodb, &["serve"]).await;
+    assert!(code == 1 && said.contains(&unfinished) && said.contains("was not finished: run it again"), "{said}");
+    let to_mongodb = ["migrate", "--to-mongodb", options.uri.as_str(), "--to-database", options.database.as_str()];
+    let (code, _, said) = run(&[("KEYMARK_DATA_DIR", text(other.path()))], &to_mongodb).await;
+    assert!(code == 1 && said.contains(&unfinished), "{said}");
+
+    let (code, said, log) = run(&[("KEYMARK_DATA_DIR", text(data.path()))], &to_mongodb).await;
+    assert_eq!(code, 0, "{said}{log}");
+    let (code, said, _) = run(&on_mongodb, &["operator", "list"]).await;
+    assert!(code == 0 && said.starts_with("admin\t"), "{said}");
+
+    let target = other.path().join("new");
+    std::fs::create_dir_all(target.join("migration")).expect("created");
+    std::fs::write(target.join("migration").join("keymark.redb"), "part of a store").expect("written");
+    let (code, said, log) = run(&on_mongodb, &["migrate", "--to-embedded", text(&target)]).await;
+    assert_eq!(code, 0, "{said}{log}");
+    assert!(target.join("keymark.redb").exists() && !target.join("migration").exists());
+}
