@@ -38,7 +38,7 @@ static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 /// So many that none of them is throttled.
 const OPERATORS: u32 = 40;
 /// Sign-ins with known usernames, and as many with unknown ones.
-const ATTEMPTS: u32 = 2_000;
+const ATTEMPTS: u32 = 1_000;
 /// Networks that guess at an account.
 const ATTACKERS: u32 = 200;
 /// Sign-ins of its owner.

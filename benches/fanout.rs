@@ -103,7 +103,10 @@ fn compare(subscribers: usize, measure: impl Fn(Server) -> Fanout) {
     let theirs = theirs.map(measure);
     report("until the first one has it", "ms", None, Measured::Rounds(ours.first_ms));
     report("until the last one has it", "ms", Some(GOAL_LAST_MS), Measured::Rounds(ours.last_ms.clone()));
-    report("memory of each", "KiB", Some(GOAL_KIB), Measured::Rounds(vec![ours.kib]));
+    // Fewer fit into what the server had freed before.
+    if subscribers >= 1_000 {
+        report("memory of each", "KiB", Some(GOAL_KIB), Measured::Rounds(vec![ours.kib]));
+    }
     report("processor time of each and change", "µs", None, Measured::Rounds(vec![ours.micros]));
     if let Some(theirs) = theirs {
         let peer = |rounds| Measured::Peer("Apollo Server and graphql-ws".to_owned(), rounds);
@@ -129,6 +132,7 @@ async fn measure(subscribers: usize, server: Server) -> Fanout {
     received.reach(1).await;
     author.rename(0).await;
     received.reach(1).await;
+    drop(author);
     let before = resident(server.child.id());
     for i in 1..=subscribers {
         tokio::task::spawn_local(subscribe(i));
@@ -139,6 +143,8 @@ async fn measure(subscribers: usize, server: Server) -> Fanout {
         }
     }
     let everybody = subscribers + 1;
+    // Node.js closes a connection that was idle for 5 s.
+    let mut author = Author::connect(&server).await;
     let mut times = Vec::with_capacity(CHANGES);
     let mut used = Duration::ZERO;
     for change in 1..=CHANGES + 1 {

@@ -321,7 +321,7 @@ async fn requests(section: &str, store: &Arc<dyn Store>) {
     for _ in 0..REQUESTS {
         let viewer = "{ viewer { username permissions tenant { name } } }";
         client.call("viewer", viewer, "default").await;
-        client.call("switch of tenant", &list("systems(first: 50)", "id name keyState keyMark"), "listed").await;
+        client.call("switch of tenant", &list("systems(first: 50)", "id name keyState keyMark"), "redigested").await;
         client.call("tenant", "{ tenant { id name policy { maxKeyLifetimeDays } } }", "default").await;
         client.call("tenants", &list("tenants(first: 50)", "id name systemCount"), "default").await;
         client.call("instances", "{ instances { id state renewedAt } }", "default").await;

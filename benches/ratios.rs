@@ -67,10 +67,11 @@ use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::store::{CommitStore, Store};
 use keymark::verify::Verifier;
 use lines::{Better, Goal, Measured, report};
-use load::{Client, answer_of, load, post_request};
+use load::{Client, NUMBER, Numbered, answer_of, load, post_request, whole_answer_of};
 use mimalloc::MiMalloc;
 use mongodb::bson::{Document, doc};
 use node::node;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use percentile::percentile;
 use processor_time::processor_time;
 use rand::rngs::StdRng;
@@ -87,7 +88,7 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(1);
 const SYSTEMS: usize = 100;
 const SYSTEMS_QUERY: &str =
@@ -390,10 +391,10 @@ async fn heavy_reads() {
     let [api_key, public, reader, other] = ours.described();
     let public: SocketAddr = public.parse().expect("an address");
     let good = by_post(api_key);
-    let list = post_request("/graphql", &format!(r#"{{"query":"{SYSTEMS_QUERY}"}}"#), Some(other));
+    let list = post_request("/graphql", &new_request(SYSTEMS_QUERY), Some(other));
     let count = "auditLog(filter: { outcome: REFUSED }, first: 1) { totalCount }";
     let counts: String = (0..4).map(|i| format!("a{i}: {count} ")).collect();
-    let costly = Arc::new(post_request("/graphql", &format!(r#"{{"query":"{{ {counts} }}"}}"#), Some(reader)));
+    let costly = Arc::new(post_request("/graphql", &new_request(&format!("{{ {counts} }}")), Some(reader)));
     let (mut lists, mut verifications, mut documents) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let quiet = (steady(public, &list).await, steady(ours.address, &good).await);
@@ -416,12 +417,18 @@ async fn heavy_reads() {
     }
 }
 
+/// The document with a variable that it does not use, and that has another value each time: no answer is in the cache.
+fn new_request(document: &str) -> String {
+    let number: u64 = NUMBER.parse().expect("a number");
+    serde_json::json!({ "query": document, "variables": { "number": number } }).to_string()
+}
+
 /// Sends the request again and again, whatever is answered.
 async fn read_without_end(address: SocketAddr, request: Arc<Vec<u8>>, answered: Arc<AtomicU64>) {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    let mut buffer = vec![0; 64 * 1024];
+    let (mut request, mut buffer) = (Numbered::new(&request), vec![0; 64 * 1024]);
     loop {
-        stream.write_all(&request).await.expect("a request");
+        stream.write_all(request.next()).await.expect("a request");
         // Answers are short enough to come at once.
         assert!(stream.read(&mut buffer).await.expect("an answer") > 0, "the server hung up");
         answered.fetch_add(1, Ordering::Relaxed);
@@ -483,7 +490,7 @@ async fn keep_silent(to: SocketAddr, network: u8, count: usize) {
 /// that one took, in milliseconds.
 async fn steady(address: SocketAddr, request: &[u8]) -> (f64, f64) {
     let clients = (0..STEADY_CONNECTIONS).map(|_| {
-        let request = request.to_vec();
+        let mut request = Numbered::new(request);
         tokio::spawn(async move {
             let mut client = Client::connect(address).await;
             let mut due = tokio::time::interval(Duration::from_secs(1) * STEADY_CONNECTIONS / STEADY);
@@ -491,7 +498,7 @@ async fn steady(address: SocketAddr, request: &[u8]) -> (f64, f64) {
             while began.elapsed() < ROUND {
                 due.tick().await;
                 let sent = Instant::now();
-                client.exchange(&request).await;
+                client.exchange(request.next()).await;
                 times.push(sent.elapsed());
             }
             times
@@ -818,10 +825,11 @@ impl Drop for Nginx {
     }
 }
 
-/// `systems(first: 20)` from the embedded store against a bare schema with the rows in memory.
+/// `systems(first: 20)` from the embedded store against a bare schema with the rows in memory, by new requests; and asked
+/// again by GET, with the `ETag` of the answer before and without.
 async fn systems_embedded() {
     const CONNECTIONS: usize = 16;
-    let body = serde_json::json!({ "query": SYSTEMS_QUERY }).to_string();
+    let body = new_request(SYSTEMS_QUERY);
     let start = |server: Server| {
         let request = post_request("/graphql", &body, Some(server.description()));
         (server, request)
@@ -847,7 +855,7 @@ async fn systems_embedded() {
             others.extend(of_other.map(|other| (of_ours.micros, other.micros)));
         }
     }
-    let section = format!("systems(first: 20), embedded, {CONNECTIONS} connections");
+    let section = format!("systems(first: 20), embedded, new, {CONNECTIONS} connections");
     report_loads(&section, Some(Goal::Ratio(0.7)), &rounds, |rounds| {
         Measured::Peer("bare async-graphql, systems in memory".to_owned(), rounds)
     });
@@ -855,6 +863,31 @@ async fn systems_embedded() {
         let others = Measured::Baseline("the other build".to_owned(), others);
         report(&section, "processor time a request", "µs", Better::Less, None, others);
     }
+    not_modified(&ours.0).await;
+}
+
+async fn not_modified(server: &Server) {
+    let document = utf8_percent_encode(SYSTEMS_QUERY, NON_ALPHANUMERIC);
+    let get = |condition: &str| {
+        let token = server.description();
+        format!(
+            "GET /graphql?query={document} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+             x-requested-with: bench\r\n{condition}\r\n"
+        )
+        .into_bytes()
+    };
+    let whole = get("");
+    let answer = whole_answer_of(server.address, &whole).await;
+    let tag = answer.lines().find_map(|line| line.strip_prefix("etag: ")).expect("an ETag");
+    let conditional = get(&format!("if-none-match: {tag}\r\n"));
+    assert!(whole_answer_of(server.address, &conditional).await.starts_with("HTTP/1.1 304"), "the list is unchanged");
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let of_conditional = server.measure(&conditional, CONNECTIONS).await;
+        rounds.push((of_conditional, server.measure(&whole, CONNECTIONS).await));
+    }
+    let section = format!("systems(first: 20) by GET with If-None-Match, embedded, {CONNECTIONS} connections");
+    report_loads(&section, None, &rounds, |rounds| Measured::Baseline("the whole answer".to_owned(), rounds));
 }
 
 /// Requests with tokens against those without, and the creation of a token against that of a system.
@@ -937,12 +970,11 @@ async fn systems_mongodb() {
     let options = MongoOptions::new(mongod.uri(), "ratios");
     let store = Arc::new(MongoStore::connect(&options, Environment::system()).await.expect("a store"));
     let keymark = Keymark::start(store).await;
-    let body = serde_json::json!({ "query": SYSTEMS_QUERY }).to_string();
-    let request = post_request("/graphql", &body, Some(&keymark.token));
+    let request = post_request("/graphql", &new_request(SYSTEMS_QUERY), Some(&keymark.token));
     let client = mongodb::Client::with_uri_str(mongod.uri()).await.expect("a client");
     let systems = client.database("ratios").collection::<Document>("systems");
     compare(
-        "systems(first: 20), MongoDB, 16 connections",
+        "systems(first: 20), MongoDB, new, 16 connections",
         "requests",
         Some(Goal::Ratio(0.4)),
         |rounds| Measured::Peer("the Rust driver's find of the same rows".to_owned(), rounds),

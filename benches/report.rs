@@ -1,5 +1,5 @@
 //! Writes `docs/benchmarks.md` and `docs/images/benchmarks.svg` from the lines that the benchmarks reported, which are in the
-//! file that `KEYMARK_BENCH_LINES` names. The arguments are the parts that failed. Without the variable it does
+//! file that `KEYMARK_BENCH_LINES` names. The arguments are the parts without results. Without the variable it does
 //! nothing. `make bench` runs it after the others.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
 #![expect(clippy::disallowed_methods, reason = "a report has a date, and reads its own variable")]
@@ -46,22 +46,24 @@ fn page(lines: &[Line], failed: &[String]) -> Result<String, Box<dyn Error>> {
     let mut page = String::from(
         "# Benchmarks\n\n\
          `make bench` measures Keymark side by side with alternatives and writes this page; `make bench PART=search` runs one \
-         benchmark\nof `benches/` and only prints. All programs run on one machine and are measured in turns. A ratio says how \
-         many times better\nKeymark is: above 1 it returns more answers per second, or takes less time or memory. It is the \
-         median of the rounds'\nratios, with the least and the largest of them; the values are those of the round with the \
-         median.\n\n\
+         benchmark\nof `benches/` and only prints. All programs run on one machine and are measured in turns, except that a \
+         change to\nsubscribers is measured first with Keymark, then with Apollo Server. A ratio says how many times better \
+         Keymark is: above 1\nit returns more answers per second, or takes less time or memory. It is the median of the \
+         rounds' ratios, with the least\nand the largest of them; the values are those of the round with the median.\n\n\
          Each server on Node.js is one process, which executes JavaScript on one thread, while Keymark, axum and nginx use \
-         all\ncores: the processor time of a request compares them whatever the number of cores. Apollo Server, GraphQL Yoga \
-         and\nbetter-auth check no sign-in and no permission, and write no audit log.\n\n\
+         all\ncores: the processor time of a request compares them whatever the number of cores. The generator of the load \
+         runs on the\nsame cores, which bounds the ratios of fast servers. Apollo Server, GraphQL Yoga and better-auth check \
+         no sign-in and no\npermission, and write no audit log.\n\n\
          ![Bars of the ratios with their spread](images/benchmarks.svg)\n\n",
     );
     if !failed.is_empty() {
-        writeln!(page, "**These parts failed, and their results are missing:** {}.\n", failed.join(", "))?;
+        writeln!(page, "**Results of these parts are missing:** {}.\n", failed.join(", "))?;
     }
     page += "## Machine and versions\n\n| | |\n| --- | --- |\n";
     for (name, value) in machine().into_iter().chain(versions()?) {
         writeln!(page, "| {name} | {value} |")?;
     }
+    goals(&mut page, lines)?;
     let other: [(&str, &str, IsOf); 2] = [
         ("Against alternatives", "alternative", |measured| matches!(measured, Measured::Peer(..))),
         ("Against a part of the work, or without the load", "that", |measured| {
@@ -113,15 +115,43 @@ fn table<'a>(
     Ok(())
 }
 
-fn goal(line: &Line) -> String {
+/// `None` if the line has no goal.
+fn is_goal_met(line: &Line) -> Option<bool> {
     let is_within = |value: f64, goal: f64| if line.better == Better::More { value >= goal } else { value <= goal };
-    let is_met = match line.goal {
-        None => return String::new(),
-        Some(Goal::Ratio(goal)) => line.ratio().is_some_and(|ratio| ratio.median >= goal),
-        Some(Goal::Median(goal)) => is_within(line.percentile(50), goal),
-        Some(Goal::P99(goal)) => is_within(line.percentile(99), goal),
-    };
-    format!("{}: {}", line.shown_goal(), if is_met { "met" } else { "missed" })
+    line.goal.map(|goal| match goal {
+        Goal::Ratio(goal) => line.ratio().is_some_and(|ratio| ratio.median >= goal),
+        Goal::Median(goal) => is_within(line.percentile(50), goal),
+        Goal::P99(goal) => is_within(line.percentile(99), goal),
+    })
+}
+
+fn goal(line: &Line) -> String {
+    is_goal_met(line)
+        .map_or_else(String::new, |is_met| format!("{}: {}", line.shown_goal(), if is_met { "met" } else { "missed" }))
+}
+
+/// How many goals are met, and a list of the others.
+fn goals(page: &mut String, lines: &[Line]) -> std::fmt::Result {
+    let with_goal = lines.iter().filter(|line| line.goal.is_some());
+    let missed: Vec<_> = with_goal.clone().filter(|line| is_goal_met(line) == Some(false)).collect();
+    let all = with_goal.count();
+    writeln!(page, "\n## Goals\n\n{} of {all} goals are met.", all - missed.len())?;
+    if !missed.is_empty() {
+        writeln!(page, "These are missed:\n")?;
+    }
+    for line in missed {
+        let result = match (line.ratio(), &line.measured) {
+            (Some(ratio), Measured::Peer(name, _) | Measured::Baseline(name, _)) => {
+                format!("{:.2} times {name}", ratio.median)
+            }
+            _ => {
+                let percent = if matches!(line.goal, Some(Goal::P99(_))) { 99 } else { 50 };
+                line.shown(line.percentile(percent))
+            }
+        };
+        writeln!(page, "- {}, {}: {result}; the goal is {}.", line.section, line.name, line.shown_goal())?;
+    }
+    Ok(())
 }
 
 fn machine() -> Vec<(&'static str, String)> {

@@ -64,7 +64,7 @@ static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const INSTANCES: usize = 3;
 const REVOCATIONS: usize = 300;
-const KEYS: u64 = 1_000_000;
+const KEYS: u64 = 250_000;
 const KEYS_A_BATCH: u64 = 2_000;
 const TENANTS: u64 = 100;
 const PARTS: [&str; 5] = ["barrier", "instances", "waits", "embedded", "mongodb"];

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Stands for a number in a request to [`load`], which sends another number each time.
+/// Stands for a number in a [`Numbered`] request, which has another number each time.
 pub const NUMBER: &str = "1000000000";
 
 pub fn post_request(path: &str, body: &str, token: Option<&str>) -> Vec<u8> {
@@ -22,19 +22,13 @@ pub fn post_request(path: &str, body: &str, token: Option<&str>) -> Vec<u8> {
 
 /// Sends the request again and again on so many connections, one at a time on each. Returns the answers per second.
 pub async fn load(address: SocketAddr, request: &[u8], connections: usize, duration: Duration) -> f64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1_000_000_001);
-    let number = request.windows(NUMBER.len()).position(|part| part == NUMBER.as_bytes());
     let clients = (0..connections).map(|_| {
-        let mut request = request.to_vec();
+        let mut request = Numbered::new(request);
         tokio::spawn(async move {
             let mut client = Client::connect(address).await;
             let (began, mut count) = (Instant::now(), 0u64);
             while began.elapsed() < duration {
-                if let Some(at) = number {
-                    let next = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
-                    request[at..at + NUMBER.len()].copy_from_slice(next.as_bytes());
-                }
-                client.exchange(&request).await;
+                client.exchange(request.next()).await;
                 count += 1;
             }
             count
@@ -44,11 +38,39 @@ pub async fn load(address: SocketAddr, request: &[u8], connections: usize, durat
     counts.iter().sum::<u64>() as f64 / duration.as_secs_f64()
 }
 
+/// A request that differs from all others of this process if it has [`NUMBER`] in it.
+pub struct Numbered {
+    request: Vec<u8>,
+    at: Option<usize>,
+}
+
+impl Numbered {
+    pub fn new(request: &[u8]) -> Self {
+        let at = request.windows(NUMBER.len()).position(|part| part == NUMBER.as_bytes());
+        Self { request: request.to_vec(), at }
+    }
+
+    pub fn next(&mut self) -> &[u8] {
+        static NEXT: AtomicU64 = AtomicU64::new(1_000_000_001);
+        if let Some(at) = self.at {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
+            self.request[at..at + NUMBER.len()].copy_from_slice(next.as_bytes());
+        }
+        &self.request
+    }
+}
+
+/// The body of the answer.
 pub async fn answer_of(address: SocketAddr, request: &[u8]) -> String {
+    let answer = whole_answer_of(address, request).await;
+    answer.split_once("\r\n\r\n").expect("a head and a body").1.to_owned()
+}
+
+/// The answer with its head.
+pub async fn whole_answer_of(address: SocketAddr, request: &[u8]) -> String {
     let mut client = Client::connect(address).await;
     client.exchange(request).await;
-    let body = body_of(&client.buffer[..client.length]).expect("a whole answer");
-    String::from_utf8(client.buffer[body].to_vec()).expect("text")
+    String::from_utf8(client.buffer[..client.length].to_vec()).expect("text")
 }
 
 /// As little of an HTTP client as will do, so that the servers are measured: the first answer is read with care, and
@@ -80,7 +102,9 @@ impl Client {
             }
             if filled >= self.length && self.length > 0 {
                 assert_eq!(filled, self.length, "an answer of another length");
-                return assert!(self.buffer.starts_with(b"HTTP/1.1 200"), "an answer of another kind");
+                let is_answered =
+                    [b"HTTP/1.1 200", b"HTTP/1.1 304"].iter().any(|status| self.buffer.starts_with(*status));
+                return assert!(is_answered, "an answer of another kind");
             }
         }
     }
@@ -90,6 +114,9 @@ impl Client {
 fn body_of(answer: &[u8]) -> Option<std::ops::Range<usize>> {
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = std::str::from_utf8(&answer[..head]).expect("a head of text").to_ascii_lowercase();
+    if text.starts_with("http/1.1 304") {
+        return Some(head + 4..head + 4);
+    }
     assert!(text.starts_with("http/1.1 200"), "{text}");
     let length = text.split("content-length: ").nth(1).expect("a length").split("\r\n").next().expect("a line");
     let end = head + 4 + length.parse::<usize>().expect("a number");

@@ -20,6 +20,12 @@ impl ReplicaSet {
         let ports: Vec<u16> = free.iter().map(|port| port.local_addr().expect("an address").port()).collect();
         drop(free);
         let members = ports.iter().map(|port| start_member(*port)).collect();
+        // The first one refuses the configuration unless it reaches all of them.
+        for port in &ports {
+            while tokio::net::TcpStream::connect(("127.0.0.1", *port)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
         let this = Self { members, ports };
         let direct = format!("mongodb://127.0.0.1:{}/?directConnection=true", this.ports[0]);
         let admin = mongodb::Client::with_uri_str(direct).await.expect("a client").database("admin");
