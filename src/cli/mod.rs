@@ -3,12 +3,14 @@
 mod audit;
 mod backup;
 mod doctor;
+mod health;
 mod migrate;
 mod operator;
 mod tenant;
 mod token;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +31,7 @@ use crate::{graphql, telemetry};
 
 /// Issues, verifies and revokes the API keys of tenants' client applications.
 #[derive(Parser)]
-#[command(name = "keymark", version, about)]
+#[command(name = "keymark", version = env!("KEYMARK_VERSION"), about)]
 pub struct Cli {
     #[command(flatten)]
     flags: Flags,
@@ -100,6 +103,18 @@ enum Subcommands {
     Restored,
     /// Check that Keymark can start with this configuration.
     Doctor,
+    /// Check that the server with this configuration is ready. Exits with 1 if it is not.
+    Health {
+        /// The URL to request instead, such as http://127.0.0.1:8080/readyz.
+        #[arg(long)]
+        url: Option<health::HealthUrl>,
+    },
+    /// Print the completions for a shell.
+    #[command(hide = true)]
+    Completions { shell: Shell },
+    /// Write the manual pages to a directory.
+    #[command(hide = true)]
+    Man { directory: PathBuf },
 }
 
 /// Runs the command line. Exit codes: 0 success, 1 failure, 2 invalid configuration or command.
@@ -109,9 +124,20 @@ pub fn main() -> ExitCode {
     let is_uri_an_argument = matches.value_source("mongodb_uri") == Some(ValueSource::CommandLine);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let command = cli.command.unwrap_or(Subcommands::Serve);
-    if matches!(command, Subcommands::Schema) {
-        print!("{}", graphql::sdl());
-        return ExitCode::SUCCESS;
+    match &command {
+        Subcommands::Schema => {
+            print!("{}", graphql::sdl());
+            return ExitCode::SUCCESS;
+        }
+        Subcommands::Completions { shell } => {
+            clap_complete::generate(*shell, &mut self::command(), "keymark", &mut io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        Subcommands::Man { directory } => {
+            let written = clap_mangen::generate_to(self::command(), directory);
+            return exit_code(written.map_err(|error| StartError::Failed(format!("{}: {error}", directory.display()))));
+        }
+        _ => {}
     }
     if let Subcommands::Audit(audit) = &command
         && let Some(outcome) = audit.run_offline()
@@ -217,7 +243,8 @@ fn disable_core_dumps() -> rustix::io::Result<()> {
 async fn run(command: Subcommands, config: Config, user: Option<&CommandUser>) -> Result<(), StartError> {
     match command {
         Subcommands::Serve => app::run(config).await,
-        Subcommands::Schema => Ok(()),
+        Subcommands::Schema | Subcommands::Completions { .. } | Subcommands::Man { .. } => Ok(()),
+        Subcommands::Health { url } => health::run(&config, url).await,
         Subcommands::Doctor => doctor::run(config).await,
         Subcommands::Backup { file } => backup::back_up(config, &file, user).await,
         Subcommands::Restore { file, replace } => backup::restore(config, file, replace, user).await,

@@ -10,6 +10,7 @@
 //! | `cluster/` | several server processes under faults: no revoked key is accepted |
 //! | `enforcement` | a change is in effect on every instance once it is reported as enforced; leases, lost feeds |
 //! | `processes`, `starts` | the binary: command line, signals, crashes, refused starts |
+//! | `health` | `keymark health`, the version, completions and manual pages |
 //! | `backups` | copies of a running embedded store, and restoring them |
 //! | `migration` | moves between the embedded store and MongoDB |
 //! | `gateways` | nginx, Caddy and HAProxy with the files in `docs/gateways/` |
@@ -68,6 +69,7 @@ mod first_release;
 mod foreign_rows;
 mod fuzz;
 mod gateways;
+mod health;
 mod hygiene;
 mod injection;
 mod instances;
