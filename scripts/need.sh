@@ -68,6 +68,12 @@ for tool in "$@"; do
         [ -x "${KEYMARK_CHROMIUM:-/usr/bin/chromium}" ] ||
             install chromium Chromium 'install it (apt-get install chromium), or set KEYMARK_CHROMIUM to where it is'
         ;;
+    buildah)
+        has buildah || install buildah buildah 'install it (apt-get install buildah)'
+        ;;
+    systemd-analyze)
+        has systemd-analyze || install systemd systemd-analyze 'install it (apt-get install systemd)'
+        ;;
     nginx | caddy | haproxy)
         has "$tool" || install "$tool" "$tool" "install it (apt-get install $tool)"
         ;;
