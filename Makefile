@@ -12,10 +12,16 @@
 # make torture      check the model of the protocol, simulate it, parse wrong bytes for minutes, and let a cluster fail
 #                   in every way for TORTURE_SECONDS (900)
 # make upgrade-test run the release before beside this one, over one replica set and on one embedded store
+# make image-test   build the image's last stage with buildah, and run it; needs root
+# make manifests-test  check the manifests for Kubernetes, the systemd unit and compose.yaml
+# make dist         build the release's tar ball in dist/
+# make dist-test    build the tar ball twice, in two folders, and compare the bytes
 # make hooks        run `make check-quick` before each commit of this clone
 
 CARGO ?= cargo
 TORTURE_SECONDS ?= 900
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 CONSOLE_BUILT := console/dist/index.html
 CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type f) \
 	$(shell find clients/typescript/documents clients/typescript/scripts clients/typescript/src -type f ! -name documents.ts) \
@@ -23,7 +29,7 @@ CONSOLE_SOURCES := $(shell find console/src console/public console/scripts -type
 # npm writes these last, so they exist only after a complete installation.
 NODE_MODULES := console/node_modules/.package-lock.json clients/typescript/node_modules/.package-lock.json
 
-.PHONY: run console release test check check-quick audit advisories bench scale torture upgrade-test hooks tools-build tools-test tools-audit
+.PHONY: run console release test check check-quick audit advisories bench scale torture upgrade-test image-test manifests-test dist dist-test hooks tools-build tools-test tools-audit
 
 run: console tools-build
 	$(CARGO) run --locked --release -- serve
@@ -54,7 +60,7 @@ tools-audit: tools-build
 	@scripts/need.sh node
 	@scripts/cargo-deny.sh
 
-test: tools-test console docs/examples/node_modules/.package-lock.json
+test: tools-test console docs/examples/node_modules/.package-lock.json manifests-test
 	$(CARGO) test --locked
 	cd clients/typescript && npm test
 	cd console && npm test
@@ -100,6 +106,22 @@ torture: tools-build
 upgrade-test: tools-test console
 	KEYMARK_PREVIOUS_RELEASE="$$(scripts/previous-release.sh)" \
 		$(CARGO) test --locked --features upgrade-test --test it -- cluster::upgrade
+
+image-test: console tools-build
+	@scripts/need.sh buildah python3
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --release --target $(HOST)
+	scripts/image-test.sh $(TARGET)/$(HOST)/release/keymark
+
+manifests-test:
+	@scripts/need.sh python3 pip systemd-analyze
+	@scripts/manifests-test.sh
+
+dist: console tools-build
+	CARGO="$(CARGO)" scripts/dist.sh
+
+dist-test: tools-build
+	@scripts/need.sh node npm
+	CARGO="$(CARGO)" MAKE="$(MAKE)" scripts/dist-twice.sh
 
 hooks:
 	git config core.hooksPath .githooks
