@@ -210,7 +210,9 @@ impl Servers {
                     let times = rounds.iter().map(|((ours, _), (theirs, _))| (1e3 / ours, 1e3 / theirs)).collect();
                     let times = Measured::Peer(peer.to_owned(), times);
                     let name = format!("text in {needle} names");
-                    report(&section, &name, "ms", Better::Less, Some(Goal::Ratio(50.0)), times);
+                    // The first page of what every name matches needs no search.
+                    let goal = (needle != "common").then_some(Goal::Ratio(50.0));
+                    report(&section, &name, "ms", Better::Less, goal, times);
                 }
             }
         }
