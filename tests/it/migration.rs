@@ -6,10 +6,11 @@ use futures::{StreamExt, TryStreamExt};
 use keymark::app::{Target, migrate};
 use keymark::clock::Environment;
 use keymark::config::StoreConfig;
-use keymark::store::embedded::EmbeddedStore;
+use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::store::{Record, RecordKind, SettingsStore, TransferStore};
 use serde_json::{Value as Json, json};
+use tempfile::TempDir;
 
 use crate::support::process::{Server, directory, run};
 use crate::support::{mongod, within};
@@ -139,6 +140,13 @@ async fn everything_moves_to_mongodb_and_back() {
     assert!(code == 0 && said.contains("the chain is intact"), "{said}");
 }
 
+/// Opens a copy of the store in this directory: a store that was dropped closes its file a moment later.
+fn open_copy(directory: &Path) -> (EmbeddedStore, TempDir) {
+    let copy = TempDir::new().expect("a directory");
+    std::fs::copy(directory.join(FILE_NAME), copy.path().join(FILE_NAME)).expect("copied");
+    (EmbeddedStore::open(copy.path()).expect("a store"), copy)
+}
+
 /// All records of a store, by kind, in an order of their own.
 async fn records(store: &dyn TransferStore) -> Vec<Vec<String>> {
     let mut all = Vec::new();
@@ -178,7 +186,7 @@ async fn each_record_is_the_same_after_a_move_to_mongodb_and_back() {
     server.stop().await;
     let embedded = |directory: &Path| StoreConfig::Embedded { directory: directory.to_owned(), cache_bytes: 4 << 20 };
     let mongo = || StoreConfig::Mongo { uri: options.uri.clone().into(), database: options.database.clone() };
-    let before = records(&EmbeddedStore::open(data.path()).expect("a store")).await;
+    let before = records(&open_copy(data.path()).0).await;
     let empty: Vec<_> = RecordKind::ALL.iter().zip(&before).filter(|(_, found)| found.is_empty()).collect();
     assert!(empty.iter().all(|(kind, _)| matches!(kind, RecordKind::Markers | RecordKind::Tokens)), "{empty:?}");
 
@@ -188,12 +196,12 @@ async fn each_record_is_the_same_after_a_move_to_mongodb_and_back() {
     assert_eq!(records(&store).await, before);
     let to = Target::Embedded { directory: back.path().to_owned() };
     within(migrate(&mongo(), to, &mut |_, _, _| {})).await.expect("moved");
-    assert_eq!(records(&EmbeddedStore::open(back.path()).expect("a store")).await, before);
+    assert_eq!(records(&open_copy(back.path()).0).await, before);
 }
 
 /// Begins to move the settings of a store to MongoDB, as a migration does that is interrupted.
 async fn interrupted(data: &Path, options: &MongoOptions) {
-    let from = EmbeddedStore::open(data).expect("a store");
+    let (from, _directory) = open_copy(data);
     let fingerprint = from.find_setting("secret-fingerprint").await.expect("settings").expect("a fingerprint");
     let source = format!("{} (root secret {fingerprint})", data.display());
     let to = MongoStore::connect_empty(options, Environment::system(), &source).await.expect("empty");
