@@ -28,7 +28,7 @@ use self::tenants::TenantCommand;
 use self::tokens::TokenCommand;
 use crate::audit_text::{self, Format};
 use crate::domain::actors::CommandUser;
-use crate::domain::audit::AuditFilter;
+use crate::domain::audit::{AuditFilter, AuditHead, Origin};
 use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::TenantId;
 use crate::domain::operators::{Operator, Password, Username};
@@ -39,6 +39,7 @@ use crate::service::audit::Exporter;
 use crate::service::backups::Backup;
 use crate::service::checkpoints::KnownCheckpoints;
 use crate::service::error::Error;
+use crate::service::follow::FollowError;
 use crate::service::open_sessions::OpenSession;
 use crate::service::operators::Target;
 use crate::service::{Enforcement, Service};
@@ -109,6 +110,13 @@ pub enum Command {
     ExportAudit {
         tenant: TenantId,
         jsonl: bool,
+    },
+    /// Writes the entries of a tenant's log as they are committed, after one that the log has to contain.
+    FollowAudit {
+        tenant: TenantId,
+        after: Option<AuditHead>,
+        /// Ends after the last entry.
+        ends: bool,
     },
     /// Compares root secrets by their fingerprints, the current one first.
     CheckSecret {
@@ -265,6 +273,9 @@ pub async fn run(
         }
         Command::MarkRestored => restores::mark_restored(service, origin).await?,
         Command::ReplayAudit { file } => return restores::replay(service, origin, file, out).await,
+        Command::FollowAudit { tenant, after, ends } => {
+            return follow_audit(service, origin, tenant, after, ends, out).await;
+        }
         Command::CheckpointAudit => return checkpoint_audit(service, out).await,
         Command::ShowAuditKeys => service.keyring().public_keys().iter().map(|key| format!("{key}\n")).collect(),
     };
@@ -302,6 +313,32 @@ async fn checkpoint_audit(service: &Service, out: &mut impl Output) -> Result<()
     out.write(lines.collect()).await.map_err(|error| error.to_string())?;
     let broken: Vec<_> = checkpoints.broken.iter().map(|(tenant, broken)| format!("{tenant}: {broken}")).collect();
     if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
+}
+
+/// Writes entries until the output is closed or, with `ends`, there are no more.
+async fn follow_audit(
+    service: &Arc<Service>,
+    origin: &Origin,
+    tenant: TenantId,
+    after: Option<AuditHead>,
+    ends: bool,
+    out: &mut impl Output,
+) -> Result<(), String> {
+    let follower = service.follow_audit(origin, tenant, after).await;
+    let mut follower = follower.map_err(|error| match error {
+        FollowError::Service(error) => message(error),
+        error => error.to_string(),
+    })?;
+    loop {
+        let text = follower.read().await.map_err(message)?;
+        if !text.is_empty() {
+            out.write(text).await.map_err(|error| error.to_string())?;
+        } else if ends {
+            return Ok(());
+        } else {
+            follower.changed().await;
+        }
+    }
 }
 
 /// Refuses a mistyped tenant, whose log would be empty and look intact.
@@ -454,11 +491,13 @@ async fn answer(service: &Arc<Service>, stream: UnixStream, stop: &CancellationT
         Err(_) => (None, None),
     };
     let ended = match command {
-        // Stopped with the server: it may take minutes, and changes nothing.
-        Some(command @ Command::BackUp { .. }) => stop
-            .run_until_cancelled(run(service, command, user.as_ref(), &mut lines))
-            .await
-            .unwrap_or_else(|| Err("the server was stopped".to_owned())),
+        // They may take long, and change nothing.
+        Some(command @ (Command::BackUp { .. } | Command::FollowAudit { .. })) => tokio::select! {
+            ended = run(service, command, user.as_ref(), &mut lines) => ended,
+            () = stop.cancelled() => Err("the server was stopped".to_owned()),
+            // The client is gone: it sends nothing else.
+            _ = reader.read_u8() => return Ok(()),
+        },
         Some(command) => run(service, command, user.as_ref(), &mut lines).await,
         None => Err(UNSUPPORTED.to_owned()),
     };

@@ -24,6 +24,16 @@ pub(super) enum Audit {
         #[arg(long, value_enum, default_value = "jsonl")]
         format: Format,
     },
+    /// Write a tenant's entries to standard output as they are committed, as JSON Lines like those of an export, until
+    /// SIGTERM, SIGINT or the end of the reader. Each entry is written at least once.
+    Follow {
+        /// The tenant.
+        #[arg(long, default_value = TenantId::DEFAULT, value_parser = tenant)]
+        tenant: TenantId,
+        /// A file that remembers the last entry that was written, to continue there. It is created if it is missing.
+        #[arg(long, value_name = "FILE")]
+        cursor_file: Option<PathBuf>,
+    },
     /// Verify the chain of hashes, and report the first entry that was modified or is missing.
     Verify {
         /// Only this tenant's log.
@@ -70,6 +80,7 @@ impl Audit {
     pub(super) fn command(self) -> Result<Command, StartError> {
         Ok(match self {
             Self::Export { tenant, format } => Command::ExportAudit { tenant, jsonl: format == Format::Jsonl },
+            Self::Follow { tenant, .. } => Command::FollowAudit { tenant, after: None, ends: false },
             Self::Verify { tenant, checkpoints: None, .. } => Command::VerifyAudit { tenant },
             Self::Verify { tenant, checkpoints: Some(file), .. } => {
                 let checkpoints = open(&file).and_then(verification::read_checkpoints);

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod doctor;
+mod follow;
 mod health;
 mod migrate;
 mod operator;
@@ -23,7 +24,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Command, Stdout};
+use crate::admin::{self, Command, Output, Stdout};
 use crate::app::{self, App, Purpose, StartError};
 use crate::config::{self, Config, Flags, StoreConfig};
 use crate::domain::actors::{CommandUser, NotACommandUser};
@@ -254,14 +255,26 @@ async fn run(command: Subcommands, config: Config, user: Option<&CommandUser>) -
         Subcommands::Tenant(tenant) => administer(config, tenant.command(), user).await,
         Subcommands::Token(token) => administer(config, token.command(), user).await,
         Subcommands::VerifierToken(token) => administer(config, token.command(), user).await,
+        Subcommands::Audit(audit::Audit::Follow { tenant, cursor_file }) => {
+            follow::run(config, tenant, cursor_file, user).await
+        }
         Subcommands::Audit(audit) => administer(config, audit.command()?, user).await,
     }
 }
 
 /// Runs a command: in the server that has the embedded store open, or else on the store directly.
-async fn administer(mut config: Config, command: Command, user: Option<&CommandUser>) -> Result<(), StartError> {
+async fn administer(config: Config, command: Command, user: Option<&CommandUser>) -> Result<(), StartError> {
+    administer_to(config, command, user, &mut Stdout).await
+}
+
+async fn administer_to(
+    mut config: Config,
+    command: Command,
+    user: Option<&CommandUser>,
+    out: &mut impl Output,
+) -> Result<(), StartError> {
     if let StoreConfig::Embedded { directory, .. } = &config.store
-        && let Some(outcome) = admin::run_remotely(directory, &command, user, &mut Stdout).await
+        && let Some(outcome) = admin::run_remotely(directory, &command, user, out).await
     {
         return outcome.map_err(StartError::Failed);
     }
@@ -275,7 +288,7 @@ async fn administer(mut config: Config, command: Command, user: Option<&CommandU
         let done = done.clone();
         async move { service.follow_feed(done).await }
     });
-    let outcome = admin::run(&app.service, command, user, &mut Stdout).await;
+    let outcome = admin::run(&app.service, command, user, out).await;
     app.service.finish().await;
     done.cancel();
     // Fails only if the task panicked. The panic hook has already logged it.

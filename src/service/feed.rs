@@ -57,7 +57,7 @@ pub(super) enum Topic {
 pub struct FeedChannels(Mutex<HashMap<Topic, broadcast::Sender<FeedEvent>>>);
 
 impl FeedChannels {
-    fn subscribe(&self, topic: Topic) -> broadcast::Receiver<FeedEvent> {
+    pub(super) fn subscribe(&self, topic: Topic) -> broadcast::Receiver<FeedEvent> {
         let mut channels = self.channels();
         if let Some(channel) = channels.get(&topic) {
             return channel.subscribe();

@@ -12,6 +12,7 @@ pub mod concurrency;
 pub mod draining;
 pub mod error;
 pub mod feed;
+pub mod follow;
 pub mod keys;
 mod metrics;
 pub mod old_digests;

@@ -26,6 +26,7 @@
 //! | `external_ids` | external ids of systems: unique, searched, looked up, and in verdicts |
 //! | `key_life` | rotation, ends by time, suspension, descriptions and reasons |
 //! | `audit_log` | entries, filters, export, the hash chain |
+//! | `following` | `keymark audit follow` |
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
 //! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
 //! | `usage` | counts of verifications, and when keys were last used |
@@ -66,6 +67,7 @@ mod exhaustion;
 mod external_ids;
 mod fan_out;
 mod first_release;
+mod following;
 mod foreign_rows;
 mod fuzz;
 mod gateways;
