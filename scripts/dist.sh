@@ -20,10 +20,8 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 name=keymark-$version-linux-${host%%-*}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 home=${CARGO_HOME:-$HOME/.cargo}
-sysroot=$(rustc --print sysroot)
 
-export RUSTFLAGS="--remap-path-prefix=$home=/cargo --remap-path-prefix=$target=/target --remap-path-prefix=$PWD=/keymark \
---remap-path-prefix=$sysroot=/rust -C link-arg=-Wl,--build-id=none"
+export RUSTFLAGS="--remap-path-prefix=$home=/cargo --remap-path-prefix=$target=/target --remap-path-prefix=$PWD=/keymark"
 export CFLAGS="-ffile-prefix-map=$home=/cargo -ffile-prefix-map=$target=/target -ffile-prefix-map=$PWD=/keymark"
 $cargo build --locked --release
 binary=$target/release/keymark
