@@ -6,7 +6,7 @@
 # The binary is linked statically with glibc, whose resolver then reads /etc/hosts and DNS, and loads no modules.
 # `make image-test` builds the last stage from a binary that is already there (SERVER) and runs it.
 
-# A stage or an image whose /out is the root file system of the image.
+# A stage or an image with what scripts/image-root.sh makes in /out.
 ARG SERVER=build
 # What the image is built on.
 ARG BASE=scratch
@@ -41,9 +41,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 FROM ${SERVER} AS server
 
 FROM ${BASE}
-COPY --from=server /out/ /
-# A new volume has the owner that this directory has.
-COPY --from=server --chown=10001:10001 /out/data/ /data/
+COPY --from=server /out/root/ /
+# A new volume has the owner that /data has.
+COPY --from=server --chown=10001:10001 /out/user/ /
 USER 10001:10001
 # The loopback of a container is reached from nowhere else. These addresses require TLS or KEYMARK_INSECURE_HTTP, and
 # KEYMARK_VERIFIER_TOKEN or another way to state who may verify keys.
