@@ -49,7 +49,9 @@ const STALE_AFTER_LEASES: u32 = 10;
 /// listed less often than this while a change waits for an instance.
 const RETRY_DIVISOR: u32 = 10;
 /// While a change waits, no listing follows another sooner than the probe interval divided by this: 2 ms. The first
-/// begins when an acknowledgement of this instance is stored, which takes 5 ms in the median. By then most others are.
+/// begins when an acknowledgement of this instance is stored, which takes 5 ms in the median. By then most others are. The
+/// delay grows by a quarter, or by this if that is more, so that an acknowledgement is found at most a quarter of its time
+/// late.
 const MIN_LISTING_DIVISOR: u32 = 500;
 /// Otherwise the leases are listed after two to four probe intervals, by which an instance that has crashed is noticed
 /// before a change waits for it.
@@ -534,7 +536,8 @@ impl Protocol {
     pub fn listing_ended(&mut self, listed: Option<&Leases>, now: Moment) {
         let Some(timing) = self.role.timing() else { return };
         self.is_listing = false;
-        let max_delay = timing.probe_interval / RETRY_DIVISOR;
+        let (min_delay, max_delay) =
+            (timing.probe_interval / MIN_LISTING_DIVISOR, timing.probe_interval / RETRY_DIVISOR);
         self.next_current_listing = now.plus(max_delay);
         let earlier = listed.map_or(EarlierLeases::Unknown, |listed| {
             self.take_over(listed, now);
@@ -559,7 +562,7 @@ impl Protocol {
                 change.earlier = EarlierLeases::AtMost(acks.listed(&current.peers, now));
             }
             acks.next_listing = now.plus(acks.delay);
-            acks.delay = (acks.delay * 2).min(max_delay);
+            acks.delay = (acks.delay + (acks.delay / 4).max(min_delay)).min(max_delay);
         }
     }
 
@@ -1064,14 +1067,14 @@ mod tests {
         instance.now += 5;
         instance.protocol.probe_ended(&lease, true, instance.now());
         let mut waits = Vec::new();
-        for _ in 0..12 {
+        for _ in 0..20 {
             let due = instance.protocol.wake_at(instance.now()).expect("a listing");
             waits.push(instance.now().until(due).as_nanos());
             instance.now += instance.now().until(due).as_nanos() as u64;
             assert!(instance.protocol.start_listing(instance.now()).is_some());
             instance.protocol.listing_ended(Some(&listed(&[lease_of(2, 0)])), instance.now());
         }
-        assert_eq!(waits, [0, 2, 4, 8, 16, 32, 64, 100, 100, 100, 100, 100]);
+        assert_eq!(waits, [0, 2, 4, 6, 8, 10, 12, 15, 18, 22, 27, 33, 41, 51, 63, 78, 97, 100, 100, 100]);
     }
 
     #[test]
