@@ -4,6 +4,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
+mkdir -p target
 work=$(mktemp -d "$PWD/target/dist.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
