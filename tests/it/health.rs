@@ -8,8 +8,8 @@ use crate::support::process::{Server, directory, run};
 #[tokio::test]
 async fn health_succeeds_while_the_server_of_the_configuration_is_ready() {
     let directory = directory();
-    let server = Server::start(directory.path()).await;
-    server.client.get(format!("{}/readyz", server.public)).send().await.expect("loaded");
+    let mut server = Server::start(directory.path()).await;
+    server.wait_for(" serving version=").await;
     let (listen, public) = (server.address().to_string(), server.public.clone());
     let anywhere = listen.replace("127.0.0.1", "0.0.0.0");
     let ready = (0, "ready\n".to_owned(), String::new());

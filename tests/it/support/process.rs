@@ -136,6 +136,11 @@ impl Server {
         self.log.text()
     }
 
+    /// Waits until it has logged `text`.
+    pub async fn wait_for(&mut self, text: &str) {
+        self.log.wait_for(text).await;
+    }
+
     pub fn address(&self) -> std::net::SocketAddr {
         self.public.trim_start_matches("http://").parse().expect("an address")
     }
