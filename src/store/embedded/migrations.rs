@@ -1,11 +1,11 @@
 //! Bringing the file of an earlier release up to date.
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableHandle};
+use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::rows::{Storage, put};
-use super::subjects::{FilteredEntry, add_time, subjects_of};
+use super::subjects::{FilteredEntry, add_time, name_of, subjects_of};
 use super::tables::{AUDIT, AUDIT_BY_SUBJECT, AUDIT_HEADS, AUDIT_TIMES, SETTINGS, SYSTEMS, TENANTS, decode};
-use crate::domain::audit::{AuditAction, AuditEntry};
+use crate::domain::audit::{AuditAction, AuditEntry, AuditHead};
 use crate::domain::changes::Row;
 use crate::domain::ids::TenantId;
 use crate::domain::systems::System;
@@ -30,14 +30,30 @@ pub(super) fn record_origins(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Adds a row for each tenant that an earlier release has: one with an audit log. It is named by its id, was created with
-/// its first entry, and takes over the policy that was a setting.
-///
-/// Does nothing for a file that has the table: a tenant without a row was deleted.
-pub(super) fn add_tenants(database: &Database) -> Result<(), redb::Error> {
-    if database.begin_read()?.list_tables()?.any(|table| table.name() == TENANTS.name()) {
-        return Ok(());
+/// Whether the index lacks the last entry of a log. Release 0.1 opens the file of a later release, and adds entries and
+/// tenants as it did before.
+pub(super) fn lacks_entries(database: &Database) -> Result<bool, redb::Error> {
+    let txn = database.begin_read()?;
+    let (heads, audit, by_subject) =
+        (txn.open_table(AUDIT_HEADS)?, txn.open_table(AUDIT)?, txn.open_table(AUDIT_BY_SUBJECT)?);
+    for head in heads.iter()? {
+        let (tenant, head) = head?;
+        let Some(AuditHead { number, .. }) = read(head.value())? else { continue };
+        let place = (tenant.value(), number);
+        let Some(row) = audit.get(place)? else { continue };
+        let Some(FilteredEntry { event }) = read(row.value())? else { continue };
+        for subject in subjects_of(&event.members()) {
+            if by_subject.get((place.0, subject.as_str(), place.1))?.is_none() {
+                return Ok(true);
+            }
+        }
     }
+    Ok(false)
+}
+
+/// Adds a row for each tenant that an earlier release has: one with an audit log, and without a deletion in it. It is named
+/// by its id, was created with its first entry, and takes over the policy that was a setting.
+pub(super) fn add_tenants(database: &Database) -> Result<(), redb::Error> {
     let mut txn = database.begin_write()?;
     txn.set_two_phase_commit(true);
     for id in tenants_without_row(&txn)? {
@@ -84,11 +100,13 @@ pub(super) fn index_audit(database: &Database) -> Result<(), redb::Error> {
 
 fn tenants_without_row(txn: &redb::WriteTransaction) -> Storage<Vec<TenantId>> {
     let (heads, tenants) = (txn.open_table(AUDIT_HEADS)?, txn.open_table(TENANTS)?);
+    let (by_subject, deletion) = (txn.open_table(AUDIT_BY_SUBJECT)?, name_of(AuditAction::TenantDeleted));
     let mut found = Vec::new();
     for row in heads.iter()? {
         let row = row?;
         let id = row.0.value();
-        if tenants.get(id)?.is_none() {
+        let mut deletions = by_subject.range((id, deletion.as_str(), 0)..=(id, deletion.as_str(), u64::MAX))?;
+        if tenants.get(id)?.is_none() && deletions.next().is_none() {
             found.extend(id.parse::<TenantId>().ok());
         }
     }

@@ -190,7 +190,7 @@ fn remove_if_present(path: &Path) -> std::io::Result<()> {
 }
 
 fn prepare(database: Database) -> Result<Database, redb::Error> {
-    if !tables::are_created(&database)? {
+    if !tables::are_created(&database)? || migrations::lacks_entries(&database)? {
         migrations::record_origins(&database)?;
         migrations::add_tenants(&database)?;
         migrations::index_audit(&database)?;

@@ -62,7 +62,7 @@ pub(super) fn are_decisive(filter: &AuditFilter) -> bool {
     is_one && *outcome != Some(AuditOutcome::Done) && from.is_none() && to.is_none()
 }
 
-fn name_of(action: AuditAction) -> Subject {
+pub(super) fn name_of(action: AuditAction) -> Subject {
     match serde_json::to_value(action) {
         Ok(serde_json::Value::String(name)) => name,
         _ => unreachable!("an action is serialized as its name"),
