@@ -98,6 +98,11 @@ fn main() {
     // One thread: the servers are to have the rest.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
+        let mongod = ReplicaSet::start(1).await;
+        let uri = mongod.uri();
+        let options = MongoOptions::new(uri.clone(), DATABASE);
+        fill(&MongoStore::connect(&options, Environment::system()).await.expect("a store"), SEARCHED).await;
+        let in_mongodb = ["mongodb", &uri, DATABASE, TENANT];
         for (name, store, count) in [("systems", "embedded", LISTED), ("search", "embedded", SEARCHED)] {
             // The memory is measured in the server of the lists.
             let is_memory_wanted = name == "systems" && "memory".contains(&filter);
@@ -106,10 +111,19 @@ fn main() {
             }
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().display().to_string();
+            let count = count.to_string();
             // In a process of its own, which closes the store for the server.
             let mut filling = Command::new(std::env::current_exe().expect("this program has a path"));
-            assert!(filling.args(["fill", &path, &count.to_string()]).status().expect("a process").success());
-            let servers = Servers::start(&["embedded", &path], &["memory", &count.to_string()]);
+            assert!(filling.args(["fill", &path, &count]).status().expect("a process").success());
+            let in_memory = ["memory", &count];
+            let servers = Servers::start(
+                &["embedded", &path],
+                &[
+                    Peer { name: "Apollo Server over MongoDB", script: "apollo.mjs", place: &in_mongodb },
+                    Peer { name: "Apollo Server from memory", script: "apollo.mjs", place: &in_memory },
+                    Peer { name: "GraphQL Yoga from memory", script: "yoga.mjs", place: &in_memory },
+                ],
+            );
             if is_memory_wanted {
                 servers.memory().await;
             }
@@ -120,11 +134,11 @@ fn main() {
             }
         }
         if "systems".contains(&filter) || "search".contains(&filter) {
-            let mongod = ReplicaSet::start(1).await;
-            let options = MongoOptions::new(mongod.uri(), DATABASE);
-            fill(&MongoStore::connect(&options, Environment::system()).await.expect("a store"), SEARCHED).await;
-            let uri = mongod.uri();
-            let servers = Servers::start(&["mongodb", &uri], &["mongodb", &uri, DATABASE, TENANT]);
+            let peers = [
+                Peer { name: "Apollo Server", script: "apollo.mjs", place: &in_mongodb },
+                Peer { name: "GraphQL Yoga", script: "yoga.mjs", place: &in_mongodb },
+            ];
+            let servers = Servers::start(&["mongodb", &uri], &peers);
             if "systems".contains(&filter) {
                 servers.lists("MongoDB", (10.0, 4.5)).await;
             }
@@ -135,7 +149,14 @@ fn main() {
     });
 }
 
-/// Keymark and its peers over the same store, or with as many systems in memory.
+/// A server to compare with, and where it has its systems.
+struct Peer<'a> {
+    name: &'static str,
+    script: &'a str,
+    place: &'a [&'a str],
+}
+
+/// Keymark and its peers. The goals are those against the first one.
 struct Servers {
     keymark: Server,
     peers: Vec<Server>,
@@ -163,20 +184,22 @@ impl Server {
 }
 
 impl Servers {
-    fn start(keymark: &[&str], place: &[&str]) -> Self {
+    fn start(keymark: &[&str], peers: &[Peer<'_>]) -> Self {
         let child = child::Server::start_self(keymark, 2);
         let (address, token) = (child.lines[0].parse().expect("an address"), Some(child.lines[1].clone()));
         let keymark = Server { name: "Keymark", child, address, token };
-        let peers = [("Apollo Server", "apollo.mjs", 2), ("GraphQL Yoga", "yoga.mjs", 1)];
-        let peers = peers.into_iter().filter_map(|(name, script, lines)| {
-            let child = child::Server::start(node(script, place)?, lines);
-            Some(Server { name, address: child.lines[0].parse().expect("an address"), child, token: None })
+        let peers = peers.iter().filter_map(|peer| {
+            // Apollo prints the address for subscriptions as well.
+            let lines = if peer.script == "apollo.mjs" { 2 } else { 1 };
+            let child = child::Server::start(node(peer.script, peer.place)?, lines);
+            let address = child.lines[0].parse().expect("an address");
+            Some(Server { name: peer.name, child, address, token: None })
         });
         Self { keymark, peers: peers.collect() }
     }
 
-    /// The first page of systems. The goals are those against Apollo Server with 16 connections and more, of requests that
-    /// are asked again and of new ones.
+    /// The first page of systems. The goals are those with 16 connections and more, of requests that are asked again and of
+    /// new ones.
     async fn lists(&self, store: &str, goals: (f64, f64)) {
         for server in self.all() {
             let answer = answer_of(server.address, &server.request(&json!({ "query": LIST }))).await;
@@ -188,7 +211,7 @@ impl Servers {
                 let section = format!("systems(first: 20), {store}, {freshness}, {connections} connections");
                 let goal = (connections >= 16).then_some(Goal::Ratio(goal));
                 for (peer, rounds) in self.rounds(&body, connections, self.peers.len()).await {
-                    let goal = goal.filter(|_| peer == "Apollo Server");
+                    let goal = goal.filter(|_| peer == self.peers[0].name);
                     let rates = rounds.iter().map(|((ours, _), (theirs, _))| (*ours, *theirs)).collect();
                     let times = rounds.iter().map(|((_, ours), (_, theirs))| (*ours, *theirs)).collect();
                     let rates = Measured::Peer(peer.to_owned(), rates);
@@ -229,7 +252,7 @@ impl Servers {
         let goal = Some(Goal::Median(40.0));
         report(&section, "resident memory, embedded", "MiB", Better::Less, goal, Measured::Rounds(vec![ours]));
         for peer in &self.peers {
-            let rounds = Measured::Peer(format!("{}, systems in memory", peer.name), vec![(ours, mib(peer))]);
+            let rounds = Measured::Peer(peer.name.to_owned(), vec![(ours, mib(peer))]);
             report(&section, "resident memory, embedded", "MiB", Better::Less, None, rounds);
         }
     }
@@ -296,7 +319,10 @@ async fn fill(store: &dyn Store, count: usize) {
 
 /// Is an instance over `embedded DIRECTORY` or `mongodb URI` until standard input ends. Prints its address and a token.
 fn serve_until_closed(place: &[&str]) {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    // As in `cli`: a thread that has hashed a password keeps its 19 MiB until it ends.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(Duration::from_secs(1)).build();
+    let runtime = runtime.expect("a runtime");
     runtime.block_on(async {
         let store: Arc<dyn Store> = match place {
             ["mongodb", uri] => {
