@@ -75,6 +75,7 @@ pub mod domain;
 pub mod graphql;
 pub mod http;
 pub mod metrics;
+mod process_metrics;
 pub mod service;
 pub mod store;
 pub mod telemetry;

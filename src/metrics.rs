@@ -7,10 +7,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::process_metrics::ProcessMetrics;
+
 pub struct Metrics {
-    registry: Registry,
+    /// Names have no prefix in it.
+    root: Registry,
     pub verifications: Verifications,
     /// From the head of a request to its response, in seconds.
     pub verification_seconds: Histogram,
@@ -61,6 +65,9 @@ impl TlsFamilies {
         Self { expiry, reloads, handshakes_failed }
     }
 }
+
+/// Begins the name of each metric, except those of the process.
+const PREFIX: &str = "keymark";
 
 /// Bounds in seconds. From the cache a verification takes microseconds, from the store milliseconds.
 const VERIFICATION_BUCKETS: [f64; 12] = [5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 5e-3, 0.025, 0.1, 0.5, 2.5];
@@ -127,7 +134,10 @@ impl Default for Metrics {
             expired: verdict("EXPIRED"),
             unavailable: verdict("UNAVAILABLE"),
         };
-        let mut registry = Registry::with_prefix("keymark");
+        let mut root = Registry::default();
+        root.register_collector(Box::new(ProcessMetrics));
+        let registry = root.sub_registry_with_prefix(PREFIX);
+        registry.register("build", "The program", Info::new([("version", env!("KEYMARK_VERSION"))]));
         registry.register("verifications", "Verifications, by the code of the verdict", family);
         let verification_seconds = Histogram::new(VERIFICATION_BUCKETS);
         registry.register(
@@ -155,10 +165,10 @@ impl Default for Metrics {
             "Requests without a valid verifier token or from a network that is not allowed, by reason",
             family,
         );
-        let (public_connections, verification_connections) = ConnectionMetrics::register(&mut registry);
-        let tls = TlsFamilies::register(&mut registry);
+        let (public_connections, verification_connections) = ConnectionMetrics::register(registry);
+        let tls = TlsFamilies::register(registry);
         Self {
-            registry,
+            root,
             verifications,
             verification_seconds,
             limited,
@@ -173,7 +183,7 @@ impl Default for Metrics {
 impl Metrics {
     /// The registry, for other modules to register their metrics.
     pub fn registry(&mut self) -> &mut Registry {
-        &mut self.registry
+        self.root.sub_registry_with_prefix(PREFIX)
     }
 
     /// The metrics of a listener with TLS: `public` or `verification`.
@@ -192,7 +202,7 @@ impl Metrics {
 
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
+        if encode(&mut text, &self.root).is_err() {
             let _ = text.write_str("# encoding the metrics failed\n");
         }
         text

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 /// What each module may name of the crate besides itself. `app` and `main` put everything together.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("domain", &[]),
-    ("metrics", &[]),
+    ("metrics", &["process_metrics"]),
+    ("process_metrics", &[]),
     ("clock", &["domain"]),
     ("store", &["domain", "clock"]),
     ("coherence", &["domain", "clock", "store"]),

@@ -14,12 +14,12 @@ fn document(path: &str) -> String {
     fs::read_to_string(format!("{}/docs/{path}", env!("CARGO_MANIFEST_DIR"))).expect("a document")
 }
 
-/// The names of Keymark's metrics in `text`, without the suffixes of histograms and counters.
+/// The names of Keymark's metrics in `text`, without the suffixes of their types.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours = words.filter(|word| word.starts_with("keymark_"));
     ours.map(|word| {
-        let ends = ["_total", "_bucket", "_count", "_sum"];
+        let ends = ["_total", "_bucket", "_count", "_sum", "_info"];
         let end = ends.into_iter().find(|end| word.ends_with(end)).unwrap_or_default();
         word.trim_end_matches(end).to_owned()
     })
@@ -91,4 +91,23 @@ async fn open_subscriptions_are_counted() {
     operator.create_system("Billing").await;
     assert_eq!(subscription.next().await["kind"], "CREATED");
     counted("1").await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn process_and_build_are_measured() {
+    let metrics = measured().await;
+    let value = |name: &str| {
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {metrics}"));
+        line.trim().parse::<f64>().expect("a number")
+    };
+    assert!(value("process_resident_memory_bytes ") > 1e6);
+    assert!(value("process_cpu_seconds_total ") > 0.0);
+    assert!(value("process_max_fds ") >= value("process_open_fds "));
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64();
+    let age = now - value("process_start_time_seconds ");
+    assert!((-2.0..86_400.0).contains(&age), "{age}");
+    assert!(metrics.contains("keymark_build_info{version=\"0."), "{metrics}");
+    assert!(metrics.contains("keymark_verification_seconds_count 1\n"), "{metrics}");
 }
