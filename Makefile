@@ -52,7 +52,7 @@ tools-build:
 	@scripts/need.sh cargo
 
 tools-test:
-	@scripts/need.sh cargo node npm python3 pip chromium nginx caddy haproxy promtool
+	@scripts/need.sh cargo node npm python3 pip chromium nginx caddy haproxy openssl curl promtool
 	@scripts/mongod.sh
 	@scripts/examples.sh
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks that the named tools are available. Installs Chromium, promtool and the gateways (nginx, Caddy, HAProxy) with
-# apt-get as root; otherwise reports in one line what is missing and how to get it.
+# Checks that the named tools are available. Installs Chromium, promtool, openssl, curl and the gateways (nginx, Caddy,
+# HAProxy) with apt-get as root; otherwise reports in one line what is missing and how to get it.
 set -eu
 
 # Debian installs some programs outside the PATH of users.
@@ -74,7 +74,7 @@ for tool in "$@"; do
     systemd-analyze)
         has systemd-analyze || install systemd systemd-analyze 'install it (apt-get install systemd)'
         ;;
-    nginx | caddy | haproxy)
+    openssl | curl | nginx | caddy | haproxy)
         has "$tool" || install "$tool" "$tool" "install it (apt-get install $tool)"
         ;;
     esac

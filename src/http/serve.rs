@@ -157,7 +157,7 @@ pub async fn serve<H: Handler>(
                 tracing::warn!(peer = %address.ip(), "connections refused; too many are open");
             }
             if tls.is_none() {
-                reject(stream, TOO_MANY_CONNECTIONS);
+                refuse(stream);
             }
             return;
         };
@@ -213,15 +213,10 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 const TOO_MANY_CONNECTIONS: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n";
 
-/// The response to a client that sends plain HTTP to a listener with TLS.
-const TLS_REQUIRED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
-    content-length: 40\r\n\r\nThis port serves HTTPS only. Use https.\n\n";
-
-/// Sends a response without waiting for a request, and closes the connection.
-fn reject(stream: TcpStream, response: &[u8]) {
+fn refuse(stream: TcpStream) {
     // A stream of tokio is ready to be written to only after it was polled.
     if let Ok(mut stream) = stream.into_std() {
-        let _ = stream.write_all(response);
+        let _ = stream.write_all(TOO_MANY_CONNECTIONS);
     }
 }
 
@@ -267,22 +262,13 @@ impl<H: Handler> Connection<H> {
     /// Completes the handshake, if the listener has TLS. `None` if it fails.
     async fn open(&mut self, stream: TcpStream) -> Option<Transport> {
         let Some(tls) = &self.tls else { return Some(Transport::Plain(stream)) };
-        let peer = self.client.address;
-        match timeout(self.limits.head_timeout, tls.accept(stream)).await {
-            Ok(Ok((stream, certificate))) => {
+        match tls.accept(stream, self.limits.head_timeout).await {
+            Ok((stream, certificate)) => {
                 self.client.certificate = certificate;
                 Some(Transport::Tls(Box::new(stream)))
             }
-            Ok(Err((error, stream))) => {
-                tracing::debug!(%error, %peer, "TLS handshake failed");
-                if let Some(stream) = stream {
-                    reject(stream, TLS_REQUIRED);
-                }
-                None
-            }
-            Err(_) => {
-                tls.count_timeout();
-                tracing::debug!(%peer, "TLS handshake timed out");
+            Err(error) => {
+                tracing::debug!(%error, peer = %self.client.address, "TLS handshake failed");
                 None
             }
         }

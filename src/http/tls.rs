@@ -1,6 +1,6 @@
 //! TLS of a listener: its certificate and key, and the CA of the clients' certificates, reloaded when their files change.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use x509_cert::der::Decode;
 use zeroize::Zeroizing;
@@ -218,30 +219,28 @@ impl Tls {
         }
     }
 
-    /// Performs a handshake. If the client did not begin one, the stream is returned with the error.
+    /// Performs a handshake, for `limit` at most.
     pub(super) async fn accept(
         self: &Arc<Self>,
         stream: TcpStream,
-    ) -> Result<(TlsStream, Option<ClientCertificate>), (io::Error, Option<TcpStream>)> {
-        let loaded = self.loaded.load_full();
-        match loaded.acceptor.accept(stream).into_fallible().await {
-            Ok(stream) => {
-                let certificate = self.client_certificate(stream.get_ref().1, loaded);
-                Ok((stream, certificate))
+        limit: Duration,
+    ) -> io::Result<(TlsStream, Option<ClientCertificate>)> {
+        let mut first = [0];
+        let handshake = async {
+            if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
+                respond_in_plain_text(stream);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not use TLS"));
             }
-            Err((error, stream)) => {
-                self.metrics.handshakes_failed.inc();
-                let is_no_tls = error.get_ref().and_then(|error| error.downcast_ref()).is_some_and(|error| {
-                    matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType))
-                });
-                Err((error, is_no_tls.then_some(stream)))
-            }
+            let loaded = self.loaded.load_full();
+            let stream = loaded.acceptor.accept(stream).await?;
+            let certificate = self.client_certificate(stream.get_ref().1, loaded);
+            Ok((stream, certificate))
+        };
+        let opened = timeout(limit, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        if opened.is_err() {
+            self.metrics.handshakes_failed.inc();
         }
-    }
-
-    /// Counts a handshake that took too long.
-    pub(super) fn count_timeout(&self) {
-        self.metrics.handshakes_failed.inc();
+        opened
     }
 
     fn client_certificate(self: &Arc<Self>, tls: &ServerConnection, loaded: Arc<Loaded>) -> Option<ClientCertificate> {
@@ -249,6 +248,22 @@ impl Tls {
             tls.peer_certificates()?.iter().map(|certificate| certificate.clone().into_owned()).collect();
         let not_after = not_after(chain.first()?)?;
         Some(ClientCertificate { tls: Arc::clone(self), chain, not_after, verified: Mutex::new(loaded) })
+    }
+}
+
+/// The first byte of a handshake ([RFC 8446, section 5.1](https://www.rfc-editor.org/rfc/rfc8446#section-5.1)).
+const HANDSHAKE: u8 = 22;
+
+/// The response to a client that sends plain HTTP.
+const TLS_REQUIRED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+    content-length: 28\r\n\r\nThis port serves HTTPS only.";
+
+/// Responds, if the connection takes it, and closes.
+fn respond_in_plain_text(stream: TcpStream) {
+    if let Ok(mut stream) = stream.into_std() {
+        // Closing a socket with unread bytes would discard the response.
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(TLS_REQUIRED);
     }
 }
 

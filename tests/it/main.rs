@@ -11,6 +11,7 @@
 //! | `enforcement` | a change is in effect on every instance once it is reported as enforced; leases, lost feeds |
 //! | `processes`, `starts` | the binary: command line, signals, crashes, refused starts |
 //! | `health` | `keymark health`, the version, completions and manual pages |
+//! | `tls`, `rolling_restarts` | TLS on the binary: files, reloads, client certificates; instances that are replaced under load |
 //! | `backups` | copies of a running embedded store, and restoring them |
 //! | `migration` | moves between the embedded store and MongoDB |
 //! | `gateways` | nginx, Caddy and HAProxy with the files in `docs/gateways/` |
@@ -88,6 +89,7 @@ mod processes;
 mod readme;
 mod restores;
 mod review;
+mod rolling_restarts;
 mod schema;
 mod search;
 mod secrets;
@@ -98,6 +100,7 @@ mod support;
 mod systems;
 mod tampering;
 mod tenants;
+mod tls;
 mod tokens;
 mod transport;
 mod usage;

@@ -697,3 +697,24 @@ async fn flags_take_precedence_over_variables_and_these_over_the_file() {
     assert_eq!((&generated["actor"], &generated["system"]), (&json!("\"admin\""), id));
     assert!(generated["request"].as_str().is_some_and(|request| request.starts_with("req_")), "{generated}");
 }
+
+#[tokio::test]
+async fn verifications_are_logged_at_debug_without_the_key() {
+    let directory = directory();
+    let password = [("KEYMARK_INITIAL_ADMIN_PASSWORD", "given and long enough")];
+    let mut server = Server::start_with(directory.path(), &password, &["--log", "debug"]).await;
+    let token = server.sign_in("admin", "given and long enough").await;
+    let created = server.graphql(Some(&token), CREATE, json!({ "n": "Billing" })).await;
+    let id = created.pointer("/data/createSystem/system/id").and_then(Json::as_str).expect("an id");
+    let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
+    let generated = server.graphql(Some(&token), generate, json!({ "id": id })).await;
+    let key = generated.pointer("/data/generateKey/apiKey").and_then(Json::as_str).expect("a key");
+    let (secret, mark) = key.split_at(key.len() - 4);
+    assert_eq!(server.verdict(key).await, "VALID");
+    server.wait_for(&format!(r#"key verified verdict="VALID" tenant=default system={id} mark="{mark}""#)).await;
+    let unknown = ApiKey::generate(&"km".parse().unwrap(), &mut StdRng::seed_from_u64(1));
+    assert_eq!(server.verdict(unknown.expose()).await, "NOT_FOUND");
+    server.wait_for(r#"key verified verdict="NOT_FOUND""#).await;
+    let log = server.stop().await.1;
+    assert!(!log.contains(secret) && !log.contains(unknown.expose()), "{log}");
+}

@@ -3,7 +3,7 @@ import { openBrowser, openWindow } from "./browser.js";
 import { startKeymark } from "./keymark.js";
 
 /** Starts a server and a browser for the tests of a file. Each test's windows are closed at its end. */
-export function fixture(start = startKeymark) {
+export function fixture(start = startKeymark, windowOptions = {}) {
   const running = {};
   const windows = [];
   before(async () => {
@@ -23,7 +23,7 @@ export function fixture(start = startKeymark) {
     },
     /** Opens a window on the server, or on another instance of the cluster. */
     async openWindow(instance = running.keymark) {
-      const window = await openWindow(running.browser, instance);
+      const window = await openWindow(running.browser, instance, windowOptions);
       windows.push(window);
       return window;
     },

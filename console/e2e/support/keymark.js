@@ -19,6 +19,33 @@ export const startKeymark = () => startEmbedded({ KEYMARK_INITIAL_ADMIN_PASSWORD
 /** Starts a server that generates the first password, which is its `password`. */
 export const startWithGeneratedPassword = () => startEmbedded({});
 
+/** Starts a server whose console is served over TLS, with a certificate that no browser trusts. */
+export async function startOverTls() {
+  const files = await mkdtemp(join(tmpdir(), "keymark-e2e-tls-"));
+  const [certificate, key] = ["certificate.pem", "key.pem"].map((name) => join(files, name));
+  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  const subject = ["-subj", "/CN=localhost", "-days", "1"];
+  const openssl = spawn(
+    "openssl",
+    ["req", "-x509", ...curve, ...subject, "-keyout", key, "-out", certificate],
+    { stdio: "ignore" },
+  );
+  const [code] = await once(openssl, "exit");
+  assert.equal(code, 0);
+  const instance = await startEmbedded({
+    KEYMARK_INITIAL_ADMIN_PASSWORD: PASSWORD,
+    KEYMARK_TLS_CERT: certificate,
+    KEYMARK_TLS_KEY: key,
+  });
+  return {
+    ...instance,
+    async stop() {
+      await instance.stop();
+      await rm(files, { recursive: true });
+    },
+  };
+}
+
 async function startEmbedded(settings) {
   const dataDir = await mkdtemp(join(tmpdir(), "keymark-e2e-"));
   const instance = await startInstance({ ...settings, KEYMARK_DATA_DIR: dataDir });

@@ -228,7 +228,7 @@ fn configuration(program: Program, directory: &Path, addresses: [SocketAddr; 3],
 
 /// An address at which nothing listens. Its port is below those that Linux assigns for port 0, so that no other
 /// listener or client of the tests takes it before the gateway does.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 200).expect("small") * 100;
     loop {

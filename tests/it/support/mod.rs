@@ -1,6 +1,7 @@
 //! Helpers for all tests: apps and their clients, real processes, sockets and faults.
 
 pub mod actors;
+pub mod certificates;
 pub mod faulty;
 pub mod gateways;
 pub mod mongod;

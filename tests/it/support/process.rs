@@ -100,8 +100,13 @@ impl Server {
     }
 
     /// Starts a server; returns its exit status and log if it ends instead.
-    pub async fn run(mut command: Command) -> Result<Self, (ExitStatus, String)> {
-        command.args(["--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"]);
+    pub async fn run(command: Command) -> Result<Self, (ExitStatus, String)> {
+        Self::run_at(command, "127.0.0.1:0").await
+    }
+
+    /// The same, with this address of the verification listener.
+    pub async fn run_at(mut command: Command, verify_listen: &str) -> Result<Self, (ExitStatus, String)> {
+        command.args(["--listen", "127.0.0.1:0", "--verify-listen", verify_listen]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary");
         let mut output = BufReader::new(child.stdout.take().expect("piped"));
         let log = Log::collect(child.stderr.take());
@@ -142,7 +147,7 @@ impl Server {
     }
 
     pub fn address(&self) -> std::net::SocketAddr {
-        self.public.trim_start_matches("http://").parse().expect("an address")
+        self.public.rsplit('/').next().expect("an address").parse().expect("an address")
     }
 
     pub async fn graphql(&self, token: Option<&str>, document: &str, variables: Json) -> Json {
@@ -182,6 +187,11 @@ impl Server {
         let mut rest = String::new();
         self.output.read_to_string(&mut rest).await.expect("UTF-8");
         (status, self.log.read_to_end().await)
+    }
+
+    /// Waits until it ends.
+    pub async fn ended(&mut self) -> ExitStatus {
+        within(self.child.wait()).await.expect("ended")
     }
 
     pub async fn stop(self) -> (ExitStatus, String) {

@@ -2,7 +2,17 @@
 
 use std::{io::Write, time::Duration};
 
-use keymark::http::{connections::ConnectionCaps, graphql::TransportLimits, serve::ServeLimits};
+use keymark::{
+    domain::time::Timestamp,
+    http::{
+        connections::ConnectionCaps,
+        graphql::TransportLimits,
+        serve::ServeLimits,
+        tls::{Tls, TlsFile, TlsFiles},
+    },
+    metrics::TlsMetrics,
+    service::draining::Draining,
+};
 use serde_json::{Value as Json, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,10 +20,24 @@ use tokio::{
 };
 
 use super::toy::Server;
-use crate::support::within;
+use crate::support::{
+    certificates::{Authority, TlsClient},
+    within,
+};
 
 async fn start_with(limits: ServeLimits) -> Server {
     Server::start(TransportLimits::default(), limits).await
+}
+
+/// A server over TLS, and the CA of its certificate.
+async fn start_over_tls(limits: ServeLimits) -> (Server, Authority) {
+    let authority = Authority::new();
+    let issued = authority.issue("server");
+    let [certificate, key] = [("--tls-cert", issued.certificate), ("--tls-key", issued.key)]
+        .map(|(setting, path)| TlsFile { setting, path });
+    let files = TlsFiles { certificate, key, client_ca: None };
+    let tls = Tls::load(files, TlsMetrics::default(), Timestamp::from_millis(0)).expect("loaded");
+    (Server::start_on(TransportLimits::default(), limits, Some(tls), Draining::default()).await, authority)
 }
 
 impl Server {
@@ -202,4 +226,81 @@ async fn shutdown_ends_in_spite_of_unfinished_requests() {
     within(server.world.started.notified()).await;
     server.shutdown.cancel();
     within(&mut server.serving).await.expect("served");
+}
+
+#[tokio::test]
+async fn connection_that_waits_to_be_accepted_is_served_at_shutdown() {
+    let mut server = start_with(ServeLimits::default()).await;
+    // The server shares the thread, so it accepts neither before it sees the shutdown.
+    let mut with_request = server.dial_with(&post("{ hello }"));
+    let mut without = server.dial_with("");
+    server.shutdown.cancel();
+    let answer = read_to_end(&mut with_request).await;
+    assert!(answer.contains("world") && answer.contains("connection: close"), "{answer}");
+    send(&mut without, &post("{ hello }")).await;
+    let answer = read_to_end(&mut without).await;
+    assert!(answer.contains("world") && answer.contains("connection: close"), "{answer}");
+    drop((with_request, without));
+    within(&mut server.serving).await.expect("served");
+}
+
+#[tokio::test]
+async fn response_closes_its_connection_while_draining_and_new_ones_are_served() {
+    let draining = Draining::default();
+    let limits = ServeLimits::default();
+    let server = Server::start_on(TransportLimits::default(), limits, None, draining.clone()).await;
+    let mut kept = server.dial().await;
+    send(&mut kept, &post("{ hello }")).await;
+    assert!(!read_until(&mut kept, "world").await.contains("connection: close"));
+    draining.begin();
+    for stream in [&mut kept, &mut server.dial().await] {
+        send(stream, &post("{ hello }")).await;
+        let answer = read_to_end(stream).await;
+        assert!(answer.contains("world") && answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn handshake_that_takes_too_long_is_cut_off() {
+    let limits = ServeLimits { head_timeout: Duration::from_millis(50), ..ServeLimits::default() };
+    let (server, _authority) = start_over_tls(limits).await;
+    // Nothing, and the beginning of a record.
+    for text in ["", "\x16\x03\x01\x02\x00\x01"] {
+        assert_eq!(read_to_end(&mut server.dial_with(text)).await, "");
+    }
+}
+
+#[tokio::test]
+async fn silent_and_idle_connections_over_tls_are_closed() {
+    let head_timeout = Duration::from_millis(500);
+    let limits = ServeLimits { head_timeout, idle_timeout: Duration::from_millis(250), ..ServeLimits::default() };
+    let (server, authority) = start_over_tls(limits).await;
+    let connector = authority.connector(None);
+    let mut silent = TlsClient::connect(&connector, server.address).await.expect("connected");
+    assert!(silent.receive().await.is_err());
+    let mut used = TlsClient::connect(&connector, server.address).await.expect("connected");
+    used.send(&post("{ hello }")).await.expect("sent");
+    assert!(used.receive().await.expect("an answer").body.contains("world"));
+    assert!(used.receive().await.is_err());
+}
+
+#[tokio::test]
+async fn handshakes_count_as_connections_of_their_address() {
+    let connections = ConnectionCaps { per_address: 1, ..ConnectionCaps::default() };
+    let (server, authority) = start_over_tls(ServeLimits { connections, ..ServeLimits::default() }).await;
+    let pending = server.dial_with("");
+    assert!(TlsClient::connect(&authority.connector(None), server.address).await.is_err());
+    drop(pending);
+}
+
+#[tokio::test]
+async fn client_that_reads_no_responses_over_tls_is_cut_off() {
+    let limits = ServeLimits { write_timeout: Duration::from_millis(250), ..ServeLimits::default() };
+    let (server, authority) = start_over_tls(limits).await;
+    let mut client = TlsClient::connect(&authority.connector(None), server.address).await.expect("connected");
+    let echoes: String = (0..20).map(|n| format!("a{n}: echo(text: $t) ")).collect();
+    let request = post_json(&json!({
+        "query": format!("query ($t: String!) {{ {echoes} }}"), "variables": { "t": "x".repeat(60_000) },
+    }));
+    within(async { while client.send(&request).await.is_ok() {} }).await;
 }

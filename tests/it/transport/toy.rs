@@ -20,8 +20,10 @@ use keymark::http::{
     authenticator::{Authenticator, SocketSession},
     error::ErrorResponse,
     graphql::{TransportLimits, routes},
-    serve::{ServeLimits, serve},
+    serve::{Listener, ServeLimits, serve},
+    tls::Tls,
 };
+use keymark::service::draining::Draining;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
@@ -363,12 +365,22 @@ pub struct Server {
 
 impl Server {
     pub async fn start(limits: TransportLimits, serve_limits: ServeLimits) -> Self {
+        Self::start_on(limits, serve_limits, None, Draining::default()).await
+    }
+
+    pub async fn start_on(
+        limits: TransportLimits,
+        serve_limits: ServeLimits,
+        tls: Option<Arc<Tls>>,
+        draining: Draining,
+    ) -> Self {
         let world = Arc::new(World::default());
         let shutdown = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let router = router(&world, limits, shutdown.clone());
-        let serving = tokio::spawn(serve(listener, router, serve_limits, shutdown.clone()));
+        let serving =
+            tokio::spawn(serve(Listener::new(listener, tls, draining), router, serve_limits, shutdown.clone()));
         Self { world, address, shutdown, serving }
     }
 }
