@@ -56,18 +56,20 @@ use keymark::domain::time::Timestamp;
 use keymark::domain::tokens::{Token, TokenKind};
 use keymark::http::connections::ConnectionCaps;
 use keymark::http::front::Front;
-use keymark::http::serve::{Client as Peer, Handler, ServeLimits, serve};
+use keymark::http::serve::{Client as Peer, Handler, Listener, ServeLimits, serve};
+use keymark::http::tls::{Tls, TlsFile, TlsFiles};
 use keymark::http::verify::{Access, Routes};
 use keymark::http::{self, PublicFeatures};
-use keymark::metrics::{ConnectionMetrics, Metrics};
+use keymark::metrics::{ConnectionMetrics, Metrics, TlsMetrics};
 use keymark::service::Caller;
+use keymark::service::draining::Draining;
 use keymark::service::tokens::{NewToken, TokenEnd, TokenManager};
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
 use keymark::store::{CommitStore, Store};
 use keymark::verify::Verifier;
 use lines::{Better, Goal, Measured, report};
-use load::{Client, NUMBER, Numbered, answer_of, load, post_request, whole_answer_of};
+use load::{Client, NUMBER, Numbered, answer_of, load, load_with, post_request, whole_answer_of};
 use mimalloc::MiMalloc;
 use mongodb::bson::{Document, doc};
 use node::node;
@@ -78,9 +80,13 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use replica_set::ReplicaSet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use zeroizing_alloc::ZeroAlloc;
 
@@ -108,6 +114,7 @@ const READERS: usize = 8;
 /// The server that notes how long each request takes.
 const TIMED: &str = "timed keymark";
 const OVER_MONGODB: &str = "keymark over MongoDB";
+const OVER_TLS: &str = "keymark over TLS";
 /// The server with tenants and tokens beside those that are measured.
 const MANY_TENANTS: &str = "many tenants";
 const TENANTS: usize = 10_000;
@@ -142,6 +149,10 @@ fn main() {
     if wanted("gateway") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(gateway());
+    }
+    if wanted("tls") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(over_tls());
     }
     if wanted("flood") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -351,6 +362,60 @@ async fn gateway() {
         async || load(nginx.address, &open, CONNECTIONS, ROUND).await,
     )
     .await;
+}
+
+/// Verifications on kept connections, over TLS and without.
+async fn over_tls() {
+    let (plain, tls) = (Server::start("keymark", &[]), Server::start(OVER_TLS, &[]));
+    let [api_key, certificate] = tls.described();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate).expect("PEM")).expect("a certificate");
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().expect("versions");
+    let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+    let address = tls.address;
+    let connect = move || {
+        let connector = connector.clone();
+        async move {
+            let stream = TcpStream::connect(address).await.expect("a connection");
+            stream.set_nodelay(true).expect("no delay");
+            let name = ServerName::try_from("localhost").expect("a name");
+            Client::over(connector.connect(name, stream).await.expect("a handshake"))
+        }
+    };
+    let (over_tls, without) = (by_post(api_key), by_post(plain.description()));
+    compare(
+        &format!("verification by POST over TLS 1.3, kept connections, {CONNECTIONS} connections"),
+        "requests",
+        Some(Goal::Ratio(0.8)),
+        |rounds| Measured::Baseline("plain HTTP".to_owned(), rounds),
+        async || load_with(&connect, &over_tls, CONNECTIONS, ROUND).await,
+        async || load(plain.address, &without, CONNECTIONS, ROUND).await,
+    )
+    .await;
+}
+
+/// Listens over TLS with a certificate made by openssl. Returns its file too.
+async fn listen_over_tls(handler: impl Handler, directory: &Path) -> (SocketAddr, String) {
+    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out certificate.pem \
+                     -config openssl.cnf -extensions leaf -subj /CN=localhost -days 1";
+    let extensions = "[req]\ndistinguished_name = name\n[name]\n[leaf]\nbasicConstraints = critical,CA:FALSE\n\
+                      subjectAltName = DNS:localhost\n";
+    std::fs::write(directory.join("openssl.cnf"), extensions).expect("written");
+    let mut openssl = Command::new("openssl");
+    openssl.args(arguments.split_whitespace()).current_dir(directory).stderr(Stdio::null());
+    let made = openssl.status().expect("scripts/need.sh installs openssl");
+    assert!(made.success(), "openssl");
+    let [certificate, key] =
+        ["certificate.pem", "key.pem"].map(|name| TlsFile { setting: "", path: directory.join(name) });
+    let path = certificate.path.display().to_string();
+    let files = TlsFiles { certificate, key, client_ca: None };
+    let tls = Tls::load(files, TlsMetrics::default(), Timestamp::from_millis(0)).expect("a certificate");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let listener = Listener::new(listener, Some(tls), Draining::default());
+    tokio::spawn(serve(listener, handler, ServeLimits::default(), CancellationToken::new()));
+    (address, path)
 }
 
 /// Good keys with and without a flood of bad ones from the same address.
@@ -626,6 +691,10 @@ fn serve_until_closed(name: &str, arguments: &[String]) {
         // Writes the use of keys, as in the program.
         let service = Arc::clone(&keymark.instance.service);
         tokio::spawn(async move { service.run_usage(CancellationToken::new()).await });
+        if name == OVER_TLS {
+            let (address, certificate) = listen_over_tls(keymark.verification, directory.path()).await;
+            return (address, format!("{} {certificate}", keymark.api_key));
+        }
         let address = if name == TIMED {
             listen(Timed { routes: keymark.verification, times: times.clone() }).await
         } else {

@@ -7,7 +7,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
-all="ratios:verification ratios:tenants ratios:gateway ratios:flood ratios:heavy ratios:silent ratios:tokens
+all="ratios:verification ratios:tenants ratios:gateway ratios:tls ratios:flood ratios:heavy ratios:silent ratios:tokens
     ratios:systems peers:systems peers:search peers:memory fanout search:embedded search:mongodb operations:embedded
     operations:mongodb revocation:barrier revocation:instances revocation:waits revocation:embedded revocation:mongodb
     stall usage:embedded usage:mongodb memory documents enumeration"

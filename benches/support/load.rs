@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Stands for a number in a [`Numbered`] request, which has another number each time.
@@ -22,10 +22,21 @@ pub fn post_request(path: &str, body: &str, token: Option<&str>) -> Vec<u8> {
 
 /// Sends the request again and again on so many connections, one at a time on each. Returns the answers per second.
 pub async fn load(address: SocketAddr, request: &[u8], connections: usize, duration: Duration) -> f64 {
+    load_with(move || Client::connect(address), request, connections, duration).await
+}
+
+/// The same, on connections that are opened by `connect`.
+pub async fn load_with<S, C, F>(connect: C, request: &[u8], connections: usize, duration: Duration) -> f64
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    C: Fn() -> F,
+    F: Future<Output = Client<S>> + Send + 'static,
+{
     let clients = (0..connections).map(|_| {
         let mut request = Numbered::new(request);
+        let connected = connect();
         tokio::spawn(async move {
-            let mut client = Client::connect(address).await;
+            let mut client = connected.await;
             let (began, mut count) = (Instant::now(), 0u64);
             while began.elapsed() < duration {
                 client.exchange(request.next()).await;
@@ -75,8 +86,8 @@ pub async fn whole_answer_of(address: SocketAddr, request: &[u8]) -> String {
 
 /// As little of an HTTP client as will do, so that the servers are measured: the first answer is read with care, and
 /// all others must be as long.
-pub struct Client {
-    stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
     /// Size of a response in bytes; 0 before the first.
     length: usize,
@@ -86,6 +97,12 @@ impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("no delay");
+        Self::over(stream)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn over(stream: S) -> Self {
         Self { stream, buffer: vec![0; 64 * 1024], length: 0 }
     }
 
