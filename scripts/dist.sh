@@ -35,7 +35,7 @@ install -m 755 "$binary" "$root/keymark"
 "$binary" completions fish >"$root/completions/keymark.fish"
 "$binary" man "$root/man"
 # `keymark help COMMAND` has the pages of the commands.
-rm "$root"/man/*-help.1 "$root"/man/*-help-*.1
+rm -f "$root"/man/*-help.1 "$root"/man/*-help-*.1
 node scripts/third-party.mjs "$root" "$host" "$date"
 install -m 644 LICENSE README.md CHANGELOG.md schema.graphql docs/systemd/keymark.service "$root"
 (cd "$root" && find . -type f ! -name SHA256SUMS | sort | xargs sha256sum >SHA256SUMS)
