@@ -69,7 +69,7 @@ struct Bar {
 
 impl Bar {
     fn show(&mut self, kind: RecordKind, done: u64, total: u64) {
-        let percent = if total == 0 { 100 } else { done * 100 / total };
+        let percent = (done * 100).checked_div(total).unwrap_or(100);
         if self.percent == Some(percent) && done > 0 {
             return;
         }
