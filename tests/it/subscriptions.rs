@@ -642,7 +642,7 @@ async fn waits_for_entry(subscribers: &mut [Entries], name: &str) -> Vec<Duratio
     let began = Instant::now();
     let received = within(join_all(subscribers.iter_mut().map(async |subscriber| {
         let entry = subscriber.next().await.expect("it goes on").expect("an entry");
-        assert_eq!(entry.event.system_name.as_ref().map(|name| name.as_str()), Some(name));
+        assert_eq!(entry.event.system_name.as_deref(), Some(name));
         began.elapsed()
     })));
     let waits = received.await;
