@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::app::{self, Moved, RecordKind, StartError, Target};
 use crate::config::{Config, StoreConfig};
@@ -12,11 +12,11 @@ use crate::config::{Config, StoreConfig};
 const BAR_WIDTH: u64 = 30;
 
 #[derive(Args)]
-#[group(required = true, multiple = true)]
+#[command(group(ArgGroup::new("target").required(true).args(["to_mongodb", "to_embedded"])))]
 pub(super) struct Migrate {
     /// Move everything to an empty MongoDB database: its URI or, since other users can read command lines, a file that
     /// contains it.
-    #[arg(long, value_name = "URI", conflicts_with = "to_embedded")]
+    #[arg(long, value_name = "URI")]
     to_mongodb: Option<String>,
     /// Name of the MongoDB database.
     #[arg(long, value_name = "NAME", default_value = "keymark", requires = "to_mongodb")]
