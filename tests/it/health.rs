@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::support::certificates::{Authority, Issued};
 use crate::support::process::{Server, directory, run};
 
 #[tokio::test]
@@ -24,6 +25,23 @@ async fn health_succeeds_while_the_server_of_the_configuration_is_ready() {
     assert!(err.starts_with(&format!("keymark: not ready: {public}/readyz: ")), "{err}");
     let (code, _, err) = run(&[], &["health", "--url", "keymark:8080"]).await;
     assert!(code == 2 && err.contains("expected a URL such as http://127.0.0.1:8080/readyz"), "{err}");
+}
+
+#[tokio::test]
+async fn health_accepts_the_certificate_of_the_listener_whatever_its_name_and_end() {
+    let (authority, directory) = (Authority::new(), directory());
+    let Issued { certificate, key } = authority.issue_expired("expired");
+    let [certificate, key] = [&certificate, &key].map(|path| path.to_str().expect("UTF-8"));
+    let files = [("KEYMARK_TLS_CERT", certificate), ("KEYMARK_TLS_KEY", key)];
+    let mut server = Server::start_with(directory.path(), &files, &[]).await;
+    server.wait_for(" serving version=").await;
+    let listen = server.address().to_string();
+    let ready = (0, "ready\n".to_owned(), String::new());
+    assert_eq!(run(&[files[0], files[1], ("KEYMARK_LISTEN", &listen)], &["health"]).await, ready);
+    assert_eq!(run(&[], &["health", "--url", &server.public]).await, ready);
+    let (code, _, err) = run(&[("KEYMARK_LISTEN", listen.as_str())], &["health"]).await;
+    assert!(code == 1 && err.starts_with("keymark: not ready: http://"), "plain HTTP: {err}");
+    server.stop().await;
 }
 
 #[tokio::test]
