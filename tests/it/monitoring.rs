@@ -5,6 +5,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use http::Method;
+use keymark::clock::Environment;
+use keymark::domain::time::Timestamp;
 use keymark::metrics::Metrics;
 use serde_json::{Value as Json, json};
 
@@ -105,9 +107,9 @@ async fn process_and_build_are_measured() {
     assert!(value("process_resident_memory_bytes ") > 1e6);
     assert!(value("process_cpu_seconds_total ") > 0.0);
     assert!(value("process_max_fds ") >= value("process_open_fds "));
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64();
-    let age = now - value("process_start_time_seconds ");
-    assert!((-2.0..86_400.0).contains(&age), "{age}");
+    let started = Timestamp::from_millis((value("process_start_time_seconds ") * 1000.0) as i64);
+    let age = (Environment::system().now().as_millis() - started.as_millis()) / 1000;
+    assert!((-2..86_400).contains(&age), "{age}");
     assert!(metrics.contains("keymark_build_info{version=\"0."), "{metrics}");
     assert!(metrics.contains("keymark_verification_seconds_count 1\n"), "{metrics}");
 }
