@@ -223,8 +223,8 @@ async fn an_invalid_configuration_is_one_line_and_exit_code_2() {
     }
     insta::assert_snapshot!(said.join("\n"), @r#"
     keymark: KEYMARK_SECRET: a root secret has at least 32 bytes
-    keymark: --listen: 0.0.0.0:0 is not loopback, and Keymark serves plain HTTP: set --public-origin to the https origin of a proxy that terminates TLS, or set --insecure-http to do without TLS
-    keymark: --verify-listen: 0.0.0.0:0 is not loopback: set KEYMARK_VERIFIER_TOKEN or --verify-allow
+    keymark: --listen: 0.0.0.0:0 is not loopback, and Keymark serves plain HTTP: set --tls-cert and --tls-key, or --public-origin to the https origin of a proxy that terminates TLS, or --insecure-http to do without TLS
+    keymark: --verify-listen: 0.0.0.0:0 is not loopback: set KEYMARK_VERIFIER_TOKEN, --verify-allow or --verify-client-ca
     keymark: KEYMARK_INITIAL_ADMIN_PASSWORD: This password is too short. A password has at least 12 characters (at most 1024 bytes), is none of the 10,000 most common ones, even if repeated or with digits and signs around it, and contains neither the username nor keymark.
     keymark: --session-lifetime: `soon` is not a duration such as 90s, 12h or 30d: expected number at 0
     keymark: --log: `loud=very` is neither off, error, warn, info, debug or trace, nor directives such as info,keymark::http=debug
