@@ -747,14 +747,16 @@ fn mongodb_uri(
     match (&setting.value, env(FILE)) {
         (Some(_), Some(_)) => Err(setting.error(format!("{FILE} is set as well"))),
         (Some(uri), None) => Ok(Some(Zeroizing::new(uri.clone()))),
-        (None, Some(path)) => {
-            // The error does not quote the path: somebody may have put the URI itself there.
-            let text = std::fs::read_to_string(&path).map(Zeroizing::new);
-            let text = text.map_err(|error| ConfigError::new(FILE, error))?;
-            Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned())))
-        }
+        (None, Some(path)) => uri_in_file(FILE, Path::new(&path)).map(Some),
         (None, None) => Ok(None),
     }
+}
+
+/// Reads the URI of MongoDB in the first line of a file. `setting` names the file's source in the error.
+pub fn uri_in_file(setting: &str, path: &Path) -> Result<Zeroizing<String>, ConfigError> {
+    // The error does not quote the path: somebody may have put the URI itself there.
+    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| ConfigError::new(setting, error))?;
+    Ok(Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned()))
 }
 
 fn secret(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<RootSecret>, ConfigError> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use zeroize::Zeroizing;
 
 use super::restoration::Draft;
 use super::{FINGERPRINT_SETTING, StartError, cannot_connect, contains_store, create_directory, in_directory};
@@ -31,7 +32,7 @@ const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where everything is moved to.
 pub enum Target {
-    Mongo { uri: String, database: String },
+    Mongo { uri: Zeroizing<String>, database: String },
     Embedded { directory: PathBuf },
 }
 
@@ -56,7 +57,7 @@ pub async fn migrate(
     let moved = match target {
         Target::Mongo { uri, database } => {
             let fingerprint = from.settings.find_setting(FINGERPRINT_SETTING).await?.unwrap_or_default();
-            let options = MongoOptions::new(uri, database);
+            let options = MongoOptions::new(uri.as_str(), database);
             let source = format!("{name} (root secret {fingerprint})");
             let connected = MongoStore::connect_empty(&options, environment, &source).await;
             let to = connected.map_err(cannot_move_to)?;

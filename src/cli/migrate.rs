@@ -1,12 +1,13 @@
 //! `keymark migrate`.
 
 use std::io::{IsTerminal, Write, stderr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
+use zeroize::Zeroizing;
 
 use crate::app::{self, Moved, RecordKind, StartError, Target};
-use crate::config::{Config, StoreConfig};
+use crate::config::{self, Config, StoreConfig};
 
 /// Characters of a full bar.
 const BAR_WIDTH: u64 = 30;
@@ -29,11 +30,9 @@ pub(super) struct Migrate {
 pub(super) async fn run(config: Config, migrate: Migrate) -> Result<(), StartError> {
     let target = match (migrate.to_mongodb, migrate.to_embedded) {
         (Some(uri), _) => {
-            let uri = if uri.starts_with("mongodb") {
-                uri
-            } else {
-                let read = std::fs::read_to_string(&uri);
-                read.map_err(|error| StartError::Failed(format!("--to-mongodb: {uri}: {error}")))?.trim().to_owned()
+            let uri = match uri.starts_with("mongodb") {
+                true => Zeroizing::new(uri),
+                false => config::uri_in_file("--to-mongodb", Path::new(&uri))?,
             };
             Target::Mongo { uri, database: migrate.to_database }
         }

@@ -190,7 +190,7 @@ async fn each_record_is_the_same_after_a_move_to_mongodb_and_back() {
     let empty: Vec<_> = RecordKind::ALL.iter().zip(&before).filter(|(_, found)| found.is_empty()).collect();
     assert!(empty.iter().all(|(kind, _)| matches!(kind, RecordKind::Markers | RecordKind::Tokens)), "{empty:?}");
 
-    let to = Target::Mongo { uri: options.uri.clone(), database: options.database.clone() };
+    let to = Target::Mongo { uri: options.uri.clone().into(), database: options.database.clone() };
     within(migrate(&embedded(data.path()), to, &mut |_, _, _| {})).await.expect("moved");
     let store = MongoStore::connect(&options, Environment::system()).await.expect("a store");
     assert_eq!(records(&store).await, before);

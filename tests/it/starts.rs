@@ -209,6 +209,10 @@ async fn the_uri_of_mongodb_may_be_in_a_file_and_a_password_in_the_command_line_
         assert_eq!(reported(&err), is_reported, "{arguments:?}: {err}");
         assert!(!err.contains("hunter2") && !out.contains("hunter2"), "{arguments:?}: {err}");
     }
+    // A mistyped URI is taken for the name of a file.
+    let mistyped = ["migrate", "--to-mongodb", "mongo://ada:hunter2@127.0.0.1:1/"];
+    let (code, _, err) = run(&[SECRET], &mistyped).await;
+    assert_eq!((code, err.as_str()), (2, "keymark: --to-mongodb: No such file or directory (os error 2)\n"));
     let (code, _, err) = run(&[SECRET, in_file, ("KEYMARK_MONGODB_URI", uri)], &["serve"]).await;
     assert_eq!((code, err.as_str()), (2, "keymark: --mongodb-uri: KEYMARK_MONGODB_URI_FILE is set as well\n"));
     let (code, _, err) = run(&[SECRET, ("KEYMARK_MONGODB_URI_FILE", "/nowhere/hunter2")], &["serve"]).await;
