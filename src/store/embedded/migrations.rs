@@ -1,11 +1,12 @@
 //! Bringing the file of an earlier release up to date.
 
 use redb::{Database, ReadableDatabase, ReadableTable};
+use serde::Deserialize;
 
 use super::rows::{Storage, put};
 use super::subjects::{FilteredEntry, add_time, name_of, subjects_of};
-use super::tables::{AUDIT, AUDIT_BY_SUBJECT, AUDIT_HEADS, AUDIT_TIMES, SETTINGS, SYSTEMS, TENANTS, decode};
-use crate::domain::audit::{AuditAction, AuditEntry, AuditHead};
+use super::tables::{AUDIT, AUDIT_BY_SUBJECT, AUDIT_HEADS, AUDIT_TIMES, FEED, SETTINGS, SYSTEMS, TENANTS, decode};
+use crate::domain::audit::{AuditAction, AuditEntry};
 use crate::domain::changes::Row;
 use crate::domain::ids::TenantId;
 use crate::domain::systems::System;
@@ -30,23 +31,27 @@ pub(super) fn record_origins(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Whether the index lacks the last entry of a log. Release 0.1 opens the file of a later release, and adds entries and
-/// tenants as it did before.
+/// The audit entry of a change in the feed: its tenant and number.
+#[derive(Deserialize)]
+struct EntryOfChange {
+    entry: Option<(String, u64)>,
+}
+
+/// Whether the index lacks the entry that was written last, by the feed. Release 0.1 opens the file of a later release, and
+/// adds entries and tenants as it did before.
 pub(super) fn lacks_entries(database: &Database) -> Result<bool, redb::Error> {
     let txn = database.begin_read()?;
-    let (heads, audit, by_subject) =
-        (txn.open_table(AUDIT_HEADS)?, txn.open_table(AUDIT)?, txn.open_table(AUDIT_BY_SUBJECT)?);
-    for head in heads.iter()? {
-        let (tenant, head) = head?;
-        let Some(AuditHead { number, .. }) = read(head.value())? else { continue };
-        let place = (tenant.value(), number);
-        let Some(row) = audit.get(place)? else { continue };
-        let Some(FilteredEntry { event }) = read(row.value())? else { continue };
+    let (audit, by_subject) = (txn.open_table(AUDIT)?, txn.open_table(AUDIT_BY_SUBJECT)?);
+    for change in txn.open_table(FEED)?.iter()?.rev() {
+        let Some(EntryOfChange { entry: Some((tenant, number)) }) = read(change?.1.value())? else { continue };
+        let Some(row) = audit.get((tenant.as_str(), number))? else { break };
+        let Some(FilteredEntry { event }) = read(row.value())? else { break };
         for subject in subjects_of(&event.members()) {
-            if by_subject.get((place.0, subject.as_str(), place.1))?.is_none() {
+            if by_subject.get((tenant.as_str(), subject.as_str(), number))?.is_none() {
                 return Ok(true);
             }
         }
+        break;
     }
     Ok(false)
 }
