@@ -418,20 +418,25 @@ fn listen_for(kind: SignalKind) -> Result<Signal, StartError> {
     signal(kind).map_err(|error| StartError::Failed(error.to_string()))
 }
 
+/// Each call waits for the next SIGTERM or SIGINT.
+pub fn termination() -> Result<impl AsyncFnMut(), StartError> {
+    let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
+    Ok(async move || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
 /// Begins to drain at the first SIGTERM or SIGINT, and cancels `stop` after the delay, or at the second signal.
 fn wait_for_signal(
     draining: Draining,
     delay: Duration,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()>, StartError> {
-    let (mut terminate, mut interrupt) = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
+    let mut received = termination()?;
     Ok(async move {
-        let mut received = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
         received().await;
         draining.begin();
         if !delay.is_zero() {

@@ -25,6 +25,7 @@
 //! | [`admin`], [`cli`] | the command line, which opens the store or uses a running server's socket |
 //! | [`config`], [`app`] | the settings, and the composition of all parts |
 //! | [`clock`] | time and randomness, which everything else takes as arguments |
+//! | [`files`] | durable changes of files |
 //! | [`metrics`], [`telemetry`], [`audit_text`] | Prometheus metrics, the log, audit exports as text, and their verification |
 //!
 //! # Invariants
@@ -72,6 +73,7 @@ pub mod clock;
 pub mod coherence;
 pub mod config;
 pub mod domain;
+pub mod files;
 pub mod graphql;
 pub mod http;
 pub mod metrics;

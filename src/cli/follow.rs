@@ -1,21 +1,19 @@
 //! `keymark audit follow`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::administer_to;
 use crate::admin::{self, Command, Output, Stdout};
-use crate::app::StartError;
+use crate::app::{self, StartError};
 use crate::config::{Config, StoreConfig};
 use crate::domain::actors::CommandUser;
 use crate::domain::audit::AuditHead;
 use crate::domain::exports::ExportedEntry;
 use crate::domain::ids::TenantId;
+use crate::files;
 
 /// The content of a cursor file.
 #[derive(Serialize, Deserialize)]
@@ -34,13 +32,10 @@ pub(super) async fn run(
     let after = cursor_file.as_deref().map(|file| read_cursor(file, &tenant)).transpose()?.flatten();
     let mut out = Followed { tenant: tenant.clone(), cursor_file, is_closed: false };
     let following = follow(config, tenant, after, user, &mut out);
-    let failed = |error: io::Error| StartError::Failed(error.to_string());
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminated = app::termination()?;
     let outcome = tokio::select! {
         outcome = following => outcome,
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = terminated() => Ok(()),
     };
     if out.is_closed { Ok(()) } else { outcome }
 }
@@ -95,20 +90,9 @@ impl Output for Followed {
         self.is_closed = written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe);
         written?;
         if let (Some(file), Some(last)) = (&self.cursor_file, last) {
-            write_cursor(file, &Cursor { tenant: self.tenant.clone(), last: last.entry.head() })?;
+            let cursor = Cursor { tenant: self.tenant.clone(), last: last.entry.head() };
+            files::replace(file, format!("{}\n", serde_json::to_string(&cursor)?).as_bytes())?;
         }
         Ok(())
     }
-}
-
-/// Replaces the file atomically.
-fn write_cursor(file: &Path, cursor: &Cursor) -> io::Result<()> {
-    let mut draft = file.as_os_str().to_owned();
-    draft.push(".draft");
-    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    writeln!(written, "{}", serde_json::to_string(cursor)?)?;
-    written.sync_all()?;
-    std::fs::rename(&draft, file)?;
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
 }

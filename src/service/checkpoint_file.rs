@@ -3,14 +3,14 @@
 //! It shows that the store was changed, or that an older one was put in its place.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::audit_text::{self, Format};
 use crate::domain::checkpoints::Checkpoint;
+use crate::files;
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "audit-checkpoints.jsonl";
@@ -49,11 +49,6 @@ impl CheckpointFile {
         let before = self.read()?;
         let by_tenant: BTreeMap<_, _> = before.iter().chain(newest).map(|each| (&each.tenant, each)).collect();
         let lines = by_tenant.into_values().map(|each| audit_text::checkpoint_line(each, Format::Jsonl));
-        let draft = self.path.with_extension("draft");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(lines.collect::<String>().as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&draft, &self.path)?;
-        self.path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+        files::replace(&self.path, lines.collect::<String>().as_bytes())
     }
 }

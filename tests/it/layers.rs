@@ -10,10 +10,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("metrics", &["process_metrics"]),
     ("process_metrics", &[]),
     ("clock", &["domain"]),
-    ("store", &["domain", "clock"]),
+    ("files", &[]),
+    ("store", &["domain", "clock", "files"]),
     ("coherence", &["domain", "clock", "store"]),
     ("auth", &["domain", "clock"]),
-    ("service", &["domain", "clock", "auth", "store", "coherence", "audit_text"]),
+    ("service", &["domain", "clock", "auth", "store", "coherence", "audit_text", "files"]),
     ("verify", &["domain", "auth", "service", "store", "coherence"]),
     ("audit_text", &["domain"]),
     ("graphql", &["domain", "auth", "service"]),
@@ -21,7 +22,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("config", &["domain", "audit_text", "auth", "coherence", "service", "http"]),
     ("telemetry", &["config"]),
     ("admin", &["domain", "service", "audit_text"]),
-    ("cli", &["domain", "admin", "app", "audit_text", "auth", "clock", "config", "graphql", "telemetry"]),
+    ("cli", &["domain", "admin", "app", "audit_text", "auth", "clock", "config", "files", "graphql", "telemetry"]),
 ];
 
 /// Waiting, input and output, and the frameworks that do them.

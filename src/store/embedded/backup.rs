@@ -14,6 +14,7 @@ use super::snapshot::Snapshot;
 use super::store::{EmbeddedStore, FILE_NAME, PID_FILE_NAME, Progress, read_pid};
 use super::tables::{AUDIT, AUDIT_HEADS, KEYS, TableVisitor, decode, visit_all};
 use crate::domain::audit::{AuditEntry, AuditHead};
+use crate::files;
 use crate::store::{Backup, BackupError, BackupStore, Result};
 
 /// Size of the cache of pages of a copy.
@@ -51,7 +52,8 @@ impl Snapshot {
             return Err(BackupError::Damaged("an audit log ends elsewhere"));
         }
         read.check_audit_ends()?;
-        let (keys, audit_entries) = (read.count(KEYS)?, read.count(AUDIT)?);
+        let counted = read.len(KEYS).and_then(|keys| Ok((keys, read.len(AUDIT)?)));
+        let (keys, audit_entries) = counted.map_err(io::Error::other)?;
         drop(read);
         copy.close().map_err(io_error)?;
         let bytes = partial.publish(file)?;
@@ -76,10 +78,6 @@ impl Snapshot {
             }
         }
         Ok(())
-    }
-
-    fn count<K: Key + 'static, V: Value + 'static>(&self, table: TableDefinition<'_, K, V>) -> io::Result<u64> {
-        self.0.open_table(table).map_err(io_error)?.len().map_err(io_error)
     }
 }
 
@@ -110,7 +108,7 @@ impl Partial {
         }
         let bytes = written.metadata()?.len();
         drop(self);
-        sync_directory_of(file)?;
+        files::sync_directory_of(file)?;
         Ok(bytes)
     }
 }
@@ -121,11 +119,6 @@ impl Drop for Partial {
             tracing::warn!(%error, file = %self.0.display(), "file of an unfinished backup not removed");
         }
     }
-}
-
-fn sync_directory_of(file: &Path) -> io::Result<()> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
 }
 
 struct CopyTables<'a> {

@@ -55,7 +55,7 @@ impl TransferStore for EmbeddedStore {
 }
 
 impl Snapshot {
-    fn len<K: Key + 'static, V: Value + 'static>(&self, table: TableDefinition<'_, K, V>) -> Result<u64> {
+    pub(super) fn len<K: Key + 'static, V: Value + 'static>(&self, table: TableDefinition<'_, K, V>) -> Result<u64> {
         self.0.open_table(table).map_err(storage)?.len().map_err(storage)
     }
 
