@@ -15,7 +15,7 @@ pub struct Program {
     /// The server does not start without, and writes no more once it runs.
     _output: BufReader<ChildStdout>,
     client: reqwest::Client,
-    /// Of the console's listener, and of that for verifications.
+    /// The origins of the console's listener and of the verification listener.
     pub origins: [String; 2],
 }
 

@@ -25,10 +25,10 @@ use tokio_rustls::TlsConnector;
 use crate::app::StartError;
 use crate::config::Config;
 
-/// For the whole check.
+/// Limit on connecting, the request and its response together.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Of a response, to be shown.
+/// Longest response that is printed.
 const MAX_BODY_BYTES: usize = 1024;
 
 const PATH: &str = "/readyz";

@@ -176,16 +176,9 @@ pub fn main() -> ExitCode {
 
 /// The command line. Settings apply to all commands, and only the help of the program and of `serve` lists them.
 pub fn command() -> clap::Command {
-    let mut secrets = String::from(
-        "Secrets, from the environment only:
-",
-    );
+    let mut secrets = "Secrets, from the environment only:\n".to_owned();
     for (variable, default, help) in config::SECRETS {
-        secrets.push_str(&format!(
-            "  {variable}
-          {help} [default: {default}]
-"
-        ));
+        secrets.push_str(&format!("  {variable}\n          {help} [default: {default}]\n"));
     }
     let mut command = Cli::command().after_help(secrets.clone());
     // Copies the settings into the commands, where they can be hidden.

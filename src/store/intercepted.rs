@@ -187,7 +187,8 @@ intercept! {
         async fn purge_usage(
             &self, now: Timestamp, retention: UsageRetention, unused_since: Timestamp
         ) -> Result<u64>;
-    }    impl BackupStore {
+    }
+    impl BackupStore {
         async fn back_up(&self, file: &Path) -> Result<Result<Backup, BackupError>>;
     }
 }

@@ -47,6 +47,7 @@ pub(super) const DUE_AT: &str = "dueAt";
 
 /// Precedes the name of a setting in the `_id` of its document.
 pub(super) const SETTING: &str = "setting/";
+pub(super) const MARKER: &str = "marker/";
 
 /// The member of a token with the digests of all its secrets.
 pub(super) const TOKEN_DIGESTS: &str = "digests";
@@ -322,7 +323,7 @@ pub(super) fn setting_id(name: &str) -> String {
 }
 
 pub(super) fn marker_id(marker: &str) -> String {
-    format!("marker/{marker}")
+    format!("{MARKER}{marker}")
 }
 
 /// A number of an entry or a revision. BSON integers are signed: a number that does not fit is greater than every stored

@@ -12,8 +12,8 @@ use super::audit::head_of;
 use super::errors::{TimedOut, corrupt, store_error};
 use super::migrations;
 use super::rows::{
-    SETTING, entry_from_bytes, entry_to_document, marker_id, number_of, number_to_bson, row_from_document, setting_id,
-    to_bson, to_document,
+    MARKER, SETTING, entry_from_bytes, entry_to_document, marker_id, number_of, number_to_bson, row_from_document,
+    setting_id, to_bson, to_document,
 };
 use super::store::MongoStore;
 use super::usage::{counts_of, series_id, summary_of};
@@ -22,7 +22,6 @@ use crate::domain::usage::{BucketCounts, Counts, KeySummary, Resolution, UsageSu
 use crate::store::chunks::{MAX_CHUNKS_AHEAD, stream_of};
 use crate::store::{Record, RecordKind, Records, Result, StoreError, TransferStore};
 
-const MARKER: &str = "marker/";
 /// Documents per batch of a cursor, and per chunk.
 const BATCH_SIZE: u32 = 2_000;
 /// Limit on a call: many documents are written at once.
