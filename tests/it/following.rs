@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::support::process::{Server, directory, keymark};
-use crate::support::{mongod, within};
+use crate::support::{at_both_places, mongod, within};
 
 const PASSWORD: &str = "a passphrase for the tests";
 
@@ -94,23 +94,7 @@ async fn create(server: &Server, token: &str, name: &str) {
     assert!(created["errors"].is_null(), "{created}");
 }
 
-macro_rules! on_both {
-    [$($case:ident),+ $(,)?] => {$(
-        mod $case {
-            #[tokio::test]
-            async fn embedded() {
-                super::$case(super::Place::embedded()).await;
-            }
-
-            #[tokio::test]
-            async fn mongodb() {
-                super::$case(super::Place::mongodb().await).await;
-            }
-        }
-    )+};
-}
-
-on_both![entries_are_followed_from_the_first_and_again_from_the_cursor_file, cursors_of_other_logs_are_refused];
+at_both_places![entries_are_followed_from_the_first_and_again_from_the_cursor_file, cursors_of_other_logs_are_refused];
 
 async fn entries_are_followed_from_the_first_and_again_from_the_cursor_file(place: Place) {
     let server = place.start().await;

@@ -19,7 +19,7 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::support::actors::{ALL, App, PASSWORD, PLATFORM, SECRET, Setup};
 use crate::support::faulty::Switch;
 use crate::support::process::{Server, directory, keymark};
-use crate::support::{mongod, on_both_stores, within};
+use crate::support::{at_both_places, mongod, on_both_stores, within};
 use crate::tokens::{administrator, created};
 
 on_both_stores![
@@ -634,24 +634,7 @@ impl Restored {
     }
 }
 
-/// Generates two tests for each case, one per store. A case takes a [`Place`].
-macro_rules! of_the_binary {
-    [$($case:ident),+ $(,)?] => {$(
-        mod $case {
-            #[tokio::test]
-            async fn embedded() {
-                super::$case(super::Place::embedded()).await;
-            }
-
-            #[tokio::test]
-            async fn mongodb() {
-                super::$case(super::Place::mongodb().await).await;
-            }
-        }
-    )+};
-}
-
-of_the_binary![restored_backup_is_served_once_that_is_stated, restored_backup_is_served_once_an_export_is_replayed,];
+at_both_places![restored_backup_is_served_once_that_is_stated, restored_backup_is_served_once_an_export_is_replayed,];
 
 async fn restored_backup_is_served_once_that_is_stated(place: Place) {
     let restored = place.restored().await;

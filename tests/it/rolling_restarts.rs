@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::StatusCode;
 use keymark::store::mongo::MongoOptions;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use tokio::process::{Child, Command};
 
 use crate::support::gateways::free_address;
@@ -72,12 +72,7 @@ async fn nginx(directory: &std::path::Path, listener: SocketAddr, instances: &[S
 /// Creates a system; returns its key.
 async fn generate_key(server: &Server) -> String {
     let token = server.sign_in("admin", PASSWORD).await;
-    let create = "mutation { createSystem(name: \"Billing\") { system { id } } }";
-    let created = server.graphql(Some(&token), create, json!({})).await;
-    let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey enforcement { state } } }";
-    let id = created.pointer("/data/createSystem/system/id").expect("an id");
-    let generated = server.graphql(Some(&token), generate, json!({ "id": id })).await;
-    generated.pointer("/data/generateKey/apiKey").and_then(Json::as_str).expect("a key").to_owned()
+    server.generate_key(&token, "Billing").await.1
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,12 +52,7 @@ async fn both_over_tls(directory: &Path, issued: &Issued) -> Server {
 /// Creates a system; returns its key.
 async fn generate_key(server: &Server) -> String {
     let token = server.sign_in("admin", PASSWORD).await;
-    let create = "mutation { createSystem(name: \"Billing\") { system { id } } }";
-    let created = server.graphql(Some(&token), create, json!({})).await;
-    let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
-    let id = created.pointer("/data/createSystem/system/id").expect("an id");
-    let generated = server.graphql(Some(&token), generate, json!({ "id": id })).await;
-    generated.pointer("/data/generateKey/apiKey").and_then(Json::as_str).expect("a key").to_owned()
+    server.generate_key(&token, "Billing").await.1
 }
 
 /// Runs a program; returns its exit code and all that it printed.

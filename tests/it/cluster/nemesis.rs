@@ -151,19 +151,20 @@ impl Fault {
     async fn wait_for_ends(self, fleet: &Fleet, since: Moment, rng: &mut StdRng) {
         tokio::time::sleep(Duration::from_millis(rng.random_range(500..2500))).await;
         // A fleet of one instance ends no key while that instance is down.
-        if fleet.size() > 1 {
-            let enforced = || {
-                fleet.history.inspect(|events| {
-                    let recent = events.ends.iter().rev().take_while(|end| end.span.returned > since);
-                    recent.filter(|end| end.span.invoked > since && end.outcome.is_final()).count()
-                })
-            };
-            if !becomes_true(MAX_OUTAGE, || enforced() >= MIN_ENDS_DURING_FAULT).await {
-                let log = fleet.log_of(0).await;
-                panic!("{}: no key was ended within {MAX_OUTAGE:?}; log of instance 0:\n{log}", self.name());
-            }
+        let is_ended = || fleet.size() == 1 || ends_since(fleet, since) >= MIN_ENDS_DURING_FAULT;
+        if !becomes_true(MAX_OUTAGE, is_ended).await {
+            let log = fleet.log_of(0).await;
+            panic!("{}: no key was ended within {MAX_OUTAGE:?}; log of instance 0:\n{log}", self.name());
         }
     }
+}
+
+/// Number of ends that were requested and enforced since then.
+pub fn ends_since(fleet: &Fleet, since: Moment) -> usize {
+    fleet.history.inspect(|events| {
+        let recent = events.ends.iter().rev().take_while(|end| end.span.returned > since);
+        recent.filter(|end| end.span.invoked > since && end.outcome.is_final()).count()
+    })
 }
 
 /// The primary alone, or all members.
@@ -198,7 +199,7 @@ async fn recover(fleet: &Fleet, since: Moment, after: Fault) {
 }
 
 /// Polls the condition. Returns false if it is not met within `limit`.
-async fn becomes_true(limit: Duration, condition: impl Fn() -> bool) -> bool {
+pub async fn becomes_true(limit: Duration, condition: impl Fn() -> bool) -> bool {
     let polling = tokio::time::timeout(limit, async {
         while !condition() {
             tokio::time::sleep(POLL_INTERVAL).await;

@@ -4,15 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::fleet::Fleet;
 use super::load::Load;
+use super::nemesis::{becomes_true, ends_since};
 use super::{check, seeded};
 use crate::support::process::{PROGRAM, Server, directory, program};
 
-/// How long each mixture of releases is under load.
-const PHASE: Duration = Duration::from_secs(8);
+/// Keys that are ended under each mixture of releases.
+const ENDS: usize = 60;
+/// Limit on the time that this takes.
+const MAX_PHASE: Duration = Duration::from_secs(120);
 /// The same for all: an instance of 0.1 bounds those of the instances beside it.
 const LEASE_SECONDS: [u64; 3] = [2; 3];
 const PASSWORD: &str = "a password for the operator of the store";
@@ -21,16 +24,22 @@ fn previous_release() -> PathBuf {
     std::env::var_os("KEYMARK_PREVIOUS_RELEASE").expect("KEYMARK_PREVIOUS_RELEASE: run make upgrade-test").into()
 }
 
+/// Waits until the load has ended more keys.
+async fn wait_for_ends(fleet: &Fleet) {
+    let since = fleet.history.now();
+    assert!(becomes_true(MAX_PHASE, || ends_since(fleet, since) >= ENDS).await, "too few keys were ended");
+}
+
 /// Replaces the instances of a cluster of the release before in this order. Revocations go through each of them.
 async fn upgrade(order: [usize; 3]) {
     let mut rng = seeded();
     let previous = previous_release();
     let fleet = Arc::new(Fleet::of_release(LEASE_SECONDS, &previous).await);
     let load = Load::start(&fleet, &mut rng).await;
-    tokio::time::sleep(PHASE).await;
+    wait_for_ends(&fleet).await;
     for instance in order {
         fleet.upgrade_instance(instance).await;
-        tokio::time::sleep(PHASE).await;
+        wait_for_ends(&fleet).await;
     }
     load.finish().await;
     check(&fleet).await;
@@ -55,7 +64,7 @@ async fn the_release_before_is_refused_beside_this_one_with_a_reason() {
     let load = Load::start(&fleet, &mut seeded()).await;
     let (status, log) = fleet.try_release(&previous_release()).await.expect("it is refused");
     assert!(!status.success() && log.contains("newer release of Keymark"), "{status}: {log}");
-    tokio::time::sleep(PHASE).await;
+    wait_for_ends(&fleet).await;
     load.finish().await;
     check(&fleet).await;
 }
@@ -70,7 +79,7 @@ async fn embedded_store_may_go_back_to_the_release_before_and_loses_nothing() {
     };
     let before = start(previous_release()).await;
     let token = before.sign_in("admin", PASSWORD).await;
-    let (kept, revoked) = (generate_key(&before, &token, "kept").await, generate_key(&before, &token, "revoked").await);
+    let (kept, revoked) = (before.generate_key(&token, "kept").await, before.generate_key(&token, "revoked").await);
     let revoke = "mutation ($i: ID!) { revokeKey(systemId: $i) { enforcement { state } } }";
     before.graphql(Some(&token), revoke, json!({ "i": revoked.0 })).await;
     before.stop().await;
@@ -78,12 +87,12 @@ async fn embedded_store_may_go_back_to_the_release_before_and_loses_nothing() {
     let after = start(PROGRAM.into()).await;
     assert_eq!(after.verdict(&kept.1).await, "VALID");
     assert_eq!(after.verdict(&revoked.1).await, "REVOKED");
-    let newer = generate_key(&after, &token, "newer").await;
+    let newer = after.generate_key(&token, "newer").await;
     after.stop().await;
 
     let before = start(previous_release()).await;
     assert_eq!(before.verdict(&newer.1).await, "VALID");
-    let older = generate_key(&before, &token, "older").await;
+    let older = before.generate_key(&token, "older").await;
     before.graphql(Some(&token), revoke, json!({ "i": newer.0 })).await;
     before.stop().await;
 
@@ -96,14 +105,4 @@ async fn embedded_store_may_go_back_to_the_release_before_and_loses_nothing() {
     let counted = after.graphql(Some(&token), generations, json!({})).await;
     assert_eq!(counted["data"]["auditLog"]["totalCount"], 4, "{counted}");
     after.stop().await;
-}
-
-/// Creates a system, and returns its id and its key.
-async fn generate_key(server: &Server, token: &str, name: &str) -> (Json, String) {
-    let create = "mutation ($n: String!) { createSystem(name: $n) { system { id } } }";
-    let created = server.graphql(Some(token), create, json!({ "n": name })).await;
-    let system = created["data"]["createSystem"]["system"]["id"].clone();
-    let generate = "mutation ($i: ID!) { generateKey(systemId: $i) { apiKey } }";
-    let generated = server.graphql(Some(token), generate, json!({ "i": system })).await;
-    (system, generated["data"]["generateKey"]["apiKey"].as_str().expect("a key").to_owned())
 }

@@ -35,4 +35,21 @@ macro_rules! on_both_stores {
     )+};
 }
 
-pub(crate) use on_both_stores;
+/// The same for a case that takes the `Place` of its module, where real processes run.
+macro_rules! at_both_places {
+    [$($case:ident),+ $(,)?] => {$(
+        mod $case {
+            #[tokio::test]
+            async fn embedded() {
+                super::$case(super::Place::embedded()).await;
+            }
+
+            #[tokio::test]
+            async fn mongodb() {
+                super::$case(super::Place::mongodb().await).await;
+            }
+        }
+    )+};
+}
+
+pub(crate) use {at_both_places, on_both_stores};

@@ -168,6 +168,17 @@ impl Server {
     }
 
     /// Verifies a key; returns the code of the verdict.
+    /// Creates a system and generates its key; returns the id of the system, and the key.
+    pub async fn generate_key(&self, token: &str, name: &str) -> (Json, String) {
+        let create = "mutation ($name: String!) { createSystem(name: $name) { system { id } } }";
+        let created = self.graphql(Some(token), create, json!({ "name": name })).await;
+        let id = created.pointer("/data/createSystem/system/id").unwrap_or_else(|| panic!("{created}")).clone();
+        let generate = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
+        let generated = self.graphql(Some(token), generate, json!({ "id": id })).await;
+        let key = generated.pointer("/data/generateKey/apiKey").and_then(Json::as_str);
+        (id, key.unwrap_or_else(|| panic!("no key")).to_owned())
+    }
+
     pub async fn verdict(&self, api_key: &str) -> String {
         let body = json!({ "apiKey": api_key }).to_string();
         let request = self.client.post(format!("{}/v1/verify", self.verification)).body(body);
