@@ -16,10 +16,10 @@ fn main() {
         println!("cargo::rerun-if-changed=console/dist");
         println!("cargo::rerun-if-changed={SOURCE}");
         let source = archived().or_else(committed).unwrap_or_else(|| "unknown source".to_owned());
-        println!("cargo::rustc-env=KEYMARK_VERSION={version} ({source})");
+        println!("cargo::rustc-env=SOURCE_VERSION={version} ({source})");
     } else {
         println!("cargo::rerun-if-changed=build.rs");
-        println!("cargo::rustc-env=KEYMARK_VERSION={version} (debug build)");
+        println!("cargo::rustc-env=SOURCE_VERSION={version} (debug build)");
     }
 }
 

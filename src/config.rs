@@ -848,6 +848,12 @@ mod tests {
         }
     }
 
+    /// `cargo run` passes the variables of the build script on to the program.
+    #[test]
+    fn build_script_sets_no_variable_that_looks_like_a_setting() {
+        assert!(!include_str!("../build.rs").contains("KEYMARK_"));
+    }
+
     #[test]
     fn an_error_is_one_line_that_names_the_setting() {
         let text = |text: &str| Some(text.to_owned());

@@ -137,7 +137,7 @@ impl Default for Metrics {
         let mut root = Registry::default();
         root.register_collector(Box::new(ProcessMetrics));
         let registry = root.sub_registry_with_prefix(PREFIX);
-        registry.register("build", "The program", Info::new([("version", env!("KEYMARK_VERSION"))]));
+        registry.register("build", "The program", Info::new([("version", env!("SOURCE_VERSION"))]));
         registry.register("verifications", "Verifications, by the code of the verdict", family);
         let verification_seconds = Histogram::new(VERIFICATION_BUCKETS);
         registry.register(

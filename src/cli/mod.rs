@@ -32,7 +32,7 @@ use crate::{graphql, telemetry};
 
 /// Issues, verifies and revokes the API keys of tenants' client applications.
 #[derive(Parser)]
-#[command(name = "keymark", version = env!("KEYMARK_VERSION"), about)]
+#[command(name = "keymark", version = env!("SOURCE_VERSION"), about)]
 pub struct Cli {
     #[command(flatten)]
     flags: Flags,
