@@ -1,6 +1,6 @@
 //! Measures the operations that people and clients wait for, one request at a time. Those that take a while are compared
-//! with the least that they have to do, in turns: changing a password, exporting and verifying an audit log, and digesting
-//! keys anew.
+//! with the least that they have to do, in turns: changing a password, what reads a whole audit log, backups, and
+//! digesting keys anew.
 //!
 //! `cargo bench --bench operations` runs both stores; `-- embedded` or `-- mongodb` one of them.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
@@ -35,7 +35,7 @@ use keymark::audit_text::verification::verify;
 use keymark::auth::cost::Cost;
 use keymark::auth::passwords::{Comparison, Passwords};
 use keymark::clock::Environment;
-use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, AuditFilter, Origin};
+use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, AuditFilter, AuditHead, Origin};
 use keymark::domain::changes::{Batch, Row};
 use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
 use keymark::domain::keys::{ApiKey, PresentedKey};
@@ -70,6 +70,8 @@ const ROUNDS: usize = 7;
 const CHANGES: u32 = 10;
 const OPERATORS: u32 = 200;
 const ENTRIES: u32 = 20_000;
+/// Entries that one archive contains.
+const ARCHIVED_ENTRIES: u32 = 5_000;
 /// As many as the server reads in one call.
 const ENTRIES_PER_READ: usize = 500;
 /// Requests of each kind.
@@ -101,6 +103,8 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
     change_password(&section, &store).await;
     list_operators(&section, &store).await;
     audit_log(&section, &store).await;
+    archive_audit(&section, &store).await;
+    back_up(&section, &store).await;
     redigest_keys(&section, &store).await;
     requests(&format!("{name}, requests of one client"), &store).await;
 }
@@ -158,27 +162,15 @@ async fn list_operators(section: &str, store: &Arc<dyn Store>) {
 
 /// An export and a verification of the log against reading it, and a verification of the export against parsing it.
 async fn audit_log(section: &str, store: &Arc<dyn Store>) {
-    let (environment, tenant) = (Environment::system(), "logged".parse::<TenantId>().expect("a tenant"));
-    for _ in 0..ENTRIES / 200 {
-        let commits = (0..200).map(|_| store.commit(Batch::new(tenant.clone(), event(&environment))));
-        futures::future::try_join_all(commits).await.expect("commits");
-    }
+    let tenant: TenantId = "logged".parse().expect("a tenant");
+    let first = write_log(store, &tenant, ENTRIES).await;
     let instance = Instance::start(store, false).await;
     let service = &instance.service;
-    let read = async || {
-        let began = Instant::now();
-        let mut last = 0;
-        while let entries = store.list_audit_after(&tenant, last, ENTRIES_PER_READ).await.expect("entries")
-            && let Some(entry) = entries.last()
-        {
-            last = entry.number;
-        }
-        assert!(last >= u64::from(ENTRIES), "{last}");
-        began.elapsed()
-    };
+    let origin = service.command_line_origin(None);
+    let read = async || read_log(store, &tenant, ENTRIES).await;
     let known = service.find_checkpoints(Vec::new()).await.expect("checkpoints");
     let keys = Keyring::new(&root_secret(7), &[]).public_keys();
-    let (mut exports, mut verified, mut files) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut exports, mut followed, mut verified, mut files) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
         let (request, exporter) = (service.request(None), Exporter::CommandLine(tenant.clone(), None));
@@ -186,6 +178,12 @@ async fn audit_log(section: &str, store: &Arc<dyn Store>) {
         let parts: Vec<String> = export.expect("an export").try_collect().await.expect("a whole export");
         let export = parts.concat();
         exports.push((began.elapsed(), read().await));
+
+        let began = Instant::now();
+        let follower = service.follow_audit(&origin, tenant.clone(), Some(first)).await;
+        let mut follower = follower.expect("a log with that entry");
+        while !follower.read().await.expect("entries").is_empty() {}
+        followed.push((began.elapsed(), read().await));
 
         let began = Instant::now();
         service.verify_audit(&tenant, &known).await.expect("read").expect("intact");
@@ -201,8 +199,71 @@ async fn audit_log(section: &str, store: &Arc<dyn Store>) {
         files.push((ours, began.elapsed()));
     }
     report_rates(section, "audit export", "entries a second", "reading the log", ENTRIES, &exports);
+    report_rates(section, "audit follow", "entries a second", "reading the log", ENTRIES, &followed);
     report_rates(section, "audit verify", "entries a second", "reading the log", ENTRIES, &verified);
     report_rates(section, "audit verify --file", "entries a second", "parsing the lines", ENTRIES, &files);
+}
+
+/// An archive of a log, with the checks before and the removal after it, against reading the log.
+async fn archive_audit(section: &str, store: &Arc<dyn Store>) {
+    let instance = Instance::start(store, false).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut rounds = Vec::new();
+    for round in 0..ROUNDS {
+        let tenant: TenantId = format!("archived-{round}").parse().expect("a tenant");
+        write_log(store, &tenant, ARCHIVED_ENTRIES).await;
+        let read = read_log(store, &tenant, ARCHIVED_ENTRIES).await;
+        let (now, file) = (instance.service.environment().now(), directory.path().join(tenant.as_str()));
+        let began = Instant::now();
+        let archived = instance.service.archive_audit(None, &tenant, now, &file).await.expect("archived");
+        assert!(archived.is_some());
+        rounds.push((began.elapsed(), read));
+    }
+    report_rates(section, "audit archive", "entries a second", "reading the log", ARCHIVED_ENTRIES, &rounds);
+}
+
+/// A backup of the embedded store against copying the file of the backup.
+async fn back_up(section: &str, store: &Arc<dyn Store>) {
+    if store.is_shared() {
+        return;
+    }
+    let instance = Instance::start(store, false).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut rounds = Vec::new();
+    for round in 0..ROUNDS {
+        let (backup, copy) = (directory.path().join(round.to_string()), directory.path().join("copy"));
+        let began = Instant::now();
+        instance.service.back_up(&backup).await.expect("a store").expect("a backup");
+        let ours = began.elapsed();
+        let began = Instant::now();
+        std::fs::copy(&backup, &copy).expect("copied");
+        std::fs::File::open(&copy).and_then(|copy| copy.sync_all()).expect("durable");
+        rounds.push((ours, began.elapsed()));
+    }
+    report_times(section, "backup", "copying the file", &rounds);
+}
+
+/// Writes a log. Returns its first entry.
+async fn write_log(store: &Arc<dyn Store>, tenant: &TenantId, entries: u32) -> AuditHead {
+    let environment = Environment::system();
+    for _ in 0..entries / 200 {
+        let commits = (0..200).map(|_| store.commit(Batch::new(tenant.clone(), event(&environment))));
+        futures::future::try_join_all(commits).await.expect("commits");
+    }
+    let first = store.find_audit_hashes(tenant, &[1]).await.expect("entries");
+    first.into_iter().next().expect("an entry")
+}
+
+async fn read_log(store: &Arc<dyn Store>, tenant: &TenantId, entries: u32) -> Duration {
+    let began = Instant::now();
+    let mut last = 0;
+    while let entries = store.list_audit_after(tenant, last, ENTRIES_PER_READ).await.expect("entries")
+        && let Some(entry) = entries.last()
+    {
+        last = entry.number;
+    }
+    assert!(last >= u64::from(entries), "{last}");
+    began.elapsed()
 }
 
 /// Digesting keys anew against commits of as many new keys.

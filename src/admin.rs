@@ -28,6 +28,7 @@ use self::tenants::TenantCommand;
 use self::tokens::TokenCommand;
 use crate::audit_text::{self, Format};
 use crate::domain::actors::CommandUser;
+use crate::domain::archives::Archive;
 use crate::domain::audit::{AuditFilter, AuditHead, Origin};
 use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::TenantId;
@@ -35,6 +36,8 @@ use crate::domain::operators::{Operator, Password, Username};
 use crate::domain::permissions::Permissions;
 use crate::domain::refusal::Refusal;
 use crate::domain::secrets::Fingerprint;
+use crate::domain::time::Timestamp;
+use crate::service::archives::ArchiveError;
 use crate::service::audit::Exporter;
 use crate::service::backups::Backup;
 use crate::service::checkpoints::KnownCheckpoints;
@@ -117,6 +120,12 @@ pub enum Command {
         after: Option<AuditHead>,
         /// Ends after the last entry.
         ends: bool,
+    },
+    /// Moves the oldest entries of a tenant's log to a file, which the process that runs the command writes.
+    ArchiveAudit {
+        tenant: TenantId,
+        before: Timestamp,
+        file: PathBuf,
     },
     /// Compares root secrets by their fingerprints, the current one first.
     CheckSecret {
@@ -276,6 +285,7 @@ pub async fn run(
         Command::FollowAudit { tenant, after, ends } => {
             return follow_audit(service, origin, tenant, after, ends, out).await;
         }
+        Command::ArchiveAudit { tenant, before, file } => archive_audit(service, user, &tenant, before, &file).await?,
         Command::CheckpointAudit => return checkpoint_audit(service, out).await,
         Command::ShowAuditKeys => service.keyring().public_keys().iter().map(|key| format!("{key}\n")).collect(),
     };
@@ -298,6 +308,10 @@ async fn verify_audit(
         match service.verify_audit(&tenant, &known).await.map_err(message)? {
             Ok(entries) => {
                 text.push_str(&format!("{tenant}: {entries} entries, the chain is intact\n"));
+                if let Some(Archive { number, event, .. }) = known.archive(&tenant) {
+                    let at = event.occurred_at;
+                    text.push_str(&format!("{tenant}: the entries up to {number} were archived at {at}\n"));
+                }
                 text.push_str(&restores::description(known.restores(&tenant)));
             }
             Err(broken) => return Err(format!("{tenant}: {broken}")),
@@ -313,6 +327,27 @@ async fn checkpoint_audit(service: &Service, out: &mut impl Output) -> Result<()
     out.write(lines.collect()).await.map_err(|error| error.to_string())?;
     let broken: Vec<_> = checkpoints.broken.iter().map(|(tenant, broken)| format!("{tenant}: {broken}")).collect();
     if broken.is_empty() { Ok(()) } else { Err(broken.join("\n")) }
+}
+
+async fn archive_audit(
+    service: &Arc<Service>,
+    user: Option<&CommandUser>,
+    tenant: &TenantId,
+    before: Timestamp,
+    file: &Path,
+) -> Result<String, String> {
+    let archived = service.archive_audit(user, tenant, before, file).await;
+    let archived = archived.map_err(|error| match error {
+        ArchiveError::Service(error) => message(error),
+        ArchiveError::File(error) => format!("{}: {error}", file.display()),
+        error => error.to_string(),
+    })?;
+    Ok(match archived {
+        None => format!("{tenant}: no entries to archive; the log has none before {before}, or only its last one\n"),
+        Some(Archive { number, event, .. }) => {
+            format!("{}: {} entries of {tenant}, up to entry {number}\n", file.display(), event.count)
+        }
+    })
 }
 
 /// Writes entries until the output is closed or, with `ends`, there are no more.

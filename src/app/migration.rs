@@ -17,6 +17,7 @@ use crate::config::{ConfigError, StoreConfig};
 use crate::domain::audit::AuditHead;
 use crate::domain::ids::TenantId;
 use crate::domain::leases::MAX_LEASE;
+use crate::service::archives::list_starts;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::mongo::{ConnectError, MongoOptions, MongoStore};
 use crate::store::{LeaseStore, Record, RecordKind, Result, SettingsStore, StoreError, TransferStore};
@@ -63,7 +64,7 @@ pub async fn migrate(
             let to = connected.map_err(cannot_move_to)?;
             let moved = copy(&*from.records, &to, report).await?;
             to.build_indexes().await.map_err(cannot_move_to)?;
-            check_audit(&*from.records, &to).await?;
+            check_audit(&from, &to).await?;
             to.finish_transfer().await.map_err(cannot_move_to)?;
             moved
         }
@@ -76,7 +77,7 @@ pub async fn migrate(
             let draft = Draft::begin_anew(&directory, "migration").map_err(|error| failed(&error))?;
             let to = EmbeddedStore::open_with_cache(&draft.0, CACHE_BYTES).map_err(|error| failed(&error))?;
             let moved = copy(&*from.records, &to, report).await?;
-            check_audit(&*from.records, &to).await?;
+            check_audit(&from, &to).await?;
             drop(to);
             draft.publish(&directory).map_err(|error| failed(&error))?;
             moved
@@ -168,11 +169,16 @@ async fn copy(
 }
 
 /// Verifies the hash chains of all logs in the target, and that they end where those of the source do.
-async fn check_audit(from: &dyn TransferStore, to: &dyn TransferStore) -> Result<(), StartError> {
-    let mut ends = BTreeMap::<TenantId, AuditHead>::new();
+async fn check_audit(from: &Source, to: &dyn TransferStore) -> Result<(), StartError> {
+    let starts = list_starts(&*from.settings).await?;
+    let mut ends = starts.clone();
     let mut entries = to.read_records(RecordKind::AuditEntries).await?;
     while let Some(record) = entries.try_next().await? {
         let Record::Entry(entry) = record else { continue };
+        if starts.get(&entry.tenant).is_some_and(|start| entry.number <= start.number) {
+            // Archived, and not removed yet.
+            continue;
+        }
         let last = ends.entry(entry.tenant.clone()).or_default();
         if let Err(broken) = entry.check(last) {
             let tenant = &entry.tenant;
@@ -180,7 +186,7 @@ async fn check_audit(from: &dyn TransferStore, to: &dyn TransferStore) -> Result
         }
         *last = entry.head();
     }
-    if heads(from).await? == ends && heads(to).await? == ends {
+    if heads(&*from.records).await? == ends && heads(to).await? == ends {
         Ok(())
     } else {
         let reason = "the audit logs of the source have changed meanwhile, or lack their last entries; run \

@@ -12,6 +12,7 @@ use crate::app::StartError;
 use crate::audit_text::{Format, verification};
 use crate::domain::ids::TenantId;
 use crate::domain::signatures::PublicKey;
+use crate::domain::time::Timestamp;
 
 #[derive(Subcommand)]
 pub(super) enum Audit {
@@ -33,6 +34,21 @@ pub(super) enum Audit {
         /// A file that remembers the last entry that was written, to continue there. It is created if it is missing.
         #[arg(long, value_name = "FILE")]
         cursor_file: Option<PathBuf>,
+    },
+    /// Move the oldest entries of a tenant's log to a new file, an export in JSON Lines with a signed checkpoint at the end.
+    /// They are removed from the log once the file is verified and durable. The server writes the file if one runs on the
+    /// embedded store.
+    Archive {
+        /// The tenant.
+        #[arg(long, default_value = TenantId::DEFAULT, value_parser = tenant)]
+        tenant: TenantId,
+        /// Archive the entries before the first one that occurred at this time or later: a date in UTC such as 2026-01-31,
+        /// or an RFC 3339 date and time. The last entry of the log always stays.
+        #[arg(long, value_name = "DATE", value_parser = date)]
+        before: Timestamp,
+        /// The new file.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
     },
     /// Verify the chain of hashes, and report the first entry that was modified or is missing.
     Verify {
@@ -92,6 +108,10 @@ impl Audit {
                 Command::CompareAudit { tenant, checkpoints }
             }
             // A running server may have another working directory.
+            Self::Archive { tenant, before, to } => {
+                let file = std::path::absolute(&to).map_err(|error| in_file(&to, &error))?;
+                Command::ArchiveAudit { tenant, before, file }
+            }
             Self::Replay { file } => {
                 Command::ReplayAudit { file: file.canonicalize().map_err(|error| in_file(&file, &error))? }
             }
@@ -122,6 +142,12 @@ fn open(file: &Path) -> std::io::Result<BufReader<File>> {
 
 fn in_file(file: &Path, error: &dyn std::fmt::Display) -> StartError {
     StartError::Failed(format!("{}: {error}", file.display()))
+}
+
+fn date(text: &str) -> Result<Timestamp, String> {
+    let midnight = format!("{text}T00:00:00Z");
+    let parsed = text.parse().or_else(|_| midnight.parse());
+    parsed.map_err(|_| "not a date such as 2026-01-31, or an RFC 3339 date and time".to_owned())
 }
 
 /// The keys of one `--key`.

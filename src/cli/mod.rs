@@ -82,7 +82,7 @@ enum Subcommands {
     VerifierToken(token::VerifierToken),
     /// Print the GraphQL schema.
     Schema,
-    /// Export, verify or sign the audit log.
+    /// Export, follow, archive, verify or sign the audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
     /// Copy the embedded store to a new file, also while a server runs. The server writes the file if one runs.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use super::actors::{AuditActor, AuditActorKind};
+use super::canonical_json::canonical_json;
 use super::external_ids::ExternalId;
 use super::ids::{ActorId, AuditEntryId, OperatorId, RequestId, SystemId, TenantId, TokenId};
 use super::keys::{KeyRole, Mark};
@@ -37,6 +38,7 @@ pub enum AuditAction {
     PermissionRefused,
     RevokedKeyPresented,
     AuditExported,
+    AuditArchived,
     KeysRedigested,
     StoreRestored,
     KeyRotated,
@@ -145,7 +147,7 @@ pub struct AuditEvent {
     pub actor: AuditActor,
     pub action: AuditAction,
     pub outcome: AuditOutcome,
-    /// Number of identical attempts, or of keys, that this event aggregates.
+    /// Number of identical attempts, or of keys or entries, that this event aggregates.
     pub count: u64,
     pub request_id: RequestId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -437,6 +439,8 @@ pub enum ChainBreak {
     Head { number: u64 },
     #[error("entry {number} is not the one that a checkpoint was signed for")]
     Checkpoint { number: u64 },
+    #[error("entry {number} was archived and removed, but the log contains it")]
+    Archived { number: u64 },
     #[error("the checkpoint at entry {number} is not signed by the root secret or a previous one")]
     Signature { number: u64 },
 }
@@ -453,42 +457,6 @@ fn chain_hash(previous: &EntryHash, tenant: &TenantId, number: u64, event: &Audi
 fn canonical_form(tenant: &TenantId, number: u64, event: &AuditEvent) -> String {
     let event = serde_json::to_value(event).expect("an audit event has string keys and plain values alone");
     canonical_json(&serde_json::json!({ "event": event, "number": number, "tenant": tenant }))
-}
-
-/// Canonical JSON (RFC 8785) of a value without fractions, whose member names are ASCII.
-pub(super) fn canonical_json(value: &serde_json::Value) -> String {
-    let mut text = String::with_capacity(512);
-    write_canonical(value, &mut text);
-    text
-}
-
-fn write_canonical(value: &serde_json::Value, out: &mut String) {
-    let mut separator = "";
-    match value {
-        serde_json::Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            // RFC 8785 sorts names by UTF-16 code units, and Rust compares strings by bytes. The order is the same for our
-            // member names, which are ASCII.
-            members.sort_unstable_by_key(|(name, _)| *name);
-            out.push('{');
-            for (name, member) in members {
-                out.push_str(std::mem::replace(&mut separator, ","));
-                out.push_str(&serde_json::Value::from(name.as_str()).to_string());
-                out.push(':');
-                write_canonical(member, out);
-            }
-            out.push('}');
-        }
-        serde_json::Value::Array(items) => {
-            out.push('[');
-            for item in items {
-                out.push_str(std::mem::replace(&mut separator, ","));
-                write_canonical(item, out);
-            }
-            out.push(']');
-        }
-        plain => out.push_str(&plain.to_string()),
-    }
 }
 
 /// The members of an event by which entries are filtered.

@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::{AuditHead, EntryHash, canonical_json};
+use super::audit::{AuditHead, EntryHash};
 use super::exports::ExportSummary;
 use super::ids::TenantId;
-use super::signatures::{KeyId, PublicKey, Signature, SigningKey};
+use super::signatures::{KeyId, PublicKey, Signature, SigningKey, message_of};
 use super::time::Timestamp;
 
 /// Precedes the signed JSON, so that the signature means nothing elsewhere.
@@ -51,7 +51,7 @@ impl Checkpoint {
             public_key,
             signature: Signature::NONE,
         };
-        checkpoint.signature = key.sign(&checkpoint.message());
+        checkpoint.signature = key.sign(&message_of(CONTEXT, &checkpoint));
         checkpoint
     }
 
@@ -61,7 +61,7 @@ impl Checkpoint {
 
     /// Whether the key that it names has signed it. Anybody has a key: compare it with a known one.
     pub fn is_signed(&self) -> bool {
-        self.key_id == self.public_key.id() && self.public_key.verifies(&self.message(), &self.signature)
+        self.key_id == self.public_key.id() && self.public_key.verifies(&message_of(CONTEXT, self), &self.signature)
     }
 
     /// Whether one of these keys has signed it.
@@ -72,14 +72,6 @@ impl Checkpoint {
     /// As JSON, in one line without its end.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a checkpoint has string keys and plain values alone")
-    }
-
-    fn message(&self) -> Vec<u8> {
-        let mut members = serde_json::to_value(self).expect("a checkpoint has string keys and plain values alone");
-        if let serde_json::Value::Object(members) = &mut members {
-            members.remove("signature");
-        }
-        [CONTEXT.as_bytes(), canonical_json(&members).as_bytes()].concat()
     }
 }
 

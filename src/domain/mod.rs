@@ -47,7 +47,9 @@ macro_rules! deserialize_from_str {
 }
 
 pub mod actors;
+pub mod archives;
 pub mod audit;
+mod canonical_json;
 pub mod changes;
 pub mod checkpoints;
 pub mod cursors;

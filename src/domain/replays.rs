@@ -112,6 +112,7 @@ impl Loss {
             | AuditAction::PermissionRefused
             | AuditAction::RevokedKeyPresented
             | AuditAction::AuditExported
+            | AuditAction::AuditArchived
             | AuditAction::KeysRedigested
             | AuditAction::KeyExpiryWarned
             | AuditAction::SystemDescribed

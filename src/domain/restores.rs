@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::{AuditHead, EntryHash, canonical_json};
+use super::audit::{AuditHead, EntryHash};
 use super::checkpoints::Checkpoint;
 use super::ids::TenantId;
-use super::signatures::{KeyId, PublicKey, Signature, SigningKey};
+use super::signatures::{KeyId, PublicKey, Signature, SigningKey, message_of};
 use super::time::Timestamp;
 
 /// Precedes the signed JSON, so that the signature means nothing elsewhere.
@@ -55,13 +55,13 @@ impl Restore {
     pub fn signed_by(self, key: &SigningKey) -> Self {
         let public_key = key.public_key();
         let unsigned = Self { key_id: public_key.id(), public_key, ..self };
-        Self { signature: key.sign(&unsigned.message()), ..unsigned }
+        Self { signature: key.sign(&message_of(CONTEXT, &unsigned)), ..unsigned }
     }
 
     pub fn is_signed_by(&self, keys: &[PublicKey]) -> bool {
         keys.contains(&self.public_key)
             && self.key_id == self.public_key.id()
-            && self.public_key.verifies(&self.message(), &self.signature)
+            && self.public_key.verifies(&message_of(CONTEXT, self), &self.signature)
     }
 
     /// Whether the checkpoint belongs to the history that the backup has replaced: it was signed before the restore, or is
@@ -80,14 +80,6 @@ impl Restore {
     /// As JSON, in one line without its end.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a record has string keys and plain values alone")
-    }
-
-    fn message(&self) -> Vec<u8> {
-        let mut members = serde_json::to_value(self).expect("a record has string keys and plain values alone");
-        if let serde_json::Value::Object(members) = &mut members {
-            members.remove("signature");
-        }
-        [CONTEXT.as_bytes(), canonical_json(&members).as_bytes()].concat()
     }
 }
 

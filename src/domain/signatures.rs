@@ -6,6 +6,8 @@ use ed25519_dalek::{Signer, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::canonical_json::canonical_json;
+
 /// A private key. `Debug` does not print it, and it is wiped when dropped.
 #[derive(Clone)]
 pub struct SigningKey(ed25519_dalek::SigningKey);
@@ -64,6 +66,16 @@ pub struct Signature([u8; 64]);
 impl Signature {
     /// In place of a signature while the message is built.
     pub(super) const NONE: Self = Self([0; 64]);
+}
+
+/// The message that the signature of a record is about: `context`, and then the members other than `signature` as canonical
+/// JSON (RFC 8785).
+pub(super) fn message_of(context: &str, record: &impl Serialize) -> Vec<u8> {
+    let mut members = serde_json::to_value(record).expect("a record has string keys and plain values alone");
+    if let serde_json::Value::Object(members) = &mut members {
+        members.remove("signature");
+    }
+    [context.as_bytes(), canonical_json(&members).as_bytes()].concat()
 }
 
 serialize_as_hex!(PublicKey, "not a public key of 64 hex digits");

@@ -61,6 +61,8 @@ struct Export {
     format: Format,
     /// Where the log ended when the export began; with the first difference from what was written, if there is one.
     end: Result<AuditHead, (AuditHead, ChainBreak)>,
+    /// The entry that the first one of the log continues.
+    start: AuditHead,
     /// Counts the export towards the limit of its tenant.
     _slot: Option<Slot>,
     shown: ExportProgress,
@@ -70,7 +72,7 @@ struct Export {
 /// The next step of an export.
 enum Next {
     /// Entries, above this number.
-    Entries(Option<u64>),
+    Entries(u64),
     Checkpoint,
     Nothing,
 }
@@ -81,22 +83,23 @@ impl Export {
             Next::Entries(above) => self.entries(above).await.map(Some),
             Next::Checkpoint => {
                 self.next = Next::Nothing;
-                self.checkpoint().map(Some)
+                self.checkpoint().await.map(Some)
             }
             Next::Nothing => Ok(None),
         }
     }
 
     /// The log is listed newest first, so its oldest entries are at its last end, before those read already.
-    async fn entries(&mut self, above: Option<u64>) -> Result<String, Error> {
+    async fn entries(&mut self, above: u64) -> Result<String, Error> {
         if let Exporter::Operator(caller) = &self.exporter {
             self.service.refresh_caller(caller).await?.check(Permission::View)?;
         }
         let (Ok(end) | Err((end, _))) = self.end;
-        let page = PageRequest { after: Some(end.number + 1), before: above, limit: PAGE_SIZE, from: PageEnd::Last };
+        let page =
+            PageRequest { after: Some(end.number + 1), before: Some(above), limit: PAGE_SIZE, from: PageEnd::Last };
         let page = self.service.store.list_audit(self.exporter.tenant(), &self.filter, &page).await?;
         self.next = match page.items.first() {
-            Some(newest) if page.has_more => Next::Entries(Some(newest.number)),
+            Some(newest) if page.has_more => Next::Entries(newest.number),
             _ => Next::Checkpoint,
         };
         let entries: Vec<_> = page.items.into_iter().rev().collect();
@@ -129,15 +132,26 @@ impl Export {
             return Ok(HashMap::new());
         }
         let found = self.service.store.find_audit_hashes(self.exporter.tenant(), &hidden).await?;
-        Ok(found.into_iter().map(|head| (head.number, head.hash)).collect())
+        // The store does not have it if it was archived.
+        Ok(found.into_iter().chain([self.start]).map(|head| (head.number, head.hash)).collect())
     }
 
-    fn checkpoint(&self) -> Result<String, Error> {
+    async fn checkpoint(&self) -> Result<String, Error> {
         let end = self.end.map_err(|(_, broken)| StoreError::Corrupt(broken.into()))?;
         let (key, tenant) = (&self.service.keyring.current().checkpoints, self.exporter.tenant().clone());
+        if self.service.audit_start(&tenant).await? != self.start {
+            return Err(StoreError::Unavailable("the log was archived during the export".into()).into());
+        }
         let checkpoint = Checkpoint::sign(key, tenant, end, self.service.environment.now(), Some(self.shown.summary()));
         Ok(audit_text::checkpoint_line(&checkpoint, self.format))
     }
+}
+
+fn texts(export: Export) -> impl Stream<Item = Result<String, Error>> + Send {
+    stream::try_unfold(export, |mut export| async {
+        let text = export.next_text().await?;
+        Ok(text.map(|text| (text, export)))
+    })
 }
 
 impl Service {
@@ -186,7 +200,8 @@ impl Service {
     pub(super) async fn find_position(&self, tenant: &TenantId, position: &AuditPosition) -> Result<u64, Error> {
         let number = position.number();
         if position.is_of(&AuditHead::default()) {
-            return Ok(number);
+            let is_whole = self.audit_start(tenant).await? == AuditHead::default();
+            return if is_whole { Ok(number) } else { Err(Refusal::CursorInvalid.into()) };
         }
         let found = self.store.find_audit_hashes(tenant, &[number]).await?;
         if found.iter().any(|entry| position.is_of(entry)) {
@@ -194,7 +209,9 @@ impl Service {
         }
         // Through a failover the read above may miss an entry that the client has received.
         let found = self.store.recheck_audit_entry(tenant, number).await?;
-        if found.is_some_and(|entry| position.is_of(&entry)) { Ok(number) } else { Err(Refusal::CursorInvalid.into()) }
+        let is_found =
+            found.is_some_and(|entry| position.is_of(&entry)) || position.is_of(&self.audit_start(tenant).await?);
+        if is_found { Ok(number) } else { Err(Refusal::CursorInvalid.into()) }
     }
 
     pub async fn count_audit(&self, caller: &Caller, filter: &AuditFilter) -> Result<u64, Error> {
@@ -224,23 +241,24 @@ impl Service {
             Ok(checkpoint) => Ok(checkpoint.head()),
             Err(broken) => Err((self.store.audit_head(exporter.tenant()).await?, broken)),
         };
+        let start = self.audit_start(exporter.tenant()).await?;
         let header = stream::iter([Ok(audit_text::header(format))]);
         let service = Arc::clone(self);
-        let export = Export {
-            service,
-            exporter,
-            filter,
-            format,
-            end,
-            _slot: slot,
-            shown: ExportProgress::default(),
-            next: Next::Entries(None),
-        };
-        let texts = stream::try_unfold(export, |mut export| async {
-            let text = export.next_text().await?;
-            Ok(text.map(|text| (text, export)))
-        });
-        Ok(header.chain(texts))
+        let (shown, next) = (ExportProgress::default(), Next::Entries(start.number));
+        let export = Export { service, exporter, filter, format, end, start, _slot: slot, shown, next };
+        Ok(header.chain(texts(export)))
+    }
+
+    /// The entries after `start` up to `end` as JSON Lines, in pages, and a checkpoint of `end`. Not recorded in the log.
+    pub(super) fn export_between(
+        self: &Arc<Self>,
+        exporter: Exporter,
+        start: AuditHead,
+        end: AuditHead,
+    ) -> impl Stream<Item = Result<String, Error>> + Send + use<> {
+        let (service, filter, format) = (Arc::clone(self), AuditFilter::default(), Format::Jsonl);
+        let (shown, next) = (ExportProgress::default(), Next::Entries(start.number));
+        texts(Export { service, exporter, filter, format, end: Ok(end), start, _slot: None, shown, next })
     }
 
     /// Refuses a caller without the permission, and records the attempt.

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Service;
+use super::archives::list_archives;
 use super::error::Error;
 use super::restores::list_restores;
+use crate::domain::archives::Archive;
 use crate::domain::audit::{AuditHead, ChainBreak, EntryHash};
 use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::TenantId;
@@ -39,8 +41,9 @@ pub struct Checkpoints {
 #[derive(Default)]
 pub struct KnownCheckpoints {
     found: HashMap<TenantId, Known>,
-    archived: Vec<Checkpoint>,
+    given: Vec<Checkpoint>,
     restores: Vec<Restore>,
+    archives: Vec<Archive>,
 }
 
 impl KnownCheckpoints {
@@ -48,6 +51,11 @@ impl KnownCheckpoints {
     /// the histories that a backup has replaced.
     pub fn restores<'a>(&'a self, tenant: &TenantId) -> impl Iterator<Item = &'a Restore> {
         self.restores.iter().filter(move |restore| restore.tenant == *tenant)
+    }
+
+    /// The signed record of the last archive of the tenant's log.
+    pub fn archive(&self, tenant: &TenantId) -> Option<&Archive> {
+        self.archives.iter().find(|archive| archive.tenant == *tenant)
     }
 }
 
@@ -65,13 +73,14 @@ impl Known {
         self.stored.as_deref().and_then(|text| serde_json::from_str(text).ok())
     }
 
-    /// Returns the checkpoints of entries that one of these keys has signed, without those of replaced histories, in the
-    /// order of their numbers.
-    fn signed_by(&self, keys: &[PublicKey], restores: &[Restore]) -> Vec<Checkpoint> {
+    /// Returns the checkpoints of entries that one of these keys has signed, without those of replaced histories and of
+    /// archived entries, in the order of their numbers.
+    fn signed_by(&self, keys: &[PublicKey], restores: &[Restore], archive: Option<&Archive>) -> Vec<Checkpoint> {
         let mut signed: Vec<_> = self.stored().into_iter().chain(self.in_file.clone()).collect();
         signed.retain(|checkpoint| {
             let is_replaced = restores.iter().any(|restore| restore.replaces(checkpoint));
-            checkpoint.number > 0 && checkpoint.is_signed_by(keys) && !is_replaced
+            let is_archived = archive.is_some_and(|archive| archive.covers(checkpoint));
+            checkpoint.number > 0 && checkpoint.is_signed_by(keys) && !is_replaced && !is_archived
         });
         signed.sort_by_key(|checkpoint| checkpoint.number);
         signed
@@ -82,9 +91,10 @@ impl Service {
     /// Signs the end of each log that moved since its last checkpoint, or whose checkpoint is signed by a previous root
     /// secret, as are records of restored backups. To be called each hour, and before the process ends.
     pub async fn checkpoint_audit(&self) -> Result<Checkpoints, Error> {
-        let KnownCheckpoints { mut found, restores, .. } = self.find_checkpoints(Vec::new()).await?;
+        let KnownCheckpoints { mut found, restores, archives, .. } = self.find_checkpoints(Vec::new()).await?;
         self.read_epoch().await?;
         self.sign_restores_anew(&restores).await?;
+        self.maintain_archives(&archives).await?;
         for tenant in self.store.list_tenants().await? {
             found.entry(tenant).or_default();
         }
@@ -129,7 +139,8 @@ impl Service {
         restores: &[Restore],
     ) -> Result<Result<Checkpoint, ChainBreak>, Error> {
         let (key, keys) = (&self.keyring.current().checkpoints, self.keyring.public_keys());
-        let before = known.signed_by(&keys, restores);
+        let archive = self.find_archive(tenant).await?;
+        let before = known.signed_by(&keys, restores, archive.as_ref());
         let is_current =
             |stored: &Checkpoint, head: AuditHead| stored.head() == head && stored.is_signed_by(&[key.public_key()]);
         // Nothing was written since, as in most logs at most times.
@@ -142,12 +153,17 @@ impl Service {
         let verified = match self.find_unsigned_entry(tenant, &before).await? {
             Some(broken) => Err(broken),
             None => {
-                let last = before.last().map(Checkpoint::head).unwrap_or_default();
+                let start = archive.as_ref().map(Archive::last).unwrap_or_default();
+                let last = before.last().map_or(start, Checkpoint::head);
                 self.verify_chain(tenant, last, &BTreeMap::new()).await?
             }
         };
         let head = match verified {
             Ok(head) => head,
+            Err(_) if self.find_archive(tenant).await? != archive => {
+                // Entries were archived while they were read.
+                return Box::pin(self.sign_end(tenant, known, restores)).await;
+            }
             Err(broken) => {
                 self.metrics.audit_breaks.inc();
                 tracing::error!(%tenant, %broken, "audit log differs from what was written; no checkpoint signed");
@@ -200,20 +216,47 @@ impl Service {
 
     /// The tenants that have an audit log, or of whose log there is a checkpoint.
     pub async fn list_audited_tenants(&self, known: &KnownCheckpoints) -> Result<BTreeSet<TenantId>, Error> {
-        let archived = known.archived.iter().map(|checkpoint| &checkpoint.tenant);
-        let with_checkpoint = known.found.keys().chain(archived).cloned();
+        let given = known.given.iter().map(|checkpoint| &checkpoint.tenant);
+        let with_checkpoint = known.found.keys().chain(given).cloned();
         Ok(self.store.list_tenants().await?.into_iter().chain(with_checkpoint).collect())
     }
 
     /// Reads a tenant's whole log, and checks its chain, its end, and that it contains every entry that a known
-    /// checkpoint was signed for. Returns the number of entries, or the first place where the log differs.
+    /// checkpoint was signed for, except for archived entries. Returns the number of entries, or the first place where the
+    /// log differs.
     pub async fn verify_audit(
         &self,
         tenant: &TenantId,
         known: &KnownCheckpoints,
     ) -> Result<Result<u64, ChainBreak>, Error> {
+        let mut archive = known.archive(tenant).cloned();
+        loop {
+            let verified = self.verify_after(archive.as_ref(), tenant, known).await?;
+            let newer = if verified.is_ok() { None } else { self.find_archive(tenant).await? };
+            // Entries may have been archived while they were read.
+            match newer.filter(|newer| archive.as_ref() != Some(newer)) {
+                Some(newer) => archive = Some(newer),
+                None => return Ok(verified),
+            }
+        }
+    }
+
+    async fn verify_after(
+        &self,
+        archive: Option<&Archive>,
+        tenant: &TenantId,
+        known: &KnownCheckpoints,
+    ) -> Result<Result<u64, ChainBreak>, Error> {
+        let start = archive.map(Archive::last).unwrap_or_default();
+        if let Some(archive) = archive
+            && let Some(first) = self.store.list_audit_after(tenant, 0, 1).await?.first()
+            && first.number <= start.number
+            && self.store.find_audit_entry(tenant, archive.event.id).await?.is_some()
+        {
+            return Ok(Err(ChainBreak::Archived { number: first.number }));
+        }
         let found = known.found.get(tenant).cloned().unwrap_or_default();
-        let archived = known.archived.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned();
+        let given = known.given.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned();
         let keys = self.keyring.public_keys();
         let mut signed: BTreeMap<_, _> = known
             .restores(tenant)
@@ -221,7 +264,7 @@ impl Service {
             .filter(|common| common.number > 0)
             .map(|common| (common.number, common.hash))
             .collect();
-        for checkpoint in found.stored().into_iter().chain(found.in_file).chain(archived) {
+        for checkpoint in found.stored().into_iter().chain(found.in_file).chain(given) {
             if !checkpoint.is_signed_by(&keys) {
                 return Ok(Err(ChainBreak::Signature { number: checkpoint.number }));
             }
@@ -232,8 +275,12 @@ impl Service {
                 return Ok(Err(ChainBreak::Checkpoint { number: checkpoint.number }));
             }
         }
-        let verified = self.verify_chain(tenant, AuditHead::default(), &signed).await?;
-        Ok(verified.map(|head| head.number))
+        if start.number > 0 && signed.get(&start.number).is_some_and(|hash| *hash != start.hash) {
+            return Ok(Err(ChainBreak::Checkpoint { number: start.number }));
+        }
+        signed.retain(|number, _| *number > start.number);
+        let verified = self.verify_chain(tenant, start, &signed).await?;
+        Ok(verified.map(|head| head.number - start.number))
     }
 
     /// Reads the log after `last`, and checks its chain, that it ends where the store says, and that it contains the
@@ -288,9 +335,9 @@ impl Service {
         })
     }
 
-    /// Returns the newest checkpoints in the store and beside it, those in the configuration, and those in `archived`.
-    pub async fn find_checkpoints(&self, mut archived: Vec<Checkpoint>) -> Result<KnownCheckpoints, Error> {
-        archived.extend_from_slice(&self.settings.audit_checkpoints);
+    /// Returns the newest checkpoints in the store and beside it, those in the configuration, and those in `given`.
+    pub async fn find_checkpoints(&self, mut given: Vec<Checkpoint>) -> Result<KnownCheckpoints, Error> {
+        given.extend_from_slice(&self.settings.audit_checkpoints);
         let mut found = HashMap::<_, Known>::new();
         for (name, value) in self.store.list_settings(SETTING).await? {
             match name.strip_prefix(SETTING).and_then(|tenant| tenant.parse().ok()) {
@@ -302,8 +349,10 @@ impl Service {
             let tenant = checkpoint.tenant.clone();
             found.entry(tenant).or_default().in_file = Some(checkpoint);
         }
-        let restores = list_restores(self.store.as_ref(), &self.keyring.public_keys()).await?;
-        Ok(KnownCheckpoints { found, archived, restores })
+        let keys = self.keyring.public_keys();
+        let restores = list_restores(self.store.as_ref(), &keys).await?;
+        let archives = list_archives(self.store.as_ref(), &keys).await?;
+        Ok(KnownCheckpoints { found, given, restores, archives })
     }
 
     pub(super) async fn read_checkpoint_file(&self) -> Vec<Checkpoint> {

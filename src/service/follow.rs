@@ -23,8 +23,8 @@ pub enum FollowError {
     #[error("tenant {0} not found")]
     NoTenant(TenantId),
     #[error(
-        "the log of tenant {tenant} does not contain entry {number} as it was followed before: the store was restored from \
-         an older backup, or is another one; remove the cursor file to begin with the first entry"
+        "the log of tenant {tenant} does not contain entry {number} as it was followed before: it was archived, the store was \
+         restored from an older backup, or it is another store; remove the cursor file to begin with the first entry"
     )]
     OtherLog { tenant: TenantId, number: u64 },
     #[error(transparent)]
@@ -40,7 +40,8 @@ pub struct AuditFollower {
 }
 
 impl Service {
-    /// Follows a log after this entry; without one, from its begin, which an entry records as an export.
+    /// Follows a log after this entry; without one, from its begin, which an entry records as an export. It begins after
+    /// the archived entries.
     pub async fn follow_audit(
         self: &Arc<Self>,
         origin: &Origin,
@@ -52,7 +53,7 @@ impl Service {
             Some(after) => {
                 let number = after.number;
                 let found = self.store.recheck_audit_entry(&tenant, number).await.map_err(Error::from)?;
-                if found != Some(after) {
+                if found != Some(after) && self.audit_start(&tenant).await? != after {
                     return Err(FollowError::OtherLog { tenant, number });
                 }
                 after
@@ -63,7 +64,7 @@ impl Service {
                 }
                 let event = self.event(origin, AuditAction::AuditExported);
                 self.commit(Batch::new(tenant.clone(), event)).await?.without_waiting();
-                AuditHead::default()
+                self.audit_start(&tenant).await?
             }
         };
         Ok(AuditFollower { service: Arc::clone(self), tenant, changes, last })

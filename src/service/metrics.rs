@@ -25,6 +25,8 @@ pub(super) struct ServiceMetrics {
     pub(super) checkpoints: Counter,
     /// Times that a log was found to differ from what was written.
     pub(super) audit_breaks: Counter,
+    /// Entries that this instance removed since they are archived.
+    pub(super) archived_entries: Counter,
     /// The store's epoch, as far as this instance has read it.
     pub(super) epoch: Gauge,
     /// When this instance last completed a backup: seconds since the Unix epoch.
@@ -61,6 +63,7 @@ impl ServiceMetrics {
             answers: AnswerCounters::default(),
             checkpoints: Counter::default(),
             audit_breaks: Counter::default(),
+            archived_entries: Counter::default(),
             epoch: Gauge::default(),
             backed_up_at: Gauge::default(),
             backup_bytes: Gauge::default(),
@@ -128,6 +131,11 @@ impl Service {
             "audit_breaks",
             "Times an audit log was found to differ from what was written",
             self.metrics.audit_breaks.clone(),
+        );
+        registry.register(
+            "audit_archived_entries",
+            "Entries that this instance removed from audit logs since they are archived",
+            self.metrics.archived_entries.clone(),
         );
         registry.register("store_epoch", "How often the store was restored from a backup", self.metrics.epoch.clone());
         registry.register(

@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod answers;
+pub mod archives;
 pub mod audit;
 pub mod backups;
 pub mod callers;
@@ -131,6 +132,8 @@ pub struct Service {
     draining: Draining,
     metrics: ServiceMetrics,
     checkpoint_file: Option<Arc<CheckpointFile>>,
+    /// Held while an audit log is archived.
+    archiving: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -160,6 +163,7 @@ impl Service {
             draining: Draining::default(),
             metrics: ServiceMetrics::new(environment.now()),
             checkpoint_file: settings.data_directory.as_deref().map(CheckpointFile::new).map(Arc::new),
+            archiving: tokio::sync::Mutex::default(),
             concurrency: Concurrency::new(settings.concurrency),
             store,
             coherence,

@@ -102,10 +102,13 @@ impl Service {
     /// Finds the last entry that is in the export and in the store. All entries before it are equal too, since its hash
     /// covers them.
     async fn find_last_common(&self, tenant: &TenantId, history: &ExportedHistory) -> Result<AuditHead, ReplayError> {
-        let heads = history.heads();
+        let (heads, start) = (history.heads(), self.audit_start(tenant).await?);
         let is_in_store = async |head: &AuditHead| -> Result<bool, Error> {
-            let found = self.store.find_audit_hashes(tenant, &[head.number]).await?;
-            Ok(*head == AuditHead::default() || found.contains(head))
+            if head.number <= start.number {
+                // Of the archived entries only the last one is known.
+                return Ok(head.number < start.number || *head == start);
+            }
+            Ok(self.store.find_audit_hashes(tenant, &[head.number]).await?.contains(head))
         };
         let first = heads.first().copied().unwrap_or_default();
         if !is_in_store(&first).await? {
@@ -117,7 +120,9 @@ impl Service {
             if is_in_store(&heads[middle]).await? { common = middle } else { other = middle }
         }
         let common = heads.get(common).copied().unwrap_or_default();
-        if common.number == 0 && self.store.audit_head(tenant).await.map_err(Error::from)?.number > 0 {
+        let is_another = common.number < start.number && heads.last() != Some(&common)
+            || common.number == 0 && self.store.audit_head(tenant).await.map_err(Error::from)?.number > 0;
+        if is_another {
             return Err(ReplayError::OtherLog { tenant: tenant.clone() });
         }
         Ok(common)

@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Service;
+use super::archives::list_archives;
 use super::commit::Decision;
 use super::error::Error;
+use crate::domain::archives::Archive;
 use crate::domain::audit::{AuditAction, AuditHead, Origin};
 use crate::domain::changes::{Batch, Row};
 use crate::domain::checkpoints::Checkpoint;
@@ -24,18 +26,19 @@ const RESTORE_SETTING: &str = "audit-restore/";
 /// Maximum number of operators whose sessions one change ends, so that it takes the store no longer than others.
 const MAX_OPERATORS_PER_CHANGE: usize = 100;
 
-/// Returns those of the checkpoints whose entry is not in its log, unless a restored backup is recorded as the cause.
-/// Ignores those that none of the keys has signed.
+/// Returns those of the checkpoints whose entry is not in its log, unless a restored backup or an archive is recorded as the
+/// cause. Ignores those that none of the keys has signed.
 pub async fn find_lost_checkpoints(
     store: &dyn Store,
     keys: &[PublicKey],
     checkpoints: Vec<Checkpoint>,
 ) -> Result<Vec<Checkpoint>, StoreError> {
-    let restores = list_restores(store, keys).await?;
+    let (restores, archives) = (list_restores(store, keys).await?, list_archives(store, keys).await?);
     let mut lost = Vec::new();
     for checkpoint in checkpoints {
         let is_replaced = restores.iter().any(|restore| restore.replaces(&checkpoint));
-        if checkpoint.number == 0 || !checkpoint.is_signed_by(keys) || is_replaced {
+        let is_archived = archives.iter().any(|archive| archive.covers(&checkpoint));
+        if checkpoint.number == 0 || !checkpoint.is_signed_by(keys) || is_replaced || is_archived {
             continue;
         }
         let (tenant, head) = (&checkpoint.tenant, checkpoint.head());
@@ -135,8 +138,9 @@ impl Service {
         if number == 0 {
             return Ok(AuditHead::default());
         }
-        let found = self.store.find_audit_hashes(tenant, &[number]).await?;
-        let found = found.into_iter().next();
+        let archived = self.find_archive(tenant).await?.as_ref().map(Archive::last);
+        let found = self.store.find_audit_hashes(tenant, &[number]).await?.into_iter().chain(archived);
+        let found = found.into_iter().find(|head| head.number == number);
         Ok(found.ok_or_else(|| StoreError::Corrupt(format!("the audit log lacks entry {number}").into()))?)
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use super::Result;
+use crate::files::NewFileError;
 
 /// Describes a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +21,8 @@ pub struct Backup {
 pub enum BackupError {
     #[error("the database has tools of its own: use mongodump --oplog, or a snapshot of its volumes")]
     Unsupported,
-    #[error("the file exists; choose another name")]
-    Exists,
-    #[error("a backup to this file is running, or was interrupted: {0} exists; remove it if none is running")]
-    Unfinished(String),
+    #[error(transparent)]
+    File(#[from] NewFileError),
     /// The copy differs from the store, or from itself.
     #[error("the copy is damaged ({0}); check the disk")]
     Damaged(&'static str),

@@ -176,6 +176,7 @@ intercept! {
     impl PurgeStore {
         async fn purge(&self, now: Timestamp, revoked_before: Timestamp) -> Result<Purged>;
         async fn purge_sessions(&self, operator: OperatorId, password_version: u64) -> Result<u64>;
+        async fn purge_audit(&self, tenant: &TenantId, last: u64) -> Result<u64>;
     }
     impl UsageStore {
         async fn add_usage(&self, flush: &Flush) -> Result<()>;

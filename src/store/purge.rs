@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::Result;
-use crate::domain::ids::OperatorId;
+use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::time::Timestamp;
 
 /// Number of rows that [`PurgeStore::purge`] removed.
@@ -24,4 +24,8 @@ pub trait PurgeStore {
     /// Removes the sessions that an operator opened under earlier versions of the password than this one, in bounded
     /// batches. Returns their number.
     async fn purge_sessions(&self, operator: OperatorId, password_version: u64) -> Result<u64>;
+
+    /// Removes the tenant's audit entries with numbers up to `last`, the oldest first, in bounded batches. Returns their
+    /// number. The feed does not report them.
+    async fn purge_audit(&self, tenant: &TenantId, last: u64) -> Result<u64>;
 }

@@ -27,7 +27,7 @@
 //! | `external_ids` | external ids of systems: unique, searched, looked up, and in verdicts |
 //! | `key_life` | rotation, ends by time, suspension, descriptions and reasons |
 //! | `audit_log` | entries, filters, export, the hash chain |
-//! | `following` | `keymark audit follow` |
+//! | `following`, `archives` | `keymark audit follow` and `keymark audit archive` |
 //! | `checkpoints`, `tampering` | signed ends of logs and of exports; a log that was changed in the store |
 //! | `subscriptions`, `fan_out` | changes in order, resumption, the end of sessions; many and slow subscribers |
 //! | `usage` | counts of verifications, and when keys were last used |
@@ -51,6 +51,7 @@
 
 mod abuse;
 mod answers;
+mod archives;
 mod audit_log;
 mod authorisation;
 mod backends;

@@ -236,6 +236,7 @@ fn place_of(broken: ChainBreak) -> u64 {
         | ChainBreak::Tail { number, .. }
         | ChainBreak::Head { number }
         | ChainBreak::Checkpoint { number }
+        | ChainBreak::Archived { number }
         | ChainBreak::Signature { number } => number,
     }
 }

@@ -79,6 +79,9 @@ const SENTENCES: Record<AuditAction, Sentence> = {
   PERMISSION_REFUSED: (entry) => [`Lacked the permission code ${codes(entry)}`],
   REVOKED_KEY_PRESENTED: (entry) => withKey("Presented the revoked key", entry),
   AUDIT_EXPORTED: () => ["Exported the audit log"],
+  AUDIT_ARCHIVED: ({ count }) => [
+    `Moved the oldest ${count === 1 ? "entry" : `${count} entries`} of the audit log to an archive`,
+  ],
   KEYS_REDIGESTED: ({ count }) => [
     `Replaced the root secret of ${count === 1 ? "1 key" : `${count} keys`}`,
   ],
@@ -111,6 +114,7 @@ const SENTENCES: Record<AuditAction, Sentence> = {
 
 /** The actions whose `count` is not the number of attempts. */
 const COUNTING: readonly AuditAction[] = [
+  "AUDIT_ARCHIVED",
   "KEYS_REDIGESTED",
   "TENANT_POLICY_CHANGED",
   "SESSIONS_ENDED",
@@ -153,6 +157,7 @@ export const ACTION_NAMES: Record<AuditAction, string> = {
   SIGN_IN_REFUSED: "Sign-in refused",
   PERMISSION_REFUSED: "Permission refused",
   AUDIT_EXPORTED: "Audit log exported",
+  AUDIT_ARCHIVED: "Audit log archived",
   KEYS_REDIGESTED: "Keys under a new root secret",
   STORE_RESTORED: "Store restored",
   TENANT_CREATED: "Tenant created",

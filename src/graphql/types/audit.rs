@@ -157,6 +157,8 @@ pub enum AuditAction {
     RevokedKeyPresented,
     /// The audit log was exported.
     AuditExported,
+    /// The oldest entries were moved to an archive. `count` is their number.
+    AuditArchived,
     /// Keys of the tenant were digested anew under the current root secret. `count` is their number. The keys stay the
     /// same.
     KeysRedigested,

@@ -85,6 +85,14 @@ impl Snapshot {
         Ok(self.get(AUDIT_HEADS, tenant.as_str())?.unwrap_or_default())
     }
 
+    /// The numbers of the first entry, before which entries may have been archived, and of the last one. The log has no gaps.
+    fn audit_ends(&self, tenant: &TenantId) -> Result<(u64, u64)> {
+        let last = self.audit_head(tenant)?.number;
+        let audit = self.0.open_table(AUDIT).map_err(storage)?;
+        let first = audit.range((tenant.as_str(), 0)..=(tenant.as_str(), last)).map_err(storage)?.next();
+        Ok((first.transpose().map_err(storage)?.map_or(last + 1, |(key, _)| key.value().1), last))
+    }
+
     fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
         let by_id = self.0.open_table(AUDIT_BY_ID).map_err(storage)?;
         match by_id.get(id.to_string().as_str()).map_err(storage)? {
@@ -118,10 +126,12 @@ impl Snapshot {
 
     fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter, progress: &mut Progress) -> Result<u64> {
         if filter.is_empty() {
-            return Ok(self.audit_head(tenant)?.number);
+            let (first, last) = self.audit_ends(tenant)?;
+            return Ok(last + 1 - first);
         }
         if let Some(refused) = filter.others_than_done() {
-            return Ok(self.audit_head(tenant)?.number - self.count_audit(tenant, &refused, progress)?);
+            let (first, last) = self.audit_ends(tenant)?;
+            return Ok(last + 1 - first - self.count_audit(tenant, &refused, progress)?);
         }
         let mut count = 0;
         if let Some(subjects) = subjects_of_filter(filter).filter(|_| are_decisive(filter)) {
@@ -137,8 +147,7 @@ impl Snapshot {
             return Ok(count);
         }
         if filter.is_only_by_time() {
-            let last = self.audit_head(tenant)?.number;
-            let stretches = self.stretches(tenant, filter, (1, last))?;
+            let stretches = self.stretches(tenant, filter, self.audit_ends(tenant)?)?;
             let (within, others): (Vec<_>, Vec<_>) = stretches.into_iter().partition(|stretch| stretch.is_within);
             count = within.iter().map(|Stretch { low, high, .. }| high - low + 1).sum();
             for Stretch { low, high, .. } in others {

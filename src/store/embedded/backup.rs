@@ -1,9 +1,7 @@
 //! Copies of the file, and the check of a copy.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use async_trait::async_trait;
 use redb::{Database, Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
@@ -14,7 +12,7 @@ use super::snapshot::Snapshot;
 use super::store::{EmbeddedStore, FILE_NAME, PID_FILE_NAME, Progress, read_pid};
 use super::tables::{AUDIT, AUDIT_HEADS, KEYS, TableVisitor, decode, visit_all};
 use crate::domain::audit::{AuditEntry, AuditHead};
-use crate::files;
+use crate::files::NewFile;
 use crate::store::{Backup, BackupError, BackupStore, Result};
 
 /// Size of the cache of pages of a copy.
@@ -32,15 +30,12 @@ impl BackupStore for EmbeddedStore {
 
 impl Snapshot {
     fn back_up(&self, file: &Path, progress: &mut Progress) -> Result<Backup, BackupError> {
-        if file.try_exists()? {
-            return Err(BackupError::Exists);
-        }
-        let partial = Partial::create(file)?;
-        let copy = Database::builder().set_cache_size(CACHE_BYTES).create(&partial.0).map_err(io_error)?;
+        let new = NewFile::create(file)?;
+        let copy = Database::builder().set_cache_size(CACHE_BYTES).create(new.partial()).map_err(io_error)?;
         visit_all(&mut CopyTables { from: self, to: &copy, progress }).map_err(io_error)?;
         copy.close().map_err(io_error)?;
 
-        let mut copy = Database::builder().set_cache_size(CACHE_BYTES).open(&partial.0).map_err(io_error)?;
+        let mut copy = Database::builder().set_cache_size(CACHE_BYTES).open(new.partial()).map_err(io_error)?;
         check_integrity(&mut copy)?;
         let read = Snapshot::of(&copy).map_err(io::Error::other)?;
         visit_all(&mut CompareTables { from: self, to: &read }).map_err(|error| match error {
@@ -56,7 +51,7 @@ impl Snapshot {
         let (keys, audit_entries) = counted.map_err(io::Error::other)?;
         drop(read);
         copy.close().map_err(io_error)?;
-        let bytes = partial.publish(file)?;
+        let bytes = new.publish()?;
         Ok(Backup { bytes, keys, audit_entries })
     }
 
@@ -78,46 +73,6 @@ impl Snapshot {
             }
         }
         Ok(())
-    }
-}
-
-/// A file that is removed unless it is published.
-struct Partial(PathBuf);
-
-impl Partial {
-    fn create(file: &Path) -> Result<Self, BackupError> {
-        let mut name = file.as_os_str().to_owned();
-        name.push(".partial");
-        let path = PathBuf::from(name);
-        // Only this user can read it, whatever the permissions of the directory.
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Err(BackupError::Unfinished(path.display().to_string()))
-            }
-            created => created.map(|_| Self(path)).map_err(Into::into),
-        }
-    }
-
-    /// Makes the file durable under its name, unless the name is taken meanwhile. Returns its size.
-    fn publish(self, file: &Path) -> Result<u64, BackupError> {
-        let written = File::open(&self.0)?;
-        written.sync_all()?;
-        match std::fs::hard_link(&self.0, file) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(BackupError::Exists),
-            linked => linked?,
-        }
-        let bytes = written.metadata()?.len();
-        drop(self);
-        files::sync_directory_of(file)?;
-        Ok(bytes)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(%error, file = %self.0.display(), "file of an unfinished backup not removed");
-        }
     }
 }
 

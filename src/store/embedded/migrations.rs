@@ -105,13 +105,16 @@ pub(super) fn index_audit(database: &Database) -> Result<(), redb::Error> {
 
 fn tenants_without_row(txn: &redb::WriteTransaction) -> Storage<Vec<TenantId>> {
     let (heads, tenants) = (txn.open_table(AUDIT_HEADS)?, txn.open_table(TENANTS)?);
-    let (by_subject, deletion) = (txn.open_table(AUDIT_BY_SUBJECT)?, name_of(AuditAction::TenantDeleted));
+    let (audit, by_subject) = (txn.open_table(AUDIT)?, txn.open_table(AUDIT_BY_SUBJECT)?);
+    let deletion = name_of(AuditAction::TenantDeleted);
     let mut found = Vec::new();
     for row in heads.iter()? {
         let row = row?;
         let id = row.0.value();
         let mut deletions = by_subject.range((id, deletion.as_str(), 0)..=(id, deletion.as_str(), u64::MAX))?;
-        if tenants.get(id)?.is_none() && deletions.next().is_none() {
+        // A log without its first entry was archived by a release that adds rows. The archive may contain the deletion.
+        let is_whole = audit.get((id, 1))?.is_some();
+        if is_whole && tenants.get(id)?.is_none() && deletions.next().is_none() {
             found.extend(id.parse::<TenantId>().ok());
         }
     }

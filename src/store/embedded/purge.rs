@@ -10,7 +10,11 @@ use super::errors::storage;
 use super::rows::{Storage, find, remove};
 use super::snapshot::Snapshot;
 use super::store::EmbeddedStore;
-use super::tables::{BUCKETS, REVOKED_KEYS, SESSIONS, decode};
+use super::subjects::subjects_of;
+use super::tables::{
+    AUDIT, AUDIT_BY_ID, AUDIT_BY_SUBJECT, AUDIT_TIMES, BUCKETS, ENTRIES_PER_BLOCK, REVOKED_KEYS, SESSIONS, decode,
+};
+use crate::domain::audit::AuditEntry;
 use crate::domain::changes::{RowId, Write};
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::keys::KeyDigest;
@@ -40,6 +44,18 @@ impl PurgeStore for EmbeddedStore {
         let mut sessions = self.read_blocking(move |snapshot| snapshot.list_sessions(operator)).await?;
         sessions.retain(|session| session.password_version < password_version);
         self.remove_all(sessions.into_iter().map(|session| RowId::Session(session.id)).collect()).await
+    }
+
+    async fn purge_audit(&self, tenant: &TenantId, last: u64) -> Result<u64> {
+        let mut removed = 0;
+        loop {
+            let tenant = tenant.clone();
+            let count = self.writer.submit(move |txn| remove_entries(txn, &tenant, last)).await?;
+            removed += count;
+            if count < MAX_REMOVALS as u64 {
+                return Ok(removed);
+            }
+        }
     }
 }
 
@@ -71,6 +87,33 @@ fn remove_some(txn: &WriteTransaction, rows: &[RowId], max_feed_changes: u64) ->
         changes::append(txn, &writes, None, max_feed_changes)?;
     }
     Ok(writes.len() as u64)
+}
+
+/// Removes the oldest entries with numbers up to `last`, at most [`MAX_REMOVALS`]. Returns their number.
+fn remove_entries(txn: &WriteTransaction, tenant: &TenantId, last: u64) -> Storage<Result<u64>> {
+    let tenant = tenant.as_str();
+    let mut audit = txn.open_table(AUDIT)?;
+    let mut entries: Vec<AuditEntry> = Vec::new();
+    for row in audit.range((tenant, 0)..=(tenant, last))?.take(MAX_REMOVALS) {
+        match decode(row?.1.value()) {
+            Ok(entry) => entries.push(entry),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    let (mut by_id, mut by_subject) = (txn.open_table(AUDIT_BY_ID)?, txn.open_table(AUDIT_BY_SUBJECT)?);
+    for entry in &entries {
+        audit.remove((tenant, entry.number))?;
+        by_id.remove(entry.event.id.to_string().as_str())?;
+        for subject in subjects_of(&entry.event.filtered_members()) {
+            by_subject.remove((tenant, subject.as_str(), entry.number))?;
+        }
+    }
+    if let Some(newest) = entries.last() {
+        // The times of a block that is left in part stay as they are, and admit those that are left.
+        let blocks = (tenant, 0)..(tenant, (newest.number + 1) / ENTRIES_PER_BLOCK);
+        txn.open_table(AUDIT_TIMES)?.retain_in(blocks, |_, _| false)?;
+    }
+    Ok(Ok(entries.len() as u64))
 }
 
 impl Snapshot {

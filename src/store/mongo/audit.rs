@@ -91,12 +91,11 @@ impl AuditStore for MongoStore {
 
     async fn count_audit(&self, tenant: &TenantId, filter: &AuditFilter) -> Result<u64> {
         if filter.is_empty() {
-            // The log has no gaps, and entries are never removed.
-            return Ok(self.audit_head(tenant).await?.number);
+            return self.log_length(tenant).await;
         }
         if let Some(refused) = filter.others_than_done() {
             let refused = self.count_audit(tenant, &refused).await?;
-            return Ok(self.audit_head(tenant).await?.number - refused);
+            return Ok(self.log_length(tenant).await?.saturating_sub(refused));
         }
         let mut count = 0;
         for (query, mut index) in entry_filters(tenant, filter)? {
@@ -149,6 +148,12 @@ impl AuditStore for MongoStore {
 }
 
 impl MongoStore {
+    /// Number of entries. The log has no gaps, but entries with the lowest numbers may have been archived.
+    async fn log_length(&self, tenant: &TenantId) -> Result<u64> {
+        let (end, first) = tokio::try_join!(self.audit_head(tenant), self.list_audit_after(tenant, 0, 1))?;
+        Ok(first.first().map_or(0, |first| (end.number + 1).saturating_sub(first.number)))
+    }
+
     /// Whether so few entries are within the times of the query that reading and sorting all of them takes less than finding
     /// them in the order of their numbers, behind any number of newer entries.
     async fn are_few_within_times(&self, query: &Document) -> Result<bool> {

@@ -119,7 +119,9 @@ impl FeedStore for MongoStore {
 /// Selects the events of the feed. If all of N instances received the leases of all, the database would deliver N² events
 /// in each probe interval.
 fn pipeline(own: Option<&[Incarnation]>) -> Result<Document> {
-    let rows = [SYSTEMS, KEYS, OPERATORS, SESSIONS, TENANTS, TOKENS, AUDIT].map(Bson::from).to_vec();
+    let rows = [SYSTEMS, KEYS, OPERATORS, SESSIONS, TENANTS, TOKENS].map(Bson::from).to_vec();
+    // Those that are archived are removed one by one.
+    let entries = doc! { "ns.coll": AUDIT, "operationType": { "$ne": "delete" } };
     let ends = ["dropDatabase", "invalidate"].map(Bson::from).to_vec();
     let mut leases = doc! { "ns.coll": LEASES };
     if let Some(own) = own {
@@ -138,7 +140,8 @@ fn pipeline(own: Option<&[Incarnation]>) -> Result<Document> {
             ],
         );
     }
-    Ok(doc! { "$match": { "$or": [{ "ns.coll": { "$in": rows } }, { "operationType": { "$in": ends } }, leases] } })
+    let rows = doc! { "ns.coll": { "$in": rows } };
+    Ok(doc! { "$match": { "$or": [rows, entries, { "operationType": { "$in": ends } }, leases] } })
 }
 
 async fn open(

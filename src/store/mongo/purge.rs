@@ -8,7 +8,7 @@ use mongodb::options::Hint;
 use super::migrations;
 use super::rows::{number_to_bson, to_bson};
 use super::store::MongoStore;
-use crate::domain::ids::OperatorId;
+use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::{PurgeStore, Purged, Result};
 
@@ -33,6 +33,12 @@ impl PurgeStore for MongoStore {
         let version = number_to_bson(password_version);
         let ended = doc! { "operator": to_bson(&operator)?, "passwordVersion": { "$lt": version } };
         self.remove_all(&self.sessions, &ended, migrations::SESSIONS_OPERATOR).await
+    }
+
+    async fn purge_audit(&self, tenant: &TenantId, last: u64) -> Result<u64> {
+        let archived = doc! { "tenant": tenant.as_str(), "number": { "$lte": number_to_bson(last) } };
+        // In the order of the index: by number.
+        self.remove_all(&self.audit, &archived, migrations::AUDIT_NUMBER).await
     }
 }
 

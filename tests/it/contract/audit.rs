@@ -257,6 +257,35 @@ pub async fn hashes_are_found_by_number_within_the_tenant(factory: &dyn Factory)
     }
 }
 
+pub async fn oldest_entries_are_purged_from_every_list(factory: &dyn Factory) {
+    let store = factory.open().await;
+    let (mut acme, mut bolt) = (tenant("acme"), tenant("bolt"));
+    let all = varied_log(&*store, &mut acme).await;
+    let others = varied_log(&*store, &mut bolt).await;
+    let filters = filters(&all);
+
+    for (last, removed) in [(0, 0), (9, 9), (9, 0), (20, 11)] {
+        assert_eq!(store.purge_audit(&acme.id, last).await.unwrap(), removed);
+        assert_eq!(log(&*store, &acme.id).await, all[last as usize..]);
+        assert_eq!(store.list_audit_after(&acme.id, 0, 100).await.unwrap(), all[last as usize..]);
+        assert_eq!(store.audit_head(&acme.id).await.unwrap(), all[25].head());
+        for (filter, expected) in &filters {
+            let expected: Vec<u64> = expected.iter().copied().filter(|number| *number > last).collect();
+            let page = store.list_audit(&acme.id, filter, &whole()).await.unwrap();
+            assert_eq!(numbers_of(&page.items), expected, "{filter:?}");
+            assert_eq!(store.count_audit(&acme.id, filter).await.unwrap(), expected.len() as u64, "{filter:?}");
+        }
+        for entry in &all {
+            let found = store.find_audit_entry(&acme.id, entry.event.id).await.unwrap();
+            assert_eq!(found.is_some(), entry.number > last);
+        }
+    }
+    assert_eq!(log(&*store, &bolt.id).await, others);
+    let note = acme.note(AuditAction::SignedIn);
+    let next = commit(&*store, note).await;
+    assert_eq!(next.check(&all[25].head()), Ok(()));
+}
+
 /// Commits entries that differ in every member of a filter: two systems, two operators and none, five actions, both
 /// outcomes, two marks and none, one entry per second.
 async fn varied_log(store: &dyn Store, acme: &mut Tenant) -> Vec<AuditEntry> {

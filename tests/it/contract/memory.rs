@@ -771,6 +771,14 @@ impl PurgeStore for MemoryStore {
         });
         Ok(ended.len() as u64)
     }
+
+    async fn purge_audit(&self, tenant: &TenantId, last: u64) -> Result<u64> {
+        let mut model = self.model();
+        let Some(log) = model.logs.get_mut(tenant) else { return Ok(0) };
+        let length = log.len();
+        log.retain(|entry| entry.number > last);
+        Ok((length - log.len()) as u64)
+    }
 }
 
 /// All instances share one model.

@@ -108,6 +108,7 @@ macro_rules! contract_suite {
                 entries_after_a_number_are_listed_oldest_first,
                 entry_is_found_by_its_id_within_its_tenant,
                 hashes_are_found_by_number_within_the_tenant,
+                oldest_entries_are_purged_from_every_list,
             ]);
             $crate::contract::contract_suite!(@area feed, $factory, [
                 feed_from_now_omits_earlier_changes,
