@@ -449,7 +449,7 @@ impl Service {
                 Ok(self.store.recheck_operator(username).await?)
             }
             (Target::Caller(caller, _, id), _) => {
-                let found = self.store.find_operator(id).await?;
+                let found = self.store.find_operator_to_change(id).await?;
                 let found = found.filter(|operator| operator.tenant == caller.tenant);
                 if found.as_ref().is_some_and(|operator| operator.is_platform) {
                     caller.check_platform()?;

@@ -159,7 +159,7 @@ impl Service {
         let hash = self.passwords.hash(new).await?;
         let changed = self.change(|_| async {
             // The password that was compared must still be the stored one.
-            let stored = self.store.find_operator(operator.id).await?;
+            let stored = self.store.find_operator_to_change(operator.id).await?;
             let stored = stored.filter(|stored| stored.password_hash == operator.password_hash);
             let (stored, now) = (stored.ok_or(Refusal::Conflict)?, self.environment.now());
             // The session may have been ended while passwords were hashed.

@@ -47,7 +47,7 @@ impl Service {
 
     /// Returns the tenant as the store has it now, for a change.
     pub(super) async fn find_tenant_to_change(&self, id: &TenantId) -> Result<Option<Arc<Tenant>>, Error> {
-        match self.store.find_tenant(id).await? {
+        match self.store.find_tenant_to_change(id).await? {
             Some(tenant) => Ok(Some(Arc::new(tenant))),
             None => self.find_tenant_without_row(id).await,
         }

@@ -116,6 +116,7 @@ intercept! {
     }
     impl OperatorStore {
         async fn find_operator(&self, id: OperatorId) -> Result<Option<Operator>>;
+        async fn find_operator_to_change(&self, id: OperatorId) -> Result<Option<Operator>>;
         async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>>;
         async fn recheck_operator(&self, username: &Username) -> Result<Option<Operator>>;
         async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>>;
@@ -129,6 +130,7 @@ intercept! {
     }
     impl TenantStore {
         async fn find_tenant(&self, id: &TenantId) -> Result<Option<Tenant>>;
+        async fn find_tenant_to_change(&self, id: &TenantId) -> Result<Option<Tenant>>;
         async fn list_all_tenants(&self) -> Result<Vec<Tenant>>;
     }
     impl TokenStore {

@@ -18,6 +18,10 @@ impl OperatorStore for EmbeddedStore {
         self.read(|snapshot| snapshot.get(OPERATORS, id.to_string().as_str()))
     }
 
+    async fn find_operator_to_change(&self, id: OperatorId) -> Result<Option<Operator>> {
+        self.find_operator(id).await
+    }
+
     async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {
         self.read(|snapshot| snapshot.find_operator_by_username(username))
     }

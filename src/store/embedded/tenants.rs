@@ -17,6 +17,10 @@ impl TenantStore for EmbeddedStore {
         self.read(|snapshot| snapshot.get(TENANTS, id.as_str()))
     }
 
+    async fn find_tenant_to_change(&self, id: &TenantId) -> Result<Option<Tenant>> {
+        self.find_tenant(id).await
+    }
+
     async fn list_all_tenants(&self) -> Result<Vec<Tenant>> {
         let list = |snapshot: &super::snapshot::Snapshot| {
             let tenants = snapshot.0.open_table(TENANTS).map_err(storage)?;

@@ -8,7 +8,7 @@
 
 use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
-use mongodb::{ClientSession, Database};
+use mongodb::{ClientSession, Collection, Database};
 
 use super::collections::META;
 use super::errors::corrupt;
@@ -38,11 +38,23 @@ impl MongoStore {
         Ok(session)
     }
 
+    /// Finds a row in such a session.
+    pub(super) async fn find_one_current<T: Stored>(
+        &self,
+        call: &'static str,
+        collection: &Collection<Document>,
+        filter: Document,
+        index: &str,
+    ) -> Result<Option<T>> {
+        let mut session = self.start_current_session(call).await?;
+        self.find_one_in(&mut session, call, collection, filter, index).await
+    }
+
     pub(super) async fn find_one_in<T: Stored>(
         &self,
         session: &mut ClientSession,
         call: &'static str,
-        collection: &mongodb::Collection<Document>,
+        collection: &Collection<Document>,
         filter: Document,
         index: &str,
     ) -> Result<Option<T>> {

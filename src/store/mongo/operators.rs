@@ -5,7 +5,8 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
 
 use super::migrations;
-use super::reads::{find_first, list_of};
+use super::reads::{BY_ID, find_first, list_of};
+use super::rows::to_bson;
 use super::store::MongoStore;
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::operators::{Operator, Username};
@@ -17,16 +18,18 @@ impl OperatorStore for MongoStore {
         find_first(&self.operator_reads, &[id]).await
     }
 
+    async fn find_operator_to_change(&self, id: OperatorId) -> Result<Option<Operator>> {
+        self.find_one_current("find_operator_to_change", &self.operators, doc! { "_id": to_bson(&id)? }, BY_ID).await
+    }
+
     async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {
         let filter = doc! { "username": username.as_str() };
         self.find_one("find_operator_by_username", &self.operators, filter, migrations::OPERATORS_USERNAME).await
     }
 
     async fn recheck_operator(&self, username: &Username) -> Result<Option<Operator>> {
-        let call = "recheck_operator";
-        let mut session = self.start_current_session(call).await?;
         let filter = doc! { "username": username.as_str() };
-        self.find_one_in(&mut session, call, &self.operators, filter, migrations::OPERATORS_USERNAME).await
+        self.find_one_current("recheck_operator", &self.operators, filter, migrations::OPERATORS_USERNAME).await
     }
 
     async fn list_operators(&self, tenant: Option<&TenantId>) -> Result<Vec<Operator>> {

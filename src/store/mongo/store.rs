@@ -51,9 +51,7 @@ pub struct MongoStore {
     pub(super) usage_hours: Collection<Document>,
     pub(super) usage_days: Collection<Document>,
     pub(super) usage_flushes: Collection<Document>,
-    // The same collections with read concern "linearizable".
-    pub(super) tokens_linearizable: Collection<Document>,
-    // These are read and written over the reserved client.
+    // The same collections with read concern "linearizable", over the reserved client.
     pub(super) leases_linearizable: Collection<Document>,
     pub(super) meta_linearizable: Collection<Document>,
     pub(super) queues: TenantQueues,
@@ -157,7 +155,6 @@ impl MongoStore {
             usage_hours: collection(USAGE_HOURS),
             usage_days: collection(USAGE_DAYS),
             usage_flushes: collection(USAGE_FLUSHES),
-            tokens_linearizable: linearizable(TOKENS),
             leases_linearizable: linearizable_in(&reserved, LEASES),
             meta_linearizable: linearizable_in(&reserved, META),
             queues: TenantQueues::default(),

@@ -16,6 +16,10 @@ impl TenantStore for MongoStore {
         find_first(&self.tenant_reads, &[id]).await
     }
 
+    async fn find_tenant_to_change(&self, id: &TenantId) -> Result<Option<Tenant>> {
+        self.find_one_current("find_tenant_to_change", &self.tenants, doc! { "_id": id.as_str() }, BY_ID).await
+    }
+
     async fn list_all_tenants(&self) -> Result<Vec<Tenant>> {
         let find = self.tenants.find(Document::new()).sort(doc! { "_id": 1 }).hint(Hint::Name(BY_ID.to_owned()));
         list_of(self.collect("list_all_tenants", find.max_time(self.limits.call)).await?)

@@ -20,7 +20,7 @@ impl TokenStore for MongoStore {
     }
 
     async fn find_token_by_id(&self, id: TokenId) -> Result<Option<Token>> {
-        self.find_one("find_token_by_id", &self.tokens_linearizable, doc! { "_id": to_bson(&id)? }, BY_ID).await
+        self.find_one_current("find_token_by_id", &self.tokens, doc! { "_id": to_bson(&id)? }, BY_ID).await
     }
 
     async fn list_tokens(&self, tenant: &TenantId) -> Result<Vec<Token>> {

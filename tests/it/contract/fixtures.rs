@@ -314,13 +314,21 @@ pub async fn find_row(store: &dyn Store, tenant: &TenantId, id: RowId) -> Option
     match id {
         RowId::System(id) => store.find_system(tenant, id).await.unwrap().map(Row::System),
         RowId::Key(digest) => store.find_key(&[digest]).await.unwrap().map(Row::Key),
-        RowId::Operator(id) => store.find_operator(id).await.unwrap().map(Row::Operator),
+        RowId::Operator(id) => {
+            let found = store.find_operator(id).await.unwrap();
+            assert_eq!(store.find_operator_to_change(id).await.unwrap(), found);
+            found.map(Row::Operator)
+        }
         RowId::Session(id) => store.find_session(id).await.unwrap().map(Row::Session),
         RowId::Lease(id) => {
             let leases = store.list_leases().await.unwrap();
             leases.into_iter().find(|lease| lease.incarnation == id).map(Row::Lease)
         }
-        RowId::Tenant(id) => store.find_tenant(&id).await.unwrap().map(Row::Tenant),
+        RowId::Tenant(id) => {
+            let found = store.find_tenant(&id).await.unwrap();
+            assert_eq!(store.find_tenant_to_change(&id).await.unwrap(), found);
+            found.map(Row::Tenant)
+        }
         RowId::Token(id) => store.find_token_by_id(id).await.unwrap().map(Row::Token),
     }
 }

@@ -421,6 +421,10 @@ impl OperatorStore for MemoryStore {
         Ok(self.operators(|operator| operator.id == id).pop())
     }
 
+    async fn find_operator_to_change(&self, id: OperatorId) -> Result<Option<Operator>> {
+        self.find_operator(id).await
+    }
+
     async fn find_operator_by_username(&self, username: &Username) -> Result<Option<Operator>> {
         Ok(self.operators(|operator| operator.username == *username).pop())
     }
@@ -470,6 +474,10 @@ impl SessionStore for MemoryStore {
 impl TenantStore for MemoryStore {
     async fn find_tenant(&self, id: &TenantId) -> Result<Option<Tenant>> {
         Ok(self.list_all_tenants().await?.into_iter().find(|tenant| tenant.id == *id))
+    }
+
+    async fn find_tenant_to_change(&self, id: &TenantId) -> Result<Option<Tenant>> {
+        self.find_tenant(id).await
     }
 
     async fn list_all_tenants(&self) -> Result<Vec<Tenant>> {
