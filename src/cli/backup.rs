@@ -18,7 +18,11 @@ pub(super) async fn back_up(config: Config, file: &Path, user: Option<&CommandUs
     let secret = app::secret_file(directory);
     // A running server may have another working directory.
     let file = std::path::absolute(file).map_err(|error| StartError::Failed(error.to_string()))?;
-    administer(config, Command::BackUp { file }, user).await?;
+    let mut terminated = app::termination()?;
+    tokio::select! {
+        outcome = administer(config, Command::BackUp { file }, user) => outcome?,
+        () = terminated() => return Err(StartError::Failed("interrupted; no backup was made".to_owned())),
+    }
     if let Some(secret) = secret {
         println!(
             "It does not contain the root secret, without which no key verifies: keep a copy of {}",

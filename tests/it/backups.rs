@@ -1,13 +1,28 @@
 //! `keymark backup` and `keymark restore`.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use futures::future::join_all;
+use keymark::store::embedded::{EmbeddedStore, FILE_NAME, MAX_FEED_CHANGES};
+use keymark::store::{Backup, BackupStore, Record, RecordKind, TransferStore};
+use redb::backends::InMemoryBackend;
+use redb::{Database, StorageBackend};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+use tokio::process::Child;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, yield_now};
 
-use crate::support::mongod;
-use crate::support::process::{Server, directory, run};
+use crate::contract::fixtures::{Tenant, commit, systems, tenant};
+use crate::support::process::{self, PROGRAM, Server, directory, on_disk_of, run};
+use crate::support::{mongod, within};
 
 const PASSWORD: &str = "a passphrase for the tests";
 const REVOKE: &str = "mutation ($id: ID!) { revokeKey(systemId: $id) { enforcement { state } } }";
@@ -213,4 +228,265 @@ async fn backup_and_restore_name_the_tools_of_mongodb() {
     assert!(code == 2 && said.contains("mongodump --oplog"), "{said}");
     let (code, _, said) = run(&variables, &["restore", "file"]).await;
     assert!(code == 2 && said.contains("mongorestore") && said.contains("`keymark restored`"), "{said}");
+}
+
+/// A disk in memory that holds the thread of a backup at one of its reads.
+#[derive(Clone, Debug)]
+struct HoldingDisk(Arc<Hold>);
+
+#[derive(Debug)]
+struct Hold {
+    content: InMemoryBackend,
+    /// Reads of backups so far.
+    reads: AtomicU64,
+    /// The read that is held.
+    held: AtomicU64,
+    is_held: Notify,
+    released: Mutex<Receiver<()>>,
+}
+
+impl StorageBackend for HoldingDisk {
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.content.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        if std::thread::current().name() == Some("backup")
+            && self.0.reads.fetch_add(1, Ordering::SeqCst) == self.0.held.load(Ordering::SeqCst)
+        {
+            self.0.is_held.notify_one();
+            // Fails if the test has ended.
+            let _ = self.0.released.lock().unwrap().recv();
+        }
+        self.0.content.read(offset, out)
+    }
+
+    fn set_len(&self, length: u64) -> std::io::Result<()> {
+        self.0.content.set_len(length)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.0.content.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.0.content.write(offset, data)
+    }
+}
+
+/// A store with a hundred systems, of which a backup is held in the middle.
+struct HeldBackup {
+    store: Arc<EmbeddedStore>,
+    acme: Tenant,
+    copies: TempDir,
+    file: PathBuf,
+    backup: JoinHandle<Backup>,
+    release: Sender<()>,
+}
+
+impl HeldBackup {
+    async fn begin() -> Self {
+        let (release, released) = channel();
+        let disk = HoldingDisk(Arc::new(Hold {
+            content: InMemoryBackend::new(),
+            reads: AtomicU64::new(0),
+            held: AtomicU64::new(u64::MAX),
+            is_held: Notify::new(),
+            released: Mutex::new(released),
+        }));
+        let opened = disk.clone();
+        // Without a cache, so that a backup reads from the disk.
+        let opener = move || Ok(Database::builder().set_cache_size(0).create_with_backend(opened.clone())?);
+        let store = Arc::new(EmbeddedStore::open_with(opener, MAX_FEED_CHANGES).expect("an empty disk"));
+        let mut acme = tenant("acme");
+        for number in 0..100 {
+            let system = acme.system(&format!("System {number}"));
+            commit(&*store, acme.create(&system)).await;
+        }
+        let copies = directory();
+        // Counts the reads of a backup.
+        back_up(&store, &copies.path().join("first")).await;
+        let reads = disk.0.reads.swap(0, Ordering::SeqCst);
+        assert!(reads > 20, "{reads} reads");
+        disk.0.held.store(reads / 2, Ordering::SeqCst);
+
+        let file = copies.path().join("second");
+        let backup = tokio::spawn({
+            let (store, file) = (Arc::clone(&store), file.clone());
+            async move { back_up(&store, &file).await }
+        });
+        within(disk.0.is_held.notified()).await;
+        assert_eq!(names(copies.path()), ["first", "second.partial"]);
+        Self { store, acme, copies, file, backup, release }
+    }
+}
+
+async fn back_up(store: &EmbeddedStore, file: &Path) -> Backup {
+    within(store.back_up(file)).await.expect("the store works").expect("a backup")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_committed_while_a_backup_is_in_the_middle_and_is_not_in_it() {
+    let HeldBackup { store, mut acme, copies, file, backup, release } = HeldBackup::begin().await;
+    let late = acme.system("Late");
+    within(commit(&*store, acme.create(&late))).await;
+    assert!(!backup.is_finished(), "the backup is held");
+    assert_eq!(systems(&*store, &acme.id).await.len(), 101);
+
+    release.send(()).expect("held");
+    let copied = within(backup).await.expect("a backup");
+    assert_eq!(copied.audit_entries, 100);
+    assert_eq!(names(copies.path()), ["first", "second"]);
+    let restored = directory();
+    std::fs::copy(&file, restored.path().join(FILE_NAME)).expect("copied");
+    let restored_store = EmbeddedStore::open(restored.path()).expect("a store");
+    let restored_systems = systems(&restored_store, &acme.id).await;
+    assert_eq!(restored_systems.len(), 100);
+    assert!(restored_systems.iter().all(|system| system.id != late.id), "the copy is of the moment when it began");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_is_dropped_in_the_middle_leaves_no_file_and_disturbs_no_later_one() {
+    let HeldBackup { store, copies, file, backup, release, .. } = HeldBackup::begin().await;
+    backup.abort();
+    assert!(within(backup).await.is_err_and(|error| error.is_cancelled()));
+    assert_eq!(names(copies.path()), ["first"]);
+    // The thread of the dropped one is still held.
+    let copied = back_up(&store, &file).await;
+    release.send(()).expect("held");
+    assert_eq!(copied.audit_entries, 100);
+    assert_eq!(names(copies.path()), ["first", "second"]);
+}
+
+/// Adds so much to the store in this directory that a copy takes a while.
+pub async fn enlarge(data: &Path) {
+    let copy = directory();
+    let (file, copied) = (data.join(FILE_NAME), copy.path().join(FILE_NAME));
+    std::fs::copy(&file, &copied).expect("copied");
+    let store = EmbeddedStore::open(copy.path()).expect("a store");
+    let value = "x".repeat(100);
+    let setting = |number| Record::Setting { name: format!("number {number}"), value: value.clone() };
+    store.write_records(RecordKind::Settings, (0..100_000).map(setting).collect()).await.expect("written");
+    // Not renamed: a store that was dropped closes its file a moment later.
+    std::fs::copy(&copied, &file).expect("copied");
+}
+
+fn spawn_backup(data: &Path, file: &Path) -> Child {
+    let mut command = process::keymark();
+    command.env("KEYMARK_DATA_DIR", data).arg("backup").arg(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the binary")
+}
+
+fn send(process: u32, signal: Signal) {
+    let process = Pid::from_raw(process.cast_signed()).expect("an id");
+    kill_process(process, signal).expect("it runs");
+}
+
+/// Stops the process as soon as it writes to the backup.
+async fn stop_in_the_middle(process: u32, file: &Path) {
+    let partial = PathBuf::from(format!("{}.partial", file.display()));
+    within(async {
+        while !partial.exists() {
+            yield_now().await;
+        }
+        send(process, Signal::STOP);
+        let is_stopped = || {
+            let mut threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("a process");
+            threads.all(|thread| {
+                let state = std::fs::read_to_string(thread.expect("a thread").path().join("stat"));
+                state.is_ok_and(|state| state.rsplit(") ").next().is_some_and(|state| state.starts_with('T')))
+            })
+        };
+        while !is_stopped() {
+            yield_now().await;
+        }
+    })
+    .await;
+    assert!(partial.exists() && !file.exists(), "the backup was completed before the process was stopped");
+}
+
+async fn refusal(client: Child) -> String {
+    let output = within(client.wait_with_output()).await.expect("ended");
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+#[tokio::test]
+async fn a_backup_leaves_no_file_when_its_client_or_its_server_ends_in_the_middle() {
+    let (data, copies) = (directory(), directory());
+    start(data.path()).await.stop().await;
+    enlarge(data.path()).await;
+    let file = copies.path().join("backup");
+    let server = start(data.path()).await;
+
+    let mut client = spawn_backup(data.path(), &file);
+    stop_in_the_middle(server.id(), &file).await;
+    within(client.kill()).await.expect("killed");
+    send(server.id(), Signal::CONT);
+    within(async {
+        while !names(copies.path()).is_empty() {
+            yield_now().await;
+        }
+    })
+    .await;
+
+    let client = spawn_backup(data.path(), &file);
+    stop_in_the_middle(server.id(), &file).await;
+    send(server.id(), Signal::TERM);
+    send(server.id(), Signal::CONT);
+    assert!(refusal(client).await.contains("the server was stopped"));
+    let (status, log) = server.wait().await;
+    assert!(status.success(), "{log}");
+    assert!(names(copies.path()).is_empty());
+
+    // Without a server.
+    let client = spawn_backup(data.path(), &file);
+    let process = client.id().expect("running");
+    stop_in_the_middle(process, &file).await;
+    send(process, Signal::TERM);
+    send(process, Signal::CONT);
+    assert!(refusal(client).await.contains("interrupted"));
+    assert!(names(copies.path()).is_empty());
+
+    let (code, _, said) = keymark(data.path(), &["backup", text(&file)]).await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(names(copies.path()), ["backup"]);
+}
+
+#[tokio::test]
+async fn a_backup_that_fills_the_disk_leaves_no_file_and_the_store_goes_on() {
+    let (source, data) = (directory(), directory());
+    let server = start(source.path()).await;
+    let token = server.sign_in("admin", PASSWORD).await;
+    let keys = create_keys(&server, &token, 2).await;
+    server.stop().await;
+    enlarge(source.path()).await;
+    let mut command = on_disk_of("64m", data.path());
+    command.args(["sh", "-c", "cp -p \"$0\"/* \"$KEYMARK_DATA_DIR\" && exec \"$@\""]).arg(source.path()).arg(PROGRAM);
+    command.env("KEYMARK_DATA_DIR", data.path());
+    let server = Server::run(command).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
+    let disk = PathBuf::from(format!("/proc/{}/root{}", server.id(), data.path().display()));
+
+    let filler = disk.join("filler");
+    let mut file = std::fs::File::create(&filler).expect("a file beside the store");
+    while file.write_all(&[1; 4096]).is_ok() {}
+    // Room for changes, and less than a backup needs.
+    let length = file.metadata().expect("its length").len();
+    file.set_len(length - (4 << 20)).expect("shorter");
+    drop(file);
+
+    let before = names(&disk);
+    let backup = data.path().join("backup");
+    let (code, _, said) = keymark(&disk, &["backup", text(&backup)]).await;
+    assert!(code == 1 && said.contains("/backup: No space left on device"), "{said}");
+    assert_eq!(names(&disk), before, "what was written of it is removed");
+    revoke(&server, &token, &keys[0].0).await;
+    assert_eq!(server.verdict(&keys[0].1).await, "REVOKED");
+    assert_eq!(server.verdict(&keys[1].1).await, "VALID");
+
+    std::fs::remove_file(&filler).expect("it is there");
+    let (code, said, log) = keymark(&disk, &["backup", text(&backup)]).await;
+    assert!(code == 0 && said.contains("/backup: 2 keys, "), "{said}{log}");
+    let (status, log) = server.stop().await;
+    assert!(status.success(), "{log}");
 }

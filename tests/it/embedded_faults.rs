@@ -14,11 +14,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use redb::{Database, StorageBackend};
 use serde_json::json;
-use tokio::process::Command;
 
 use crate::contract::audit::assert_chained;
 use crate::contract::fixtures::{Tenant, commit, log, systems, tenant};
-use crate::support::process::{Server, directory};
+use crate::support::process::{PROGRAM, Server, directory, on_disk_of};
 
 /// Changes of the history, each of which creates a system.
 const CHANGES: usize = 6;
@@ -306,11 +305,8 @@ async fn full_disk_refuses_changes_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_on_a_full_disk_verifies_keys_and_accepts_changes_once_there_is_room() {
     let directory = directory();
-    let mount = "mount -t tmpfs -o size=8m,mode=700 tmpfs \"$KEYMARK_DATA_DIR\" && exec \"$0\" \"$@\"";
-    let mut command = Command::new("unshare");
-    command.env_clear().env("KEYMARK_DATA_DIR", directory.path()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command.args(["--map-root-user", "--mount", "sh", "-c", mount, env!("CARGO_BIN_EXE_keymark")]);
-    command.current_dir(std::env::temp_dir()).kill_on_drop(true);
+    let mut command = on_disk_of("8m", directory.path());
+    command.arg(PROGRAM).env("KEYMARK_DATA_DIR", directory.path());
     let server = Server::run(command).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
     let token = server.sign_in("admin", server.announced("Password").expect("a first password")).await;
     let (create, generate) = (

@@ -1,9 +1,11 @@
 //! Copies of the file, and the check of a copy.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use async_trait::async_trait;
+use redb::backends::FileBackend;
 use redb::{Database, Key, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
 
 use super::errors::OpenError;
@@ -13,7 +15,7 @@ use super::store::{EmbeddedStore, FILE_NAME, PID_FILE_NAME, Progress, read_pid};
 use super::tables::{AUDIT, AUDIT_HEADS, KEYS, TableVisitor, decode, visit_all};
 use crate::domain::audit::{AuditEntry, AuditHead};
 use crate::files::NewFile;
-use crate::store::{Backup, BackupError, BackupStore, Result};
+use crate::store::{Backup, BackupError, BackupStore, Result, StoreError};
 
 /// Size of the cache of pages of a copy.
 const CACHE_BYTES: usize = 64 << 20;
@@ -23,19 +25,46 @@ impl BackupStore for EmbeddedStore {
     async fn back_up(&self, file: &Path) -> Result<Result<Backup, BackupError>> {
         // Holds a snapshot but not the handle, so a failing commit can close the file meanwhile.
         let snapshot = Snapshot::of(&*self.writer.handle.read()?)?;
-        let file = file.to_owned();
-        self.run_in_background("backup", move |progress| Ok(snapshot.back_up(&file, progress))).await
+        let path = file.to_owned();
+        // The thread below has only the open file, so dropping this future removes its name although the thread runs on,
+        // and no thread publishes what a later backup writes under that name.
+        let created = blocking(move || {
+            let new = NewFile::create(&path)?;
+            let copy = File::options().read(true).write(true).open(new.partial())?;
+            Ok((new, copy))
+        });
+        let (new, copy) = match created.await? {
+            Ok(created) => created,
+            Err(error) => return Ok(Err(error)),
+        };
+        let copied = self.run_in_background("backup", move |progress| Ok(snapshot.copy_to(&copy, progress))).await?;
+        match copied {
+            Ok((keys, audit_entries)) => {
+                blocking(move || Ok(Backup { bytes: new.publish()?, keys, audit_entries })).await
+            }
+            Err(error) => Ok(Err(error)),
+        }
     }
 }
 
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BackupError> + Send + 'static,
+) -> Result<Result<T, BackupError>> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Unavailable(error.into()))
+}
+
 impl Snapshot {
-    fn back_up(&self, file: &Path, progress: &mut Progress) -> Result<Backup, BackupError> {
-        let new = NewFile::create(file)?;
-        let copy = Database::builder().set_cache_size(CACHE_BYTES).create(new.partial()).map_err(io_error)?;
+    /// Writes a durable copy to an empty file, and checks it. Returns its numbers of keys and of audit entries.
+    fn copy_to(&self, file: &File, progress: &mut Progress) -> Result<(u64, u64), BackupError> {
+        let open = || {
+            let file = FileBackend::new(file.try_clone()?).map_err(io_error)?;
+            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file).map_err(io_error)
+        };
+        let copy = open()?;
         visit_all(&mut CopyTables { from: self, to: &copy, progress }).map_err(io_error)?;
         copy.close().map_err(io_error)?;
 
-        let mut copy = Database::builder().set_cache_size(CACHE_BYTES).open(new.partial()).map_err(io_error)?;
+        let mut copy = open()?;
         check_integrity(&mut copy)?;
         let read = Snapshot::of(&copy).map_err(io::Error::other)?;
         visit_all(&mut CompareTables { from: self, to: &read }).map_err(|error| match error {
@@ -47,12 +76,11 @@ impl Snapshot {
             return Err(BackupError::Damaged("an audit log ends elsewhere"));
         }
         read.check_audit_ends()?;
-        let counted = read.len(KEYS).and_then(|keys| Ok((keys, read.len(AUDIT)?)));
-        let (keys, audit_entries) = counted.map_err(io::Error::other)?;
+        let counted = read.len(KEYS).and_then(|keys| Ok((keys, read.len(AUDIT)?))).map_err(io::Error::other)?;
         drop(read);
         copy.close().map_err(io_error)?;
-        let bytes = new.publish()?;
-        Ok(Backup { bytes, keys, audit_entries })
+        file.sync_all()?;
+        Ok(counted)
     }
 
     fn audit_heads(&self) -> io::Result<Vec<(String, AuditHead)>> {

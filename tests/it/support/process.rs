@@ -13,10 +13,10 @@ use tokio::sync::watch;
 
 use super::within;
 
-/// A directory with the permissions that the server gives to its own.
 /// The binary of this release.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_keymark");
 
+/// A directory with the permissions that the server gives to its own.
 pub fn directory() -> tempfile::TempDir {
     directory_of_mode(0o700)
 }
@@ -35,6 +35,16 @@ pub fn keymark() -> Command {
 pub fn program(path: &Path) -> Command {
     let mut command = Command::new(path);
     command.env_clear().current_dir(std::env::temp_dir()).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// A command whose process, the program in the first argument, finds a disk of this size in the directory. Others find it
+/// below `/proc/ID/root`.
+pub fn on_disk_of(size: &str, directory: &Path) -> Command {
+    let mut command = program(Path::new("unshare"));
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let mount = "mount -t tmpfs -o size=$0,mode=700 tmpfs \"$1\" && shift && exec \"$@\"";
+    command.args(["--map-root-user", "--mount", "sh", "-c", mount, size]).arg(directory);
     command
 }
 
@@ -167,7 +177,6 @@ impl Server {
         answer.pointer("/data/signIn/token").and_then(Json::as_str).unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    /// Verifies a key; returns the code of the verdict.
     /// Creates a system and generates its key; returns the id of the system, and the key.
     pub async fn generate_key(&self, token: &str, name: &str) -> (Json, String) {
         let create = "mutation ($name: String!) { createSystem(name: $name) { system { id } } }";
@@ -179,6 +188,7 @@ impl Server {
         (id, key.unwrap_or_else(|| panic!("no key")).to_owned())
     }
 
+    /// Verifies a key; returns the code of the verdict.
     pub async fn verdict(&self, api_key: &str) -> String {
         let body = json!({ "apiKey": api_key }).to_string();
         let request = self.client.post(format!("{}/v1/verify", self.verification)).body(body);
