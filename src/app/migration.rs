@@ -76,7 +76,10 @@ pub async fn migrate(
             }
             let draft = Draft::begin_anew(&directory, "migration").map_err(|error| failed(&error))?;
             let to = EmbeddedStore::open_with_cache(&draft.0, CACHE_BYTES).map_err(|error| failed(&error))?;
-            let moved = copy(&*from.records, &to, report).await?;
+            let moved = copy(&*from.records, &to, report).await.map_err(|error| match error {
+                StartError::Store(full @ StoreError::DiskFull(_)) => failed(&full),
+                error => error,
+            })?;
             check_audit(&from, &to).await?;
             drop(to);
             draft.publish(&directory).map_err(|error| failed(&error))?;

@@ -12,7 +12,9 @@ use keymark::store::{Record, RecordKind, SettingsStore, TransferStore};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use crate::support::process::{Server, directory, run};
+use crate::backups::enlarge;
+use crate::support::gateways::{self, Changes, Echo, Gateway, Listening, Program, free_address};
+use crate::support::process::{PROGRAM, Server, directory, keymark, on_disk_of, run};
 use crate::support::{mongod, within};
 
 const PASSWORD: &str = "a passphrase for the tests";
@@ -114,7 +116,7 @@ async fn everything_moves_to_mongodb_and_back() {
         ("KEYMARK_SECRET_FILE", text(&secret)),
     ];
     let start = async || {
-        let mut command = crate::support::process::keymark();
+        let mut command = keymark();
         command.envs(on_mongodb);
         Server::run(command).await.unwrap_or_else(|(status, log)| panic!("{status}: {log}"))
     };
@@ -138,6 +140,100 @@ async fn everything_moves_to_mongodb_and_back() {
     let on_copy = [("KEYMARK_DATA_DIR", text(back.path())), variables[0]];
     let (code, said, _) = run(&on_copy, &["audit", "verify"]).await;
     assert!(code == 0 && said.contains("the chain is intact"), "{said}");
+}
+
+#[tokio::test]
+async fn keys_have_the_same_verdicts_through_a_running_gateway_after_each_move() {
+    let (data, back) = (directory(), directory());
+    let options = mongod::fresh_database().await;
+    let address = free_address();
+    let start = async |variables: &[(&str, &str)]| {
+        let mut command = keymark();
+        command.envs(variables.iter().copied());
+        let server = Server::run_at(command, &address.to_string()).await;
+        let mut server = server.unwrap_or_else(|(status, log)| panic!("{status}: {log}"));
+        server.wait_for("serving").await;
+        server
+    };
+    let on_embedded = [("KEYMARK_DATA_DIR", text(data.path()))];
+    let server = start(&[on_embedded[0], ("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD)]).await;
+    let client = Client::of(&server).await;
+    let change = async |document: &str, id: &Json| {
+        let answer = server.graphql(Some(&client.token), document, json!({ "id": id })).await;
+        assert!(answer["errors"].is_null(), "{answer}");
+        answer["data"]["rotateKey"]["apiKey"].as_str().unwrap_or_default().to_owned()
+    };
+    let rotate = "mutation ($id: ID!) { rotateKey(systemId: $id) { apiKey } }";
+    let (rotated, retiring) = server.generate_key(&client.token, "Rotated").await;
+    let current = change(rotate, &rotated).await;
+    let (ended, ended_retiring) = server.generate_key(&client.token, "Revoked while one retires").await;
+    let ended_current = change(rotate, &ended).await;
+    change("mutation ($id: ID!) { revokeKey(systemId: $id) { system { id } } }", &ended).await;
+    let (deleted, deleted_key) = server.generate_key(&client.token, "Deleted").await;
+    change("mutation ($id: ID!) { deleteSystem(id: $id) { deletedSystemId } }", &deleted).await;
+    let [alpha, beta, gamma] = <[String; 3]>::try_from(client.keys.clone()).expect("three systems");
+    let good = [alpha, beta, retiring, current];
+    let bad = [gamma, ended_retiring, ended_current, deleted_key];
+
+    let api = Listening::start(Echo::default().routes()).await;
+    let gateway = Gateway::start(Program::Nginx, address, api.address, Changes::default()).await;
+    let requests = gateways::Client::of(&gateway);
+    let verify = async |is_up: bool| {
+        for (keys, status) in [(&good, 200), (&bad, 401)] {
+            for key in keys {
+                let expected = if is_up { status } else { 503 };
+                assert_eq!(requests.get(&[("x-api-key", key)]).await.status, expected);
+            }
+        }
+    };
+    verify(true).await;
+    let expected = client.observe(&server).await;
+    server.stop().await;
+    verify(false).await;
+
+    let to_mongodb = ["migrate", "--to-mongodb", options.uri.as_str(), "--to-database", options.database.as_str()];
+    let (code, _, log) = run(&on_embedded, &to_mongodb).await;
+    assert_eq!(code, 0, "{log}");
+    let secret = data.path().join("secret");
+    let secret = ("KEYMARK_SECRET_FILE", text(&secret));
+    let on_mongodb = [
+        ("KEYMARK_MONGODB_URI", options.uri.as_str()),
+        ("KEYMARK_MONGODB_DATABASE", options.database.as_str()),
+        secret,
+    ];
+    let server = start(&on_mongodb).await;
+    verify(true).await;
+    assert_eq!(client.observe(&server).await, expected);
+    server.stop().await;
+    let (code, said, log) = run(&on_mongodb, &["audit", "verify"]).await;
+    assert!(code == 0 && said.contains("the chain is intact"), "{said}{log}");
+
+    let (code, _, log) = run(&on_mongodb, &["migrate", "--to-embedded", text(back.path())]).await;
+    assert_eq!(code, 0, "{log}");
+    let on_copy = [("KEYMARK_DATA_DIR", text(back.path())), secret];
+    let server = start(&on_copy).await;
+    verify(true).await;
+    assert_eq!(client.observe(&server).await, expected);
+    server.stop().await;
+    let (code, said, log) = run(&on_copy, &["audit", "verify"]).await;
+    assert!(code == 0 && said.contains("the chain is intact"), "{said}{log}");
+}
+
+#[tokio::test]
+async fn a_move_that_fills_the_disk_leaves_nothing_there() {
+    let (data, target) = (directory(), directory());
+    Server::start_with(data.path(), &[("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD)], &[]).await.stop().await;
+    enlarge(data.path()).await;
+    let mut command = on_disk_of("8m", target.path());
+    // The disk is gone with its processes.
+    let list = "\"$1\" migrate --to-embedded \"$0\"; code=$?; ls -A \"$0\"; exit $code";
+    command.args(["sh", "-c", list]).arg(target.path()).arg(PROGRAM).env("KEYMARK_DATA_DIR", data.path());
+    let output = within(command.output()).await.expect("the binary runs");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let refused = format!("--to-embedded: {}: the disk of the store is full: ", target.path().display());
+    assert!(said.contains(&refused), "{said}");
+    assert_eq!(String::from_utf8(output.stdout).expect("UTF-8"), "", "no file is left");
 }
 
 /// Opens a copy of the store in this directory: a store that was dropped closes its file a moment later.
