@@ -140,7 +140,7 @@ async fn instances() {
     let uri = set.uri();
     let mut programs = Vec::new();
     for _ in 0..PROGRAMS {
-        programs.push(Program::start(&uri).await);
+        programs.push(Program::start(&uri, "127.0.0.1:0", &[]).await);
     }
     let token = programs[0].sign_in().await;
     let system = programs[0].create_system(&token, "Revoked and again").await;

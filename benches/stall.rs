@@ -50,7 +50,7 @@ async fn main() {
     let set = ReplicaSet::start(1).await;
     let mut programs = Vec::new();
     for _ in 0..INSTANCES {
-        programs.push(Program::start(&set.uri()).await);
+        programs.push(Program::start(&set.uri(), "127.0.0.1:0", &[]).await);
     }
     let token = programs[0].sign_in().await;
     let mut keys = Vec::new();

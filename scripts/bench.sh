@@ -10,7 +10,7 @@ cargo=${CARGO:-cargo}
 all="ratios:verification ratios:tenants ratios:gateway ratios:tls ratios:flood ratios:heavy ratios:silent ratios:tokens
     ratios:systems peers:systems peers:search peers:memory fanout search:embedded search:mongodb operations:embedded
     operations:mongodb revocation:barrier revocation:instances revocation:waits revocation:embedded revocation:mongodb
-    stall usage:embedded usage:mongodb memory documents enumeration"
+    stall restarts usage:embedded usage:mongodb memory documents enumeration"
 
 reported=$PWD/target/benchmarks
 mkdir -p "$reported"

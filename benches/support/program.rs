@@ -20,11 +20,11 @@ pub struct Program {
 }
 
 impl Program {
-    /// Returns when the server is ready.
-    pub async fn start(uri: &str) -> Self {
+    /// Starts the server with this address of its verification listener, and more arguments. Returns when it is ready.
+    pub async fn start(uri: &str, verify_listen: &str, arguments: &[&str]) -> Self {
         let binary = std::env::var("KEYMARK_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_keymark").to_owned());
         let mut command = Command::new(binary);
-        command.args(["--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"]).env_clear().envs([
+        command.args(["--listen", "127.0.0.1:0", "--verify-listen", verify_listen]).args(arguments).env_clear().envs([
             ("KEYMARK_SECRET", "a root secret of a benchmark, long enough"),
             ("KEYMARK_INITIAL_ADMIN_PASSWORD", PASSWORD),
             ("KEYMARK_MONGODB_URI", uri),

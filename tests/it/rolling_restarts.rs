@@ -1,5 +1,8 @@
 //! Instances that are replaced one after the other behind nginx, with the configuration in `docs/operations.md`.
 
+#[path = "../../benches/support/rolling_nginx.rs"]
+mod rolling_nginx;
+
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -36,28 +39,9 @@ async fn start(options: &MongoOptions, delay: &str, verify_listen: SocketAddr) -
     server
 }
 
-/// The configuration of the section about rolling restarts, in front of these instances.
-fn configuration(listener: SocketAddr, instances: &[SocketAddr]) -> String {
-    let document = include_str!("../../docs/operations.md");
-    let section = document.split("## Rolling restarts").nth(1).expect("a section");
-    let documented = section.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    let servers: Vec<_> = documented.lines().filter(|line| line.trim_start().starts_with("server ")).collect();
-    let address = "10.0.0.11:8081";
-    assert!(servers[0].contains(address), "{documented}");
-    let ours = instances.iter().map(|instance| servers[0].replace(address, &instance.to_string()));
-    let text = documented.replace(&servers.join("\n"), &ours.collect::<Vec<_>>().join("\n"));
-    let (upstream, location) = text.split_at(text.find("location").expect("a location"));
-    let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};"));
-    let paths = paths.concat();
-    format!(
-        "events {{}} http {{ access_log off; {paths} {upstream} server {{ listen {listener}; keepalive_requests 1000000;
-        {location} }} }}"
-    )
-}
-
 async fn nginx(directory: &std::path::Path, listener: SocketAddr, instances: &[SocketAddr]) -> (Child, Log) {
     let file = directory.join("configuration");
-    std::fs::write(&file, configuration(listener, instances)).expect("written");
+    std::fs::write(&file, rolling_nginx::configuration(listener, instances)).expect("written");
     let mut nginx = Command::new("nginx");
     nginx.args(["-e", "stderr", "-g", "daemon off; master_process off; pid nginx.pid; error_log stderr notice;"]);
     nginx.arg("-p").arg(directory).arg("-c").arg(&file).current_dir(directory);
