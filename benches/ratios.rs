@@ -384,15 +384,22 @@ async fn over_tls() {
         }
     };
     let (over_tls, without) = (by_post(api_key), by_post(plain.description()));
-    compare(
-        &format!("verification by POST over TLS 1.3, kept connections, {CONNECTIONS} connections"),
-        "requests",
-        Some(Goal::Ratio(0.8)),
-        |rounds| Measured::Baseline("plain HTTP".to_owned(), rounds),
-        async || load_with(&connect, &over_tls, CONNECTIONS, ROUND).await,
-        async || load(plain.address, &without, CONNECTIONS, ROUND).await,
-    )
-    .await;
+    for connections in CONNECTIONS_OF_VERIFICATION {
+        let mut rounds = Vec::with_capacity(ROUNDS);
+        for round in 0..=ROUNDS {
+            let clients = futures::future::join_all((0..connections).map(|_| connect())).await;
+            let over_tls = tls.measured(load_with(clients, &over_tls, ROUND)).await;
+            let without = plain.measure(&without, connections).await;
+            // The first one warms up.
+            if round > 0 {
+                rounds.push((over_tls, without));
+            }
+        }
+        let section = format!("verification by POST over TLS 1.3, kept connections, {connections} connections");
+        report_loads(&section, Some(Goal::Ratio(0.8)), &rounds, |rounds| {
+            Measured::Baseline("plain HTTP".to_owned(), rounds)
+        });
+    }
 }
 
 /// Listens over TLS with a certificate made by openssl. Returns its file too.
@@ -625,8 +632,13 @@ impl Server {
     }
 
     async fn measure(&self, request: &[u8], connections: usize) -> Load {
+        self.measured(load(self.address, request, connections, ROUND)).await
+    }
+
+    /// The measurements of a round whose requests per second are these.
+    async fn measured(&self, load: impl Future<Output = f64>) -> Load {
         let (server, own) = (processor_time(self.child.id()), processor_time(std::process::id()));
-        let rate = load(self.address, request, connections, ROUND).await;
+        let rate = load.await;
         let server = processor_time(self.child.id()) - server;
         let own = processor_time(std::process::id()) - own;
         let micros = server.as_secs_f64() * 1e6 / (rate * ROUND.as_secs_f64());

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::{join_all, try_join_all};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -22,21 +23,18 @@ pub fn post_request(path: &str, body: &str, token: Option<&str>) -> Vec<u8> {
 
 /// Sends the request again and again on so many connections, one at a time on each. Returns the answers per second.
 pub async fn load(address: SocketAddr, request: &[u8], connections: usize, duration: Duration) -> f64 {
-    load_with(move || Client::connect(address), request, connections, duration).await
+    let clients = join_all((0..connections).map(|_| Client::connect(address))).await;
+    load_with(clients, request, duration).await
 }
 
-/// The same, on connections that are opened by `connect`.
-pub async fn load_with<S, C, F>(connect: C, request: &[u8], connections: usize, duration: Duration) -> f64
+/// The same, on these connections.
+pub async fn load_with<S>(clients: Vec<Client<S>>, request: &[u8], duration: Duration) -> f64
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    C: Fn() -> F,
-    F: Future<Output = Client<S>> + Send + 'static,
 {
-    let clients = (0..connections).map(|_| {
+    let clients = clients.into_iter().map(|mut client| {
         let mut request = Numbered::new(request);
-        let connected = connect();
         tokio::spawn(async move {
-            let mut client = connected.await;
             let (began, mut count) = (Instant::now(), 0u64);
             while began.elapsed() < duration {
                 client.exchange(request.next()).await;
@@ -45,7 +43,7 @@ where
             count
         })
     });
-    let counts = futures::future::try_join_all(clients).await.expect("clients");
+    let counts = try_join_all(clients).await.expect("clients");
     counts.iter().sum::<u64>() as f64 / duration.as_secs_f64()
 }
 
