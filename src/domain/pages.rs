@@ -1,7 +1,7 @@
 //! Keyset pagination of ordered lists.
 
 /// A range of an ordered list, bounded by keys, so that pages stay consistent while rows are inserted and deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PageRequest<K> {
     /// Exclusive lower bound in the order of the list. Its row need not exist.
     pub after: Option<K>,
@@ -20,7 +20,7 @@ impl<K> PageRequest<K> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageEnd {
     First,
     Last,

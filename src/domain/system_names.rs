@@ -122,7 +122,7 @@ pub fn fold(text: &str) -> String {
 }
 
 /// A search by name and description. Its text is matched literally, never as a pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Search {
     /// Every system.
     All,

@@ -396,7 +396,7 @@ impl Key {
 }
 
 /// The field by which a store sorts systems. The id breaks ties.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SystemOrderField {
     /// The folded name, by code point.
     Name,
@@ -404,13 +404,13 @@ pub enum SystemOrderField {
     CreatedAt,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     Ascending,
     Descending,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SystemOrder {
     pub field: SystemOrderField,
     pub direction: Direction,
@@ -423,13 +423,13 @@ impl Default for SystemOrder {
 }
 
 /// The position of a system in a sorted list: the value of the sort field, then the id.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SystemSortKey {
     pub value: SortValue,
     pub id: SystemId,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SortValue {
     Name(String),
     At(Timestamp),

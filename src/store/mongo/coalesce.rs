@@ -4,6 +4,8 @@
 //! began after the caller's own call, so that it sees every change reported before: callers that arrive while a read is
 //! running share the next one. So however many callers there are, one read is running, and the database is not asked
 //! for more than it can do.
+//!
+//! Lists are shared in the same way by callers that request the same one, as all clients of a tenant do after a change.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -16,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::errors::TimedOut;
+use super::errors::{TimedOut, corrupt};
 use crate::store::{Result, StoreError};
 
 /// Maximum number of keys of one batch. Further callers wait for a batch of their own.
@@ -27,6 +29,12 @@ pub(super) const MAX_WAITING_CALLERS: usize = 4 * MAX_BATCH_KEYS;
 
 /// Reads the keys of all callers that wait at the same time in one batch. One batch is read at a time.
 pub(super) struct Batched<K, V>(Arc<Batches<K, V>>);
+
+impl<K, V> Clone for Batched<K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 struct Batches<K, V> {
     read: Box<Read<K, V>>,
@@ -119,6 +127,75 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Bat
     }
 }
 
+/// Coalesces reads that return the same. Different ones run concurrently.
+pub(super) struct SharedReads<Q, V> {
+    read: Arc<SharedRead<Q, V>>,
+    max_wait: Duration,
+    /// The reads that have callers, and how many.
+    open: Mutex<HashMap<Q, (usize, Batched<(), V>)>>,
+}
+
+type SharedRead<Q, V> = dyn Fn(Q) -> BoxFuture<'static, Result<V>> + Send + Sync;
+
+impl<Q, V> SharedReads<Q, V>
+where
+    Q: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// `read` ends within a bounded time. A read that cannot start within `max_wait`, because of an equal one, fails.
+    pub(super) fn new(
+        max_wait: Duration,
+        read: impl Fn(Q) -> BoxFuture<'static, Result<V>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { read: Arc::new(read), max_wait, open: Mutex::default() }
+    }
+
+    /// Returns the result of a read that starts after this call.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Batched::get`].
+    pub(super) async fn get(&self, query: Q) -> Result<V> {
+        let caller = self.enter(query);
+        let mut found = caller.batched.get(&[()]).await?;
+        found.pop().ok_or_else(|| corrupt("a read without a result"))
+    }
+
+    fn enter(&self, query: Q) -> Caller<'_, Q, V> {
+        let mut open = lock(&self.open);
+        let (callers, batched) = open.entry(query.clone()).or_insert_with(|| (0, self.reads_of(query.clone())));
+        *callers += 1;
+        Caller { batched: batched.clone(), query, reads: self }
+    }
+
+    fn reads_of(&self, query: Q) -> Batched<(), V> {
+        let read = Arc::clone(&self.read);
+        Batched::new(self.max_wait, move |_| {
+            let read = read(query.clone());
+            async { Ok(HashMap::from([((), read.await?)])) }.boxed()
+        })
+    }
+}
+
+/// One of the callers of a read.
+struct Caller<'a, Q: Eq + Hash, V> {
+    batched: Batched<(), V>,
+    query: Q,
+    reads: &'a SharedReads<Q, V>,
+}
+
+impl<Q: Eq + Hash, V> Drop for Caller<'_, Q, V> {
+    fn drop(&mut self) {
+        let mut open = lock(&self.reads.open);
+        if let Some((callers, _)) = open.get_mut(&self.query) {
+            *callers -= 1;
+            if *callers == 0 {
+                open.remove(&self.query);
+            }
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -127,6 +204,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn copy_of(error: &StoreError) -> StoreError {
     match error {
         StoreError::Corrupt(cause) => StoreError::Corrupt(cause.to_string().into()),
+        &StoreError::NewerFormat { found, known } => StoreError::NewerFormat { found, known },
         error => StoreError::Unavailable(error.to_string().into()),
     }
 }
@@ -253,5 +331,64 @@ mod tests {
         let _first = begin(&batched, &calls).await;
         assert!(matches!(batched.get(&[2]).await, Err(StoreError::Unavailable(_))));
         assert_eq!(lock(&reads).len(), 1);
+    }
+
+    /// Reads of one of two lists that take place when its gate has a permit. The result is the number of the read.
+    fn gated_lists() -> (SharedReads<usize, usize>, Reads, [Arc<Semaphore>; 2]) {
+        let (reads, gates) = (Reads::default(), [0, 0].map(|permits| Arc::new(Semaphore::new(permits))));
+        let (recorded, opened) = (Arc::clone(&reads), gates.clone());
+        let shared = SharedReads::new(LIMIT, move |list: usize| {
+            let number = {
+                let mut reads = lock(&recorded);
+                reads.push(vec![list]);
+                reads.len()
+            };
+            let opened = Arc::clone(&opened[list]);
+            async move {
+                opened.acquire().await.unwrap().forget();
+                Ok(number)
+            }
+            .boxed()
+        });
+        (shared, reads, gates)
+    }
+
+    #[tokio::test]
+    async fn equal_reads_are_one_that_begins_after_its_callers_and_others_do_not_wait_for_it() {
+        let (shared, reads, [gate, other_gate]) = gated_lists();
+        let mut first = shared.get(0).boxed();
+        assert!(futures::poll!(&mut first).is_pending());
+        tokio::task::yield_now().await;
+        assert_eq!(*lock(&reads), [vec![0]], "the first read has started");
+        let mut later: Vec<_> = (0..3).map(|_| shared.get(0).boxed()).collect();
+        for call in &mut later {
+            assert!(futures::poll!(call).is_pending());
+        }
+        other_gate.add_permits(1);
+        assert_eq!(shared.get(1).await.unwrap(), 2, "another list is read meanwhile");
+        gate.add_permits(2);
+        assert_eq!(first.await.unwrap(), 1);
+        let later: Vec<_> = join_all(later).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(later, [3, 3, 3]);
+        assert!(lock(&shared.open).is_empty(), "no read is left");
+    }
+
+    #[tokio::test]
+    async fn read_ends_with_its_last_caller() {
+        let (shared, reads, [gate, _]) = gated_lists();
+        let calls: Vec<_> = (0..2)
+            .map(|_| {
+                let mut call = shared.get(0).boxed();
+                assert!(futures::FutureExt::now_or_never(&mut call).is_none());
+                call
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert_eq!(lock(&reads).len(), 1);
+        drop(calls);
+        assert!(lock(&shared.open).is_empty());
+        tokio::task::yield_now().await;
+        gate.add_permits(1);
+        assert_eq!(shared.get(0).await.unwrap(), 2, "the permit is left for this read");
     }
 }

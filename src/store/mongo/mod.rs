@@ -7,7 +7,8 @@
 //! | `options`, `server`, `migrations` | connecting: options, checks of the server, collections and indexes |
 //! | `collections`, `rows` | names of collections; rows as documents |
 //! | `commit`, `queues` | a batch as a transaction, and the order of a tenant's batches within the instance |
-//! | `reads`, `coalesce` | helpers of reads; one read for all keys that callers wait for |
+//! | `reads`, `coalesce` | helpers of reads; one read for all keys, or all equal lists, that callers wait for |
+//! | `system_lists` | the query of a list of systems |
 //! | `current_session` | sessions whose reads are as strong as linearizable ones |
 //! | `feed`, `scan` | the change stream, and reading everything that the cache is built from |
 //!
@@ -45,6 +46,7 @@ mod server;
 mod sessions;
 mod settings;
 mod store;
+mod system_lists;
 mod systems;
 mod tenants;
 mod throttle;

@@ -24,6 +24,7 @@ use super::reads::{BY_ID, DocumentReads, batched};
 use super::rows::TOKEN_DIGESTS;
 use super::rows::{Stored, from_document};
 use super::server::check_server;
+use super::system_lists::{SystemLists, system_lists};
 use crate::clock::Environment;
 use crate::store::{Result, Store};
 
@@ -64,6 +65,7 @@ pub struct MongoStore {
     /// By digest.
     pub(super) token_reads: DocumentReads,
     pub(super) head_reads: DocumentReads,
+    pub(super) system_lists: SystemLists,
     pub(super) limits: Limits,
     /// How often the topology of the servers has changed, as the client has noticed it.
     topology_changes: Arc<AtomicU64>,
@@ -165,6 +167,7 @@ impl MongoStore {
             tenant_reads: batched("find_tenant", linearizable(TENANTS), "_id", BY_ID, limits),
             token_reads: batched("find_token", linearizable(TOKENS), TOKEN_DIGESTS, TOKENS_DIGESTS, limits),
             head_reads: batched("audit_head", collection(AUDIT_HEADS), "_id", BY_ID, limits),
+            system_lists: system_lists(collection(SYSTEMS), limits),
             limits,
             topology_changes,
             watched: watched.database(&options.database),
@@ -192,20 +195,14 @@ impl MongoStore {
         self.limits.collect(what, find).await
     }
 
-    /// As [`collect`](Self::collect), with each row read from the bytes that were received: to build a [`Document`] first
-    /// takes twice as long as the row.
+    /// As [`Limits::collect_rows`].
     pub(super) async fn collect_rows<T>(
         &self,
         what: &'static str,
         find: impl IntoFuture<Output = mongodb::error::Result<Cursor<Document>>>,
         read: impl Fn(&RawDocument) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let mut cursor = self.bounded(what, find).await?;
-        let mut rows = Vec::new();
-        while self.bounded(what, cursor.advance()).await? {
-            rows.push(read(cursor.current())?);
-        }
-        Ok(rows)
+        self.limits.collect_rows(what, find, read).await
     }
 
     pub(super) async fn find_one<T: Stored>(
@@ -263,6 +260,22 @@ impl Limits {
             found.push(cursor.deserialize_current().map_err(store_error)?);
         }
         Ok(found)
+    }
+
+    /// As [`collect`](Self::collect), with each row read from the bytes that were received: to build a [`Document`] first
+    /// takes twice as long as the row.
+    pub(super) async fn collect_rows<T>(
+        self,
+        what: &'static str,
+        find: impl IntoFuture<Output = mongodb::error::Result<Cursor<Document>>>,
+        read: impl Fn(&RawDocument) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut cursor = self.bounded(what, find).await?;
+        let mut rows = Vec::new();
+        while self.bounded(what, cursor.advance()).await? {
+            rows.push(read(cursor.current())?);
+        }
+        Ok(rows)
     }
 }
 

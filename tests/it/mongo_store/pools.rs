@@ -10,7 +10,9 @@ use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::keys::KeyDigest;
 use keymark::domain::leases::{Incarnation, Lease, LogTime};
-use keymark::store::{KeyStore, LeaseStore, ScanStore, SettingsStore, StoreError, SystemStore};
+use keymark::domain::system_names::Search;
+use keymark::domain::systems::{Direction, System, SystemOrder};
+use keymark::store::{KeyStore, LeaseStore, Page, PageRequest, ScanStore, SettingsStore, StoreError, SystemStore};
 use mongodb::bson::{Document, doc};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -120,6 +122,29 @@ async fn keys_that_are_looked_up_at_the_same_time_are_one_read() {
     let reads = doc! { "ns": format!("{}.keys", database.name()), "op": "query" };
     let profile = database.collection::<Document>("system.profile");
     assert_eq!(profile.count_documents(reads).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn equal_lists_that_are_read_at_the_same_time_are_one_read() {
+    let OneKey { store, mut acme, system, database, .. } = OneKey::new().await;
+    let other = acme.system("Delivery");
+    let create = acme.create(&other);
+    commit(&store, create).await;
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+
+    let order = SystemOrder::default();
+    let descending = SystemOrder { direction: Direction::Descending, ..order };
+    let page = PageRequest::first(1);
+    let list = |order| store.list_systems(&acme.id, &Search::All, order, &page);
+    let lists = join_all((0..500).map(|n| list(if n < 400 { order } else { descending }))).await;
+
+    let lists: Vec<_> = lists.into_iter().map(Result::unwrap).collect();
+    let of = |system: &System| Page { items: vec![system.clone()], has_more: true };
+    assert!(lists[..400].iter().all(|list| *list == of(&system)), "{:?}", lists[0]);
+    assert!(lists[400..].iter().all(|list| *list == of(&other)), "{:?}", lists[400]);
+    let reads = doc! { "ns": format!("{}.systems", database.name()), "op": "query" };
+    let profile = database.collection::<Document>("system.profile");
+    assert_eq!(profile.count_documents(reads).await.unwrap(), 2);
 }
 
 #[tokio::test]
