@@ -131,9 +131,11 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static, V: Send + Sync + 'static> Bat
 pub(super) struct SharedReads<Q, V> {
     read: Arc<SharedRead<Q, V>>,
     max_wait: Duration,
-    /// The reads that have callers, and how many.
-    open: Mutex<HashMap<Q, (usize, Batched<(), V>)>>,
+    open: Mutex<OpenReads<Q, V>>,
 }
+
+/// The reads that have callers, and how many.
+type OpenReads<Q, V> = HashMap<Q, (usize, Batched<(), V>)>;
 
 type SharedRead<Q, V> = dyn Fn(Q) -> BoxFuture<'static, Result<V>> + Send + Sync;
 
