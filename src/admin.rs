@@ -40,7 +40,7 @@ use crate::domain::time::Timestamp;
 use crate::service::archives::ArchiveError;
 use crate::service::audit::Exporter;
 use crate::service::backups::Backup;
-use crate::service::checkpoints::KnownCheckpoints;
+use crate::service::checkpoints::{KnownCheckpoints, VerifiedLog};
 use crate::service::error::Error;
 use crate::service::follow::FollowError;
 use crate::service::open_sessions::OpenSession;
@@ -306,11 +306,17 @@ async fn verify_audit(
     let mut text = String::new();
     for tenant in tenants {
         match service.verify_audit(&tenant, &known).await.map_err(message)? {
-            Ok(entries) => {
+            Ok(VerifiedLog { entries, archive }) => {
                 text.push_str(&format!("{tenant}: {entries} entries, the chain is intact\n"));
-                if let Some(Archive { number, event, .. }) = known.archive(&tenant) {
+                if let Some(archive @ Archive { number, event, .. }) = &archive {
                     let at = event.occurred_at;
                     text.push_str(&format!("{tenant}: the entries up to {number} were archived at {at}\n"));
+                    let skipped = known.given().filter(|checkpoint| archive.precedes(checkpoint)).count();
+                    if skipped > 0 {
+                        text.push_str(&format!(
+                            "{tenant}: {skipped} checkpoints of archived entries were not compared\n"
+                        ));
+                    }
                 }
                 text.push_str(&restores::description(known.restores(&tenant)));
             }
@@ -340,6 +346,12 @@ async fn archive_audit(
     let archived = archived.map_err(|error| match error {
         ArchiveError::Service(error) => message(error),
         ArchiveError::File(error) => format!("{}: {error}", file.display()),
+        ArchiveError::Unfinished(error) => format!(
+            "{} has the archived entries, keep it; they may be removed from the log within an hour, or by the next archive \
+             ({})",
+            file.display(),
+            message(error)
+        ),
         error => error.to_string(),
     })?;
     Ok(match archived {
@@ -359,13 +371,13 @@ async fn follow_audit(
     ends: bool,
     out: &mut impl Output,
 ) -> Result<(), String> {
-    let follower = service.follow_audit(origin, tenant, after).await;
-    let mut follower = follower.map_err(|error| match error {
+    let failed = |error| match error {
         FollowError::Service(error) => message(error),
         error => error.to_string(),
-    })?;
+    };
+    let mut follower = service.follow_audit(origin, tenant, after).await.map_err(failed)?;
     loop {
-        let text = follower.read().await.map_err(message)?;
+        let text = follower.read().await.map_err(failed)?;
         if !text.is_empty() {
             out.write(text).await.map_err(|error| error.to_string())?;
         } else if ends {

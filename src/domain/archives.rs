@@ -57,7 +57,12 @@ impl Archive {
 
     /// Whether the entry of the checkpoint was archived.
     pub fn covers(&self, checkpoint: &Checkpoint) -> bool {
-        self.tenant == checkpoint.tenant && (checkpoint.number < self.number || checkpoint.head() == self.last())
+        self.precedes(checkpoint) || self.tenant == checkpoint.tenant && checkpoint.head() == self.last()
+    }
+
+    /// Whether the checkpoint is of an archived entry other than the last one, so that its hash cannot be compared.
+    pub fn precedes(&self, checkpoint: &Checkpoint) -> bool {
+        self.tenant == checkpoint.tenant && checkpoint.number < self.number
     }
 
     /// As JSON, in one line without its end.

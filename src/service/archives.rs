@@ -6,6 +6,7 @@
 //! archive that was interrupted after the record is finished by any instance: its entry is missing in the log.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::io::{self, BufReader};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use crate::store::{SettingsStore, Store, StoreError};
 /// Precedes the tenant in the name of the setting with the record of its last archive.
 const SETTING: &str = "audit-archive/";
 
-/// Why a log was not archived. No entry is removed.
+/// Why a log was not archived. No entry is removed, except after [`Unfinished`](Self::Unfinished).
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     #[error("the date is in the future")]
@@ -46,6 +47,9 @@ pub enum ArchiveError {
     Damaged(ExportBreak),
     #[error("another process has archived this log meanwhile; run the command again")]
     Concurrent,
+    /// The archive may have been recorded, and is then finished by any instance.
+    #[error("the archive is not finished: {0}")]
+    Unfinished(#[source] Error),
     #[error(transparent)]
     Service(#[from] Error),
 }
@@ -72,16 +76,18 @@ pub(super) async fn list_archives(store: &dyn Store, keys: &[PublicKey]) -> Resu
 /// root secret.
 pub async fn list_starts(settings: &dyn SettingsStore) -> Result<BTreeMap<TenantId, AuditHead>, StoreError> {
     let stored = settings.list_settings(SETTING).await?;
-    let records = stored.iter().filter_map(|(_, value)| serde_json::from_str::<Archive>(value).ok());
+    let records = stored.iter().filter_map(|(name, value)| record_of(name, value));
     Ok(records.map(|archive| (archive.tenant.clone(), archive.last())).collect())
+}
+
+fn record_of(name: &str, value: &str) -> Option<Archive> {
+    let record: Option<Archive> = serde_json::from_str(value).ok();
+    record.filter(|record| name.strip_prefix(SETTING) == Some(record.tenant.as_str()))
 }
 
 /// Reads a record. Without it, the first entries are missed in the log.
 fn signed_record(name: &str, value: &str, keys: &[PublicKey]) -> Option<Archive> {
-    let record = serde_json::from_str::<Archive>(value).ok().filter(|record| {
-        let is_of_setting = name.strip_prefix(SETTING) == Some(record.tenant.as_str());
-        is_of_setting && record.is_signed_by(keys)
-    });
+    let record = record_of(name, value).filter(|record| record.is_signed_by(keys));
     if record.is_none() {
         tracing::warn!(setting = name, "record of an audit archive ignored; no known key has signed it");
     }
@@ -116,33 +122,44 @@ impl Service {
             return Err(ArchiveError::Future);
         }
         let _archiving = self.archiving.lock().await;
-        let earlier = self.find_archive(tenant).await?;
+        let name = setting(tenant);
+        let stored = self.store.find_setting(&name).await?;
+        let earlier = stored.as_deref().and_then(|value| signed_record(&name, value, &self.keyring.public_keys()));
         if let Some(earlier) = &earlier {
             self.finish_archive(earlier).await?;
         }
-        let broken = |broken| ArchiveError::Broken { tenant: tenant.clone(), broken };
         let known = self.find_checkpoints(Vec::new()).await?;
         if !self.list_audited_tenants(&known).await?.contains(tenant) {
             return Err(ArchiveError::NoTenant(tenant.clone()));
         }
-        self.verify_audit(tenant, &known).await?.map_err(broken)?;
         let start = earlier.as_ref().map(Archive::last).unwrap_or_default();
-        let Some(last) = self.last_entry_before(tenant, before, &start).await? else { return Ok(None) };
+        let last = self.last_entry_before(tenant, before, &start).await?;
+        // With the last entry to be archived, so that what is archived is what was verified.
+        let verified = self.verify_audit_with(tenant, &known, last).await?;
+        verified.map_err(|broken| ArchiveError::Broken { tenant: tenant.clone(), broken })?;
+        let Some(last) = last else { return Ok(None) };
 
         let new = NewFile::create(file)?;
-        self.write_archive(&new, Exporter::CommandLine(tenant.clone(), user.cloned()), start, last).await?;
+        let exporter = Exporter::CommandLine(tenant.clone(), user.cloned());
+        if let Err(error) = self.write_archive(&new, exporter, start, last).await {
+            return Err(if self.audit_start(tenant).await? == start { error } else { ArchiveError::Concurrent });
+        }
         tokio::task::spawn_blocking(move || new.publish()).await.map_err(io::Error::from)??;
 
         let origin = self.command_line_origin(user);
         let event = self.event(&origin, AuditAction::AuditArchived).with_count(last.number - start.number);
         let archive = Archive::sign(&self.keyring.current().checkpoints, tenant.clone(), last, event);
-        let expected = earlier.as_ref().map(Archive::to_json);
-        if !self.store.replace_setting(&setting(tenant), expected.as_deref(), &archive.to_json()).await? {
+        let recorded = self.store.replace_setting(&name, stored.as_deref(), &archive.to_json()).await;
+        if !recorded.map_err(|error| ArchiveError::Unfinished(error.into()))? {
             std::fs::remove_file(file)?;
             return Err(ArchiveError::Concurrent);
         }
-        self.finish_archive(&archive).await?;
-        self.checkpoint_tenant(tenant).await?.map_err(broken)?;
+        let finish = async {
+            self.finish_archive(&archive).await?;
+            // What is found is logged.
+            self.checkpoint_tenant(tenant).await.map(drop)
+        };
+        finish.await.map_err(ArchiveError::Unfinished)?;
         Ok(Some(archive))
     }
 
@@ -153,11 +170,12 @@ impl Service {
         before: Timestamp,
         start: &AuditHead,
     ) -> Result<Option<AuditHead>, Error> {
+        // Before the list, so that entries that are committed meanwhile are kept.
+        let end = self.store.audit_head(tenant).await?.number;
         let since = AuditFilter { from: Some(before), ..AuditFilter::default() };
         let page = PageRequest { after: None, before: None, limit: 1, from: PageEnd::Last };
         let first_kept = self.store.list_audit(tenant, &since, &page).await?.items.pop();
-        let end = self.store.audit_head(tenant).await?.number;
-        let last = first_kept.map_or(end, |entry| entry.number).saturating_sub(1);
+        let last = first_kept.map_or(end, |entry| entry.number.min(end)).saturating_sub(1);
         if last <= start.number {
             return Ok(None);
         }
@@ -190,11 +208,19 @@ impl Service {
         }
     }
 
-    /// Removes the entries of an archive, and writes the entry about it, unless that was done.
+    /// Removes the entries of the last archive of a log, and writes the entry about it, unless that was done.
     async fn finish_archive(&self, archive: &Archive) -> Result<(), Error> {
         let Archive { tenant, number, event, .. } = archive;
         if self.store.find_audit_entry(tenant, event.id).await?.is_some() {
             return Ok(());
+        }
+        // A later archive may contain the entry.
+        if self.find_archive(tenant).await?.is_none_or(|last| last.event.id != event.id) {
+            return Ok(());
+        }
+        if self.store.find_audit_hashes(tenant, &[*number]).await?.iter().any(|entry| *entry != archive.last()) {
+            let reason = format!("entry {number} is not the one that was archived; no entry is removed");
+            return Err(StoreError::Corrupt(reason.into()).into());
         }
         let removed = self.store.purge_audit(tenant, *number).await?;
         self.metrics.archived_entries.inc_by(removed);
@@ -204,19 +230,24 @@ impl Service {
     }
 
     /// Finishes archives that were interrupted, and signs records that a previous root secret has signed, so that it can be
-    /// dropped.
-    pub(super) async fn maintain_archives(&self, archives: &[Archive]) -> Result<(), Error> {
-        let key = &self.keyring.current().checkpoints;
+    /// dropped. A failure is only logged.
+    pub(super) async fn maintain_archives(&self, archives: &[Archive]) {
         for archive in archives {
-            // Not while one is made, which finishes it.
-            if let Ok(_archiving) = self.archiving.try_lock() {
-                self.finish_archive(archive).await?;
+            // Not while one is made, which does the same.
+            let Ok(_archiving) = self.archiving.try_lock() else { return };
+            if let Err(error) = self.maintain_archive(archive).await {
+                tracing::warn!(tenant = %archive.tenant, %error, cause = error.source(), "audit archive not finished");
             }
-            if archive.public_key != key.public_key() {
-                let anew = archive.clone().signed_by(key).to_json();
-                // Not if another instance has done it.
-                self.store.replace_setting(&setting(&archive.tenant), Some(&archive.to_json()), &anew).await?;
-            }
+        }
+    }
+
+    async fn maintain_archive(&self, archive: &Archive) -> Result<(), Error> {
+        self.finish_archive(archive).await?;
+        let key = &self.keyring.current().checkpoints;
+        if archive.public_key != key.public_key() {
+            let anew = archive.clone().signed_by(key).to_json();
+            // Not if another instance has done it.
+            self.store.replace_setting(&setting(&archive.tenant), Some(&archive.to_json()), &anew).await?;
         }
         Ok(())
     }

@@ -37,6 +37,15 @@ pub struct Checkpoints {
     pub broken: Vec<(TenantId, ChainBreak)>,
 }
 
+/// A log that is as it was written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct VerifiedLog {
+    /// Number of entries in the store.
+    pub entries: u64,
+    /// The last archive of entries before them.
+    pub archive: Option<Archive>,
+}
+
 /// The checkpoints of all tenants that a log is verified against.
 #[derive(Default)]
 pub struct KnownCheckpoints {
@@ -53,8 +62,13 @@ impl KnownCheckpoints {
         self.restores.iter().filter(move |restore| restore.tenant == *tenant)
     }
 
+    /// The checkpoints that were given to compare the logs with, and those in the configuration.
+    pub fn given(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.given.iter()
+    }
+
     /// The signed record of the last archive of the tenant's log.
-    pub fn archive(&self, tenant: &TenantId) -> Option<&Archive> {
+    fn archive(&self, tenant: &TenantId) -> Option<&Archive> {
         self.archives.iter().find(|archive| archive.tenant == *tenant)
     }
 }
@@ -94,13 +108,13 @@ impl Service {
         let KnownCheckpoints { mut found, restores, archives, .. } = self.find_checkpoints(Vec::new()).await?;
         self.read_epoch().await?;
         self.sign_restores_anew(&restores).await?;
-        self.maintain_archives(&archives).await?;
         for tenant in self.store.list_tenants().await? {
             found.entry(tenant).or_default();
         }
         let signed = stream::iter(found)
             .map(async |(tenant, known)| {
-                let signed = self.sign_end(&tenant, &known, &restores).await?;
+                let archive = archives.iter().find(|archive| archive.tenant == tenant);
+                let signed = self.sign_end(&tenant, &known, &restores, archive).await?;
                 Ok::<_, Error>((tenant, signed))
             })
             .buffer_unordered(MAX_CONCURRENT_LOGS);
@@ -117,6 +131,7 @@ impl Service {
         if checkpoints.broken.is_empty() {
             self.metrics.checkpoints_completed(self.environment.now());
         }
+        self.maintain_archives(&archives).await;
         Ok(checkpoints)
     }
 
@@ -125,7 +140,8 @@ impl Service {
         let stored = self.store.find_setting(&setting(tenant)).await?;
         let in_file = self.read_checkpoint_file().await.into_iter().find(|checkpoint| checkpoint.tenant == *tenant);
         let restores = list_restores(self.store.as_ref(), &self.keyring.public_keys()).await?;
-        let signed = self.sign_end(tenant, &Known { stored, in_file }, &restores).await?;
+        let archive = self.find_archive(tenant).await?;
+        let signed = self.sign_end(tenant, &Known { stored, in_file }, &restores, archive.as_ref()).await?;
         if let Ok(checkpoint) = &signed {
             self.write_checkpoint_file(std::slice::from_ref(checkpoint)).await;
         }
@@ -137,10 +153,10 @@ impl Service {
         tenant: &TenantId,
         known: &Known,
         restores: &[Restore],
+        archive: Option<&Archive>,
     ) -> Result<Result<Checkpoint, ChainBreak>, Error> {
         let (key, keys) = (&self.keyring.current().checkpoints, self.keyring.public_keys());
-        let archive = self.find_archive(tenant).await?;
-        let before = known.signed_by(&keys, restores, archive.as_ref());
+        let before = known.signed_by(&keys, restores, archive);
         let is_current =
             |stored: &Checkpoint, head: AuditHead| stored.head() == head && stored.is_signed_by(&[key.public_key()]);
         // Nothing was written since, as in most logs at most times.
@@ -153,18 +169,18 @@ impl Service {
         let verified = match self.find_unsigned_entry(tenant, &before).await? {
             Some(broken) => Err(broken),
             None => {
-                let start = archive.as_ref().map(Archive::last).unwrap_or_default();
-                let last = before.last().map_or(start, Checkpoint::head);
+                let last = before.last().map_or_else(|| last_of(archive), Checkpoint::head);
                 self.verify_chain(tenant, last, &BTreeMap::new()).await?
             }
         };
         let head = match verified {
             Ok(head) => head,
-            Err(_) if self.find_archive(tenant).await? != archive => {
-                // Entries were archived while they were read.
-                return Box::pin(self.sign_end(tenant, known, restores)).await;
-            }
             Err(broken) => {
+                let newer = self.find_archive(tenant).await?;
+                if last_of(newer.as_ref()) != last_of(archive) {
+                    // Entries were archived while they were read.
+                    return Box::pin(self.sign_end(tenant, known, restores, newer.as_ref())).await;
+                }
                 self.metrics.audit_breaks.inc();
                 tracing::error!(%tenant, %broken, "audit log differs from what was written; no checkpoint signed");
                 return Ok(Err(broken));
@@ -222,22 +238,35 @@ impl Service {
     }
 
     /// Reads a tenant's whole log, and checks its chain, its end, and that it contains every entry that a known
-    /// checkpoint was signed for, except for archived entries. Returns the number of entries, or the first place where the
-    /// log differs.
+    /// checkpoint was signed for, except for archived entries. Returns what it found, or the first place where the log
+    /// differs.
     pub async fn verify_audit(
         &self,
         tenant: &TenantId,
         known: &KnownCheckpoints,
-    ) -> Result<Result<u64, ChainBreak>, Error> {
+    ) -> Result<Result<VerifiedLog, ChainBreak>, Error> {
+        self.verify_audit_with(tenant, known, None).await
+    }
+
+    /// As [`verify_audit`](Self::verify_audit), and checks that the log contains the entry `required`.
+    pub(super) async fn verify_audit_with(
+        &self,
+        tenant: &TenantId,
+        known: &KnownCheckpoints,
+        required: Option<AuditHead>,
+    ) -> Result<Result<VerifiedLog, ChainBreak>, Error> {
         let mut archive = known.archive(tenant).cloned();
         loop {
-            let verified = self.verify_after(archive.as_ref(), tenant, known).await?;
-            let newer = if verified.is_ok() { None } else { self.find_archive(tenant).await? };
+            let broken = match self.verify_after(archive.as_ref(), tenant, known, required).await? {
+                Ok(entries) => return Ok(Ok(VerifiedLog { entries, archive })),
+                Err(broken) => broken,
+            };
             // Entries may have been archived while they were read.
-            match newer.filter(|newer| archive.as_ref() != Some(newer)) {
-                Some(newer) => archive = Some(newer),
-                None => return Ok(verified),
+            let newer = self.find_archive(tenant).await?;
+            if last_of(newer.as_ref()) == last_of(archive.as_ref()) {
+                return Ok(Err(broken));
             }
+            archive = newer;
         }
     }
 
@@ -246,12 +275,14 @@ impl Service {
         archive: Option<&Archive>,
         tenant: &TenantId,
         known: &KnownCheckpoints,
+        required: Option<AuditHead>,
     ) -> Result<Result<u64, ChainBreak>, Error> {
-        let start = archive.map(Archive::last).unwrap_or_default();
+        let start = last_of(archive);
+        // The entry about an archive is written after the archived entries were removed.
         if let Some(archive) = archive
+            && self.store.find_audit_entry(tenant, archive.event.id).await?.is_some()
             && let Some(first) = self.store.list_audit_after(tenant, 0, 1).await?.first()
             && first.number <= start.number
-            && self.store.find_audit_entry(tenant, archive.event.id).await?.is_some()
         {
             return Ok(Err(ChainBreak::Archived { number: first.number }));
         }
@@ -274,6 +305,11 @@ impl Service {
             if signed.insert(checkpoint.number, checkpoint.hash).is_some_and(|other| other != checkpoint.hash) {
                 return Ok(Err(ChainBreak::Checkpoint { number: checkpoint.number }));
             }
+        }
+        if let Some(AuditHead { number, hash }) = required
+            && signed.insert(number, hash).is_some_and(|other| other != hash)
+        {
+            return Ok(Err(ChainBreak::Checkpoint { number }));
         }
         if start.number > 0 && signed.get(&start.number).is_some_and(|hash| *hash != start.hash) {
             return Ok(Err(ChainBreak::Checkpoint { number: start.number }));
@@ -375,6 +411,11 @@ impl Service {
             tracing::error!(%error, "file of audit checkpoints not written");
         }
     }
+}
+
+/// The last archived entry.
+fn last_of(archive: Option<&Archive>) -> AuditHead {
+    archive.map(Archive::last).unwrap_or_default()
 }
 
 fn setting(tenant: &TenantId) -> String {

@@ -419,6 +419,10 @@ impl EntryStream {
                     let read = || self.subscription.read_in_turn(last);
                     // Boxed, since it is rarely needed.
                     self.ready = Box::pin(retry_while_unavailable(read)).await?.into_iter().map(Arc::new).collect();
+                    if self.ready.front().is_some_and(|next| next.number > last + 1) {
+                        // The entries in between were archived.
+                        return Err(Refusal::CursorInvalid.into());
+                    }
                     self.is_behind = !self.ready.is_empty();
                 }
             }

@@ -73,12 +73,19 @@ impl Service {
 
 impl AuditFollower {
     /// Returns the next entries in JSON Lines, as an export has them; an empty text if there are none yet.
-    pub async fn read(&mut self) -> Result<String, Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError::OtherLog`] if the next entry was archived meanwhile.
+    pub async fn read(&mut self) -> Result<String, FollowError> {
         let (store, tenant) = (&self.service.store, &self.tenant);
         let entries = retry_while_unavailable(|| store.list_audit_after(tenant, self.last.number, PAGE_SIZE)).await?;
         let mut text = String::new();
         for entry in entries {
             let (head, before) = (entry.head(), self.last);
+            if head.number != before.number + 1 {
+                return Err(FollowError::OtherLog { tenant: tenant.clone(), number: before.number });
+            }
             let exported = ExportedEntry { entry, previous_number: before.number, previous_hash: before.hash };
             text.push_str(&audit_text::line(&exported, Format::Jsonl));
             self.last = head;

@@ -49,9 +49,14 @@ pub enum ReplayError {
     Gap(#[from] Gap),
     #[error(
         "the log of tenant {tenant} in the store does not contain entry {number}, after which the export begins: it begins \
-         too late, or shows the log of another store"
+         too late (replay the archives from before it first), or shows the log of another store"
     )]
     Unconnected { tenant: TenantId, number: u64 },
+    #[error(
+        "the last entry that the export and the log of tenant {tenant} in the store have in common was archived, so it is \
+         not known what the store lacks"
+    )]
+    Archived { tenant: TenantId },
     #[error(
         "the export and the log of tenant {tenant} in the store have no entry in common: it shows another store's log"
     )]
@@ -100,18 +105,37 @@ impl Service {
     }
 
     /// Finds the last entry that is in the export and in the store. All entries before it are equal too, since its hash
-    /// covers them.
+    /// covers them. For an export that continues one that was replayed, that is the one of that export.
     async fn find_last_common(&self, tenant: &TenantId, history: &ExportedHistory) -> Result<AuditHead, ReplayError> {
-        let (heads, start) = (history.heads(), self.audit_start(tenant).await?);
+        loop {
+            let start = self.audit_start(tenant).await?;
+            let found = self.find_last_common_after(&start, tenant, history).await;
+            // Otherwise entries were archived while they were looked up.
+            if self.audit_start(tenant).await? == start {
+                return found;
+            }
+        }
+    }
+
+    async fn find_last_common_after(
+        &self,
+        start: &AuditHead,
+        tenant: &TenantId,
+        history: &ExportedHistory,
+    ) -> Result<AuditHead, ReplayError> {
+        let heads = history.heads();
         let is_in_store = async |head: &AuditHead| -> Result<bool, Error> {
             if head.number <= start.number {
                 // Of the archived entries only the last one is known.
-                return Ok(head.number < start.number || *head == start);
+                return Ok(head.number < start.number || head == start);
             }
             Ok(self.store.find_audit_hashes(tenant, &[head.number]).await?.contains(head))
         };
         let first = heads.first().copied().unwrap_or_default();
         if !is_in_store(&first).await? {
+            if let Some(common) = self.find_common_before(tenant, heads).await? {
+                return Ok(common);
+            }
             return Err(ReplayError::Unconnected { tenant: tenant.clone(), number: first.number });
         }
         let (mut common, mut other) = (0, heads.len());
@@ -120,9 +144,10 @@ impl Service {
             if is_in_store(&heads[middle]).await? { common = middle } else { other = middle }
         }
         let common = heads.get(common).copied().unwrap_or_default();
-        let is_another = common.number < start.number && heads.last() != Some(&common)
-            || common.number == 0 && self.store.audit_head(tenant).await.map_err(Error::from)?.number > 0;
-        if is_another {
+        if common.number < start.number && heads.last() != Some(&common) {
+            return Err(ReplayError::Archived { tenant: tenant.clone() });
+        }
+        if common.number == 0 && self.store.audit_head(tenant).await.map_err(Error::from)?.number > 0 {
             return Err(ReplayError::OtherLog { tenant: tenant.clone() });
         }
         Ok(common)
@@ -192,6 +217,22 @@ impl Service {
                 return Ok(());
             }
         }
+    }
+
+    /// The last entry in common with an export that was replayed up to the first of these entries, or beyond the last one.
+    async fn find_common_before(&self, tenant: &TenantId, heads: &[AuditHead]) -> Result<Option<AuditHead>, Error> {
+        let prefix = format!("{REPLAYED_SETTING}{tenant}/");
+        for (name, value) in self.store.list_settings(&prefix).await? {
+            let Ok(replayed) = serde_json::from_str::<AuditHead>(&value) else { continue };
+            if (heads.first() == Some(&replayed) || heads.last().is_some_and(|last| last.number <= replayed.number))
+                && let Some(number) = name.strip_prefix(&prefix).and_then(|number| number.parse::<u64>().ok())
+            {
+                let known = [AuditHead::default(), self.audit_start(tenant).await?];
+                let found = self.store.find_audit_hashes(tenant, &[number]).await?;
+                return Ok(known.into_iter().chain(found).find(|head| head.number == number));
+            }
+        }
+        Ok(None)
     }
 
     /// The last entry that was replayed of the history after `common`, as stored and read.

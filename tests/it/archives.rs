@@ -8,6 +8,7 @@ use http::Method;
 use keymark::admin::Command;
 use keymark::clock::Environment;
 use keymark::domain::audit::AuditHead;
+use keymark::domain::ids::TenantId;
 use keymark::domain::time::Timestamp;
 use keymark::service::Settings;
 use mongodb::bson::{Document, doc};
@@ -28,6 +29,9 @@ on_both_stores![
     cursors_of_kept_entries_stay_valid_and_those_of_archived_ones_are_refused,
     checkpoints_of_archived_entries_are_not_missed,
     archived_log_is_replayed_after_a_restore,
+    archives_and_then_an_export_are_replayed_after_a_restore,
+    archive_of_another_history_removes_nothing,
+    archive_during_another_one_or_while_the_log_is_followed_leaves_no_gap,
     records_of_a_previous_secret_are_signed_anew,
 ];
 
@@ -212,21 +216,13 @@ async fn nothing_is_removed_without_a_complete_archive(app: App) {
         std::fs::remove_file(file).expect("removed");
     }
 
-    // Somebody with access to the store has changed an entry that no checkpoint was signed for.
-    let record = "audit-archive/acme";
-    assert_eq!(app.store.find_setting(record).await.unwrap(), None);
-    let forged = json!({ "tenant": "acme", "number": 5, "hash": "ab".repeat(32), "signedAt": 0 });
-    assert!(app.store.replace_setting("audit-checkpoint/acme", None, &forged.to_string()).await.unwrap());
-    if !app.is_embedded() {
-        let entries = app.database().await.collection::<Document>("audit");
-        let changed = doc! { "$set": { "event.systemName": "Forged" } };
-        entries.update_one(doc! { "tenant": "acme", "number": 3_i64 }, changed).await.expect("changed");
-        let refused = log.archive().await.expect_err("broken");
-        let expected = "tenant acme: entry 3, or the one before it, was modified; a log that differs from what was written is \
-                        not archived";
-        assert_eq!(refused, expected);
-    }
-    assert_eq!(numbers(&app).await, [1, 2, 3, 4, 5]);
+    // Somebody with access to the store has removed an entry.
+    app.store.purge_audit(&"acme".parse().unwrap(), 1).await.expect("purged");
+    let refused = log.archive().await.expect_err("broken");
+    let expected = "tenant acme: entry 1 is missing: found entry 2 in its place; a log that differs from what was written is \
+                    not archived";
+    assert_eq!(refused, expected);
+    assert_eq!(numbers(&app).await, [2, 3, 4, 5]);
     assert!(log.is_without_files());
 }
 
@@ -273,7 +269,8 @@ async fn interrupted_archive_is_finished(app: App) {
         let before = app.service.environment().now();
         let (file, failing) = (log.directory.path().join(call), switch.clone());
         switch.after(call, async move { failing.fail() });
-        log.archive_to(&interrupted, before, &file).await.expect_err("the store fails");
+        let failed = log.archive_to(&interrupted, before, &file).await.expect_err("the store fails");
+        assert!(failed.starts_with("FILE has the archived entries, keep it; they may be removed"), "{failed}");
         switch.work();
         assert_eq!(numbers(&app).await, left, "{call}");
         let said = verify(&app).await.expect("intact");
@@ -370,6 +367,96 @@ async fn archived_log_is_replayed_after_a_restore(app: App) {
     }
     let said = late.command(Command::ReplayAudit { file: log.file() }).await.expect("an older export");
     assert!(said.contains("acme: nothing left to replay up to entry 4"), "{said}");
+}
+
+async fn archives_and_then_an_export_are_replayed_after_a_restore(app: App) {
+    let log = Archived::of(&app).await;
+    let mut keys = Vec::new();
+    let mut systems = Vec::new();
+    for name in ["First", "Second", "Third"] {
+        let system = log.boss.create_system(name).await;
+        keys.push(log.boss.generate_key(&system.id).await.api_key);
+        systems.push(system.id);
+    }
+    let restored = app.restored(2).await;
+    let verdicts = async || {
+        let mut verdicts = Vec::new();
+        for key in &keys {
+            verdicts.push(restored.verifier().code(key).await);
+        }
+        verdicts
+    };
+    let mut files = Vec::new();
+    for (at, system) in systems.iter().enumerate() {
+        log.boss.revoke_key(system).await;
+        app.clock.advance(Duration::from_secs(60));
+        let file = log.directory.path().join(at.to_string());
+        if at < 2 {
+            log.boss.create_system(&format!("After {at}")).await;
+            app.clock.advance(Duration::from_secs(60));
+            log.archive_to(&app, app.service.environment().now(), &file).await.expect("archived");
+        } else {
+            std::fs::write(&file, export(&app).await).expect("written");
+        }
+        files.push(file);
+    }
+    let replay = async |file: &Path| restored.command(Command::ReplayAudit { file: file.to_owned() }).await;
+    let refused = replay(&files[2]).await.expect_err("it begins after the archives");
+    assert!(refused.contains("it begins too late (replay the archives from before it first)"), "{refused}");
+    let mut expected = ["VALID"; 3];
+    for (at, file) in files.iter().enumerate() {
+        assert_eq!(verdicts().await, expected);
+        let said = replay(file).await.expect("replayed");
+        assert!(said.contains("revoked key"), "{said}");
+        expected[at] = "REVOKED";
+    }
+    assert_eq!(verdicts().await, expected);
+    for file in &files {
+        let said = replay(file).await.expect("replayed");
+        assert!(said.contains("nothing left to replay"), "{said}");
+    }
+    verify(&restored).await.expect("intact");
+}
+
+async fn archive_of_another_history_removes_nothing(app: App) {
+    let log = Archived::of(&app).await;
+    let restored = app.restored(2).await;
+    log.boss.create_system("Four").await;
+    app.clock.advance(Duration::from_secs(60));
+    log.boss.create_system("Five").await;
+    log.archive_to(&app, app.service.environment().now(), &log.file()).await.expect("archived");
+    restored.add_operator("acme", "alice", &ALL).await;
+    restored.add_operator("acme", "bob", &ALL).await;
+    let before = numbers(&restored).await;
+    let name = "audit-archive/acme";
+    let record = app.store.find_setting(name).await.unwrap().expect("a record");
+    assert!(record.contains("\"number\":6"), "{record}");
+    assert!(restored.store.replace_setting(name, None, &record).await.unwrap());
+    // It cannot sign that end.
+    restored.command(Command::CheckpointAudit).await.expect_err("another log");
+    assert_eq!((before.len(), numbers(&restored).await), (7, before));
+}
+
+async fn archive_during_another_one_or_while_the_log_is_followed_leaves_no_gap(app: App) {
+    let log = Archived::of(&app).await;
+    let tenant: TenantId = "acme".parse().unwrap();
+    let origin = app.service.command_line_origin(None);
+    let second = app.service.follow_audit(&origin, tenant.clone(), None).await;
+    let mut follower = second.unwrap_or_else(|error| panic!("{error}"));
+
+    let switch = Switch::default();
+    let another = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    let (service, first, since) = (app.service.clone(), log.file(), log.since);
+    switch.after("find_audit_hashes", async move {
+        service.archive_audit(None, &tenant, since, &first).await.expect("archived").expect("entries");
+    });
+    let file = log.directory.path().join("late.jsonl");
+    let refused = log.archive_to(&another, log.since, &file).await;
+    assert_eq!(refused, Err("another process has archived this log meanwhile; run the command again".to_owned()));
+    assert!(!file.exists());
+    assert_eq!(verify(&app).await.map(|said| said.lines().count()), Ok(2));
+    let gap = follower.read().await.expect_err("archived before it was read");
+    assert!(gap.to_string().contains("does not contain entry 0 as it was followed before: it was archived"), "{gap}");
 }
 
 async fn records_of_a_previous_secret_are_signed_anew(app: App) {

@@ -17,7 +17,9 @@ use keymark::domain::system_names::Search;
 use keymark::domain::systems::{System, SystemOrder, SystemOrderField};
 use keymark::domain::time::Timestamp;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
-use keymark::store::{AuditStore, CommitStore, KeyStore, OperatorStore, ScanStore, Store, StoreError, SystemStore};
+use keymark::store::{
+    AuditStore, CommitStore, KeyStore, OperatorStore, PurgeStore, ScanStore, Store, StoreError, SystemStore,
+};
 use redb::backends::InMemoryBackend;
 use redb::{ReadableTable, StorageBackend, TableDefinition};
 use tempfile::TempDir;
@@ -299,5 +301,54 @@ async fn filters_of_a_long_log_find_the_entries_that_match() {
                 assert_eq!((numbers.as_slice(), page.has_more), (expected, skipped > 0), "{filter:?} {request:?}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn many_entries_are_purged_with_their_indexes() {
+    const ENTRIES: u32 = 2_600;
+    let directory = TempDir::new().expect("a directory");
+    let store = EmbeddedStore::open(directory.path()).expect("a store");
+    let mut acme = tenant("acme");
+    let mut batches = Vec::new();
+    for second in 0..ENTRIES {
+        acme.now = START.plus(SECOND * second);
+        batches.push(acme.note(if second % 2 == 0 { AuditAction::SignedIn } else { AuditAction::SignedOut }));
+    }
+    for batch in batches {
+        store.commit(batch).await.expect("committed");
+    }
+    for last in [1_000_u64, 2_100, 2_600] {
+        store.purge_audit(&acme.id, last).await.expect("purged");
+        let (since, action) = (START.plus(SECOND * 1_500), AuditAction::SignedIn);
+        let none = AuditFilter::default();
+        for filter in [
+            none.clone(),
+            AuditFilter { from: Some(since), ..none.clone() },
+            AuditFilter { to: Some(since), ..none.clone() },
+            AuditFilter { outcome: Some(AuditOutcome::Done), ..none.clone() },
+            AuditFilter { actions: Some(vec![action]), ..none.clone() },
+            AuditFilter { actions: Some(vec![action]), to: Some(since), ..none },
+        ] {
+            let numbers = (last + 1..=u64::from(ENTRIES)).filter(|number| {
+                let at = START.plus(SECOND * u32::try_from(number - 1).unwrap());
+                let is_of_action = filter.actions.is_none() || (number - 1) % 2 == 0;
+                is_of_action && filter.from.is_none_or(|from| at >= from) && filter.to.is_none_or(|to| at < to)
+            });
+            let count = store.count_audit(&acme.id, &filter).await.expect("a count");
+            assert_eq!(count, numbers.count() as u64, "{last} {filter:?}");
+        }
+    }
+    assert_eq!(store.audit_head(&acme.id).await.expect("a head").number, u64::from(ENTRIES));
+    // A copy, since one process opens a file once.
+    let copy = directory.path().join("copy");
+    std::fs::copy(directory.path().join(FILE_NAME), &copy).expect("copied");
+    let database = redb::Database::create(copy).expect("a store");
+    let reading = redb::ReadableDatabase::begin_read(&database).expect("a snapshot");
+    for name in ["audit", "audit_by_id", "audit_by_subject"] {
+        let tables = reading.list_tables().expect("tables");
+        let table = tables.into_iter().find(|table| redb::TableHandle::name(table) == name).expect("a table");
+        let rows = reading.open_untyped_table(table).expect("a table");
+        assert_eq!(redb::ReadableTableMetadata::len(&rows).expect("a length"), 0, "{name}");
     }
 }

@@ -147,7 +147,11 @@ impl Snapshot {
             return Ok(count);
         }
         if filter.is_only_by_time() {
-            let stretches = self.stretches(tenant, filter, self.audit_ends(tenant)?)?;
+            let (first, last) = self.audit_ends(tenant)?;
+            if first > last {
+                return Ok(0);
+            }
+            let stretches = self.stretches(tenant, filter, (first, last))?;
             let (within, others): (Vec<_>, Vec<_>) = stretches.into_iter().partition(|stretch| stretch.is_within);
             count = within.iter().map(|Stretch { low, high, .. }| high - low + 1).sum();
             for Stretch { low, high, .. } in others {
