@@ -52,14 +52,16 @@ async fn follow(operator: &Operator<'_>, tenant: &str) -> Socket {
     let payload = json!({ "authorization": format!("Bearer {}", operator.token), "tenant": tenant });
     let mut socket = Socket::open(operator.app.listen().await, &[], payload).await;
     socket.acknowledged().await.expect("acknowledged");
-    let payload = json!({ "query": "subscription { systemChanged { system { name } } }" });
+    // Whether the next change is made before the subscription begins or after, it is delivered.
+    let variables = json!({ "after": operator.acting_in(tenant).audit_cursor().await });
+    let query = "subscription ($after: String) { systemChanged(after: $after) { system { name } } }";
+    let payload = json!({ "query": query, "variables": variables });
     socket.send(json!({ "type": "subscribe", "id": "1", "payload": payload })).await;
     socket
 }
 
 /// Waits until a new system arrives, so that the subscription runs.
 async fn receive_one(socket: &mut Socket, visitor: &Operator<'_>, name: &str) {
-    // The first change may be made before the subscription begins.
     visitor.create_system(name).await;
     let data = socket.event().await.data();
     assert_eq!(data.pointer("/systemChanged/system/name"), Some(&json!(name)));

@@ -90,14 +90,17 @@ impl Socket {
 
     /// Receives the next message, or the code with which the server closed the socket.
     pub async fn receive(&mut self) -> Result<Json, u16> {
-        loop {
-            match within(self.0.next()).await {
-                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("JSON")),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Close(Some(frame)))) => return Err(frame.code.into()),
-                other => panic!("expected a message or a close frame, not {other:?}"),
+        let message = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("JSON")),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Close(Some(frame)))) => return Err(frame.code.into()),
+                    other => panic!("expected a message or a close frame, not {other:?}"),
+                }
             }
-        }
+        };
+        within(message).await
     }
 
     /// Waits until the server closes the socket; returns the code and the reason.
