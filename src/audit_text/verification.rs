@@ -16,6 +16,8 @@ use crate::domain::signatures::{KeyId, PublicKey};
 pub struct Verified {
     /// Number of entries in the export.
     pub entries: u64,
+    /// The entry of the log that the first one continues; of an export without entries, the one before the first.
+    pub before: AuditHead,
     /// The checkpoint at its end.
     pub checkpoint: Checkpoint,
 }
@@ -165,13 +167,15 @@ struct Verifier<'a, V> {
     keys: &'a [PublicKey],
     visit: V,
     tenant: Option<TenantId>,
+    before: AuditHead,
     shown: ExportProgress,
     checkpoint: Option<Checkpoint>,
 }
 
 impl<'a, V: FnMut(&ExportedEntry)> Verifier<'a, V> {
     fn new(keys: &'a [PublicKey], visit: V) -> Self {
-        Self { keys, visit, tenant: None, shown: ExportProgress::default(), checkpoint: None }
+        let (before, shown) = (AuditHead::default(), ExportProgress::default());
+        Self { keys, visit, tenant: None, before, shown, checkpoint: None }
     }
 
     fn begin_line(&self, line: u64) -> Result<(), ExportBreak> {
@@ -198,6 +202,9 @@ impl<'a, V: FnMut(&ExportedEntry)> Verifier<'a, V> {
         let is_linked = number > last.number + 1 || exported.previous_hash == last.hash;
         if !is_linked || !entry.follows(&exported.previous_hash) {
             return Err(ChainBreak::Hash { number }.into());
+        }
+        if last.number == 0 {
+            self.before = AuditHead { number: number - 1, hash: exported.previous_hash };
         }
         self.shown.add(&entry.head());
         (self.visit)(exported);
@@ -227,7 +234,7 @@ impl<'a, V: FnMut(&ExportedEntry)> Verifier<'a, V> {
     fn verified(self) -> Result<Verified, ExportBreak> {
         let entries = self.shown.summary().entries;
         let checkpoint = self.checkpoint.ok_or(ExportBreak::NoCheckpoint { last: self.shown.last.number })?;
-        Ok(Verified { entries, checkpoint })
+        Ok(Verified { entries, before: self.before, checkpoint })
     }
 }
 

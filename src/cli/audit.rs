@@ -9,7 +9,9 @@ use clap::Subcommand;
 use super::operator::tenant;
 use crate::admin::Command;
 use crate::app::StartError;
-use crate::audit_text::{Format, verification};
+use crate::audit_text::Format;
+use crate::audit_text::verification::{self, Verified};
+use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::TenantId;
 use crate::domain::signatures::PublicKey;
 use crate::domain::time::Timestamp;
@@ -59,9 +61,10 @@ pub(super) enum Audit {
         /// Lines.
         #[arg(long, value_name = "FILE", conflicts_with = "file")]
         checkpoints: Option<PathBuf>,
-        /// Verify this export instead, without the store and without the root secret.
+        /// Verify this export instead, without the store and without the root secret. May be repeated, for archives and
+        /// then an export: each has to continue the one before.
         #[arg(long, value_name = "EXPORT", conflicts_with = "tenant")]
-        file: Option<PathBuf>,
+        file: Vec<PathBuf>,
         /// The public key that may have signed the export, as `keymark audit key` prints it, or a file that contains it.
         /// May be repeated. Without it, the key that the export names is used: compare it yourself.
         #[arg(long, value_name = "PUBLIC", requires = "file", value_parser = public_keys)]
@@ -85,9 +88,9 @@ impl Audit {
     /// Runs a command that needs neither a store nor a configuration; `None` for the others.
     pub(super) fn run_offline(&self) -> Option<Result<(), StartError>> {
         match self {
-            Self::Verify { file: Some(file), key, .. } => {
+            Self::Verify { file: files, key, .. } if !files.is_empty() => {
                 let keys: Vec<_> = key.iter().flat_map(|keys| keys.0.iter().copied()).collect();
-                Some(verify_file(file, &keys))
+                Some(verify_files(files, &keys))
             }
             _ => None,
         }
@@ -121,15 +124,25 @@ impl Audit {
     }
 }
 
-/// Verifies an export, and prints what it proves.
-fn verify_file(file: &Path, keys: &[PublicKey]) -> Result<(), StartError> {
-    let export = open(file).map_err(|error| in_file(file, &error))?;
-    let verified = verification::verify(export, keys).map_err(|broken| in_file(file, &broken))?;
-    let signed = verified.checkpoint;
-    println!(
-        "{}: {} of {} entries, as they were exported at {}; signed by key {}",
-        signed.tenant, verified.entries, signed.number, signed.signed_at, signed.key_id
-    );
+/// Verifies exports, of which each has to continue the one before, and prints what they prove.
+fn verify_files(files: &[PathBuf], keys: &[PublicKey]) -> Result<(), StartError> {
+    let mut previous: Option<(&PathBuf, Checkpoint)> = None;
+    for file in files {
+        let export = open(file).map_err(|error| in_file(file, &error))?;
+        let Verified { entries, before, checkpoint: signed } =
+            verification::verify(export, keys).map_err(|broken| in_file(file, &broken))?;
+        if let Some((other, last)) = previous.filter(|(_, last)| last.tenant != signed.tenant || last.head() != before)
+        {
+            let (tenant, number, other) = (last.tenant, last.number, other.display());
+            let reason = format!("it does not continue {other}, which ends with entry {number} of tenant {tenant}");
+            return Err(in_file(file, &reason));
+        }
+        println!(
+            "{}: {entries} of {} entries, as they were exported at {}; signed by key {}",
+            signed.tenant, signed.number, signed.signed_at, signed.key_id
+        );
+        previous = Some((file, signed));
+    }
     if keys.is_empty() {
         println!("The key was not compared. Use --key with the output of `keymark audit key`.");
     }

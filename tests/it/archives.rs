@@ -183,14 +183,27 @@ async fn archives_follow_each_other(app: App) {
     let second = lines(&std::fs::read_to_string(&next).expect("an archive"));
     assert_eq!((&second[0]["number"], &second[0]["previousHash"]), (&json!(5), &log.lines()[4]["checkpoint"]["hash"]));
     assert!(verify_file(&app, &next).await.starts_with("acme: 1 of 5 entries"));
+    let rest = log.directory.path().join("export.jsonl");
+    std::fs::write(&rest, export(&app).await).expect("written");
+    let files = [log.file(), next.clone(), rest].map(|file| file.to_str().unwrap().to_owned());
+    let verify_files = async |order: &[usize]| {
+        let files = order.iter().flat_map(|at| ["--file", &files[*at]]);
+        let (code, out, said) = run(&[], &["audit", "verify"].into_iter().chain(files).collect::<Vec<_>>()).await;
+        (code, out.lines().count(), said)
+    };
+    assert_eq!(verify_files(&[0, 1, 2]).await, (0, 4, String::new()), "three files, and a note on the key");
+    for order in [[0, 2], [1, 0], [2, 1]] {
+        let (code, _, said) = verify_files(&order).await;
+        assert!(code == 1 && said.contains("it does not continue "), "{said}");
+    }
     let said = verify(&app).await.expect("intact");
     assert!(
-        said.contains("acme: 2 entries, the chain is intact\nacme: the entries up to 5 were archived at"),
+        said.contains("acme: 3 entries, the chain is intact\nacme: the entries up to 5 were archived at"),
         "{said}"
     );
     log.boss.create_system("Four").await;
     let head = app.store.audit_head(&"acme".parse().unwrap()).await.expect("a head");
-    assert_eq!((head.number, numbers(&app).await), (8, vec![6, 7, 8]));
+    assert_eq!((head.number, numbers(&app).await), (9, vec![6, 7, 8, 9]));
 }
 
 async fn nothing_is_removed_without_a_complete_archive(app: App) {
