@@ -116,7 +116,7 @@ impl Service {
         before: Timestamp,
         file: &Path,
     ) -> Result<Option<Archive>, ArchiveError> {
-        // It would find the log broken.
+        // Release 0.1 would find the log broken.
         self.require_second_format().map_err(Error::from)?;
         if before > self.environment.now() {
             return Err(ArchiveError::Future);
@@ -133,11 +133,10 @@ impl Service {
             return Err(ArchiveError::NoTenant(tenant.clone()));
         }
         let start = earlier.as_ref().map(Archive::last).unwrap_or_default();
-        let last = self.last_entry_before(tenant, before, &start).await?;
+        let Some(last) = self.last_entry_before(tenant, before, &start).await? else { return Ok(None) };
         // With the last entry to be archived, so that what is archived is what was verified.
-        let verified = self.verify_audit_with(tenant, &known, last).await?;
+        let verified = self.verify_audit_with(tenant, &known, Some(last)).await?;
         verified.map_err(|broken| ArchiveError::Broken { tenant: tenant.clone(), broken })?;
-        let Some(last) = last else { return Ok(None) };
 
         let new = NewFile::create(file)?;
         let exporter = Exporter::CommandLine(tenant.clone(), user.cloned());
