@@ -102,8 +102,8 @@ async fn secret_that_keys_need_is_not_dropped_by_accident() {
     let generated = server.graphql(Some(&token), generate, json!({ "i": system })).await;
     let key = generated["data"]["generateKey"]["apiKey"].as_str().expect("a key").to_owned();
     assert!(server.stop().await.0.success());
+    // Not verified here, or the server could digest the key anew before it stops.
     let server = start(NEW, OLD, &[]).await;
-    assert_eq!(server.verdict(&key).await, "VALID");
     assert!(server.stop().await.0.success());
 
     let data = directory.path().to_str().unwrap();
