@@ -17,6 +17,8 @@ mod instance;
 mod lines;
 #[path = "support/load.rs"]
 mod load;
+#[path = "support/nginx.rs"]
+mod nginx;
 #[path = "support/node.rs"]
 mod node;
 #[path = "support/percentile.rs"]
@@ -29,7 +31,7 @@ mod replica_set;
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -72,6 +74,7 @@ use lines::{Better, Goal, Measured, report};
 use load::{Client, NUMBER, Numbered, answer_of, load, load_with, post_request, whole_answer_of};
 use mimalloc::MiMalloc;
 use mongodb::bson::{Document, doc};
+use nginx::Nginx;
 use node::node;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use percentile::percentile;
@@ -190,7 +193,7 @@ async fn verification() {
     let answer = answer_of(embedded.address, &by_post(embedded.description())).await;
     assert!(answer.contains(r#""valid":true"#), "{answer}");
     let bare = Server::start("bare", &[&answer]);
-    let nginx = Nginx::start(&answer, embedded.address);
+    let nginx = start_nginx(&answer, embedded.address);
     if nginx.is_none() {
         println!("nginx is not installed: the verification listener is not compared with it");
     }
@@ -345,7 +348,7 @@ async fn add_tenants(store: &EmbeddedStore) {
 /// An API behind nginx that asks for each request whether its key is good, against the same nginx that does not ask.
 async fn gateway() {
     let ours = Server::start("keymark", &[]);
-    let Some(nginx) = Nginx::start("", ours.address) else {
+    let Some(nginx) = start_nginx("", ours.address) else {
         return println!("nginx is not installed: forward-auth through it is not measured");
     };
     let request = |path: &str| {
@@ -812,33 +815,22 @@ async fn listen_bare(answer: &'static str) -> SocketAddr {
     address
 }
 
-/// nginx with two workers that answers a constant.
-struct Nginx {
-    process: Child,
-    address: SocketAddr,
-    _directory: tempfile::TempDir,
-}
-
-impl Nginx {
-    /// Serves a constant response like that of a verification, and an API: `/open` without verification, and `/guarded` with
-    /// each request verified by Keymark. `None` if nginx is not installed.
-    fn start(answer: &str, keymark: SocketAddr) -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
-        let path = directory.path().display();
-        let config = format!(
+/// Starts nginx with two workers. It serves a constant response like that of a verification, and an API: `/open` without
+/// verification, and `/guarded` with each request verified by Keymark. `None` if nginx is not installed.
+fn start_nginx(answer: &str, keymark: SocketAddr) -> Option<Nginx> {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    Nginx::start(address, |directory| {
+        let path = directory.display();
+        format!(
             r#"worker_processes 2;
-            daemon off;
-            pid {path}/pid;
-            error_log {path}/error.log;
             events {{ worker_connections 1024; }}
             http {{
                 access_log off;
                 keepalive_requests 1000000000;
                 keepalive_timeout 75;
                 server_tokens off;
-                client_body_temp_path {path}/body; proxy_temp_path {path}/proxy; fastcgi_temp_path {path}/fastcgi;
-                uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
+                client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+                uwsgi_temp_path uwsgi; scgi_temp_path scgi;
                 upstream keymark {{ server {keymark}; keepalive 64; }}
                 upstream api {{ server unix:{path}/api; keepalive 64; }}
                 proxy_http_version 1.1;
@@ -881,29 +873,8 @@ impl Nginx {
                     }}
                 }}
             }}"#
-        );
-        let file = directory.path().join("nginx.conf");
-        std::fs::write(&file, config).expect("a file");
-        let mut command = Command::new("nginx");
-        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        command.env("PATH", path).arg("-c").arg(file).stderr(Stdio::null());
-        let process = command.spawn().ok()?;
-        let this = Self { process, address, _directory: directory };
-        let began = Instant::now();
-        while std::net::TcpStream::connect(address).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(10), "nginx does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(this)
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Its workers end with it by SIGTERM, and not by SIGKILL.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
-    }
+        )
+    })
 }
 
 /// `systems(first: 20)` from the embedded store against a bare schema with the rows in memory, by new requests; and asked

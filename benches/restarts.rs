@@ -7,6 +7,8 @@
 
 #[path = "support/lines.rs"]
 mod lines;
+#[path = "support/nginx.rs"]
+mod nginx;
 #[path = "support/program.rs"]
 mod program;
 #[path = "support/replica_set.rs"]
@@ -14,16 +16,16 @@ mod replica_set;
 #[path = "support/rolling_nginx.rs"]
 mod rolling_nginx;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use lines::{Better, Goal, Measured, report};
+use nginx::Nginx;
 use program::Program;
 use replica_set::ReplicaSet;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -57,10 +59,11 @@ async fn main() -> ExitCode {
         let system = programs[0].create_system(&token, &format!("System {number}")).await;
         keys.push(programs[0].generate_key(&token, &system).await);
     }
-    let _nginx = Nginx::start(*listener, addresses);
+    let configuration = rolling_nginx::configuration(*listener, addresses);
+    let nginx = Nginx::start(*listener, |_| configuration).expect("scripts/need.sh installs nginx");
 
     let stop = CancellationToken::new();
-    let load = tokio::spawn(load(*listener, keys, stop.clone()));
+    let load = tokio::spawn(load(nginx.address, keys, stop.clone()));
     sleep(PAUSE).await;
     for (program, address) in programs.iter_mut().zip(addresses) {
         kill_process(Pid::from_child(&program.process), Signal::TERM).expect("it runs");
@@ -131,33 +134,4 @@ fn free_addresses(count: usize) -> Vec<SocketAddr> {
     let first = 12_000 + u16::try_from(std::process::id() % 10_000).expect("small");
     let addresses = (first..).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     addresses.filter(|address| TcpListener::bind(address).is_ok()).take(count).collect()
-}
-
-/// Killed when it is dropped.
-struct Nginx(Child, #[expect(dead_code, reason = "removed when it is dropped")] TempDir);
-
-impl Nginx {
-    /// Returns when it listens.
-    fn start(listener: SocketAddr, instances: &[SocketAddr]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("nginx.conf");
-        std::fs::write(&file, rolling_nginx::configuration(listener, instances)).expect("a file");
-        let mut command = Command::new("nginx");
-        command.args(["-e", "stderr", "-g", "daemon off; master_process off; pid nginx.pid; error_log stderr crit;"]);
-        command.arg("-p").arg(directory.path()).arg("-c").arg(&file).stdin(Stdio::null());
-        command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
-        let mut process = command.spawn().expect("scripts/need.sh installs nginx");
-        while TcpStream::connect(listener).is_err() {
-            assert!(process.try_wait().expect("a status").is_none(), "nginx ended");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self(process, directory)
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
