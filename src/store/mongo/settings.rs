@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
 
+use super::collections::META;
 use super::errors::{corrupt, is_duplicate_key};
 use super::reads::BY_ID;
 use super::rows::{SETTING, marker_id, setting_id};
@@ -13,8 +14,12 @@ use crate::store::{Result, SettingsStore};
 #[async_trait]
 impl SettingsStore for MongoStore {
     async fn find_setting(&self, name: &str) -> Result<Option<String>> {
-        let found =
-            self.bounded("find_setting", self.meta_linearizable.find_one(doc! { "_id": setting_id(name) })).await?;
+        const CALL: &str = "find_setting";
+        // Over the reserved client, since the listing of leases may need a setting.
+        let mut session = self.start_current_session_in(&self.reserved, CALL).await?;
+        let meta = self.reserved.collection::<Document>(META);
+        let find = meta.find_one(doc! { "_id": setting_id(name) }).session(&mut session);
+        let found = self.bounded(CALL, find).await?;
         found.map(|found| found.get_str("value").map(str::to_owned).map_err(corrupt)).transpose()
     }
 

@@ -52,9 +52,8 @@ pub struct MongoStore {
     pub(super) usage_hours: Collection<Document>,
     pub(super) usage_days: Collection<Document>,
     pub(super) usage_flushes: Collection<Document>,
-    // The same collections with read concern "linearizable", over the reserved client.
+    /// The same leases with read concern "linearizable".
     pub(super) leases_linearizable: Collection<Document>,
-    pub(super) meta_linearizable: Collection<Document>,
     pub(super) queues: TenantQueues,
     /// Randomness for the delay between two attempts of a commit.
     pub(super) environment: Environment,
@@ -158,7 +157,6 @@ impl MongoStore {
             usage_days: collection(USAGE_DAYS),
             usage_flushes: collection(USAGE_FLUSHES),
             leases_linearizable: linearizable_in(&reserved, LEASES),
-            meta_linearizable: linearizable_in(&reserved, META),
             queues: TenantQueues::default(),
             environment,
             key_reads: batched("find_key", linearizable(KEYS), "_id", BY_ID, limits),
