@@ -8,10 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::audit::{AuditEvent, AuditHead, EntryHash};
 use super::checkpoints::Checkpoint;
 use super::ids::TenantId;
-use super::signatures::{KeyId, PublicKey, Signature, SigningKey, message_of};
-
-/// Precedes the signed JSON, so that the signature means nothing elsewhere.
-const CONTEXT: &str = "keymark audit archive\n";
+use super::signatures::{KeyId, PublicKey, Signature, SigningKey, signed_record};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -37,19 +34,6 @@ impl Archive {
         Self { tenant, number, hash, event, key_id: public_key.id(), public_key, signature }.signed_by(key)
     }
 
-    /// The same record, signed by this key.
-    pub fn signed_by(self, key: &SigningKey) -> Self {
-        let public_key = key.public_key();
-        let unsigned = Self { key_id: public_key.id(), public_key, ..self };
-        Self { signature: key.sign(&message_of(CONTEXT, &unsigned)), ..unsigned }
-    }
-
-    pub fn is_signed_by(&self, keys: &[PublicKey]) -> bool {
-        keys.contains(&self.public_key)
-            && self.key_id == self.public_key.id()
-            && self.public_key.verifies(&message_of(CONTEXT, self), &self.signature)
-    }
-
     /// The last archived entry, which the first one in the store continues.
     pub fn last(&self) -> AuditHead {
         AuditHead { number: self.number, hash: self.hash }
@@ -64,12 +48,9 @@ impl Archive {
     pub fn precedes(&self, checkpoint: &Checkpoint) -> bool {
         self.tenant == checkpoint.tenant && checkpoint.number < self.number
     }
-
-    /// As JSON, in one line without its end.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a record has string keys and plain values alone")
-    }
 }
+
+signed_record!(Archive, "keymark audit archive\n");
 
 #[cfg(test)]
 mod tests {

@@ -8,11 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::audit::{AuditHead, EntryHash};
 use super::exports::ExportSummary;
 use super::ids::TenantId;
-use super::signatures::{KeyId, PublicKey, Signature, SigningKey, message_of};
+use super::signatures::{KeyId, PublicKey, Signature, SigningKey, signed_record};
 use super::time::Timestamp;
-
-/// Precedes the signed JSON, so that the signature means nothing elsewhere.
-const CONTEXT: &str = "keymark audit checkpoint\n";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -40,40 +37,18 @@ impl Checkpoint {
         signed_at: Timestamp,
         export: Option<ExportSummary>,
     ) -> Self {
-        let public_key = key.public_key();
-        let mut checkpoint = Self {
-            tenant,
-            number: head.number,
-            hash: head.hash,
-            signed_at,
-            export,
-            key_id: public_key.id(),
-            public_key,
-            signature: Signature::NONE,
-        };
-        checkpoint.signature = key.sign(&message_of(CONTEXT, &checkpoint));
-        checkpoint
+        let AuditHead { number, hash } = head;
+        let (public_key, signature) = (key.public_key(), Signature::NONE);
+        let key_id = public_key.id();
+        Self { tenant, number, hash, signed_at, export, key_id, public_key, signature }.signed_by(key)
     }
 
     pub fn head(&self) -> AuditHead {
         AuditHead { number: self.number, hash: self.hash }
     }
-
-    /// Whether the key that it names has signed it. Anybody has a key: compare it with a known one.
-    pub fn is_signed(&self) -> bool {
-        self.key_id == self.public_key.id() && self.public_key.verifies(&message_of(CONTEXT, self), &self.signature)
-    }
-
-    /// Whether one of these keys has signed it.
-    pub fn is_signed_by(&self, keys: &[PublicKey]) -> bool {
-        keys.contains(&self.public_key) && self.is_signed()
-    }
-
-    /// As JSON, in one line without its end.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a checkpoint has string keys and plain values alone")
-    }
 }
+
+signed_record!(Checkpoint, "keymark audit checkpoint\n");
 
 #[cfg(test)]
 mod tests {

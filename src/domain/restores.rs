@@ -8,11 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::audit::{AuditHead, EntryHash};
 use super::checkpoints::Checkpoint;
 use super::ids::TenantId;
-use super::signatures::{KeyId, PublicKey, Signature, SigningKey, message_of};
+use super::signatures::{KeyId, PublicKey, Signature, SigningKey, signed_record};
 use super::time::Timestamp;
-
-/// Precedes the signed JSON, so that the signature means nothing elsewhere.
-const CONTEXT: &str = "keymark store restore\n";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -51,19 +48,6 @@ impl Restore {
         Self { tenant, epoch, number, hash, replaced, restored_at: now, key_id, public_key, signature }.signed_by(key)
     }
 
-    /// The same record, signed by this key.
-    pub fn signed_by(self, key: &SigningKey) -> Self {
-        let public_key = key.public_key();
-        let unsigned = Self { key_id: public_key.id(), public_key, ..self };
-        Self { signature: key.sign(&message_of(CONTEXT, &unsigned)), ..unsigned }
-    }
-
-    pub fn is_signed_by(&self, keys: &[PublicKey]) -> bool {
-        keys.contains(&self.public_key)
-            && self.key_id == self.public_key.id()
-            && self.public_key.verifies(&message_of(CONTEXT, self), &self.signature)
-    }
-
     /// Whether the checkpoint belongs to the history that the backup has replaced: it was signed before the restore, or is
     /// a known one, by a clock that was ahead.
     pub fn replaces(&self, checkpoint: &Checkpoint) -> bool {
@@ -76,12 +60,9 @@ impl Restore {
     pub fn common(&self) -> AuditHead {
         AuditHead { number: self.number, hash: self.hash }
     }
-
-    /// As JSON, in one line without its end.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("a record has string keys and plain values alone")
-    }
 }
+
+signed_record!(Restore, "keymark store restore\n");
 
 #[cfg(test)]
 mod tests {

@@ -68,8 +68,40 @@ impl Signature {
     pub(super) const NONE: Self = Self([0; 64]);
 }
 
-/// The message that the signature of a record is about: `context`, and then the members other than `signature` as canonical
-/// JSON (RFC 8785).
+/// Signs and verifies a record that has the members `key_id`, `public_key` and `signature`. The signature is of `context`,
+/// which keeps it from having a meaning elsewhere, and then of the other members as canonical JSON (RFC 8785).
+macro_rules! signed_record {
+    ($record:ident, $context:literal) => {
+        impl $record {
+            /// The same record, signed by this key.
+            pub fn signed_by(self, key: &$crate::domain::signatures::SigningKey) -> Self {
+                let public_key = key.public_key();
+                let unsigned = Self { key_id: public_key.id(), public_key, ..self };
+                let message = $crate::domain::signatures::message_of($context, &unsigned);
+                Self { signature: key.sign(&message), ..unsigned }
+            }
+
+            /// Whether the key that the record names has signed it. Anybody has a key: compare it with a known one.
+            pub fn is_signed(&self) -> bool {
+                let message = $crate::domain::signatures::message_of($context, self);
+                self.key_id == self.public_key.id() && self.public_key.verifies(&message, &self.signature)
+            }
+
+            /// Whether one of these keys has signed it.
+            pub fn is_signed_by(&self, keys: &[$crate::domain::signatures::PublicKey]) -> bool {
+                keys.contains(&self.public_key) && self.is_signed()
+            }
+
+            /// As JSON, in one line without its end.
+            pub fn to_json(&self) -> String {
+                serde_json::to_string(self).expect("a record has string keys and plain values alone")
+            }
+        }
+    };
+}
+pub(super) use signed_record;
+
+/// The message that the signature of a record is about.
 pub(super) fn message_of(context: &str, record: &impl Serialize) -> Vec<u8> {
     let mut members = serde_json::to_value(record).expect("a record has string keys and plain values alone");
     if let serde_json::Value::Object(members) = &mut members {
