@@ -67,9 +67,13 @@ impl From<StoreError> for ArchiveError {
 }
 
 /// The records of the last archive of each log, as far as one of these keys has signed them.
-pub(super) async fn list_archives(store: &dyn Store, keys: &[PublicKey]) -> Result<Vec<Archive>, StoreError> {
+pub(super) async fn list_archives(
+    store: &dyn Store,
+    keys: &[PublicKey],
+) -> Result<BTreeMap<TenantId, Archive>, StoreError> {
     let stored = store.list_settings(SETTING).await?;
-    Ok(stored.iter().filter_map(|(name, value)| signed_record(name, value, keys)).collect())
+    let signed = stored.iter().filter_map(|(name, value)| signed_record(name, value, keys));
+    Ok(signed.map(|archive| (archive.tenant.clone(), archive)).collect())
 }
 
 /// The last archived entry of each log of which a part was archived. The signatures are not checked, since that takes the
@@ -230,7 +234,7 @@ impl Service {
 
     /// Finishes archives that were interrupted, and signs records that a previous root secret has signed, so that it can be
     /// dropped. A failure is only logged.
-    pub(super) async fn maintain_archives(&self, archives: &[Archive]) {
+    pub(super) async fn maintain_archives(&self, archives: impl IntoIterator<Item = &Archive>) {
         for archive in archives {
             // Not while one is made, which does the same.
             let Ok(_archiving) = self.archiving.try_lock() else { return };

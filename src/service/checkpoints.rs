@@ -51,15 +51,16 @@ pub struct VerifiedLog {
 pub struct KnownCheckpoints {
     found: HashMap<TenantId, Known>,
     given: Vec<Checkpoint>,
-    restores: Vec<Restore>,
-    archives: Vec<Archive>,
+    /// Of each tenant the oldest first.
+    restores: BTreeMap<TenantId, Vec<Restore>>,
+    archives: BTreeMap<TenantId, Archive>,
 }
 
 impl KnownCheckpoints {
     /// The signed records of restored backups in the tenant's log, the oldest first, which name the checkpoints of
     /// the histories that a backup has replaced.
-    pub fn restores<'a>(&'a self, tenant: &TenantId) -> impl Iterator<Item = &'a Restore> {
-        self.restores.iter().filter(move |restore| restore.tenant == *tenant)
+    pub fn restores(&self, tenant: &TenantId) -> &[Restore] {
+        self.restores.get(tenant).map_or(&[], Vec::as_slice)
     }
 
     /// The checkpoints that were given to compare the logs with, and those in the configuration.
@@ -69,7 +70,7 @@ impl KnownCheckpoints {
 
     /// The signed record of the last archive of the tenant's log.
     fn archive(&self, tenant: &TenantId) -> Option<&Archive> {
-        self.archives.iter().find(|archive| archive.tenant == *tenant)
+        self.archives.get(tenant)
     }
 }
 
@@ -105,16 +106,17 @@ impl Service {
     /// Signs the end of each log that moved since its last checkpoint, or whose checkpoint is signed by a previous root
     /// secret, as are records of restored backups. To be called each hour, and before the process ends.
     pub async fn checkpoint_audit(&self) -> Result<Checkpoints, Error> {
-        let KnownCheckpoints { mut found, restores, archives, .. } = self.find_checkpoints(Vec::new()).await?;
+        let mut known = self.find_checkpoints(Vec::new()).await?;
         self.read_epoch().await?;
-        self.sign_restores_anew(&restores).await?;
+        self.sign_restores_anew(known.restores.values().flatten()).await?;
+        let mut found = std::mem::take(&mut known.found);
         for tenant in self.store.list_tenants().await? {
             found.entry(tenant).or_default();
         }
         let signed = stream::iter(found)
-            .map(async |(tenant, known)| {
-                let archive = archives.iter().find(|archive| archive.tenant == tenant);
-                let signed = self.sign_end(&tenant, &known, &restores, archive).await?;
+            .map(async |(tenant, found)| {
+                let (restores, archive) = (known.restores(&tenant), known.archive(&tenant));
+                let signed = self.sign_end(&tenant, &found, restores, archive).await?;
                 Ok::<_, Error>((tenant, signed))
             })
             .buffer_unordered(MAX_CONCURRENT_LOGS);
@@ -131,7 +133,7 @@ impl Service {
         if checkpoints.broken.is_empty() {
             self.metrics.checkpoints_completed(self.environment.now());
         }
-        self.maintain_archives(&archives).await;
+        self.maintain_archives(known.archives.values()).await;
         Ok(checkpoints)
     }
 
@@ -140,8 +142,9 @@ impl Service {
         let stored = self.store.find_setting(&setting(tenant)).await?;
         let in_file = self.read_checkpoint_file().await.into_iter().find(|checkpoint| checkpoint.tenant == *tenant);
         let restores = list_restores(self.store.as_ref(), &self.keyring.public_keys()).await?;
+        let restores = restores.get(tenant).map_or(&[][..], Vec::as_slice);
         let archive = self.find_archive(tenant).await?;
-        let signed = self.sign_end(tenant, &Known { stored, in_file }, &restores, archive.as_ref()).await?;
+        let signed = self.sign_end(tenant, &Known { stored, in_file }, restores, archive.as_ref()).await?;
         if let Ok(checkpoint) = &signed {
             self.write_checkpoint_file(std::slice::from_ref(checkpoint)).await;
         }
@@ -291,6 +294,7 @@ impl Service {
         let keys = self.keyring.public_keys();
         let mut signed: BTreeMap<_, _> = known
             .restores(tenant)
+            .iter()
             .map(Restore::common)
             .filter(|common| common.number > 0)
             .map(|common| (common.number, common.hash))
@@ -299,7 +303,7 @@ impl Service {
             if !checkpoint.is_signed_by(&keys) {
                 return Ok(Err(ChainBreak::Signature { number: checkpoint.number }));
             }
-            if known.restores(tenant).any(|restore| restore.replaces(&checkpoint)) {
+            if known.restores(tenant).iter().any(|restore| restore.replaces(&checkpoint)) {
                 continue;
             }
             if signed.insert(checkpoint.number, checkpoint.hash).is_some_and(|other| other != checkpoint.hash) {

@@ -90,7 +90,7 @@ impl Service {
         if common != end {
             let recorded =
                 list_restores(self.store.as_ref(), &self.keyring.public_keys()).await.map_err(Error::from)?;
-            if !recorded.iter().any(|restore| restore.replaces(&checkpoint)) {
+            if !recorded.get(&tenant).into_iter().flatten().any(|restore| restore.replaces(&checkpoint)) {
                 let mut lost = self.find_lost_checkpoints().await?;
                 lost.push(checkpoint);
                 restores = self.raise_epoch(origin, &lost, &BTreeMap::from([(tenant.clone(), common.number)])).await?;

@@ -4,7 +4,7 @@
 //! signs for each log which part of it the backup has replaced. Until then Keymark does not serve a store that lacks an
 //! entry which a checkpoint outside of it was signed for.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::Service;
 use super::archives::list_archives;
@@ -36,8 +36,9 @@ pub async fn find_lost_checkpoints(
     let (restores, archives) = (list_restores(store, keys).await?, list_archives(store, keys).await?);
     let mut lost = Vec::new();
     for checkpoint in checkpoints {
-        let is_replaced = restores.iter().any(|restore| restore.replaces(&checkpoint));
-        let is_archived = archives.iter().any(|archive| archive.covers(&checkpoint));
+        let of_tenant = restores.get(&checkpoint.tenant);
+        let is_replaced = of_tenant.into_iter().flatten().any(|restore| restore.replaces(&checkpoint));
+        let is_archived = archives.get(&checkpoint.tenant).is_some_and(|archive| archive.covers(&checkpoint));
         if checkpoint.number == 0 || !checkpoint.is_signed_by(keys) || is_replaced || is_archived {
             continue;
         }
@@ -51,17 +52,24 @@ pub async fn find_lost_checkpoints(
     Ok(lost)
 }
 
-/// The records of restored backups that one of these keys has signed, the oldest first.
-pub(super) async fn list_restores(store: &dyn Store, keys: &[PublicKey]) -> Result<Vec<Restore>, StoreError> {
-    let mut restores = Vec::new();
+/// The records of restored backups that one of these keys has signed, of each tenant the oldest first.
+pub(super) async fn list_restores(
+    store: &dyn Store,
+    keys: &[PublicKey],
+) -> Result<BTreeMap<TenantId, Vec<Restore>>, StoreError> {
+    let mut restores = BTreeMap::<_, Vec<_>>::new();
     for (name, value) in store.list_settings(RESTORE_SETTING).await? {
         match serde_json::from_str::<Restore>(&value) {
-            Ok(restore) if restore.is_signed_by(keys) => restores.push(restore),
+            Ok(restore) if restore.is_signed_by(keys) => {
+                restores.entry(restore.tenant.clone()).or_default().push(restore);
+            }
             // Without it, the checkpoints that it would excuse are missed in the log.
             _ => tracing::warn!(setting = name, "record of a restored backup ignored; no known key has signed it"),
         }
     }
-    restores.sort_by_key(|restore| restore.epoch);
+    for of_tenant in restores.values_mut() {
+        of_tenant.sort_by_key(|restore| restore.epoch);
+    }
     Ok(restores)
 }
 
@@ -89,10 +97,14 @@ impl Service {
         common: &BTreeMap<TenantId, u64>,
     ) -> Result<Vec<Restore>, Error> {
         let logs = self.store.list_tenants().await?;
-        let tenants: BTreeSet<_> = logs.iter().chain(lost.iter().map(|checkpoint| &checkpoint.tenant)).collect();
+        let mut lost_by_tenant: BTreeMap<_, _> = logs.iter().map(|tenant| (tenant, Vec::new())).collect();
+        for checkpoint in lost {
+            lost_by_tenant.entry(&checkpoint.tenant).or_default().push(checkpoint.clone());
+        }
         let mut ends = Vec::new();
-        for tenant in tenants {
-            ends.push((tenant, self.find_common_entry(tenant, lost, common.get(tenant).copied()).await?));
+        for (tenant, lost) in lost_by_tenant {
+            let end = self.find_common_entry(tenant, &lost, common.get(tenant).copied()).await?;
+            ends.push((tenant, lost, end));
         }
         let epoch = self.increment_epoch().await?;
         for tenant in &logs {
@@ -100,8 +112,7 @@ impl Service {
         }
         // Last, so that Keymark does not serve the store if this did not get so far.
         let mut restores = Vec::new();
-        for (tenant, end) in ends {
-            let lost: Vec<_> = lost.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned().collect();
+        for (tenant, lost, end) in ends {
             let (key, now) = (&self.keyring.current().checkpoints, self.environment.now());
             let restore = Restore::sign(key, tenant.clone(), epoch, end, &lost, now);
             self.store.replace_setting(&setting(&restore), None, &restore.to_json()).await?;
@@ -112,9 +123,9 @@ impl Service {
     }
 
     /// Signs records under the current root secret that a previous one has signed, so that it can be dropped.
-    pub(super) async fn sign_restores_anew(&self, restores: &[Restore]) -> Result<(), Error> {
+    pub(super) async fn sign_restores_anew(&self, restores: impl IntoIterator<Item = &Restore>) -> Result<(), Error> {
         let key = &self.keyring.current().checkpoints;
-        for restore in restores.iter().filter(|restore| restore.public_key != key.public_key()) {
+        for restore in restores.into_iter().filter(|restore| restore.public_key != key.public_key()) {
             let anew = restore.clone().signed_by(key).to_json();
             // Not if another instance has done it.
             self.store.replace_setting(&setting(restore), Some(&restore.to_json()), &anew).await?;
@@ -122,7 +133,7 @@ impl Service {
         Ok(())
     }
 
-    /// The last entry of the log that comes before everything that is known to be lost.
+    /// The last entry of the tenant's log that comes before everything of it that is known to be lost.
     async fn find_common_entry(
         &self,
         tenant: &TenantId,
@@ -130,8 +141,7 @@ impl Service {
         common: Option<u64>,
     ) -> Result<AuditHead, Error> {
         let head = self.store.audit_head(tenant).await?;
-        let lost = lost.iter().filter(|checkpoint| checkpoint.tenant == *tenant);
-        let number = lost.map(|checkpoint| checkpoint.number - 1).chain(common).fold(head.number, u64::min);
+        let number = lost.iter().map(|checkpoint| checkpoint.number - 1).chain(common).fold(head.number, u64::min);
         if number == head.number {
             return Ok(head);
         }
