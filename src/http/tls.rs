@@ -198,10 +198,12 @@ impl Tls {
         let certificate = self.files.certificate.path.display();
         match read.and_then(|contents| self.files.load(&contents)) {
             Ok(loaded) => {
+                let loaded = Arc::new(loaded);
+                self.loaded.store(Arc::clone(&loaded));
+                self.metrics.reloaded.inc();
+                // Whoever reads this may rely on it.
                 tracing::info!(%certificate, expires_at = %loaded.not_after, "TLS certificate reloaded");
                 self.report(&loaded, now);
-                self.loaded.store(Arc::new(loaded));
-                self.metrics.reloaded.inc();
             }
             Err(error) => {
                 tracing::warn!(%error, "TLS certificate not reloaded; the one before stays in use");
