@@ -778,6 +778,7 @@ struct Timed {
 impl Handler for Timed {
     type Body = Full<Bytes>;
     const SMALL_BODIES: bool = true;
+    const OWN_THREADS: bool = true;
 
     async fn handle(&self, request: Request<Incoming>, client: &Peer) -> Response<Full<Bytes>> {
         let began = Instant::now();

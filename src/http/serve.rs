@@ -29,6 +29,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::Notify,
     task::JoinSet,
     time::{Instant, Sleep, sleep, sleep_until, timeout},
@@ -41,6 +42,7 @@ use tower::ServiceExt;
 
 use super::{
     connections::{ConnectionCaps, Connections, OpenConnection},
+    threads::Threads,
     tls::{ClientCertificate, Tls, TlsStream},
 };
 use crate::{metrics::ConnectionMetrics, service::draining::Draining};
@@ -81,6 +83,8 @@ pub trait Handler: Clone + Send + Sync + 'static {
     type Body: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
     /// Whether a body is copied behind its head. For a small body that costs less than a vectored write.
     const SMALL_BODIES: bool;
+    /// Whether connections are served on threads of their own. For requests that compute for microseconds.
+    const OWN_THREADS: bool;
 
     /// The future is dropped if the client disconnects.
     fn handle(&self, request: Request<Incoming>, client: &Client) -> impl Future<Output = Response<Self::Body>> + Send;
@@ -124,6 +128,7 @@ pub struct InFlight(#[expect(dead_code, reason = "counted while it lives")] Task
 impl Handler for Router {
     type Body = Body;
     const SMALL_BODIES: bool = false;
+    const OWN_THREADS: bool = false;
 
     async fn handle(&self, request: Request<Incoming>, client: &Client) -> Response<Body> {
         let mut request = request.map(Body::new);
@@ -148,6 +153,7 @@ pub async fn serve<H: Handler>(
     let open = Connections::new(limits.connections.clone(), limits.metrics.clone());
     let mut last_warning: Option<Instant> = None;
     let stop = Arc::new(ShutdownSignal::default());
+    let threads = if H::OWN_THREADS { start_threads() } else { None };
     // Dropped, and so aborted, when the drain times out or this future is dropped.
     let mut connections = JoinSet::new();
     let mut begin = |connections: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr| {
@@ -169,7 +175,16 @@ pub async fn serve<H: Handler>(
             tls: tls.clone(),
             draining: draining.clone(),
         };
-        connections.spawn(tracker.track_future(connection.serve(stream, slot)));
+        let Some(runtime) = threads.as_ref().and_then(Threads::least_busy) else {
+            connections.spawn(tracker.track_future(connection.serve(stream, slot)));
+            return;
+        };
+        match move_to(runtime, stream) {
+            Ok(stream) => {
+                connections.spawn_on(tracker.track_future(connection.serve(stream, slot)), runtime);
+            }
+            Err(error) => tracing::error!(%error, "connection not accepted"),
+        }
     };
     loop {
         let accepted = tokio::select! {
@@ -204,6 +219,19 @@ pub async fn serve<H: Handler>(
     if timeout(limits.drain, tracker.wait()).await.is_err() {
         tracing::warn!("shutdown timed out; aborting in-flight requests");
     }
+}
+
+fn start_threads() -> Option<Threads> {
+    Threads::start()
+        .inspect_err(|error| tracing::warn!(%error, "threads not started; connections share those of the process"))
+        .ok()
+}
+
+/// Registers a stream with the runtime that is to serve it.
+fn move_to(runtime: &Handle, stream: TcpStream) -> io::Result<TcpStream> {
+    let stream = stream.into_std()?;
+    let _entered = runtime.enter();
+    TcpStream::from_std(stream)
 }
 
 /// Interval of warnings about refused connections.

@@ -245,6 +245,7 @@ impl Shared {
 impl Handler for Routes {
     type Body = Full<Bytes>;
     const SMALL_BODIES: bool = true;
+    const OWN_THREADS: bool = true;
 
     async fn handle(&self, request: Request<Incoming>, client: &Client) -> Response<Full<Bytes>> {
         self.answer_client(request, client.address.ip(), client.certificate.as_ref()).await
