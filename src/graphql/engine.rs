@@ -169,9 +169,11 @@ impl<E: Executor> Engine<E> {
         let Operation { request, selected, .. } = operation;
         let running = RunningSubscription::start(&self.executor, (context.attach)(request), selected.id.is_some());
         let state = (running, engine, context, selected, held);
-        let payloads = stream::unfold(state, async |(mut running, engine, context, selected, held)| {
-            let payload = running.next(&engine, &context, &selected).await?;
-            Some((payload, (running, engine, context, selected, held)))
+        // The future has room for the state once, since it takes it whole.
+        let payloads = stream::unfold(state, |mut state| async move {
+            let (running, engine, context, selected, _) = &mut state;
+            let payload = running.next(engine, context, selected).await?;
+            Some((payload, state))
         });
         let payloads = AssertUnwindSafe(payloads).catch_unwind().map(|payload| {
             payload.unwrap_or_else(|_| {

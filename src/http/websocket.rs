@@ -70,9 +70,9 @@ impl Default for ConnectionLimits {
 
 const SUBPROTOCOL: &str = "graphql-transport-ws";
 
-/// Size of the WebSocket's read buffer. An idle subscriber keeps it, and it is zeroed before each read. The default is
-/// 128 KiB; most messages from clients are shorter than this.
-const READ_BUFFER_BYTES: usize = 1024;
+/// Bytes that the WebSocket reads at a time. Its buffer grows with the messages, and an idle subscriber keeps it. The default
+/// is 128 KiB; a client sends little after it has subscribed.
+const READ_BUFFER_BYTES: usize = 256;
 
 /// Bytes that the WebSocket collects before it writes; the write buffer itself grows with the messages.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;

@@ -135,10 +135,16 @@ impl Service {
             last: None,
             ready: VecDeque::new(),
             is_behind: after.is_some(),
+            has_failed: false,
         };
-        stream::try_unfold(entries, |mut entries| async move {
-            let entry = entries.next().await?;
-            Ok(Some((entry, entries)))
+        // `try_unfold` would have room for the state twice, in each subscriber.
+        stream::unfold(entries, |mut entries| async move {
+            if entries.has_failed {
+                return None;
+            }
+            let entry = entries.next().await;
+            entries.has_failed = entry.is_err();
+            Some((entry, entries))
         })
     }
 
@@ -204,7 +210,7 @@ impl Service {
                     continue;
                 }
                 is_checked.store(matches!(event, FeedEvent::Change(_)), Ordering::Relaxed);
-                let refreshed = subscription.refresh().await;
+                let refreshed = Box::pin(subscription.refresh()).await;
                 is_checked.store(false, Ordering::Relaxed);
                 match refreshed {
                     Ok(()) => {}
@@ -289,7 +295,7 @@ impl CallerSubscription {
     pub(super) async fn next(&mut self) -> Result<FeedEvent, Error> {
         let event = self.receive().await;
         if self.may_concern_caller(&event) {
-            self.refresh().await?;
+            Box::pin(self.refresh()).await?;
         }
         Ok(event)
     }
@@ -355,7 +361,8 @@ impl CallerSubscription {
         while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.events.try_recv() {}
     }
 
-    /// Looks the caller up again. Returns an error unless the session is valid and has the permissions.
+    /// Looks the caller up again. Returns an error unless the session is valid and has the permissions. Its future is large:
+    /// box it where it would be a part of each subscriber.
     pub(super) async fn refresh(&mut self) -> Result<(), Error> {
         // Stays set if this fails.
         self.needs_refresh = true;
@@ -392,6 +399,8 @@ struct EntryStream {
     ready: VecDeque<Arc<AuditEntry>>,
     /// Whether the log may have more entries after `ready`.
     is_behind: bool,
+    /// Whether an error was returned, which ends the stream.
+    has_failed: bool,
 }
 
 impl EntryStream {
@@ -400,11 +409,13 @@ impl EntryStream {
         let last = match self.last {
             Some(number) => number,
             None => {
+                // Boxed, since it is needed once.
                 let number = match &self.after {
-                    Some(after) => retry_while_unavailable(|| service.find_position(self.tenant(), after)).await?,
+                    Some(after) => {
+                        Box::pin(retry_while_unavailable(|| service.find_position(self.tenant(), after))).await?
+                    }
                     None => service.store.audit_head(self.tenant()).await?.number,
                 };
-                // Boxed, since it is needed once.
                 let is_there = || service.require_subject(self.tenant(), self.subject, number);
                 Box::pin(retry_while_unavailable(is_there)).await?;
                 number
@@ -428,7 +439,7 @@ impl EntryStream {
             }
             if let Some(entry) = self.ready.pop_front() {
                 // Before each entry: none is delivered to a session that has ended, however late the client reads.
-                self.subscription.refresh().await?;
+                Box::pin(self.subscription.refresh()).await?;
                 self.last = Some(entry.number);
                 return Ok(entry);
             }
