@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -27,8 +27,10 @@ impl Nginx {
         command.arg("-p").arg(directory.path()).arg("-c").arg(&file).stdin(Stdio::null());
         command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
         let mut process = command.spawn().ok()?;
+        let began = Instant::now();
         while TcpStream::connect(address).is_err() {
             assert!(process.try_wait().expect("a status").is_none(), "nginx ended");
+            assert!(began.elapsed() < Duration::from_secs(10), "nginx does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
         Some(Self { process, address, _directory: directory })
