@@ -51,7 +51,7 @@ pub struct VerifiedLog {
 pub struct KnownCheckpoints {
     found: HashMap<TenantId, Known>,
     given: Vec<Checkpoint>,
-    /// Of each tenant the oldest first.
+    /// By tenant, the oldest record of each first.
     restores: BTreeMap<TenantId, Vec<Restore>>,
     archives: BTreeMap<TenantId, Archive>,
 }

@@ -52,7 +52,7 @@ pub async fn find_lost_checkpoints(
     Ok(lost)
 }
 
-/// The records of restored backups that one of these keys has signed, of each tenant the oldest first.
+/// The records of restored backups that one of these keys has signed, by tenant, the oldest of each first.
 pub(super) async fn list_restores(
     store: &dyn Store,
     keys: &[PublicKey],
