@@ -165,6 +165,10 @@ describe("the packed TypeScript client", () => {
       const { password } = operator;
       const example = startExample({ KEYMARK_USERNAME: leaver, KEYMARK_PASSWORD: password });
       assert.match(await example.line(), /^LOADED /);
+      // It subscribes only after it has loaded. A subscription without a session is refused by an error, not by 4403.
+      const api = await signInToApi(keymark);
+      await api.createSystem(`Before ${what} is taken away`);
+      assert.equal(await example.line(), `CREATED Before ${what} is taken away`);
       await keymark.manageOperator(...command);
       const { code, stderr } = await example.end();
       assert.equal(code, 1);
