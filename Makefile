@@ -68,6 +68,8 @@ test: tools-test console docs/examples/node_modules/.package-lock.json manifests
 
 check: check-quick console
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	@# It is not among all targets, since its `bench` is false.
+	$(CARGO) clippy --locked --bench scale --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	cd console && npm run check
 

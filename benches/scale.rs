@@ -136,7 +136,7 @@ async fn measure_migration(keys: u64) {
     let set = start_mongodb().await;
     let embedded = StoreConfig::Embedded { directory: data.path().to_owned(), cache_bytes: 4 << 20 };
     let mongodb = StoreConfig::Mongo { uri: set.uri().into(), database: DATABASE.to_owned() };
-    let to_mongodb = Target::Mongo { uri: set.uri(), database: DATABASE.to_owned() };
+    let to_mongodb = Target::Mongo { uri: set.uri().into(), database: DATABASE.to_owned() };
     let to_embedded = Target::Embedded { directory: back.path().to_owned() };
     for (source, target, name) in [(embedded, to_mongodb, "to MongoDB"), (mongodb, to_embedded, "back")] {
         let began = Instant::now();
