@@ -385,7 +385,8 @@ async fn write_documents(database: &Database, entries: u64, rng: &mut StdRng) {
 }
 
 async fn measure_entries(store: &dyn Store, entries: u64) {
-    let hour = START.plus(STEP * u32::try_from(entries / 3).expect("fewer than 2^32 entries"));
+    let third = START.plus(STEP * u32::try_from(entries / 3).expect("fewer than 2^32 entries"));
+    let within = |time| AuditFilter { from: Some(third), to: Some(third.plus(time)), ..AuditFilter::default() };
     let rare = AuditFilter { actions: Some(vec![AuditAction::SystemDeleted]), ..AuditFilter::default() };
     let filters = [
         ("none", AuditFilter::default()),
@@ -394,10 +395,8 @@ async fn measure_entries(store: &dyn Store, entries: u64) {
         ("rare action", rare.clone()),
         ("rare action of an actor", AuditFilter { actor: Some(actor(1)), ..rare }),
         ("refused", AuditFilter { outcome: Some(AuditOutcome::Refused), ..AuditFilter::default() }),
-        (
-            "an hour",
-            AuditFilter { from: Some(hour), to: Some(hour.plus(Duration::from_hours(1))), ..AuditFilter::default() },
-        ),
+        ("an hour", within(Duration::from_hours(1))),
+        ("thirty days", within(Duration::from_hours(30 * 24))),
         ("mark", AuditFilter { key_mark: Some(mark(RARE / 2)), ..AuditFilter::default() }),
     ];
     for (what, filter) in &filters {

@@ -243,6 +243,7 @@ async fn filters_of_a_long_log_find_the_entries_that_match() {
     let store = EmbeddedStore::open(directory.path()).expect("the file is created");
     let mut acme = tenant("acme");
     let mark = |text: &str| Some(text.to_owned().try_into().expect("a mark"));
+    let systems = [acme.system("Frequent").id, acme.system("Less frequent").id];
     let batches: Vec<_> = (0..ENTRIES)
         .map(|n| {
             acme.now = START.plus(SECOND * (n - n % 7 * 5 % (n + 1)));
@@ -250,6 +251,7 @@ async fn filters_of_a_long_log_find_the_entries_that_match() {
             let mut event = acme.event(action);
             event.key_mark = if n % 700 == 9 { mark("rare") } else { mark("many") };
             event.previous_key_mark = (n % 900 == 9).then(|| mark("rare")).flatten();
+            event.system = Some(systems[usize::from(n % 3 == 0)]);
             let event = if n % 600 == 5 { event.refused(ErrorCode::Forbidden, 1) } else { event };
             Batch::new(acme.id.clone(), event)
         })
@@ -261,6 +263,8 @@ async fn filters_of_a_long_log_find_the_entries_that_match() {
     assert_eq!(all.len(), ENTRIES as usize);
     let at = |n: u32| Some(START.plus(SECOND * n));
     let actions = |actions: &[AuditAction]| Some(actions.to_vec());
+    let (deleted, revoked) = (actions(&[AuditAction::SystemDeleted]), actions(&[AuditAction::KeyRevoked]));
+    let system = Some(systems[1]);
     let none = AuditFilter::default();
     let filters = [
         AuditFilter { key_mark: mark("rare"), ..none.clone() },
@@ -280,7 +284,16 @@ async fn filters_of_a_long_log_find_the_entries_that_match() {
         AuditFilter { from: at(2_990), ..none.clone() },
         AuditFilter { to: at(3), ..none.clone() },
         AuditFilter { from: at(10), to: at(2_000), outcome: Some(AuditOutcome::Done), ..none.clone() },
-        AuditFilter { from: at(4_000), ..none },
+        AuditFilter { from: at(4_000), ..none.clone() },
+        AuditFilter { system, actions: deleted.clone(), ..none.clone() },
+        AuditFilter { system, actions: revoked.clone(), ..none.clone() },
+        AuditFilter { system, actions: revoked, from: at(1_010), to: at(1_900), ..none.clone() },
+        AuditFilter { system, actions: actions(&[AuditAction::SystemDeleted, AuditAction::SignedIn]), ..none.clone() },
+        AuditFilter { system, outcome: Some(AuditOutcome::Refused), ..none.clone() },
+        AuditFilter { system, outcome: Some(AuditOutcome::Done), to: at(1_040), ..none.clone() },
+        AuditFilter { system, key_mark: mark("rare"), actions: deleted.clone(), ..none.clone() },
+        AuditFilter { key_mark: mark("many"), actions: deleted, from: at(500), ..none.clone() },
+        AuditFilter { system, from: at(2_990), ..none },
     ];
     for filter in filters {
         let matching: Vec<u64> = all.iter().rev().filter(|e| filter.matches(&e.event)).map(|e| e.number).collect();

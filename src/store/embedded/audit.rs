@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use redb::ReadableTable;
 
 use super::errors::storage;
+use super::join::{Condition, Direction, Rows, Stretch, SubjectIndex, visit_common};
 use super::snapshot::{Snapshot, page_of};
 use super::store::{EmbeddedStore, Progress};
 use super::subjects::{FilteredEntry, are_decisive, subjects_of_filter};
@@ -112,9 +113,9 @@ impl Snapshot {
         // Newest first: entries after a position have lower numbers.
         let low = page.before.map_or(0, |number| number.saturating_add(1));
         let high = page.after.map_or(u64::MAX, |number| number.saturating_sub(1));
-        let upwards = page.from == PageEnd::Last;
+        let direction = if page.from == PageEnd::Last { Direction::Upwards } else { Direction::Downwards };
         let mut has_more = false;
-        self.scan_audit(tenant, filter, (low, high), upwards, progress, |entry| {
+        self.scan_audit(tenant, filter, (low, high), direction, progress, |entry| {
             has_more = items.len() == page.limit;
             if !has_more {
                 items.push(decode(entry)?);
@@ -134,16 +135,14 @@ impl Snapshot {
             return Ok(last + 1 - first - self.count_audit(tenant, &refused, progress)?);
         }
         let mut count = 0;
-        if let Some(subjects) = subjects_of_filter(filter).filter(|_| are_decisive(filter)) {
-            let (tenant, by_subject) = (tenant.as_str(), self.0.open_table(AUDIT_BY_SUBJECT).map_err(storage)?);
-            for subject in &subjects {
-                let entries = (tenant, subject.as_str(), 0)..=(tenant, subject.as_str(), u64::MAX);
-                for row in by_subject.range(entries).map_err(storage)? {
-                    progress.row()?;
-                    row.map_err(storage)?;
-                    count += 1;
-                }
-            }
+        let direction = Direction::Upwards;
+        if are_decisive(filter) {
+            let by_subject = self.0.open_table(AUDIT_BY_SUBJECT).map_err(storage)?;
+            let conditions = conditions_of(tenant, filter, &by_subject, (0, u64::MAX), direction)?;
+            visit_common(conditions, direction, progress, |_, _| {
+                count += 1;
+                Ok(true)
+            })?;
             return Ok(count);
         }
         if filter.is_only_by_time() {
@@ -151,18 +150,18 @@ impl Snapshot {
             if first > last {
                 return Ok(0);
             }
-            let stretches = self.stretches(tenant, filter, (first, last))?;
+            let stretches = self.stretches(tenant, filter, (first, last), progress)?;
             let (within, others): (Vec<_>, Vec<_>) = stretches.into_iter().partition(|stretch| stretch.is_within);
             count = within.iter().map(|Stretch { low, high, .. }| high - low + 1).sum();
             for Stretch { low, high, .. } in others {
-                self.scan_audit(tenant, filter, (low, high), true, progress, |_| {
+                self.scan_audit(tenant, filter, (low, high), direction, progress, |_| {
                     count += 1;
                     Ok(true)
                 })?;
             }
             return Ok(count);
         }
-        self.scan_audit(tenant, filter, (0, u64::MAX), true, progress, |_| {
+        self.scan_audit(tenant, filter, (0, u64::MAX), direction, progress, |_| {
             count += 1;
             Ok(true)
         })?;
@@ -188,7 +187,7 @@ impl Snapshot {
         tenant: &TenantId,
         filter: &AuditFilter,
         (low, high): (u64, u64),
-        upwards: bool,
+        direction: Direction,
         progress: &mut Progress,
         mut visit: impl FnMut(&[u8]) -> Result<bool>,
     ) -> Result<()> {
@@ -196,64 +195,46 @@ impl Snapshot {
             return Ok(());
         }
         let audit = self.0.open_table(AUDIT).map_err(storage)?;
-        let mut visit = |bytes: &[u8]| -> Result<bool> {
+        let by_subject = self.0.open_table(AUDIT_BY_SUBJECT).map_err(storage)?;
+        let mut visit = |bytes: &[u8], progress: &mut Progress| -> Result<bool> {
             progress.row()?;
             // Most entries match no filter, and decoding them whole would take several times as long.
             let FilteredEntry { event } = decode(bytes)?;
             Ok(!filter.matches_members(&event.members()) || visit(bytes)?)
         };
-        let Some(subjects) = subjects_of_filter(filter) else {
-            let mut stretches = self.stretches(tenant, filter, (low, high))?;
-            if !upwards {
-                stretches.reverse();
-            }
+        let mut conditions = conditions_of(tenant, filter, &by_subject, (low, high), direction)?;
+        let mut stretches = self.stretches(tenant, filter, (low, high), progress)?;
+        if let Direction::Downwards = direction {
+            stretches.reverse();
+        }
+        let tenant = tenant.as_str();
+        if conditions.is_empty() {
             for Stretch { low, high, .. } in stretches {
-                let mut rows = audit.range((tenant.as_str(), low)..=(tenant.as_str(), high)).map_err(storage)?;
-                while let Some(row) = if upwards { rows.next() } else { rows.next_back() } {
-                    if !visit(row.map_err(storage)?.1.value())? {
+                let mut rows = audit.range((tenant, low)..=(tenant, high)).map_err(storage)?;
+                while let Some(row) = direction.next(&mut rows) {
+                    if !visit(row.map_err(storage)?.1.value(), progress)? {
                         return Ok(());
                     }
                 }
             }
             return Ok(());
-        };
-        let by_subject = self.0.open_table(AUDIT_BY_SUBJECT).map_err(storage)?;
-        let tenant = tenant.as_str();
-        let mut ranges = Vec::with_capacity(subjects.len());
-        for subject in &subjects {
-            let entries = (tenant, subject.as_str(), low)..=(tenant, subject.as_str(), high);
-            let mut rows = by_subject.range(entries).map_err(storage)?;
-            let mut step = move || -> Result<Option<u64>> {
-                let row = if upwards { rows.next() } else { rows.next_back() };
-                row.map(|row| Ok(row.map_err(storage)?.0.value().2)).transpose()
-            };
-            if let Some(number) = step()? {
-                ranges.push((number, step));
-            }
         }
-        // The entries of all subjects in one order. No two of these subjects share an entry.
-        loop {
-            let numbers = ranges.iter().map(|(number, _)| *number).enumerate();
-            let next = if upwards {
-                numbers.min_by_key(|(_, number)| *number)
-            } else {
-                numbers.max_by_key(|(_, number)| *number)
-            };
-            let Some((at, number)) = next else { return Ok(()) };
+        conditions.push(Condition::Stretches(direction, stretches.into_iter().peekable()));
+        visit_common(conditions, direction, progress, |number, progress| {
             let bytes = audit.get((tenant, number)).map_err(storage)?;
             let bytes = bytes.ok_or_else(|| StoreError::Corrupt("an index refers to a missing audit entry".into()))?;
-            if !visit(bytes.value())? {
-                return Ok(());
-            }
-            match ranges[at].1()? {
-                Some(number) => ranges[at].0 = number,
-                None => drop(ranges.swap_remove(at)),
-            }
-        }
+            visit(bytes.value(), progress)
+        })
     }
 
     /// The stretches between these numbers with the entries that the times of the filter admit.
-    fn stretches(&self, tenant: &TenantId, filter: &AuditFilter, (low, high): (u64, u64)) -> Result<Vec<Stretch>> {
+    fn stretches(
+        &self,
+        tenant: &TenantId,
+        filter: &AuditFilter,
+        (low, high): (u64, u64),
+        progress: &mut Progress,
+    ) -> Result<Vec<Stretch>> {
         if filter.from.is_none() && filter.to.is_none() {
             return Ok(vec![Stretch { low, high, is_within: true }]);
         }
@@ -264,6 +245,7 @@ impl Snapshot {
         let blocks = (tenant, low / ENTRIES_PER_BLOCK)..=(tenant, high / ENTRIES_PER_BLOCK);
         let mut stretches: Vec<Stretch> = Vec::new();
         for row in times.range(blocks).map_err(storage)? {
+            progress.row()?;
             let (key, times) = row.map_err(storage)?;
             let (block, (first, last)) = (key.value().1, times.value());
             if last < from || first >= to {
@@ -283,10 +265,15 @@ impl Snapshot {
     }
 }
 
-/// Entries of consecutive numbers.
-struct Stretch {
-    low: u64,
-    high: u64,
-    /// Whether the times of all of them match.
-    is_within: bool,
+/// The conditions of a filter that have an index, but for those on times.
+fn conditions_of<'a>(
+    tenant: &'a TenantId,
+    filter: &AuditFilter,
+    by_subject: &'a SubjectIndex,
+    bounds: (u64, u64),
+    direction: Direction,
+) -> Result<Vec<Condition<'a>>> {
+    let rows = |subject| Rows::new(by_subject, (tenant.as_str(), subject), bounds, direction);
+    let conditions = subjects_of_filter(filter).into_iter();
+    conditions.map(|subjects| subjects.into_iter().map(rows).collect::<Result<_>>().map(Condition::Subjects)).collect()
 }

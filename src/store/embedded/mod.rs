@@ -9,6 +9,7 @@ mod changes;
 mod commit;
 mod errors;
 mod feed;
+mod join;
 mod keys;
 mod leases;
 mod migrations;

@@ -29,37 +29,29 @@ pub(super) fn subjects_of(event: &FilteredMembers) -> Vec<Subject> {
     subjects
 }
 
-/// The subjects of which each matching entry has one, those of the most selective condition. `None` if the filter has no
-/// condition with an index: most entries are done, so that outcome has none.
-pub(super) fn subjects_of_filter(filter: &AuditFilter) -> Option<Vec<Subject>> {
-    if let Some(mark) = filter.key_mark {
-        return Some(vec![mark.as_str().to_owned()]);
-    }
-    let id = filter.system.map(|id| id.to_string()).or(filter.actor.map(|id| id.to_string()));
-    if let Some(id) = id {
-        return Some(vec![id]);
-    }
-    if filter.outcome == Some(AuditOutcome::Refused) {
-        return Some(vec![REFUSED.to_owned()]);
-    }
-    let mut names: Vec<_> = filter.actions.as_ref()?.iter().copied().map(name_of).collect();
-    names.sort_unstable();
-    names.dedup();
-    Some(names)
+/// For each condition of the filter that has an index, the subjects of which each matching entry has one. Outcome has one
+/// for refused attempts alone, since most entries are done.
+pub(super) fn subjects_of_filter(filter: &AuditFilter) -> Vec<Vec<Subject>> {
+    let AuditFilter { system, actor, actions, outcome, key_mark, from: _, to: _ } = filter;
+    let actions = actions.as_ref().map(|actions| {
+        let mut names: Vec<_> = actions.iter().copied().map(name_of).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    });
+    let conditions = [
+        key_mark.map(|mark| vec![mark.as_str().to_owned()]),
+        system.map(|id| vec![id.to_string()]),
+        actor.map(|id| vec![id.to_string()]),
+        (*outcome == Some(AuditOutcome::Refused)).then(|| vec![REFUSED.to_owned()]),
+        actions,
+    ];
+    conditions.into_iter().flatten().collect()
 }
 
 /// Whether the subjects of the filter decide alone which entries match.
 pub(super) fn are_decisive(filter: &AuditFilter) -> bool {
-    let AuditFilter { system, actor, actions, outcome, key_mark, from, to } = filter;
-    let conditions = [
-        system.is_some(),
-        actor.is_some(),
-        actions.is_some(),
-        *outcome == Some(AuditOutcome::Refused),
-        key_mark.is_some(),
-    ];
-    let is_one = conditions.into_iter().filter(|given| *given).count() == 1;
-    is_one && *outcome != Some(AuditOutcome::Done) && from.is_none() && to.is_none()
+    filter.outcome != Some(AuditOutcome::Done) && filter.from.is_none() && filter.to.is_none()
 }
 
 pub(super) fn name_of(action: AuditAction) -> Subject {

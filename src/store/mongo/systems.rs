@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use mongodb::bson::doc;
 use mongodb::options::Hint;
 
-use super::audit::entry_filters;
+use super::audit::{EntryQuery, entry_queries};
 use super::errors::corrupt;
 use super::migrations;
 use super::reads::{BY_ID, at_most, list_of};
@@ -36,10 +36,10 @@ impl SystemStore for MongoStore {
         if let Some(system) = self.find_one_in(&mut session, call, &self.systems, filter, BY_ID).await? {
             return Ok(SystemState::Present(system));
         }
-        let Some((deletion, index)) = entry_filters(tenant, &AuditFilter::deletion_of(id))?.pop() else {
+        let Some(EntryQuery { query, index, .. }) = entry_queries(tenant, &AuditFilter::deletion_of(id))?.pop() else {
             return Ok(SystemState::Unknown);
         };
-        let find = self.audit.find_one(deletion).hint(Hint::Name(index.to_owned())).max_time(self.limits.call);
+        let find = self.audit.find_one(query).hint(Hint::Name(index.to_owned())).max_time(self.limits.call);
         let found = self.bounded(call, find.session(&mut session)).await?;
         Ok(if found.is_some() { SystemState::Deleted } else { SystemState::Unknown })
     }

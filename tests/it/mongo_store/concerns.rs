@@ -170,6 +170,7 @@ async fn every_query_uses_an_index_also_for_its_order() {
     command audit: COUNT_SCAN { tenant: 1, event.outcome: 1, number: 1, event.occurredAt: 1 }
     command audit: COUNT_SCAN { tenant: 1, event.system: 1, number: 1, event.occurredAt: 1 }
     command audit: IXSCAN { tenant: 1, event.action: 1, number: 1, event.occurredAt: 1 }
+    command audit: IXSCAN { tenant: 1, event.actor.id: 1, number: 1, event.occurredAt: 1 }
     command audit: IXSCAN { tenant: 1, event.occurredAt: 1, number: 1 }
     command audit: IXSCAN { tenant: 1, event.previousKeyMark: 1, number: 1, event.occurredAt: 1 }
     command audit: IXSCAN { tenant: 1, event.system: 1, number: 1, event.occurredAt: 1 }

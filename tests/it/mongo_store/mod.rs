@@ -1,5 +1,6 @@
 //! Guarantees of the MongoDB backend beyond the contract of every store.
 
+mod audit_filters;
 mod cancelled;
 mod concerns;
 mod exactly_once;
