@@ -6,12 +6,14 @@
 //! then. For each audit entry, the first subscriber whom it reaches executes the operation, and the others find the
 //! payload in a cache.
 
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, ObjectType, Request, Response, Schema, ServerError, SubscriptionType};
 use bytes::Bytes;
+use futures::future::Either;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use quick_cache::Weighter;
@@ -189,12 +191,12 @@ impl<E: Executor> Engine<E> {
     }
 
     /// Executes the subscription for one event, unless another subscriber has. Only results without errors are shared.
-    async fn payload_of(
-        &self,
+    fn payload_of<'a>(
+        &'a self,
         event: EventResult,
-        context: &OperationContext,
-        selected: &SelectedOperation,
-    ) -> Option<Payload> {
+        context: &'a OperationContext,
+        selected: &'a SelectedOperation,
+    ) -> impl Future<Output = Option<Payload>> + Send + 'a {
         let key = match (&event, selected.id) {
             (Ok(SubscriptionEvent::Entry(entry)), Some(selection)) => {
                 Some(PayloadKey { selection, tenant: entry.tenant.clone(), number: entry.number })
@@ -202,10 +204,10 @@ impl<E: Executor> Engine<E> {
             _ => None,
         };
         if let Some(payload) = key.as_ref().and_then(|key| self.payloads.get(key)) {
-            return Some(Payload::Result(payload));
+            return Either::Left(ready(Some(Payload::Result(payload))));
         }
         // Boxed, since it is rare and large: it would be part of each subscriber's future.
-        Box::pin(async {
+        Either::Right(Box::pin(async move {
             let request = (context.attach)(selected.request()).data(ReplayedEvent(event));
             let response = self.executor.execute_stream(request, None).next().await?;
             let is_shared = response.errors.is_empty();
@@ -214,8 +216,7 @@ impl<E: Executor> Engine<E> {
                 self.payloads.insert(key, payload.clone());
             }
             Some(payload)
-        })
-        .await
+        }))
     }
 }
 

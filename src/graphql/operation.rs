@@ -100,7 +100,7 @@ pub struct Operation {
 /// The operation of a document that is executed.
 pub(super) struct SelectedOperation {
     document: Arc<Document>,
-    operation_name: Option<String>,
+    operation_name: Option<Box<str>>,
     /// Empty unless this is a subscription that may be executed again. A slice, since a map takes a KiB for its first
     /// entry.
     variables: Box<[(Name, Value)]>,
@@ -114,7 +114,7 @@ impl SelectedOperation {
         let variables = self.variables.iter().cloned().collect();
         // The text is not read, since the parsed document is set.
         let mut request = Request::new("").variables(Variables::from_value(Value::Object(variables)));
-        request.operation_name.clone_from(&self.operation_name);
+        request.operation_name = self.operation_name.as_deref().map(ToOwned::to_owned);
         request.set_parsed_query(self.document.parsed().clone());
         request
     }
@@ -146,7 +146,12 @@ impl Operation {
             kind,
             is_function_of_the_log,
             request,
-            selected: SelectedOperation { document, operation_name, variables: again, id },
+            selected: SelectedOperation {
+                document,
+                operation_name: operation_name.map(Into::into),
+                variables: again,
+                id,
+            },
         })
     }
 }

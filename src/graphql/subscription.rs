@@ -157,7 +157,7 @@ async fn entries<T: Send + 'static>(
     ctx: &Context<'_>,
     subject: Subject,
     after: Option<String>,
-    matches: impl Fn(&audit::AuditEntry) -> bool + Send + 'static,
+    matches: impl Fn(&audit::AuditEntry) -> bool + Send + Sync + 'static,
     resolve: impl Fn(&Service, audit::AuditEntry) -> Option<T> + Send + 'static,
 ) -> Result<BoxStream<'static, Result<T>>> {
     let events = async {
@@ -165,14 +165,9 @@ async fn entries<T: Send + 'static>(
         let tenant = &call.caller.tenant;
         let after = after.map(|cursor| cursors::decode_audit(call.service.keyring(), tenant, &cursor)).transpose();
         let after = after.map_err(|refusal: Refusal| refuse(&refusal))?;
-        let entries = call.service.entries(call.caller, permissions::needed(ctx)?, subject, after);
+        let entries = call.service.entries(call.caller, permissions::needed(ctx)?, subject, after, matches);
         let request = call.request;
-        Ok(entries.filter_map(move |entry| {
-            std::future::ready(match entry {
-                Ok(entry) => matches(&entry).then_some(Ok(SubscriptionEvent::Entry(entry))),
-                Err(error) => Some(Err(from_service(error, request))),
-            })
-        }))
+        Ok(entries.map(move |entry| entry.map(SubscriptionEvent::Entry).map_err(|error| from_service(error, request))))
     };
     let resolve = move |service: &Service, event| match event {
         SubscriptionEvent::Entry(entry) => resolve(service, Arc::unwrap_or_clone(entry)),

@@ -5,7 +5,6 @@
 //! Nothing is queued: while a client does not read, its operations are not polled, and a client that does not read for
 //! too long is disconnected.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -72,7 +71,7 @@ const SUBPROTOCOL: &str = "graphql-transport-ws";
 
 /// Bytes that the WebSocket reads at a time. Its buffer grows with the messages, and an idle subscriber keeps it. The default
 /// is 128 KiB; a client sends little after it has subscribed.
-const READ_BUFFER_BYTES: usize = 256;
+const READ_BUFFER_BYTES: usize = 128;
 
 /// Bytes that the WebSocket collects before it writes; the write buffer itself grows with the messages.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
@@ -129,7 +128,7 @@ fn serve<E: Executor, A: Authenticator>(
         in_flight: in_flight.clone(),
         upgrade: Some(parts),
         session: None,
-        running: HashMap::new(),
+        running: Vec::with_capacity(1),
         operations: SelectAll::new(),
     };
     async move {
@@ -209,7 +208,8 @@ struct Connection<E, A> {
     /// The request that opened the socket, until `connection_init`.
     upgrade: Option<Box<Parts>>,
     session: Option<SocketSession>,
-    running: HashMap<Arc<str>, RunningOperation>,
+    /// A list, since most sockets have one.
+    running: Vec<RunningOperation>,
     operations: Operations,
     /// One permit for each operation, including those that the client has cancelled and that still run.
     slots: Arc<Semaphore>,
@@ -217,6 +217,7 @@ struct Connection<E, A> {
 
 /// An operation whose id is in use.
 struct RunningOperation {
+    id: Arc<str>,
     kind: OperationType,
     abort: AbortHandle,
 }
@@ -343,7 +344,7 @@ impl<E: Executor, A: Authenticator> Connection<E, A> {
         let Some(session) = &self.session else {
             return Err(Ending::close(4401, "Unauthorized"));
         };
-        if self.running.contains_key(id.as_str()) {
+        if self.is_running(&id) {
             let reason = format!("Subscriber for {id} already exists");
             let reason = if reason.len() > MAX_REASON_BYTES { "Subscriber already exists".to_owned() } else { reason };
             return Err(Ending::close(4409, reason));
@@ -369,14 +370,14 @@ impl<E: Executor, A: Authenticator> Connection<E, A> {
         let event_id = Arc::clone(&id);
         let events = events.map(move |event| (Arc::clone(&event_id), event));
         self.operations.push(Abortable::new(events, registration).boxed());
-        self.running.insert(id, RunningOperation { kind, abort });
+        self.running.push(RunningOperation { id, kind, abort });
         Ok(())
     }
 
     /// After the end of the session nothing is sent, except the results of mutations that are running: one of them may
     /// have ended it.
     async fn end_session(&mut self, socket: &mut WebSocket) -> Result<Infallible, Ending> {
-        self.running.retain(|_, operation| {
+        self.running.retain(|operation| {
             let is_mutation = operation.kind == OperationType::Mutation;
             if !is_mutation {
                 operation.abort.abort();
@@ -386,7 +387,7 @@ impl<E: Executor, A: Authenticator> Connection<E, A> {
         let deadline = Instant::now() + self.server.limits.send_timeout;
         while !self.running.is_empty() {
             let Ok(Some((id, event))) = timeout_at(deadline, self.operations.next()).await else { break };
-            if self.running.contains_key(&id) {
+            if self.is_running(&id) {
                 self.forward(socket, &id, event).await?;
             }
         }
@@ -401,7 +402,7 @@ impl<E: Executor, A: Authenticator> Connection<E, A> {
                 self.send_errors(socket, id, &errors).await
             }
             Event::Complete => {
-                self.running.remove(id);
+                self.running.retain(|operation| *operation.id != *id);
                 let complete = OperationMessage { id, r#type: "complete", payload: None::<()> };
                 self.send_json(socket, &complete).await
             }
@@ -410,9 +411,13 @@ impl<E: Executor, A: Authenticator> Connection<E, A> {
 
     /// Frees an id and drops the rest of its operation.
     fn abort(&mut self, id: &str) {
-        if let Some(operation) = self.running.remove(id) {
+        for operation in self.running.extract_if(.., |operation| *operation.id == *id) {
             operation.abort.abort();
         }
+    }
+
+    fn is_running(&self, id: &str) -> bool {
+        self.running.iter().any(|operation| *operation.id == *id)
     }
 
     /// Sends a result, which is JSON already.

@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::{FutureExt, Stream, stream};
+use futures::{Stream, stream};
 use rand::RngExt;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::TryRecvError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -113,8 +114,8 @@ impl Service {
         self.coherence.follow(stop, follow).await;
     }
 
-    /// The tenant's audit entries as they are written: those after the entry at `after` first, or, if it is `None`, those
-    /// written from now on. They are not filtered by `subject`.
+    /// The tenant's audit entries that match, as they are written: those after the entry at `after` first, or, if it is
+    /// `None`, those written from now on. They are not filtered by `subject`.
     ///
     /// Ends with an error as soon as the caller's session ends or the caller loses one of `permissions`; with
     /// `CURSOR_INVALID` if the log does not contain the entry at `after`; and with `NOT_FOUND` if the tenant has no
@@ -125,16 +126,16 @@ impl Service {
         permissions: Permissions,
         subject: Subject,
         after: Option<AuditPosition>,
-    ) -> impl Stream<Item = Result<Arc<AuditEntry>, Error>> + Send + use<> {
+        matches: impl Fn(&AuditEntry) -> bool + Send + Sync + 'static,
+    ) -> impl Stream<Item = Result<Arc<AuditEntry>, Error>> + Send + 'static {
         let subscription = CallerSubscription::new(self, caller, Topic::Changes, Some(permissions));
         let entries = EntryStream {
             _subscriber: self.metrics.subscriber(),
             subscription,
-            subject,
-            after,
-            last: None,
-            ready: VecDeque::new(),
+            matches,
             is_behind: after.is_some(),
+            place: Place::Start(Box::new((subject, after))),
+            ready: VecDeque::new(),
             has_failed: false,
         };
         // `try_unfold` would have room for the state twice, in each subscriber.
@@ -200,27 +201,32 @@ impl Service {
     ) -> impl Future<Output = ()> + Send + use<> {
         let now = self.environment.now();
         let left = caller.signed_in().map_or(Duration::MAX, |(_, session)| session.expires_at.since(now));
+        let expires_at = Instant::now().checked_add(left);
+        let left = move || expires_at.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
         let mut subscription = CallerSubscription::new(self, caller, Topic::Identities, None);
-        let ended = async move {
+        async move {
             loop {
-                let active_for = subscription.service.active_for(&subscription.caller);
-                let received = tokio::time::timeout(active_for.unwrap_or(Duration::MAX), subscription.receive());
-                let event = received.await.unwrap_or(FeedEvent::Resumed);
+                // One timer for both, since every socket has it.
+                let wait = subscription.service.active_for(&subscription.caller).unwrap_or(Duration::MAX).min(left());
+                let received = tokio::time::timeout(wait, subscription.receive()).await;
+                if left().is_zero() {
+                    return;
+                }
+                let event = received.unwrap_or(FeedEvent::Resumed);
                 if !subscription.may_concern_caller(&event) {
                     continue;
                 }
                 is_checked.store(matches!(event, FeedEvent::Change(_)), Ordering::Relaxed);
-                let refreshed = Box::pin(subscription.refresh()).await;
+                let refreshed = Box::pin(tokio::time::timeout(left(), subscription.refresh())).await;
                 is_checked.store(false, Ordering::Relaxed);
                 match refreshed {
-                    Ok(()) => {}
-                    Err(Error::Refused(_)) => return,
+                    Ok(Ok(())) => {}
+                    Ok(Err(Error::Refused(_))) | Err(_) => return,
                     // An internal error does not end a session.
-                    Err(_) => tokio::time::sleep(RETRY_DELAY).await,
+                    Ok(Err(_)) => tokio::time::sleep(RETRY_DELAY.min(left())).await,
                 }
             }
-        };
-        tokio::time::timeout(left, ended).map(drop)
+        }
     }
 
     /// Waits until the cache can be used again after the feed was lost, or for [`MAX_CACHE_WAIT`], and then for a random
@@ -313,16 +319,22 @@ impl CallerSubscription {
         } else {
             let received = match &mut self.home {
                 None => self.events.recv().await,
-                Some(home) => loop {
-                    tokio::select! {
-                        event = self.events.recv() => break event,
-                        change = home.recv() => match &change {
-                            Ok(FeedEvent::Change(change)) if !concerns(&self.caller, change) => {}
-                            // Missed events are found out about by refreshing the caller.
-                            _ => break Ok(FeedEvent::Resumed),
-                        },
-                    }
-                },
+                // Boxed, since few callers act in another tenant than their own.
+                Some(home) => {
+                    Box::pin(async {
+                        loop {
+                            tokio::select! {
+                                event = self.events.recv() => break event,
+                                change = home.recv() => match &change {
+                                    Ok(FeedEvent::Change(change)) if !concerns(&self.caller, change) => {}
+                                    // Missed events are found out about by refreshing the caller.
+                                    _ => break Ok(FeedEvent::Resumed),
+                                },
+                            }
+                        }
+                    })
+                    .await
+                }
             };
             // Never closed: the subscription keeps the service, which keeps the sender.
             let event = received.unwrap_or(FeedEvent::Resumed);
@@ -350,15 +362,26 @@ impl CallerSubscription {
 
     /// Takes the next event if it has arrived, and returns its entry.
     fn take_entry(&mut self) -> Option<Arc<AuditEntry>> {
-        match self.events.try_recv() {
-            Ok(FeedEvent::Change(change)) => change.entry.clone(),
-            _ => None,
+        match self.try_receive()? {
+            FeedEvent::Change(change) => change.entry.clone(),
+            FeedEvent::Resumed => None,
         }
     }
 
     /// Drops the events that have arrived.
     fn skip(&mut self) {
-        while let Ok(_) | Err(TryRecvError::Lagged(_)) = self.events.try_recv() {}
+        while self.try_receive().is_some() {}
+    }
+
+    /// The next event if it has arrived. If it may concern the caller, the next call of [`next`](Self::next) refreshes them.
+    fn try_receive(&mut self) -> Option<FeedEvent> {
+        let event = match self.events.try_recv() {
+            Ok(event) => event,
+            Err(TryRecvError::Lagged(_)) => FeedEvent::Resumed,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
+        };
+        self.needs_refresh |= self.may_concern_caller(&event);
+        Some(event)
     }
 
     /// Looks the caller up again. Returns an error unless the session is valid and has the permissions. Its future is large:
@@ -387,14 +410,19 @@ fn concerns(caller: &Caller, change: &Change) -> bool {
     change.writes.iter().any(is_callers)
 }
 
-struct EntryStream {
+/// Where a stream of entries is in the log.
+enum Place {
+    /// It has not begun: what it is about, and the entry after which it begins.
+    Start(Box<(Subject, Option<AuditPosition>)>),
+    /// After the last entry that was returned or did not match, which has this number.
+    After(u64),
+}
+
+struct EntryStream<M> {
     _subscriber: Subscriber,
     subscription: CallerSubscription,
-    subject: Subject,
-    /// The entry after which the stream begins.
-    after: Option<AuditPosition>,
-    /// Number of the last entry that was returned; `None` before the first call.
-    last: Option<u64>,
+    matches: M,
+    place: Place,
     /// Entries that were received and not returned yet.
     ready: VecDeque<Arc<AuditEntry>>,
     /// Whether the log may have more entries after `ready`.
@@ -403,25 +431,14 @@ struct EntryStream {
     has_failed: bool,
 }
 
-impl EntryStream {
+impl<M: Fn(&AuditEntry) -> bool> EntryStream<M> {
     async fn next(&mut self) -> Result<Arc<AuditEntry>, Error> {
-        let service = &self.subscription.service;
-        let last = match self.last {
-            Some(number) => number,
-            None => {
-                // Boxed, since it is needed once.
-                let number = match &self.after {
-                    Some(after) => {
-                        Box::pin(retry_while_unavailable(|| service.find_position(self.tenant(), after))).await?
-                    }
-                    None => service.store.audit_head(self.tenant()).await?.number,
-                };
-                let is_there = || service.require_subject(self.tenant(), self.subject, number);
-                Box::pin(retry_while_unavailable(is_there)).await?;
-                number
-            }
+        let mut last = match &self.place {
+            Place::After(number) => *number,
+            // Boxed, since it is needed once.
+            Place::Start(start) => Box::pin(self.find_start(start)).await?,
         };
-        self.last = Some(last);
+        self.place = Place::After(last);
         loop {
             if self.is_behind {
                 // The log has whatever is dropped here, and is read afterwards.
@@ -438,9 +455,13 @@ impl EntryStream {
                 }
             }
             if let Some(entry) = self.ready.pop_front() {
+                last = entry.number;
+                self.place = Place::After(last);
+                if !(self.matches)(&entry) {
+                    continue;
+                }
                 // Before each entry: none is delivered to a session that has ended, however late the client reads.
                 Box::pin(self.subscription.refresh()).await?;
-                self.last = Some(entry.number);
                 return Ok(entry);
             }
             match self.subscription.next().await? {
@@ -463,6 +484,17 @@ impl EntryStream {
                 },
             }
         }
+    }
+
+    /// The number of the entry after which the stream begins.
+    async fn find_start(&self, (subject, after): &(Subject, Option<AuditPosition>)) -> Result<u64, Error> {
+        let service = &self.subscription.service;
+        let number = match after {
+            Some(after) => retry_while_unavailable(|| service.find_position(self.tenant(), after)).await?,
+            None => service.store.audit_head(self.tenant()).await?.number,
+        };
+        retry_while_unavailable(|| service.require_subject(self.tenant(), *subject, number)).await?;
+        Ok(number)
     }
 
     fn tenant(&self) -> &TenantId {
