@@ -160,7 +160,8 @@ async fn list_operators(section: &str, store: &Arc<dyn Store>) {
     report_times(section, "operators", "reading them from the store", &rounds);
 }
 
-/// An export and a verification of the log against reading it, and a verification of the export against parsing it.
+/// An export and a verification of the log against reading it, an export of what has no entries against reading one, and a
+/// verification of the export against parsing it.
 async fn audit_log(section: &str, store: &Arc<dyn Store>) {
     let tenant: TenantId = "logged".parse().expect("a tenant");
     let first = write_log(store, &tenant, ENTRIES).await;
@@ -170,7 +171,10 @@ async fn audit_log(section: &str, store: &Arc<dyn Store>) {
     let read = async || read_log(store, &tenant, ENTRIES).await;
     let known = service.find_checkpoints(Vec::new()).await.expect("checkpoints");
     let keys = Keyring::new(&root_secret(7), &[]).public_keys();
-    let (mut exports, mut followed, mut verified, mut files) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let nothing =
+        AuditFilter { from: Some(service.environment().now().plus(Duration::from_hours(1))), ..AuditFilter::default() };
+    let (mut exports, mut empty, mut followed, mut verified, mut files) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
         let (request, exporter) = (service.request(None), Exporter::CommandLine(tenant.clone(), None));
@@ -178,6 +182,15 @@ async fn audit_log(section: &str, store: &Arc<dyn Store>) {
         let parts: Vec<String> = export.expect("an export").try_collect().await.expect("a whole export");
         let export = parts.concat();
         exports.push((began.elapsed(), read().await));
+
+        let began = Instant::now();
+        let (request, exporter) = (service.request(None), Exporter::CommandLine(tenant.clone(), None));
+        let none = service.export_audit(request, exporter, nothing.clone(), Format::Jsonl).await;
+        none.expect("an export").try_for_each(async |_| Ok(())).await.expect("a whole export");
+        let ours = began.elapsed();
+        let began = Instant::now();
+        store.list_audit_after(&tenant, 0, 1).await.expect("an entry");
+        empty.push((ours, began.elapsed()));
 
         let began = Instant::now();
         let follower = service.follow_audit(&origin, tenant.clone(), Some(first)).await;
@@ -199,6 +212,7 @@ async fn audit_log(section: &str, store: &Arc<dyn Store>) {
         files.push((ours, began.elapsed()));
     }
     report_rates(section, "audit export", "entries a second", "reading the log", ENTRIES, &exports);
+    report_times(section, "audit export of no entries", "reading one entry", &empty);
     report_rates(section, "audit follow", "entries a second", "reading the log", ENTRIES, &followed);
     report_rates(section, "audit verify", "entries a second", "reading the log", ENTRIES, &verified);
     report_rates(section, "audit verify --file", "entries a second", "parsing the lines", ENTRIES, &files);
