@@ -169,6 +169,12 @@ async fn audit_log(section: &str, store: &Arc<dyn Store>) {
     let service = &instance.service;
     let origin = service.command_line_origin(None);
     let read = async || read_log(store, &tenant, ENTRIES).await;
+    let export_of = async |filter| {
+        let (request, exporter) = (service.request(None), Exporter::CommandLine(tenant.clone(), None));
+        let export = service.export_audit(request, exporter, filter, Format::Jsonl).await;
+        let parts: Vec<String> = export.expect("an export").try_collect().await.expect("a whole export");
+        parts.concat()
+    };
     let known = service.find_checkpoints(Vec::new()).await.expect("checkpoints");
     let keys = Keyring::new(&root_secret(7), &[]).public_keys();
     let nothing =
@@ -177,16 +183,11 @@ async fn audit_log(section: &str, store: &Arc<dyn Store>) {
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
-        let (request, exporter) = (service.request(None), Exporter::CommandLine(tenant.clone(), None));
-        let export = service.export_audit(request, exporter, AuditFilter::default(), Format::Jsonl).await;
-        let parts: Vec<String> = export.expect("an export").try_collect().await.expect("a whole export");
-        let export = parts.concat();
+        let export = export_of(AuditFilter::default()).await;
         exports.push((began.elapsed(), read().await));
 
         let began = Instant::now();
-        let (request, exporter) = (service.request(None), Exporter::CommandLine(tenant.clone(), None));
-        let none = service.export_audit(request, exporter, nothing.clone(), Format::Jsonl).await;
-        none.expect("an export").try_for_each(async |_| Ok(())).await.expect("a whole export");
+        export_of(nothing.clone()).await;
         let ours = began.elapsed();
         let began = Instant::now();
         store.list_audit_after(&tenant, 0, 1).await.expect("an entry");

@@ -54,9 +54,9 @@ pub(super) struct Stretch {
 
 /// The entries that meet one condition.
 pub(super) enum Condition<'a> {
-    /// Those with one of these subjects.
+    /// The entries that have one of these subjects.
     Subjects(Vec<Rows<'a>>),
-    /// Those in these stretches, which are in the order of the scan.
+    /// The entries in these stretches, which are in the order of the scan.
     Stretches(Direction, Peekable<vec::IntoIter<Stretch>>),
 }
 
@@ -87,11 +87,12 @@ pub(super) struct Rows<'a> {
     tenant: &'a str,
     subject: Subject,
     direction: Direction,
-    /// Bounds of the numbers of the rows that are left.
+    /// The least and the greatest number that an entry of the rest may have.
     low: u64,
     high: u64,
+    /// The rows after the current one.
     rest: Option<Range<'static, SubjectKey, ()>>,
-    /// Of the row that was reached; `None` at the end.
+    /// The place of the entry in the current row; `None` after the last row.
     place: Option<u64>,
 }
 
