@@ -43,7 +43,6 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use instance::Instance;
 use keymark::clock::Environment;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
@@ -58,7 +57,7 @@ use keymark::domain::time::Timestamp;
 use keymark::domain::tokens::{Token, TokenKind};
 use keymark::http::connections::ConnectionCaps;
 use keymark::http::front::Front;
-use keymark::http::serve::{Client as Peer, Handler, Listener, ServeLimits, serve};
+use keymark::http::serve::{Client as Peer, Handler, Listener, Quick, RequestBody, ServeLimits, serve};
 use keymark::http::tls::{Tls, TlsFile, TlsFiles};
 use keymark::http::verify::{Access, Routes};
 use keymark::http::{self, PublicFeatures};
@@ -777,14 +776,16 @@ struct Timed {
 
 impl Handler for Timed {
     type Body = Full<Bytes>;
-    const SMALL_BODIES: bool = true;
-    const OWN_THREADS: bool = true;
 
-    async fn handle(&self, request: Request<Incoming>, client: &Peer) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<impl RequestBody>, client: &Peer) -> Response<Full<Bytes>> {
         let began = Instant::now();
         let response = self.routes.handle(request, client).await;
         self.times.lock().expect("nobody panicked").push(began.elapsed());
         response
+    }
+
+    fn quick(&self) -> Option<Quick> {
+        self.routes.quick()
     }
 }
 

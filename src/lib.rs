@@ -58,12 +58,12 @@
 //! opens, and the response is sent.
 //!
 //! **A key is verified.** `http::serve::serve` passes each request of the verification listener to
-//! `http::verify::Routes::handle`, on the thread that the connection stays on (`http::threads`). That answers
-//! `POST /v1/verify` and `/v1/forward-auth`. `verify::Verifier::verify` parses the key and refuses a malformed one; it
-//! digests the key under the pepper, looks the digest up in the cache (`coherence::Coherence::read_with_check`), counts a
-//! use of a valid one in its row there, and returns a `domain::verdict::Verdict`. While the cache is bypassed it reads the
-//! store (`store::KeyStore::find_key`, which sees every change that was answered before). `service::Service::run_usage` adds
-//! the counts to the store.
+//! `http::verify::Routes::handle`, on the thread that the connection stays on (`http::threads`), and reads most requests
+//! without hyper (`http::small_requests`). `handle` answers `POST /v1/verify` and `/v1/forward-auth`.
+//! `verify::Verifier::verify` parses the key and refuses a malformed one; it digests the key under the pepper, looks the
+//! digest up in the cache (`coherence::Coherence::read_with_check`), counts a use of a valid one in its row there, and
+//! returns a `domain::verdict::Verdict`. While the cache is bypassed it reads the store (`store::KeyStore::find_key`, which
+//! sees every change that was answered before). `service::Service::run_usage` adds the counts to the store.
 
 pub mod admin;
 pub mod app;

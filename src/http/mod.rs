@@ -14,6 +14,7 @@ pub mod hosts;
 pub mod ops;
 pub mod serve;
 pub mod session_authenticator;
+mod small_requests;
 mod threads;
 pub mod tls;
 pub mod verify;

@@ -1,11 +1,12 @@
 //! Serves a listener: HTTP/1.1, over TLS or not, with limits on slow clients, and a graceful shutdown.
 //!
+//! hyper reads the requests, except the small ones of a quick handler.
+//!
 //! The stream with time-outs can go once hyper has them for idle connections, reads and writes:
 //! <https://github.com/hyperium/hyper/issues/1628>.
 
 use std::{
     convert::Infallible,
-    error::Error,
     future::poll_fn,
     io::{self, Write as _},
     net::SocketAddr,
@@ -18,8 +19,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::ConnectInfo};
+use axum::{BoxError, Router, body::Body, extract::ConnectInfo};
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
+use http_body_util::BodyExt;
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -39,13 +42,15 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 use tower::ServiceExt;
+use zeroize::Zeroize;
 
 use super::{
     connections::{ConnectionCaps, Connections, OpenConnection},
+    small_requests::{self, ResponseWriter},
     threads::Threads,
     tls::{ClientCertificate, Tls, TlsStream},
 };
-use crate::{metrics::ConnectionMetrics, service::draining::Draining};
+use crate::{clock::Environment, metrics::ConnectionMetrics, service::draining::Draining};
 
 /// Limits on the connections of a listener.
 #[derive(Clone, Debug)]
@@ -80,15 +85,34 @@ impl Default for ServeLimits {
 
 /// Handles the requests of a listener.
 pub trait Handler: Clone + Send + Sync + 'static {
-    type Body: HttpBody<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
-    /// Whether a body is copied behind its head. For a small body that costs less than a vectored write.
-    const SMALL_BODIES: bool;
-    /// Whether connections are served on threads of their own. For requests that compute for microseconds.
-    const OWN_THREADS: bool;
+    type Body: HttpBody<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static;
 
-    /// The future is dropped if the client disconnects.
-    fn handle(&self, request: Request<Incoming>, client: &Client) -> impl Future<Output = Response<Self::Body>> + Send;
+    /// The future is dropped if the client disconnects, unless the request is small and the handler quick.
+    fn handle(
+        &self,
+        request: Request<impl RequestBody>,
+        client: &Client,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// `Some` if requests take microseconds and have small responses.
+    fn quick(&self) -> Option<Quick> {
+        None
+    }
 }
+
+/// How requests that take microseconds are served: on threads of their own, without hyper if they are small, and with bodies
+/// copied behind their heads, which costs less than a vectored write.
+pub struct Quick {
+    /// The headers that the handler reads, in lower case. Small requests have no others.
+    pub headers: &'static [&'static str],
+    /// Has the time for `Date`.
+    pub environment: Environment,
+}
+
+/// The body of a request.
+pub trait RequestBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
+
+impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static> RequestBody for B {}
 
 /// The other end of a connection.
 pub struct Client {
@@ -127,10 +151,8 @@ pub struct InFlight(#[expect(dead_code, reason = "counted while it lives")] Task
 /// Each request has the peer's address as `ConnectInfo<SocketAddr>`, and [`InFlight`].
 impl Handler for Router {
     type Body = Body;
-    const SMALL_BODIES: bool = false;
-    const OWN_THREADS: bool = false;
 
-    async fn handle(&self, request: Request<Incoming>, client: &Client) -> Response<Body> {
+    async fn handle(&self, request: Request<impl RequestBody>, client: &Client) -> Response<Body> {
         let mut request = request.map(Body::new);
         let extensions = request.extensions_mut();
         extensions.insert(ConnectInfo(client.address));
@@ -153,7 +175,8 @@ pub async fn serve<H: Handler>(
     let open = Connections::new(limits.connections.clone(), limits.metrics.clone());
     let mut last_warning: Option<Instant> = None;
     let stop = Arc::new(ShutdownSignal::default());
-    let threads = if H::OWN_THREADS { start_threads() } else { None };
+    let quick = handler.quick().map(Arc::new);
+    let threads = quick.as_ref().and_then(|_| start_threads());
     // Dropped, and so aborted, when the drain times out or this future is dropped.
     let mut connections = JoinSet::new();
     let mut begin = |connections: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr| {
@@ -174,6 +197,7 @@ pub async fn serve<H: Handler>(
             stop: Arc::clone(&stop),
             tls: tls.clone(),
             draining: draining.clone(),
+            quick: quick.clone(),
         };
         let Some(runtime) = threads.as_ref().and_then(Threads::least_busy) else {
             connections.spawn(tracker.track_future(connection.serve(stream, slot)));
@@ -284,6 +308,7 @@ struct Connection<H> {
     stop: Arc<ShutdownSignal>,
     tls: Option<Arc<Tls>>,
     draining: Draining,
+    quick: Option<Arc<Quick>>,
 }
 
 impl<H: Handler> Connection<H> {
@@ -308,10 +333,11 @@ impl<H: Handler> Connection<H> {
         }
         let Some(stream) = self.open(stream).await else { return };
         let progress = Arc::new(AtomicU64::new(0));
-        let stream = Stream {
+        let mut stream = Stream {
             inner: Some((stream, slot)),
+            unread: Bytes::new(),
             tracker: self.client.tracker.clone(),
-            limits: self.limits,
+            limits: Arc::clone(&self.limits),
             begun: None,
             wait: None,
             timer: None,
@@ -319,6 +345,24 @@ impl<H: Handler> Connection<H> {
             progress: Arc::clone(&progress),
             ended: false,
         };
+        let mut raises = pin!(self.stop.raises.notified());
+        let mut waits = false;
+        let mut is_stopping = |context: &mut Context<'_>| {
+            // Once is enough: the notification wakes this task, and the flag says why. In this order, since the flag is
+            // set before the waiters are notified.
+            if !waits {
+                waits = true;
+                let _ = raises.as_mut().poll(context);
+            }
+            self.stop.is_raised()
+        };
+        if let Some(quick) = &self.quick {
+            match Box::pin(self.answer_small_requests(quick, &mut stream, &progress, &mut is_stopping)).await {
+                Ok(Some(unread)) => stream.unread = unread,
+                Ok(None) => return,
+                Err(error) => return self.log(&error),
+            }
+        }
         let (handler, client, progress, draining) = (&self.handler, &self.client, &progress, &self.draining);
         let service = service_fn(|request: Request<Incoming>| {
             advance(progress);
@@ -335,21 +379,14 @@ impl<H: Handler> Connection<H> {
             }
         });
         let connection = http1::Builder::new()
-            .writev(!H::SMALL_BODIES)
+            .writev(self.quick.is_none())
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut connection = pin!(connection);
-        let mut raises = pin!(self.stop.raises.notified());
-        let (mut waits, mut finishing) = (false, false);
+        let mut finishing = false;
         let mut first_request: Option<Pin<Box<Sleep>>> = None;
         let result = poll_fn(|context| {
-            // Once is enough: the notification wakes this task, and the flag says why. In this order, since the flag is
-            // set before the waiters are notified.
-            if !waits {
-                waits = true;
-                let _ = raises.as_mut().poll(context);
-            }
-            if !finishing && self.stop.is_raised() {
+            if !finishing && is_stopping(context) {
                 let is_new = progress.load(Ordering::Relaxed) == 0;
                 let timer = first_request.get_or_insert_with(|| Box::pin(sleep(FIRST_REQUEST_TIMEOUT)));
                 if !is_new || timer.as_mut().poll(context).is_ready() {
@@ -361,7 +398,53 @@ impl<H: Handler> Connection<H> {
         })
         .await;
         if let Err(error) = result {
-            tracing::debug!(%error, peer = %self.client.address, "a connection broke");
+            self.log(&error);
+        }
+    }
+
+    fn log(&self, error: &dyn std::error::Error) {
+        tracing::debug!(%error, peer = %self.client.address, "a connection broke");
+    }
+
+    /// Answers small requests. Returns what was read when another request begins, or the shutdown: it is hyper's. Returns
+    /// `None` when the connection is to be closed.
+    async fn answer_small_requests(
+        &self,
+        quick: &Quick,
+        stream: &mut Stream,
+        progress: &AtomicU64,
+        is_stopping: &mut (impl FnMut(&mut Context<'_>) -> bool + Send),
+    ) -> io::Result<Option<Bytes>> {
+        let mut input = Vec::with_capacity(small_requests::MAX_BYTES);
+        let mut writer = ResponseWriter::default();
+        loop {
+            let read = poll_fn(|context| {
+                if is_stopping(context) {
+                    return Poll::Ready(None);
+                }
+                pin!(stream.read_buf(&mut input)).poll(context).map(Some)
+            });
+            match read.await.transpose()? {
+                Some(0) => return Ok(None),
+                // hyper waits for a first request.
+                None => return Ok((progress.load(Ordering::Relaxed) == 0).then(Bytes::new)),
+                Some(_) => {}
+            }
+            let mut unread = &input[..];
+            while !unread.is_empty() {
+                let parsed = small_requests::parse(unread, quick.headers).filter(|_| !self.draining.has_begun());
+                let Some((request, length)) = parsed else { return Ok(Some(Bytes::copy_from_slice(unread))) };
+                advance(progress);
+                unread = &unread[length..];
+                let (head, body) = self.handler.handle(request, &self.client).await.into_parts();
+                let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+                stream.write_all(writer.write(&head, &body, quick.environment.now())).await?;
+                stream.flush().await?;
+                advance(progress);
+            }
+            // A connection may wait long for the next request, and this one may have a key.
+            input.as_mut_slice().zeroize();
+            input.clear();
         }
     }
 }
@@ -442,6 +525,8 @@ macro_rules! forward {
 struct Stream {
     /// The slot is freed when the file descriptor is closed.
     inner: Option<(Transport, OpenConnection)>,
+    /// What was read already, and is read again first.
+    unread: Bytes,
     tracker: TaskTracker,
     limits: Arc<ServeLimits>,
     /// The progress at which the first bytes of a head arrived.
@@ -520,7 +605,13 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let filled = buffer.filled().len();
-        let read = forward!(self.inner()?, poll_read(context, buffer));
+        let read = if self.unread.is_empty() {
+            forward!(self.inner()?, poll_read(context, buffer))
+        } else {
+            let length = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(length));
+            Poll::Ready(Ok(()))
+        };
         let progress = self.progress.load(Ordering::Relaxed);
         let waits = progress.is_multiple_of(2);
         if let Poll::Ready(result) = read {

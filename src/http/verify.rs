@@ -18,7 +18,7 @@ use http::header::{
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use ipnet::IpNet;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 use super::front::{Front, bearer};
 use super::hosts::HostRefusal;
 use super::ops;
-use super::serve::{Client, Handler};
+use super::serve::{Client, Handler, Quick, RequestBody};
 use super::tls::ClientCertificate;
 use crate::domain::external_ids::ExternalId;
 use crate::domain::ids::{SystemId, TenantId};
@@ -244,11 +244,14 @@ impl Shared {
 
 impl Handler for Routes {
     type Body = Full<Bytes>;
-    const SMALL_BODIES: bool = true;
-    const OWN_THREADS: bool = true;
 
-    async fn handle(&self, request: Request<Incoming>, client: &Client) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<impl RequestBody>, client: &Client) -> Response<Full<Bytes>> {
         self.answer_client(request, client.address.ip(), client.certificate.as_ref()).await
+    }
+
+    fn quick(&self) -> Option<Quick> {
+        let headers = &["host", "authorization", "x-api-key", "x-forwarded-for", "x-keymark-verifier-token"];
+        Some(Quick { headers, environment: self.0.verifier.service().environment().clone() })
     }
 }
 

@@ -18,7 +18,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("verify", &["domain", "auth", "service", "store", "coherence"]),
     ("audit_text", &["domain"]),
     ("graphql", &["domain", "auth", "service"]),
-    ("http", &["domain", "auth", "service", "verify", "graphql", "metrics", "audit_text"]),
+    ("http", &["domain", "clock", "auth", "service", "verify", "graphql", "metrics", "audit_text"]),
     ("config", &["domain", "audit_text", "auth", "coherence", "service", "http"]),
     ("telemetry", &["config"]),
     ("admin", &["domain", "service", "audit_text"]),

@@ -12,15 +12,16 @@ use std::{
 use async_graphql::{
     Context, Enum, Error, ErrorExtensions, InputObject, Object, Schema, SimpleObject, Subscription, scalar,
 };
-use axum::Router;
+use axum::{Router, body::Body};
 use futures::{FutureExt, Stream, StreamExt, stream};
-use http::{StatusCode, header, request::Parts};
+use http::{Request, Response, StatusCode, header, request::Parts};
+use keymark::clock::Environment;
 use keymark::graphql::engine::OperationContext;
 use keymark::http::{
     authenticator::{Authenticator, SocketSession},
     error::ErrorResponse,
     graphql::{TransportLimits, routes},
-    serve::{Listener, ServeLimits, serve},
+    serve::{Client, Handler, Listener, Quick, RequestBody, ServeLimits, serve},
     tls::Tls,
 };
 use keymark::service::draining::Draining;
@@ -355,6 +356,22 @@ pub fn router(world: &Arc<World>, limits: TransportLimits, shutdown: Cancellatio
     routes(schema, ToyAuthenticator(world.clone()), limits, shutdown)
 }
 
+/// A router whose requests count as quick.
+#[derive(Clone)]
+pub struct QuickRouter(pub Router);
+
+impl Handler for QuickRouter {
+    type Body = Body;
+
+    async fn handle(&self, request: Request<impl RequestBody>, client: &Client) -> Response<Body> {
+        Handler::handle(&self.0, request, client).await
+    }
+
+    fn quick(&self) -> Option<Quick> {
+        Some(Quick { headers: &["accept", "content-type", "host"], environment: Environment::system() })
+    }
+}
+
 /// A server on a port of its own.
 pub struct Server {
     pub world: Arc<World>,
@@ -365,22 +382,23 @@ pub struct Server {
 
 impl Server {
     pub async fn start(limits: TransportLimits, serve_limits: ServeLimits) -> Self {
-        Self::start_on(limits, serve_limits, None, Draining::default()).await
+        Self::start_on(limits, serve_limits, None, Draining::default(), |router| router).await
     }
 
-    pub async fn start_on(
+    pub async fn start_on<H: Handler>(
         limits: TransportLimits,
         serve_limits: ServeLimits,
         tls: Option<Arc<Tls>>,
         draining: Draining,
+        handler_of: impl FnOnce(Router) -> H,
     ) -> Self {
         let world = Arc::new(World::default());
         let shutdown = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
-        let router = router(&world, limits, shutdown.clone());
+        let handler = handler_of(router(&world, limits, shutdown.clone()));
         let serving =
-            tokio::spawn(serve(Listener::new(listener, tls, draining), router, serve_limits, shutdown.clone()));
+            tokio::spawn(serve(Listener::new(listener, tls, draining), handler, serve_limits, shutdown.clone()));
         Self { world, address, shutdown, serving }
     }
 }
