@@ -7,7 +7,7 @@ use futures::{SinkExt, StreamExt};
 use http::Method;
 use keymark::domain::keys::ApiKey;
 use keymark::http::front::Front;
-use keymark::http::verify::Access;
+use keymark::http::verify::{Access, Routes};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::json;
@@ -72,9 +72,9 @@ const TOKEN: &str = "a-verifier-token-of-the-tests";
 /// A gateway with a client in front of it, and Keymark and an API behind it.
 struct Site {
     app: App,
-    keymark: Listening,
+    keymark: Listening<Routes>,
     echo: Echo,
-    api: Listening,
+    api: Listening<Router>,
     gateway: Gateway,
     client: Client,
 }

@@ -471,12 +471,8 @@ impl App {
         address
     }
 
-    /// The verification routes as a router.
-    pub fn verification_routes(&self) -> Router {
-        let routes = self.verification.clone();
-        Router::new().fallback(async move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request<Body>| {
-            routes.answer(request, peer.ip()).await.map(Body::new)
-        })
+    pub fn verification_routes(&self) -> Routes {
+        self.verification.clone()
     }
 
     /// Shuts the app down, as SIGTERM does.

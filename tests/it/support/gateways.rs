@@ -10,16 +10,14 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::Response;
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};
-use http::{HeaderMap, Method, Uri};
-use keymark::http::serve::{ServeLimits, serve};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use keymark::http::serve::{Client as Peer, Handler, Quick, RequestBody, ServeLimits, serve};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -240,46 +238,52 @@ pub fn free_address() -> SocketAddr {
     }
 }
 
-/// The peers from which requests came.
-#[derive(Clone, Default)]
-struct Peers(Arc<Mutex<BTreeSet<SocketAddr>>>);
+/// A handler whose requests are noted, and may be held back.
+#[derive(Clone)]
+struct Noted<H> {
+    handler: H,
+    /// From which requests came.
+    peers: Arc<Mutex<BTreeSet<SocketAddr>>>,
+    answering: watch::Receiver<bool>,
+}
 
-async fn note_peer(State(peers): State<Peers>, request: Request, next: Next) -> Response {
-    let ConnectInfo(peer) = request.extensions().get::<ConnectInfo<SocketAddr>>().expect("a peer");
-    peers.0.lock().unwrap().insert(*peer);
-    next.run(request).await
+impl<H: Handler> Handler for Noted<H> {
+    type Body = H::Body;
+
+    async fn handle(&self, request: Request<impl RequestBody>, client: &Peer) -> Response<H::Body> {
+        self.peers.lock().unwrap().insert(client.address);
+        self.answering.clone().wait_for(|answering| *answering).await.expect("held as long as it listens");
+        self.handler.handle(request, client).await
+    }
+
+    fn quick(&self) -> Option<Quick> {
+        self.handler.quick()
+    }
 }
 
 /// A listener of this process.
-pub struct Listening {
+pub struct Listening<H> {
     pub address: SocketAddr,
-    router: Router,
-    peers: Peers,
+    handler: Noted<H>,
     answers: watch::Sender<bool>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
-impl Listening {
-    pub async fn start(router: Router) -> Self {
-        let peers = Peers::default();
+impl<H: Handler> Listening<H> {
+    pub async fn start(handler: H) -> Self {
         let (answers, answering) = watch::channel(true);
-        let hold = async move |State(mut answering): State<watch::Receiver<bool>>, request: Request, next: Next| {
-            answering.wait_for(|answering| *answering).await.expect("held as long as it listens");
-            next.run(request).await
-        };
-        let router = router.layer(middleware::from_fn_with_state(answering, hold));
-        let router = router.layer(middleware::from_fn_with_state(peers.clone(), note_peer));
+        let handler = Noted { handler, peers: Arc::default(), answering };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, router.clone(), ServeLimits::default(), stop.clone()));
-        Self { address, router, peers, answers, stop, serving }
+        let serving = tokio::spawn(serve(listener, handler.clone(), ServeLimits::default(), stop.clone()));
+        Self { address, handler, answers, stop, serving }
     }
 
     /// The number of connections on which requests came so far.
     pub fn connections(&self) -> usize {
-        self.peers.0.lock().unwrap().len()
+        self.handler.peers.lock().unwrap().len()
     }
 
     /// Holds all responses back while `answers` is false.
@@ -296,11 +300,11 @@ impl Listening {
     pub async fn restart(&mut self) {
         let listener = TcpListener::bind(self.address).await.expect("the same port");
         self.stop = CancellationToken::new();
-        self.serving = tokio::spawn(serve(listener, self.router.clone(), ServeLimits::default(), self.stop.clone()));
+        self.serving = tokio::spawn(serve(listener, self.handler.clone(), ServeLimits::default(), self.stop.clone()));
     }
 }
 
-impl Drop for Listening {
+impl<H> Drop for Listening<H> {
     fn drop(&mut self) {
         self.stop.cancel();
     }
