@@ -94,7 +94,8 @@ pub trait Handler: Clone + Send + Sync + 'static {
         client: &Client,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
-    /// `Some` if requests take microseconds and have small responses.
+    /// `Some` if most requests take microseconds and have small responses. Then no response has a status without a body, or
+    /// `Content-Length` or `Date`, which are added.
     fn quick(&self) -> Option<Quick> {
         None
     }
@@ -359,7 +360,11 @@ impl<H: Handler> Connection<H> {
         if let Some(quick) = &self.quick {
             match Box::pin(self.answer_small_requests(quick, &mut stream, &progress, &mut is_stopping)).await {
                 Ok(Some(unread)) => stream.unread = unread,
-                Ok(None) => return,
+                Ok(None) => {
+                    // Over TLS, the peer is told that this is the end.
+                    let _ = stream.shutdown().await;
+                    return;
+                }
                 Err(error) => return self.log(&error),
             }
         }
@@ -386,15 +391,18 @@ impl<H: Handler> Connection<H> {
         let mut finishing = false;
         let mut first_request: Option<Pin<Box<Sleep>>> = None;
         let result = poll_fn(|context| {
-            if !finishing && is_stopping(context) {
+            // First, since what was read before is answered even at the shutdown.
+            let ended = connection.as_mut().poll(context);
+            if ended.is_pending() && !finishing && is_stopping(context) {
                 let is_new = progress.load(Ordering::Relaxed) == 0;
                 let timer = first_request.get_or_insert_with(|| Box::pin(sleep(FIRST_REQUEST_TIMEOUT)));
                 if !is_new || timer.as_mut().poll(context).is_ready() {
                     finishing = true;
                     connection.as_mut().graceful_shutdown();
+                    return connection.as_mut().poll(context);
                 }
             }
-            connection.as_mut().poll(context)
+            ended
         })
         .await;
         if let Err(error) = result {
@@ -424,11 +432,13 @@ impl<H: Handler> Connection<H> {
                 }
                 pin!(stream.read_buf(&mut input)).poll(context).map(Some)
             });
-            match read.await.transpose()? {
-                Some(0) => return Ok(None),
+            match read.await {
                 // hyper waits for a first request.
                 None => return Ok((progress.load(Ordering::Relaxed) == 0).then(Bytes::new)),
-                Some(_) => {}
+                Some(Ok(0)) => return Ok(None),
+                Some(Ok(_)) => {}
+                Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
+                Some(Err(error)) => return Err(error),
             }
             let mut unread = &input[..];
             while !unread.is_empty() {
@@ -436,11 +446,18 @@ impl<H: Handler> Connection<H> {
                 let Some((request, length)) = parsed else { return Ok(Some(Bytes::copy_from_slice(unread))) };
                 advance(progress);
                 unread = &unread[length..];
-                let (head, body) = self.handler.handle(request, &self.client).await.into_parts();
+                let (mut head, body) = self.handler.handle(request, &self.client).await.into_parts();
+                let is_last = self.draining.has_begun();
+                if is_last {
+                    head.headers.insert(CONNECTION, const { HeaderValue::from_static("close") });
+                }
                 let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
                 stream.write_all(writer.write(&head, &body, quick.environment.now())).await?;
                 stream.flush().await?;
                 advance(progress);
+                if is_last {
+                    return Ok(None);
+                }
             }
             // A connection may wait long for the next request, and this one may have a key.
             input.as_mut_slice().zeroize();

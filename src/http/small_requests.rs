@@ -2,7 +2,7 @@
 //!
 //! hyper prepares each request for a body in pieces, an upgrade, and a client that disconnects meanwhile. For a request that
 //! takes microseconds, that is a quarter of its time in this process. So requests that arrive whole, and say nothing about
-//! the connection or the length of their body but `Content-Length`, are read here, with the parser that hyper has too.
+//! the connection or the length of their body but the usual, are read here, with the parser that hyper has too.
 //! Whatever else arrives is hyper's, which alone decides what it means.
 
 use std::mem::MaybeUninit;
@@ -16,10 +16,10 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 use crate::domain::time::Timestamp;
 
-/// Bytes of a request with its head. Larger ones are not small.
+/// How many bytes are read for a request with its head. Larger ones are never whole here.
 pub(super) const MAX_BYTES: usize = 4096;
 const MAX_HEADERS: usize = 32;
-/// Digits of `Content-Length`, so that it is at most [`MAX_BYTES`] or refused with its first byte.
+/// Digits of `Content-Length`: enough for [`MAX_BYTES`].
 const MAX_LENGTH_DIGITS: usize = 4;
 /// Headers that concern the connection, or the length of the body.
 const HEADERS_OF_OTHERS: [&str; 5] = ["transfer-encoding", "expect", "upgrade", "te", "trailer"];
