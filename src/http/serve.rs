@@ -21,7 +21,7 @@ use std::{
 
 use axum::{BoxError, Router, body::Body, extract::ConnectInfo};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::CONNECTION};
 use http_body_util::BodyExt;
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
@@ -87,15 +87,15 @@ impl Default for ServeLimits {
 pub trait Handler: Clone + Send + Sync + 'static {
     type Body: HttpBody<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static;
 
-    /// The future is dropped if the client disconnects, unless the request is small and the handler quick.
+    /// The future is dropped if the client disconnects.
     fn handle(
         &self,
         request: Request<impl RequestBody>,
         client: &Client,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
-    /// `Some` if most requests take microseconds and have small responses. Then no response has a status without a body, or
-    /// `Content-Length` or `Date`, which are added.
+    /// `Some` if most requests take microseconds and have small responses. Then no response has a status without a body, or a
+    /// header about the connection, its length or its date: these are added.
     fn quick(&self) -> Option<Quick> {
         None
     }
@@ -104,8 +104,8 @@ pub trait Handler: Clone + Send + Sync + 'static {
 /// How requests that take microseconds are served: on threads of their own, without hyper if they are small, and with bodies
 /// copied behind their heads, which costs less than a vectored write.
 pub struct Quick {
-    /// The headers that the handler reads, in lower case. Small requests have no others.
-    pub headers: &'static [&'static str],
+    /// The headers that the handler reads. All others are left out of small requests.
+    pub headers: Vec<HeaderName>,
     /// Has the time for `Date`.
     pub environment: Environment,
 }
@@ -347,37 +347,31 @@ impl<H: Handler> Connection<H> {
             ended: false,
         };
         let mut raises = pin!(self.stop.raises.notified());
-        let mut waits = false;
-        let mut is_stopping = |context: &mut Context<'_>| {
-            // Once is enough: the notification wakes this task, and the flag says why. In this order, since the flag is
-            // set before the waiters are notified.
-            if !waits {
-                waits = true;
-                let _ = raises.as_mut().poll(context);
-            }
-            self.stop.is_raised()
-        };
+        // Once is enough: the notification wakes this task, and the flag says why. Before the flag is read, since it is set
+        // before the waiters are notified.
+        poll_fn(|context| Poll::Ready(raises.as_mut().poll(context).is_ready())).await;
         if let Some(quick) = &self.quick {
-            match Box::pin(self.answer_small_requests(quick, &mut stream, &progress, &mut is_stopping)).await {
+            // Boxed, or the tasks of other listeners would be as large.
+            match Box::pin(self.answer_small_requests(quick, &mut stream, &progress)).await {
                 Ok(Some(unread)) => stream.unread = unread,
                 Ok(None) => {
-                    // Over TLS, the peer is told that this is the end.
+                    // Over TLS, sends `close_notify`, without which the client takes the end for a failure.
                     let _ = stream.shutdown().await;
                     return;
                 }
                 Err(error) => return self.log(&error),
             }
         }
-        let (handler, client, progress, draining) = (&self.handler, &self.client, &progress, &self.draining);
+        let (connection, progress) = (&self, &progress);
         let service = service_fn(|request: Request<Incoming>| {
             advance(progress);
             async move {
-                let mut response = handler.handle(request, client).await;
+                let mut response = connection.handler.handle(request, &connection.client).await;
                 let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 if upgraded {
                     progress.store(UPGRADED_PROGRESS, Ordering::Relaxed);
-                } else if draining.has_begun() {
-                    response.headers_mut().insert(CONNECTION, const { HeaderValue::from_static("close") });
+                } else {
+                    connection.announce_end(response.headers_mut());
                 }
                 let progress = (!upgraded).then(|| Arc::clone(progress));
                 Ok::<_, Infallible>(response.map(|body| Answer { body, progress }))
@@ -393,7 +387,7 @@ impl<H: Handler> Connection<H> {
         let result = poll_fn(|context| {
             // First, since what was read before is answered even at the shutdown.
             let ended = connection.as_mut().poll(context);
-            if ended.is_pending() && !finishing && is_stopping(context) {
+            if ended.is_pending() && !finishing && self.stop.is_raised() {
                 let is_new = progress.load(Ordering::Relaxed) == 0;
                 let timer = first_request.get_or_insert_with(|| Box::pin(sleep(FIRST_REQUEST_TIMEOUT)));
                 if !is_new || timer.as_mut().poll(context).is_ready() {
@@ -414,54 +408,77 @@ impl<H: Handler> Connection<H> {
         tracing::debug!(%error, peer = %self.client.address, "a connection broke");
     }
 
-    /// Answers small requests. Returns what was read when another request begins, or the shutdown: it is hyper's. Returns
-    /// `None` when the connection is to be closed.
+    /// Returns true if the connection ends with this response, and then announces it.
+    fn announce_end(&self, headers: &mut HeaderMap) -> bool {
+        let is_last = self.draining.has_begun();
+        if is_last {
+            headers.insert(CONNECTION, const { HeaderValue::from_static("close") });
+        }
+        is_last
+    }
+
+    /// Answers small requests. Returns what was read of another request, which is hyper's, and nothing if the shutdown begins
+    /// before the first request. Returns `None` when the connection is to be closed.
     async fn answer_small_requests(
         &self,
         quick: &Quick,
         stream: &mut Stream,
         progress: &AtomicU64,
-        is_stopping: &mut (impl FnMut(&mut Context<'_>) -> bool + Send),
     ) -> io::Result<Option<Bytes>> {
         let mut input = Vec::with_capacity(small_requests::MAX_BYTES);
+        // Where the requests begin that have no answer yet.
+        let mut begin = 0;
         let mut writer = ResponseWriter::default();
         loop {
-            let read = poll_fn(|context| {
-                if is_stopping(context) {
-                    return Poll::Ready(None);
+            if input.is_empty() {
+                let read = poll_fn(|context| match pin!(stream.read_buf(&mut input)).poll(context) {
+                    Poll::Pending if self.stop.is_raised() => Poll::Ready(None),
+                    read => read.map(Some),
+                });
+                match read.await {
+                    None => return Ok((progress.load(Ordering::Relaxed) == 0).then(Bytes::new)),
+                    Some(Ok(0)) => return Ok(None),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
+                    Some(Err(error)) => return Err(error),
                 }
-                pin!(stream.read_buf(&mut input)).poll(context).map(Some)
+            }
+            let unread = &input[begin..];
+            let Some((request, length)) = small_requests::parse(unread, &quick.headers) else {
+                return Ok(Some(Bytes::copy_from_slice(unread)));
+            };
+            begin += length;
+            if begin == input.len() {
+                // A connection may wait long for the next request, and this one may have a key.
+                input.as_mut_slice().zeroize();
+                input.clear();
+                begin = 0;
+            }
+            advance(progress);
+            let mut handling = pin!(self.handler.handle(request, &self.client));
+            let response = poll_fn(|context| {
+                if let Poll::Ready(response) = handling.as_mut().poll(context) {
+                    return Poll::Ready(Ok(Some(response)));
+                }
+                // As hyper does: an end of the stream cancels the request, unless there are bytes of the next one.
+                if !input.is_empty() {
+                    return Poll::Pending;
+                }
+                match ready!(pin!(stream.read_buf(&mut input)).poll(context)) {
+                    Ok(1..) => Poll::Pending,
+                    ended => Poll::Ready(ended.map(|_| None)),
+                }
             });
-            match read.await {
-                // hyper waits for a first request.
-                None => return Ok((progress.load(Ordering::Relaxed) == 0).then(Bytes::new)),
-                Some(Ok(0)) => return Ok(None),
-                Some(Ok(_)) => {}
-                Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
-                Some(Err(error)) => return Err(error),
+            let Some(response) = response.await? else { return Ok(None) };
+            let (mut head, body) = response.into_parts();
+            let is_last = self.announce_end(&mut head.headers);
+            let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+            stream.write_all(writer.write(&head, &body, quick.environment.now())).await?;
+            stream.flush().await?;
+            advance(progress);
+            if is_last {
+                return Ok(None);
             }
-            let mut unread = &input[..];
-            while !unread.is_empty() {
-                let parsed = small_requests::parse(unread, quick.headers).filter(|_| !self.draining.has_begun());
-                let Some((request, length)) = parsed else { return Ok(Some(Bytes::copy_from_slice(unread))) };
-                advance(progress);
-                unread = &unread[length..];
-                let (mut head, body) = self.handler.handle(request, &self.client).await.into_parts();
-                let is_last = self.draining.has_begun();
-                if is_last {
-                    head.headers.insert(CONNECTION, const { HeaderValue::from_static("close") });
-                }
-                let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-                stream.write_all(writer.write(&head, &body, quick.environment.now())).await?;
-                stream.flush().await?;
-                advance(progress);
-                if is_last {
-                    return Ok(None);
-                }
-            }
-            // A connection may wait long for the next request, and this one may have a key.
-            input.as_mut_slice().zeroize();
-            input.clear();
         }
     }
 }
@@ -553,8 +570,8 @@ struct Stream {
     timer: Option<Pin<Box<Sleep>>>,
     /// Deadline of a write that waits for the peer to read.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Even while the connection waits for a request. Counts a step when a request is dispatched and when its response was
-    /// read completely.
+    /// Even while the connection waits for a request. Counts a step when a request is dispatched, and when hyper has read its
+    /// response completely, or it was written without hyper.
     progress: Arc<AtomicU64>,
     /// Whether the peer closed its side, or the connection failed.
     ended: bool,

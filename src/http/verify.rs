@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
     WWW_AUTHENTICATE,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -26,7 +26,7 @@ use subtle::ConstantTimeEq;
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
-use super::front::{Front, bearer};
+use super::front::{Front, X_FORWARDED_FOR, bearer};
 use super::hosts::HostRefusal;
 use super::ops;
 use super::serve::{Client, Handler, Quick, RequestBody};
@@ -250,7 +250,7 @@ impl Handler for Routes {
     }
 
     fn quick(&self) -> Option<Quick> {
-        let headers = &["host", "authorization", "x-api-key", "x-forwarded-for", "x-keymark-verifier-token"];
+        let headers = vec![HOST, AUTHORIZATION, API_KEY, X_FORWARDED_FOR, VERIFIER_TOKEN];
         Some(Quick { headers, environment: self.0.verifier.service().environment().clone() })
     }
 }

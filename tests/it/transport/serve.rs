@@ -60,6 +60,8 @@ with_both_readers![
     too_large_body_is_refused_before_it_is_read,
     shutdown_waits_for_requests_and_closes_idle_connections,
     shutdown_waits_for_a_mutation_whose_client_disconnected,
+    request_ends_when_its_client_disconnects,
+    next_request_that_arrives_early_is_answered_in_turn,
     shutdown_ends_in_spite_of_unfinished_requests,
     connection_that_waits_to_be_accepted_is_served_at_shutdown,
     response_closes_its_connection_while_draining_and_new_ones_are_served,
@@ -117,6 +119,16 @@ fn post_json(body: &Json) -> String {
         "POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// A request of 4096 bytes, as many as are read at once without hyper, so that each read ends with a request.
+fn request_with_a_large_response() -> String {
+    let echoes: String = (0..20).map(|n| format!("a{n}: echo(text: $t) ")).collect();
+    let request = post_json(&json!({
+        "query": format!("query ($t: String!) {{ {echoes} }}"), "variables": { "t": "x".repeat(3_000) },
+    }));
+    let padding = "x".repeat(4096 - request.len() - "a: \r\n".len());
+    request.replacen("host: x\r\n", &format!("host: x\r\na: {padding}\r\n"), 1)
 }
 
 async fn send(stream: &mut TcpStream, text: &str) {
@@ -200,10 +212,7 @@ async fn client_that_reads_no_responses_is_cut_off(reader: Reader) {
     let server =
         start_with(reader, ServeLimits { write_timeout: Duration::from_millis(250), ..ServeLimits::default() }).await;
     let mut stream = server.dial().await;
-    let echoes: String = (0..20).map(|n| format!("a{n}: echo(text: $t) ")).collect();
-    let request = post_json(&json!({
-        "query": format!("query ($t: String!) {{ {echoes} }}"), "variables": { "t": "x".repeat(3_000) },
-    }));
+    let request = request_with_a_large_response();
     // Ends when the server has closed the connection. Until then it reads requests as long as it can respond.
     let flood = async { while stream.write_all(request.as_bytes()).await.is_ok() {} };
     within(flood).await;
@@ -259,6 +268,32 @@ async fn shutdown_waits_for_a_mutation_whose_client_disconnected(reader: Reader)
     server.world.go_on.notify_waiters();
     within(&mut server.serving).await.expect("served");
     assert_eq!(server.world.value.load(std::sync::atomic::Ordering::SeqCst), 7);
+}
+
+async fn request_ends_when_its_client_disconnects(reader: Reader) {
+    let drain = Duration::from_secs(3600);
+    let mut server = start_with(reader, ServeLimits { drain, ..ServeLimits::default() }).await;
+    let mut gone = server.dial().await;
+    send(&mut gone, &post("{ waits }")).await;
+    within(server.world.started.notified()).await;
+    drop(gone);
+    server.shutdown.cancel();
+    within(&mut server.serving).await.expect("served");
+}
+
+async fn next_request_that_arrives_early_is_answered_in_turn(reader: Reader) {
+    let server = start_with(reader, ServeLimits::default()).await;
+    let mut stream = server.dial().await;
+    send(&mut stream, &post("{ waits }")).await;
+    within(server.world.started.notified()).await;
+    let next = post("{ hello }");
+    let (first, rest) = next.split_at(next.len() / 2);
+    send(&mut stream, first).await;
+    tokio::task::yield_now().await;
+    server.world.go_on.notify_waiters();
+    read_until(&mut stream, "{\"data\":{\"waits\":true}}").await;
+    send(&mut stream, rest).await;
+    read_until(&mut stream, "world").await;
 }
 
 async fn shutdown_ends_in_spite_of_unfinished_requests(reader: Reader) {
@@ -356,9 +391,6 @@ async fn client_that_reads_no_responses_over_tls_is_cut_off(reader: Reader) {
     let limits = ServeLimits { write_timeout: Duration::from_millis(250), ..ServeLimits::default() };
     let (server, authority) = start_over_tls(reader, limits).await;
     let mut client = TlsClient::connect(&authority.connector(None), server.address).await.expect("connected");
-    let echoes: String = (0..20).map(|n| format!("a{n}: echo(text: $t) ")).collect();
-    let request = post_json(&json!({
-        "query": format!("query ($t: String!) {{ {echoes} }}"), "variables": { "t": "x".repeat(3_000) },
-    }));
+    let request = request_with_a_large_response();
     within(async { while client.send(&request).await.is_ok() {} }).await;
 }

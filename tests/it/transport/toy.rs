@@ -364,11 +364,14 @@ impl Handler for QuickRouter {
     type Body = Body;
 
     async fn handle(&self, request: Request<impl RequestBody>, client: &Client) -> Response<Body> {
-        Handler::handle(&self.0, request, client).await
+        let mut response = Handler::handle(&self.0, request, client).await;
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response
     }
 
     fn quick(&self) -> Option<Quick> {
-        Some(Quick { headers: &["accept", "content-type", "host"], environment: Environment::system() })
+        let headers = vec![header::ACCEPT, header::CONTENT_TYPE, header::HOST];
+        Some(Quick { headers, environment: Environment::system() })
     }
 }
 
