@@ -184,18 +184,26 @@ async fn instances() {
     report(&section, "the wait", "ms", Better::Less, None, Measured::Times(waits));
 }
 
-/// Everything that a client waits for when it restricts something, and each of its repeats, on one instance.
+/// Everything that a client waits for when it restricts something, and each of its repeats.
 async fn waits() {
     let directory = tempfile::tempdir().expect("a directory");
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
     waits_over("the embedded store", 2.0, None, &store).await;
-    for members in [1, 3] {
+    for (members, instances, repeat) in [(1, 1, 20.0), (3, 1, 20.0), (3, INSTANCES, 30.0)] {
         let set = ReplicaSet::start(members).await;
-        let options = MongoOptions::new(set.uri(), "waits");
-        let store: Arc<dyn Store> =
-            Arc::new(MongoStore::connect(&options, Environment::system()).await.expect("a store"));
+        let mut stores = Vec::new();
+        for _ in 0..instances {
+            let options = MongoOptions::new(set.uri(), "waits");
+            let store = MongoStore::connect(&options, Environment::system()).await.expect("a store");
+            stores.push(Arc::new(store) as Arc<dyn Store>);
+        }
+        let mut others = Vec::new();
+        for store in &stores[1..] {
+            others.push(Instance::start(store, false).await);
+        }
         let revocation = (members == 1).then_some(12.0);
-        waits_over(&format!("MongoDB, {members} members"), 20.0, revocation, &store).await;
+        let title = format!("MongoDB, {members} members, {instances} instances");
+        waits_over(&title, repeat, revocation, &stores[0]).await;
     }
 }
 

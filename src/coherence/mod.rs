@@ -47,6 +47,7 @@ use self::tenant_names::TenantNames;
 use self::unreadable::UnreadableRows;
 use self::usage::Rotations;
 use crate::clock::{AtomicDeadline, Environment, Moment, Stopwatch};
+use crate::domain::audit::{AuditAction, AuditEvent, AuditOutcome};
 use crate::domain::changes::{Change, Row, RowId, StoredRow, Write};
 use crate::domain::ids::{AuditEntryId, TenantId};
 use crate::domain::keys::KeyDigest;
@@ -859,12 +860,23 @@ fn notify_change(change: &Arc<Change>, notify: &impl Fn(FeedEvent)) {
 fn log_event(change: &Change) -> LogEvent {
     match (&change.entry, change.writes.first()) {
         (Some(entry), _) => {
-            let requires_ack = change.writes.iter().any(outdates_caches);
+            let requires_ack = is_awaited(&entry.event) || change.writes.iter().any(outdates_caches);
             LogEvent::Entry { id: entry.event.id, requires_ack }
         }
         (None, Some(Write::Put(Row::Lease(lease)))) => LogEvent::Lease(*lease),
         _ => LogEvent::Other,
     }
+}
+
+/// Returns true if the response to this change waits whatever its writes are: it says that earlier changes are enforced, too,
+/// such as the revocation of the key of a system that is then deleted.
+fn is_awaited(event: &AuditEvent) -> bool {
+    use AuditAction::{SignedOut, StoreRestored, SystemDeleted, SystemResumed, SystemSuspended, TenantDeleted};
+    let is_awaited = matches!(
+        event.action,
+        SignedOut | StoreRestored | SystemDeleted | SystemResumed | SystemSuspended | TenantDeleted
+    );
+    is_awaited && event.outcome == AuditOutcome::Done
 }
 
 /// Returns true if a cache without this write could give a wrong result. A new session cannot: a session that is not

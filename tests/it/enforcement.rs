@@ -40,6 +40,8 @@ const CHANGES: &str = "subscription ($after: String) { systemChanged(after: $aft
 
 /// Longer than any test, so that a change can only be enforced through acknowledgements.
 const LONG: Timing = timing(300);
+/// With probes only when they are requested.
+const RARELY: Timing = Timing { lease: Duration::from_secs(300), probe_interval: Duration::from_secs(75) };
 const SHORT: Timing = timing(1);
 const NONE: Timing = timing(0);
 
@@ -329,6 +331,7 @@ async fn repeat_is_reported_as_such_only_after_the_first_change_is_enforced() {
 on_both_stores![
     revocation_decided_on_a_stale_read_is_decided_again,
     narrowing_decided_on_a_stale_read_is_decided_again,
+    changes_of_a_system_without_a_key_are_acknowledged_immediately,
     repeat_is_probed_for_immediately,
 ];
 
@@ -368,9 +371,24 @@ async fn narrowing_decided_on_a_stale_read_is_decided_again(app: App) {
     assert_eq!(operator.try_create_system("Not allowed").await.code(), Some("FORBIDDEN"));
 }
 
+/// Nothing but the changes makes the other instance send a probe within the probe interval.
+async fn changes_of_a_system_without_a_key_are_acknowledged_immediately(app: App) {
+    let (second, _third) = futures::join!(app.instance_with(2, with(RARELY)), app.instance_with(3, with(RARELY)));
+    let operator = app.operator(&ALL).await;
+    let operator = operator.at(&second);
+    let system = operator.create_system("Without a key").await.id;
+    let document = "mutation ($id: ID!) { suspendSystem(id: $id) { enforcement { state instances } }
+        resumeSystem(id: $id) { enforcement { state instances } }
+        deleteSystem(id: $id) { enforcement { state instances } } }";
+    let changed = within(operator.query(document, json!({ "id": system }))).await;
+    for change in ["suspendSystem", "resumeSystem", "deleteSystem"] {
+        let enforcement = changed.data(&format!("{change}.enforcement"));
+        assert_eq!(enforcement, &json!({ "state": "ENFORCED", "instances": 3 }), "{change}");
+    }
+}
+
 /// Counts the probe: nothing but the repeat sends one within the probe interval.
 async fn repeat_is_probed_for_immediately(app: App) {
-    const RARELY: Timing = Timing { lease: Duration::from_secs(300), probe_interval: Duration::from_secs(75) };
     let switch = Switch::default();
     let app = app.instance_with(2, with_switch(&switch, RARELY)).await;
     app.wait_for_cache().await;
