@@ -38,11 +38,11 @@ use keymark::http::verify::{Access, Routes};
 use keymark::http::{self as keymark_http, PublicFeatures};
 use keymark::metrics::Metrics;
 use keymark::service::{Service, Settings};
-use keymark::store::Store;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::intercepted::Intercepted;
 use keymark::store::metrics::StoreMetrics;
 use keymark::store::mongo::{MongoOptions, MongoStore};
+use keymark::store::{LeaseStore, Store};
 use keymark::verify::Verifier as Judge;
 use mongodb::bson::{Bson, Document, doc};
 use rand::SeedableRng;
@@ -228,13 +228,17 @@ impl App {
         matches!(self.backend.as_ref(), Backend::Embedded { .. })
     }
 
-    /// An instance over a copy of the store as it is now: a backup that is restored elsewhere.
+    /// An instance over a copy of the store as it is now: a backup that is restored elsewhere. It has no leases, for whose end
+    /// the first change would wait.
     pub async fn restored(&self, number: u64) -> Self {
         let backend = match self.backend.as_ref() {
             Backend::Embedded { directory: original, .. } => {
                 let directory = copy_of(original);
-                let store = Arc::new(EmbeddedStore::open(directory.path()).expect("a store"));
-                Backend::Embedded { directory, store }
+                let store = EmbeddedStore::open(directory.path()).expect("a store");
+                for lease in store.list_leases().await.expect("leases") {
+                    store.delete_lease(&lease).await.expect("deleted");
+                }
+                Backend::Embedded { directory, store: Arc::new(store) }
             }
             Backend::Mongo(_) => {
                 let options = mongod::fresh_database().await;
@@ -246,7 +250,7 @@ impl App {
                     let documents: Vec<_> = documents.try_collect().await.expect("documents");
                     let copied = copy.collection::<Document>(&name);
                     copied.delete_many(doc! {}).await.expect("emptied");
-                    if !documents.is_empty() {
+                    if !documents.is_empty() && name != "leases" {
                         copied.insert_many(documents).await.expect("copied");
                     }
                 }
