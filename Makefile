@@ -20,6 +20,8 @@
 
 CARGO ?= cargo
 TORTURE_SECONDS ?= 900
+# The tests wait, for the database and for time limits, as long as they compute.
+TEST_THREADS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 CONSOLE_BUILT := console/dist/index.html
@@ -61,7 +63,7 @@ tools-audit: tools-build
 	@scripts/cargo-deny.sh
 
 test: tools-test console docs/examples/node_modules/.package-lock.json manifests-test
-	$(CARGO) test --locked
+	$(CARGO) test --locked -- --test-threads=$(TEST_THREADS)
 	cd clients/typescript && npm test
 	cd console && npm test
 	cd console && npm run e2e
