@@ -1,6 +1,6 @@
 //! Tenants: find, list and change them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::commit::{Committed, Decision};
@@ -98,7 +98,7 @@ impl Service {
     pub async fn describe_tenants(&self) -> Result<Vec<TenantOverview>, Error> {
         let operators = self.store.list_operators(None).await?;
         let with_operators: HashSet<_> = operators.into_iter().map(|operator| operator.tenant).collect();
-        let systems = self.store.count_systems_by_tenant().await?;
+        let systems = self.store.count_systems_by_tenant(None).await?;
         let mut tenants = Vec::new();
         for tenant in self.store.list_all_tenants().await? {
             let systems = systems.get(&tenant.id).copied().unwrap_or(0);
@@ -108,11 +108,15 @@ impl Service {
         Ok(tenants)
     }
 
-    /// Returns the number of systems of a tenant. Reads the store, so that a list of tenants does not fill the cache with
-    /// their names.
-    pub async fn count_systems_of(&self, caller: &Caller, tenant: &TenantId) -> Result<u64, Error> {
+    /// Returns the number of systems of each of these tenants that has any. Reads the store, so that a list of tenants does
+    /// not fill the cache with their names.
+    pub async fn count_systems_of(
+        &self,
+        caller: &Caller,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, u64>, Error> {
         let _turn = self.concurrency.begin_read(caller).await?;
-        Ok(self.store.count_systems(tenant, &Search::All).await?)
+        Ok(self.store.count_systems_by_tenant(Some(tenants)).await?)
     }
 
     /// The origin of a change of a tenant: of an entry in its own log.

@@ -23,6 +23,7 @@ on_both_stores![
     subscription_of_a_visitor_ends_with_the_tenant,
     subscription_of_a_visitor_ends_with_the_suspension_of_their_home,
     suspended_tenant_is_refused_and_comes_back_as_it_was,
+    systems_of_all_tenants_on_a_page_are_counted,
     the_cache_of_another_instance_is_enforced_too,
     a_repeated_suspension_keeps_the_first_reason,
     an_operator_of_a_new_tenant_creates_its_row,
@@ -204,6 +205,25 @@ async fn tenants_are_listed_and_searched(app: App) {
     assert_eq!(acme.query(node, json!({ "id": "core" })).await.data("node"), &Json::Null);
     assert_eq!(acme.query("{ viewer { tenant { id } } }", json!({})).await.data("viewer.tenant.id"), "acme");
     assert_eq!(acme.query("{ tenants { totalCount } }", json!({})).await.code(), Some("FORBIDDEN"));
+}
+
+async fn systems_of_all_tenants_on_a_page_are_counted(app: App) {
+    let platform = app.platform_operator("default", &PLATFORM).await;
+    for number in 0..60 {
+        platform.change_tenant("createTenant", &format!("tenant-{number:02}"), "name: \"Tenant\"").await;
+    }
+    for systems in ["First", "Second"] {
+        platform.acting_in("tenant-07").create_system(systems).await;
+    }
+    let document = "{ tenants(first: 200) { nodes { id systemCount } edges { node { systemCount } } } }";
+    let answer = platform.query(document, json!({})).await;
+    let nodes = answer.data("tenants.nodes").as_array().expect("nodes");
+    let edges = answer.data("tenants.edges").as_array().expect("edges");
+    let counts = |nodes: Vec<&Json>| nodes.iter().map(|node| node["systemCount"].as_u64()).collect::<Vec<_>>();
+    let expected: Vec<_> = nodes.iter().map(|node| Some(if node["id"] == "tenant-07" { 2 } else { 0 })).collect();
+    assert!(expected.len() > 60);
+    assert_eq!(counts(nodes.iter().collect()), expected);
+    assert_eq!(counts(edges.iter().map(|edge| &edge["node"]).collect()), expected);
 }
 
 async fn entries_of_a_platform_operator_stand_in_the_log_of_the_tenant_and_say_so(app: App) {

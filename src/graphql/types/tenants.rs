@@ -1,8 +1,10 @@
 //! Tenants.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::{ComplexObject, Context, ID, Result, SimpleObject};
+use tokio::sync::OnceCell;
 
 use super::connection::PageInfo;
 use super::payloads::Enforcement;
@@ -32,6 +34,8 @@ pub(crate) struct Tenant {
     policy: TenantPolicy,
     #[graphql(skip)]
     tenant: TenantId,
+    #[graphql(skip)]
+    counts: Arc<SystemCounts>,
 }
 
 #[ComplexObject]
@@ -44,12 +48,18 @@ impl Tenant {
         if !permissions.contains(Permission::ViewTenants) && !permissions.contains(Permission::EditTenants) {
             call.caller.check(Permission::View).map_err(|refusal| refuse(&refusal))?;
         }
-        Ok(int(call.convert(call.service.count_systems_of(call.caller, &self.tenant).await)?))
+        Ok(int(self.counts.find(&call, &self.tenant).await?))
     }
 }
 
 impl From<&tenants::Tenant> for Tenant {
     fn from(tenant: &tenants::Tenant) -> Self {
+        Self::new(tenant, SystemCounts::of([tenant.id.clone()]))
+    }
+}
+
+impl Tenant {
+    fn new(tenant: &tenants::Tenant, counts: Arc<SystemCounts>) -> Self {
         Self {
             id: tenant.id.as_str().into(),
             name: tenant.name.to_string(),
@@ -57,7 +67,26 @@ impl From<&tenants::Tenant> for Tenant {
             suspended_at: tenant.suspended_at().map(DateTime),
             policy: tenant.policy.into(),
             tenant: tenant.id.clone(),
+            counts,
         }
+    }
+}
+
+/// The numbers of systems of tenants that are shown together: read for all of them when the first is needed.
+struct SystemCounts {
+    tenants: Vec<TenantId>,
+    found: OnceCell<HashMap<TenantId, u64>>,
+}
+
+impl SystemCounts {
+    fn of(tenants: impl IntoIterator<Item = TenantId>) -> Arc<Self> {
+        Arc::new(Self { tenants: tenants.into_iter().collect(), found: OnceCell::new() })
+    }
+
+    async fn find(&self, call: &Authenticated<'_>, tenant: &TenantId) -> Result<u64> {
+        let read = || call.service.count_systems_of(call.caller, &self.tenants);
+        let found = call.convert(self.found.get_or_try_init(read).await)?;
+        Ok(found.get(tenant).copied().unwrap_or(0))
     }
 }
 
@@ -105,10 +134,12 @@ impl TenantConnection {
         let request = paging.request(|cursor| cursors::decode_tenant(keys, cursor))?;
         let (page, total) = call.convert(call.service.list_tenants(call.caller, search, &request).await)?;
         let cursor = |tenant: &Arc<tenants::Tenant>| cursors::encode_tenant(keys, &tenant.id);
-        let edge = |tenant| TenantEdge { cursor: cursor(tenant), node: Tenant::from(&**tenant) };
+        let counts = SystemCounts::of(page.items.iter().map(|tenant| tenant.id.clone()));
+        let node = |tenant: &Arc<tenants::Tenant>| Tenant::new(tenant, Arc::clone(&counts));
+        let edge = |tenant| TenantEdge { cursor: cursor(tenant), node: node(tenant) };
         Ok(Self {
             edges: page.items.iter().map(edge).collect(),
-            nodes: page.items.iter().map(|tenant| Tenant::from(&**tenant)).collect(),
+            nodes: page.items.iter().map(node).collect(),
             page_info: PageInfo::of(&page, &request, cursor),
             total_count: int(total),
         })
