@@ -860,23 +860,29 @@ fn notify_change(change: &Arc<Change>, notify: &impl Fn(FeedEvent)) {
 fn log_event(change: &Change) -> LogEvent {
     match (&change.entry, change.writes.first()) {
         (Some(entry), _) => {
-            let requires_ack = is_awaited(&entry.event) || change.writes.iter().any(outdates_caches);
-            LogEvent::Entry { id: entry.event.id, requires_ack }
+            LogEvent::Entry { id: entry.event.id, requires_ack: requires_ack(&entry.event, &change.writes) }
         }
         (None, Some(Write::Put(Row::Lease(lease)))) => LogEvent::Lease(*lease),
         _ => LogEvent::Other,
     }
 }
 
-/// Returns true if the response to this change waits whatever its writes are: it says that earlier changes are enforced, too,
-/// such as the revocation of the key of a system that is then deleted.
-fn is_awaited(event: &AuditEvent) -> bool {
-    use AuditAction::{SignedOut, StoreRestored, SystemDeleted, SystemResumed, SystemSuspended, TenantDeleted};
-    let is_awaited = matches!(
-        event.action,
-        SignedOut | StoreRestored | SystemDeleted | SystemResumed | SystemSuspended | TenantDeleted
-    );
-    is_awaited && event.outcome == AuditOutcome::Done
+/// Returns true if the author of the change may be waiting until it is enforced.
+fn requires_ack(event: &AuditEvent, writes: &[Write]) -> bool {
+    match event.action {
+        // A cache may have the old name, digest or external id for a moment: the verdict is the same.
+        AuditAction::SystemRenamed | AuditAction::ExternalIdChanged | AuditAction::KeysRedigested => false,
+        // Whatever was written: the response says that earlier changes are enforced, too, such as the revocation of the key
+        // of a system that is then deleted.
+        AuditAction::SessionsEnded
+        | AuditAction::SignedOut
+        | AuditAction::StoreRestored
+        | AuditAction::SystemDeleted
+        | AuditAction::SystemResumed
+        | AuditAction::SystemSuspended
+        | AuditAction::TenantDeleted => event.outcome == AuditOutcome::Done,
+        _ => writes.iter().any(outdates_caches),
+    }
 }
 
 /// Returns true if a cache without this write could give a wrong result. A new session cannot: a session that is not

@@ -332,6 +332,7 @@ on_both_stores![
     revocation_decided_on_a_stale_read_is_decided_again,
     narrowing_decided_on_a_stale_read_is_decided_again,
     changes_of_a_system_without_a_key_are_acknowledged_immediately,
+    changes_of_names_are_not_acknowledged,
     repeat_is_probed_for_immediately,
 ];
 
@@ -385,6 +386,28 @@ async fn changes_of_a_system_without_a_key_are_acknowledged_immediately(app: App
         let enforcement = changed.data(&format!("{change}.enforcement"));
         assert_eq!(enforcement, &json!({ "state": "ENFORCED", "instances": 3 }), "{change}");
     }
+}
+
+/// The one probe is that of the revocation.
+async fn changes_of_names_are_not_acknowledged(app: App) {
+    let switch = Switch::default();
+    let author = app.instance_with(2, with(RARELY)).await;
+    let other = app.instance_with(3, with_switch(&switch, RARELY)).await;
+    futures::join!(author.wait_for_cache(), other.wait_for_cache());
+    let operator = app.operator(&ALL).await;
+    let operator = operator.at(&author);
+    let Generated { api_key, system } = key(&operator, "Before").await;
+    let probes = switch.calls(&["put_lease"]);
+    let document = "mutation ($id: ID!) { renameSystem(id: $id, name: \"After\") { system { id } }
+        setExternalId(systemId: $id, externalId: \"cus_1\") { system { id } } }";
+    operator.query(document, json!({ "id": system.id })).await.data("setExternalId.system.id");
+    let is_applied = async || {
+        let identity = other.verifier().verify(&api_key).await.body;
+        identity["systemName"] == "After" && identity["externalId"] == "cus_1"
+    };
+    within(other.wait_until(is_applied)).await;
+    operator.revoke_key(&system.id).await;
+    assert_eq!(switch.calls(&["put_lease"]), probes + 1);
 }
 
 /// Counts the probe: nothing but the repeat sends one within the probe interval.
