@@ -32,15 +32,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use database_load::DatabaseLoad;
-use instance::Instance;
+use instance::{Instance, PASSWORD};
 use keymark::clock::Environment;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, Origin};
 use keymark::domain::changes::{Batch, Row};
 use keymark::domain::external_ids::ExternalId;
 use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
 use keymark::domain::keys::KeyRole;
+use keymark::domain::operators::Password;
 use keymark::domain::permissions::Permissions;
 use keymark::domain::texts::Description;
+use keymark::service::open_sessions::Ending;
 use keymark::service::operators::Target;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
@@ -273,6 +275,12 @@ async fn waits_over(title: &str, repeat: f64, revocation: Option<f64>, store: &A
         measure!("resumeOperator", service.resume_operator(target)).expect("resumed");
         instance.sign_in("other").await;
         measure!("endSessions", service.end_all_sessions(target)).expect("ended");
+        let one = instance.sign_in("waiting").await.session.id;
+        measure!("endSessions, one", service.end_sessions(&caller, request, Ending::One(one))).expect("ended");
+        let session = instance.sign_in("other").await;
+        let password = || Password::unchecked(PASSWORD.to_owned());
+        measure!("changePassword", service.change_password(&session.caller(), request, password(), password()))
+            .expect("changed");
         let session = measure!("signIn", instance.sign_in("waiting"));
         measure!("signOut", service.sign_out(&session.caller(), request)).expect("signed out");
     }

@@ -59,8 +59,8 @@ impl Service {
         caller: &Caller,
         id: SessionId,
     ) -> Result<Option<(OpenSession, Operator)>, Error> {
-        let Some(session) = self.store.find_session(id).await? else { return Ok(None) };
-        let Some(operator) = self.store.find_operator(session.operator).await? else { return Ok(None) };
+        let Some(session) = self.store.find_session_to_change(id).await? else { return Ok(None) };
+        let Some(operator) = self.store.find_operator_to_change(session.operator).await? else { return Ok(None) };
         if !is_own(caller, operator.id) && operator.tenant != caller.tenant {
             return Ok(None);
         }

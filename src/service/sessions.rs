@@ -163,7 +163,7 @@ impl Service {
             let stored = stored.filter(|stored| stored.password_hash == operator.password_hash);
             let (stored, now) = (stored.ok_or(Refusal::Conflict)?, self.environment.now());
             // The session may have been ended while passwords were hashed.
-            if !session.is_valid_for(&stored, now) || self.store.find_session(session.id).await?.is_none() {
+            if !session.is_valid_for(&stored, now) || self.store.find_session_to_change(session.id).await?.is_none() {
                 return Err(Refusal::Unauthenticated.into());
             }
             let previous = Row::Session((**session).clone());

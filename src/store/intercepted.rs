@@ -123,6 +123,7 @@ intercept! {
     }
     impl SessionStore {
         async fn find_session(&self, id: SessionId) -> Result<Option<Session>>;
+        async fn find_session_to_change(&self, id: SessionId) -> Result<Option<Session>>;
         async fn list_oldest_sessions(
             &self, operator: OperatorId, password_version: u64, limit: usize
         ) -> Result<Vec<Session>>;

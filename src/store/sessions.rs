@@ -11,6 +11,9 @@ pub trait SessionStore {
     /// Returns the session, ended or not. A linearizable read, as [`find_key`](super::KeyStore::find_key) is.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>>;
 
+    /// As strong as [`find_session`](Self::find_session), for one change rather than for every request.
+    async fn find_session_to_change(&self, id: SessionId) -> Result<Option<Session>>;
+
     /// Returns the `limit` oldest sessions that the operator opened under this version of the password, the oldest first,
     /// including ended ones that have not been purged yet.
     async fn list_oldest_sessions(

@@ -17,6 +17,10 @@ impl SessionStore for EmbeddedStore {
         self.read(|snapshot| snapshot.get(SESSIONS, String::from(id).as_str()))
     }
 
+    async fn find_session_to_change(&self, id: SessionId) -> Result<Option<Session>> {
+        self.find_session(id).await
+    }
+
     async fn list_oldest_sessions(
         &self,
         operator: OperatorId,

@@ -5,7 +5,7 @@ use mongodb::bson::doc;
 use mongodb::options::Hint;
 
 use super::migrations;
-use super::reads::{find_first, list_of};
+use super::reads::{BY_ID, find_first, list_of};
 use super::rows::{number_to_bson, to_bson};
 use super::store::MongoStore;
 use crate::domain::ids::OperatorId;
@@ -16,6 +16,10 @@ use crate::store::{Result, SessionStore};
 impl SessionStore for MongoStore {
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>> {
         find_first(&self.session_reads, &[id]).await
+    }
+
+    async fn find_session_to_change(&self, id: SessionId) -> Result<Option<Session>> {
+        self.find_one_current("find_session_to_change", &self.sessions, doc! { "_id": to_bson(&id)? }, BY_ID).await
     }
 
     async fn list_oldest_sessions(

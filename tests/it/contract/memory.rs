@@ -449,6 +449,10 @@ impl SessionStore for MemoryStore {
         }
     }
 
+    async fn find_session_to_change(&self, id: SessionId) -> Result<Option<Session>> {
+        self.find_session(id).await
+    }
+
     async fn list_oldest_sessions(
         &self,
         operator: OperatorId,
