@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::task::consume_budget;
 
 use super::Service;
 use super::archives::list_archives;
 use super::error::Error;
-use super::restores::list_restores;
+use super::restores::{list_restores, list_restores_of};
 use crate::domain::archives::Archive;
 use crate::domain::audit::{AuditHead, ChainBreak, EntryHash};
 use crate::domain::checkpoints::Checkpoint;
@@ -25,7 +26,7 @@ use crate::store::StoreError;
 const SETTING: &str = "audit-checkpoint/";
 /// Entries per read when a log is verified.
 const PAGE_SIZE: usize = 500;
-/// Logs that are verified concurrently.
+/// Logs that are read, or verified, concurrently.
 const MAX_CONCURRENT_LOGS: usize = 8;
 
 /// Result of [`Service::checkpoint_audit`], by tenant.
@@ -115,6 +116,8 @@ impl Service {
         }
         let signed = stream::iter(found)
             .map(async |(tenant, found)| {
+                // Nothing else would yield over the embedded store, for as long as there are logs that did not move.
+                consume_budget().await;
                 let (restores, archive) = (known.restores(&tenant), known.archive(&tenant));
                 let signed = self.sign_end(&tenant, &found, restores, archive).await?;
                 Ok::<_, Error>((tenant, signed))
@@ -141,10 +144,9 @@ impl Service {
     pub(super) async fn checkpoint_tenant(&self, tenant: &TenantId) -> Result<Result<Checkpoint, ChainBreak>, Error> {
         let stored = self.store.find_setting(&setting(tenant)).await?;
         let in_file = self.read_checkpoint_file().await.into_iter().find(|checkpoint| checkpoint.tenant == *tenant);
-        let restores = list_restores(self.store.as_ref(), &self.keyring.public_keys()).await?;
-        let restores = restores.get(tenant).map_or(&[][..], Vec::as_slice);
+        let restores = list_restores_of(self.store.as_ref(), &self.keyring.public_keys(), tenant).await?;
         let archive = self.find_archive(tenant).await?;
-        let signed = self.sign_end(tenant, &Known { stored, in_file }, restores, archive.as_ref()).await?;
+        let signed = self.sign_end(tenant, &Known { stored, in_file }, &restores, archive.as_ref()).await?;
         if let Ok(checkpoint) = &signed {
             self.write_checkpoint_file(std::slice::from_ref(checkpoint)).await;
         }

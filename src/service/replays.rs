@@ -11,7 +11,7 @@ use super::commit::Decision;
 use super::error::Error;
 use super::keys::{end_keys, update_keys};
 use super::operators::Target;
-use super::restores::list_restores;
+use super::restores::list_restores_of;
 use super::{Enforcement, Service};
 use crate::audit_text::verification::{self, ExportBreak, Verified};
 use crate::domain::audit::{AuditAction, AuditHead, Origin};
@@ -88,9 +88,10 @@ impl Service {
         let common = self.find_last_common(&tenant, &history).await?;
         let mut restores = Vec::new();
         if common != end {
-            let recorded =
-                list_restores(self.store.as_ref(), &self.keyring.public_keys()).await.map_err(Error::from)?;
-            if !recorded.get(&tenant).into_iter().flatten().any(|restore| restore.replaces(&checkpoint)) {
+            let recorded = list_restores_of(self.store.as_ref(), &self.keyring.public_keys(), &tenant)
+                .await
+                .map_err(Error::from)?;
+            if !recorded.iter().any(|restore| restore.replaces(&checkpoint)) {
                 let mut lost = self.find_lost_checkpoints().await?;
                 lost.push(checkpoint);
                 restores = self.raise_epoch(origin, &lost, &BTreeMap::from([(tenant.clone(), common.number)])).await?;

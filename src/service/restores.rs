@@ -4,7 +4,9 @@
 //! signs for each log which part of it the backup has replaced. Until then Keymark does not serve a store that lacks an
 //! entry which a checkpoint outside of it was signed for.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+
+use futures::{StreamExt, TryStreamExt, future, stream};
 
 use super::Service;
 use super::archives::list_archives;
@@ -25,6 +27,8 @@ const EPOCH_SETTING: &str = "store-epoch";
 const RESTORE_SETTING: &str = "audit-restore/";
 /// Maximum number of operators whose sessions one change ends, so that it takes the store no longer than others.
 const MAX_OPERATORS_PER_CHANGE: usize = 100;
+/// Tenants whose logs are read or written concurrently.
+const MAX_CONCURRENT_TENANTS: usize = 8;
 
 /// Returns those of the checkpoints whose entry is not in its log, unless a restored backup or an archive is recorded as the
 /// cause. Ignores those that none of the keys has signed.
@@ -34,22 +38,23 @@ pub async fn find_lost_checkpoints(
     checkpoints: Vec<Checkpoint>,
 ) -> Result<Vec<Checkpoint>, StoreError> {
     let (restores, archives) = (list_restores(store, keys).await?, list_archives(store, keys).await?);
-    let mut lost = Vec::new();
-    for checkpoint in checkpoints {
+    let is_lost = async |checkpoint: &Checkpoint| {
         let of_tenant = restores.get(&checkpoint.tenant);
-        let is_replaced = of_tenant.into_iter().flatten().any(|restore| restore.replaces(&checkpoint));
-        let is_archived = archives.get(&checkpoint.tenant).is_some_and(|archive| archive.covers(&checkpoint));
-        if checkpoint.number == 0 || !checkpoint.is_signed_by(keys) || is_replaced || is_archived {
-            continue;
+        let is_replaced = of_tenant.into_iter().flatten().any(|restore| restore.replaces(checkpoint));
+        let is_archived = archives.get(&checkpoint.tenant).is_some_and(|archive| archive.covers(checkpoint));
+        if checkpoint.number == 0 || is_replaced || is_archived {
+            return Ok::<_, StoreError>(false);
         }
         let (tenant, head) = (&checkpoint.tenant, checkpoint.head());
-        if !store.find_audit_hashes(tenant, &[head.number]).await?.contains(&head)
-            && store.recheck_audit_entry(tenant, head.number).await? != Some(head)
-        {
-            lost.push(checkpoint);
-        }
-    }
-    Ok(lost)
+        // The signature last: hardly any entry is missing.
+        Ok(!store.find_audit_hashes(tenant, &[head.number]).await?.contains(&head)
+            && checkpoint.is_signed_by(keys)
+            && store.recheck_audit_entry(tenant, head.number).await? != Some(head))
+    };
+    let checked = stream::iter(checkpoints)
+        .map(async |checkpoint| Ok::<_, StoreError>(is_lost(&checkpoint).await?.then_some(checkpoint)))
+        .buffered(MAX_CONCURRENT_TENANTS);
+    checked.try_filter_map(future::ok).try_collect().await
 }
 
 /// The records of restored backups that one of these keys has signed, by tenant, the oldest of each first.
@@ -57,8 +62,26 @@ pub(super) async fn list_restores(
     store: &dyn Store,
     keys: &[PublicKey],
 ) -> Result<BTreeMap<TenantId, Vec<Restore>>, StoreError> {
+    read_restores(store, keys, RESTORE_SETTING).await
+}
+
+/// As [`list_restores`], of one tenant.
+pub(super) async fn list_restores_of(
+    store: &dyn Store,
+    keys: &[PublicKey],
+    tenant: &TenantId,
+) -> Result<Vec<Restore>, StoreError> {
+    let mut restores = read_restores(store, keys, &format!("{RESTORE_SETTING}{tenant}/")).await?;
+    Ok(restores.remove(tenant).unwrap_or_default())
+}
+
+async fn read_restores(
+    store: &dyn Store,
+    keys: &[PublicKey],
+    prefix: &str,
+) -> Result<BTreeMap<TenantId, Vec<Restore>>, StoreError> {
     let mut restores = BTreeMap::<_, Vec<_>>::new();
-    for (name, value) in store.list_settings(RESTORE_SETTING).await? {
+    for (name, value) in store.list_settings(prefix).await? {
         match serde_json::from_str::<Restore>(&value) {
             Ok(restore) if restore.is_signed_by(keys) => {
                 restores.entry(restore.tenant.clone()).or_default().push(restore);
@@ -107,9 +130,15 @@ impl Service {
             ends.push((tenant, lost, end));
         }
         let epoch = self.increment_epoch().await?;
-        for tenant in &logs {
-            self.end_sessions_of(origin, tenant).await?;
+        let mut operators = HashMap::<_, Vec<_>>::new();
+        for operator in self.store.list_operators(None).await? {
+            operators.entry(operator.tenant).or_default().push(operator.id);
         }
+        let ended = stream::iter(&logs).map(Ok).try_for_each_concurrent(MAX_CONCURRENT_TENANTS, async |tenant| {
+            let operators = operators.get(tenant).map_or(&[][..], Vec::as_slice);
+            self.end_sessions_of(origin, tenant, operators).await
+        });
+        ended.await?;
         // Last, so that Keymark does not serve the store if this did not get so far.
         let mut restores = Vec::new();
         for (tenant, lost, end) in ends {
@@ -178,19 +207,17 @@ impl Service {
         }
     }
 
-    /// Ends the sessions of all operators of a tenant. One entry for each change of up to [`MAX_OPERATORS_PER_CHANGE`].
-    async fn end_sessions_of(&self, origin: &Origin, tenant: &TenantId) -> Result<(), Error> {
-        let operators = self.store.list_operators(Some(tenant)).await?;
-        let operators: Vec<OperatorId> = operators.iter().map(|operator| operator.id).collect();
-        let chunks = operators.chunks(MAX_OPERATORS_PER_CHANGE).map(HashSet::from_iter);
-        let chunks: Vec<HashSet<&OperatorId>> =
-            if operators.is_empty() { vec![HashSet::new()] } else { chunks.collect() };
-        for chunk in &chunks {
+    /// Ends the sessions of these operators, which are all of the tenant. One entry for each change of up to
+    /// [`MAX_OPERATORS_PER_CHANGE`].
+    async fn end_sessions_of(&self, origin: &Origin, tenant: &TenantId, operators: &[OperatorId]) -> Result<(), Error> {
+        let chunks = operators.chunks(MAX_OPERATORS_PER_CHANGE);
+        let chunks: Vec<&[OperatorId]> = if operators.is_empty() { vec![&[]] } else { chunks.collect() };
+        for chunk in chunks {
             let ended = self.change(|_| async move {
                 let now = self.environment.now();
                 let mut batch = Batch::new(tenant.clone(), self.event(origin, AuditAction::StoreRestored));
-                for operator in self.store.list_operators(Some(tenant)).await? {
-                    if chunk.contains(&operator.id) {
+                for id in chunk {
+                    if let Some(operator) = self.store.find_operator_to_change(*id).await? {
                         batch = batch.replace(Row::Operator(operator.without_sessions(now)));
                     }
                 }
