@@ -301,13 +301,19 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         }
         drained.cancel();
     };
+    // A task of its own: it verifies signatures, one for each log at least.
+    let checkpoints = {
+        let (service, stop) = (Arc::clone(service), stop.clone());
+        tokio::spawn(async move { run_checkpoints(&service, CHECKPOINT_INTERVAL, stop).await })
+    };
     let all = async {
+        let checkpoints = async { checkpoints.await.expect("checkpoints do not panic") };
         tokio::join!(
             serving,
             service.follow_feed(drained.clone()),
             log_start(&app, addresses, &stop),
             run_maintenance(&app, config.revoked_retention, stop.clone()),
-            run_checkpoints(service, CHECKPOINT_INTERVAL, stop.clone()),
+            checkpoints,
             run_key_ends(service, stop.clone()),
             reloads,
             signals,
