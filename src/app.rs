@@ -283,7 +283,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     };
     // Requests may wait for the feed, so it is followed until the last one is completed.
     let drained = CancellationToken::new();
-    let serving = async {
+    let requests = async {
         tokio::join!(
             serve(listener(public, tls), public_routes, public_limits, stop.clone()),
             serve(listener(verification, verify_tls), verify_routes, verification_limits, stop.clone()),
@@ -291,6 +291,11 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             service.run_usage(stop.clone()),
         );
         service.finish().await;
+        drained.cancel();
+    };
+    let serving = async {
+        // Ends with the lease of this instance, for which the others would wait. What is left to write needs no feed.
+        tokio::join!(requests, service.follow_feed(drained.clone()));
         if let Err(error) = service.flush_usage().await {
             tracing::warn!(%error, cause = error.source(), "last use of keys not written; lost");
         }
@@ -299,7 +304,6 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         if tokio::time::timeout(LAST_CHECKPOINT_TIMEOUT, checkpoint_audit(service)).await.is_err() {
             tracing::warn!("audit checkpoints timed out; logs that moved have none at their end");
         }
-        drained.cancel();
     };
     // A task of its own: it verifies signatures, one for each log at least.
     let checkpoints = {
@@ -310,7 +314,6 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
         let checkpoints = async { checkpoints.await.expect("checkpoints do not panic") };
         tokio::join!(
             serving,
-            service.follow_feed(drained.clone()),
             log_start(&app, addresses, &stop),
             run_maintenance(&app, config.revoked_retention, stop.clone()),
             checkpoints,

@@ -195,8 +195,8 @@ impl Service {
     }
 
     /// Commits the end of every key whose time has come, and the warnings before it, in the name of Keymark. Other
-    /// instances do the same: the first one writes, and the others find it done. Returns the number of entries that this
-    /// instance wrote.
+    /// instances do the same: the first one writes, and the others find it done. Stops when the process begins to drain.
+    /// Returns the number of entries that this instance wrote.
     ///
     /// # Errors
     ///
@@ -205,6 +205,9 @@ impl Service {
         let due = self.store.list_due_keys(self.environment.now(), MAX_DUE_KEYS).await?;
         let mut written = 0;
         for key in due {
+            if self.draining.has_begun() {
+                break;
+            }
             let committed = self.change(|_| self.decide_due_key(&key)).await?;
             if committed.has_changed() {
                 written += 1;
