@@ -1,7 +1,9 @@
 //! Tenants: find, list and change them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::commit::{Committed, Decision};
 use super::error::Error;
@@ -16,6 +18,9 @@ use crate::domain::system_names::Search;
 use crate::domain::tenants::Tenant;
 use crate::domain::texts::Reason;
 use crate::domain::time::Timestamp;
+
+/// Tenants of a page whose systems are counted concurrently.
+const MAX_CONCURRENT_COUNTS: usize = 4;
 
 /// A tenant, as a list of all describes it.
 pub struct TenantOverview {
@@ -98,7 +103,7 @@ impl Service {
     pub async fn describe_tenants(&self) -> Result<Vec<TenantOverview>, Error> {
         let operators = self.store.list_operators(None).await?;
         let with_operators: HashSet<_> = operators.into_iter().map(|operator| operator.tenant).collect();
-        let systems = self.store.count_systems_by_tenant(None).await?;
+        let systems = self.store.count_systems_by_tenant().await?;
         let mut tenants = Vec::new();
         for tenant in self.store.list_all_tenants().await? {
             let systems = systems.get(&tenant.id).copied().unwrap_or(0);
@@ -108,15 +113,14 @@ impl Service {
         Ok(tenants)
     }
 
-    /// Returns the number of systems of each of these tenants that has any. Reads the store, so that a list of tenants does
+    /// Returns the number of systems of each of these tenants, in their order. Reads the store, so that a list of tenants does
     /// not fill the cache with their names.
-    pub async fn count_systems_of(
-        &self,
-        caller: &Caller,
-        tenants: &[TenantId],
-    ) -> Result<HashMap<TenantId, u64>, Error> {
+    pub async fn count_systems_of(&self, caller: &Caller, tenants: &[TenantId]) -> Result<Vec<u64>, Error> {
+        // One turn for all: each operator has a few, and a page has many tenants.
         let _turn = self.concurrency.begin_read(caller).await?;
-        Ok(self.store.count_systems_by_tenant(Some(tenants)).await?)
+        let counts = stream::iter(tenants.to_vec());
+        let counts = counts.map(async |tenant| self.store.count_systems(&tenant, &Search::All).await);
+        Ok(counts.buffered(MAX_CONCURRENT_COUNTS).try_collect().await?)
     }
 
     /// The origin of a change of a tenant: of an entry in its own log.

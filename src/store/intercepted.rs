@@ -107,7 +107,7 @@ intercept! {
             &self, tenant: &TenantId, search: &Search, order: SystemOrder, page: &PageRequest<SystemSortKey>
         ) -> Result<Page<System>>;
         async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
-        async fn count_systems_by_tenant(&self, tenants: Option<&[TenantId]>) -> Result<HashMap<TenantId, u64>>;
+        async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>>;
     }
     impl KeyStore {
         async fn find_key(&self, digests: &[KeyDigest]) -> Result<Option<Key>>;

@@ -48,6 +48,6 @@ pub trait SystemStore {
     /// Returns the number of the tenant's systems whose folded name, description or external id matches.
     async fn count_systems(&self, tenant: &TenantId, search: &Search) -> Result<u64>;
 
-    /// Returns the number of systems of each of these tenants that has any; `None`: of all tenants.
-    async fn count_systems_by_tenant(&self, tenants: Option<&[TenantId]>) -> Result<HashMap<TenantId, u64>>;
+    /// Returns the number of systems of each tenant that has any.
+    async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>>;
 }

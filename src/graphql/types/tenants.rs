@@ -17,6 +17,7 @@ use crate::domain::tenants;
 use crate::graphql::context::Authenticated;
 use crate::graphql::error::refuse;
 use crate::service;
+use crate::service::error::Error;
 
 /// A customer of the platform, with its own systems, operators, tokens and audit log.
 #[derive(SimpleObject)]
@@ -84,8 +85,11 @@ impl SystemCounts {
     }
 
     async fn find(&self, call: &Authenticated<'_>, tenant: &TenantId) -> Result<u64> {
-        let read = || call.service.count_systems_of(call.caller, &self.tenants);
-        let found = call.convert(self.found.get_or_try_init(read).await)?;
+        let read = async || {
+            let counts = call.service.count_systems_of(call.caller, &self.tenants).await?;
+            Ok::<_, Error>(self.tenants.iter().cloned().zip(counts).collect())
+        };
+        let found: &HashMap<_, _> = call.convert(self.found.get_or_try_init(read).await)?;
         Ok(found.get(tenant).copied().unwrap_or(0))
     }
 }

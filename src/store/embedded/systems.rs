@@ -68,20 +68,7 @@ impl SystemStore for EmbeddedStore {
         self.scan_blocking(move |snapshot, progress| snapshot.count_systems(&tenant, &search, progress)).await
     }
 
-    async fn count_systems_by_tenant(&self, tenants: Option<&[TenantId]>) -> Result<HashMap<TenantId, u64>> {
-        if let Some(tenants) = tenants {
-            return self.read(|snapshot| {
-                let counts = snapshot.0.open_table(SYSTEM_COUNTS).map_err(storage)?;
-                let mut found = HashMap::new();
-                for tenant in tenants {
-                    if let Some(count) = counts.get(tenant.as_str()).map_err(storage)? {
-                        found.insert(tenant.clone(), count.value());
-                    }
-                }
-                found.retain(|_, count| *count > 0);
-                Ok(found)
-            });
-        }
+    async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>> {
         self.read_blocking(|snapshot| {
             let counts = snapshot.0.open_table(SYSTEM_COUNTS).map_err(storage)?;
             let rows = counts.iter().map_err(storage)?.map(|row| {

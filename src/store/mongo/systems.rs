@@ -87,16 +87,12 @@ impl SystemStore for MongoStore {
         self.count("count_systems", &self.systems, filter, migrations::SYSTEMS_NAME).await
     }
 
-    async fn count_systems_by_tenant(&self, tenants: Option<&[TenantId]>) -> Result<HashMap<TenantId, u64>> {
-        let of_tenants = match tenants {
-            Some(tenants) => doc! { "$match": { "tenant": { "$in": to_bson(&tenants)? } } },
-            None => doc! { "$match": {} },
-        };
+    async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>> {
         let group = doc! { "$group": { "_id": "$tenant", "count": { "$sum": 1_i64 } } };
         // Sorted by the index, so that it alone is read.
         let count = self
             .systems
-            .aggregate([of_tenants, doc! { "$sort": { "tenant": 1, "folded": 1 } }, group])
+            .aggregate([doc! { "$sort": { "tenant": 1, "folded": 1 } }, group])
             .hint(Hint::Name(migrations::SYSTEMS_NAME.to_owned()))
             .max_time(self.limits.call);
         let counts = self.collect("count_systems_by_tenant", count).await?.into_iter().map(|count| {

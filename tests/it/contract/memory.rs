@@ -377,13 +377,13 @@ impl SystemStore for MemoryStore {
         Ok(self.systems(tenant, search).len() as u64)
     }
 
-    async fn count_systems_by_tenant(&self, tenants: Option<&[TenantId]>) -> Result<HashMap<TenantId, u64>> {
+    async fn count_systems_by_tenant(&self) -> Result<HashMap<TenantId, u64>> {
         let mut counts = HashMap::new();
-        let found = self.rows(|row| match row {
+        let tenants = self.rows(|row| match row {
             Row::System(system) => Some(system.tenant.clone()),
             _ => None,
         });
-        for tenant in found.into_iter().filter(|found| tenants.is_none_or(|tenants| tenants.contains(found))) {
+        for tenant in tenants {
             *counts.entry(tenant).or_default() += 1;
         }
         Ok(counts)
