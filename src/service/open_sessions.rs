@@ -59,11 +59,19 @@ impl Service {
         caller: &Caller,
         id: SessionId,
     ) -> Result<Option<(OpenSession, Operator)>, Error> {
-        let Some(session) = self.store.find_session_to_change(id).await? else { return Ok(None) };
-        let Some(operator) = self.store.find_operator_to_change(session.operator).await? else { return Ok(None) };
-        if !is_own(caller, operator.id) && operator.tenant != caller.tenant {
-            return Ok(None);
-        }
+        let Some(session) = self.store.find_session(id).await? else { return Ok(None) };
+        let operator = self.store.find_operator(session.operator).await?;
+        self.find_open_session_of(caller, id, operator).await
+    }
+
+    async fn find_open_session_of(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        operator: Option<Operator>,
+    ) -> Result<Option<(OpenSession, Operator)>, Error> {
+        let is_visible = |operator: &Operator| is_own(caller, operator.id) || operator.tenant == caller.tenant;
+        let Some(operator) = operator.filter(is_visible) else { return Ok(None) };
         let mut sessions = self.list_open_sessions(&operator).await?;
         sessions.retain(|open| open.session.id == id);
         Ok(sessions.pop().map(|open| (open, operator)))
@@ -127,7 +135,11 @@ impl Service {
     ) -> Result<(u64, Enforcement), Error> {
         let may_end_others = caller.check(Permission::EditOperators).is_ok();
         let ended = self.change(|_| async move {
-            let found = self.find_open_session(caller, id).await?;
+            let operator = match self.store.find_session_to_change(id).await? {
+                Some(session) => self.store.find_operator_to_change(session.operator).await?,
+                None => None,
+            };
+            let found = self.find_open_session_of(caller, id, operator).await?;
             let found = found.filter(|(_, operator)| may_end_others || is_own(caller, operator.id));
             let Some((_, operator)) = found else { return Ok(Decision::Repeat(Err(Refusal::SessionNotFound))) };
             let is_own = is_own(caller, operator.id);

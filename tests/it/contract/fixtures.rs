@@ -319,7 +319,11 @@ pub async fn find_row(store: &dyn Store, tenant: &TenantId, id: RowId) -> Option
             assert_eq!(store.find_operator_to_change(id).await.unwrap(), found);
             found.map(Row::Operator)
         }
-        RowId::Session(id) => store.find_session(id).await.unwrap().map(Row::Session),
+        RowId::Session(id) => {
+            let found = store.find_session(id).await.unwrap();
+            assert_eq!(store.find_session_to_change(id).await.unwrap(), found);
+            found.map(Row::Session)
+        }
         RowId::Lease(id) => {
             let leases = store.list_leases().await.unwrap();
             leases.into_iter().find(|lease| lease.incarnation == id).map(Row::Lease)

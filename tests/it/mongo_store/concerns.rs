@@ -79,6 +79,7 @@ async fn profile() -> Vec<Document> {
     store.list_operators(None).await.unwrap();
     store.list_operators(Some(&acme.id)).await.unwrap();
     store.find_session(session.id).await.unwrap();
+    store.find_session_to_change(session.id).await.unwrap();
     store.list_sessions(ada.id).await.unwrap();
     store.list_tenants().await.unwrap();
     store.audit_head(&acme.id).await.unwrap();
