@@ -129,11 +129,11 @@ impl Service {
             let end = self.find_common_entry(tenant, &lost, common.get(tenant).copied()).await?;
             ends.push((tenant, lost, end));
         }
-        let epoch = self.increment_epoch().await?;
         let mut operators = HashMap::<_, Vec<_>>::new();
         for operator in self.store.list_operators(None).await? {
             operators.entry(operator.tenant).or_default().push(operator.id);
         }
+        let epoch = self.increment_epoch().await?;
         let ended = stream::iter(&logs).map(Ok).try_for_each_concurrent(MAX_CONCURRENT_TENANTS, async |tenant| {
             let operators = operators.get(tenant).map_or(&[][..], Vec::as_slice);
             self.end_sessions_of(origin, tenant, operators).await
@@ -216,10 +216,9 @@ impl Service {
             let ended = self.change(|_| async move {
                 let now = self.environment.now();
                 let mut batch = Batch::new(tenant.clone(), self.event(origin, AuditAction::StoreRestored));
-                for id in chunk {
-                    if let Some(operator) = self.store.find_operator_to_change(*id).await? {
-                        batch = batch.replace(Row::Operator(operator.without_sessions(now)));
-                    }
+                let found = future::try_join_all(chunk.iter().map(|id| self.store.find_operator(*id))).await?;
+                for operator in found.into_iter().flatten() {
+                    batch = batch.replace(Row::Operator(operator.without_sessions(now)));
                 }
                 Ok(Decision::commit(batch, ()))
             });
