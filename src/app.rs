@@ -22,6 +22,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
 use crate::admin::Socket;
@@ -281,7 +282,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             socket.serve(Arc::clone(service), stop.clone()).await;
         }
     };
-    // Requests may wait for the feed, so it is followed until the last one is completed.
+    // Requests and ends of keys may wait for the feed, so it is followed until the last one is completed.
     let drained = CancellationToken::new();
     let requests = async {
         tokio::join!(
@@ -289,6 +290,7 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             serve(listener(verification, verify_tls), verify_routes, verification_limits, stop.clone()),
             commands,
             service.run_usage(stop.clone()),
+            run_key_ends(service, stop.clone()),
         );
         service.finish().await;
         drained.cancel();
@@ -305,10 +307,12 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             tracing::warn!("audit checkpoints timed out; logs that moved have none at their end");
         }
     };
-    // A task of its own: it verifies signatures, one for each log at least.
+    // A task of its own, or the listeners would wait: over the embedded store it is busy for 11 s with 100,000 logs.
     let checkpoints = {
         let (service, stop) = (Arc::clone(service), stop.clone());
-        tokio::spawn(async move { run_checkpoints(&service, CHECKPOINT_INTERVAL, stop).await })
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            run_checkpoints(&service, CHECKPOINT_INTERVAL, stop).await;
+        }))
     };
     let all = async {
         let checkpoints = async { checkpoints.await.expect("checkpoints do not panic") };
@@ -317,7 +321,6 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             log_start(&app, addresses, &stop),
             run_maintenance(&app, config.revoked_retention, stop.clone()),
             checkpoints,
-            run_key_ends(service, stop.clone()),
             reloads,
             signals,
         );

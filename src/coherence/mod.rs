@@ -47,7 +47,7 @@ use self::tenant_names::TenantNames;
 use self::unreadable::UnreadableRows;
 use self::usage::Rotations;
 use crate::clock::{AtomicDeadline, Environment, Moment, Stopwatch};
-use crate::domain::audit::{AuditAction, AuditEvent, AuditOutcome};
+use crate::domain::audit::AuditAction;
 use crate::domain::changes::{Change, Row, RowId, StoredRow, Write};
 use crate::domain::ids::{AuditEntryId, TenantId};
 use crate::domain::keys::KeyDigest;
@@ -860,16 +860,17 @@ fn notify_change(change: &Arc<Change>, notify: &impl Fn(FeedEvent)) {
 fn log_event(change: &Change) -> LogEvent {
     match (&change.entry, change.writes.first()) {
         (Some(entry), _) => {
-            LogEvent::Entry { id: entry.event.id, requires_ack: requires_ack(&entry.event, &change.writes) }
+            LogEvent::Entry { id: entry.event.id, requires_ack: requires_ack(entry.event.action, &change.writes) }
         }
         (None, Some(Write::Put(Row::Lease(lease)))) => LogEvent::Lease(*lease),
         _ => LogEvent::Other,
     }
 }
 
-/// Returns true if the author of the change may be waiting until it is enforced.
-fn requires_ack(event: &AuditEvent, writes: &[Write]) -> bool {
-    match event.action {
+/// Returns true if the author of the change may be waiting until it is enforced. The exception is a sign-in that ended
+/// sessions which were gone already: it waits for the next probes, since its entry is that of any sign-in.
+fn requires_ack(action: AuditAction, writes: &[Write]) -> bool {
+    match action {
         // A cache may have the old name, digest or external id for a moment: the verdict is the same.
         AuditAction::SystemRenamed | AuditAction::ExternalIdChanged | AuditAction::KeysRedigested => false,
         // Whatever was written: the response says that earlier changes are enforced, too, such as the revocation of the key
@@ -880,7 +881,7 @@ fn requires_ack(event: &AuditEvent, writes: &[Write]) -> bool {
         | AuditAction::SystemDeleted
         | AuditAction::SystemResumed
         | AuditAction::SystemSuspended
-        | AuditAction::TenantDeleted => event.outcome == AuditOutcome::Done,
+        | AuditAction::TenantDeleted => true,
         _ => writes.iter().any(outdates_caches),
     }
 }

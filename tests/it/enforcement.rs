@@ -374,7 +374,8 @@ async fn narrowing_decided_on_a_stale_read_is_decided_again(app: App) {
 
 /// Nothing but the changes makes the other instance send a probe within the probe interval.
 async fn changes_of_a_system_without_a_key_are_acknowledged_immediately(app: App) {
-    let (second, _third) = futures::join!(app.instance_with(2, with(RARELY)), app.instance_with(3, with(RARELY)));
+    let (second, third) = futures::join!(app.instance_with(2, with(RARELY)), app.instance_with(3, with(RARELY)));
+    futures::join!(app.wait_for_cache(), second.wait_for_cache(), third.wait_for_cache());
     let operator = app.operator(&ALL).await;
     let operator = operator.at(&second);
     let system = operator.create_system("Without a key").await.id;
