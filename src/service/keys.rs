@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::future;
+
 use super::commit::{Committed, Decision};
 use super::error::Error;
 use super::{Caller, Enforcement, Request, Service, origin};
@@ -203,7 +205,7 @@ impl Service {
     /// The store's errors. What is left is due the next time.
     pub async fn write_due_keys(&self) -> Result<u64, Error> {
         let due = self.store.list_due_keys(self.environment.now(), MAX_DUE_KEYS).await?;
-        let mut written = 0;
+        let (mut written, mut waits) = (0, Vec::new());
         for key in due {
             if self.draining.has_begun() {
                 break;
@@ -212,10 +214,11 @@ impl Service {
             if committed.has_changed() {
                 written += 1;
             }
-            // Nobody waits for the answer, and instances refuse the key by their own clocks already. The wait keeps the
-            // barrier open until the change is enforced, so that its metric and its warning in the log are as for others.
-            self.wait_until_enforced(committed).await;
+            waits.push(self.wait_until_enforced(committed));
         }
+        // Nobody waits for the answer, and instances refuse the keys by their own clocks already. The waits keep the barriers
+        // open until the changes are enforced, so that their metrics and warnings in the log are as for others.
+        future::join_all(waits).await;
         Ok(written)
     }
 
