@@ -348,7 +348,7 @@ impl Service {
                 if end.number > last.number {
                     return Ok(Err(ChainBreak::Tail { number: last.number + 1, written: end.number }));
                 }
-                end = match self.store.audit_head(tenant).await {
+                end = match self.store.stored_audit_head(tenant).await {
                     Err(StoreError::Corrupt(_)) => return Ok(Err(ChainBreak::Head { number: last.number })),
                     end => end?,
                 };

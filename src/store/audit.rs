@@ -14,6 +14,10 @@ pub trait AuditStore {
     /// Returns the number and hash of the tenant's last entry; number 0 if the log is empty.
     async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead>;
 
+    /// As [`audit_head`](Self::audit_head), from what is stored alone: includes every entry that was read before the call
+    /// began. A head that is known in memory may follow an entry that can be read already.
+    async fn stored_audit_head(&self, tenant: &TenantId) -> Result<AuditHead>;
+
     async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>>;
 
     /// Returns the tenant's matching entries, newest first. Positions are entry numbers, so *after* 7 come 6, 5, ….

@@ -142,6 +142,7 @@ intercept! {
     impl AuditStore {
         async fn list_tenants(&self) -> Result<Vec<TenantId>>;
         async fn audit_head(&self, tenant: &TenantId) -> Result<AuditHead>;
+        async fn stored_audit_head(&self, tenant: &TenantId) -> Result<AuditHead>;
         async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>>;
         async fn list_audit(
             &self, tenant: &TenantId, filter: &AuditFilter, page: &PageRequest<u64>

@@ -27,6 +27,10 @@ impl AuditStore for EmbeddedStore {
         handle.heads.find_or_read(tenant, || Snapshot::of(&*handle.read()?)?.audit_head(tenant))
     }
 
+    async fn stored_audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
+        self.read(|snapshot| snapshot.audit_head(tenant))
+    }
+
     async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
         self.read(|snapshot| snapshot.find_audit_entry(tenant, id))
     }

@@ -47,6 +47,10 @@ impl AuditStore for MongoStore {
         Ok(head.map(head_of).transpose()?.unwrap_or_default())
     }
 
+    async fn stored_audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
+        self.audit_head(tenant).await
+    }
+
     async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
         let find = self
             .audit

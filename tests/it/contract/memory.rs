@@ -521,6 +521,10 @@ impl AuditStore for MemoryStore {
         Ok(self.model().head(tenant))
     }
 
+    async fn stored_audit_head(&self, tenant: &TenantId) -> Result<AuditHead> {
+        self.audit_head(tenant).await
+    }
+
     async fn find_audit_entry(&self, tenant: &TenantId, id: AuditEntryId) -> Result<Option<AuditEntry>> {
         Ok(self.model().log(tenant).iter().find(|entry| entry.event.id == id).cloned())
     }
