@@ -26,7 +26,7 @@ use crate::store::StoreError;
 const SETTING: &str = "audit-checkpoint/";
 /// Entries per read when a log is verified.
 const PAGE_SIZE: usize = 500;
-/// Logs that are read, or verified, concurrently.
+/// Logs that are verified concurrently.
 const MAX_CONCURRENT_LOGS: usize = 8;
 
 /// Result of [`Service::checkpoint_audit`], by tenant.

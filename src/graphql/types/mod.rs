@@ -8,6 +8,7 @@ mod leaves;
 mod node;
 mod operators;
 mod payloads;
+mod read_together;
 mod sessions;
 mod systems;
 mod tenants;

@@ -1,13 +1,12 @@
 //! Operators.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::{ComplexObject, Context, ID, Object, Result, SimpleObject};
-use tokio::sync::OnceCell;
 
 use super::connection::PageInfo;
 use super::payloads::Enforcement;
+use super::read_together::ReadTogether;
 use super::sessions::current_of;
 use super::{DateTime, Paging, Session, Tenant, int};
 use crate::domain::cursors;
@@ -21,7 +20,6 @@ use crate::graphql::context::Authenticated;
 use crate::graphql::error::refuse;
 use crate::service;
 use crate::service::Service;
-use crate::service::error::Error;
 use crate::service::operators::NewPassword;
 
 /// A person who signs in.
@@ -58,8 +56,14 @@ impl Operator {
     /// Time of the operator's last request on any instance, to the minute; it arrives within two minutes. Null if there is
     /// none, or none within 400 days.
     async fn last_active_at(&self, ctx: &Context<'_>) -> Result<Option<DateTime>> {
-        self.check_visible(&Authenticated::new(ctx).await?).await?;
-        self.last_uses.find(ctx, self.operator.id).await
+        let call = Authenticated::new(ctx).await?;
+        self.check_visible(&call).await?;
+        let operators = self.last_uses.items();
+        let read = async {
+            let uses = call.service.find_last_uses_of_operators(operators).await?.into_iter();
+            Ok(operators.iter().copied().zip(uses).filter_map(|(operator, used)| Some((operator, used?))).collect())
+        };
+        Ok(self.last_uses.find(&call, &self.operator.id, read).await?.copied().map(DateTime))
     }
 
     /// Where the operator is signed in, newest first. At most 100.
@@ -98,33 +102,12 @@ impl Operator {
 
 impl From<Arc<operators::Operator>> for Operator {
     fn from(operator: Arc<operators::Operator>) -> Self {
-        let last_uses = LastUses::of([operator.id]);
+        let last_uses = Arc::new(LastUses::of([operator.id]));
         Self::new(operator, last_uses)
     }
 }
 
-/// The last uses of operators that are shown together: read for all of them when the first is needed.
-struct LastUses {
-    operators: Vec<OperatorId>,
-    found: OnceCell<HashMap<OperatorId, Timestamp>>,
-}
-
-impl LastUses {
-    fn of(operators: impl IntoIterator<Item = OperatorId>) -> Arc<Self> {
-        Arc::new(Self { operators: operators.into_iter().collect(), found: OnceCell::new() })
-    }
-
-    async fn find(&self, ctx: &Context<'_>, operator: OperatorId) -> Result<Option<DateTime>> {
-        let call = Authenticated::new(ctx).await?;
-        let read = async || {
-            let uses = call.service.find_last_uses_of_operators(&self.operators).await?;
-            let operators = self.operators.iter().copied();
-            Ok::<_, Error>(operators.zip(uses).filter_map(|(operator, used)| Some((operator, used?))).collect())
-        };
-        let found = call.convert(self.found.get_or_try_init(read).await)?;
-        Ok(found.get(&operator).copied().map(DateTime))
-    }
-}
+type LastUses = ReadTogether<OperatorId, Timestamp>;
 
 pub(crate) struct OperatorConnection(Arc<OperatorPage>);
 
@@ -203,7 +186,7 @@ impl OperatorConnection {
         operators.retain(|operator| operator.username.as_str().contains(&search));
         let total_count = operators.len();
         let page = Page::of_list(operators, &request, |operator| operator.username.clone());
-        let last_uses = LastUses::of(page.items.iter().map(|operator| operator.id));
+        let last_uses = Arc::new(LastUses::of(page.items.iter().map(|operator| operator.id)));
         let (service, tenant) = (Arc::clone(call.service), tenant.clone());
         Ok(Self(Arc::new(OperatorPage { service, tenant, request, page, total_count, last_uses })))
     }

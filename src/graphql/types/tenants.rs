@@ -1,13 +1,12 @@
 //! Tenants.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::{ComplexObject, Context, ID, Result, SimpleObject};
-use tokio::sync::OnceCell;
 
 use super::connection::PageInfo;
 use super::payloads::Enforcement;
+use super::read_together::ReadTogether;
 use super::{DateTime, Paging, int};
 use crate::domain::cursors;
 use crate::domain::ids::TenantId;
@@ -17,7 +16,6 @@ use crate::domain::tenants;
 use crate::graphql::context::Authenticated;
 use crate::graphql::error::refuse;
 use crate::service;
-use crate::service::error::Error;
 
 /// A customer of the platform, with its own systems, operators, tokens and audit log.
 #[derive(SimpleObject)]
@@ -49,13 +47,18 @@ impl Tenant {
         if !permissions.contains(Permission::ViewTenants) && !permissions.contains(Permission::EditTenants) {
             call.caller.check(Permission::View).map_err(|refusal| refuse(&refusal))?;
         }
-        Ok(int(self.counts.find(&call, &self.tenant).await?))
+        let tenants = self.counts.items();
+        let read = async {
+            let counts = call.service.count_systems_of(call.caller, tenants).await?;
+            Ok(tenants.iter().cloned().zip(counts).collect())
+        };
+        Ok(int(self.counts.find(&call, &self.tenant, read).await?.copied().unwrap_or(0)))
     }
 }
 
 impl From<&tenants::Tenant> for Tenant {
     fn from(tenant: &tenants::Tenant) -> Self {
-        Self::new(tenant, SystemCounts::of([tenant.id.clone()]))
+        Self::new(tenant, Arc::new(SystemCounts::of([tenant.id.clone()])))
     }
 }
 
@@ -73,26 +76,8 @@ impl Tenant {
     }
 }
 
-/// The numbers of systems of tenants that are shown together: read for all of them when the first is needed.
-struct SystemCounts {
-    tenants: Vec<TenantId>,
-    found: OnceCell<HashMap<TenantId, u64>>,
-}
-
-impl SystemCounts {
-    fn of(tenants: impl IntoIterator<Item = TenantId>) -> Arc<Self> {
-        Arc::new(Self { tenants: tenants.into_iter().collect(), found: OnceCell::new() })
-    }
-
-    async fn find(&self, call: &Authenticated<'_>, tenant: &TenantId) -> Result<u64> {
-        let read = async || {
-            let counts = call.service.count_systems_of(call.caller, &self.tenants).await?;
-            Ok::<_, Error>(self.tenants.iter().cloned().zip(counts).collect())
-        };
-        let found: &HashMap<_, _> = call.convert(self.found.get_or_try_init(read).await)?;
-        Ok(found.get(tenant).copied().unwrap_or(0))
-    }
-}
+/// The numbers of systems of tenants.
+type SystemCounts = ReadTogether<TenantId, u64>;
 
 /// Rules for the keys and sessions of a tenant.
 #[derive(SimpleObject)]
@@ -138,7 +123,7 @@ impl TenantConnection {
         let request = paging.request(|cursor| cursors::decode_tenant(keys, cursor))?;
         let (page, total) = call.convert(call.service.list_tenants(call.caller, search, &request).await)?;
         let cursor = |tenant: &Arc<tenants::Tenant>| cursors::encode_tenant(keys, &tenant.id);
-        let counts = SystemCounts::of(page.items.iter().map(|tenant| tenant.id.clone()));
+        let counts = Arc::new(SystemCounts::of(page.items.iter().map(|tenant| tenant.id.clone())));
         let node = |tenant: &Arc<tenants::Tenant>| Tenant::new(tenant, Arc::clone(&counts));
         let edge = |tenant| TenantEdge { cursor: cursor(tenant), node: node(tenant) };
         Ok(Self {

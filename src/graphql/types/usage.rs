@@ -1,17 +1,15 @@
 //! Use of keys.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::{Context, Enum, Result, SimpleObject};
-use tokio::sync::OnceCell;
 
+use super::read_together::ReadTogether;
 use super::{DateTime, int};
 use crate::domain::ids::SystemId;
 use crate::domain::keys::Mark;
 use crate::domain::usage;
 use crate::graphql::context::Authenticated;
-use crate::service::error::Error;
 
 /// Length of the buckets of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Enum)]
@@ -84,31 +82,26 @@ impl Usage {
     }
 }
 
-/// The last uses of systems that are shown together: read for all of them when the first is needed.
-pub(super) struct LastUses {
-    systems: Vec<SystemId>,
-    summaries: OnceCell<HashMap<SystemId, Arc<usage::UsageSummary>>>,
-}
+/// The last uses of systems that are shown together.
+pub(super) struct LastUses(ReadTogether<SystemId, Arc<usage::UsageSummary>>);
 
 impl LastUses {
     pub(super) fn of(systems: impl IntoIterator<Item = SystemId>) -> Arc<Self> {
-        Arc::new(Self { systems: systems.into_iter().collect(), summaries: OnceCell::new() })
+        Arc::new(Self(ReadTogether::of(systems)))
     }
 
     /// The last uses of one system, which were read already.
     pub(super) fn known(summary: Arc<usage::UsageSummary>) -> Arc<Self> {
-        let system = summary.system;
-        Arc::new(Self { systems: vec![system], summaries: OnceCell::new_with(Some([(system, summary)].into())) })
+        Arc::new(Self(ReadTogether::known(summary.system, summary)))
     }
 
     async fn find(&self, ctx: &Context<'_>, system: SystemId) -> Result<Option<&usage::UsageSummary>> {
         let call = Authenticated::new(ctx).await?;
-        let read = async || {
-            let found = call.service.find_usage_summaries(&call.caller.tenant, &self.systems).await?;
-            Ok::<_, Error>(found.into_iter().map(|summary| (summary.system, Arc::new(summary))).collect())
+        let read = async {
+            let found = call.service.find_usage_summaries(&call.caller.tenant, self.0.items()).await?;
+            Ok(found.into_iter().map(|summary| (summary.system, Arc::new(summary))).collect())
         };
-        let summaries: &HashMap<_, _> = call.convert(self.summaries.get_or_try_init(read).await)?;
-        Ok(summaries.get(&system).map(AsRef::as_ref))
+        Ok(self.0.find(&call, &system, read).await?.map(AsRef::as_ref))
     }
 
     pub(super) async fn last_used_at(&self, ctx: &Context<'_>, system: SystemId) -> Result<Option<DateTime>> {
