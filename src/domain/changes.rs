@@ -205,6 +205,21 @@ impl Batch {
         self
     }
 
+    /// Requires that each live key exists that a system is put with, unless the batch writes it: a key may be digested anew
+    /// meanwhile, which leaves the system's revision as it is.
+    pub fn requires_live_keys(mut self) -> Self {
+        let systems = self.writes.iter().filter_map(|(_, write)| match write {
+            Write::Put(Row::System(system)) => Some(system),
+            _ => None,
+        });
+        let keys = systems.flat_map(System::live_keys).map(|key| RowId::Key(key.digest));
+        let is_written = |id: &RowId| self.writes.iter().any(|(_, write)| write.id() == *id);
+        let others = keys.filter(|id| !is_written(id)).map(|row| Requirement { row, expected: Expected::Present });
+        let others: Vec<_> = others.collect();
+        self.requires.extend(others);
+        self
+    }
+
     /// Requires that the tenant has not been deleted.
     pub fn requires_tenant(mut self, tenant: &Tenant) -> Self {
         if tenant.revision > 0 {
@@ -256,4 +271,13 @@ pub struct Change {
     pub foreign: Vec<StoredRow>,
     /// Shared, since every subscriber of the tenant receives it.
     pub entry: Option<Arc<AuditEntry>>,
+}
+
+impl Change {
+    /// Whether another client of the database wrote or deleted a system.
+    pub fn has_foreign_system(&self) -> bool {
+        let is_deletion = |write: &Write| matches!(write, Write::Delete(RowId::System(_)));
+        self.foreign.iter().any(|row| matches!(row.id(), RowId::System(_)))
+            || (self.entry.is_none() && self.writes.iter().any(is_deletion))
+    }
 }

@@ -347,8 +347,9 @@ impl System {
     }
 
     /// Returns the system and this live key with another digest of the same key. The system keeps its revision, since
-    /// nothing that people see of it changes; whoever changes its key meanwhile conflicts on the row of the key. `None` if
-    /// `key` is not a live key of the system.
+    /// nothing that people see of it changes; whoever changes it or its key meanwhile conflicts on the row of the key (see
+    /// [`Batch::requires_live_keys`](super::changes::Batch::requires_live_keys)). `None` if `key` is not a live key of the
+    /// system.
     pub fn redigest_key(&self, key: &Key, (digest, secret): (KeyDigest, Fingerprint)) -> Option<(Self, Key)> {
         let mut system = self.clone();
         let mut live = system.key.iter_mut().chain(&mut system.retiring);

@@ -42,7 +42,7 @@ pub(super) enum Reads {
 
 impl<T> Decision<T> {
     pub(super) fn commit(batch: Batch, value: T) -> Self {
-        Self::Commit(Box::new(batch), value)
+        Self::Commit(Box::new(batch.requires_live_keys()), value)
     }
 }
 

@@ -13,9 +13,10 @@ use super::error::Error;
 use super::{Service, origin};
 use crate::domain::audit::{AuditAction, AuditActor};
 use crate::domain::changes::{Batch, Row, StoredRow};
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest, PresentedKey};
 use crate::domain::secrets::Fingerprint;
+use crate::domain::systems::System;
 use crate::store::{Store, StoreError};
 
 /// Maximum number of collected keys; further ones are collected when they are verified again.
@@ -110,18 +111,30 @@ impl Service {
         let redigested = self.change(|_| async move {
             let event = self.event(&origin(AuditActor::keymark(), self.request(None)), AuditAction::KeysRedigested);
             let (mut batch, mut count) = (Batch::new(tenant.clone(), event), 0);
+            // The current and the retiring key of a system may be digested anew in the same change.
+            let mut systems: HashMap<SystemId, System> = HashMap::new();
             for (old, new) in keys {
                 let Some(key) = self.store.find_key_to_change(*old).await? else { continue };
-                let Some(system) = self.store.find_system(tenant, key.system).await? else { continue };
-                let Some((system, redigested)) = system.redigest_key(&key, (*new, secret)) else { continue };
-                batch = if old == new {
-                    batch.replace(Row::Key(redigested))
-                } else {
-                    // Put before the old row is deleted, so that a verification finds one of the two.
-                    batch.rewrite(Row::System(system)).insert(Row::Key(redigested)).delete(&Row::Key(key))
+                let system = match systems.get(&key.system) {
+                    Some(system) => Some(system.clone()),
+                    None => match self.store.find_system(tenant, key.system).await {
+                        // It holds up no other key.
+                        Err(StoreError::Corrupt(_)) => None,
+                        system => system?,
+                    },
                 };
+                let Some(system) = system else { continue };
+                let Some((system, redigested)) = system.redigest_key(&key, (*new, secret)) else { continue };
+                if old == new {
+                    batch = batch.replace(Row::Key(redigested));
+                } else {
+                    systems.insert(system.id, system);
+                    // Put before the old row is deleted, so that a verification finds one of the two.
+                    batch = batch.insert(Row::Key(redigested)).delete(&Row::Key(key));
+                }
                 count += 1;
             }
+            batch = systems.into_values().fold(batch, |batch, system| batch.rewrite(Row::System(system)));
             if count == 0 {
                 return Ok(Decision::Unchanged(0));
             }

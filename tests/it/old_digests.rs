@@ -1,9 +1,12 @@
 //! Replacing the root secret: keys are digested anew as they are used, and a secret that keys need cannot be dropped.
 
+use std::sync::Arc;
+
 use http::Method;
 use serde_json::json;
 
 use crate::support::actors::{ALL, App, Generated, Operator, SECRET, Setup};
+use crate::support::faulty::Switch;
 use crate::support::on_both_stores;
 use crate::support::process::{Server, directory, run};
 
@@ -27,7 +30,12 @@ async fn counts(app: &App) -> Vec<f64> {
     counts
 }
 
-on_both_stores![keys_are_digested_anew_in_one_change_as_they_are_used, key_that_changes_meanwhile_is_not_digested_anew,];
+on_both_stores![
+    keys_are_digested_anew_in_one_change_as_they_are_used,
+    key_that_changes_meanwhile_is_not_digested_anew,
+    both_keys_of_a_rotation_are_digested_anew_and_can_be_revoked,
+    change_of_a_system_does_not_bring_an_old_digest_back,
+];
 
 async fn keys_are_digested_anew_in_one_change_as_they_are_used(first: App) {
     let operator = first.operator(&ALL).await;
@@ -80,6 +88,69 @@ async fn key_that_changes_meanwhile_is_not_digested_anew(first: App) {
     assert_eq!(app.service.redigest_keys().await.unwrap(), 1);
     assert_eq!(app.verifier().code(&keys[0].api_key).await, "REVOKED");
     assert_eq!(app.verifier().code(&keys[1].api_key).await, "VALID");
+}
+
+const ROTATE: &str = "mutation ($id: ID!) { rotateKey(systemId: $id, overlapSeconds: 3600) { apiKey } }";
+
+async fn both_keys_of_a_rotation_are_digested_anew_and_can_be_revoked(first: App) {
+    let operator = first.operator(&ALL).await;
+    let retiring = key(&operator, "Billing").await;
+    let id = &retiring.system.id;
+    let current =
+        operator.query(ROTATE, json!({ "id": id })).await.data("rotateKey.apiKey").as_str().unwrap().to_owned();
+    let keys = [&current, &retiring.api_key];
+    let app = first.instance_with(2, replaced()).await;
+    app.wait_for_cache().await;
+    for key in keys {
+        assert_eq!(app.verifier().code(key).await, "VALID");
+    }
+    assert_eq!(app.service.redigest_keys().await.unwrap(), 2);
+    app.wait_until(async || counts(&app).await == [2.0]).await;
+    for key in keys {
+        assert_eq!(app.verifier().code(key).await, "VALID");
+    }
+    let operator = operator.at(&app);
+    operator.rename_system(id, "Renamed").await;
+    operator.revoke_key(id).await;
+    for key in keys {
+        assert_eq!(app.verifier().code(key).await, "REVOKED");
+    }
+}
+
+/// Describes a system while one instance digests its current key anew, and another one its retiring key.
+async fn change_of_a_system_does_not_bring_an_old_digest_back(first: App) {
+    let operator = first.operator(&ALL).await;
+    let retiring = key(&operator, "Billing").await;
+    let id = &retiring.system.id;
+    let current =
+        operator.query(ROTATE, json!({ "id": id })).await.data("rotateKey.apiKey").as_str().unwrap().to_owned();
+    let (describing, digesting) = (Switch::default(), Switch::default());
+    let app = first.instance_with(2, Setup { switch: Some(describing.clone()), ..replaced() }).await;
+    let second = Arc::new(first.instance_with(3, Setup { switch: Some(digesting.clone()), ..replaced() }).await);
+    let third = Arc::new(first.instance_with(4, replaced()).await);
+    for (app, key) in [(&second, &current), (&third, &retiring.api_key)] {
+        app.wait_for_cache().await;
+        assert_eq!(app.verifier().code(key).await, "VALID");
+    }
+    let digest = async |app: &Arc<App>| assert_eq!(app.service.redigest_keys().await.unwrap(), 1);
+    digesting.after("find_system", {
+        let third = Arc::clone(&third);
+        async move { digest(&third).await }
+    });
+    describing.after("find_system", {
+        let second = Arc::clone(&second);
+        async move { digest(&second).await }
+    });
+
+    let operator = operator.at(&app);
+    let describe =
+        "mutation ($id: ID!) { describeSystem(id: $id, description: \"Invoices\") { system { description } } }";
+    let described = operator.query(describe, json!({ "id": id })).await;
+    assert_eq!(described.data("describeSystem.system.description"), "Invoices");
+    operator.revoke_key(id).await;
+    for key in [&current, &retiring.api_key] {
+        assert_eq!(app.verifier().code(key).await, "REVOKED");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
