@@ -37,11 +37,19 @@ pub enum Ending {
 }
 
 impl Service {
-    /// The operator's sessions that have not ended, newest first.
-    pub async fn list_open_sessions(&self, operator: &Operator) -> Result<Vec<OpenSession>, Error> {
+    /// The operator's sessions that an instance may accept. This one may have to learn yet that another was used lately, so
+    /// whoever ends sessions ends those too that seem idle.
+    async fn list_valid_sessions(&self, operator: &Operator) -> Result<Vec<Session>, Error> {
         let now = self.environment.now();
         let mut sessions = self.store.list_sessions(operator.id).await?;
         sessions.retain(|session| session.is_valid_for(operator, now));
+        Ok(sessions)
+    }
+
+    /// The operator's sessions that have not ended, newest first.
+    pub async fn list_open_sessions(&self, operator: &Operator) -> Result<Vec<OpenSession>, Error> {
+        let now = self.environment.now();
+        let mut sessions = self.list_valid_sessions(operator).await?;
         sessions.sort_by_key(|session| Reverse(session.created_at));
         let subjects: Vec<_> = sessions.iter().map(|session| Subject::Session(session.id)).collect();
         let uses = self.find_last_uses(&subjects).await?;
@@ -61,15 +69,6 @@ impl Service {
     ) -> Result<Option<(OpenSession, Operator)>, Error> {
         let Some(session) = self.store.find_session(id).await? else { return Ok(None) };
         let operator = self.store.find_operator(session.operator).await?;
-        self.find_open_session_of(caller, id, operator).await
-    }
-
-    async fn find_open_session_of(
-        &self,
-        caller: &Caller,
-        id: SessionId,
-        operator: Option<Operator>,
-    ) -> Result<Option<(OpenSession, Operator)>, Error> {
         let is_visible = |operator: &Operator| is_own(caller, operator.id) || operator.tenant == caller.tenant;
         let Some(operator) = operator.filter(is_visible) else { return Ok(None) };
         let mut sessions = self.list_open_sessions(&operator).await?;
@@ -112,7 +111,7 @@ impl Service {
             let Some(operator) = self.find_operator_to_change(target, reads).await? else {
                 return Ok(Decision::Refuse(target.not_found()));
             };
-            let count = self.list_open_sessions(&operator).await?.len() as u64;
+            let count = self.list_valid_sessions(&operator).await?.len() as u64;
             if count == 0 {
                 return Ok(Decision::Repeat(Ok((operator, 0))));
             }
@@ -135,12 +134,15 @@ impl Service {
     ) -> Result<(u64, Enforcement), Error> {
         let may_end_others = caller.check(Permission::EditOperators).is_ok();
         let ended = self.change(|_| async move {
-            let operator = match self.store.find_session_to_change(id).await? {
+            let (session, now) = (self.store.find_session_to_change(id).await?, self.environment.now());
+            let operator = match &session {
                 Some(session) => self.store.find_operator_to_change(session.operator).await?,
                 None => None,
             };
-            let found = self.find_open_session_of(caller, id, operator).await?;
-            let found = found.filter(|(_, operator)| may_end_others || is_own(caller, operator.id));
+            let found = session.zip(operator).filter(|(session, operator)| {
+                let is_visible = is_own(caller, operator.id) || (may_end_others && operator.tenant == caller.tenant);
+                is_visible && session.is_valid_for(operator, now)
+            });
             let Some((_, operator)) = found else { return Ok(Decision::Repeat(Err(Refusal::SessionNotFound))) };
             let is_own = is_own(caller, operator.id);
             if operator.is_platform && !is_own {
@@ -157,15 +159,19 @@ impl Service {
     async fn end_other_sessions(&self, caller: &Caller, request: Request) -> Result<(u64, Enforcement), Error> {
         let (operator, current) = caller.signed_in()?;
         let ended = self.change(|_| async move {
-            let sessions = self.list_open_sessions(operator).await?;
-            let others: Vec<_> = sessions.iter().map(|open| open.session.id).filter(|id| *id != current.id).collect();
+            // First, so that the list does not miss a session that began before a failover.
+            let Some(operator) = self.store.find_operator_to_change(operator.id).await? else {
+                return Ok(Decision::Repeat(Ok(0)));
+            };
+            let sessions = self.list_valid_sessions(&operator).await?;
+            let others: Vec<_> = sessions.iter().map(|session| session.id).filter(|id| *id != current.id).collect();
             if others.is_empty() {
                 return Ok(Decision::Repeat(Ok(0)));
             }
             let count = others.len() as u64;
             let event = self
                 .event(&caller.origin(request), AuditAction::SessionsEnded)
-                .about_operator(operator)
+                .about_operator(&operator)
                 .with_count(count);
             let batch = Batch::new(operator.tenant.clone(), event);
             let batch = others.into_iter().fold(batch, |batch, id| batch.delete_if_present(RowId::Session(id)));

@@ -40,6 +40,7 @@ on_both_stores![
     signing_in_with_a_live_cookie_ends_its_session,
     concurrent_sign_ins_exceed_100_sessions_only_until_the_next,
     an_idle_session_ends_on_every_instance,
+    a_session_that_only_another_instance_knows_to_be_in_use_can_be_ended,
     an_idle_socket_is_closed,
 ];
 
@@ -623,6 +624,39 @@ async fn an_idle_session_ends_on_every_instance(app: App) {
     one.store.purge(one.clock.now(), one.clock.now()).await.unwrap();
     assert!(!operator.at(&one).is_signed_in().await, "also after a purge");
     assert_eq!(app.log_of("acme").await.len(), entries, "activity is in no audit log");
+}
+
+async fn a_session_that_only_another_instance_knows_to_be_in_use_can_be_ended(app: App) {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let setup = || Setup {
+        settings: Settings { session_idle: Some(2 * MINUTE), ..Setup::default().settings },
+        ..Setup::default()
+    };
+    let (one, two) = (app.instance_with(2, setup()).await, app.instance_with(3, setup()).await);
+    for ending in ["operatorId", "sessionId", "others"] {
+        let operator = two.operator(&ALL).await;
+        let used = two.sign_in(&operator.username, PASSWORD).await;
+        let session = used.query("{ viewer { id sessions { id isCurrent } } }", json!({})).await;
+        let sessions = session.data("viewer.sessions").as_array().expect("sessions");
+        let current = sessions.iter().find(|session| session["isCurrent"] == true).expect("a current session");
+        two.service.write_activity().await;
+        app.clock.advance(170 * Duration::from_secs(1));
+        assert!(used.is_signed_in().await && operator.is_signed_in().await, "not idle yet");
+        app.clock.advance(Duration::from_secs(15));
+        // Not written yet.
+        let ender = match ending {
+            "others" => one.sign_in(&operator.username, PASSWORD).await,
+            _ => one.operator(&["view", "operator_management:edit"]).await,
+        };
+        let arguments = match ending {
+            "operatorId" => format!("(operatorId: {})", session.data("viewer.id")),
+            "sessionId" => format!("(sessionId: {})", current["id"]),
+            _ => String::new(),
+        };
+        let ended = ender.query(&format!("mutation {{ endSessions{arguments} {{ ended }} }}"), json!({})).await;
+        assert!(ended.data("endSessions.ended").as_u64().expect("a number") > 0, "{ending}");
+        assert!(!used.is_signed_in().await, "{ending}");
+    }
 }
 
 /// Sessions end 60 s after the time that is set, since uses are recorded to the minute. A use is recorded 60 s after the
