@@ -73,12 +73,14 @@ impl Service {
         self.require_second_format()?;
         let tenant = &caller.tenant;
         let expires_at = self.end_of_new_key(tenant, expires_at).await?;
-        let rotated = self.change(|_| async move {
-            let before = self.load_system(tenant, id).await?;
+        let rotated = self.change_system(tenant, id, |before| async move {
             let (api_key, new) = self.new_key(caller, &before, expires_at);
             let mark = new.mark;
             let now = self.environment.now();
-            let (system, key) = before.rotate_key(new, overlap, now)?;
+            let (system, key) = match before.rotate_key(new, overlap, now) {
+                Ok(rotated) => rotated,
+                Err(refusal) => return Ok(Decision::Refuse(refusal)),
+            };
             let Some(keys) = self.load_live_keys(&before).await? else { return Ok(Decision::Retry) };
             let event = self
                 .event(&caller.origin(request), AuditAction::KeyRotated)
@@ -141,8 +143,10 @@ impl Service {
         let longest = self.longest_key_lifetime(tenant).await?;
         let changed = self.change_system(tenant, id, |system| async move {
             let now = self.environment.now();
-            let Some(changed) = system.set_key_expiry(role, expires_at, now)? else {
-                return Ok(Decision::Repeat(Ok(system)));
+            let changed = match system.set_key_expiry(role, expires_at, now) {
+                Ok(Some(changed)) => changed,
+                Ok(None) => return Ok(Decision::Repeat(Ok(system))),
+                Err(refusal) => return Ok(Decision::Refuse(refusal)),
             };
             let Some(current) = changed.live_key(role).cloned() else { return Ok(Decision::Retry) };
             match role {
@@ -210,15 +214,27 @@ impl Service {
             if self.draining.has_begun() {
                 break;
             }
-            let committed = self.change(|_| self.decide_due_key(&key)).await?;
+            let committed = match self.change(|_| self.decide_due_key(&key)).await {
+                // It is refused already, and holds up no other one.
+                Err(Error::Internal(error)) => {
+                    let (tenant, system) = (&key.tenant, key.system);
+                    tracing::error!(%tenant, %system, %error, "end of a key not written");
+                    continue;
+                }
+                committed => committed?,
+            };
             if committed.has_changed() {
                 written += 1;
             }
             waits.push(self.wait_until_enforced(committed));
         }
         // Nobody waits for the answer, and instances refuse the keys by their own clocks already. The waits keep the barriers
-        // open until the changes are enforced, so that their metrics and warnings in the log are as for others.
-        future::join_all(waits).await;
+        // open until the changes are enforced, so that their metrics and warnings in the log are as for others. A shutdown
+        // does not wait for them.
+        tokio::select! {
+            _ = future::join_all(waits) => {}
+            () = self.draining.begun() => {}
+        }
         Ok(written)
     }
 
