@@ -289,7 +289,6 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
             serve(listener(public, tls), public_routes, public_limits, stop.clone()),
             serve(listener(verification, verify_tls), verify_routes, verification_limits, stop.clone()),
             commands,
-            service.run_usage(stop.clone()),
             run_key_ends(service, stop.clone()),
         );
         service.finish().await;
@@ -297,7 +296,8 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     };
     let serving = async {
         // Ends with the lease of this instance, for which the others would wait. What is left to write needs no feed.
-        tokio::join!(requests, service.follow_feed(drained.clone()));
+        // Most of the use of keys is written while requests are completed; the rest after them.
+        tokio::join!(requests, service.follow_feed(drained.clone()), service.run_usage(stop.clone()));
         if let Err(error) = service.flush_usage().await {
             tracing::warn!(%error, cause = error.source(), "last use of keys not written; lost");
         }

@@ -143,7 +143,8 @@ impl Service {
     }
 
     /// Adds what was counted to the store every 10 seconds, and every 2 seconds that of keys in rotation, under the budget,
-    /// and notifies subscribers, until `stop` is cancelled.
+    /// and notifies subscribers, until `stop` is cancelled. Then it adds what is left, as [`flush_usage`](Self::flush_usage)
+    /// does.
     pub async fn run_usage(&self, stop: CancellationToken) {
         let rows_per_second = self.settings.usage_rows_per_second;
         let every = |period| {
@@ -172,6 +173,7 @@ impl Service {
             }
         };
         tokio::join!(sweep, rotate, notify);
+        self.log_failure(self.sweep(&Budget::new(u32::MAX), &CancellationToken::new()).await);
     }
 
     /// Adds all that was counted to the store, without regard to the budget.
