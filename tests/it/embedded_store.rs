@@ -8,25 +8,31 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use futures::future::join_all;
 use keymark::domain::audit::{AuditAction, AuditFilter, AuditOutcome};
-use keymark::domain::changes::{Batch, Position, Row, RowId, StoredRow};
+use keymark::domain::changes::{Batch, Expected, Position, Requirement, Row, RowId, StoredRow};
 use keymark::domain::keys::Key;
+use keymark::domain::leases::Incarnation;
 use keymark::domain::operators::Operator;
 use keymark::domain::pages::{PageEnd, PageRequest};
 use keymark::domain::refusal::ErrorCode;
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::{System, SystemOrder, SystemOrderField};
+use keymark::domain::tenants::Tenant as TenantRow;
 use keymark::domain::time::Timestamp;
+use keymark::domain::usage::Flush;
 use keymark::store::embedded::{EmbeddedStore, FILE_NAME};
 use keymark::store::{
-    AuditStore, CommitStore, KeyStore, OperatorStore, PurgeStore, ScanStore, Store, StoreError, SystemStore,
+    AuditStore, CommitStore, KeyStore, OperatorStore, PurgeStore, ScanStore, Store, StoreError, SystemStore, UsageStore,
 };
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use redb::backends::InMemoryBackend;
 use redb::{ReadableTable, StorageBackend, TableDefinition};
 use tempfile::TempDir;
 
-use crate::contract::fixtures::{SECOND, START, Tenant, commit, follow, tenant, whole};
+use crate::contract::fixtures::{SECOND, START, Tenant, commit, follow, system_name, tenant, whole};
 use crate::contract::keys::with_key;
 use crate::contract::operators::added;
+use crate::contract::usage::used;
 use crate::contract::{Factory, contract_suite};
 
 contract_suite!(contract, EmbeddedFactory::default());
@@ -120,7 +126,7 @@ async fn rewritten(rewrite: fn(&[u8]) -> Vec<u8>) -> (EmbeddedStore, TempDir, Te
 
 #[tokio::test]
 async fn unreadable_row_is_refused_alone() {
-    let (store, _directory, acme, [first, second], ada) = rewritten(|_| b"{}".to_vec()).await;
+    let (store, _directory, mut acme, [first, second], ada) = rewritten(|_| b"{}".to_vec()).await;
     let rows = store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
     let unreadable = [RowId::Key(first.1.digest), RowId::Operator(ada.id)].map(StoredRow::Unreadable);
     assert!(unreadable.iter().all(|row| rows.contains(row)), "{rows:?}");
@@ -132,6 +138,46 @@ async fn unreadable_row_is_refused_alone() {
     let listed = store.list_systems(&acme.id, &Search::All, order, &whole()).await.unwrap();
     assert_eq!(listed.items, [second.0]);
     assert_eq!(store.list_operators(None).await.unwrap(), []);
+
+    let mut bolt = tenant("bolt");
+    let row = Row::Tenant(TenantRow::new(bolt.id.clone(), system_name("Bolt"), START));
+    for batch in
+        [bolt.note(AuditAction::TenantCreated).insert(row.clone()), bolt.note(AuditAction::TenantDeleted).delete(&row)]
+    {
+        store.commit(batch).await.expect("the operator of another tenant is no obstacle");
+    }
+    let mut batch = acme.note(AuditAction::SystemDescribed);
+    batch.requires.push(Requirement { row: RowId::Key(first.1.digest), expected: Expected::Present });
+    store.commit(batch).await.expect("the key is there");
+}
+
+#[tokio::test]
+async fn unreadable_use_does_not_hold_up_that_of_other_keys() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let store = EmbeddedStore::open(directory.path()).expect("the file is created");
+    let mut acme = tenant("acme");
+    let systems = [with_key(&store, &mut acme, "Alpha").await.0.id, with_key(&store, &mut acme, "Beta").await.0.id];
+    let instance = Incarnation::generate(&mut StdRng::seed_from_u64(1));
+    let flush = |number| {
+        let at = START.plus(SECOND * u32::try_from(number).expect("small"));
+        Flush { instance, number, at, uses: systems.map(|system| used(&acme, system, "abcd", 1, at)).to_vec() }
+    };
+    store.add_usage(&flush(1)).await.expect("added");
+    let copy = TempDir::new().expect("a temporary directory");
+    std::fs::copy(directory.path().join(FILE_NAME), copy.path().join(FILE_NAME)).expect("the file is copied");
+    drop((store, directory));
+    let database = redb::Database::create(copy.path().join(FILE_NAME)).unwrap();
+    let txn = database.begin_write().unwrap();
+    {
+        let mut usage = txn.open_table(TableDefinition::<(&str, &str), &[u8]>::new("usage")).unwrap();
+        usage.insert((acme.id.as_str(), systems[0].to_string().as_str()), &b"unreadable"[..]).unwrap();
+    }
+    txn.commit().unwrap();
+    drop(database);
+    let store = EmbeddedStore::open(copy.path()).expect("the file is opened");
+    store.add_usage(&flush(2)).await.expect("added");
+    let found = store.find_usage_summaries(&acme.id, &systems[1..]).await.expect("a summary");
+    assert_eq!(found.iter().map(|found| found.last_used_at).collect::<Vec<_>>(), [Some(START.plus(2 * SECOND))]);
 }
 
 #[tokio::test]

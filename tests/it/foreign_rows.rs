@@ -162,6 +162,27 @@ async fn unreadable_system_is_left_out_of_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unreadable_system_does_not_hold_up_the_ends_of_other_keys() {
+    const HOUR: Duration = Duration::from_hours(1);
+    const GENERATE: &str =
+        "mutation ($id: ID!, $end: DateTime) { generateKey(systemId: $id, expiresAt: $end) { apiKey } }";
+    let app = App::mongodb().await;
+    let operator = app.operator(&ALL).await;
+    for (name, end) in [("Unreadable", HOUR), ("Readable", 2 * HOUR)] {
+        let id = operator.create_system(name).await.id;
+        let end = app.service.environment().now().plus(end).to_string();
+        operator.query(GENERATE, json!({ "id": id, "end": end })).await.data("generateKey.apiKey");
+    }
+    let systems = app.database().await.collection::<Document>("systems");
+    systems.update_one(doc! { "name": "Unreadable" }, doc! { "$set": { "key": {} } }).await.unwrap();
+    app.clock.advance(3 * HOUR);
+    assert_eq!(app.service.write_due_keys().await.unwrap(), 1);
+    let log = app.log_of("acme").await;
+    let event = &log.last().expect("an entry")["event"];
+    assert_eq!((&event["action"], &event["systemName"]), (&json!("KEY_EXPIRED"), &json!("Readable")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_bypass_their_caches_after_a_row_in_a_newer_format() {
     let fleet = Fleet::start().await;
     let operator = fleet.apps[0].operator(&ALL).await;

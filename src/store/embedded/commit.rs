@@ -78,7 +78,11 @@ fn check(txn: &WriteTransaction, batch: &Batch) -> Storage<Result<(), Conflict>>
     }
     let written = batch.writes.iter().map(|(expected, write)| Requirement { row: write.id(), expected: *expected });
     for Requirement { row, expected } in batch.requires.iter().cloned().chain(written) {
-        let found = find(txn, &batch.tenant, row)?;
+        let found = match find(txn, &batch.tenant, row) {
+            // A row that cannot be read is there.
+            Err(redb::Error::Corrupted(_)) if expected == Expected::Present => continue,
+            found => found?,
+        };
         let holds = match (expected, found) {
             (Expected::Anything, _) | (Expected::Absent, None) | (Expected::Present, Some(_)) => true,
             (Expected::Revision(revision), Some(row)) => {
@@ -166,7 +170,8 @@ fn has_systems(txn: &WriteTransaction, tenant: &TenantId) -> Storage<bool> {
 fn leaves_identities(txn: &WriteTransaction, batch: &Batch, tenant: &TenantId) -> Storage<bool> {
     let is_deleted = |id: RowId| batch.writes.iter().any(|(_, write)| *write == Write::Delete(id.clone()));
     for row in txn.open_table(OPERATORS)?.iter()? {
-        let operator: Operator = decode(row?.1.value()).map_err(|error| redb::Error::Corrupted(error.to_string()))?;
+        // One that cannot be read may be of any tenant, and must not keep all of them.
+        let Ok(operator) = decode::<Operator>(row?.1.value()) else { continue };
         if operator.tenant == *tenant && !is_deleted(RowId::Operator(operator.id)) {
             return Ok(true);
         }

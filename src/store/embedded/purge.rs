@@ -78,9 +78,15 @@ fn remove_some(txn: &WriteTransaction, rows: &[RowId], max_feed_changes: u64) ->
     let any_tenant: TenantId = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
     let mut writes = Vec::with_capacity(rows.len());
     for id in rows {
-        if let Some(row) = find(txn, &any_tenant, id.clone())? {
-            remove(txn, &row)?;
-            writes.push(Write::Delete(id.clone()));
+        match find(txn, &any_tenant, id.clone()) {
+            Ok(Some(row)) => {
+                remove(txn, &row)?;
+                writes.push(Write::Delete(id.clone()));
+            }
+            Ok(None) => {}
+            // It holds up no other row.
+            Err(redb::Error::Corrupted(error)) => tracing::warn!(error, "unreadable row not purged"),
+            Err(error) => return Err(error),
         }
     }
     if !writes.is_empty() {

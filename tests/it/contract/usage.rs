@@ -45,7 +45,7 @@ fn mark(text: &str) -> Mark {
     text.to_owned().try_into().expect("four characters")
 }
 
-fn used(tenant: &Tenant, system: SystemId, text: &str, accepted: u64, at: Timestamp) -> KeyUse {
+pub fn used(tenant: &Tenant, system: SystemId, text: &str, accepted: u64, at: Timestamp) -> KeyUse {
     KeyUse {
         tenant: tenant.id.clone(),
         system,
