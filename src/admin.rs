@@ -51,7 +51,8 @@ use crate::service::{Enforcement, Service};
 pub const UNSUPPORTED: &str = "the server does not support this command; it may run another version";
 /// The name of the socket in the data directory.
 const SOCKET_NAME: &str = "keymark.sock";
-const MAX_COMMAND_BYTES: u64 = 1024 * 1024;
+/// Enough for the checkpoints of 100,000 logs. Only the user that the server runs as can connect.
+const MAX_COMMAND_BYTES: u64 = 64 * 1024 * 1024;
 /// Limit on receiving a command, and on finishing the running commands when the server stops.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay before the next connection is accepted after a failure, such as a lack of file descriptors.
@@ -311,7 +312,8 @@ async fn verify_audit(
                 if let Some(archive @ Archive { number, event, .. }) = &archive {
                     let at = event.occurred_at;
                     text.push_str(&format!("{tenant}: the entries up to {number} were archived at {at}\n"));
-                    let skipped = known.given().filter(|checkpoint| archive.precedes(checkpoint)).count();
+                    let skipped =
+                        known.given_of(&tenant).iter().filter(|checkpoint| archive.precedes(checkpoint)).count();
                     if skipped > 0 {
                         text.push_str(&format!(
                             "{tenant}: {skipped} checkpoints of archived entries were not compared\n"

@@ -48,7 +48,9 @@ impl Restoration {
             };
             config.secret = Some(root_secret(&path.display().to_string(), bytes)?);
         }
-        let draft = Draft::create(&directory).map_err(failed)?;
+        // In a container every process has the same id.
+        let name = format!("restore.{}", std::process::id());
+        let draft = Draft::begin_anew(&directory, &name).map_err(failed)?;
         let copy = draft.0.join(embedded::FILE_NAME);
         let copied = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy);
         copied.and_then(|mut copy| io::copy(&mut backup, &mut copy).and_then(|_| copy.sync_all())).map_err(failed)?;
@@ -85,10 +87,6 @@ impl Restoration {
 pub(super) struct Draft(pub(super) PathBuf);
 
 impl Draft {
-    fn create(directory: &Path) -> io::Result<Self> {
-        Self::create_at(directory.join(format!("restore.{}", std::process::id())))
-    }
-
     /// Removes what an interrupted process has left under the same name.
     pub(super) fn begin_anew(directory: &Path, name: &str) -> io::Result<Self> {
         let draft = directory.join(name);
@@ -99,10 +97,6 @@ impl Draft {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        Self::create_at(draft)
-    }
-
-    fn create_at(draft: PathBuf) -> io::Result<Self> {
         DirBuilder::new().mode(0o700).create(&draft)?;
         Ok(Self(draft))
     }

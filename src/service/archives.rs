@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::task::consume_budget;
 
 use super::Service;
 use super::audit::Exporter;
@@ -71,9 +72,15 @@ pub(super) async fn list_archives(
     store: &dyn Store,
     keys: &[PublicKey],
 ) -> Result<BTreeMap<TenantId, Archive>, StoreError> {
-    let stored = store.list_settings(SETTING).await?;
-    let signed = stored.iter().filter_map(|(name, value)| signed_record(name, value, keys));
-    Ok(signed.map(|archive| (archive.tenant.clone(), archive)).collect())
+    let mut archives = BTreeMap::new();
+    for (name, value) in store.list_settings(SETTING).await? {
+        // Many signatures take long.
+        consume_budget().await;
+        if let Some(archive) = signed_record(&name, &value, keys) {
+            archives.insert(archive.tenant.clone(), archive);
+        }
+    }
+    Ok(archives)
 }
 
 /// The last archived entry of each log of which a part was archived. The signatures are not checked, since that takes the
@@ -236,6 +243,7 @@ impl Service {
     /// dropped. A failure is only logged.
     pub(super) async fn maintain_archives(&self, archives: impl IntoIterator<Item = &Archive>) {
         for archive in archives {
+            consume_budget().await;
             // Not while one is made, which does the same.
             let Ok(_archiving) = self.archiving.try_lock() else { return };
             if let Err(error) = self.maintain_archive(archive).await {

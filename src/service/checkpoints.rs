@@ -51,7 +51,7 @@ pub struct VerifiedLog {
 #[derive(Default)]
 pub struct KnownCheckpoints {
     found: HashMap<TenantId, Known>,
-    given: Vec<Checkpoint>,
+    given: BTreeMap<TenantId, Vec<Checkpoint>>,
     /// By tenant, the oldest record of each first.
     restores: BTreeMap<TenantId, Vec<Restore>>,
     archives: BTreeMap<TenantId, Archive>,
@@ -64,9 +64,9 @@ impl KnownCheckpoints {
         self.restores.get(tenant).map_or(&[], Vec::as_slice)
     }
 
-    /// The checkpoints that were given to compare the logs with, and those in the configuration.
-    pub fn given(&self) -> impl Iterator<Item = &Checkpoint> {
-        self.given.iter()
+    /// The checkpoints of the tenant that were given to compare its log with, and those in the configuration.
+    pub fn given_of(&self, tenant: &TenantId) -> &[Checkpoint] {
+        self.given.get(tenant).map_or(&[], Vec::as_slice)
     }
 
     /// The signed record of the last archive of the tenant's log.
@@ -217,7 +217,10 @@ impl Service {
         if numbers.is_empty() {
             return Ok(None);
         }
-        let found = self.store.find_audit_hashes(tenant, &numbers).await?;
+        let found = match self.store.find_audit_hashes(tenant, &numbers).await {
+            Err(StoreError::Corrupt(_)) => return Ok(Some(ChainBreak::Unreadable { number: numbers[0] })),
+            found => found?,
+        };
         let other = checkpoints.iter().find(|checkpoint| !found.contains(&checkpoint.head()));
         Ok(other.map(|checkpoint| ChainBreak::Checkpoint { number: checkpoint.number }))
     }
@@ -237,8 +240,7 @@ impl Service {
 
     /// The tenants that have an audit log, or of whose log there is a checkpoint.
     pub async fn list_audited_tenants(&self, known: &KnownCheckpoints) -> Result<BTreeSet<TenantId>, Error> {
-        let given = known.given.iter().map(|checkpoint| &checkpoint.tenant);
-        let with_checkpoint = known.found.keys().chain(given).cloned();
+        let with_checkpoint = known.found.keys().chain(known.given.keys()).cloned();
         Ok(self.store.list_tenants().await?.into_iter().chain(with_checkpoint).collect())
     }
 
@@ -292,7 +294,7 @@ impl Service {
             return Ok(Err(ChainBreak::Archived { number: first.number }));
         }
         let found = known.found.get(tenant).cloned().unwrap_or_default();
-        let given = known.given.iter().filter(|checkpoint| checkpoint.tenant == *tenant).cloned();
+        let given = known.given_of(tenant).iter().cloned();
         let keys = self.keyring.public_keys();
         let mut signed: BTreeMap<_, _> = known
             .restores(tenant)
@@ -377,9 +379,12 @@ impl Service {
         })
     }
 
-    /// Returns the newest checkpoints in the store and beside it, those in the configuration, and those in `given`.
-    pub async fn find_checkpoints(&self, mut given: Vec<Checkpoint>) -> Result<KnownCheckpoints, Error> {
-        given.extend_from_slice(&self.settings.audit_checkpoints);
+    /// Returns the newest checkpoints in the store and beside it, those in the configuration, and `others`.
+    pub async fn find_checkpoints(&self, others: Vec<Checkpoint>) -> Result<KnownCheckpoints, Error> {
+        let mut given = BTreeMap::<_, Vec<_>>::new();
+        for checkpoint in others.into_iter().chain(self.settings.audit_checkpoints.iter().cloned()) {
+            given.entry(checkpoint.tenant.clone()).or_default().push(checkpoint);
+        }
         let mut found = HashMap::<_, Known>::new();
         for (name, value) in self.store.list_settings(SETTING).await? {
             match name.strip_prefix(SETTING).and_then(|tenant| tenant.parse().ok()) {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures::{StreamExt, TryStreamExt, future, stream};
+use tokio::task::consume_budget;
 
 use super::Service;
 use super::archives::list_archives;
@@ -46,15 +47,24 @@ pub async fn find_lost_checkpoints(
             return Ok::<_, StoreError>(false);
         }
         let (tenant, head) = (&checkpoint.tenant, checkpoint.head());
+        let found = unless_unreadable(store.find_audit_hashes(tenant, &[head.number]).await)?.unwrap_or_default();
         // The signature last: hardly any entry is missing.
-        Ok(!store.find_audit_hashes(tenant, &[head.number]).await?.contains(&head)
+        Ok(!found.contains(&head)
             && checkpoint.is_signed_by(keys)
-            && store.recheck_audit_entry(tenant, head.number).await? != Some(head))
+            && unless_unreadable(store.recheck_audit_entry(tenant, head.number).await)?.flatten() != Some(head))
     };
     let checked = stream::iter(checkpoints)
         .map(async |checkpoint| Ok::<_, StoreError>(is_lost(&checkpoint).await?.then_some(checkpoint)))
         .buffered(MAX_CONCURRENT_TENANTS);
     checked.try_filter_map(future::ok).try_collect().await
+}
+
+/// `None` if what was read is unreadable: to whoever looks for an entry, it is not there.
+fn unless_unreadable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::Corrupt(_)) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// The records of restored backups that one of these keys has signed, by tenant, the oldest of each first.
@@ -82,6 +92,8 @@ async fn read_restores(
 ) -> Result<BTreeMap<TenantId, Vec<Restore>>, StoreError> {
     let mut restores = BTreeMap::<_, Vec<_>>::new();
     for (name, value) in store.list_settings(prefix).await? {
+        // Many signatures take long.
+        consume_budget().await;
         match serde_json::from_str::<Restore>(&value) {
             Ok(restore) if restore.is_signed_by(keys) => {
                 restores.entry(restore.tenant.clone()).or_default().push(restore);
@@ -120,15 +132,15 @@ impl Service {
         common: &BTreeMap<TenantId, u64>,
     ) -> Result<Vec<Restore>, Error> {
         let logs = self.store.list_tenants().await?;
-        let mut lost_by_tenant: BTreeMap<_, _> = logs.iter().map(|tenant| (tenant, Vec::new())).collect();
+        let mut lost_by_tenant: BTreeMap<_, _> = logs.iter().map(|tenant| (tenant.clone(), Vec::new())).collect();
         for checkpoint in lost {
-            lost_by_tenant.entry(&checkpoint.tenant).or_default().push(checkpoint.clone());
+            lost_by_tenant.entry(checkpoint.tenant.clone()).or_default().push(checkpoint.clone());
         }
-        let mut ends = Vec::new();
-        for (tenant, lost) in lost_by_tenant {
-            let end = self.find_common_entry(tenant, &lost, common.get(tenant).copied()).await?;
-            ends.push((tenant, lost, end));
-        }
+        let ends = stream::iter(lost_by_tenant).map(async |(tenant, lost)| {
+            let end = self.find_common_entry(&tenant, &lost, common.get(&tenant).copied()).await?;
+            Ok::<_, Error>((tenant, lost, end))
+        });
+        let ends: Vec<_> = ends.buffered(MAX_CONCURRENT_TENANTS).try_collect().await?;
         let mut operators = HashMap::<_, Vec<_>>::new();
         for operator in self.store.list_operators(None).await? {
             operators.entry(operator.tenant).or_default().push(operator.id);
@@ -140,13 +152,13 @@ impl Service {
         });
         ended.await?;
         // Last, so that Keymark does not serve the store if this did not get so far.
-        let mut restores = Vec::new();
-        for (tenant, lost, end) in ends {
+        let restores = stream::iter(ends).map(async |(tenant, lost, end)| {
             let (key, now) = (&self.keyring.current().checkpoints, self.environment.now());
-            let restore = Restore::sign(key, tenant.clone(), epoch, end, &lost, now);
+            let restore = Restore::sign(key, tenant, epoch, end, &lost, now);
             self.store.replace_setting(&setting(&restore), None, &restore.to_json()).await?;
-            restores.push(restore);
-        }
+            Ok::<_, Error>(restore)
+        });
+        let restores = restores.buffered(MAX_CONCURRENT_TENANTS).try_collect().await?;
         tracing::warn!(epoch, "store restored from a backup; all sessions ended");
         Ok(restores)
     }
@@ -154,12 +166,15 @@ impl Service {
     /// Signs records under the current root secret that a previous one has signed, so that it can be dropped.
     pub(super) async fn sign_restores_anew(&self, restores: impl IntoIterator<Item = &Restore>) -> Result<(), Error> {
         let key = &self.keyring.current().checkpoints;
-        for restore in restores.into_iter().filter(|restore| restore.public_key != key.public_key()) {
+        let old = restores.into_iter().filter(|restore| restore.public_key != key.public_key()).cloned();
+        let old: Vec<Restore> = old.collect();
+        let signed = stream::iter(&old).map(Ok).try_for_each_concurrent(MAX_CONCURRENT_TENANTS, async |restore| {
             let anew = restore.clone().signed_by(key).to_json();
             // Not if another instance has done it.
             self.store.replace_setting(&setting(restore), Some(&restore.to_json()), &anew).await?;
-        }
-        Ok(())
+            Ok(())
+        });
+        signed.await
     }
 
     /// The last entry of the tenant's log that comes before everything of it that is known to be lost.

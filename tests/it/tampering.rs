@@ -299,6 +299,7 @@ on_both![
     missing_and_exchanged_entries_are_named,
     cut_tail_is_named_as_long_as_one_witness_is_left,
     change_of_the_stored_head_is_named,
+    unreadable_entry_of_a_checkpoint_is_named,
     log_that_was_written_anew_is_neither_accepted_nor_signed,
     checkpoint_of_another_key_is_named_and_replaced,
 ];
@@ -402,6 +403,19 @@ async fn change_of_the_stored_head_is_named(place: Place) {
         let found = place.service().checkpoint_audit().await.unwrap();
         assert_eq!(found.broken, [(tenant_id("acme"), expected)], "{}", contents.head);
     }
+}
+
+async fn unreadable_entry_of_a_checkpoint_is_named(place: Place) {
+    let (mut acme, _) = signed_log(&place).await;
+    let signed_in = acme.event(AuditAction::SignedIn);
+    append(&place, &acme, vec![signed_in]).await;
+    let mut contents = place.read().await;
+    contents.entries[6].1["hash"] = json!("unreadable");
+    place.write(&contents).await;
+    let found = place.service().checkpoint_audit().await.unwrap();
+    assert_eq!(found.broken, [(tenant_id("acme"), ChainBreak::Unreadable { number: 7 })]);
+    let lost = place.service().find_lost_checkpoints().await.unwrap();
+    assert!(lost.iter().all(|lost| lost.tenant == tenant_id("acme") && lost.number == 7), "{lost:?}");
 }
 
 /// Writes the log anew without an entry, with consistent hashes, as one can who has the store alone.
