@@ -150,7 +150,7 @@ impl TenantNames {
     /// Applies the next change of the feed.
     pub(super) fn apply(&self, change: &Change) {
         let mut inner = self.inner();
-        if change.foreign.iter().any(|row| matches!(row.id(), RowId::System(_))) {
+        if change.has_foreign_system() {
             // It has no audit entry, by which searches recognize what the names contain: they are loaded again.
             inner.loaded.clear();
             if let Some(loading) = &mut inner.loading {

@@ -177,6 +177,8 @@ pub enum Known {
     /// The log is in this state, for which no answer is cached.
     Log(LogState),
     Nothing,
+    /// There is one, but the end of the log cannot be read.
+    Unreadable,
 }
 
 impl Answers {
@@ -206,14 +208,16 @@ impl Answers {
         match reader.log_state(question).await {
             Some(state) if answer.state == state => Known::Answer(state, answer.body.clone()),
             Some(state) => Known::Log(state),
-            None => Known::Nothing,
+            None => Known::Unreadable,
         }
     }
 
     /// Caches the answer that was computed after the log had been read in the state `before`, unless the log has changed
     /// since.
     pub async fn keep(&self, reader: &Reader, question: Question, before: LogState, body: Bytes) {
-        if reader.log_state(&question).await.is_some_and(|after| after == before) {
+        let after = reader.log_state(&question).await;
+        // Once more: a server that took over during this read may be the one that the answer was read from.
+        if after == Some(before) && reader.service.has_read_epoch(&before) {
             // The body of a request may be a small part of a large buffer.
             let question = Question { request: Bytes::copy_from_slice(&question.request), ..question };
             self.cache.insert(question, Arc::new(Answer { state: before, body }));

@@ -203,7 +203,7 @@ async fn respond<E: Executor, A: Authenticator>(
     let asked = asked.filter(|_| operation.is_function_of_the_log);
     let before = match (&asked, known) {
         (Some(_), Known::Log(state)) => Some(state),
-        (Some(asked), _) if by_get || asked.answers.is_asked_again(&asked.question) => {
+        (Some(asked), Known::Nothing) if by_get || asked.answers.is_asked_again(&asked.question) => {
             asked.reader.log_state(&asked.question).await
         }
         _ => None,

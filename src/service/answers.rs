@@ -50,10 +50,17 @@ impl Service {
         Ok(LogState { head: self.store.audit_head(tenant).await?, foreign, read_epoch })
     }
 
+    /// Whether the state is of the servers that are read from now.
+    pub fn has_read_epoch(&self, state: &LogState) -> bool {
+        self.store.read_epoch() == state.read_epoch
+    }
+
     pub(super) fn note_foreign_change(&self, event: &FeedEvent) {
         let ForeignChanges { last, had_feed } = &self.foreign_changes;
         match event {
-            FeedEvent::Change(change) if !change.foreign.is_empty() => last.store(change.at.get(), Ordering::Release),
+            FeedEvent::Change(change) if !change.foreign.is_empty() || change.has_foreign_system() => {
+                last.store(change.at.get(), Ordering::Release);
+            }
             FeedEvent::Change(_) => {}
             FeedEvent::Resumed if had_feed.swap(true, Ordering::Relaxed) => {
                 last.store(self.environment.rng().random(), Ordering::Release);

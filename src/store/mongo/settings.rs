@@ -9,15 +9,17 @@ use super::errors::{corrupt, is_duplicate_key};
 use super::reads::BY_ID;
 use super::rows::{SETTING, marker_id, setting_id};
 use super::store::MongoStore;
+use crate::domain::leases::LENGTH_SETTING;
 use crate::store::{Result, SettingsStore};
 
 #[async_trait]
 impl SettingsStore for MongoStore {
     async fn find_setting(&self, name: &str) -> Result<Option<String>> {
         const CALL: &str = "find_setting";
-        // Over the reserved client, since the listing of leases may need a setting.
-        let mut session = self.start_current_session_in(&self.reserved, CALL).await?;
-        let meta = self.reserved.collection::<Document>(META);
+        // The listing of leases may need it, and must not wait for the reads of requests.
+        let database = if name == LENGTH_SETTING { &self.reserved } else { &self.database };
+        let mut session = self.start_current_session_in(database, CALL).await?;
+        let meta = database.collection::<Document>(META);
         let find = meta.find_one(doc! { "_id": setting_id(name) }).session(&mut session);
         let found = self.bounded(CALL, find).await?;
         found.map(|found| found.get_str("value").map(str::to_owned).map_err(corrupt)).transpose()
