@@ -110,6 +110,10 @@ impl Coherence {
             let (_, names, uses) = self.select(tenant, query, ListOrder::default()).await?;
             return Ok(names.count(query, &uses) as u64);
         }
+        if query.is_of_all() && !self.store.is_shared() {
+            // The embedded store has the number.
+            return self.store.count_systems(tenant, &query.search).await;
+        }
         let is_stored = query.filter.is_empty();
         let loading = if is_stored { Loading::Continue } else { Loading::Wait };
         let snapshot = match self.cached(tenant, query, ListOrder::default(), loading).await? {

@@ -107,8 +107,8 @@ pub const SCAN_COST: u64 = 10_000;
 /// Cost of a page or count whose filter names the items: at most so many rows of the store are read.
 pub const LOOK_UP_COST: u64 = 200;
 
-/// Cost of a `usage`, which reads up to 14 rows of the store.
-pub const USAGE_COST: u64 = 500;
+/// Cost of a `usage`, which reads up to 14 rows of the store. A page of 200 systems may have those of all.
+pub const USAGE_COST: u64 = 400;
 
 /// Number of items of [`BUCKETS`]: at most one for each of 400 days.
 const MAX_BUCKETS: u64 = 400;

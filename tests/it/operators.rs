@@ -12,7 +12,8 @@ use serde_json::{Value as Json, json};
 use tokio::sync::oneshot;
 
 use crate::authorisation::codes_of;
-use crate::support::actors::{Answer, App, Caller, Operator, PASSWORD, permissions};
+use crate::support::actors::{Answer, App, Caller, Operator, PASSWORD, Setup, permissions};
+use crate::support::faulty::Switch;
 use crate::support::on_both_stores;
 use crate::support::sockets::Event;
 
@@ -30,6 +31,7 @@ on_both_stores![
     a_tenant_keeps_an_administrator,
     of_two_last_administrators_one_stays,
     operators_are_listed_and_searched_in_pages,
+    values_of_a_page_are_read_once,
     everybody_sees_and_ends_their_own_sessions,
     sessions_of_others_are_ended_by_administrators,
     operators_act_on_the_operators_of_the_tenant_that_they_act_in,
@@ -351,6 +353,27 @@ async fn of_two_last_administrators_one_stays(app: App) {
         let left = left.iter().filter(|operator| operator.is_administrator(Timestamp::default())).count();
         assert_eq!(left, 1, "{round}: {answers:?}");
     }
+}
+
+async fn values_of_a_page_are_read_once(app: App) {
+    let switch = Switch::default();
+    let served = app.instance_with(2, Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    served.wait_for_cache().await;
+    let admin = app.operator(&["view", "create", "operator_management:view", "operator_management:edit"]).await;
+    for username in ["zoe", "ada", "bob"] {
+        add(&admin, username, &[], false).await.data("addOperator.operator");
+    }
+    admin.create_system("Billing").await;
+    let admin = admin.at(&served);
+    let counted = switch.calls(&["count_systems"]);
+    let counts = admin.query("{ operators { nodes { tenant { systemCount } } } }", json!({})).await;
+    assert_eq!(counts.data("operators.nodes"), &json!(vec![json!({ "tenant": { "systemCount": 1 } }); 4]));
+    assert_eq!(switch.calls(&["count_systems"]), counted + 1);
+    let read = switch.calls(&["find_arrivals"]);
+    switch.fail();
+    let uses = admin.query("{ operators { nodes { lastActiveAt } } }", json!({})).await;
+    assert_eq!(uses.body["errors"].as_array().map(Vec::len), Some(4), "{}", uses.body);
+    assert_eq!(switch.calls(&["find_arrivals"]), read + 1);
 }
 
 async fn operators_are_listed_and_searched_in_pages(app: App) {

@@ -331,10 +331,10 @@ async fn a_document_with_too_many_series_is_refused() {
     let operator = app.operator(&ALL).await;
     let page = |size: u32, fields: &str| format!("{{ systems(first: {size}) {{ nodes {{ usage {{ {fields} }} }} }} }}");
     for (document, code) in [
-        (page(190, "accepted"), None),
-        (page(200, "accepted"), Some("QUERY_TOO_COMPLEX")),
+        (page(200, "accepted refused"), None),
+        (page(200, "accepted } of_a_day: usage(resolution: DAY) { accepted"), Some("QUERY_TOO_COMPLEX")),
         (page(50, "buckets { from accepted refused }"), None),
-        (page(60, "buckets { from accepted refused }"), Some("QUERY_TOO_COMPLEX")),
+        (page(70, "buckets { from accepted refused }"), Some("QUERY_TOO_COMPLEX")),
     ] {
         assert_eq!(operator.query(&document, json!({})).await.code(), code, "{document}");
     }

@@ -8,6 +8,7 @@ use super::connection::PageInfo;
 use super::payloads::Enforcement;
 use super::read_together::ReadTogether;
 use super::sessions::current_of;
+use super::tenants::SystemCounts;
 use super::{DateTime, Paging, Session, Tenant, int};
 use crate::domain::cursors;
 use crate::domain::ids::{OperatorId, TenantId};
@@ -42,6 +43,8 @@ pub(crate) struct Operator {
     operator: Arc<operators::Operator>,
     #[graphql(skip)]
     last_uses: Arc<LastUses>,
+    #[graphql(skip)]
+    system_count: Arc<SystemCounts>,
 }
 
 #[ComplexObject]
@@ -50,7 +53,8 @@ impl Operator {
     async fn tenant(&self, ctx: &Context<'_>) -> Result<Tenant> {
         let call = Authenticated::new(ctx).await?;
         let found = call.convert(call.service.find_tenant(&self.operator.tenant).await)?;
-        found.as_deref().map(Tenant::from).ok_or_else(|| refuse(&Refusal::TenantNotFound))
+        let tenant = found.ok_or_else(|| refuse(&Refusal::TenantNotFound))?;
+        Ok(Tenant::new(&tenant, Arc::clone(&self.system_count)))
     }
 
     /// Time of the operator's last request on any instance, to the minute; it arrives within two minutes. Null if there is
@@ -86,7 +90,7 @@ impl Operator {
         call.convert(call.service.require_permission(call.caller, call.request, permission).await)
     }
 
-    fn new(operator: Arc<operators::Operator>, last_uses: Arc<LastUses>) -> Self {
+    fn new(operator: Arc<operators::Operator>, last_uses: Arc<LastUses>, system_count: Arc<SystemCounts>) -> Self {
         Self {
             id: operator.id.to_string().into(),
             username: operator.username.to_string(),
@@ -96,6 +100,7 @@ impl Operator {
             suspended_at: operator.suspended_at.map(DateTime),
             operator,
             last_uses,
+            system_count,
         }
     }
 }
@@ -103,7 +108,8 @@ impl Operator {
 impl From<Arc<operators::Operator>> for Operator {
     fn from(operator: Arc<operators::Operator>) -> Self {
         let last_uses = Arc::new(LastUses::of([operator.id]));
-        Self::new(operator, last_uses)
+        let system_count = Arc::new(SystemCounts::of([operator.tenant.clone()]));
+        Self::new(operator, last_uses, system_count)
     }
 }
 
@@ -119,6 +125,8 @@ struct OperatorPage {
     page: Page<Arc<operators::Operator>>,
     total_count: usize,
     last_uses: Arc<LastUses>,
+    /// Of the tenant.
+    system_count: Arc<SystemCounts>,
 }
 
 impl OperatorPage {
@@ -127,7 +135,8 @@ impl OperatorPage {
     }
 
     fn node(&self, index: usize) -> Operator {
-        Operator::new(Arc::clone(&self.page.items[index]), Arc::clone(&self.last_uses))
+        let (last_uses, system_count) = (Arc::clone(&self.last_uses), Arc::clone(&self.system_count));
+        Operator::new(Arc::clone(&self.page.items[index]), last_uses, system_count)
     }
 }
 
@@ -187,8 +196,9 @@ impl OperatorConnection {
         let total_count = operators.len();
         let page = Page::of_list(operators, &request, |operator| operator.username.clone());
         let last_uses = Arc::new(LastUses::of(page.items.iter().map(|operator| operator.id)));
+        let system_count = Arc::new(SystemCounts::of([tenant.clone()]));
         let (service, tenant) = (Arc::clone(call.service), tenant.clone());
-        Ok(Self(Arc::new(OperatorPage { service, tenant, request, page, total_count, last_uses })))
+        Ok(Self(Arc::new(OperatorPage { service, tenant, request, page, total_count, last_uses, system_count })))
     }
 }
 

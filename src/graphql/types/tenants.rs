@@ -63,7 +63,7 @@ impl From<&tenants::Tenant> for Tenant {
 }
 
 impl Tenant {
-    fn new(tenant: &tenants::Tenant, counts: Arc<SystemCounts>) -> Self {
+    pub(super) fn new(tenant: &tenants::Tenant, counts: Arc<SystemCounts>) -> Self {
         Self {
             id: tenant.id.as_str().into(),
             name: tenant.name.to_string(),
@@ -77,7 +77,7 @@ impl Tenant {
 }
 
 /// The numbers of systems of tenants.
-type SystemCounts = ReadTogether<TenantId, u64>;
+pub(super) type SystemCounts = ReadTogether<TenantId, u64>;
 
 /// Rules for the keys and sessions of a tenant.
 #[derive(SimpleObject)]

@@ -37,26 +37,18 @@ use crate::store::{Cause, Result, StoreError, UsageStore};
 const BATCH: u32 = 500;
 /// A process that has not flushed for this long repeats no flush.
 const FLUSH_RETENTION: Duration = Duration::from_hours(24);
-/// TypeMismatch and PathNotViable (MongoDB 6.0, `src/mongo/base/error_codes.yml`): a document has another type where a counter
-/// is expected.
-const UNUSABLE_DOCUMENT: [i32; 2] = [14, 28];
 
 /// Why an attempt to add a flush failed.
 enum Failure {
     /// Another transaction won, or the server was lost before the commit.
     Retry(Cause),
-    /// Another client left a document to which this update of the statement cannot add.
-    Unusable {
-        collection: &'static str,
-        update: usize,
-    },
     Final(StoreError),
 }
 
 #[async_trait]
 impl UsageStore for MongoStore {
     async fn add_usage(&self, flush: &Flush) -> Result<()> {
-        let mut statements = statements_of(flush)?;
+        let statements = statements_of(flush)?;
         let options = SessionOptions::builder().default_transaction_options(self.transaction_options()).build();
         let mut session = self.bounded("session", self.client.start_session().with_options(options)).await?;
         let (began, mut max_delay) = (Instant::now(), INITIAL_RETRY_DELAY);
@@ -64,14 +56,6 @@ impl UsageStore for MongoStore {
             let cause = match self.try_add(&mut session, &statements).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Retry(cause)) => cause,
-                Err(Failure::Unusable { collection, update }) => {
-                    tracing::warn!(collection, "use of a key not counted; its document is unreadable");
-                    let of_collection = statements.iter_mut().filter(|(name, _)| *name == collection);
-                    of_collection.for_each(|(_, updates)| drop(updates.remove(update)));
-                    statements.retain(|(_, updates)| !updates.is_empty());
-                    let _ = self.bounded("add_usage", session.abort_transaction()).await;
-                    continue;
-                }
                 Err(Failure::Final(error)) => {
                     tokio::spawn(abort_abandoned(session, self.database.clone(), self.limits));
                     return Err(error);
@@ -158,13 +142,10 @@ impl MongoStore {
                 Ok(response) => response,
                 Err(_) => return Err(late()),
             };
-            let failed = response.as_ref().ok().and_then(failed_update);
-            let code = failed.map(|(_, code)| code).or_else(|| response.as_ref().err().and_then(code_of));
-            if let Some((update, code)) = failed
-                && UNUSABLE_DOCUMENT.contains(&code)
-            {
-                return Err(Failure::Unusable { collection, update });
-            }
+            let code = match &response {
+                Ok(response) => code_in(response),
+                Err(error) => code_of(error),
+            };
             match code {
                 // This flush or a later one of the instance was added.
                 Some(DUPLICATE_KEY) if *collection == USAGE_FLUSHES => {
@@ -338,11 +319,11 @@ pub(super) fn counts_of(document: &Document) -> impl Iterator<Item = BucketCount
     })
 }
 
-/// Which update failed first, and its code, by a response's `writeErrors`.
-fn failed_update(response: &Document) -> Option<(usize, i32)> {
-    let failed = response.get_array("writeErrors").ok()?.first()?.as_document()?;
-    let number = |member| failed.get(member).and_then(number_of);
-    Some((usize::try_from(number("index")?).ok()?, i32::try_from(number("code")?).ok()?))
+/// The code of the first of a response's `writeErrors`.
+fn code_in(response: &Document) -> Option<i32> {
+    let errors = response.get_array("writeErrors").ok()?;
+    let code = errors.first()?.as_document()?.get("code").and_then(number_of)?;
+    i32::try_from(code).ok()
 }
 
 fn failure_of(error: mongodb::error::Error) -> Failure {
