@@ -1,5 +1,6 @@
 //! Sessions: sign in and out.
 
+use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +102,7 @@ impl Service {
         };
         let client = Client { user_agent: sign_in.user_agent, ..Client::of(request) };
         let opened = self.open_session(request, operator, rehashed, attempt.device, replaced, client).await?;
-        self.remember_network(request, &opened.operator).await?;
+        self.remember_network(request, &opened.operator).await;
         self.metrics.count_sign_in("accepted");
         Ok(opened)
     }
@@ -178,7 +179,7 @@ impl Service {
         });
         let opened = self.require_enforced(changed.await?).await?;
         self.purge_ended_sessions(operator.id, opened.operator.password_version);
-        self.remember_network(request, &opened.operator).await?;
+        self.remember_network(request, &opened.operator).await;
         Ok(opened)
     }
 
@@ -417,7 +418,14 @@ impl Service {
     }
 
     /// Makes the network of a request known to be the operator's.
-    async fn remember_network(&self, request: Request, operator: &Operator) -> Result<(), Error> {
+    async fn remember_network(&self, request: Request, operator: &Operator) {
+        // The session is open, so it is no failure of the request.
+        if let Err(error) = self.try_to_remember_network(request, operator).await {
+            tracing::warn!(%error, cause = error.source(), "network of a sign-in not remembered");
+        }
+    }
+
+    async fn try_to_remember_network(&self, request: Request, operator: &Operator) -> Result<(), Error> {
         let known = self.throttle.known_network(operator.username.as_str(), Some(operator), request.source_address);
         let (renewal, until) = Throttle::known_network_times(self.environment.now());
         if self.find_arrival(&known).await? < renewal {
