@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// One thread verifies some 100,000 keys a second, and its runtime has four file descriptors.
+/// One thread verifies some 100,000 keys a second, and its runtime has three file descriptors.
 const MAX_THREADS: usize = 8;
 /// A runtime does not notify of the end of its last task.
 const LAST_TASK_INTERVAL: Duration = Duration::from_millis(10);
@@ -33,7 +33,7 @@ impl Threads {
         let mut threads = Self { runtimes: Vec::new(), _stop: stop.clone().drop_guard() };
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         for number in 0..processors.min(MAX_THREADS) {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
             threads.runtimes.push(runtime.handle().clone());
             let stopped = stop.clone().cancelled_owned();
             thread::Builder::new().name(format!("connections-{number}")).spawn(move || {

@@ -380,17 +380,14 @@ impl ClientRequest<'_> {
         let Some(question) = serde_json::from_slice::<VerifyRequest<'_>>(&body).ok().filter(|_| is_object) else {
             return json(StatusCode::BAD_REQUEST, INVALID_BODY);
         };
-        let Some(Verification { verdict, retry_after }) = self.verify_key(&question.api_key).await else {
+        let Some(verification) = self.verify_key(&question.api_key).await else {
             return wait_for(RETRY_DELAY, json(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE));
         };
-        if let Some(wait) = retry_after {
+        if let Some(wait) = verification.retry_after {
             return wait_for(wait, json(StatusCode::TOO_MANY_REQUESTS, RATE_LIMITED));
         }
-        match verdict {
-            Verdict::Valid(key) => {
-                let now = self.shared.verifier.service().environment().now();
-                json(StatusCode::OK, Identity::of(&key).to_json(now))
-            }
+        match verification.verdict {
+            Verdict::Valid(key) => json(StatusCode::OK, Identity::of(&key).to_json(verification.checked_at)),
             Verdict::Malformed => json(StatusCode::OK, MALFORMED),
             Verdict::NotFound => json(StatusCode::OK, NOT_FOUND),
             Verdict::Refused(key) => json(StatusCode::OK, refused_to_json(&key)),
@@ -402,7 +399,7 @@ impl ClientRequest<'_> {
             None => unauthorized(r#"Bearer realm="keymark""#),
             Some(key) => match self.verify_key(key).await {
                 // Gateways know no other refusal, so a source beyond the limit is refused like any other.
-                Some(Verification { verdict, retry_after }) => {
+                Some(Verification { verdict, retry_after, .. }) => {
                     let response = forwarded(&verdict);
                     match retry_after {
                         Some(wait) => wait_for(wait, response),
@@ -540,7 +537,7 @@ impl<'a> Identity<'a> {
         Self { tenant, system: *system, name, external_id, mark: *mark, role: *role, expires_at: *expires_at }
     }
 
-    fn to_json(&self, now: Timestamp) -> Vec<u8> {
+    fn to_json(&self, checked_at: Timestamp) -> Vec<u8> {
         // All members except the name and the external id have a bounded length, and most of these need no escapes.
         let mut text = Vec::with_capacity(420 + self.name.len() + self.external_id.map_or(0, str::len));
         text.extend_from_slice(VALID_MEMBERS.as_bytes());
@@ -557,7 +554,7 @@ impl<'a> Identity<'a> {
         if let Some(end) = self.expires_at {
             write!(text, r#","expiresAt":"{end}""#).expect(WRITTEN);
         }
-        write!(text, r#","checkedAt":"{now}"}}"#).expect(WRITTEN);
+        write!(text, r#","checkedAt":"{checked_at}"}}"#).expect(WRITTEN);
         text
     }
 

@@ -28,6 +28,8 @@ pub struct Verifier {
 
 pub struct Verification {
     pub verdict: Verdict,
+    /// The time by which keys have ended, or have not.
+    pub checked_at: Timestamp,
     /// How long the source should wait, if it has presented too many bad keys.
     pub retry_after: Option<Duration>,
 }
@@ -56,10 +58,10 @@ impl Verifier {
         presented: &str,
         only: Option<&TenantId>,
     ) -> Result<Verification, StoreError> {
-        let Ok(key) = PresentedKey::parse(presented) else {
-            return Ok(Verification { verdict: Verdict::Malformed, retry_after: None });
-        };
         let now = self.service.environment().now();
+        let Ok(key) = PresentedKey::parse(presented) else {
+            return Ok(Verification { verdict: Verdict::Malformed, checked_at: now, retry_after: None });
+        };
         let cached = self.find_cached(key, only, now);
         let is_counted = cached.is_some();
         let (found, now) = match cached {
@@ -98,7 +100,7 @@ impl Verifier {
                 self.count_bad_key(source(), now)
             }
         };
-        Ok(Verification { verdict, retry_after })
+        Ok(Verification { verdict, checked_at: now, retry_after })
     }
 
     fn count_bad_key(&self, source: IpAddr, now: Timestamp) -> Option<Duration> {
