@@ -1,6 +1,6 @@
 //! Measures the operations that people and clients wait for, one request at a time. Those that take a while are compared
-//! with the least that they have to do, in turns: changing a password, what reads a whole audit log, backups, and
-//! digesting keys anew.
+//! with the least that they have to do, in turns: changing a password, what reads a whole audit log, checkpoints, backups,
+//! and digesting keys anew. So are the ends of keys, which nobody waits for.
 //!
 //! `cargo bench --bench operations` runs both stores; `-- embedded` or `-- mongodb` one of them.
 #![expect(unreachable_pub, reason = "files in `support` are shared by path")]
@@ -37,10 +37,12 @@ use keymark::auth::passwords::{Comparison, Passwords};
 use keymark::clock::Environment;
 use keymark::domain::audit::{AuditAction, AuditActor, AuditEvent, AuditFilter, AuditHead, Origin};
 use keymark::domain::changes::{Batch, Row};
-use keymark::domain::ids::{AuditEntryId, RequestId, TenantId};
-use keymark::domain::keys::{ApiKey, PresentedKey};
+use keymark::domain::ids::{AuditEntryId, RequestId, SystemId, TenantId};
+use keymark::domain::keys::{ApiKey, Mark, PresentedKey};
 use keymark::domain::operators::Password;
 use keymark::domain::secrets::Keyring;
+use keymark::domain::system_names::SystemName;
+use keymark::domain::systems::{NewKey, System};
 use keymark::http::front::Front;
 use keymark::http::{PublicFeatures, public_routes};
 use keymark::service::Caller;
@@ -48,7 +50,7 @@ use keymark::service::audit::Exporter;
 use keymark::store::Store;
 use keymark::store::embedded::EmbeddedStore;
 use keymark::store::mongo::{MongoOptions, MongoStore};
-use keys::key;
+use keys::{digest, key};
 use lines::{Better, Measured, report};
 use millis::millis;
 use mimalloc::MiMalloc;
@@ -74,11 +76,15 @@ const ENTRIES: u32 = 20_000;
 const ARCHIVED_ENTRIES: u32 = 5_000;
 /// As many as the server reads in one call.
 const ENTRIES_PER_READ: usize = 500;
+/// Audit logs of which checkpoints are signed.
+const LOGS: u32 = 500;
 /// Requests of each kind.
 const REQUESTS: u32 = 30;
-/// Keys to digest anew in one round, and in one change, which is the server's limit.
+/// Keys to digest anew or to end in one round. And to digest anew in one change, which is the server's limit.
 const KEYS: u32 = 300;
 const KEYS_PER_CHANGE: usize = 100;
+/// The number of the first key that ends: the others have smaller ones.
+const ENDED_KEYS: u64 = 1 << 32;
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -104,6 +110,8 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
     list_operators(&section, &store).await;
     audit_log(&section, &store).await;
     archive_audit(&section, &store).await;
+    sign_checkpoints(&section, &store).await;
+    end_keys(&section, &store).await;
     back_up(&section, &store).await;
     redigest_keys(&section, &store).await;
     requests(&format!("{name}, requests of one client"), &store).await;
@@ -235,6 +243,65 @@ async fn archive_audit(section: &str, store: &Arc<dyn Store>) {
         rounds.push((began.elapsed(), read));
     }
     report_rates(section, "audit archive", "entries a second", "reading the log", ARCHIVED_ENTRIES, &rounds);
+}
+
+/// Checkpoints of logs with a new entry against writing these entries, and checkpoints of the same logs once more against
+/// those.
+async fn sign_checkpoints(section: &str, store: &Arc<dyn Store>) {
+    let (instance, environment) = (Instance::start(store, false).await, Environment::system());
+    let tenants: Vec<TenantId> = (0..LOGS).map(|n| format!("signed-{n}").parse().expect("a tenant")).collect();
+    let (mut moved, mut unmoved) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        for tenant in &tenants {
+            store.commit(Batch::new(tenant.clone(), event(&environment))).await.expect("committed");
+        }
+        let theirs = began.elapsed();
+        let began = Instant::now();
+        let signed = instance.service.checkpoint_audit().await.expect("signed");
+        assert!(signed.broken.is_empty() && signed.newest.len() >= tenants.len());
+        moved.push((began.elapsed(), theirs));
+
+        let began = Instant::now();
+        instance.service.checkpoint_audit().await.expect("signed before");
+        unmoved.push((began.elapsed(), moved[moved.len() - 1].0));
+    }
+    let count = LOGS;
+    report_rates(section, "checkpoints of logs with a new entry", "a second", "writing the entries", count, &moved);
+    report_rates(section, "checkpoints of other logs", "a second", "those with a new entry", count, &unmoved);
+}
+
+/// Writing the ends of keys against commits of the same keys.
+async fn end_keys(section: &str, store: &Arc<dyn Store>) {
+    let (instance, environment) = (Instance::start(store, false).await, Environment::system());
+    let tenant: TenantId = "ended".parse().expect("a tenant");
+    let (mut rounds, mut next) = (Vec::new(), 0);
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        for _ in 0..KEYS {
+            let now = environment.now();
+            let id = SystemId::new(now, &mut **environment.rng());
+            let name = SystemName::parse(&format!("Ended {next}")).expect("a name");
+            let key = NewKey {
+                digest: digest(ENDED_KEYS + next),
+                secret: instance.service.keyring().current().fingerprint,
+                mark: Mark::try_from("abcd".to_owned()).expect("a mark"),
+                generated_by: AuditActor::command_line(),
+                expires_at: Some(now),
+            };
+            let system = System::new(id, tenant.clone(), name, now);
+            let (system, key) = system.generate_key(key, now).expect("a system without a key");
+            let system = System { revision: 1, ..system };
+            let batch = Batch::new(tenant.clone(), event(&environment));
+            store.commit(batch.insert(Row::System(system)).insert(Row::Key(key))).await.expect("committed");
+            next += 1;
+        }
+        let theirs = began.elapsed();
+        let began = Instant::now();
+        assert_eq!(instance.service.write_due_keys().await.expect("written"), u64::from(KEYS));
+        rounds.push((began.elapsed(), theirs));
+    }
+    report_rates(section, "ends of keys written", "a second", "commits of new keys", KEYS, &rounds);
 }
 
 /// A backup of the embedded store against copying the file of the backup.

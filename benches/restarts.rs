@@ -65,11 +65,16 @@ async fn main() -> ExitCode {
     let stop = CancellationToken::new();
     let load = tokio::spawn(load(nginx.address, keys, stop.clone()));
     sleep(PAUSE).await;
+    let (mut stops, mut starts) = (Vec::new(), Vec::new());
     for (program, address) in programs.iter_mut().zip(addresses) {
+        let began = Instant::now();
         kill_process(Pid::from_child(&program.process), Signal::TERM).expect("it runs");
         let status = program.process.wait().expect("a status");
         assert!(status.success(), "{status}");
+        stops.push(began.elapsed().as_secs_f64());
+        let began = Instant::now();
         *program = start(address).await;
+        starts.push(began.elapsed().as_secs_f64());
         sleep(PAUSE).await;
     }
     stop.cancel();
@@ -87,6 +92,8 @@ async fn main() -> ExitCode {
     line("failed", "requests", Better::Less, Some(Goal::Median(0.0)), Measured::Rounds(vec![failed]));
     line("from the scheduled time to the answer", "ms", Better::Less, None, Measured::Times(times));
     line("the longest of them", "ms", Better::Less, None, Measured::Rounds(vec![longest]));
+    line("from SIGTERM to the end of a process", "s", Better::Less, None, Measured::Rounds(stops));
+    line("from its start until it is ready", "s", Better::Less, None, Measured::Rounds(starts));
     for failure in failures.iter().take(SHOWN_FAILURES) {
         eprintln!("a request failed: {failure}");
     }
