@@ -13,7 +13,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -33,7 +33,6 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
     runtime::Handle,
-    sync::Notify,
     task::JoinSet,
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
@@ -50,7 +49,7 @@ use super::{
     threads::Threads,
     tls::{ClientCertificate, Tls, TlsStream},
 };
-use crate::{clock::Environment, metrics::ConnectionMetrics, service::draining::Draining};
+use crate::{clock::Environment, metrics::ConnectionMetrics, service::draining::Draining, service::draining::Signal};
 
 /// Limits on the connections of a listener.
 #[derive(Clone, Debug)]
@@ -175,7 +174,7 @@ pub async fn serve<H: Handler>(
     let limits = Arc::new(limits);
     let open = Connections::new(limits.connections.clone(), limits.metrics.clone());
     let mut last_warning: Option<Instant> = None;
-    let stop = Arc::new(ShutdownSignal::default());
+    let stop = Arc::new(Signal::default());
     let quick = handler.quick().map(Arc::new);
     let threads = quick.as_ref().and_then(|_| start_threads());
     // Dropped, and so aborted, when the drain times out or this future is dropped.
@@ -277,24 +276,6 @@ fn refuse(stream: TcpStream) {
 /// is about to send one.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks connections to finish. A cancellation token would do, but takes a lock or two at each wake-up of a connection.
-#[derive(Default)]
-struct ShutdownSignal {
-    raised: AtomicBool,
-    raises: Notify,
-}
-
-impl ShutdownSignal {
-    fn raise(&self) {
-        self.raised.store(true, Ordering::Release);
-        self.raises.notify_waiters();
-    }
-
-    fn is_raised(&self) -> bool {
-        self.raised.load(Ordering::Acquire)
-    }
-}
-
 fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -306,7 +287,8 @@ struct Connection<H> {
     handler: H,
     client: Client,
     limits: Arc<ServeLimits>,
-    stop: Arc<ShutdownSignal>,
+    /// Asks connections to finish.
+    stop: Arc<Signal>,
     tls: Option<Arc<Tls>>,
     draining: Draining,
     quick: Option<Arc<Quick>>,
@@ -346,7 +328,7 @@ impl<H: Handler> Connection<H> {
             progress: Arc::clone(&progress),
             ended: false,
         };
-        let mut raises = pin!(self.stop.raises.notified());
+        let mut raises = pin!(self.stop.notified());
         // Once is enough: the notification wakes this task, and the flag says why. Before the flag is read, since it is set
         // before the waiters are notified.
         poll_fn(|context| Poll::Ready(raises.as_mut().poll(context).is_ready())).await;

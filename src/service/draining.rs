@@ -5,34 +5,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+/// A flag that is raised once. A cancellation token would do, but takes a lock or two each time it is read.
+#[derive(Debug, Default)]
+pub struct Signal {
+    is_raised: AtomicBool,
+    raises: Notify,
+}
+
+impl Signal {
+    pub fn raise(&self) {
+        self.is_raised.store(true, Ordering::Release);
+        self.raises.notify_waiters();
+    }
+
+    pub fn is_raised(&self) -> bool {
+        self.is_raised.load(Ordering::Acquire)
+    }
+
+    /// Wakes its task when the flag is raised after the first poll. Only [`is_raised`](Self::is_raised), read after that
+    /// poll, says whether it was raised before.
+    pub fn notified(&self) -> Notified<'_> {
+        self.raises.notified()
+    }
+}
 
 /// Whether the instance is about to shut down. From then on it is not ready, and closes each connection with its next
 /// response, so that clients go on at another instance. Clones share the state.
 #[derive(Clone, Debug, Default)]
-pub struct Draining(Arc<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    has_begun: AtomicBool,
-    begun: Notify,
-}
+pub struct Draining(Arc<Signal>);
 
 impl Draining {
     pub fn begin(&self) {
-        self.0.has_begun.store(true, Ordering::Release);
-        self.0.begun.notify_waiters();
+        self.0.raise();
     }
 
     pub fn has_begun(&self) -> bool {
-        self.0.has_begun.load(Ordering::Acquire)
+        self.0.is_raised()
     }
 
     /// Returns once it has begun.
     pub async fn begun(&self) {
-        let mut begun = pin!(self.0.begun.notified());
-        begun.as_mut().enable();
+        let mut notified = pin!(self.0.notified());
+        notified.as_mut().enable();
         if !self.has_begun() {
-            begun.await;
+            notified.await;
         }
     }
 }
