@@ -74,7 +74,7 @@ pub(super) async fn list_archives(
 ) -> Result<BTreeMap<TenantId, Archive>, StoreError> {
     let mut archives = BTreeMap::new();
     for (name, value) in store.list_settings(SETTING).await? {
-        // Many signatures take long.
+        // To verify many signatures takes long, and nothing else in this loop yields.
         consume_budget().await;
         if let Some(archive) = signed_record(&name, &value, keys) {
             archives.insert(archive.tenant.clone(), archive);
@@ -243,6 +243,7 @@ impl Service {
     /// dropped. A failure is only logged.
     pub(super) async fn maintain_archives(&self, archives: impl IntoIterator<Item = &Archive>) {
         for archive in archives {
+            // Reads of the embedded store do not yield.
             consume_budget().await;
             // Not while one is made, which does the same.
             let Ok(_archiving) = self.archiving.try_lock() else { return };

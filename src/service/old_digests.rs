@@ -17,7 +17,7 @@ use crate::domain::ids::{SystemId, TenantId};
 use crate::domain::keys::{Key, KeyDigest, PresentedKey};
 use crate::domain::secrets::Fingerprint;
 use crate::domain::systems::System;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, skip_unreadable};
 
 /// Maximum number of collected keys; further ones are collected when they are verified again.
 const MAX_COLLECTED_KEYS: usize = 10_000;
@@ -117,11 +117,7 @@ impl Service {
                 let Some(key) = self.store.find_key_to_change(*old).await? else { continue };
                 let system = match systems.get(&key.system) {
                     Some(system) => Some(system.clone()),
-                    None => match self.store.find_system(tenant, key.system).await {
-                        // It holds up no other key.
-                        Err(StoreError::Corrupt(_)) => None,
-                        system => system?,
-                    },
+                    None => skip_unreadable(self.store.find_system(tenant, key.system).await)?.flatten(),
                 };
                 let Some(system) = system else { continue };
                 let Some((system, redigested)) = system.redigest_key(&key, (*new, secret)) else { continue };

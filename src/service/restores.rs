@@ -20,7 +20,7 @@ use crate::domain::checkpoints::Checkpoint;
 use crate::domain::ids::{OperatorId, TenantId};
 use crate::domain::restores::Restore;
 use crate::domain::signatures::PublicKey;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, skip_unreadable};
 
 /// The setting with the store's epoch. Not set in a store that was never restored, whose epoch is 0.
 const EPOCH_SETTING: &str = "store-epoch";
@@ -47,24 +47,16 @@ pub async fn find_lost_checkpoints(
             return Ok::<_, StoreError>(false);
         }
         let (tenant, head) = (&checkpoint.tenant, checkpoint.head());
-        let found = unless_unreadable(store.find_audit_hashes(tenant, &[head.number]).await)?.unwrap_or_default();
+        let found = skip_unreadable(store.find_audit_hashes(tenant, &[head.number]).await)?.unwrap_or_default();
         // The signature last: hardly any entry is missing.
         Ok(!found.contains(&head)
             && checkpoint.is_signed_by(keys)
-            && unless_unreadable(store.recheck_audit_entry(tenant, head.number).await)?.flatten() != Some(head))
+            && skip_unreadable(store.recheck_audit_entry(tenant, head.number).await)?.flatten() != Some(head))
     };
     let checked = stream::iter(checkpoints)
         .map(async |checkpoint| Ok::<_, StoreError>(is_lost(&checkpoint).await?.then_some(checkpoint)))
         .buffered(MAX_CONCURRENT_TENANTS);
     checked.try_filter_map(future::ok).try_collect().await
-}
-
-/// `None` if what was read is unreadable: to whoever looks for an entry, it is not there.
-fn unless_unreadable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-    match read {
-        Err(StoreError::Corrupt(_)) => Ok(None),
-        read => read.map(Some),
-    }
 }
 
 /// The records of restored backups that one of these keys has signed, by tenant, the oldest of each first.
@@ -92,7 +84,7 @@ async fn read_restores(
 ) -> Result<BTreeMap<TenantId, Vec<Restore>>, StoreError> {
     let mut restores = BTreeMap::<_, Vec<_>>::new();
     for (name, value) in store.list_settings(prefix).await? {
-        // Many signatures take long.
+        // To verify many signatures takes long, and nothing else in this loop yields.
         consume_budget().await;
         match serde_json::from_str::<Restore>(&value) {
             Ok(restore) if restore.is_signed_by(keys) => {

@@ -56,8 +56,8 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// Returns `None` for an unreadable row. For lists, in which one unreadable row must not hide the others.
-pub(super) fn skip_unreadable<T>(row: Result<T>) -> Result<Option<T>> {
+/// Returns `None` for an unreadable row. For reads in which one unreadable row must not hide or hold up the others.
+pub(crate) fn skip_unreadable<T>(row: Result<T>) -> Result<Option<T>> {
     match row {
         Err(StoreError::Corrupt(cause)) => {
             tracing::error!(%cause, "unreadable row left out");

@@ -33,6 +33,7 @@ use async_trait::async_trait;
 pub use self::audit::AuditStore;
 pub use self::backup::{Backup, BackupError, BackupStore};
 pub use self::commit::CommitStore;
+pub(crate) use self::errors::skip_unreadable;
 pub use self::errors::{Cause, Conflict, Result, StoreError};
 pub use self::feed::{Feed, FeedStore};
 pub use self::keys::KeyStore;

@@ -7,7 +7,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::changes;
 use super::errors::storage;
-use super::rows::{Storage, find, remove};
+use super::rows::{Storage, find, remove, skip_corrupted};
 use super::snapshot::Snapshot;
 use super::store::EmbeddedStore;
 use super::subjects::subjects_of;
@@ -78,15 +78,9 @@ fn remove_some(txn: &WriteTransaction, rows: &[RowId], max_feed_changes: u64) ->
     let any_tenant: TenantId = TenantId::DEFAULT.parse().expect("the default tenant's name is well-formed");
     let mut writes = Vec::with_capacity(rows.len());
     for id in rows {
-        match find(txn, &any_tenant, id.clone()) {
-            Ok(Some(row)) => {
-                remove(txn, &row)?;
-                writes.push(Write::Delete(id.clone()));
-            }
-            Ok(None) => {}
-            // It holds up no other row.
-            Err(redb::Error::Corrupted(error)) => tracing::warn!(error, "unreadable row not purged"),
-            Err(error) => return Err(error),
+        if let Some(Some(row)) = skip_corrupted(find(txn, &any_tenant, id.clone()))? {
+            remove(txn, &row)?;
+            writes.push(Write::Delete(id.clone()));
         }
     }
     if !writes.is_empty() {

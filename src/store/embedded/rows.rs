@@ -185,6 +185,17 @@ fn add_to_count(txn: &WriteTransaction, tenant: &str, step: i64) -> Storage<()> 
     Ok(())
 }
 
+/// As [`skip_unreadable`](crate::store::errors::skip_unreadable), within a transaction.
+pub(super) fn skip_corrupted<T>(row: Storage<T>) -> Storage<Option<T>> {
+    match row {
+        Err(redb::Error::Corrupted(cause)) => {
+            tracing::error!(cause, "unreadable row left out");
+            Ok(None)
+        }
+        row => row.map(Some),
+    }
+}
+
 /// Converts the error of an unreadable row into one that ends the transaction.
 fn corrupt(error: StoreError) -> redb::Error {
     redb::Error::Corrupted(error.to_string())

@@ -8,7 +8,7 @@ use redb::{ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::errors::storage;
-use super::rows::{Storage, get};
+use super::rows::{Storage, get, skip_corrupted};
 use super::snapshot::Snapshot;
 use super::store::EmbeddedStore;
 use super::tables::{SYSTEMS, USAGE, USAGE_BY_WRITE, USAGE_DAYS, USAGE_FLUSHES, USAGE_HOURS, UsageSeries, encode};
@@ -175,8 +175,10 @@ fn add(txn: &WriteTransaction, flush: &Flush) -> Storage<()> {
     flushes.insert(instance.as_str(), (flush.number, flush.at.as_millis()))?;
     for used in &flush.uses {
         let id = used.system.to_string();
-        let summary = find_to_add(get::<_, StoredSummary>(txn, USAGE, (used.tenant.as_str(), id.as_str())))?;
-        let Some(mut summary) = summary else { continue };
+        // A row that cannot be read is left as it is, and holds up no other one.
+        let found = skip_corrupted(get(txn, USAGE, (used.tenant.as_str(), id.as_str())))?;
+        let Some(found) = found else { continue };
+        let mut summary: StoredSummary = found.unwrap_or_default();
         let mut by_write = txn.open_table(USAGE_BY_WRITE)?;
         by_write.remove((used.tenant.as_str(), summary.written_at.as_millis(), id.as_str()))?;
         summary.add(used, flush.at);
@@ -185,8 +187,8 @@ fn add(txn: &WriteTransaction, flush: &Flush) -> Storage<()> {
         for resolution in [Resolution::Hour, Resolution::Day] {
             let bucket = used.bucket(resolution);
             let key = (resolution.row_of(bucket), used.tenant.as_str(), id.as_str());
-            let series = find_to_add(get::<_, StoredSeries>(txn, series_of(resolution), key))?;
-            let Some(mut series) = series else { continue };
+            let Some(found) = skip_corrupted(get(txn, series_of(resolution), key))? else { continue };
+            let mut series: StoredSeries = found.unwrap_or_default();
             let (accepted, refused) = series.entry(used.mark).or_default().entry(bucket).or_default();
             *accepted = accepted.saturating_add(used.counts.accepted);
             *refused = refused.saturating_add(used.counts.refused);
@@ -194,18 +196,6 @@ fn add(txn: &WriteTransaction, flush: &Flush) -> Storage<()> {
         }
     }
     Ok(())
-}
-
-/// The row to add to: a new one if there is none. `None` if it cannot be read: it is left as it is, and holds up no other one.
-fn find_to_add<T: Default>(found: Storage<Option<T>>) -> Storage<Option<T>> {
-    match found {
-        Ok(found) => Ok(Some(found.unwrap_or_default())),
-        Err(redb::Error::Corrupted(error)) => {
-            tracing::warn!(error, "use of a key not counted; its row is unreadable");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Removes rows of a series before `first`, at most [`MAX_REMOVALS`]. Returns their number.
