@@ -48,7 +48,7 @@ impl Restoration {
             };
             config.secret = Some(root_secret(&path.display().to_string(), bytes)?);
         }
-        // In a container every process has the same id.
+        // In a container every process has the same id, so an interrupted restore may have left a draft of this name.
         let name = format!("restore.{}", std::process::id());
         let draft = Draft::begin_anew(&directory, &name).map_err(failed)?;
         let copy = draft.0.join(embedded::FILE_NAME);

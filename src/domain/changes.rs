@@ -205,8 +205,8 @@ impl Batch {
         self
     }
 
-    /// Requires that each live key exists that a system is put with, unless the batch writes it: a key may be digested anew
-    /// meanwhile, which leaves the system's revision as it is.
+    /// Requires that the live keys of the systems in this batch exist, except those that it writes too. A system that was read
+    /// before its key was digested anew has the same revision as after that, but names a key that no longer exists.
     pub fn requires_live_keys(mut self) -> Self {
         let systems = self.writes.iter().filter_map(|(_, write)| match write {
             Write::Put(Row::System(system)) => Some(system),

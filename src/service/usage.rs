@@ -173,7 +173,7 @@ impl Service {
             }
         };
         tokio::join!(sweep, rotate, notify);
-        self.log_failure(self.sweep(&Budget::new(u32::MAX), &CancellationToken::new()).await);
+        self.log_failure(self.sweep_all().await);
     }
 
     /// Adds all that was counted to the store, without regard to the budget.
@@ -182,7 +182,7 @@ impl Service {
     ///
     /// The store's errors. What was not added is kept for the next call.
     pub async fn flush_usage(&self) -> Result<(), Error> {
-        Ok(self.sweep(&Budget::new(u32::MAX), &CancellationToken::new()).await?)
+        Ok(self.sweep_all().await?)
     }
 
     /// Adds what was counted for keys in rotation to the store.
@@ -203,6 +203,10 @@ impl Service {
     async fn flush_rotations(&self, budget: &Budget, stop: &CancellationToken) -> Result<(), StoreError> {
         let _taking = self.usage.in_rotation.lock().await;
         self.add_uses(self.coherence.take_uses_in_rotation(), budget, stop).await
+    }
+
+    async fn sweep_all(&self) -> Result<(), StoreError> {
+        self.sweep(&Budget::new(u32::MAX), &CancellationToken::new()).await
     }
 
     /// Adds what all parts of the cache have counted.

@@ -125,7 +125,7 @@ struct OperatorPage {
     page: Page<Arc<operators::Operator>>,
     total_count: usize,
     last_uses: Arc<LastUses>,
-    /// Of the tenant.
+    /// The number of the tenant's systems, which all operators of the page share.
     system_count: Arc<SystemCounts>,
 }
 
