@@ -80,8 +80,9 @@ const ENTRIES_PER_READ: usize = 500;
 const LOGS: u32 = 500;
 /// Requests of each kind.
 const REQUESTS: u32 = 30;
-/// Keys to digest anew or to end in one round. And to digest anew in one change, which is the server's limit.
+/// Keys to digest anew, or to end, in one round.
 const KEYS: u32 = 300;
+/// As many as the server digests anew in one change.
 const KEYS_PER_CHANGE: usize = 100;
 /// The number of the first key that ends: the others have smaller ones.
 const ENDED_KEYS: u64 = 1 << 32;
@@ -260,11 +261,12 @@ async fn sign_checkpoints(section: &str, store: &Arc<dyn Store>) {
         let began = Instant::now();
         let signed = instance.service.checkpoint_audit().await.expect("signed");
         assert!(signed.broken.is_empty() && signed.newest.len() >= tenants.len());
-        moved.push((began.elapsed(), theirs));
+        let ours = began.elapsed();
+        moved.push((ours, theirs));
 
         let began = Instant::now();
         instance.service.checkpoint_audit().await.expect("signed before");
-        unmoved.push((began.elapsed(), moved[moved.len() - 1].0));
+        unmoved.push((began.elapsed(), ours));
     }
     let count = LOGS;
     report_rates(section, "checkpoints of logs with a new entry", "a second", "writing the entries", count, &moved);

@@ -90,29 +90,32 @@ async fn key_that_changes_meanwhile_is_not_digested_anew(first: App) {
     assert_eq!(app.verifier().code(&keys[1].api_key).await, "VALID");
 }
 
-const ROTATE: &str = "mutation ($id: ID!) { rotateKey(systemId: $id, overlapSeconds: 3600) { apiKey } }";
+/// A system during a rotation, with its current and its retiring key.
+async fn rotated(operator: &Operator<'_>) -> (String, [String; 2]) {
+    const ROTATE: &str = "mutation ($id: ID!) { rotateKey(systemId: $id, overlapSeconds: 3600) { apiKey } }";
+    let retiring = key(operator, "Billing").await;
+    let rotated = operator.query(ROTATE, json!({ "id": retiring.system.id })).await;
+    let current = rotated.data("rotateKey.apiKey").as_str().expect("a key").to_owned();
+    (retiring.system.id, [current, retiring.api_key])
+}
 
 async fn both_keys_of_a_rotation_are_digested_anew_and_can_be_revoked(first: App) {
     let operator = first.operator(&ALL).await;
-    let retiring = key(&operator, "Billing").await;
-    let id = &retiring.system.id;
-    let current =
-        operator.query(ROTATE, json!({ "id": id })).await.data("rotateKey.apiKey").as_str().unwrap().to_owned();
-    let keys = [&current, &retiring.api_key];
+    let (id, keys) = rotated(&operator).await;
     let app = first.instance_with(2, replaced()).await;
     app.wait_for_cache().await;
-    for key in keys {
+    for key in &keys {
         assert_eq!(app.verifier().code(key).await, "VALID");
     }
     assert_eq!(app.service.redigest_keys().await.unwrap(), 2);
     app.wait_until(async || counts(&app).await == [2.0]).await;
-    for key in keys {
+    for key in &keys {
         assert_eq!(app.verifier().code(key).await, "VALID");
     }
     let operator = operator.at(&app);
-    operator.rename_system(id, "Renamed").await;
-    operator.revoke_key(id).await;
-    for key in keys {
+    operator.rename_system(&id, "Renamed").await;
+    operator.revoke_key(&id).await;
+    for key in &keys {
         assert_eq!(app.verifier().code(key).await, "REVOKED");
     }
 }
@@ -120,15 +123,12 @@ async fn both_keys_of_a_rotation_are_digested_anew_and_can_be_revoked(first: App
 /// Describes a system while one instance digests its current key anew, and another one its retiring key.
 async fn change_of_a_system_does_not_bring_an_old_digest_back(first: App) {
     let operator = first.operator(&ALL).await;
-    let retiring = key(&operator, "Billing").await;
-    let id = &retiring.system.id;
-    let current =
-        operator.query(ROTATE, json!({ "id": id })).await.data("rotateKey.apiKey").as_str().unwrap().to_owned();
+    let (id, keys) = rotated(&operator).await;
     let (describing, digesting) = (Switch::default(), Switch::default());
     let app = first.instance_with(2, Setup { switch: Some(describing.clone()), ..replaced() }).await;
     let second = Arc::new(first.instance_with(3, Setup { switch: Some(digesting.clone()), ..replaced() }).await);
     let third = Arc::new(first.instance_with(4, replaced()).await);
-    for (app, key) in [(&second, &current), (&third, &retiring.api_key)] {
+    for (app, key) in [(&second, &keys[0]), (&third, &keys[1])] {
         app.wait_for_cache().await;
         assert_eq!(app.verifier().code(key).await, "VALID");
     }
@@ -147,8 +147,8 @@ async fn change_of_a_system_does_not_bring_an_old_digest_back(first: App) {
         "mutation ($id: ID!) { describeSystem(id: $id, description: \"Invoices\") { system { description } } }";
     let described = operator.query(describe, json!({ "id": id })).await;
     assert_eq!(described.data("describeSystem.system.description"), "Invoices");
-    operator.revoke_key(id).await;
-    for key in [&current, &retiring.api_key] {
+    operator.revoke_key(&id).await;
+    for key in &keys {
         assert_eq!(app.verifier().code(key).await, "REVOKED");
     }
 }

@@ -594,13 +594,15 @@ async fn signing_in_with_a_live_cookie_ends_its_session(app: App) {
     assert_eq!(actions("bolt").await, ["SIGNED_IN"]);
 }
 
+async fn instances_with_idle_limit(app: &App, limit: Duration) -> (App, App) {
+    let setup =
+        || Setup { settings: Settings { session_idle: Some(limit), ..Setup::default().settings }, ..Setup::default() };
+    (app.instance_with(2, setup()).await, app.instance_with(3, setup()).await)
+}
+
 async fn an_idle_session_ends_on_every_instance(app: App) {
     const MINUTE: Duration = Duration::from_secs(60);
-    let setup = || Setup {
-        settings: Settings { session_idle: Some(30 * MINUTE), ..Setup::default().settings },
-        ..Setup::default()
-    };
-    let (one, two) = (app.instance_with(2, setup()).await, app.instance_with(3, setup()).await);
+    let (one, two) = instances_with_idle_limit(&app, 30 * MINUTE).await;
     let operator = one.operator(&["view"]).await;
     let unused = one.sign_in(&operator.username, PASSWORD).await;
     let entries = app.log_of("acme").await.len();
@@ -627,12 +629,7 @@ async fn an_idle_session_ends_on_every_instance(app: App) {
 }
 
 async fn a_session_that_only_another_instance_knows_to_be_in_use_can_be_ended(app: App) {
-    const MINUTE: Duration = Duration::from_secs(60);
-    let setup = || Setup {
-        settings: Settings { session_idle: Some(2 * MINUTE), ..Setup::default().settings },
-        ..Setup::default()
-    };
-    let (one, two) = (app.instance_with(2, setup()).await, app.instance_with(3, setup()).await);
+    let (one, two) = instances_with_idle_limit(&app, Duration::from_secs(120)).await;
     for ending in ["operatorId", "sessionId", "others"] {
         let operator = two.operator(&ALL).await;
         let used = two.sign_in(&operator.username, PASSWORD).await;
@@ -640,7 +637,7 @@ async fn a_session_that_only_another_instance_knows_to_be_in_use_can_be_ended(ap
         let sessions = session.data("viewer.sessions").as_array().expect("sessions");
         let current = sessions.iter().find(|session| session["isCurrent"] == true).expect("a current session");
         two.service.write_activity().await;
-        app.clock.advance(170 * Duration::from_secs(1));
+        app.clock.advance(Duration::from_secs(170));
         assert!(used.is_signed_in().await && operator.is_signed_in().await, "not idle yet");
         app.clock.advance(Duration::from_secs(15));
         // Not written yet.
@@ -662,10 +659,7 @@ async fn a_session_that_only_another_instance_knows_to_be_in_use_can_be_ended(ap
 /// Sessions end 60 s after the time that is set, since uses are recorded to the minute. A use is recorded 60 s after the
 /// last one.
 async fn an_idle_socket_is_closed(app: App) {
-    let idle = Duration::from_millis(10);
-    let setup =
-        || Setup { settings: Settings { session_idle: Some(idle), ..Setup::default().settings }, ..Setup::default() };
-    let (one, two) = (app.instance_with(2, setup()).await, app.instance_with(3, setup()).await);
+    let (one, two) = instances_with_idle_limit(&app, Duration::from_millis(10)).await;
     let used_here = one.operator(&["view"]).await;
     let (used_elsewhere, idle) = (one.operator(&["view"]).await, one.operator(&["view"]).await);
     let operators = [&used_here, &used_elsewhere, &idle];
