@@ -9,7 +9,7 @@ use keymark::clock::{Environment, SystemStopwatch};
 use keymark::coherence::Coherence;
 use keymark::coherence::protocol::{Role, Timing};
 use keymark::domain::keys::KeyDigest;
-use keymark::domain::leases::{Incarnation, Lease, LogTime};
+use keymark::domain::leases::{Incarnation, LENGTH_SETTING, Lease, LogTime};
 use keymark::domain::system_names::Search;
 use keymark::domain::systems::{Direction, System, SystemOrder};
 use keymark::store::{KeyStore, LeaseStore, Page, PageRequest, ScanStore, SettingsStore, StoreError, SystemStore};
@@ -51,7 +51,7 @@ async fn leases_and_loads_do_not_wait_for_the_connections_of_requests() {
     let lease = Lease { incarnation, sequence: 1, applied: LogTime::default(), requests_ack: false, length: None };
     store.put_lease(&lease).await.expect("the probe has a connection");
     assert_eq!(store.list_leases().await.unwrap(), [lease]);
-    assert_eq!(store.find_setting("lease-length").await.unwrap(), None);
+    assert_eq!(store.find_setting(LENGTH_SETTING).await.unwrap(), None);
     store.scan_rows().await.unwrap().try_collect::<Vec<_>>().await.unwrap();
     assert!(store.delete_lease(&lease).await.unwrap());
     request.abort();
