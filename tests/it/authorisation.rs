@@ -311,8 +311,9 @@ async fn ids_of_another_tenant_are_answered_as_ids_that_never_existed(app: App) 
     }
 }
 
-/// Subscribes to the place with this value, and to all changes, from `after` on. Returns what the first subscription
-/// receives until it fails, or until the session ends, which is after the other one has received the newest change.
+/// Subscribes to the place with this value, and to all changes, from `after` on. Returns the first event of the first
+/// subscription if each value is answered, and otherwise what it receives until the session ends, which is after the
+/// other one has received the newest change.
 async fn events_of(operator: &Operator<'_>, place: &Place, value: &str, after: &str, newest: &str) -> Vec<Json> {
     let bearer = json!({ "authorization": format!("Bearer {}", operator.token) });
     let mut socket = Socket::open(operator.app.listen().await, &[], bearer).await;
@@ -323,16 +324,19 @@ async fn events_of(operator: &Operator<'_>, place: &Place, value: &str, after: &
         let payload = json!({ "query": document, "variables": variables });
         socket.send(json!({ "type": "subscribe", "id": id, "payload": payload })).await;
     }
+    let is_answered = ["after", "systemId"].contains(&place.path.as_str());
+    let is_newest =
+        |message: &Json| message.pointer("/payload/data/systemChanged/system/name").is_some_and(|name| name == newest);
     let mut events = Vec::new();
     let mut signed_out = false;
     while let Ok(message) = socket.receive().await {
         // What ends with the session is not counted: the two subscriptions race to the close of the socket.
         if message["id"] == "1" && !signed_out {
             events.push(message);
-            if ["after", "systemId"].contains(&place.path.as_str()) {
+            if is_answered {
                 return events;
             }
-        } else if message.pointer("/payload/data/systemChanged/system/name") == Some(&json!(newest)) && !signed_out {
+        } else if is_newest(&message) && !is_answered && !signed_out {
             signed_out = true;
             operator.sign_out().await;
         }
