@@ -26,6 +26,8 @@
 //! A schedule is determined by its seed. When one fails, its seed is printed with its trace.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::thread;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -1433,10 +1435,22 @@ fn schedule(seed: u64, faults: Faults, is_traced: bool) -> World {
     world
 }
 
-/// Runs schedules of many seeds. Panics with the trace of the first that fails the check.
+/// Runs schedules of many seeds, on all processors. Panics with the trace of one that fails the check.
 fn check_all(schedules: u64, faults: Faults) -> Counts {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let mut counts = Counts::default();
-    for seed in 0..schedules {
+    thread::scope(|scope| {
+        let seeds_of = |thread| (thread as u64..schedules).step_by(threads);
+        let start = |thread| scope.spawn(move || check(seeds_of(thread), faults));
+        let running: Vec<_> = (0..threads).map(start).collect();
+        running.into_iter().for_each(|thread| counts.add(&thread.join().expect("it has printed the trace")));
+    });
+    counts
+}
+
+fn check(seeds: impl Iterator<Item = u64>, faults: Faults) -> Counts {
+    let mut counts = Counts::default();
+    for seed in seeds {
         let world = schedule(seed, faults, false);
         counts.add(&world.counts);
         if let Some(violation) = world.violation {
@@ -1550,15 +1564,15 @@ macro_rules! planted_bugs {
 planted_bugs! {
     finds_response_without_a_barrier: NoWait,
     finds_lease_dated_from_receiving_its_probe: TtlStart,
-    finds_lease_dated_from_the_acknowledgement_of_its_probe: StampLate,
-    finds_deadline_loaded_after_the_entry: LoadLate,
+    finds_lease_dated_from_the_acknowledgement_of_its_probe: StampLate from 1_000,
+    finds_deadline_loaded_after_the_entry: LoadLate from 21_000,
     finds_deadline_of_another_cache: OtherDeadline from 349_000,
     finds_clock_read_before_the_verification: ClockEarly,
     finds_clock_read_before_a_change_was_received: ReceivedEarly from 969_000,
     finds_feed_that_skips_changes: Skip,
     finds_deadline_kept_through_a_reload: KeptDeadline,
     finds_lease_renewed_by_a_former_incarnation: FormerIncarnation from 208_000,
-    finds_probe_from_before_the_commit: EarlyProbe,
+    finds_probe_from_before_the_commit: EarlyProbe from 22_000,
     finds_acknowledgement_before_the_cache_is_changed: AckEarly,
     finds_scan_without_having_joined: Unjoined,
     finds_scan_before_the_feed_delivers_the_join_lease: JoinUnreceived,
@@ -1567,17 +1581,17 @@ planted_bugs! {
     finds_scan_older_than_the_feed: StaleRead,
     finds_repeat_that_does_not_wait: Idempotent,
     finds_repeat_that_waits_for_an_earlier_probe: RepeatEarly,
-    finds_wait_without_a_margin: Drift,
+    finds_wait_without_a_margin: Drift from 65_000,
     finds_boot_clock_alone: BootClockAlone,
-    finds_raw_clock_alone: RawClockAlone,
+    finds_raw_clock_alone: RawClockAlone from 4_000,
     finds_raw_clock_without_time_asleep: RawWithoutSleep from 452_000,
-    finds_holder_by_the_slower_clock: SlowHolder,
+    finds_holder_by_the_slower_clock: SlowHolder from 18_000,
     finds_waiter_by_the_faster_clock: FastWaiter from 79_000,
-    finds_lease_taken_to_be_as_long_as_its_own: OwnLength,
+    finds_lease_taken_to_be_as_long_as_its_own: OwnLength from 9_000,
     finds_wait_for_the_longest_lease_known_without_a_listing: Unlisted,
-    finds_unstated_length_taken_to_be_its_own: UnstatedOwn,
+    finds_unstated_length_taken_to_be_its_own: UnstatedOwn from 15_000,
     finds_listing_from_before_the_change: StaleListing,
-    finds_listing_that_began_before_the_change_was_received: UncoveredListing,
+    finds_listing_that_began_before_the_change_was_received: UncoveredListing from 12_000,
     finds_age_kept_although_the_lease_was_renewed: KeptAge,
     finds_lease_deleted_although_it_was_renewed: DeletedRenewed from 314_000,
     finds_lease_deleted_before_its_cache_is_dropped: ReleasedEarly,
