@@ -257,7 +257,7 @@ pub async fn run(
         }
         Command::Tenant(command) => tenants::run(service, origin, command).await?,
         Command::ListTokens { tenant, is_service } => tokens::list(service, tenant, is_service).await?,
-        Command::Token { tenant, command } => tokens::run(service, origin, &tenant, command).await?,
+        Command::Token { tenant, command } => return tokens::run(service, origin, &tenant, command, out).await,
         Command::ExportAudit { tenant, jsonl } => {
             let tenants = service.list_audited_tenants(&KnownCheckpoints::default()).await.map_err(message)?;
             check_tenant(&tenants, &tenant)?;

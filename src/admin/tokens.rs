@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::message;
+use super::{Output, message};
 use crate::domain::audit::Origin;
 use crate::domain::ids::{TenantId, TokenId};
 use crate::domain::permissions::Permissions;
@@ -40,20 +40,21 @@ pub enum TokenLife {
     Never,
 }
 
-/// Runs the command. Returns the text for standard output.
+/// Runs the command.
 pub(super) async fn run(
     service: &Arc<Service>,
     origin: &Origin,
     tenant: &TenantId,
     command: TokenCommand,
-) -> Result<String, String> {
+    out: &mut impl Output,
+) -> Result<(), String> {
     let (manager, request) = (TokenManager::CommandLine(tenant, origin), service.request(None));
     let end = |life| match life {
         TokenLife::Default => TokenEnd::Default,
         TokenLife::Never => TokenEnd::Never,
         TokenLife::Seconds(seconds) => TokenEnd::At(service.environment().now().plus(Duration::from_secs(seconds))),
     };
-    match command {
+    let text = match command {
         TokenCommand::Create { name, permissions, is_platform, life } => {
             let name = Token::parse_name(&name).map_err(|error| error.to_string())?;
             let excess = permissions.unwrap_or_default().minus(Permissions::all_of(is_platform));
@@ -63,12 +64,18 @@ pub(super) async fn run(
                 ));
             }
             let new = NewToken { name, permissions, is_platform, expires_at: end(life) };
-            Ok(issued(service.create_token(manager, request, new).await.map_err(message)?))
+            issued(&service.create_token(manager, request, new).await.map_err(message)?)
         }
         TokenCommand::Rotate { token, overlap_seconds, life } => {
             let id = find(service, tenant, &token, true).await?;
             let overlap = Duration::from_secs(overlap_seconds);
-            Ok(issued(service.rotate_token(manager, request, id, overlap, end(life)).await.map_err(message)?))
+            let rotated = service.rotate_token(manager, request, id, overlap, end(life)).await.map_err(message)?;
+            if overlap.is_zero() && !rotated.enforcement.is_enforced {
+                out.write(issued(&rotated)).await.map_err(|error| error.to_string())?;
+                return Err("the token is replaced, but an instance may still accept the one before for some seconds"
+                    .to_owned());
+            }
+            issued(&rotated)
         }
         TokenCommand::Revoke { token, is_service } => {
             let id = find(service, tenant, &token, is_service).await?;
@@ -77,9 +84,10 @@ pub(super) async fn run(
             if !enforcement.is_enforced {
                 return Err("the token is revoked, but an instance may still accept it for some seconds".to_owned());
             }
-            Ok(format!("revoked {}\n", line(&revoked)))
+            format!("revoked {}\n", line(&revoked))
         }
-    }
+    };
+    out.write(text).await.map_err(|error| error.to_string())
 }
 
 /// Returns a line for each token of the tenant; `None`: of all tenants.
@@ -109,7 +117,7 @@ async fn find(service: &Service, tenant: &TenantId, token: &str, is_service: boo
     found.map(|token| token.id).ok_or_else(|| format!("tenant {tenant} has no token named {token}"))
 }
 
-fn issued(issued: IssuedToken) -> String {
+fn issued(issued: &IssuedToken) -> String {
     let state = if issued.enforcement.is_enforced { "" } else { "; some instances may not accept it yet" };
     format!("{}\nToken: {} (shown once{state})\n", line(&issued.token), issued.text.expose())
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::operator::tenant;
+use super::print;
 use crate::admin::Command;
 use crate::app::StartError;
 use crate::audit_text::Format;
@@ -137,14 +138,14 @@ fn verify_files(files: &[PathBuf], keys: &[PublicKey]) -> Result<(), StartError>
             let reason = format!("it does not continue {other}, which ends with entry {number} of tenant {tenant}");
             return Err(in_file(file, &reason));
         }
-        println!(
-            "{}: {entries} of {} entries, as they were exported at {}; signed by key {}",
+        print(format_args!(
+            "{}: {entries} of {} entries, as they were exported at {}; signed by key {}\n",
             signed.tenant, signed.number, signed.signed_at, signed.key_id
-        );
+        ))?;
         previous = Some((file, signed));
     }
     if keys.is_empty() {
-        println!("The key was not compared. Use --key with the output of `keymark audit key`.");
+        print(format_args!("The key was not compared. Use --key with the output of `keymark audit key`.\n"))?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::administer;
+use super::{administer, print};
 use crate::admin::Command;
 use crate::app::{self, Restoration, StartError};
 use crate::config::{Config, ConfigError, StoreConfig};
@@ -24,10 +24,10 @@ pub(super) async fn back_up(config: Config, file: &Path, user: Option<&CommandUs
         () = terminated() => return Err(StartError::Failed("interrupted; no backup was made".to_owned())),
     }
     if let Some(secret) = secret {
-        println!(
-            "It does not contain the root secret, without which no key verifies: keep a copy of {}",
+        print(format_args!(
+            "It does not contain the root secret, without which no key verifies: keep a copy of {}\n",
             secret.display()
-        );
+        ))?;
     }
     Ok(())
 }
@@ -42,9 +42,9 @@ pub(super) async fn restore(
     let restoration = Restoration::prepare(&mut config, &file, replace)?;
     administer(config, Command::MarkRestored, user).await?;
     let (place, aside) = restoration.finish()?;
-    println!("{} is restored from {}", place.display(), file.display());
+    print(format_args!("{} is restored from {}\n", place.display(), file.display()))?;
     if let Some(aside) = aside {
-        println!("The store that was there is {}", aside.display());
+        print(format_args!("The store that was there is {}\n", aside.display()))?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! `keymark doctor`: checks that a configuration can be used.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use tokio::net::TcpListener;
 
+use super::print;
 use crate::admin::{self, Output, Stdout};
 use crate::app::{
     App, Purpose, StartError, contains_store, find_keyring, first_password, is_accessible_to_others, lost_history,
@@ -21,22 +22,24 @@ struct Report {
     ok: u32,
     warnings: u32,
     failed: u32,
+    /// Why a line could not be printed.
+    unprinted: Option<StartError>,
 }
 
 impl Report {
     fn ok(&mut self, what: &str, found: impl Display) {
         self.ok += 1;
-        println!("ok       {what}: {found}");
+        self.print(format_args!("ok       {what}: {found}\n"));
     }
 
     fn warn(&mut self, what: &str, found: impl Display) {
         self.warnings += 1;
-        println!("warning  {what}: {found}");
+        self.print(format_args!("warning  {what}: {found}\n"));
     }
 
     fn fail(&mut self, what: &str, reason: impl Display) {
         self.failed += 1;
-        println!("failed   {what}: {reason}");
+        self.print(format_args!("failed   {what}: {reason}\n"));
     }
 
     fn check(&mut self, what: &str, outcome: Result<impl Display, impl Display>) {
@@ -56,10 +59,20 @@ impl Report {
         }
     }
 
-    fn conclude(self) -> Result<(), StartError> {
-        let Self { ok, warnings, failed } = self;
-        println!("{ok} ok, {warnings} warnings, {failed} failed");
-        if failed == 0 { Ok(()) } else { Err(StartError::Failed(format!("{failed} checks failed"))) }
+    fn print(&mut self, line: fmt::Arguments<'_>) {
+        if let Err(error) = print(line) {
+            self.unprinted.get_or_insert(error);
+        }
+    }
+
+    fn conclude(mut self) -> Result<(), StartError> {
+        let Self { ok, warnings, failed, .. } = self;
+        self.print(format_args!("{ok} ok, {warnings} warnings, {failed} failed\n"));
+        match (failed, self.unprinted) {
+            (0, None) => Ok(()),
+            (0, Some(error)) => Err(error),
+            _ => Err(StartError::Failed(format!("{failed} checks failed"))),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::print;
 use crate::app::StartError;
 use crate::config::Config;
 
@@ -151,10 +152,7 @@ impl ServerCertVerifier for AnyCertificate {
 pub(super) async fn run(config: &Config, url: Option<HealthUrl>) -> Result<(), StartError> {
     let url = url.unwrap_or_else(|| HealthUrl::of(config));
     match check(&url).await {
-        Ok(text) => {
-            println!("{text}");
-            Ok(())
-        }
+        Ok(text) => print(format_args!("{text}\n")),
         Err(reason) => Err(StartError::Failed(format!("not ready: {}: {reason}", url.0))),
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 use zeroize::Zeroizing;
 
+use super::print;
 use crate::app::{self, Moved, RecordKind, StartError, Target};
 use crate::config::{self, Config, StoreConfig};
 
@@ -45,19 +46,15 @@ pub(super) async fn run(config: Config, migrate: Migrate) -> Result<(), StartErr
         _ => None,
     };
     let moved = app::migrate(&config.store, target, &mut |kind, done, total| bar.show(kind, done, total)).await?;
-    println!("{:<14} {:>12} {:>12}", "", "source", "target");
+    print(format_args!("{:<14} {:>12} {:>12}\n", "", "source", "target"))?;
     for Moved { kind, source, target } in moved {
-        println!("{:<14} {source:>12} {target:>12}", kind.name());
+        print(format_args!("{:<14} {source:>12} {target:>12}\n", kind.name()))?;
     }
-    println!("The hash chains of all audit logs are intact.");
-    match secret {
-        Some(secret) => println!(
-            "The target needs the same root secret: start Keymark on it with KEYMARK_SECRET_FILE={}",
-            secret.display()
-        ),
-        None => println!("The target needs the same root secret."),
-    }
-    Ok(())
+    let hint = secret.map(|secret| format!(": start Keymark on it with KEYMARK_SECRET_FILE={}", secret.display()));
+    print(format_args!(
+        "The hash chains of all audit logs are intact.\nThe target needs the same root secret{}\n",
+        hint.as_deref().unwrap_or(".")
+    ))
 }
 
 /// A bar on a terminal, and otherwise a line for each kind of record.

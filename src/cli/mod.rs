@@ -11,7 +11,8 @@ mod tenant;
 mod token;
 
 use std::ffi::OsString;
-use std::io;
+use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -127,12 +128,12 @@ pub fn main() -> ExitCode {
     let command = cli.command.unwrap_or(Subcommands::Serve);
     match &command {
         Subcommands::Schema => {
-            print!("{}", graphql::sdl());
-            return ExitCode::SUCCESS;
+            return exit_code(print(format_args!("{}", graphql::sdl())));
         }
         Subcommands::Completions { shell } => {
-            clap_complete::generate(*shell, &mut self::command(), "keymark", &mut io::stdout());
-            return ExitCode::SUCCESS;
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut self::command(), "keymark", &mut script);
+            return exit_code(print(format_args!("{}", String::from_utf8_lossy(&script))));
         }
         Subcommands::Man { directory } => {
             let written = clap_mangen::generate_to(self::command(), directory);
@@ -213,6 +214,18 @@ fn system_user(environment: impl Fn(&str) -> Option<OsString>) -> Option<Command
         user.map(|fields| fields[0].to_owned())
     });
     name?.try_into().ok()
+}
+
+/// Writes to standard output, as `print!` does, which panics if that fails. A reader that has closed it, such as `head`,
+/// wants no more, and that is no failure.
+fn print(text: fmt::Arguments<'_>) -> Result<(), StartError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(StartError::Failed(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn exit_code(outcome: Result<(), StartError>) -> ExitCode {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::StatusCode;
 use keymark::admin::Command;
 use keymark::admin::tenants::TenantCommand;
+use keymark::admin::tokens::{TokenCommand, TokenLife};
 use keymark::clock::Environment;
 use keymark::coherence::protocol::Timing;
 use keymark::domain::audit::AuditAction;
@@ -34,6 +35,7 @@ use crate::support::faulty::Switch;
 use crate::support::process::{Server, keymark, run};
 use crate::support::sockets::{Event, Subscription};
 use crate::support::{mongod, on_both_stores, within};
+use crate::tokens::created;
 
 const GENERATE: &str = "mutation ($id: ID!) { generateKey(systemId: $id) { apiKey } }";
 const CHANGES: &str = "subscription ($after: String) { systemChanged(after: $after) { system { name } } }";
@@ -281,13 +283,22 @@ async fn operator_locked_out_on_one_instance_is_refused_and_receives_nothing_mor
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_on_tenants_fail_while_their_change_is_not_enforced() {
+async fn commands_fail_while_their_change_is_not_enforced() {
     let settings = Settings { enforcement_wait: Duration::from_millis(100), ..Setup::default().settings };
     let app = App::mongodb_with(Setup { settings, ..with(LONG) }).await;
     app.wait_for_cache().await;
     app.operator(&ALL).await;
-    silent_instance(&app, LONG).await;
     let id = || "acme".parse().expect("a tenant");
+    for name in ["At once", "With an overlap"] {
+        created(&app, "acme", name, Some(permissions(&ALL)), false).await;
+    }
+    silent_instance(&app, LONG).await;
+    for (name, overlap_seconds, fails) in [("At once", 0, true), ("With an overlap", 60, false)] {
+        let command = TokenCommand::Rotate { token: name.to_owned(), overlap_seconds, life: TokenLife::Never };
+        let (outcome, said) = app.command_and_output(Command::Token { tenant: id(), command }).await;
+        assert_eq!(outcome.is_err(), fails, "{outcome:?}");
+        assert!(said.contains("\nToken: kmt_") && said.contains("may not accept it yet"), "{said}");
+    }
     for command in [
         TenantCommand::Suspend { id: id(), reason: None },
         TenantCommand::Resume { id: id() },

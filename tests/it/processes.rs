@@ -1,6 +1,7 @@
 //! The program as a process: start, shutdown, crash, and the command line.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use keymark::domain::keys::ApiKey;
@@ -310,6 +311,28 @@ async fn commands_work_with_and_without_a_running_server() {
     assert!(exported.0 == 0 && exported.1.starts_with("number,occurredAt,"), "{}", exported.1);
     let schema = run(&[], &["schema"]).await;
     assert_eq!((schema.0, schema.1), (0, keymark::graphql::sdl()));
+}
+
+#[tokio::test]
+async fn output_that_cannot_be_written_is_no_panic() {
+    let directory = directory();
+    let free = ["--listen", "127.0.0.1:0", "--verify-listen", "127.0.0.1:0"];
+    let run_into = async |output: Stdio, arguments: &[&str]| {
+        let mut command = keymark();
+        command.env("KEYMARK_DATA_DIR", directory.path()).args(arguments).stdout(output).stderr(Stdio::piped());
+        let ended = command.spawn().expect("a process").wait_with_output().await.expect("its output");
+        (ended.status.code(), String::from_utf8(ended.stderr).expect("text"))
+    };
+    let (reader, closed) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    for arguments in [&["schema"][..], &["completions", "bash"], &[&["doctor"], &free[..]].concat()] {
+        let (code, message) = run_into(closed.try_clone().expect("a copy").into(), arguments).await;
+        assert!(code == Some(0) && message.is_empty(), "{arguments:?}: {message}");
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+        let (code, message) = run_into(full.into(), arguments).await;
+        assert!(code == Some(1), "{arguments:?}: {message}");
+        assert!(message.starts_with("keymark: cannot write to standard output: "), "{arguments:?}: {message}");
+    }
 }
 
 #[tokio::test]

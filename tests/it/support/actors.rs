@@ -422,8 +422,15 @@ impl App {
 
     /// Runs an administrative command in this process; returns its output.
     pub async fn command(&self, command: Command) -> Result<String, String> {
+        let (outcome, said) = self.command_and_output(command).await;
+        outcome.map(|()| said)
+    }
+
+    /// The same, with its output if it fails too.
+    pub async fn command_and_output(&self, command: Command) -> (Result<(), String>, String) {
         let mut said = Said::default();
-        admin::run(&self.service, command, None, &mut said).await.map(|()| said.0.lock().unwrap().clone())
+        let outcome = admin::run(&self.service, command, None, &mut said).await;
+        (outcome, said.0.lock().unwrap().clone())
     }
 
     /// Runs the binary with these arguments on this app's store.
