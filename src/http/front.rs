@@ -52,12 +52,15 @@ impl Front {
         if !self.trusts(peer) {
             return peer;
         }
-        let forwarded = headers.get_all(X_FORWARDED_FOR);
-        let hops: Vec<&str> = forwarded.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
+        let lines = headers.get_all(X_FORWARDED_FOR).iter();
+        let hops: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).collect();
         let mut client = peer;
-        for hop in hops.iter().rev() {
-            // If a hop cannot be parsed, those before it cannot be trusted either.
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+        for hop in hops.into_iter().rev() {
+            // If a hop cannot be parsed, those before it cannot be trusted either. Those after it can: a proxy appends to
+            // whatever its client has sent.
+            let Some(address) = str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse::<IpAddr>().ok()) else {
+                break;
+            };
             client = address.to_canonical();
             if !self.trusts(client) {
                 break;
@@ -179,6 +182,8 @@ pub fn single(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn parts(peer: &str, headers: &[(&'static str, &str)]) -> Parts {
@@ -205,6 +210,16 @@ mod tests {
         assert_eq!(address(&behind_proxy(), "10.0.0.1", "198.51.100.7"), "198.51.100.7");
         assert_eq!(address(&behind_proxy(), "10.0.0.1", "203.0.113.9, 198.51.100.7, 10.0.0.2"), "198.51.100.7");
         assert_eq!(address(&behind_proxy(), "10.0.0.1", "198.51.100.7, nonsense"), "10.0.0.1");
+        // No UTF-8, which the header of a parsed request may have.
+        let address_of = |lines: [&[u8]; 2]| {
+            let mut parts = parts("10.0.0.1", &[]);
+            for line in lines {
+                parts.headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line).unwrap());
+            }
+            behind_proxy().client_address(&parts).unwrap().to_string()
+        };
+        assert_eq!(address_of([b"203.0.113.9", b"\xff, 198.51.100.7"]), "198.51.100.7");
+        assert_eq!(address_of([b"203.0.113.9", b"\xff"]), "10.0.0.1");
         assert_eq!(address(&behind_proxy(), "::ffff:10.0.0.1", "2001:db8::7"), "2001:db8::7");
     }
 
