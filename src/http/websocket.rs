@@ -15,12 +15,15 @@ use std::time::Duration;
 use async_graphql::parser::types::OperationType;
 use async_graphql::{Executor, ServerError};
 use axum::extract::FromRequestParts;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::{self, BoxStream, SelectAll};
 use futures::{SinkExt, StreamExt};
+use http::HeaderValue;
+use http::header::SEC_WEBSOCKET_VERSION;
 use http::request::Parts;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
@@ -98,8 +101,13 @@ pub(super) async fn upgrade<E: Executor, A: Authenticator>(
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,
         Err(rejection) => {
-            return ErrorResponse::new(rejection.status(), "BAD_USER_INPUT", rejection.body_text())
+            let mut response = ErrorResponse::new(rejection.status(), "BAD_USER_INPUT", rejection.body_text())
                 .into_response_as("application/json; charset=utf-8");
+            if let WebSocketUpgradeRejection::InvalidWebSocketVersionHeader(_) = rejection {
+                // RFC 6455, section 4.4.
+                response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            return response;
         }
     };
     let parts = Box::new(parts);
@@ -290,7 +298,9 @@ impl<E: Executor, A: Authenticator> Connection<E, A> {
                         Some(Ok(Message::Binary(_))) => {
                             return Err(Ending::close(4400, "Messages must be text"));
                         }
-                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                        // The pong waits in a buffer without a limit, which a client that reads nothing would fill.
+                        Some(Ok(Message::Ping(_))) => Box::pin(self.write(socket.flush())).await?,
+                        Some(Ok(Message::Pong(_))) => {}
                         Some(Ok(Message::Close(_))) | None => return Err(Ending::Gone),
                         Some(Err(error)) => return Err(Ending::unreadable(&error)),
                     }
@@ -442,13 +452,17 @@ impl<E: Executor, A: Authenticator> Connection<E, A> {
         self.send(socket, Message::Text(text.into())).await
     }
 
-    /// Writes a message, unless the server shuts down first.
     async fn send(&mut self, socket: &mut WebSocket, message: Message) -> Result<(), Ending> {
+        self.write(socket.send(message)).await
+    }
+
+    /// Waits for a write, unless the server shuts down first.
+    async fn write(&mut self, write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), Ending> {
         let server = &self.server;
         tokio::select! {
             biased;
-            sent = timeout(server.limits.send_timeout, socket.send(message)) => {
-                match sent {
+            written = timeout(server.limits.send_timeout, write) => {
+                match written {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(_)) => Err(Ending::Gone),
                     Err(_) => Err(Ending::close(close_code::AGAIN, "Too slow to read")),

@@ -14,7 +14,7 @@ use insta::assert_json_snapshot;
 use keymark::http::{graphql::TransportLimits, serve::ServeLimits, websocket::ConnectionLimits};
 use serde_json::{Value as Json, json};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::TcpStream,
 };
 use tokio_tungstenite::{
@@ -478,6 +478,18 @@ async fn operations_beyond_the_limit_are_refused_individually() {
 }
 
 #[tokio::test]
+async fn refusal_of_another_version_names_the_one_that_is_spoken() {
+    let server = start().await;
+    let mut stream = within(TcpStream::connect(server.address)).await.expect("connected");
+    let request = "GET /graphql HTTP/1.1\r\nhost: localhost\r\nconnection: close, upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 8\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\r\nsec-websocket-version: 13\r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn end_of_the_session_closes_with_4403() {
     let server = start().await;
     let mut socket = server.acknowledged().await;
@@ -517,6 +529,18 @@ async fn client_that_does_not_read_is_disconnected() {
     assert_eq!(socket.receive().await["type"], "next");
     socket.subscribe("flood", "subscription { flood }").await;
     within(world.dropped.notified()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_reads_no_pongs_is_disconnected() {
+    let mut socket = open_in_memory(&Arc::default(), ConnectionLimits::default()).await;
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0], [0; 125].as_slice()].concat();
+    let mut written = 0;
+    // The pipe has 64 KiB in each direction.
+    while written < 1024 * 1024 && socket.0.get_mut().write_all(&ping).await.is_ok() {
+        written += ping.len();
+    }
+    assert!(written < 256 * 1024, "{written} bytes were read");
 }
 
 #[tokio::test]
