@@ -36,7 +36,7 @@ use crate::domain::operators::{FIRST_PASSWORD_LIFETIME, Password};
 use crate::domain::secrets::{Fingerprint, Keyring, RootSecret};
 use crate::domain::time::Timestamp;
 use crate::http::connections::ConnectionCaps;
-use crate::http::serve::{Listener, ServeLimits, serve};
+use crate::http::serve::{Listener, ServeLimits, listen, serve};
 use crate::http::tls::{Tls, TlsFiles};
 use crate::http::{self, PublicFeatures};
 use crate::metrics::{ConnectionMetrics, Metrics};
@@ -245,8 +245,8 @@ pub async fn run(mut config: Config) -> Result<(), StartError> {
     let stop = CancellationToken::new();
     let signals = wait_for_signal(app.service.draining().clone(), config.drain_delay, stop.clone())?;
     let reloads = reload_tls(&app.service, tls.iter().chain(&verify_tls).cloned().collect(), stop.clone())?;
-    let public = bind("--listen", config.listen).await?;
-    let verification = bind("--verify-listen", config.verify_listen).await?;
+    let public = bind("--listen", config.listen)?;
+    let verification = bind("--verify-listen", config.verify_listen)?;
     let socket = match &app.directory {
         Some(directory) => Some(Socket::bind(directory).map_err(|error| in_directory(directory, &error))?),
         None => None,
@@ -349,8 +349,8 @@ fn raise_descriptor_limit() -> usize {
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Failed(format!("{setting}: {address}: {error}")))
+fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    listen(address).map_err(|error| StartError::Failed(format!("{setting}: {address}: {error}")))
 }
 
 /// Logs that Keymark serves, once its cache is loaded.

@@ -31,7 +31,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     runtime::Handle,
     task::JoinSet,
     time::{Instant, Sleep, sleep, sleep_until, timeout},
@@ -161,6 +161,19 @@ impl Handler for Router {
     }
 }
 
+/// Connections that wait to be accepted, at most, unless the system allows fewer (`net.core.somaxconn`). tokio asks for 128:
+/// when thousands of subscribers reconnect, the others would wait for a second.
+const BACKLOG: u32 = 1024;
+
+/// Listens on the address, without serving yet.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As `TcpListener::bind`: a restart need not wait until connections of the process before have timed out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves until `shutdown` is cancelled. Then it accepts no connections but those that clients have opened already, closes
 /// those that wait for another request, completes the requests in flight, and returns within [`ServeLimits::drain`].
 pub async fn serve<H: Handler>(
@@ -230,11 +243,17 @@ pub async fn serve<H: Handler>(
     }
     draining.begin();
     // Closing the socket would reset the connections that wait to be accepted. Its own calls say which do: the runtime may
-    // not have noticed them yet.
+    // not have noticed them yet. No more than may have waited: others may connect as fast as these are accepted.
     if let Ok(listener) = listener.into_std() {
-        while let Ok((stream, address)) = listener.accept() {
-            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-                begin(&mut connections, stream, address);
+        for _ in 0..=BACKLOG {
+            match listener.accept() {
+                Ok((stream, address)) => {
+                    if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                        begin(&mut connections, stream, address);
+                    }
+                }
+                Err(error) if is_connection_error(&error) => {}
+                Err(_) => break,
             }
         }
     }
@@ -295,10 +314,18 @@ struct Connection<H> {
 }
 
 impl<H: Handler> Connection<H> {
-    /// Completes the handshake, if the listener has TLS. `None` if it fails.
+    /// Completes the handshake, if the listener has TLS. `None` if it fails, or takes too long when the shutdown begins.
     async fn open(&mut self, stream: TcpStream) -> Option<Transport> {
         let Some(tls) = &self.tls else { return Some(Transport::Plain(stream)) };
-        match tls.accept(stream, self.limits.head_timeout).await {
+        let too_late = async {
+            self.stop.raised().await;
+            sleep(FIRST_REQUEST_TIMEOUT).await;
+        };
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream, self.limits.head_timeout) => accepted,
+            () = too_late => return None,
+        };
+        match accepted {
             Ok((stream, certificate)) => {
                 self.client.certificate = certificate;
                 Some(Transport::Tls(Box::new(stream)))

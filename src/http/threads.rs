@@ -5,6 +5,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -33,10 +34,18 @@ impl Threads {
         let mut threads = Self { runtimes: Vec::new(), _stop: stop.clone().drop_guard() };
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         for number in 0..processors.min(MAX_THREADS) {
-            let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-            threads.runtimes.push(runtime.handle().clone());
             let stopped = stop.clone().cancelled_owned();
+            // The runtime never leaves its thread: it would panic if it were dropped in a task, as when no thread starts.
+            let (built, runtime) = mpsc::sync_channel(1);
             thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
+                let runtime = match Builder::new_current_thread().enable_io().enable_time().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = built.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = built.send(Ok(runtime.handle().clone()));
                 runtime.block_on(async {
                     stopped.await;
                     while Handle::current().metrics().num_alive_tasks() > 0 {
@@ -44,6 +53,7 @@ impl Threads {
                     }
                 });
             })?;
+            threads.runtimes.push(runtime.recv().map_err(io::Error::other)??);
         }
         Ok(threads)
     }

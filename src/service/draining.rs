@@ -29,6 +29,15 @@ impl Signal {
     pub fn notified(&self) -> Notified<'_> {
         self.raises.notified()
     }
+
+    /// Returns once it is raised.
+    pub async fn raised(&self) {
+        let mut notified = pin!(self.notified());
+        notified.as_mut().enable();
+        if !self.is_raised() {
+            notified.await;
+        }
+    }
 }
 
 /// Whether the instance is about to shut down. From then on it is not ready, and closes each connection with its next
@@ -47,10 +56,6 @@ impl Draining {
 
     /// Returns once it has begun.
     pub async fn begun(&self) {
-        let mut notified = pin!(self.0.notified());
-        notified.as_mut().enable();
-        if !self.has_begun() {
-            notified.await;
-        }
+        self.0.raised().await;
     }
 }

@@ -67,6 +67,7 @@ with_both_readers![
     response_closes_its_connection_while_draining_and_new_ones_are_served,
     response_that_is_awaited_when_draining_begins_closes_its_connection,
     handshake_that_takes_too_long_is_cut_off,
+    handshake_that_has_not_begun_does_not_delay_the_shutdown,
     silent_and_idle_connections_over_tls_are_closed,
     handshakes_count_as_connections_of_their_address,
     client_that_reads_no_responses_over_tls_is_cut_off,
@@ -363,6 +364,15 @@ async fn handshake_that_takes_too_long_is_cut_off(reader: Reader) {
     for text in ["", "\x16\x03\x01\x02\x00\x01"] {
         assert_eq!(read_to_end(&mut server.dial_with(text)).await, "");
     }
+}
+
+async fn handshake_that_has_not_begun_does_not_delay_the_shutdown(reader: Reader) {
+    let long = Duration::from_secs(300);
+    let (mut server, _authority) =
+        start_over_tls(reader, ServeLimits { head_timeout: long, drain: long, ..ServeLimits::default() }).await;
+    let _silent = server.dial_with("");
+    server.shutdown.cancel();
+    within(&mut server.serving).await.expect("served");
 }
 
 async fn silent_and_idle_connections_over_tls_are_closed(reader: Reader) {
