@@ -109,20 +109,22 @@ pub struct Reader {
 /// A request, with the part of its caller that an answer depends on.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Question {
-    /// The body or the query string.
+    /// The body, or the query string if `by_get`.
     request: Bytes,
+    by_get: bool,
     tenant: TenantId,
     permissions: Permissions,
 }
 
 impl Reader {
-    /// The caller's question. `None` if its answer is not cached.
-    pub fn question(&self, request: &Bytes) -> Option<Question> {
+    /// The caller's question, with the body or, if `by_get`, the query string. `None` if its answer is not cached.
+    pub fn question(&self, request: &Bytes, by_get: bool) -> Option<Question> {
         // All of [`ROOT_FIELDS`] require it, and no other code changes what they return.
         self.caller.check(Permission::View).ok()?;
         let is_short = request.len() <= MAX_REQUEST_BYTES;
         is_short.then(|| Question {
             request: request.clone(),
+            by_get,
             tenant: self.caller.tenant.clone(),
             permissions: self.caller.permissions(),
         })
@@ -142,7 +144,7 @@ impl Reader {
     /// An entity tag of the answer to the question at this state of the log
     /// ([RFC 9110, section 8.8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.8.3)).
     pub fn entity_tag(&self, question: &Question, state: &LogState, media_type: &str) -> String {
-        let Question { request, tenant, permissions } = question;
+        let Question { request, tenant, permissions, .. } = question;
         self.service.entity_tag(tenant, *permissions, state, &[media_type.as_bytes(), b"\0", request])
     }
 }

@@ -10,7 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures::TryStreamExt;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::request::Parts;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,13 @@ use crate::service::callers::RequestedTenant;
 use crate::service::error::Error;
 
 pub fn routes(authenticator: SessionAuthenticator) -> Router {
-    Router::new().route("/audit/export", get(export)).route("/audit/key", get(key)).with_state(authenticator)
+    // Otherwise a HEAD would be recorded as an export.
+    let export = get(export).head(refuse_head);
+    Router::new().route("/audit/export", export).route("/audit/key", get(key)).with_state(authenticator)
+}
+
+async fn refuse_head() -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET")]).into_response()
 }
 
 /// A public key, which anybody may have.

@@ -178,7 +178,7 @@ async fn respond<E: Executor, A: Authenticator>(
     } else {
         read_body(body, &transport.limits).await?
     };
-    let asked = Asked::new(transport, &context, &request);
+    let asked = Asked::new(transport, &context, &request, by_get);
     let known = match &asked {
         Some(asked) => asked.answers.find(&asked.reader, &asked.question).await,
         None => Known::Nothing,
@@ -250,9 +250,14 @@ struct Asked {
 }
 
 impl Asked {
-    fn new<E, A>(transport: &Transport<E, A>, context: &OperationContext, request: &Bytes) -> Option<Self> {
+    fn new<E, A>(
+        transport: &Transport<E, A>,
+        context: &OperationContext,
+        request: &Bytes,
+        by_get: bool,
+    ) -> Option<Self> {
         let (answers, reader) = (transport.answers.clone()?, context.reader()?);
-        Some(Self { answers, reader: reader.clone(), question: reader.question(request)? })
+        Some(Self { answers, reader: reader.clone(), question: reader.question(request, by_get)? })
     }
 
     /// The entity tag of the answer to a GET request.

@@ -186,6 +186,9 @@ async fn entity_tag_is_answered_by_304_until_the_log_grows(app: App) {
         assert_eq!(unchanged.header("etag"), Some(tag.as_str()));
     }
     assert_eq!(get(Method::GET, &[("if-none-match", "\"other\"")]).await.text, first.text);
+    let query = address.split_once('?').expect("a query").1.to_owned();
+    let posted = operator.send(Method::POST, "/graphql", &[("content-type", "application/json")], query).await;
+    assert_eq!(posted.status, StatusCode::BAD_REQUEST, "a query string is no body");
     operator.create_system("Search").await;
     let changed = get(Method::GET, &[("if-none-match", &tag)]).await;
     assert_eq!(changed.status, StatusCode::OK);

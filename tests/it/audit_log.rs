@@ -345,6 +345,10 @@ async fn an_export_holds_what_was_asked_for_and_says_what_it_cannot_read() {
         );
     }
     assert_eq!(app.anonymous().get("/audit/export?format=csv").await.status, 401);
+    let entries = app.log_of("acme").await.len();
+    let head = operator.send(Method::HEAD, "/audit/export?format=csv", &[], String::new()).await;
+    assert_eq!((head.status.as_u16(), head.header("allow")), (405, Some("GET")));
+    assert_eq!(app.log_of("acme").await.len(), entries, "nothing was exported");
     let weak = app.operator(&["create", "edit", "delete"]).await;
     let forbidden = weak.get("/audit/export?format=csv").await;
     assert_eq!((forbidden.status.as_u16(), forbidden.code()), (403, Some("FORBIDDEN")));
