@@ -541,7 +541,12 @@ async fn answer(service: &Arc<Service>, stream: UnixStream, stop: &CancellationT
     };
     let ended = match command {
         // They may take long, and change nothing.
-        Some(command @ (Command::BackUp { .. } | Command::FollowAudit { .. })) => tokio::select! {
+        Some(
+            command @ (Command::BackUp { .. }
+            | Command::FollowAudit { .. }
+            | Command::VerifyAudit { .. }
+            | Command::CompareAudit { .. }),
+        ) => tokio::select! {
             ended = run(service, command, user.as_ref(), &mut lines) => ended,
             () = stop.cancelled() => Err("the server was stopped".to_owned()),
             // The client is gone: it sends nothing else.

@@ -221,6 +221,26 @@ async fn log_is_compared_with_archived_checkpoints(app: App) {
     assert_eq!(compare().await, (Some(0), "acme: 3 entries, the chain is intact\n".to_owned()));
     std::fs::write(&path, "nothing\n").expect("written");
     assert!(compare().await.1.contains("no checkpoints found"));
+    // More than one MiB.
+    std::fs::write(&path, line.repeat(2 * 1024 * 1024 / line.len())).expect("written");
+    assert_eq!(compare().await, (Some(0), "acme: 3 entries, the chain is intact\n".to_owned()));
+}
+
+#[tokio::test]
+async fn verification_ends_with_the_server() {
+    let switch = Switch::default();
+    let app = App::embedded_with(Setup { switch: Some(switch.clone()), ..Setup::default() }).await;
+    app.operator(&ALL).await;
+    let _held = switch.hold("list_audit_after", usize::MAX);
+    let before = switch.calls(&["list_audit_after"]);
+    let verified = app.cli(&["audit", "verify"]);
+    let stop = async {
+        switch.wait_for_calls("list_audit_after", before + 1).await;
+        app.shut_down();
+    };
+    let (verified, ()) = within(futures::future::join(verified, stop)).await;
+    let said = String::from_utf8(verified.stderr).expect("text");
+    assert!(verified.status.code() == Some(1) && said.contains("the server was stopped"), "{said}");
 }
 
 async fn checkpoints_of_a_previous_secret_verify_and_are_signed_anew(app: App) {
