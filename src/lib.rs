@@ -49,7 +49,7 @@
 //! `graphql::engine::Engine::prepare` parses the document and checks its limits, and `Engine::execute` runs the mutation in
 //! a task of its own. The guard `graphql::permissions::Permitted` checks the permission code of the field's directive, and
 //! `graphql::mutation::Mutation::revoke_key` calls `service::Service::revoke_key`. That loads the system, asks
-//! `domain::systems::System::revoke_key` for the decision, and commits a `domain::changes::Batch` with its audit entry
+//! `domain::systems::System::revoke_keys` for the decision, and commits a `domain::changes::Batch` with its audit entry
 //! (`store::CommitStore::commit`). On every instance, `coherence::Coherence::follow` receives the change in the store's
 //! feed, applies it to the `coherence::Cache` and to the `coherence::protocol::Protocol`, and passes it to the subscribers
 //! (`service::feed`; `graphql::engine` makes the payload, once for all who select the same). Each instance then

@@ -75,7 +75,7 @@ pub(super) enum Audit {
     /// deletes systems, removes operators and permission codes, and disables passwords. Ends all sessions as well, as
     /// `keymark restored` does, if that was not done yet.
     Replay {
-        /// An export of the tenant's whole log, newer than the backup.
+        /// An export of the tenant's log that begins before the backup and is newer. It has no filter.
         #[arg(long, value_name = "EXPORT")]
         file: PathBuf,
     },

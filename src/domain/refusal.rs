@@ -156,8 +156,8 @@ pub enum Refusal {
     #[error("{0}")]
     BadUserInput(String),
     #[error(
-        "The audit log does not contain the entry of this cursor: it was restored from a backup. Load everything again, \
-         and continue without the cursor."
+        "The audit log does not contain the entry of this cursor: it was restored from a backup, or archived up to a later \
+         one. Load everything again, and continue without the cursor."
     )]
     CursorInvalid,
 }

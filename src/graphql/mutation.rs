@@ -53,7 +53,8 @@ impl Mutation {
     /// beyond 100. Requires no credentials. A repeat with a bearer token or without credentials opens another session.
     ///
     /// Errors: `INVALID_CREDENTIALS`, the same for an unknown username and for a wrong password; `RATE_LIMITED` after
-    /// too many failures with the username or from the network; `PASSWORD_EXPIRED`.
+    /// too many failures with the username or from the network. With the right password: `PASSWORD_EXPIRED`,
+    /// `TENANT_SUSPENDED`, and `FORBIDDEN` for a suspended operator.
     async fn sign_in(
         &self,
         ctx: &Context<'_>,
@@ -472,7 +473,7 @@ impl Mutation {
     /// Suspends a tenant: its keys, sessions and tokens are kept, and refused. Once the state of `enforcement` is
     /// `ENFORCED`, no instance accepts them. A tenant that is suspended already stays as it is, so a repeat is safe: it
     /// returns the tenant once its suspension is enforced. For operators and service tokens of the platform. Requires
-    /// `tenant_management:edit`.
+    /// `tenant_management:edit` and, if an operator of the platform is of the tenant, `operator_management:edit`.
     ///
     /// Errors: `NOT_FOUND`; `BAD_USER_INPUT` for the reason, and for the caller's own tenant; `UNAVAILABLE` while an
     /// instance of release 0.1 runs.
@@ -506,7 +507,8 @@ impl Mutation {
     }
 
     /// Deletes a tenant without systems, with its operators and tokens. Its audit log stays, and the id becomes available
-    /// again. For operators and service tokens of the platform. Requires `tenant_management:edit`.
+    /// again. For operators and service tokens of the platform. Requires `tenant_management:edit` and, if an operator of
+    /// the platform is of the tenant, `operator_management:edit`.
     ///
     /// Errors: `NOT_FOUND`; `TENANT_NOT_EMPTY`; `BAD_USER_INPUT` for the caller's own tenant; `UNAVAILABLE` while an
     /// instance of release 0.1 runs, or if the tenant was deleted, but an instance may still accept a session or token of
@@ -645,8 +647,8 @@ impl Mutation {
     ///
     /// Errors: `FORBIDDEN` for a permission code that the caller does not hold, and for `isPlatform` unless the caller is of
     /// the platform; `NAME_TAKEN`, also for a repeat, and if an operator of any tenant has the username; `BAD_USER_INPUT` for
-    /// the username, an unknown code, and a code of the platform without `isPlatform`; `UNAVAILABLE` while an instance of
-    /// release 0.1 runs that does not know one of the codes.
+    /// the username, an unknown code, and a code of the platform without `isPlatform`; `RATE_LIMITED` while 4 passwords are
+    /// generated for the tenant; `UNAVAILABLE` while an instance of release 0.1 runs that does not know one of the codes.
     #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
     async fn add_operator(
         &self,
@@ -690,7 +692,7 @@ impl Mutation {
     /// `operator_management:edit`.
     ///
     /// Errors: `NOT_FOUND`; `FORBIDDEN` if the operator holds a permission code that the caller does not hold, or is of the
-    /// platform and the caller is not.
+    /// platform and the caller is not; `RATE_LIMITED` while 4 passwords are generated for the tenant.
     #[graphql(directive = requires_permission::apply(EDIT_OPERATORS.to_owned()))]
     async fn reset_operator_password(
         &self,

@@ -36,10 +36,10 @@ pub struct Query;
 /// **Limits**: a document has at most 32 KiB, 20 root fields and 20 levels of nested fields, and resolves at most
 /// 100,000 fields, where the fields of a connection count once per item of the requested page. A page with a `filter`
 /// or a `search`, or sorted by `LAST_USED_AT`, `KEY_GENERATED_AT` or `KEY_EXPIRES_AT`, counts as 10,000 further fields,
-/// and so does its `totalCount`. With `ids` or `externalId` in the filter, both count as 200. A `usage` counts as 400, and
-/// each field of its `buckets` 400 times. A document beyond a limit is not executed and fails with `QUERY_TOO_COMPLEX`; an
-/// invalid one fails with `BAD_USER_INPUT`. An operator has two pages and counts of 10,000 at the same time; others wait up
-/// to 10 s, and then fail with `RATE_LIMITED`.
+/// and so does its `totalCount`. With `ids` or `externalId` in the filter, both count as 200. The `systemCount` of a
+/// tenant counts as 100, a `usage` as 400, and each field of its `buckets` 400 times. A document beyond a limit is not
+/// executed and fails with `QUERY_TOO_COMPLEX`; an invalid one fails with `BAD_USER_INPUT`. An operator has two pages and
+/// counts of 10,000 at the same time; others wait up to 10 s, and then fail with `RATE_LIMITED`.
 #[Object(guard = "Permitted")]
 impl Query {
     /// The signed-in operator. Null if no operator is signed in. Requires no credentials.

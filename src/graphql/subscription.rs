@@ -27,10 +27,10 @@ pub struct Subscription;
 ///
 /// **Resuming**: events arrive in the order in which the changes were committed. After a reconnect, to any instance,
 /// pass the `cursor` of the last event as `after`: the events since then arrive first, none is lost and none arrives
-/// twice. A cursor never expires. The first one comes from `Query.auditCursor`, which is queried before the data that the
-/// changes apply to. Without `after` a subscription begins with the next change. A cursor of another
-/// tenant is `BAD_USER_INPUT`. If the store was restored from a backup that does not contain the cursor's entry, the
-/// subscription ends with `CURSOR_INVALID`: load everything again, and subscribe without the cursor.
+/// twice. The first one comes from `Query.auditCursor`, which is queried before the data that the changes apply to.
+/// Without `after` a subscription begins with the next change. A cursor of another tenant is `BAD_USER_INPUT`. A cursor
+/// does not expire, but if the store was restored from a backup that does not contain its entry, or if entries after it
+/// were archived, the subscription ends with `CURSOR_INVALID`: load everything again, and subscribe without the cursor.
 ///
 /// Other errors and limits are those of `Query`.
 #[GraphqlSubscription(guard = "Permitted")]
@@ -53,7 +53,8 @@ impl Subscription {
         resolve_events(ctx, events, resolve).await
     }
 
-    /// Changes of keys: `KEY_GENERATED`, `KEY_REVOKED` and `DELETED`. Requires `api_key_management:view`.
+    /// Changes that add, limit or end a key: all kinds except `CREATED`, `RENAMED`, `DESCRIBED` and
+    /// `EXTERNAL_ID_CHANGED`. Requires `api_key_management:view`.
     ///
     /// Errors: `NOT_FOUND` if the tenant has no system `systemId`, unless it was deleted after `after`.
     #[graphql(directive = requires_permission::apply(VIEW.to_owned()))]

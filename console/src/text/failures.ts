@@ -47,7 +47,7 @@ const MESSAGES: Record<ErrorCode, MessageFor> = {
       ? `Too many attempts. Try again in ${seconds(retryAfterSeconds)}.`
       : "Too many attempts. Try again later.",
   BAD_USER_INPUT: asSent,
-  CURSOR_INVALID: () => "Keymark was restored from a backup. Reload the page.",
+  CURSOR_INVALID: () => "The audit log was restored from a backup, or archived. Reload the page.",
   QUERY_TOO_COMPLEX: asSent,
   UNAVAILABLE: () => "Keymark is unavailable right now. Try again in a moment.",
   INTERNAL: () =>

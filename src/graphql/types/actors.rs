@@ -11,7 +11,8 @@ pub(super) struct AuditActor {
     kind: AuditActorKind,
     /// Id of the operator or service token. Null for the other kinds.
     id: Option<ID>,
-    /// Username of the operator, or name of the service token, at that time. For the other kinds: `command line`, `keymark`, `others` or `anonymous`.
+    /// Username of the operator, or name of the service token, at that time. For the other kinds:
+    /// `command line (NAME)` or, if the name is not known, `command line`; `keymark`, `others` or `anonymous`.
     name: String,
     /// Whether an operator or service token of the platform acted, from outside of the tenant.
     is_platform: bool,

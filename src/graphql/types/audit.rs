@@ -16,7 +16,7 @@ use crate::graphql::context::Authenticated;
 use crate::service::Service;
 
 /// An entry of the tenant's audit log. Each change of a system, a key, an operator or a session writes one, and so
-/// does a refused attempt. Entries are never changed or removed.
+/// does a refused attempt. Entries are never changed, and only archiving removes the oldest ones.
 #[derive(SimpleObject)]
 #[graphql(complex)]
 pub(crate) struct AuditEntry {
@@ -274,8 +274,9 @@ pub enum ErrorCode {
     RateLimited,
     /// The request, its document or one of its arguments is malformed.
     BadUserInput,
-    /// The audit log does not contain the entry of the cursor, since it was restored from a backup: changes were lost, and
-    /// others may take their place. Load everything again, and continue without the cursor.
+    /// The audit log does not contain the entry of the cursor, since it was restored from a backup (changes were lost, and
+    /// others may take their place), or the entries after it were archived. Load everything again, and continue without
+    /// the cursor.
     CursorInvalid,
     /// The document exceeds one of the limits described at `Query`. The message says which one.
     QueryTooComplex,
