@@ -58,6 +58,13 @@ export function BulkDialog({ action, systems, onClose }: BulkDialogProps) {
   const [outcomes, setOutcomes] = useState<ReadonlyMap<string, Outcome>>(new Map());
   const [stopping, setStopping] = useState(false);
   const stopped = useRef(false);
+  // Leaving the page leaves the rest. A layout effect: the cleanup of a plain one may run only after the next request.
+  useLayoutEffect(
+    () => () => {
+      stopped.current = true;
+    },
+    [],
+  );
   const button = useRef<HTMLButtonElement>(null);
   // The button that had the focus is gone.
   useLayoutEffect(() => {
