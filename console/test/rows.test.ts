@@ -7,10 +7,10 @@ interface NamedRow {
   readonly name: string;
 }
 
-const page = (names: string, hasNextPage = false): Page<NamedRow> => ({
-  rows: names.split(" ").filter(Boolean).map(named),
-  hasNextPage,
-});
+const page = (names: string, hasNextPage = false): Page<NamedRow> => {
+  const rows = names.split(" ").filter(Boolean).map(named);
+  return { rows, hasNextPage, end: rows.at(-1) };
+};
 const named = (name: string): NamedRow => ({ id: name.toLowerCase(), name });
 const withRow = (pages: Page<NamedRow>[], row: NamedRow) =>
   withRowInOrder(pages, row, (one, other) => compareNames(one.name, other.name));
@@ -32,6 +32,19 @@ test("a row after the last one is shown if the last page is loaded", () => {
 
 test("a row after the last loaded one is left to the next page", () => {
   expect(shown(withRow([page("Ada Bob", true)], named("Zoe")))).toEqual(["Ada Bob"]);
+});
+
+test("the last loaded row stays if it is not moved behind the end of its page", () => {
+  const pages = [page("Ada Dan", true)];
+  expect(shown(withRow(pages, named("Dan")))).toEqual(["Ada Dan"]);
+  expect(shown(withRow(pages, { id: "dan", name: "Bob" }))).toEqual(["Ada Bob"]);
+  expect(shown(withRow(pages, { id: "dan", name: "Eve" }))).toEqual(["Ada"]);
+});
+
+test("a row before the end of a page is inserted, also when the last row is gone", () => {
+  const pages = withoutRow([page("Ada Dan", true)], "dan");
+  expect(shown(withRow(pages, named("Cleo")))).toEqual(["Ada Cleo"]);
+  expect(shown(withRow(pages, named("Eve")))).toEqual(["Ada"]);
 });
 
 test("a renamed row is moved, not duplicated", () => {

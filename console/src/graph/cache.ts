@@ -3,9 +3,10 @@ import type {
   DeleteSystemMutation,
   RenameSystemMutation,
   SystemChangedSubscription,
+  SystemsQuery,
 } from "@keymark/client/documents";
 import type { CacheExchangeOpts, KeyingConfig } from "@urql/exchange-graphcache";
-import { moveUpdatedSystem, removeSystem, upsertSystem } from "./loaded-systems";
+import { moveUpdatedSystem, recordEnd, removeSystem, upsertSystem } from "./loaded-systems";
 
 /** Types without an id: their values are cached with the field that returned them. */
 const EMBEDDED = [
@@ -68,6 +69,11 @@ export const cacheOptions: CacheExchangeOpts = {
     },
   },
   updates: {
+    Query: {
+      systems({ systems }: SystemsQuery, _arguments, cache) {
+        recordEnd(cache, systems);
+      },
+    },
     Mutation: {
       createSystem({ createSystem }: CreateSystemMutation, _arguments, cache) {
         upsertSystem(cache, createSystem.system);

@@ -63,7 +63,7 @@ type UpdateList = (
 function updateLists(cache: Cache, update: UpdateList): void {
   for (const search of loadedSearches(cache)) {
     const loaded = loadedPages(cache, search);
-    const pages = loaded.map(toPage);
+    const pages = loaded.map((page) => toPage(cache, page));
     const updated = update(pages, search);
     for (const [at, { variables }] of loaded.entries()) {
       // Writing a page renders it again, so pages that did not change are left alone.
@@ -79,6 +79,26 @@ function updateLists(cache: Cache, update: UpdateList): void {
 interface LoadedPage {
   variables: SystemsQueryVariables;
   data: SystemsQuery;
+}
+
+/**
+ * The last row of each page as it was loaded, by the cursor that encodes its position. The cache cannot tell: it has the
+ * row as it is now.
+ */
+const ends = new WeakMap<Cache, Map<string, SystemPartsFragment>>();
+
+/** Records where a page of systems ends, when it is loaded. */
+export function recordEnd(
+  cache: Cache,
+  { nodes, pageInfo }: Partial<SystemsQuery["systems"]>,
+): void {
+  const last = nodes?.at(-1);
+  const cursor = pageInfo?.endCursor;
+  if (last === undefined || !cursor) return;
+  const known = ends.get(cache) ?? new Map<string, SystemPartsFragment>();
+  ends.set(cache, known);
+  // Pages are also written to move rows, which does not move their end.
+  if (!known.has(cursor)) known.set(cursor, last);
 }
 
 /** The arguments of the first page of each loaded list. */
@@ -105,9 +125,10 @@ function loadedPages(cache: Cache, first: SystemsQueryVariables): LoadedPage[] {
   }
 }
 
-const toPage = ({ data: { systems } }: LoadedPage): Page<SystemPartsFragment> => ({
+const toPage = (cache: Cache, { data: { systems } }: LoadedPage): Page<SystemPartsFragment> => ({
   rows: systems.nodes,
   hasNextPage: systems.pageInfo.hasNextPage,
+  end: ends.get(cache)?.get(systems.pageInfo.endCursor ?? ""),
 });
 
 const withNodes = (data: SystemsQuery, nodes: readonly SystemPartsFragment[]): SystemsQuery => ({

@@ -6,10 +6,12 @@ export interface IdentifiedRow {
 export interface Page<Row extends IdentifiedRow> {
   readonly rows: readonly Row[];
   readonly hasNextPage: boolean;
+  /** The row at the page's end cursor, as it was when the page was loaded; the next page starts after it. */
+  readonly end?: Row | undefined;
 }
 
 /**
- * Returns the pages with the row at its place in the order. A row that belongs after the last loaded one is left out: it
+ * Returns the pages with the row at its place in the order. A row that belongs after the last loaded page is left out: it
  * comes with the page that is loaded next.
  */
 export function withRow<Row extends IdentifiedRow>(
@@ -19,7 +21,10 @@ export function withRow<Row extends IdentifiedRow>(
 ): Page<Row>[] {
   const others = withoutRow(pages, row.id);
   const target = others.findIndex(
-    ({ rows, hasNextPage }) => !hasNextPage || rows.some((other) => compare(row, other) < 0),
+    ({ rows, hasNextPage, end }) =>
+      !hasNextPage ||
+      rows.some((other) => compare(row, other) < 0) ||
+      (end !== undefined && compare(row, end) <= 0),
   );
   return others.map((page, at) => {
     if (at !== target) return page;
