@@ -29,6 +29,7 @@ export function openSocket({ onState, untilReachable, ...options }: SocketOption
   let lastMessageAt = Date.now();
   let skipNextBackoff = false;
   let pongTimeout: ReturnType<typeof setTimeout> | undefined;
+  const closing = new AbortController();
   const enter = (next: SocketState) => {
     state = next;
     onState?.(next);
@@ -41,8 +42,8 @@ export function openSocket({ onState, untilReachable, ...options }: SocketOption
         skipNextBackoff = false;
         return;
       }
-      await pause(backoff(retries));
-      await untilReachable?.();
+      await pause(backoff(retries), closing.signal);
+      if (!closing.signal.aborted) await untilReachable?.();
     },
     shouldRetry: (reason) => closeCode(reason) !== CloseCode.Forbidden,
     keepAlive: PING_INTERVAL_MS,
@@ -73,7 +74,9 @@ export function openSocket({ onState, untilReachable, ...options }: SocketOption
   });
   const close = () => {
     stopWaking();
-    void client.dispose();
+    closing.abort();
+    // Rejects if the connection that it waits for is not established, such as during an outage.
+    Promise.resolve(client.dispose()).catch(() => undefined);
   };
   return { client, close };
 }
