@@ -23,7 +23,7 @@ function setUp() {
     subscribe(({ data }) => delivered.push(data)),
   );
   /** Returns a function that sends a result of the operation. */
-  const start = (kind: "query" | "subscription", query: string) => {
+  const start = (kind: "query" | "mutation" | "subscription", query: string) => {
     const operation = client.createRequestOperation(kind, createRequest(query, {}));
     operations.next(operation);
     return (data: unknown) => results.next({ operation, data, stale: false, hasNext: false });
@@ -45,6 +45,17 @@ test("a change with an outdated revision is delivered with the newest one", () =
   send(change(5));
   send(change(6));
   expect(delivered).toEqual([list(5), change(5), change(5), change(6)]);
+});
+
+test("the response to a mutation that a change has overtaken is delivered with the newest revision", () => {
+  const { start, delivered } = setUp();
+  const respond = start("mutation", "mutation Describe { describeSystem { id } }");
+  const described = (revision: number) => ({
+    describeSystem: { system: { id: "a", revision }, enforcement: null },
+  });
+  start("subscription", SUBSCRIPTION)(change(3));
+  respond(described(2));
+  expect(delivered).toEqual([change(3), described(3)]);
 });
 
 test("a change that arrives while a query is in flight is delivered again after its response", () => {

@@ -37,7 +37,9 @@ export function EditDialog(props: EditDialogProps) {
   const rename = async () => {
     const variables = { id, name: texts.name, expectedRevision: system.revision };
     const { data, error } = await client.mutation(RenameSystemDocument, variables);
-    return { revision: data?.renameSystem.system.revision ?? system.revision, error };
+    // A newer revision has the change of another operator, which must not be overwritten unseen.
+    const renamed = data?.renameSystem.system.revision ?? system.revision;
+    return { revision: Math.min(renamed, system.revision + 1), error };
   };
   const describe = async (expectedRevision: number) => {
     const variables = { id, description: texts.description || null, expectedRevision };

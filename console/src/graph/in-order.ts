@@ -4,7 +4,8 @@ import { filter, fromArray, fromValue, map, mergeMap, pipe, tap } from "wonka";
 
 /**
  * Corrects the order of results from HTTP and the WebSocket before they reach the cache:
- * - a change that carries an older revision of a system than one already received is delivered with the newest one;
+ * - a change, or the response to a mutation, that carries an older revision of a system than one already received is
+ *   delivered with the newest one;
  * - the use of keys that a system no longer has, or has in another role, is not delivered;
  * - changes that arrive while a query is in flight are delivered again after its response, which may predate them.
  */
@@ -28,7 +29,7 @@ export const inOrderExchange: Exchange =
             newest.set(system.id, system);
           }
         }
-        if (result.operation.kind !== "subscription") return result;
+        if (result.operation.kind === "query") return result;
         return { ...result, data: withNewest(result.data, newest) };
       }),
       mergeMap((result) => {
