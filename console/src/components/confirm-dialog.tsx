@@ -1,6 +1,6 @@
 import type { CombinedError } from "@urql/core";
 import type { ComponentChildren } from "preact";
-import { useId, useState } from "preact/hooks";
+import { useId, useRef, useState } from "preact/hooks";
 import { failureOf } from "../text/failures";
 import { DelayedStatus } from "./delayed-status";
 import { Dialog } from "./dialog";
@@ -36,6 +36,9 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
   const [busy, setBusy] = useState(false);
   const [errorMessage, setErrorMessage] = useState<string>();
   const [failedRevision, setFailedRevision] = useState<number>();
+  // A part of the action may have been carried out before another one failed, and has changed the revision.
+  const latestRevision = useRef(revision);
+  latestRevision.current = revision;
   const confirm = async () => {
     if (busy) return;
     setBusy(true);
@@ -44,7 +47,7 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
     setBusy(false);
     if (error === undefined) return;
     setErrorMessage(typeof error === "string" ? error : failureOf(error).message);
-    setFailedRevision(revision);
+    setFailedRevision(latestRevision.current);
   };
   return (
     <Dialog title={title} onEscape={busy ? undefined : onCancel}>

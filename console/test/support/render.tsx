@@ -1,6 +1,7 @@
 import type {
   ApiKeyPartsFragment,
   AuditEntryPartsFragment,
+  ErrorCode,
   OperatorPartsFragment,
   ServiceTokenPartsFragment,
   SessionPartsFragment,
@@ -8,7 +9,13 @@ import type {
   TenantPartsFragment,
   VerifierTokenPartsFragment,
 } from "@keymark/client/documents";
-import { Client, type Exchange, type Operation } from "@urql/core";
+import {
+  Client,
+  CombinedError,
+  type Exchange,
+  type Operation,
+  type RequestPolicy,
+} from "@urql/core";
 import { Provider } from "@urql/preact";
 import { type ComponentChildren, render } from "preact";
 import { afterEach, vi } from "vitest";
@@ -172,24 +179,42 @@ const RESPONSES: Record<string, unknown> = {
   VerifierTokens: { verifierTokens: { nodes: [verifierToken], pageInfo, totalCount: 1 } },
 };
 
+/** Returns a response that is an error with this code, in place of data. */
+export const refused = (code: ErrorCode): CombinedError =>
+  new CombinedError({ graphQLErrors: [{ message: "refused", extensions: { code } }] });
+
+interface Request {
+  name: string;
+  policy: RequestPolicy;
+}
+
 interface FakeServer {
   exchange: Exchange;
-  /** Sends a result for the subscription or mutation of that name. */
-  send: (name: string, data: unknown) => void;
+  /** The requests so far, in order. */
+  requests: readonly Request[];
+  /** Sends data or an error for the subscription or mutation of that name. */
+  send: (name: string, response: unknown) => void;
   /** Returns the variables of the last subscription or mutation of that name; undefined if there was none. */
   variablesOf: (name: string) => unknown;
 }
 
-/** Responds to queries immediately, and to subscriptions and mutations with the data that the test sends. */
+/** Responds to queries immediately, and to subscriptions and mutations with what the test sends. */
 function fakeServer(responses: Record<string, unknown>): FakeServer {
-  const sent = makeSubject<{ name: string; data: unknown }>();
+  const requests: Request[] = [];
+  const sent = makeSubject<{ name: string; response: unknown }>();
   const open = new Map<string, Operation>();
-  const respond = (operation: Operation, data: unknown) =>
-    fromValue({ operation, data, stale: false, hasNext: false });
+  const respond = (operation: Operation, response: unknown) => {
+    const isError = response instanceof CombinedError;
+    const result = isError ? { data: undefined, error: response } : { data: response };
+    return fromValue({ operation, ...result, stale: false, hasNext: false });
+  };
   const exchange: Exchange = () => (operations) => {
     const queries = pipe(
       operations,
       filter((operation) => {
+        if (operation.kind !== "teardown") {
+          requests.push({ name: nameOf(operation), policy: operation.context.requestPolicy });
+        }
         const staysOpen = operation.kind === "subscription" || operation.kind === "mutation";
         if (staysOpen) open.set(nameOf(operation), operation);
         return operation.kind === "query";
@@ -200,17 +225,18 @@ function fakeServer(responses: Record<string, unknown>): FakeServer {
     );
     const events = pipe(
       sent.source,
-      mergeMap(({ name, data }) => {
+      mergeMap(({ name, response }) => {
         const operation = open.get(name);
         if (operation === undefined) throw new Error(`${name} was not requested`);
-        return respond(operation, data);
+        return respond(operation, response);
       }),
     );
     return merge([queries, events]);
   };
   return {
     exchange,
-    send: (name, data) => sent.next({ name, data }),
+    requests,
+    send: (name, response) => sent.next({ name, response }),
     variablesOf: (name) => open.get(name)?.variables,
   };
 }
@@ -240,7 +266,7 @@ interface RenderOptions {
   tenant?: string;
   /** Ids of systems that the operator has created in this session. */
   created?: readonly string[];
-  /** Responses that replace the default ones, by the name of the query. */
+  /** Responses that replace the default ones, by the name of the query: data or an error. */
   responses?: Record<string, unknown>;
 }
 
@@ -285,6 +311,8 @@ export function show(children: ComponentChildren, options: RenderOptions) {
     Array.from(root.querySelectorAll(selector), ({ textContent }) => textContent?.trim() ?? "");
   return {
     root,
+    session,
+    requests: server.requests,
     send: server.send,
     variablesOf: server.variablesOf,
     text: () => root.textContent ?? "",
