@@ -2,6 +2,7 @@
 import { type ErrorCode, ViewerDocument } from "@keymark/client/documents";
 import { beforeEach, expect, test, vi } from "vitest";
 import { useLiveQuery } from "../src/live/use-live-query";
+import { Page } from "../src/pages/page";
 import { refused, rendered, show } from "./support/render";
 
 beforeEach(() => {
@@ -52,4 +53,17 @@ test("a refusal replaces what was loaded, and so does any failure before that", 
   session.refetchCount.update((count) => count + 1);
   await rendered();
   expect(text()).toBe("failed");
+});
+
+test("what the operator may not view is not requested after a gap or a reconnection either", async () => {
+  const page = <Page route={{ page: "system", id: "s1" }} />;
+  const options = { permissions: ["edit"], created: ["s1"] } as const;
+  const { session, requests, text } = show(page, options);
+  await rendered();
+  expect(text()).toContain("Billing");
+  session.refetchCount.update((count) => count + 1);
+  session.connection.update(() => ({ state: "live", reconnections: 1 }));
+  await rendered();
+  expect(requests.length).toBeGreaterThan(0);
+  expect(requests.filter(({ policy }) => policy !== "cache-only")).toEqual([]);
 });

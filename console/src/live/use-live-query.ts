@@ -12,7 +12,8 @@ const RETRY_MS = 5_000;
 
 /**
  * Runs a query whose result a subscription keeps up to date. Refetches when changes were missed, and after a failure
- * once the socket has reconnected. While the server is unreachable or fails, keeps returning the last result.
+ * once the socket has reconnected. While the server is unreachable or fails, keeps returning the last result. A query
+ * that is `cache-only` is never sent: the operator may lack the permission, and the audit log has every refusal.
  */
 export function useLiveQuery<Data, Variables extends AnyVariables>(
   query: TypedDocumentNode<Data, Variables>,
@@ -26,6 +27,7 @@ export function useLiveQuery<Data, Variables extends AnyVariables>(
   const policy =
     requestPolicy === "cache-first" && refetches > 0 ? "cache-and-network" : requestPolicy;
   const [state, execute] = useQuery<Data, Variables>({ query, variables, requestPolicy: policy });
+  const mayFetch = requestPolicy !== "cache-only";
   const { error } = state;
   const failed = error !== undefined;
   const last = useRef({ reconnections, refetches });
@@ -33,8 +35,10 @@ export function useLiveQuery<Data, Variables extends AnyVariables>(
     const missedChanges = refetches !== last.current.refetches;
     const reconnected = reconnections !== last.current.reconnections;
     last.current = { reconnections, refetches };
-    if (missedChanges || (reconnected && failed)) execute({ requestPolicy: "network-only" });
-  }, [reconnections, refetches, failed, execute]);
+    if (mayFetch && (missedChanges || (reconnected && failed))) {
+      execute({ requestPolicy: "network-only" });
+    }
+  }, [reconnections, refetches, failed, mayFetch, execute]);
 
   const lastSuccess = useRef<UseQueryState<Data, Variables> | undefined>(undefined);
   if (state.data) lastSuccess.current = state;
@@ -44,7 +48,7 @@ export function useLiveQuery<Data, Variables extends AnyVariables>(
   const isSameQuery = previous?.operation?.key === state.operation?.key;
   const kept = previous && isSameQuery && (unreachable || failsForNow) ? previous : undefined;
   // No reconnection follows, which would refetch.
-  const retried = kept && failsForNow ? error : undefined;
+  const retried = kept && failsForNow && mayFetch ? error : undefined;
   useEffect(() => {
     if (retried === undefined) return;
     const timer = setTimeout(() => execute({ requestPolicy: "network-only" }), RETRY_MS);

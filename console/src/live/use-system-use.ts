@@ -64,8 +64,8 @@ export function useSystemUse(id: string): SystemUse | undefined {
   useEffect(() => {
     if (connected.current === reconnections) return;
     connected.current = reconnections;
-    execute({ requestPolicy: "network-only" });
-  }, [reconnections, execute]);
+    if (mayView) execute({ requestPolicy: "network-only" });
+  }, [reconnections, mayView, execute]);
 
   const samples = useRef(new Map<string, readonly Sample[]>());
   const system = data?.system;
