@@ -1,4 +1,5 @@
 import { ViewerDocument } from "@keymark/client/documents";
+import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { AdministrationNav, isAdministration } from "./components/administration-nav";
 import { LoadError } from "./components/load-error";
@@ -18,14 +19,18 @@ import { useSession } from "./session/session-context";
 import { ViewerContext } from "./session/viewer-context";
 import { failureOf } from "./text/failures";
 
+interface ConsoleProps {
+  /** Whether an operator was signed in since the last restart. Set by the console, and kept when the tenant changes. */
+  wasSignedIn: RefObject<boolean>;
+}
+
 /** Shows the sign-in page until an operator is signed in, then the pages. */
-export function Console() {
+export function Console({ wasSignedIn }: ConsoleProps) {
   const { tenant, path, search } = useLocation();
   const [{ data, error }, execute] = useLiveQuery(ViewerDocument, {});
   const viewerId = data?.viewer?.id;
   const refetch = () => execute({ requestPolicy: "network-only" });
   useSessionEnd(viewerId, refetch);
-  const wasSignedIn = useRef(false);
 
   if (!data) {
     const failure = error && failureOf(error, "other");
