@@ -3,6 +3,7 @@ import { ChangePasswordDocument } from "@keymark/client/documents";
 import { useClient } from "@urql/preact";
 import type { ComponentChildren, TargetedSubmitEvent } from "preact";
 import { useState } from "preact/hooks";
+import { UNKEPT } from "../graph/secrets";
 import { useSession } from "../session/session-context";
 import { failureOf } from "../text/failures";
 import { PASSWORD_RULE } from "../text/password-rule";
@@ -52,10 +53,8 @@ export function ChangePasswordForm(props: ChangePasswordFormProps) {
     setFieldError(undefined);
     // The response sets the cookie of a new session; the socket may report the end of the old one before that.
     changingPassword.update(() => true);
-    const { error } = await client.mutation(ChangePasswordDocument, {
-      currentPassword,
-      newPassword,
-    });
+    const variables = { currentPassword, newPassword };
+    const { error } = await client.mutation(ChangePasswordDocument, variables, UNKEPT);
     changingPassword.update(() => false);
     if (error === undefined) {
       retryNow();

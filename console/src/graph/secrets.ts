@@ -12,6 +12,9 @@ const SECRETS = {
   createVerifierToken: "token",
 } as const;
 
+/** The policy of mutations with a password among their variables: the cache keeps those of any other, for good. */
+export const UNKEPT = { requestPolicy: "network-only" } as const;
+
 /** The part of an operation's context that takes the secret. */
 export interface SecretReceiver {
   receiveSecret: (secret: string) => void;

@@ -3,6 +3,7 @@ import { useClient } from "@urql/preact";
 import type { TargetedSubmitEvent } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Field } from "../components/field";
+import { UNKEPT } from "../graph/secrets";
 import { clearGraphiql } from "../graphiql/storage";
 import { navigate, useLocation } from "../router";
 import { pathAfterSignIn } from "../routes";
@@ -42,7 +43,7 @@ export function SignInPage({ sessionEnded, onSignedInElsewhere }: SignInPageProp
     event.preventDefault();
     setBusy(true);
     setErrorMessage(undefined);
-    const { error } = await client.mutation(SignInDocument, { username, password });
+    const { error } = await client.mutation(SignInDocument, { username, password }, UNKEPT);
     setBusy(false);
     if (error !== undefined) {
       setPassword("");
