@@ -84,7 +84,14 @@ export function AuditFilters({ filter, operators, systems, onChoose }: AuditFilt
           </button>
         ))}
       </fieldset>
-      <button type="button" disabled={!isFiltering(filter)} onClick={() => onChoose({})}>
+      {/* Not disabled once it was used: a disabled button loses the focus. */}
+      <button
+        type="button"
+        aria-disabled={!isFiltering(filter)}
+        onClick={() => {
+          if (isFiltering(filter)) onChoose({});
+        }}
+      >
         Show all
       </button>
     </search>

@@ -1,4 +1,4 @@
-import { useId } from "preact/hooks";
+import { useId, useLayoutEffect, useRef } from "preact/hooks";
 
 interface TimeFieldProps {
   label: string;
@@ -11,6 +11,12 @@ interface TimeFieldProps {
 /** An input for a date and time. It reports on blur and on Enter, since a half-typed date has no value. */
 export function TimeField({ label, value, error, onChoose }: TimeFieldProps) {
   const id = useId();
+  const ref = useRef<HTMLInputElement>(null);
+  // Not a controlled input: rendering would erase what is half-typed. Nor a new one for each value: it would lose the focus.
+  useLayoutEffect(() => {
+    const input = ref.current;
+    if (input !== null && input.value !== value) input.value = value;
+  }, [value]);
   const choose = (input: HTMLInputElement) => {
     if (input.value !== value) onChoose(input.value);
   };
@@ -18,10 +24,9 @@ export function TimeField({ label, value, error, onChoose }: TimeFieldProps) {
     <div class="field time">
       <label for={id}>{label}</label>
       <input
+        ref={ref}
         id={id}
         type="datetime-local"
-        defaultValue={value}
-        key={value}
         aria-invalid={error !== undefined}
         aria-describedby={error === undefined ? undefined : `${id}-error`}
         onBlur={(event) => choose(event.currentTarget)}
