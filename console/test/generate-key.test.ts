@@ -9,7 +9,7 @@ import { extractSecretExchange } from "../src/graph/secrets";
 
 const API_KEY = "km_secret";
 
-const payload = (field: string, type: string) => ({
+const payload = (field: string, type: string, keyMark = "cret") => ({
   __typename: "Mutation",
   [field]: {
     __typename: type,
@@ -21,11 +21,11 @@ const payload = (field: string, type: string) => ({
       description: null,
       externalId: null,
       keyState: "ACTIVE",
-      keyMark: "cret",
+      keyMark,
       currentKey: {
         __typename: "ApiKey",
         role: "CURRENT",
-        mark: "cret",
+        mark: keyMark,
         generatedAt: "2026-03-01T12:00:00.000Z",
         generatedBy: { __typename: "AuditActor", kind: "OPERATOR", id: "o1", name: "alice" },
         expiresAt: null,
@@ -48,6 +48,21 @@ const payload = (field: string, type: string) => ({
   },
 });
 
+function clientWith(response: ReturnType<typeof payload>, spy: Exchange) {
+  const server: Exchange = () => (operations) =>
+    pipe(
+      operations,
+      filter(({ kind }) => kind === "mutation"),
+      mergeMap((operation) =>
+        fromValue({ operation, data: structuredClone(response), stale: false, hasNext: false }),
+      ),
+    );
+  return new Client({
+    url: "/graphql",
+    exchanges: [spy, cacheExchange(cacheOptions), spy, extractSecretExchange, server],
+  });
+}
+
 test.each([
   ["generated", payload("generateKey", "GenerateKeyPayload"), generateKey],
   ["rotated", payload("rotateKey", "RotateKeyPayload"), rotateKey],
@@ -63,21 +78,17 @@ test.each([
           return fromValue(result);
         }),
       );
-  const server: Exchange = () => (operations) =>
-    pipe(
-      operations,
-      filter(({ kind }) => kind === "mutation"),
-      mergeMap((operation) =>
-        fromValue({ operation, data: structuredClone(response), stale: false, hasNext: false }),
-      ),
-    );
-  const client = new Client({
-    url: "/graphql",
-    exchanges: [spy, cacheExchange(cacheOptions), spy, extractSecretExchange, server],
-  });
+  const client = clientWith(response, spy);
   const result = await request(client, { systemId: "s1", overlapSeconds: 0 });
   expect("newKey" in result && result.newKey).toMatchObject({ apiKey: API_KEY, mark: "cret" });
   expect(results.length).toBeGreaterThan(1);
   expect(results.join()).not.toContain(API_KEY);
   expect(client.readQuery(SystemDocument, { id: "s1" })?.data?.system?.keyMark).toBe("cret");
+});
+
+test("a new key has its own mark even if the system has another key by then", async () => {
+  const unseen: Exchange = ({ forward }) => forward;
+  const client = clientWith(payload("rotateKey", "RotateKeyPayload", "next"), unseen);
+  const result = await rotateKey(client, { systemId: "s1", overlapSeconds: 0 });
+  expect("newKey" in result && result.newKey).toMatchObject({ mark: "cret", rotated: false });
 });

@@ -7,13 +7,14 @@ import {
   type RotateKeyMutationVariables,
 } from "@keymark/client/documents";
 import type { Client, CombinedError } from "@urql/core";
+import { markOf } from "../text/pasted-key";
 import { receiveSecret, type SecretResult } from "./secrets";
 
 /** A key in full. Only the dialog that shows it may hold one. */
 export interface NewKey {
   apiKey: string;
   systemName: string;
-  mark: string | null;
+  mark: string;
   /** When the key ends; null if never. */
   expiresAt: string | null;
   /** Whether the key replaces another one. */
@@ -52,12 +53,15 @@ function newKeyOf<Data>(
 ): NewKeyResult {
   if ("error" in result) return result;
   const { system, enforcement } = payloadOf(result.data);
+  const mark = markOf(result.secret);
+  // The system may have changed again since, and its keys be others.
+  const isCurrent = system.keyMark === mark;
   const newKey: NewKey = {
     apiKey: result.secret,
     systemName: system.name,
-    mark: system.keyMark,
-    expiresAt: system.currentKey?.expiresAt ?? null,
-    rotated,
+    mark,
+    expiresAt: (isCurrent && system.currentKey?.expiresAt) || null,
+    rotated: rotated && isCurrent,
     retiring: system.retiringKey,
     enforcement,
   };

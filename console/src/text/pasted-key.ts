@@ -2,7 +2,8 @@
 const KEY =
   /(?<![0-9A-Za-z_])[A-Za-z](?:[0-9A-Za-z_]{0,30}[0-9A-Za-z])?_[0-9A-Za-z]{49}(?![0-9A-Za-z_])/;
 
-const MARK_LENGTH = 4;
+/** The mark of a key: its last four characters. */
+export const markOf = (key: string) => key.slice(-4);
 
 /** What is searched for: a text, or the key whose mark this is. */
 export type Search = { text: string } | { keyMark: string };
@@ -17,7 +18,7 @@ export function parseSearch(text: string): Search {
   if (key === undefined) return { text };
   // A successful match replaces the text that `RegExp.input` keeps.
   /^/.test("");
-  return { keyMark: key.slice(-MARK_LENGTH) };
+  return { keyMark: markOf(key) };
 }
 
 /** Whether a text that is searched for may be a mark. */
