@@ -52,10 +52,9 @@ impl Front {
         if !self.trusts(peer) {
             return peer;
         }
-        let lines = headers.get_all(X_FORWARDED_FOR).iter();
-        let hops: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).collect();
+        let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
         let mut client = peer;
-        for hop in hops.into_iter().rev() {
+        for hop in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
             // If a hop cannot be parsed, those before it cannot be trusted either. Those after it can: a proxy appends to
             // whatever its client has sent.
             let Some(address) = str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse::<IpAddr>().ok()) else {
